@@ -1,0 +1,112 @@
+package session_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// discard is a ResponseWriter that costs nothing, so that what is measured is the middleware.
+type discard struct{ h http.Header }
+
+func (d discard) Header() http.Header         { return d.h }
+func (d discard) Write(b []byte) (int, error) { return len(b), nil }
+func (d discard) WriteHeader(int)             {}
+
+var text = []byte("Hello World\n")
+
+// benchmarkHandler measures requests with the cookie of a session that has a counter and a profile.
+func benchmarkHandler(b *testing.B, f session.HandlerFunc) {
+	m, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	start := m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		hits.Add(s, 1)
+		user.Set(s, person{Name: "Ada", Roles: []string{"admin", "editor"}})
+		return nil
+	}))
+	w := httptest.NewRecorder()
+	start.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	c := w.Result().Cookies()[0]
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", c.Name+"="+c.Value)
+	run(b, m.Handler(f), r)
+}
+
+func run(b *testing.B, h http.Handler, r *http.Request) {
+	w := discard{http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.h)
+		h.ServeHTTP(w, r)
+	}
+}
+
+type person struct {
+	Name  string   `json:"name"`
+	Roles []string `json:"roles"`
+}
+
+const (
+	hits session.Counter       = "hits"
+	user session.Value[person] = "user"
+)
+
+// BenchmarkBare is the handler with no session: what the others are compared with.
+func BenchmarkBare(b *testing.B) {
+	run(b, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(text) }), httptest.NewRequest("GET", "/", nil))
+}
+
+// BenchmarkUnused is a route inside the middleware that does not ask for its session.
+func BenchmarkUnused(b *testing.B) {
+	m, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	run(b, m.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(text) })), httptest.NewRequest("GET", "/", nil))
+}
+
+func BenchmarkReadCounter(b *testing.B) {
+	benchmarkHandler(b, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		if hits.Get(s) == 0 {
+			b.Fatal("no session")
+		}
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+func BenchmarkWriteCounter(b *testing.B) {
+	benchmarkHandler(b, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		hits.Add(s, 1)
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+// BenchmarkReadStruct adds the decoding of a small struct from JSON.
+func BenchmarkReadStruct(b *testing.B) {
+	benchmarkHandler(b, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		if user.Get(s).Name == "" {
+			b.Fatal("no session")
+		}
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+func BenchmarkWriteStruct(b *testing.B) {
+	p := person{Name: "Ada", Roles: []string{"admin", "editor"}}
+	benchmarkHandler(b, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		user.Set(s, p)
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+var _ io.Writer = discard{}

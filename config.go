@@ -1,0 +1,200 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// Config says how sessions behave. The zero Config is secure. [New] checks it and fills in what is zero; nothing changes after.
+type Config struct {
+	IdleTimeout time.Duration // a session ends when it is not used for so long; default 2 h, or Lifetime if that is shorter
+	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
+
+	CookieName   string        // default "__Host-session", with InsecureHTTP "session"
+	CookiePath   string        // default "/"
+	CookieDomain string        // default "": this host alone. Needs a name without "__Host-"
+	SameSite     http.SameSite // default Lax
+	Partitioned  bool          // CHIPS: a cookie for each top-level site, for pages that are embedded
+	Persistent   bool          // the cookie has Max-Age and outlives the browser; default: it goes with the browser
+
+	Bearer       bool // also accept "Authorization: Bearer"; see Session.Token
+	InsecureHTTP bool // a cookie without Secure and "__Host-": for development on plain http, where browsers refuse those
+
+	// Keys are 32 random bytes each. With keys, tokens are signed, and a forged one costs no round trip to the store. The first
+	// signs, all are accepted: put a new key first, and drop an old one after a Lifetime. Adding the first key signs everybody out,
+	// unless UnsignedUntil lies a Lifetime ahead; dropping all keys signs nobody out.
+	Keys          [][]byte
+	UnsignedUntil time.Time // until then tokens without a signature are accepted, too
+
+	MaxSize       int           // bytes of one session's keys and values; default 64 KiB
+	CommitTimeout time.Duration // how long a commit may take, also after the client hung up; default 2 s
+
+	// CrossOrigin guards unsafe methods that carry the cookie, and those that would get one. Default: the same origin only. Give one
+	// of your own to trust other origins, or to list routes that receive cross-origin posts by design.
+	CrossOrigin *http.CrossOriginProtection
+
+	// OnError answers a request that failed with err; see [Error]. It must not call Error. Default: the status of [Status] and a
+	// sentence in plain text.
+	OnError func(w http.ResponseWriter, r *http.Request, err error)
+
+	Logger *slog.Logger // default slog.Default(). It never gets a token
+}
+
+// maxCookieAge is what browsers cap Max-Age at (RFC 6265bis, 5.5): 400 days.
+const maxCookieAge = 400 * 24 * time.Hour
+
+// checked returns c with its defaults, or an error that names the field and the rule that it breaks.
+func (c Config) checked() (Config, error) {
+	if err := c.checkLimits(); err != nil {
+		return c, err
+	}
+	if c.SameSite == 0 {
+		c.SameSite = http.SameSiteLaxMode
+	}
+	if c.CookiePath == "" {
+		c.CookiePath = "/"
+	}
+	if c.CookieName == "" {
+		c.CookieName = "__Host-session"
+		if c.InsecureHTTP {
+			c.CookieName = "session"
+		}
+	}
+	if err := c.checkCookie(); err != nil {
+		return c, err
+	}
+	if !c.UnsignedUntil.IsZero() && len(c.Keys) == 0 {
+		return c, errors.New("session: Config.UnsignedUntil has no meaning without Config.Keys: tokens are then never signed")
+	}
+	if c.CrossOrigin == nil {
+		c.CrossOrigin = http.NewCrossOriginProtection()
+	}
+	if c.OnError == nil {
+		c.OnError = defaultOnError
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return c, nil
+}
+
+func (c *Config) checkLimits() error {
+	if c.Lifetime == 0 {
+		c.Lifetime = 24 * time.Hour
+	}
+	if c.IdleTimeout == 0 {
+		c.IdleTimeout = min(2*time.Hour, c.Lifetime)
+	}
+	if c.CommitTimeout == 0 {
+		c.CommitTimeout = 2 * time.Second
+	}
+	for name, d := range map[string]time.Duration{"Lifetime": c.Lifetime, "IdleTimeout": c.IdleTimeout, "CommitTimeout": c.CommitTimeout} {
+		if d < time.Millisecond {
+			return fmt.Errorf("session: Config.%s is %v: the least is 1ms, and 0 is the default", name, d)
+		}
+	}
+	if c.IdleTimeout > c.Lifetime {
+		return fmt.Errorf("session: Config.IdleTimeout %v is longer than Config.Lifetime %v, so it would never take effect", c.IdleTimeout, c.Lifetime)
+	}
+	if c.Lifetime > maxLifetime {
+		return fmt.Errorf("session: Config.Lifetime %v is over 10 years: a session that never ends cannot be revoked by waiting", c.Lifetime)
+	}
+	if c.MaxSize == 0 {
+		c.MaxSize = driver.DefaultMaxSize
+	}
+	if c.MaxSize < 0 || c.MaxSize > maxMaxSize {
+		return fmt.Errorf("session: Config.MaxSize is %d: it is 1 to %d bytes, and 0 is the default", c.MaxSize, maxMaxSize)
+	}
+	return nil
+}
+
+const (
+	maxLifetime = 10 * 365 * 24 * time.Hour
+	maxMaxSize  = 16 << 20
+)
+
+// checkCookie refuses what browsers ignore or what is unsafe. K01–K16 are the rules of docs/security.md.
+func (c *Config) checkCookie() error {
+	fail := func(rule, format string, args ...any) error {
+		return fmt.Errorf("session: Config.%s (%s)", fmt.Sprintf(format, args...), rule)
+	}
+	if !isToken(c.CookieName) {
+		return fail("K03, K11", "CookieName %q: a cookie's name has one or more letters, digits and !#$%%&'*+-.^_`|~", c.CookieName)
+	}
+	name := strings.ToLower(c.CookieName) // browsers compare prefixes so
+	secureOnly := ""
+	for _, prefix := range []string{"__secure-", "__host-", "__http-", "__host-http-"} {
+		if strings.HasPrefix(name, prefix) {
+			secureOnly = c.CookieName[:len(prefix)]
+		}
+	}
+	switch {
+	case secureOnly != "" && c.InsecureHTTP:
+		return fail("K01, K02, K04", "CookieName %q: browsers ignore a cookie with the prefix %q and without Secure, which InsecureHTTP leaves out", c.CookieName, secureOnly)
+	case strings.HasPrefix(name, "__host-") && c.CookieDomain != "":
+		return fail("K02", "CookieDomain %q: browsers ignore a cookie with the prefix \"__Host-\" and a Domain; choose a CookieName with \"__Secure-\"", c.CookieDomain)
+	case strings.HasPrefix(name, "__host-") && c.CookiePath != "/":
+		return fail("K02", "CookiePath %q: browsers ignore a cookie with the prefix \"__Host-\" unless its path is \"/\"; choose a CookieName with \"__Secure-\"", c.CookiePath)
+	case secureOnly == "" && !c.InsecureHTTP:
+		return fail("K01, K14", "CookieName %q: without the prefix \"__Host-\" (or \"__Secure-\", for a domain or a path) a neighbour or plain http can plant the cookie", c.CookieName)
+	case c.CookiePath[0] != '/' || len(c.CookiePath) > 1024 || !isAttribute(c.CookiePath):
+		return fail("K05, K11", "CookiePath %.40q: a path begins with \"/\", has no control characters and no \";\", and at most 1024 bytes", c.CookiePath)
+	case len(c.CookieDomain) > 253 || c.CookieDomain != "" && !isDomain(c.CookieDomain):
+		return fail("K05, K11", "CookieDomain %.40q is not a domain name", c.CookieDomain)
+	case c.SameSite == http.SameSiteDefaultMode:
+		return fail("K09", "SameSite: the default of browsers lets some cross-site posts carry the cookie; choose Lax, Strict or None")
+	case c.SameSite < http.SameSiteLaxMode || c.SameSite > http.SameSiteNoneMode:
+		return fail("K09", "SameSite %d is none of Lax, Strict and None", c.SameSite)
+	case c.SameSite == http.SameSiteNoneMode && c.InsecureHTTP:
+		return fail("K08", "SameSite None: browsers ignore it without Secure, which InsecureHTTP leaves out")
+	case c.Partitioned && c.InsecureHTTP:
+		return fail("K15", "Partitioned: browsers ignore it without Secure, which InsecureHTTP leaves out")
+	case c.Partitioned && c.SameSite != http.SameSiteNoneMode:
+		return fail("K15", "Partitioned serves pages that other sites embed, where only SameSite None cookies are sent")
+	case c.Persistent && c.Lifetime > maxCookieAge:
+		return fail("K07", "Lifetime %v: browsers cut a persistent cookie's Max-Age to 400 days", c.Lifetime)
+	}
+	deletion := Manager{cfg: *c}
+	if n := len(deletion.cookie(strings.Repeat("x", 76), c.Lifetime)); n > 4096 {
+		return fail("K05", "CookieName: the cookie would have %d bytes, and browsers ignore one of more than 4096", n)
+	}
+	return nil
+}
+
+func isToken(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isAttribute(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < 0x20 || c > 0x7e || c == ';' {
+			return false
+		}
+	}
+	return true
+}
+
+func isDomain(s string) bool {
+	for _, label := range strings.Split(strings.TrimPrefix(s, "."), ".") {
+		if label == "" || len(label) > 63 {
+			return false
+		}
+		for i := range len(label) {
+			if c := label[i]; !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-') {
+				return false
+			}
+		}
+	}
+	return true
+}

@@ -1,0 +1,80 @@
+package session
+
+import (
+	"net/http"
+	"strings"
+	"time"
+)
+
+// credentials are the tokens of one request header.
+type credentials struct {
+	token     token
+	found     bool // token is one: well-formed and, with keys, signed
+	inHeader  bool // it came in Authorization, so a new one has no way back
+	hasCookie bool // our cookie was there, whatever its value
+	ambiguous bool // two different tokens
+}
+
+// read takes the tokens from a request header. It keeps nothing of h. What is not a token is as if it were not there: it costs
+// no round trip and is never adopted.
+func (m *Manager) read(h http.Header) (c credentials) {
+	if m.cfg.Bearer {
+		for _, v := range h["Authorization"] {
+			if scheme, text, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
+				c.inHeader = true
+				c.add(m, strings.TrimSpace(text))
+			}
+		}
+	}
+	for _, line := range h["Cookie"] {
+		for len(line) > 0 {
+			var part string
+			part, line, _ = strings.Cut(line, ";")
+			name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+			if !ok || name != m.cfg.CookieName {
+				continue
+			}
+			c.hasCookie = true
+			if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
+				value = value[1 : len(value)-1]
+			}
+			c.add(m, value)
+		}
+	}
+	return c
+}
+
+func (c *credentials) add(m *Manager, text string) {
+	var buf [80]byte // more than a token has
+	if len(text) > len(buf) {
+		return
+	}
+	t, err := parseToken(append(buf[:0], text...), &m.keys)
+	switch {
+	case err != nil:
+	case !c.found:
+		c.token, c.found = t, true
+	case c.token != t:
+		c.ambiguous = true
+	}
+}
+
+// cookie returns the Set-Cookie for a token; for an empty one the cookie's deletion, with the same attributes.
+func (m *Manager) cookie(value string, maxAge time.Duration) string {
+	c := http.Cookie{
+		Name:        m.cfg.CookieName,
+		Value:       value,
+		Path:        m.cfg.CookiePath,
+		Domain:      m.cfg.CookieDomain,
+		Secure:      !m.cfg.InsecureHTTP,
+		HttpOnly:    true,
+		SameSite:    m.cfg.SameSite,
+		Partitioned: m.cfg.Partitioned,
+		MaxAge:      int(maxAge / time.Second),
+	}
+	if value == "" {
+		c.MaxAge = -1
+		c.Expires = time.Unix(1, 0)
+	}
+	return c.String()
+}

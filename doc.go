@@ -1,0 +1,25 @@
+// Package session keeps what a web application knows about a visitor, and gives the visitor's browser nothing but a ticket:
+// a random token.
+//
+// Three things are all that most applications need:
+//
+//   - a [Manager], made by [New] from a store and a [Config]; its [Manager.Handler] is the middleware;
+//   - fields, declared once as package variables or constants: [Counter], [Counters], [Value], [Map], [Once];
+//   - [HandlerFunc], a handler that is given its [Session], or [From], which gets it from a request's context.
+//
+// One rule tells the cost of a call from its signature:
+//
+//	with a context   it talks to the store now, and returns an error
+//	without one      it works on the request's own view; it neither blocks nor fails
+//
+// What a call without a context did wrong (a value that does not encode, is too large, or whose stored form does not decode)
+// sticks to the Session, as an error sticks to a bufio.Writer: the commit fails with it, before the first byte of the
+// response, and nothing that the request had changed since its last commit is stored.
+//
+// Stores are packages of their own: memstore (in memory), filestore (on disk). [Route] is what one route asks of its
+// sessions: somebody signed in, how recently, what to do when the store is down. Package driver is for authors of stores.
+//
+// What is promised: no write of a concurrent request is lost; a session that has ended stays ended; only tokens issued here are
+// accepted; the store holds only hashes of them; changes are committed before the first byte of the response; a store that is
+// down is an error and never an empty session.
+package session

@@ -1,0 +1,230 @@
+package driver
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// The names of a record's metadata. No field's name begins with "@".
+const (
+	nameVersion   Key = "@v"         // FormatVersion
+	nameSecret    Key = "@id"        // base64url
+	nameToken     Key = "@token"     // generation "." hash of the current verifier
+	namePrevious  Key = "@previous"  // "grace" or "replaced" "." hash "." until
+	namePrincipal Key = "@principal" // JSON; absent: nobody
+	nameIdle      Key = "@idle"      // milliseconds
+	nameCreated   Key = "@created"   // milliseconds since 1970, as all times
+	nameSeen      Key = "@seen"
+	nameDeadline  Key = "@deadline"
+	nameRevision  Key = "@rev"
+	nameSize      Key = "@size" // bytes of all keys and values that are not metadata
+)
+
+// FormatVersion is the version of the form that [Encode] writes and [Decode] reads.
+const FormatVersion = 1
+
+// Encode returns r as named values: the metadata, then the fields. It is the form that formats store and all languages
+// share; format/README.md specifies it.
+func Encode(r *Record) []Field {
+	out := make([]Field, 0, 11+len(r.Fields))
+	put := func(k Key, v string) { out = append(out, Field{k, []byte(v)}) }
+	number := func(k Key, n int64) { out = append(out, Field{k, strconv.AppendInt(nil, n, 10)}) }
+	number(nameVersion, FormatVersion)
+	put(nameSecret, Hash(r.Secret).String())
+	put(nameToken, strconv.FormatUint(uint64(r.Tokens.Generation), 10)+"."+r.Tokens.Current.String())
+	if t := &r.Tokens; t.Previous != (Hash{}) {
+		state, until := "replaced", int64(0)
+		if t.Accepted {
+			state = "grace"
+		}
+		if !t.Until.IsZero() {
+			until = t.Until.UnixMilli()
+		}
+		put(namePrevious, state+"."+t.Previous.String()+"."+strconv.FormatInt(until, 10))
+	}
+	if r.Principal != nil {
+		out = append(out, Field{namePrincipal, encodePrincipal(r.Principal)})
+	}
+	number(nameIdle, r.Idle.Milliseconds())
+	number(nameCreated, r.Created.UnixMilli())
+	number(nameSeen, r.Seen.UnixMilli())
+	number(nameDeadline, r.Deadline.UnixMilli())
+	number(nameRevision, int64(r.Revision))
+	number(nameSize, int64(r.Size))
+	return append(out, r.Fields...)
+}
+
+// Decode is the inverse of [Encode]; the order of the values does not matter. It keeps the values, so the caller gives them
+// away. Metadata that it does not know is refused: a newer program wrote it. The error wraps [ErrFormat].
+func Decode(values []Field) (*Record, error) {
+	d := decoder{seen: map[Key]bool{}}
+	fields := make(Fields, 0, len(values))
+	for _, v := range values {
+		if !strings.HasPrefix(string(v.Key), "@") {
+			fields = append(fields, v)
+			continue
+		}
+		if d.seen[v.Key] {
+			return nil, fmt.Errorf("%w: %s stands twice", ErrFormat, v.Key)
+		}
+		d.seen[v.Key] = true
+		if err := d.meta(v.Key, string(v.Value)); err != nil {
+			return nil, err
+		}
+	}
+	for _, k := range []Key{nameVersion, nameSecret, nameToken, nameIdle, nameCreated, nameSeen, nameDeadline, nameRevision, nameSize} {
+		if !d.seen[k] {
+			return nil, fmt.Errorf("%w: %s is missing", ErrFormat, k)
+		}
+	}
+	slices.SortFunc(fields, func(a, b Field) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	for i := range fields {
+		if err := fields[i].Key.Check(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+		}
+		if i > 0 && fields[i].Key == fields[i-1].Key {
+			return nil, fmt.Errorf("%w: field %q stands twice", ErrFormat, fields[i].Key)
+		}
+	}
+	if n := fields.Size(); n != d.r.Size {
+		return nil, fmt.Errorf("%w: the fields have %d bytes, %s says %d", ErrFormat, n, nameSize, d.r.Size)
+	}
+	d.r.Fields = fields
+	return &d.r, nil
+}
+
+type decoder struct {
+	r    Record
+	seen map[Key]bool
+}
+
+func (d *decoder) meta(k Key, v string) (err error) {
+	r := &d.r
+	switch k {
+	case nameVersion:
+		if v != strconv.Itoa(FormatVersion) {
+			return fmt.Errorf("%w: version %.20q, this program knows %d", ErrFormat, v, FormatVersion)
+		}
+	case nameSecret:
+		var h Hash
+		h, err = ParseHash(v)
+		r.Secret = Secret(h)
+	case nameToken:
+		err = decodeToken(v, &r.Tokens)
+	case namePrevious:
+		err = decodePrevious(v, &r.Tokens)
+	case namePrincipal:
+		r.Principal, err = decodePrincipal(v)
+	case nameIdle:
+		var ms int64
+		ms, err = decodeNumber(v)
+		r.Idle = time.Duration(ms) * time.Millisecond
+	case nameCreated:
+		r.Created, err = decodeTime(v)
+	case nameSeen:
+		r.Seen, err = decodeTime(v)
+	case nameDeadline:
+		r.Deadline, err = decodeTime(v)
+	case nameRevision:
+		var n int64
+		n, err = decodeNumber(v)
+		r.Revision = uint64(n)
+	case nameSize:
+		var n int64
+		n, err = decodeNumber(v)
+		r.Size = int(n)
+	default:
+		return fmt.Errorf("%w: unknown metadata %q", ErrFormat, k)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", k, err)
+	}
+	return nil
+}
+
+// maxNumber keeps times and durations far from overflow: the year 9999 in milliseconds.
+const maxNumber = 253_402_300_799_999
+
+func decodeNumber(v string) (int64, error) {
+	n, ok := ParseInt([]byte(v))
+	if !ok || n < 0 || n > maxNumber {
+		return 0, fmt.Errorf("%w: %.40q is not a number from 0 to %d", ErrFormat, v, int64(maxNumber))
+	}
+	return n, nil
+}
+
+func decodeTime(v string) (time.Time, error) {
+	ms, err := decodeNumber(v)
+	return time.UnixMilli(ms), err
+}
+
+func decodeToken(v string, t *Tokens) error {
+	generation, hash, _ := strings.Cut(v, ".")
+	n, err := decodeNumber(generation)
+	if err != nil {
+		return err
+	}
+	if n > 1<<32-1 {
+		return fmt.Errorf("%w: generation %d", ErrFormat, n)
+	}
+	t.Generation = uint32(n)
+	t.Current, err = ParseHash(hash)
+	return err
+}
+
+func decodePrevious(v string, t *Tokens) error {
+	parts := strings.Split(v, ".")
+	if len(parts) != 3 || parts[0] != "grace" && parts[0] != "replaced" {
+		return fmt.Errorf("%w: %.40q is not grace or replaced, a hash and a time", ErrFormat, v)
+	}
+	t.Accepted = parts[0] == "grace"
+	ms, err := decodeNumber(parts[2])
+	if err != nil {
+		return err
+	}
+	if ms > 0 {
+		t.Until = time.UnixMilli(ms)
+	}
+	if t.Previous, err = ParseHash(parts[1]); err == nil && t.Previous == (Hash{}) {
+		err = fmt.Errorf("%w: an empty hash", ErrFormat)
+	}
+	return err
+}
+
+// principal is a Principal's form in JSON. The user id is base64: it may be any bytes.
+type principal struct {
+	User          []byte   `json:"user"`
+	Authenticated int64    `json:"at"`
+	Methods       []string `json:"methods,omitempty"`
+	Level         int      `json:"level,omitempty"`
+	Device        string   `json:"device,omitempty"`
+	UserAgent     string   `json:"agent,omitempty"`
+	Address       string   `json:"address,omitempty"`
+	Persistent    bool     `json:"persistent,omitempty"`
+}
+
+func encodePrincipal(p *Principal) []byte {
+	b, err := json.Marshal(principal{[]byte(p.User), p.Authenticated.UnixMilli(), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent})
+	if err != nil {
+		panic(err) // nothing in it can fail to encode
+	}
+	return b
+}
+
+func decodePrincipal(v string) (*Principal, error) {
+	var p principal
+	if err := json.Unmarshal([]byte(v), &p); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
+	}
+	if p.Authenticated < 0 || p.Authenticated > maxNumber {
+		return nil, fmt.Errorf("%w: authenticated at %d", ErrFormat, p.Authenticated)
+	}
+	if len(p.User) > MaxUser {
+		return nil, fmt.Errorf("%w: a user id has at most %d bytes", ErrFormat, MaxUser)
+	}
+	return &Principal{string(p.User), time.UnixMilli(p.Authenticated), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent}, nil
+}

@@ -1,0 +1,162 @@
+package driver
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+)
+
+// Draft is a record's fields while they are changed. It is what every operation means: stores compute their next record
+// with it, and a request sees its own uncommitted changes through it. The zero Draft is empty, with the default limit.
+type Draft struct {
+	fields Fields
+	size   int
+	max    int
+	owned  bool // fields is ours to change; else it is shared with readers of the record
+}
+
+// NewDraft begins with the fields of r, nil for none, under a limit on their size in bytes (0: [DefaultMaxSize]). r does
+// not change.
+func NewDraft(r *Record, maxSize int) Draft {
+	if r == nil {
+		return Draft{max: maxSize}
+	}
+	return Draft{fields: r.Fields, size: r.Size, max: maxSize}
+}
+
+// Fields are the fields as they are now. The caller must not modify them; the next Do may.
+func (d *Draft) Fields() Fields { return d.fields }
+
+// Do applies op. It returns the value that Add left or Take removed, nil otherwise. After an error, an *[OpError] whose
+// Index is 0, the draft is as before.
+func (d *Draft) Do(op *Op) ([]byte, error) {
+	value, present, err := d.do(op)
+	if err != nil {
+		return nil, &OpError{Key: op.Key, Err: err, Present: present}
+	}
+	return value, nil
+}
+
+func (d *Draft) do(op *Op) (value, present []byte, err error) {
+	if op.Kind != Clear {
+		if err := op.Key.Check(); err != nil {
+			return nil, nil, err
+		}
+	}
+	switch op.Kind {
+	case Set:
+		if op.Value == nil {
+			return nil, nil, fmt.Errorf("%w: set without a value", ErrOp)
+		}
+		return nil, nil, d.put(op.Key, op.Value)
+	case Unset:
+		d.remove(op.Key)
+	case UnsetEntries:
+		if _, _, isEntry := op.Key.Split(); isEntry {
+			return nil, nil, fmt.Errorf("%w: unset-entries takes the name of a field", ErrOp)
+		}
+		from, to := d.fields.span(string(op.Key))
+		d.cut(from, to)
+	case Clear:
+		d.fields, d.size, d.owned = nil, 0, true
+	case Add:
+		return d.add(op)
+	case Take:
+		value, _ := d.fields.Get(op.Key)
+		d.remove(op.Key)
+		return value, nil, nil
+	case Swap:
+		present, ok := d.fields.Get(op.Key)
+		if ok != (op.Old != nil) || !bytes.Equal(present, op.Old) {
+			return nil, present, ErrConflict
+		}
+		if op.Value == nil {
+			d.remove(op.Key)
+			return nil, nil, nil
+		}
+		return nil, nil, d.put(op.Key, op.Value)
+	default:
+		return nil, nil, fmt.Errorf("%w: %v", ErrOp, op.Kind)
+	}
+	return nil, nil, nil
+}
+
+func (d *Draft) add(op *Op) (value, present []byte, err error) {
+	present, ok := d.fields.Get(op.Key)
+	var n int64
+	if ok {
+		if n, ok = ParseInt(present); !ok {
+			return nil, present, ErrNotInteger
+		}
+	}
+	sum := n + op.Delta
+	if (sum > n) != (op.Delta > 0) && op.Delta != 0 {
+		return nil, present, fmt.Errorf("%w: %d + %d", ErrOverflow, n, op.Delta)
+	}
+	if op.Within != nil && (sum < op.Within.Min || sum > op.Within.Max) {
+		return nil, present, fmt.Errorf("%w: %d + %d is not within %d to %d", ErrConflict, n, op.Delta, op.Within.Min, op.Within.Max)
+	}
+	value = strconv.AppendInt(make([]byte, 0, 20), sum, 10)
+	return value, nil, d.put(op.Key, value)
+}
+
+func (d *Draft) put(k Key, value []byte) error {
+	i, found := d.fields.find(k)
+	e := Field{k, value}
+	size := d.size + e.size()
+	if found {
+		size -= d.fields[i].size()
+	} else if len(d.fields) >= MaxFields {
+		return fmt.Errorf("%w: it would have more than %d fields and entries", ErrTooLarge, MaxFields)
+	}
+	limit := d.max
+	if limit == 0 {
+		limit = DefaultMaxSize
+	}
+	if size > limit && size > d.size { // what is over the limit already may still shrink
+		return fmt.Errorf("%w: %d bytes of %d", ErrTooLarge, size, limit)
+	}
+	d.size = size
+	d.own(1)
+	if found {
+		d.fields[i] = e
+	} else {
+		d.fields = slices.Insert(d.fields, i, e)
+	}
+	return nil
+}
+
+func (d *Draft) remove(k Key) {
+	if i, ok := d.fields.find(k); ok {
+		d.cut(i, i+1)
+	}
+}
+
+func (d *Draft) cut(from, to int) {
+	if from == to {
+		return
+	}
+	d.size -= d.fields[from:to].Size()
+	d.own(0)
+	d.fields = slices.Delete(d.fields, from, to)
+}
+
+// own copies the fields before the first change, with room for more.
+func (d *Draft) own(more int) {
+	if !d.owned {
+		d.fields = append(make(Fields, 0, len(d.fields)+more), d.fields...)
+		d.owned = true
+	}
+}
+
+// ParseInt reads an integer in the one form that counters have: decimal, no sign but "-", no leading zeros. It is what
+// Redis counts with.
+func ParseInt(b []byte) (int64, bool) {
+	n, err := strconv.ParseInt(string(b), 10, 64)
+	if err != nil {
+		return 0, false
+	}
+	var canonical [20]byte
+	return n, bytes.Equal(strconv.AppendInt(canonical[:0], n, 10), b)
+}

@@ -1,0 +1,61 @@
+package driver
+
+import (
+	"iter"
+	"sort"
+	"strings"
+)
+
+// Field is one value under its key.
+type Field struct {
+	Key   Key
+	Value []byte // JSON; never changed in place
+}
+
+// Fields are the values of a record, sorted by key. Reading is by binary search, the entries of a map stand together, and
+// one slice is all that a change copies.
+type Fields []Field
+
+// Get returns the value under k, which the caller must not modify.
+func (f Fields) Get(k Key) ([]byte, bool) {
+	if i, ok := f.find(k); ok {
+		return f[i].Value, true
+	}
+	return nil, false
+}
+
+// Entries yields the entries of a map field in the order of their keys.
+func (f Fields) Entries(field string) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		from, to := f.span(field)
+		for _, e := range f[from:to] {
+			if !yield(string(e.Key[len(field)+1:]), e.Value) {
+				return
+			}
+		}
+	}
+}
+
+// Size is what the limit on a session's size counts: the bytes of keys and values.
+func (f Fields) Size() int {
+	n := 0
+	for i := range f {
+		n += f[i].size()
+	}
+	return n
+}
+
+func (f *Field) size() int { return len(f.Key) + len(f.Value) }
+
+func (f Fields) find(k Key) (int, bool) {
+	i := sort.Search(len(f), func(i int) bool { return f[i].Key >= k })
+	return i, i < len(f) && f[i].Key == k
+}
+
+// span returns where the entries of a field stand.
+func (f Fields) span(field string) (from, to int) {
+	prefix := Key(field + ":")
+	from, _ = f.find(prefix)
+	to = from + sort.Search(len(f)-from, func(i int) bool { return !strings.HasPrefix(string(f[from+i].Key), string(prefix)) })
+	return from, to
+}

@@ -1,0 +1,168 @@
+package driver
+
+import (
+	"errors"
+	"time"
+)
+
+// Secret is 128 random bits that a record keeps for its whole life, whatever its tokens. It tells one creation from
+// another, and keys that must survive a renewal derive from it.
+type Secret [16]byte
+
+// Record is a session at rest. It is immutable: a change makes another. Times are the store's, in whole milliseconds.
+type Record struct {
+	Secret    Secret
+	Tokens    Tokens
+	Principal *Principal // who is signed in; nil: nobody
+
+	Idle     time.Duration // ends when not used for so long
+	Created  time.Time
+	Seen     time.Time // last use, to within TouchInterval
+	Deadline time.Time // ends then, whatever happens
+
+	Revision uint64 // grows by one with each change and touch
+	Size     int    // Fields.Size
+	Fields   Fields
+}
+
+// Principal is whom a session belongs to, how they proved it, and on what device.
+type Principal struct {
+	User          string    // the application's id, any bytes, at most MaxUser
+	Authenticated time.Time // by the store's clock
+	Methods       []string  // as in RFC 8176: "pwd", "otp", "hwk"
+	Level         int       // assurance level reached, as the application counts
+	Device        string    // a label for people
+	UserAgent     string
+	Address       string
+	Persistent    bool // the cookie outlives the browser: "remember me"
+}
+
+// MaxUser is the greatest length of a user id in bytes.
+const MaxUser = 256
+
+// Expires is when the record ends unless it is used: the idle limit's end or the deadline, whichever is first.
+func (r *Record) Expires() time.Time {
+	if idle := r.Seen.Add(r.Idle); idle.Before(r.Deadline) {
+		return idle
+	}
+	return r.Deadline
+}
+
+// Live reports that the record has not expired.
+func (r *Record) Live(now time.Time) bool { return now.Before(r.Expires()) }
+
+// TouchInterval is how much of the idle limit passes before a use is written down: a twentieth, at most a minute. Each
+// write of a record makes every node drop its copy, so a read must not be one.
+func TouchInterval(idle time.Duration) time.Duration { return min(idle/20, time.Minute) }
+
+// TouchDue reports that a use at this time should be written down with [Store.Touch]: it would prolong the session by more
+// than [TouchInterval], or it is the first use of a rotated token.
+func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
+	prolonged := now.Add(r.Idle)
+	if r.Deadline.Before(prolonged) {
+		prolonged = r.Deadline
+	}
+	return prolonged.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
+}
+
+// Origin is what a new record is made of.
+type Origin struct {
+	Secret         Secret
+	Verifier       Hash
+	Idle, Lifetime time.Duration
+	Principal      *Principal
+}
+
+// Result is what a store made of a change.
+type Result struct {
+	Values [][]byte  // one for each Op: what Add left and Take removed, nil for others and where there was nothing; nil if no Op has one
+	Record *Record   // the record after the change; nil if the store does not have it at hand
+	Now    time.Time // the store's time
+}
+
+// NewRecord is the record that Create stores: of o, with the operations of c on no fields.
+func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
+	now = now.Truncate(time.Millisecond)
+	r := &Record{
+		Secret:    o.Secret,
+		Tokens:    Tokens{Current: o.Verifier},
+		Principal: o.Principal,
+		Idle:      o.Idle,
+		Created:   now,
+		Seen:      now,
+		Deadline:  now.Add(o.Lifetime),
+	}
+	return r.with(now, c)
+}
+
+// Apply returns the next version of a live record: after c, and after a use at now. r does not change. Errors: [ErrMoved]
+// if the verifier is not accepted, an *[OpError].
+//
+// A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
+// first outcome and repeats it.
+func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
+	now = now.Truncate(time.Millisecond)
+	if c.Renew != nil && r.Tokens.Current.Equal(c.Renew.Verifier) {
+		return &Result{Record: r, Now: now}, nil
+	}
+	switch r.Tokens.Standing(c.Verifier, now) {
+	case Current, Grace:
+	case Replaced, Foreign:
+		return nil, ErrMoved
+	}
+	return r.with(now, c)
+}
+
+func (r *Record) with(now time.Time, c *Change) (*Result, error) {
+	if len(c.Ops) > MaxOps {
+		return nil, &OpError{Index: MaxOps, Err: errTooManyOps}
+	}
+	draft := NewDraft(r, c.MaxSize)
+	var values [][]byte
+	for i := range c.Ops {
+		value, err := draft.Do(&c.Ops[i])
+		if err != nil {
+			err.(*OpError).Index = i
+			return nil, err
+		}
+		if value != nil {
+			if values == nil {
+				values = make([][]byte, len(c.Ops))
+			}
+			values[i] = value
+		}
+	}
+	next := r.usedAt(now, c.Verifier)
+	next.Fields, next.Size = draft.fields, draft.size
+	if c.Renew != nil {
+		next.Tokens = r.Tokens.renewed(c.Renew, c.Verifier, now)
+	}
+	return &Result{Values: values, Record: next, Now: now}, nil
+}
+
+var errTooManyOps = errors.Join(ErrTooLarge, errors.New("a change has at most 4096 operations: commit more often"))
+
+// Touch returns the next version of a live record after a use at now, or r itself if [Record.TouchDue] says that nothing
+// is due. Errors: [ErrMoved].
+func (r *Record) Touch(now time.Time, verifier Hash) (*Record, error) {
+	now = now.Truncate(time.Millisecond)
+	switch r.Tokens.Standing(verifier, now) {
+	case Current, Grace:
+	case Replaced, Foreign:
+		return nil, ErrMoved
+	}
+	if !r.TouchDue(verifier, now) {
+		return r, nil
+	}
+	return r.usedAt(now, verifier), nil
+}
+
+func (r *Record) usedAt(now time.Time, verifier Hash) *Record {
+	next := *r
+	next.Revision++
+	if now.After(next.Seen) {
+		next.Seen = now
+	}
+	next.Tokens = r.Tokens.used(verifier, RotationGrace, now)
+	return &next
+}

@@ -1,0 +1,93 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// What can go wrong. Test with errors.Is. The text that follows in an error's message is for the log: it names the field and
+// the cause, and never goes to a client.
+var (
+	// ErrNoManager: the context does not come from a Manager.
+	ErrNoManager = errors.New("session: no session in this context: wrap the handler in Manager.Handler")
+	// ErrUnavailable: the store did not answer. Nothing was stored.
+	ErrUnavailable = errors.New("session: the store did not answer")
+	// ErrUnknownOutcome: the store did not answer a change that was sent. It may have been stored, or may be yet; it is not sent
+	// again. It is an ErrUnavailable too.
+	ErrUnknownOutcome = fmt.Errorf("%w: a change may or may not have been stored", ErrUnavailable)
+	// ErrEnded: the session ended, or got another token, while the request ran. Its changes were refused.
+	ErrEnded = errors.New("session: ended, or under a new token, while the request was running")
+	// ErrHeaderSent: a change needs a new cookie, and the response header has left. Nothing was stored.
+	ErrHeaderSent = errors.New("session: too late for a new cookie: the response header has left")
+	// ErrTooLarge: the session would be over Config.MaxSize, or a bound of the format.
+	ErrTooLarge = errors.New("session: over the size limit")
+	// ErrInvalid: a field's name, a value or a sum that the format does not allow.
+	ErrInvalid = errors.New("session: invalid change")
+	// ErrDecode: a stored value is of another type than the field that reads it.
+	ErrDecode = errors.New("session: the stored value is of another type")
+	// ErrAmbiguous: the request carries two different tokens.
+	ErrAmbiguous = errors.New("session: the request carries two different tokens")
+	// ErrCrossOrigin: another site caused the request (net/http.CrossOriginProtection).
+	ErrCrossOrigin = errors.New("session: cross-origin request")
+	// ErrSignedOut: nobody is signed in.
+	ErrSignedOut = errors.New("session: nobody is signed in")
+	// ErrNotFresh: somebody is signed in, and the route asks for a newer or stronger authentication.
+	ErrNotFresh = errors.New("session: a newer or stronger authentication is needed")
+)
+
+var statuses = []struct {
+	err    error
+	status int
+	text   string // what the client is told
+}{
+	{ErrUnavailable, http.StatusServiceUnavailable, "The service is not available at the moment. Please try again."},
+	{ErrEnded, http.StatusConflict, "Your session has changed meanwhile. Please reload and try again."},
+	{ErrSignedOut, http.StatusUnauthorized, "Please sign in."},
+	{ErrNotFresh, http.StatusUnauthorized, "Please sign in again."},
+	{ErrAmbiguous, http.StatusBadRequest, "The request carries two different session tokens. Please delete this site's cookies."},
+	{ErrCrossOrigin, http.StatusForbidden, "Cross-origin request refused."},
+}
+
+// Status returns the HTTP status that [Error] answers err with: 503 for ErrUnavailable, 409 for ErrEnded, 401 for ErrSignedOut
+// and ErrNotFresh, 400 for ErrAmbiguous, 403 for ErrCrossOrigin, 500 otherwise. It is for servers that are not net/http.
+func Status(err error) int {
+	status, _ := answerTo(err)
+	return status
+}
+
+func answerTo(err error) (status int, text string) {
+	for _, s := range statuses {
+		if errors.Is(err, s.err) {
+			return s.status, s.text
+		}
+	}
+	return http.StatusInternalServerError, "Something went wrong. The error has been logged."
+}
+
+// fromStore turns what a store answered into what this package promises. The cause stays in the text alone: a store's errors
+// are not API.
+func fromStore(err error) error {
+	var op *driver.OpError
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
+		return ErrEnded
+	case errors.Is(err, driver.ErrUnknown):
+		return fmt.Errorf("%w: %v", ErrUnknownOutcome, err)
+	case errors.As(err, &op):
+		return fromOp(op)
+	default:
+		return fmt.Errorf("%w: %v", ErrUnavailable, err)
+	}
+}
+
+func fromOp(err error) error {
+	if errors.Is(err, driver.ErrTooLarge) {
+		return fmt.Errorf("%w: %v", ErrTooLarge, err)
+	}
+	return fmt.Errorf("%w: %v", ErrInvalid, err)
+}

@@ -1,0 +1,3 @@
+module github.com/coatcheck-go/session
+
+go 1.25

@@ -1,0 +1,28 @@
+package table
+
+import "time"
+
+// clock is the time that records live by. It follows the system's clock and never goes back: when the system's clock is
+// set back, it runs on from where it was at the pace of the monotonic clock, so that a jump prolongs no limit.
+// It is guarded by the lock of whatever holds it.
+type clock struct {
+	shown time.Time     // what it said last
+	mono  time.Duration // when that was
+}
+
+// started is what the monotonic clock counts from.
+var started = time.Now()
+
+func (c *clock) now() time.Time {
+	t := time.Now()
+	return c.read(t.Round(0), t.Sub(started))
+}
+
+func (c *clock) read(wall time.Time, mono time.Duration) time.Time {
+	paced := c.shown.Add(max(0, mono-c.mono))
+	if c.shown.IsZero() || !wall.Before(paced) {
+		paced = wall
+	}
+	c.shown, c.mono = paced, max(mono, c.mono)
+	return paced
+}

@@ -1,0 +1,6 @@
+// Package table keeps records in process memory: what memstore is, and what filestore is in front of its journal.
+//
+// [Table] has the methods of driver.Store. A [Journal] makes their effects durable; with none they are done at once.
+// A record has two versions while the journal writes: the latest, which further changes build on, and the published one,
+// which readers see. An end is published at once, everything else once it is durable.
+package table

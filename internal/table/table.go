@@ -1,0 +1,231 @@
+package table
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// Table keeps records by id. Its methods are those of driver.Store, with the same contract, and safe for concurrent use.
+type Table struct {
+	journal Journal
+	shards  [shards]shard
+	sweeper sweeper
+}
+
+const shards = 256 // one for each first byte of a selector
+
+// shard holds the records whose selectors begin with the same byte. Each operation takes one lock, for a microsecond.
+type shard struct {
+	mu      sync.Mutex
+	clock   clock
+	entries map[driver.ID]*entry
+	queue   expiryQueue
+}
+
+// entry is a record that has not ended.
+type entry struct {
+	id        driver.ID
+	published *driver.Record // what readers see; nil until the creation is durable
+	latest    *driver.Record // what the next change builds on
+	due       time.Time      // when the queue looks at it again: not after it expires
+	index     int            // in the queue
+}
+
+// New returns an empty table. journal may be nil: the records then live as long as the process. Its time does not begin
+// before notBefore, the last that an earlier process saw.
+func New(journal Journal, notBefore time.Time) *Table {
+	t := &Table{journal: journal}
+	if journal == nil {
+		t.journal = noJournal{}
+	}
+	for i := range t.shards {
+		t.shards[i].clock.shown = notBefore
+		t.shards[i].clock.mono = time.Since(started)
+		t.shards[i].entries = map[driver.ID]*entry{}
+	}
+	return t
+}
+
+func (t *Table) shard(id driver.ID) *shard { return &t.shards[id.Selector[0]] }
+
+// live returns the entry that has a version for the caller, nil if there is none.
+func (s *shard) live(id driver.ID, now time.Time) *entry {
+	e := s.entries[id]
+	if e == nil || !e.latest.Live(now) {
+		return nil
+	}
+	return e
+}
+
+// Load implements driver.Store.
+func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, time.Time{}, err
+	}
+	s := t.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.now()
+	e := s.live(id, now)
+	if e == nil || e.published == nil {
+		return nil, now, driver.ErrNotFound
+	}
+	return e.published, now, nil
+}
+
+// Create implements driver.Store.
+func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	t.sweeper.arm(t)
+	s := t.shard(id)
+	s.mu.Lock()
+	now := s.clock.now()
+	t.expire(s, now, sweepBatch)
+	res, receipt, err := t.create(s, id, now, o, c)
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	if err := receipt.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.Origin, c *driver.Change) (*driver.Result, Receipt, error) {
+	if e := s.live(id, now); e != nil {
+		if e.latest.Secret != o.Secret {
+			return nil, nil, driver.ErrExists
+		}
+		return &driver.Result{Record: e.latest, Now: now}, t.store(e, e.latest), nil // durable, too, before it is told again
+	}
+	res, err := driver.NewRecord(now, o, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	if old := s.entries[id]; old != nil { // expired, not yet removed
+		s.remove(old)
+	}
+	e := &entry{id: id, due: res.Record.Expires()}
+	receipt := t.store(e, res.Record)
+	s.entries[id] = e
+	s.queue.push(e)
+	return res, receipt, nil
+}
+
+// Apply implements driver.Store.
+func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	s := t.shard(id)
+	s.mu.Lock()
+	now := s.clock.now()
+	e := s.live(id, now)
+	if e == nil {
+		s.mu.Unlock()
+		return nil, driver.ErrNotFound
+	}
+	res, err := e.latest.Apply(now, c)
+	if err != nil {
+		s.mu.Unlock()
+		return nil, err
+	}
+	receipt := t.store(e, res.Record)
+	s.mu.Unlock()
+	if err := receipt.Wait(ctx); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
+// Touch implements driver.Store. It does not wait for the journal.
+func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s := t.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.clock.now()
+	e := s.live(id, now)
+	if e == nil {
+		return driver.ErrNotFound
+	}
+	next, err := e.latest.Touch(now, verifier)
+	if err == nil && next != e.latest {
+		t.store(e, next)
+	}
+	return err
+}
+
+// End implements driver.Store.
+func (t *Table) End(ctx context.Context, id driver.ID) error {
+	s := t.shard(id)
+	s.mu.Lock()
+	e := s.entries[id]
+	if e != nil {
+		s.remove(e)
+	}
+	// Also where there is none: an end before this one may not be durable yet, and this one must not say so earlier.
+	receipt := t.journal.Append(id, nil)
+	s.mu.Unlock()
+	return receipt.Wait(ctx)
+}
+
+// store makes r the entry's latest version and hands it to the journal. The caller holds the shard's lock.
+func (t *Table) store(e *entry, r *driver.Record) Receipt {
+	e.latest = r
+	if _, memory := t.journal.(noJournal); memory {
+		e.published = r
+	}
+	return t.journal.Append(e.id, r)
+}
+
+// Publish shows readers a version that has become durable. One that is older than what they see already, or of a session
+// that has ended meanwhile, is not shown.
+func (t *Table) Publish(id driver.ID, r *driver.Record) {
+	s := t.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[id]
+	if e == nil || e.latest.Secret != r.Secret {
+		return
+	}
+	if e.published == nil || e.published.Revision < r.Revision {
+		e.published = r
+	}
+}
+
+// Restore puts in a record that an earlier process stored. It is for the time before the table is used.
+func (t *Table) Restore(id driver.ID, r *driver.Record) {
+	s := t.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &entry{id: id, published: r, latest: r, due: r.Expires()}
+	s.entries[id] = e
+	s.queue.push(e)
+	t.sweeper.arm(t)
+}
+
+// Len returns how many records there are, those included that have expired and were not removed yet.
+func (t *Table) Len() int {
+	n := 0
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += len(s.entries)
+		s.mu.Unlock()
+	}
+	return n
+}
+
+func (s *shard) remove(e *entry) {
+	delete(s.entries, e.id)
+	s.queue.remove(e)
+}

@@ -1,0 +1,60 @@
+package session
+
+import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"time"
+)
+
+// keyring signs tokens with its first key and accepts those of all. With no keys it accepts any: the store decides.
+type keyring struct {
+	macKeys       [][]byte
+	unsignedUntil time.Time
+}
+
+// macSize is 144 bits: a signed token is then a whole number of base64 characters.
+const macSize = 18
+
+// newKeyring derives a key for each purpose, so that none serves two.
+func newKeyring(keys [][]byte, unsignedUntil time.Time) (keyring, error) {
+	r := keyring{unsignedUntil: unsignedUntil}
+	for i, k := range keys {
+		if len(k) != 32 {
+			return r, fmt.Errorf("key %d has %d bytes: a key has 32, from crypto/rand", i, len(k))
+		}
+		for j := range i {
+			if hmac.Equal(k, keys[j]) {
+				return r, fmt.Errorf("key %d is key %d again", i, j)
+			}
+		}
+		mac, err := hkdf.Key(sha256.New, k, nil, "coatcheck/1 token", 32)
+		if err != nil {
+			return r, err
+		}
+		r.macKeys = append(r.macKeys, mac)
+	}
+	return r, nil
+}
+
+func (r *keyring) signs() bool { return len(r.macKeys) > 0 }
+
+// sign appends the MAC of b.
+func (r *keyring) sign(b []byte) []byte { return append(b, mac(r.macKeys[0], b)...) }
+
+// verify reports whether one of the keys made the MAC of b.
+func (r *keyring) verify(b, sum []byte) bool {
+	for _, k := range r.macKeys {
+		if hmac.Equal(mac(k, b), sum) {
+			return true
+		}
+	}
+	return false
+}
+
+func mac(key, b []byte) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write(b)
+	return h.Sum(nil)[:macSize]
+}

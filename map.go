@@ -1,0 +1,71 @@
+package session
+
+import (
+	"context"
+	"iter"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// Map is a map from string to T whose entries are written one by one: requests that write different entries do not disturb each
+// other. A key is at most 256 bytes of UTF-8.
+type Map[T any] string
+
+func (m Map[T]) key(key string) driver.Key { return driver.EntryKey(string(m), key) }
+
+// Get returns a fresh copy of an entry. A stored one that is not a T fails the request with [ErrDecode].
+func (m Map[T]) Get(s *Session, key string) (t T, ok bool) {
+	t, ok, err := lookup[T](s, m.key(key))
+	if err != nil {
+		s.fail(err)
+	}
+	return t, ok
+}
+
+// Set sets an entry.
+func (m Map[T]) Set(s *Session, key string, t T) { put(s, m.key(key), t) }
+
+// Delete removes an entry.
+func (m Map[T]) Delete(s *Session, key string) {
+	s.change(driver.Op{Kind: driver.Unset, Key: m.key(key)})
+}
+
+// All yields fresh copies of the entries in the order of their keys.
+func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		for key, b := range s.view().Entries(string(m)) {
+			t, err := decode[T](m.key(key), b)
+			if err != nil {
+				s.fail(err)
+			}
+			if !yield(key, t) {
+				return
+			}
+		}
+	}
+}
+
+// Clear removes all entries, those included that another request adds before the commit.
+func (m Map[T]) Clear(s *Session) {
+	s.change(driver.Op{Kind: driver.UnsetEntries, Key: driver.Key(m)})
+}
+
+// Update is [Value.Update] for one entry; ok says whether it is there.
+func (m Map[T]) Update(ctx context.Context, s *Session, key string, f func(t T, ok bool) (T, error)) (T, error) {
+	return update(ctx, s, m.key(key), f)
+}
+
+// Take removes an entry and returns it to exactly one caller: an OAuth state, a payment in progress. It commits the request's other
+// changes with it. With nothing there it costs nothing. Errors: as [Session.Commit]; [ErrDecode], and then the entry is gone.
+func (m Map[T]) Take(ctx context.Context, s *Session, key string) (t T, ok bool, err error) {
+	return take[T](ctx, s, m.key(key))
+}
+
+func take[T any](ctx context.Context, s *Session, k driver.Key) (t T, ok bool, err error) {
+	b, ok, err := s.take(ctx, k)
+	if !ok || err != nil {
+		return t, false, err
+	}
+	t, err = decode[T](k, b)
+	return t, err == nil, err
+}

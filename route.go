@@ -1,0 +1,89 @@
+package session
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+)
+
+// Route is what one route asks of its sessions, beyond the Manager's Config. Its Handler goes inside [Manager.Handler]. The zero
+// Route asks nothing.
+//
+//	recently := session.Route{User: true, MaxAge: 10 * time.Minute}
+//	mux.Handle("POST /password", recently.Handler(session.HandlerFunc(changePassword)))
+type Route struct {
+	User     bool          // somebody is signed in
+	MaxAge   time.Duration // and authenticated no longer ago than this; 0: whenever
+	Methods  []string      // with all of these methods
+	MinLevel int           // and at least at this assurance level
+	Fresh    bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
+	Down     Down          // when the store is down
+}
+
+// Down says what a route does when the store is down. A cookie is never cleared then, none is set, and a write always fails with
+// [ErrUnavailable].
+type Down int
+
+const (
+	Refuse    Down = iota // [From] returns ErrUnavailable
+	ReadOnly              // serve this process's copy within its bound, if the store keeps copies and has one; else refuse
+	Anonymous             // serve as to an unknown visitor; [Session.Degraded] reports it
+)
+
+// Check decides whether a request may go on. Errors: [ErrSignedOut], [ErrNotFresh], and those of [From].
+func (rt Route) Check(ctx context.Context) error {
+	s, err := sessionOf(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.route(ctx, rt.Fresh, rt.Down); err != nil {
+		return err
+	}
+	if !rt.User && rt.MaxAge == 0 && len(rt.Methods) == 0 && rt.MinLevel == 0 {
+		return nil
+	}
+	if s, err = From(ctx); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state != live || s.record.Principal == nil {
+		return ErrSignedOut
+	}
+	p := s.record.Principal
+	if rt.MaxAge > 0 && s.now.Sub(p.Authenticated) > rt.MaxAge || p.Level < rt.MinLevel {
+		return ErrNotFresh
+	}
+	for _, m := range rt.Methods {
+		if !slices.Contains(p.Methods, m) {
+			return ErrNotFresh
+		}
+	}
+	return nil
+}
+
+// Handler calls next if [Route.Check] returns nil, and answers with [Error] otherwise.
+func (rt Route) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := rt.Check(r.Context()); err != nil {
+			Error(w, r, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// route sets how the session is read, and reads it again if it was read in another way.
+func (s *Session) route(ctx context.Context, fresh bool, down Down) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again := s.state == failed && down != s.down || s.state == live && fresh && !s.fresh && len(s.ops) == 0
+	s.fresh, s.down = fresh, down
+	if !again {
+		return nil
+	}
+	s.err = nil
+	s.read(ctx)
+	return nil
+}

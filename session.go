@@ -1,0 +1,284 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// Session is one request's view of a visitor's session, with the changes that it has made. It is safe for concurrent use by the
+// goroutines of the request.
+type Session struct {
+	m      *Manager
+	handle atomic.Pointer[driver.ID] // of the stored session, for logs; nil if there is none
+
+	mu    sync.Mutex
+	state state
+	used  bool  // From was called: the response depends on the session
+	err   error // what stops the next commit: see fail
+
+	cred     credentials // what the request carried; token is the session's own once it has one
+	id       driver.ID
+	verifier driver.Hash
+	setToken setToken
+	sent     bool          // the response header has left
+	told     bool          // the handler knows of err
+	request  *http.Request // nil under servers that are not net/http
+
+	record *driver.Record // as the store had it; shared, not to be modified
+	now    time.Time      // the store's time when record was read
+	draft  driver.Draft   // what the request sees once it has changed something
+	edited bool           // draft is in use
+	ops    []driver.Op    // not yet committed
+
+	fresh bool // the route wants no cached copy
+	down  Down
+}
+
+// state says what a session is to its request.
+type state uint8
+
+const (
+	unread    state = iota // nobody has asked for it
+	anonymous              // there is none: the first write makes one
+	live
+	gone     // it ended or got another token while the request ran: empty, refuses writes, sends no cookie
+	degraded // the store is down: empty, refuses writes, sends no cookie
+	failed   // reading it failed, with err
+)
+
+// setToken says what to do with the cookie.
+type setToken uint8
+
+const (
+	keepCookie setToken = iota
+	setCookie
+	deleteCookie
+	handedOut // the application gave the token to the client itself
+)
+
+type contextKey struct{}
+
+func sessionOf(ctx context.Context) (*Session, error) {
+	if s, ok := ctx.Value(contextKey{}).(*Session); ok {
+		return s, nil
+	}
+	return nil, ErrNoManager
+}
+
+// From returns the session of a request that went through [Manager.Handler] or [Manager.Load]. The first call reads it: at most
+// one round trip, none when this process has a current copy. An unknown visitor gets an empty session, which is stored, and whose
+// cookie is set, when the first change is. After a nil error reading fields cannot fail.
+//
+// Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous].
+func From(ctx context.Context) (*Session, error) {
+	s, err := sessionOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.used = true
+	if s.state == unread {
+		s.read(ctx)
+	}
+	if s.state == failed {
+		s.told = true
+		return nil, s.err
+	}
+	return s, nil
+}
+
+func (s *Session) begin(m *Manager, h http.Header) {
+	s.m = m
+	s.cred = m.read(h)
+}
+
+// read asks the store for the session that the request's token names. The caller holds the lock.
+func (s *Session) read(ctx context.Context) {
+	s.record, s.edited = nil, false
+	switch {
+	case s.cred.ambiguous:
+		s.state, s.err = failed, ErrAmbiguous
+		return
+	case !s.cred.found:
+		s.state = anonymous
+		return
+	}
+	s.id, s.verifier = s.cred.token.id(), s.cred.token.verifierHash()
+	r, now, err := s.m.store.Load(ctx, s.id)
+	switch {
+	case err == nil:
+		s.accept(r, now)
+	case errors.Is(err, driver.ErrNotFound):
+		s.state = anonymous
+	case errors.Is(err, driver.ErrMoved):
+		s.state = gone
+	case s.down == Anonymous:
+		s.state = degraded
+		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served as an unknown one", "error", err)
+	default:
+		s.state, s.err = failed, fmt.Errorf("%w: %v", ErrUnavailable, err)
+	}
+}
+
+// accept makes r the session, if the request's token opens it.
+func (s *Session) accept(r *driver.Record, now time.Time) {
+	switch r.Tokens.Standing(s.verifier, now) {
+	case driver.Current, driver.Grace:
+		s.become(r, now)
+	case driver.Replaced:
+		s.state = gone
+	case driver.Foreign:
+		s.state = anonymous
+	}
+}
+
+func (s *Session) become(r *driver.Record, now time.Time) {
+	s.state, s.record, s.now, s.edited = live, r, now, false
+	if s.handle.Load() == nil {
+		id := s.id
+		s.handle.Store(&id)
+	}
+}
+
+// Reload drops the view, with what was not committed, and reads the store: for connections that live long. It counts as a use of
+// the session. [ErrEnded] if the session is there no longer.
+func (s *Session) Reload(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	was := s.state
+	s.ops, s.err = nil, nil
+	s.read(ctx)
+	if s.state == failed {
+		return s.err
+	}
+	if was == live && s.state != live {
+		s.state = gone
+		return ErrEnded
+	}
+	if s.state == live && s.record.TouchDue(s.verifier, s.now) {
+		if err := s.m.store.Touch(ctx, s.id, s.verifier); err != nil {
+			return fromStore(err)
+		}
+	}
+	return nil
+}
+
+// Degraded reports that the store is down and that the session stands in for one that could not be read: see [Anonymous].
+func (s *Session) Degraded() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state == degraded
+}
+
+// fields returns the values as the request sees them. The caller holds the lock.
+func (s *Session) fields() driver.Fields {
+	if s.edited {
+		return s.draft.Fields()
+	}
+	if s.record != nil && s.state == live {
+		return s.record.Fields
+	}
+	return nil
+}
+
+// get returns one value as the request sees it. It must not be modified.
+func (s *Session) get(k driver.Key) ([]byte, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fields().Get(k)
+}
+
+// view returns all values as the request sees them, safe to read while the request goes on changing them.
+func (s *Session) view() driver.Fields {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.edited {
+		return s.fields()
+	}
+	return append(driver.Fields(nil), s.draft.Fields()...)
+}
+
+// fail keeps the first error for the commit.
+func (s *Session) fail(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+// change applies op to the view and keeps it for the commit.
+func (s *Session) change(op driver.Op) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	if s.err = s.refusal(); s.err != nil {
+		return
+	}
+	s.edit()
+	if _, err := s.draft.Do(&op); err != nil {
+		s.err = fromOp(err)
+		return
+	}
+	s.buffer(op)
+}
+
+// refusal says why the session takes no changes.
+func (s *Session) refusal() error {
+	switch s.state {
+	case gone:
+		return ErrEnded
+	case degraded:
+		return ErrUnavailable
+	}
+	return nil
+}
+
+func (s *Session) edit() {
+	if !s.edited {
+		var r *driver.Record
+		if s.state == live {
+			r = s.record
+		}
+		s.draft, s.edited = driver.NewDraft(r, s.m.cfg.MaxSize), true
+	}
+}
+
+// buffer keeps op, in place of an earlier one on the same value where the two come to the same: a loop of changes to one value is
+// one operation.
+func (s *Session) buffer(op driver.Op) {
+	if op.Kind == driver.Clear {
+		s.ops = append(s.ops[:0], op)
+		return
+	}
+	for i := len(s.ops) - 1; i >= 0; i-- {
+		before := &s.ops[i]
+		if before.Kind == driver.Clear || before.Kind == driver.UnsetEntries || op.Kind == driver.UnsetEntries {
+			break
+		}
+		if before.Key != op.Key {
+			continue
+		}
+		if op.Kind == driver.Set || op.Kind == driver.Unset {
+			*before = op
+			return
+		}
+		sum := before.Delta + op.Delta
+		if op.Kind == driver.Add && before.Kind == driver.Add && (sum > before.Delta) == (op.Delta > 0) {
+			before.Delta = sum
+			return
+		}
+		break
+	}
+	s.ops = append(s.ops, op)
+}

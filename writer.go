@@ -1,0 +1,123 @@
+package session
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+)
+
+// responseWriter commits the session before the first byte of the response, once.
+type responseWriter struct {
+	http.ResponseWriter
+	x       *exchange
+	wrote   bool // the final header has left, or an error took its place
+	swallow bool // an error took the place of what the handler writes
+}
+
+// Unwrap lets http.ResponseController reach what this type does not have.
+func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// begin commits before the response header with this status.
+func (w *responseWriter) begin(status int) {
+	s := &w.x.session
+	w.wrote = true
+	err := s.commitBeforeHeader(w.x)
+	if err != nil && !(s.wasTold() && status >= 400) { // a handler that was told may say so in its own words
+		w.x.fail(err)
+		return
+	}
+	s.writeHeader(w.Header())
+}
+
+// WriteHeader implements http.ResponseWriter. Informational headers (1xx) pass, but for 101, which is final.
+func (w *responseWriter) WriteHeader(status int) {
+	final := status < 100 || status > 199 || status == http.StatusSwitchingProtocols
+	if final && !w.wrote {
+		w.begin(status)
+	}
+	if !w.swallow {
+		w.ResponseWriter.WriteHeader(status)
+	}
+}
+
+// start begins a response that comes without WriteHeader, and reports whether it goes to the client.
+func (w *responseWriter) start() bool {
+	if !w.wrote {
+		w.begin(http.StatusOK)
+	}
+	return !w.swallow
+}
+
+func (w *responseWriter) Write(b []byte) (int, error) {
+	if !w.start() {
+		return len(b), nil
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// WriteString implements io.StringWriter, as net/http's own writer does.
+func (w *responseWriter) WriteString(s string) (int, error) {
+	if !w.start() {
+		return len(s), nil
+	}
+	return io.WriteString(w.ResponseWriter, s)
+}
+
+// ReadFrom implements io.ReaderFrom, so that files still go by sendfile.
+func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
+	if !w.start() {
+		return io.Copy(io.Discard, r)
+	}
+	if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
+		return to.ReadFrom(r)
+	}
+	return io.Copy(struct{ io.Writer }{w.ResponseWriter}, r)
+}
+
+// Flush implements http.Flusher.
+func (w *responseWriter) Flush() { w.FlushError() }
+
+// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits.
+func (w *responseWriter) FlushError() error {
+	if !w.start() {
+		return nil
+	}
+	return http.NewResponseController(w.ResponseWriter).Flush()
+}
+
+// Hijack implements http.Hijacker. The one who takes the connection writes a header of their own, so it commits, and refuses if
+// that needs a cookie, which would not be sent.
+func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	s := &w.x.session
+	if !w.wrote {
+		if s.needsCookie() {
+			return nil, nil, ErrHeaderSent
+		}
+		if err := s.commitBeforeHeader(w.x); err != nil {
+			s.unsend()
+			return nil, nil, err
+		}
+	}
+	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	if err != nil {
+		s.unsend()
+		return nil, nil, err
+	}
+	w.wrote = true
+	return conn, rw, nil
+}
+
+// needsCookie reports whether the response has to carry a cookie for the session's changes to be found again.
+func (s *Session) needsCookie() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.setToken == setCookie || s.state == anonymous && len(s.ops) > 0 && s.setToken != handedOut
+}
+
+// unsend takes back that the header has left: a hijack was refused, and an answer is still to come.
+func (s *Session) unsend() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent, s.told = false, s.err != nil
+}

@@ -34,7 +34,7 @@ func (s *Session) commitBeforeHeader(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil && len(s.ops) > 0 {
-		s.send(ctx, nil, nil) // its error is s.err
+		_, _ = s.send(ctx, nil, nil) // its error is s.err
 	}
 	s.sent = true
 	return s.err
@@ -114,7 +114,8 @@ func (s *Session) apply(ctx context.Context, c *driver.Change) (*driver.Result, 
 	return res, err
 }
 
-// settle makes the view what the store's answer says of it, where the store does not have the whole record at hand.
+// settle makes the view what the store's answer says of it, where the store does not have the whole record at hand. The store has
+// checked the operations, so what the draft says of them does not matter.
 func (s *Session) settle(c *driver.Change, res *driver.Result) {
 	s.edit()
 	for i := range c.Ops {
@@ -122,12 +123,12 @@ func (s *Session) settle(c *driver.Change, res *driver.Result) {
 		switch op.Kind {
 		case driver.Add:
 			if i < len(res.Values) && res.Values[i] != nil {
-				s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: res.Values[i]})
+				_, _ = s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: res.Values[i]})
 			}
 		case driver.Swap:
-			s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: op.Value})
+			_, _ = s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: op.Value})
 		case driver.Take:
-			s.draft.Do(&driver.Op{Kind: driver.Unset, Key: op.Key})
+			_, _ = s.draft.Do(&driver.Op{Kind: driver.Unset, Key: op.Key})
 		}
 	}
 }
@@ -192,7 +193,7 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		}
 		present = conflict.Present
 		if attempt > 0 { // the first conflict is an old view; further ones are another process
-			time.Sleep(rand.N(time.Millisecond << min(attempt, 5)))
+			time.Sleep(rand.N(time.Millisecond << min(attempt, 5))) //nolint:gosec // jitter is no secret
 		}
 		if wait.Err() != nil {
 			break
@@ -351,7 +352,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 		if s.state == anonymous {
 			s.setToken = handedOut
 		}
-		s.send(ctx, nil, nil)
+		_, _ = s.send(ctx, nil, nil) // its error is s.err
 	}
 	if s.err != nil {
 		s.told = true

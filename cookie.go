@@ -61,7 +61,7 @@ func (c *credentials) add(m *Manager, text string) {
 
 // cookie returns the Set-Cookie for a token; for an empty one the cookie's deletion, with the same attributes.
 func (m *Manager) cookie(value string, maxAge time.Duration) string {
-	c := http.Cookie{
+	c := http.Cookie{ //nolint:gosec // Secure is left out for Config.InsecureHTTP alone; checkCookie refuses a SameSite that is unset
 		Name:        m.cfg.CookieName,
 		Value:       value,
 		Path:        m.cfg.CookiePath,

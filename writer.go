@@ -76,7 +76,7 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // Flush implements http.Flusher.
-func (w *responseWriter) Flush() { w.FlushError() }
+func (w *responseWriter) Flush() { _ = w.FlushError() }
 
 // FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits.
 func (w *responseWriter) FlushError() error {

@@ -1,3 +1,8 @@
 module github.com/coatcheck-go/session
 
-go 1.25
+go 1.25.0
+
+require (
+	github.com/redis/rueidis v1.0.79 // indirect
+	golang.org/x/sys v0.47.0 // indirect
+)

@@ -95,7 +95,7 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 	return r.with(now, c)
 }
 
-// Apply returns the next version of a live record: after c, and after a use at now. r does not change. Errors: [ErrMoved]
+// Apply returns the next version of a live record: after c, and after a use at now, as [Record.Touch] counts it. r does not change. Errors: [ErrMoved]
 // if the verifier is not accepted, an *[OpError].
 //
 // A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
@@ -157,10 +157,11 @@ func (r *Record) Touch(now time.Time, verifier Hash) (*Record, error) {
 	return r.usedAt(now, verifier), nil
 }
 
+// usedAt returns a copy of r after a use: with the time of it if that is due, and with the first use of a rotated token noted.
 func (r *Record) usedAt(now time.Time, verifier Hash) *Record {
 	next := *r
 	next.Revision++
-	if now.After(next.Seen) {
+	if r.TouchDue(verifier, now) && now.After(r.Seen) {
 		next.Seen = now
 	}
 	next.Tokens = r.Tokens.used(verifier, RotationGrace, now)

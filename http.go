@@ -67,7 +67,7 @@ func (x *exchange) finish() {
 // fail answers with err in place of the handler.
 func (x *exchange) fail(err error) {
 	x.writer.wrote, x.writer.swallow = true, true
-	x.session.discard()
+	x.session.refuse(err)
 	h := x.writer.ResponseWriter.Header()
 	for _, name := range ofBody {
 		h.Del(name)

@@ -18,10 +18,11 @@ type Session struct {
 	m      *Manager
 	handle atomic.Pointer[driver.ID] // of the stored session, for logs; nil if there is none
 
-	mu    sync.Mutex
-	state state
-	used  bool  // From was called: the response depends on the session
-	err   error // what stops the next commit: see fail
+	mu      sync.Mutex
+	state   state
+	used    bool  // From was called: the response depends on the session
+	err     error // what stops the next commit: see fail
+	readErr error // what From returns when state is failed
 
 	cred     credentials // what the request carried; token is the session's own once it has one
 	id       driver.ID
@@ -50,7 +51,7 @@ const (
 	live
 	gone     // it ended or got another token while the request ran: empty, refuses writes, sends no cookie
 	degraded // the store is down: empty, refuses writes, sends no cookie
-	failed   // reading it failed, with err
+	failed   // reading it failed, with readErr
 )
 
 // setToken says what to do with the cookie.
@@ -90,7 +91,7 @@ func From(ctx context.Context) (*Session, error) {
 	}
 	if s.state == failed {
 		s.told = true
-		return nil, s.err
+		return nil, s.readErr
 	}
 	return s, nil
 }
@@ -105,7 +106,7 @@ func (s *Session) read(ctx context.Context) {
 	s.record, s.edited = nil, false
 	switch {
 	case s.cred.ambiguous:
-		s.state, s.err = failed, ErrAmbiguous
+		s.cannotRead(ErrAmbiguous)
 		return
 	case !s.cred.found:
 		s.state = anonymous
@@ -124,9 +125,11 @@ func (s *Session) read(ctx context.Context) {
 		s.state = degraded
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served as an unknown one", "error", err)
 	default:
-		s.state, s.err = failed, fmt.Errorf("%w: %v", ErrUnavailable, err)
+		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
 	}
 }
+
+func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, err, err }
 
 // accept makes r the session, if the request's token opens it.
 func (s *Session) accept(r *driver.Record, now time.Time) {
@@ -157,6 +160,7 @@ func (s *Session) Reload(ctx context.Context) error {
 	s.ops, s.err = nil, nil
 	s.read(ctx)
 	if s.state == failed {
+		s.told = true
 		return s.err
 	}
 	if was == live && s.state != live {

@@ -40,19 +40,12 @@ func (s *Session) commitBeforeHeader(ctx context.Context) error {
 	return s.err
 }
 
-// discard drops what was not committed, and why it could not be: the response is about to say it.
-func (s *Session) discard() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.ops, s.err, s.edited, s.told = nil, nil, false, false
-}
-
 // refuse drops what was not committed, and all that the request changes from now on: err is its answer, and nothing else of it may
 // take effect.
 func (s *Session) refuse(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ops, s.err, s.edited, s.told = nil, err, false, true
+	s.ops, s.err, s.edited, s.told, s.refused = nil, err, false, true, true
 }
 
 // send commits the buffered changes, with one more operation or a renewal if given, and makes its error stick. A failed comparison

@@ -56,6 +56,7 @@ func (x *exchange) finish() {
 	switch err := x.session.commitBeforeHeader(x); {
 	case !late && err == nil:
 		x.session.writeHeader(x.writer.Header())
+		x.session.unsend()
 	case !late:
 		x.fail(err)
 	case err != nil && !x.session.wasTold():
@@ -147,17 +148,24 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		defaultOnError(w, r, err)
 		return
 	}
-	if s.discard(); s.headerSent() {
+	switch sent, answered := s.abandon(err); {
+	case answered: // and logged
+	case sent:
 		s.log(r.Context(), err)
-		return
+	default:
+		s.answer(w, r, err)
 	}
-	s.answer(w, r, err)
 }
 
-func (s *Session) headerSent() bool {
+// abandon drops what was not committed, and reports whether the response header has left, and whether err is what it reports.
+func (s *Session) abandon(err error) (sent, answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sent
+	if s.refused {
+		return true, errors.Is(err, s.err)
+	}
+	s.ops, s.err, s.edited, s.told = nil, nil, false, false
+	return s.sent, false
 }
 
 func (s *Session) answer(w http.ResponseWriter, r *http.Request, err error) {

@@ -30,6 +30,7 @@ type Session struct {
 	setToken setToken
 	sent     bool          // the response header has left
 	told     bool          // the handler knows of err
+	refused  bool          // the response reports err: nothing more is committed
 	request  *http.Request // nil under servers that are not net/http
 
 	record *driver.Record // as the store had it; shared, not to be modified

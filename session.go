@@ -130,6 +130,15 @@ func (s *Session) read(ctx context.Context) {
 	}
 }
 
+// readAgain reads a session that may have been read before: one that was there and is no longer has ended while the request ran.
+func (s *Session) readAgain(ctx context.Context) {
+	was := s.state
+	s.read(ctx)
+	if s.state == anonymous && (was == live || was == gone) {
+		s.state = gone
+	}
+}
+
 func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, err, err }
 
 // accept makes r the session, if the request's token opens it.
@@ -139,8 +148,8 @@ func (s *Session) accept(r *driver.Record, now time.Time) {
 		s.become(r, now)
 	case driver.Replaced:
 		s.state = gone
-	case driver.Foreign:
-		s.state = anonymous
+	case driver.Foreign: // who holds it may not end the session either
+		s.state, s.cred.found = anonymous, false
 	}
 }
 
@@ -157,15 +166,16 @@ func (s *Session) become(r *driver.Record, now time.Time) {
 func (s *Session) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.state
-	s.ops, s.err = nil, nil
-	s.read(ctx)
-	if s.state == failed {
-		s.told = true
+	if s.refused {
 		return s.err
 	}
-	if was == live && s.state != live {
-		s.state = gone
+	s.ops, s.err, s.told = nil, nil, false
+	s.readAgain(ctx)
+	switch s.state {
+	case failed:
+		s.told = true
+		return s.err
+	case gone:
 		return ErrEnded
 	}
 	if s.state == live && s.record.TouchDue(s.verifier, s.now) {

@@ -13,11 +13,16 @@ import (
 
 // Handler is the middleware. Handlers inside it get their session with [From]; what they change is committed before the first byte of
 // the response leaves. If that fails, the client gets the answer of Config.OnError, and what the handler writes is dropped. A handler
-// that panics changes nothing; put a recovery middleware outside of this one, so that it need not tell a panic from an answer.
+// that panics changes nothing but what it had committed itself; put a recovery middleware outside of this one, so that it need not tell
+// a panic from an answer.
 //
 // A change made after the header has left is committed when the handler returns; its failure is logged.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s, err := sessionOf(r.Context()); err == nil && s.m == m {
+			next.ServeHTTP(w, r) // inside itself: one session, one cookie
+			return
+		}
 		x := &exchange{Context: r.Context()}
 		x.session.begin(m, r.Header)
 		x.writer = responseWriter{ResponseWriter: w, x: x}
@@ -28,7 +33,14 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
+		returned := false
+		defer func() {
+			if !returned && !x.writer.wrote { // it panics, or exits
+				x.session.writeHeader(w.Header())
+			}
+		}()
 		next.ServeHTTP(&x.writer, x.session.request)
+		returned = true
 		x.finish()
 	})
 }
@@ -115,6 +127,7 @@ func (s *Session) writeHeader(h http.Header) {
 			}
 		}
 		h.Add("Set-Cookie", s.m.cookie(s.cred.token.text(&s.m.keys), maxAge))
+		s.cred.hasCookie = true
 	case deleteCookie:
 		h.Add("Set-Cookie", s.m.cookie("", 0))
 	}

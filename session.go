@@ -33,11 +33,12 @@ type Session struct {
 	refused  bool          // the response reports err: nothing more is committed
 	request  *http.Request // nil under servers that are not net/http
 
-	record *driver.Record // as the store had it; shared, not to be modified
-	now    time.Time      // the store's time when record was read
-	draft  driver.Draft   // what the request sees once it has changed something
-	edited bool           // draft is in use
-	ops    []driver.Op    // not yet committed
+	record   *driver.Record // as the store had it; shared, not to be modified
+	now      time.Time      // the store's time when record was read
+	draft    driver.Draft   // what the request sees once it has changed something
+	edited   bool           // draft is in use
+	ops      []driver.Op    // not yet committed
+	roomMade int            // index of the last of ops that made a value smaller, -1 for none
 
 	fresh bool // the route wants no cached copy
 	down  Down
@@ -240,12 +241,25 @@ func (s *Session) change(op driver.Op) {
 	if s.err = s.refusal(); s.err != nil {
 		return
 	}
+	if len(s.ops) >= driver.MaxOps {
+		s.err = fmt.Errorf("%w: field %q: a commit has at most %d operations: commit more often", ErrTooLarge, op.Key, driver.MaxOps)
+		return
+	}
 	s.edit()
+	before := s.room(op.Key)
 	if _, err := s.draft.Do(&op); err != nil {
 		s.err = fromOp(err)
 		return
 	}
-	s.buffer(op)
+	s.buffer(op, s.room(op.Key)-before)
+}
+
+// room returns how many bytes the value under k takes in the view.
+func (s *Session) room(k driver.Key) int {
+	if v, ok := s.draft.Fields().Get(k); ok {
+		return len(k) + len(v)
+	}
+	return 0
 }
 
 // refusal says why the session takes no changes.
@@ -270,11 +284,30 @@ func (s *Session) edit() {
 }
 
 // buffer keeps op, in place of an earlier one on the same value where the two come to the same: a loop of changes to one value is
-// one operation.
-func (s *Session) buffer(op driver.Op) {
+// one operation. grown is by how many bytes the value has grown with it: one that needs more room does not move to before one that
+// made room, or the store would refuse the change.
+func (s *Session) buffer(op driver.Op, grown int) {
 	if op.Kind == driver.Clear {
-		s.ops = append(s.ops[:0], op)
+		s.ops, s.roomMade = append(s.ops[:0], op), 0
 		return
+	}
+	at := s.mergeable(&op, grown)
+	if at == len(s.ops) {
+		s.ops = append(s.ops, op)
+	} else if before := &s.ops[at]; op.Kind == driver.Add {
+		before.Delta += op.Delta
+	} else {
+		*before = op
+	}
+	if grown < 0 {
+		s.roomMade = max(s.roomMade, at)
+	}
+}
+
+// mergeable returns the index of the operation that op can be merged into, len(s.ops) if there is none.
+func (s *Session) mergeable(op *driver.Op, grown int) int {
+	if len(s.ops) == 0 {
+		s.roomMade = -1
 	}
 	for i := len(s.ops) - 1; i >= 0; i-- {
 		before := &s.ops[i]
@@ -284,16 +317,15 @@ func (s *Session) buffer(op driver.Op) {
 		if before.Key != op.Key {
 			continue
 		}
-		if op.Kind == driver.Set || op.Kind == driver.Unset {
-			*before = op
-			return
+		if grown > 0 && i <= s.roomMade && i < len(s.ops)-1 {
+			break
 		}
 		sum := before.Delta + op.Delta
-		if op.Kind == driver.Add && before.Kind == driver.Add && (sum > before.Delta) == (op.Delta > 0) {
-			before.Delta = sum
-			return
+		if op.Kind == driver.Set || op.Kind == driver.Unset ||
+			op.Kind == driver.Add && before.Kind == driver.Add && (sum > before.Delta) == (op.Delta > 0) {
+			return i
 		}
 		break
 	}
-	s.ops = append(s.ops, op)
+	return len(s.ops)
 }

@@ -276,3 +276,5 @@ func plainServer(t *testing.T, h http.Handler) string {
 	t.Cleanup(srv.Close)
 	return srv.URL
 }
+
+func (s *site) discardLog() *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) }

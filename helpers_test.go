@@ -33,9 +33,10 @@ type faulty struct {
 	fault     func(call string) error // an error in place of the call; nil does the call
 	after     func(call string) error // an error once the call has been done
 	principal *driver.Principal       // of the sessions that are created
+	seen      map[driver.ID]bool      // created
 }
 
-func newFaulty() *faulty { return &faulty{Store: memstore.New()} }
+func newFaulty() *faulty { return &faulty{Store: memstore.New(), seen: map[driver.ID]bool{}} }
 
 var errDown = driverError("connection refused by redis-7.internal")
 
@@ -97,6 +98,7 @@ func (f *faulty) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *
 	}
 	f.mu.Lock()
 	o.Principal = f.principal
+	f.seen[id] = true
 	f.mu.Unlock()
 	res, err := f.Store.Create(ctx, id, o, c)
 	return res, f.done("create", err)
@@ -278,3 +280,15 @@ func plainServer(t *testing.T, h http.Handler) string {
 }
 
 func (s *site) discardLog() *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) }
+
+// endAll ends all sessions that were created, behind everybody's back.
+func (f *faulty) endAll(t *testing.T) {
+	f.mu.Lock()
+	ids := f.seen
+	f.mu.Unlock()
+	for id := range ids {
+		if err := f.Store.End(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+	}
+}

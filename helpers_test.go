@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -291,4 +292,10 @@ func (f *faulty) endAll(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// bubble runs a test under fake time.
+func bubble(t *testing.T, f func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, f)
 }

@@ -22,11 +22,26 @@ func (s *Session) Commit(ctx context.Context) error {
 	defer s.mu.Unlock()
 	if s.err == nil && len(s.ops) > 0 {
 		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
-			s.read(ctx)
+			s.refresh(ctx)
 		}
 	}
 	s.told = s.err != nil
 	return s.err
+}
+
+// refresh makes the view exact after a commit. The commit has succeeded, whatever comes of this.
+func (s *Session) refresh(ctx context.Context) {
+	ctx, cancel := s.m.detached(ctx)
+	defer cancel()
+	r, now, err := s.m.store.Load(ctx, s.id)
+	if err != nil {
+		return
+	}
+	switch r.Tokens.Standing(s.verifier, now) {
+	case driver.Current, driver.Grace:
+		s.become(r, now)
+	case driver.Replaced, driver.Foreign: // the next change hears of it
+	}
 }
 
 // commitBeforeHeader is the middleware's commit. After it a new cookie is too late.
@@ -40,11 +55,12 @@ func (s *Session) commitBeforeHeader(ctx context.Context) error {
 	return s.err
 }
 
-// discard drops what was not committed: the response reports an error.
-func (s *Session) discard() {
+// refuse drops what was not committed, and all that the request changes from now on: err is its answer, and nothing else of it may
+// take effect.
+func (s *Session) refuse(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ops, s.err, s.edited = nil, nil, false
+	s.ops, s.err, s.edited, s.told, s.refused = nil, err, false, true, true
 }
 
 // send commits the buffered changes, with one more operation or a renewal if given, and makes its error stick. A failed comparison
@@ -69,6 +85,9 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 		}
 		if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
 			s.state = gone
+			if s.setToken == setCookie {
+				s.setToken = keepCookie
+			}
 		}
 		s.err = err
 		if !errors.Is(err, errRefused) {
@@ -312,7 +331,10 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known, replaced := s.cred.found, s.state == gone
-	s.ops, s.err, s.record, s.edited = nil, nil, nil, false
+	s.ops, s.record, s.edited = nil, nil, false
+	if !s.refused {
+		s.err, s.told = nil, false
+	}
 	if s.setToken == setCookie || s.cred.hasCookie && !replaced {
 		s.setToken = deleteCookie
 	}

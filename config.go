@@ -161,6 +161,9 @@ func (c *Config) checkCookie() error {
 		return fail("K07", "Lifetime %v: browsers cut a persistent cookie's Max-Age to 400 days", c.Lifetime)
 	}
 	deletion := Manager{cfg: *c}
+	if c.CookieDomain != "" && !strings.Contains(deletion.cookie("", 0), "; Domain=") { // net/http leaves out what is none
+		return fail("K05, K11", "CookieDomain %.40q is not a domain name", c.CookieDomain)
+	}
 	if n := len(deletion.cookie(strings.Repeat("x", 76), c.Lifetime)); n > 4096 {
 		return fail("K05", "CookieName: the cookie would have %d bytes, and browsers ignore one of more than 4096", n)
 	}

@@ -26,6 +26,7 @@ func (m *Manager) read(h http.Header) (c credentials) {
 			}
 		}
 	}
+	byHeader := c.found
 	for _, line := range h["Cookie"] {
 		for len(line) > 0 {
 			var part string
@@ -40,6 +41,9 @@ func (m *Manager) read(h http.Header) (c credentials) {
 			}
 			c.add(m, value)
 		}
+	}
+	if c.found && !byHeader {
+		c.inHeader = false // somebody else's Authorization: the token came in the cookie, which browsers send of themselves
 	}
 	return c
 }

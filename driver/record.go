@@ -163,6 +163,6 @@ func (r *Record) usedAt(now time.Time, verifier Hash) *Record {
 	if now.After(next.Seen) {
 		next.Seen = now
 	}
-	next.Tokens = r.Tokens.used(verifier, RotationGrace, now)
+	next.Tokens = r.Tokens.used(verifier, now)
 	return &next
 }

@@ -65,7 +65,7 @@ func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
 	return prolonged.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
 }
 
-// Origin is what a new record is made of.
+// Origin is what a new record is made of. Of its limits the whole milliseconds count.
 type Origin struct {
 	Secret         Secret
 	Verifier       Hash
@@ -87,10 +87,10 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 		Secret:    o.Secret,
 		Tokens:    Tokens{Current: o.Verifier},
 		Principal: o.Principal,
-		Idle:      o.Idle,
+		Idle:      o.Idle.Truncate(time.Millisecond),
 		Created:   now,
 		Seen:      now,
-		Deadline:  now.Add(o.Lifetime),
+		Deadline:  now.Add(o.Lifetime.Truncate(time.Millisecond)),
 	}
 	return r.with(now, c)
 }

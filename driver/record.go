@@ -96,7 +96,7 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 }
 
 // Apply returns the next version of a live record: after c, and after a use at now. r does not change. Errors: [ErrMoved]
-// if the verifier is not accepted, an *[OpError].
+// if the verifier is not accepted, or would rotate although its successor is in use; an *[OpError].
 //
 // A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
 // first outcome and repeats it.
@@ -106,7 +106,11 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 		return &Result{Record: r, Now: now}, nil
 	}
 	switch r.Tokens.Standing(c.Verifier, now) {
-	case Current, Grace:
+	case Current:
+	case Grace:
+		if c.Renew != nil && c.Renew.Grace > 0 && !r.Tokens.pending() {
+			return nil, ErrMoved // the browser has shown Current: another one would make it look stolen
+		}
 	case Replaced, Foreign:
 		return nil, ErrMoved
 	}

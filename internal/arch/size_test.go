@@ -31,7 +31,7 @@ func TestSizes(t *testing.T) {
 			continue
 		}
 		limit := maxFunction
-		if s.test {
+		if s.test || s.dir == "storetest" {
 			limit = maxTest
 		}
 		check(s.path, bytes.Count(s.text, []byte("\n")), maxFile)

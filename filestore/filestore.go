@@ -41,12 +41,13 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	db, err := openFile(filepath.Join(dir, FileName))
+	path := filepath.Join(dir, FileName)
+	db, err := openFile(path)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{db: db}
-	if err := s.restore(o); err != nil {
+	if err := s.restore(path, o); err != nil {
 		if !errors.Is(err, errBroken) { // a transaction that was left open would keep Close waiting
 			err = errors.Join(err, db.Close())
 		}
@@ -57,16 +58,16 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 // restore fills the table from the file, and prepares the journal to go on from there.
-func (s *Store) restore(o Options) error {
-	state, err := readState(s.db)
+func (s *Store) restore(path string, o Options) error {
+	state, err := readState(s.db, path)
 	if err != nil {
 		return err
 	}
-	s.journal = newJournal(s.db, state, o)
+	s.journal = newJournal(s.db, path, state, o)
 	s.table = table.New(s.journal, state.Time)
 	s.journal.table = s.table
 	s.Store = s.table
-	expired, err := restore(s.db, s.table, state)
+	expired, err := restore(s.db, path, s.table, state)
 	if err == nil {
 		err = s.journal.remove(expired)
 	}
@@ -92,6 +93,9 @@ func (s *Store) Len() int { return s.table.Len() }
 func (s *Store) Backup(w io.Writer) error {
 	if s.closed.Load() {
 		return errClosed
+	}
+	if err := s.journal.Err(); errors.Is(err, errBroken) {
+		return err
 	}
 	err := s.db.View(func(tx *bolt.Tx) error {
 		_, err := tx.WriteTo(w)

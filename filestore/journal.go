@@ -44,9 +44,9 @@ type batch struct {
 // maxLazy bounds what is acknowledged and not written. Beyond it a change waits for the disk, as with Always.
 const maxLazy = 1 << 16
 
-func newJournal(db *bolt.DB, s state, o Options) *journal {
+func newJournal(db *bolt.DB, path string, s state, o Options) *journal {
 	j := &journal{
-		db: db, path: db.Path(), lazy: o.Durability == Interval, every: o.Every, state: s,
+		db: db, path: path, lazy: o.Durability == Interval, every: o.Every, state: s,
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), next: newBatch(),
 	}
 	j.timer = time.AfterFunc(time.Hour, j.rouse)

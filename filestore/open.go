@@ -3,6 +3,7 @@ package filestore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -17,20 +18,21 @@ func openFile(path string) (*bolt.DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("filestore: the directory %s cannot be made: %w", dir, err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("filestore: %s must be a file that this process can read and write, in a directory where it can make files: %w",
-			path, err)
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return create(path)
 	}
-	db, err := openLocked(f, path)
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %s must be a file that this process may read and write: %w", path, err)
+	}
+	db, err := openExisting(f, path)
 	if err != nil {
 		f.Close() // bbolt may have done so
 	}
 	return db, err
 }
 
-// openLocked opens the database in f.
-func openLocked(f *os.File, path string) (db *bolt.DB, err error) {
+func openExisting(f *os.File, path string) (*bolt.DB, error) {
 	// Before anything is read: of a file that another process writes the pages do not fit together.
 	if err := lock(f); err != nil {
 		return nil, inUse(path, err)
@@ -39,14 +41,61 @@ func openLocked(f *os.File, path string) (db *bolt.DB, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
-	created := info.Size() == 0
-	if !created {
-		if err := check(f, path, info.Size()); err != nil {
-			return nil, err
-		}
+	if err := check(f, path, info.Size()); err != nil {
+		return nil, err
 	}
+	return openDB(f, path)
+}
+
+// create makes a database under another name, which it loses when it is complete: so an empty or half a file never is what a
+// crash left of the making of one. The lock on the other name keeps two processes from making it at once.
+func create(path string) (*bolt.DB, error) {
+	name := path
+	if renamesOpen {
+		name += ".new"
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("filestore: this process must be able to make files in the directory: %w", err)
+	}
+	db, err := fill(f, name, path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+func fill(f *os.File, name, path string) (*bolt.DB, error) {
+	if err := lock(f); err != nil {
+		return nil, inUse(path, err)
+	}
+	if _, err := os.Lstat(path); name != path && !errors.Is(err, fs.ErrNotExist) {
+		return nil, inUse(path, errors.Join(err, os.Remove(name))) // another process was faster
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	db, err := openDB(f, path)
+	if err != nil {
+		return nil, err
+	}
+	if err = makeBuckets(db); err == nil && name != path {
+		err = os.Rename(name, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path)) // the name must be on the disk, too
+	}
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %s could not be made: %w", path, errors.Join(err, db.Close()))
+	}
+	return db, nil
+}
+
+// openDB opens the database in a file that is locked, and checked or empty.
+func openDB(f *os.File, path string) (db *bolt.DB, err error) {
 	err = guard(path, func() (err error) {
-		db, err = bolt.Open(path, 0o600, &bolt.Options{
+		db, err = bolt.Open(f.Name(), 0o600, &bolt.Options{
 			OpenFile:       func(string, int, os.FileMode) (*os.File, error) { return f, nil },
 			Timeout:        time.Second,
 			FreelistType:   bolt.FreelistMapType,
@@ -58,39 +107,14 @@ func openLocked(f *os.File, path string) (db *bolt.DB, err error) {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, inUse(path, err)
-	case err != nil && created:
-		return nil, fmt.Errorf("filestore: %s could not be made: %w", path, errors.Join(err, empty(path)))
 	case err != nil:
-		return nil, fmt.Errorf("filestore: %s: %w", path, err)
-	}
-	if created {
-		err = syncDir(filepath.Dir(path)) // the file's name must be on the disk, too
-	}
-	if err != nil {
-		return nil, fmt.Errorf("filestore: %s: %w", path, errors.Join(err, db.Close()))
+		return nil, fmt.Errorf("filestore: opening %s: %w", path, err)
 	}
 	return db, nil
 }
 
-// empty takes back a file that was not begun as a whole: to whoever comes next it would be a damaged one.
-func empty(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if lock(f) != nil {
-		return nil // somebody else's by now
-	}
-	info, err := f.Stat()
-	if err != nil || info.Size() >= int64(4*os.Getpagesize()) { // as many as bbolt begins with
-		return err
-	}
-	return f.Truncate(0)
-}
-
 func inUse(path string, err error) error {
-	return fmt.Errorf("filestore: %s is in use by another process, or is open in this one already: "+
+	return fmt.Errorf("filestore: %s is in use by another process, or open in this one already: "+
 		"a filestore is for one process; sessions that several share belong in Redis (package redisstore) (%w)", path, err)
 }
 

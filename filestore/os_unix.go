@@ -8,6 +8,9 @@ import (
 	"syscall"
 )
 
+// renamesOpen says that an open file can be given another name.
+const renamesOpen = true
+
 // lock takes the lock that bbolt takes: it is of the open file, so that bbolt finds itself holding it.
 func lock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

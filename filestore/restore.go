@@ -1,7 +1,6 @@
 package filestore
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -15,8 +14,8 @@ import (
 )
 
 // restore puts the records that have not expired into the table, and returns the others.
-func restore(db *bolt.DB, t *table.Table, want state) (expired []driver.ID, err error) {
-	r := restorer{path: db.Path(), table: t, now: t.Now(), pages: make(chan []stored, 4)}
+func restore(db *bolt.DB, path string, t *table.Table, want state) (expired []driver.ID, err error) {
+	r := restorer{path: path, table: t, now: t.Now(), pages: make(chan []stored, 4)}
 	err = guard(r.path, func() error {
 		return db.View(func(tx *bolt.Tx) error {
 			// The workers read the memory map, which is there until the transaction ends.
@@ -116,7 +115,7 @@ func guard(path string, f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if p := recover(); p != nil {
-			err = errors.Join(damaged(path, fmt.Sprint(p)), errBroken)
+			err = damaged(path, fmt.Sprint(p))
 		}
 	}()
 	return f()

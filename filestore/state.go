@@ -35,39 +35,34 @@ type state struct {
 	Sum     uint64
 }
 
-// readState returns what the database says, and makes a new one ready.
-func readState(db *bolt.DB) (state, error) {
-	var s state
-	err := db.View(func(tx *bolt.Tx) (err error) {
+// readState returns what the database says.
+func readState(db *bolt.DB, path string) (s state, err error) {
+	err = db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketMeta)
 		if b == nil {
-			return errNew
+			return foreign(path, "it is an empty bbolt database")
 		}
 		if f := b.Get(keyFormat); string(f) != format {
-			return foreign(db.Path(), fmt.Sprintf("its format is %.60q, this program knows %q", f, format))
+			return foreign(path, fmt.Sprintf("its format is %.60q, this program knows %q", f, format))
 		}
 		if tx.Bucket(bucketSessions) == nil {
-			return damaged(db.Path(), "there is no bucket of sessions")
+			return damaged(path, "there is no bucket of sessions")
 		}
 		var n [3]uint64
 		for i, key := range [][]byte{keyTime, keyRecords, keySum} {
 			if n[i], err = strconv.ParseUint(string(b.Get(key)), 10, 64); err != nil {
-				return damaged(db.Path(), fmt.Sprintf("the number %q is %.40q", key, b.Get(key)))
+				return damaged(path, fmt.Sprintf("the number %q is %.40q", key, b.Get(key)))
 			}
 		}
 		s = state{time.UnixMilli(int64(n[0])), n[1], n[2]}
 		return nil
 	})
-	if errors.Is(err, errNew) {
-		return s, makeBuckets(db)
-	}
 	return s, err
 }
 
-var errNew = errors.New("an empty database")
-
+// makeBuckets makes an empty database one of this program.
 func makeBuckets(db *bolt.DB) error {
-	err := db.Update(func(tx *bolt.Tx) error {
+	return db.Update(func(tx *bolt.Tx) error {
 		if _, err := tx.CreateBucket(bucketSessions); err != nil {
 			return err
 		}
@@ -81,10 +76,6 @@ func makeBuckets(db *bolt.DB) error {
 		s := state{Time: time.UnixMilli(0)}
 		return s.write(tx)
 	})
-	if err != nil {
-		return fmt.Errorf("filestore: preparing %s: %w", db.Path(), err)
-	}
-	return nil
 }
 
 // write stores s in a transaction.

@@ -20,3 +20,5 @@ var harness = storetest.Harness{
 }
 
 func TestStore(t *testing.T) { storetest.Run(t, harness) }
+
+func BenchmarkStore(b *testing.B) { storetest.RunBenchmarks(b, harness) }

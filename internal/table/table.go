@@ -23,6 +23,7 @@ type shard struct {
 	clock   clock
 	entries map[driver.ID]*entry
 	queue   expiryQueue
+	most    int // entries since the map was made
 }
 
 // entry is a record that has not ended.
@@ -113,8 +114,7 @@ func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.Origin, 
 	}
 	e := &entry{id: id, due: res.Record.Expires()}
 	receipt := t.store(e, res.Record)
-	s.entries[id] = e
-	s.queue.push(e)
+	s.add(e)
 	return res, receipt, nil
 }
 
@@ -223,8 +223,7 @@ func (t *Table) Restore(id driver.ID, r *driver.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &entry{id: id, published: r, latest: r, due: r.Expires()}
-	s.entries[id] = e
-	s.queue.push(e)
+	s.add(e)
 	t.sweeper.arm(t)
 }
 
@@ -248,7 +247,28 @@ func (t *Table) Len() int {
 	return n
 }
 
+func (s *shard) add(e *entry) {
+	s.entries[e.id] = e
+	s.queue.push(e)
+	s.most = max(s.most, len(s.entries))
+}
+
 func (s *shard) remove(e *entry) {
 	delete(s.entries, e.id)
 	s.queue.remove(e)
+	if s.most >= shrinkAbove && len(s.entries) < s.most/8 {
+		s.shrink()
+	}
+}
+
+// shrinkAbove is the number of entries from which on it is worth giving back what held them.
+const shrinkAbove = 256
+
+// shrink moves what is left into a new map (a clone would be as large) and a new queue: neither gets smaller by itself.
+func (s *shard) shrink() {
+	entries := make(map[driver.ID]*entry, len(s.entries))
+	for id, e := range s.entries {
+		entries[id] = e
+	}
+	s.entries, s.queue, s.most = entries, append(expiryQueue(nil), s.queue...), len(entries)
 }

@@ -165,12 +165,15 @@ func (l ledger) check(s *filestore.Store) error {
 			if h.created && !h.ending {
 				errs = append(errs, fmt.Errorf("session %d was created and is gone", n))
 			}
+			h.ended = true
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			if v, _ := r.Fields.Get("v"); !h.values[string(v)] {
+			v, _ := r.Fields.Get("v")
+			if !h.values[string(v)] {
 				errs = append(errs, fmt.Errorf("session %d has the value %q, and may have %v", n, v, h.values))
 			}
+			l[n] = &history{created: true, values: map[string]bool{string(v): true}} // what was in flight is settled, and stays
 		}
 	}
 	return errors.Join(errs...)
@@ -195,7 +198,7 @@ func (l ledger) live(t *testing.T, dir string, life int) (acknowledged int) {
 			break // what follows the last newline was not said
 		}
 		kill.Do(func() { // it has begun to write
-			time.AfterFunc(time.Duration(rand.IntN(120_000))*time.Microsecond, func() { c.Process.Kill() })
+			time.AfterFunc(time.Duration(rand.IntN(80_000))*time.Microsecond, func() { c.Process.Kill() })
 		})
 		must(t, l.note(line[:len(line)-1]))
 		if strings.HasPrefix(line, "done") {

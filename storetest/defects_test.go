@@ -104,7 +104,7 @@ var defects = []defect{
 					}
 					return nil, err
 				}
-				time.Sleep(time.Microsecond)
+				time.Sleep(10 * time.Microsecond)
 			}
 			return res, err
 		}

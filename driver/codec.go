@@ -3,6 +3,7 @@ package driver
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -233,8 +234,13 @@ func encodePrincipal(p *Principal) []byte {
 
 func decodePrincipal(v string) (*Principal, error) {
 	var p principal
-	if err := json.Unmarshal([]byte(v), &p); err != nil {
+	d := json.NewDecoder(strings.NewReader(v))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: more after the principal's JSON", ErrFormat)
 	}
 	if p.Authenticated < 0 || p.Authenticated > maxNumber {
 		return nil, fmt.Errorf("%w: authenticated at %d", ErrFormat, p.Authenticated)

@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,15 +23,21 @@ func fields() *driver.Change {
 	return c
 }
 
+// fillStore makes a store of n sessions.
+func fillStore(b *testing.B, dir string, n int) {
+	s, err := filestore.Open(dir, filestore.Options{Durability: filestore.Interval})
+	must(b, err)
+	for i := range n {
+		create(b, s, i, fields())
+	}
+	closeStore(b, s)
+}
+
 // BenchmarkWrite adds to counters of 100,000 sessions; with always, an operation is a durable write.
 func BenchmarkWrite(b *testing.B) {
 	const sessions = 100_000
 	dir := b.TempDir()
-	s := open(b, dir, filestore.Options{Durability: filestore.Interval})
-	for n := range sessions {
-		create(b, s, n, fields())
-	}
-	closeStore(b, s)
+	fillStore(b, dir, sessions)
 	for _, o := range durabilities {
 		for _, goroutines := range []int{1, 16, 64} {
 			b.Run(fmt.Sprintf("%v/%d", o.Durability, goroutines), func(b *testing.B) {
@@ -68,20 +75,19 @@ var many = flag.Int("sessions", 100_000, "how many sessions BenchmarkOpen opens"
 // BenchmarkOpen opens a store of many sessions: go test -bench Open -sessions 1000000 -benchtime 3x
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
-	s := open(b, dir, filestore.Options{Durability: filestore.Interval})
-	for n := range *many {
-		create(b, s, n, fields())
-	}
-	closeStore(b, s)
+	fillStore(b, dir, *many)
 	info, err := os.Stat(file(dir))
 	must(b, err)
 	for b.Loop() {
-		s := open(b, dir, filestore.Options{})
+		s, err := filestore.Open(dir, filestore.Options{})
+		must(b, err)
 		if n := s.Len(); n != *many {
 			b.Fatalf("%d sessions were opened", n)
 		}
 		b.StopTimer()
 		closeStore(b, s)
+		s = nil
+		runtime.GC()
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(info.Size())/float64(*many), "file-B/session")

@@ -15,6 +15,8 @@ import (
 type slowJournal struct {
 	mu       sync.Mutex
 	appended []appended
+	noted    int   // how many of them nobody waits for
+	failed   error // why it takes nothing more
 }
 
 type appended struct {
@@ -30,6 +32,13 @@ func (j *slowJournal) Append(id driver.ID, r *driver.Record) Receipt {
 	j.appended = append(j.appended, a)
 	return a
 }
+
+func (j *slowJournal) Note(id driver.ID, r *driver.Record) {
+	j.Append(id, r)
+	j.noted++
+}
+
+func (j *slowJournal) Err() error { return j.failed }
 
 func (a appended) Wait(ctx context.Context) error {
 	select {
@@ -151,6 +160,58 @@ func TestJournalFails(t *testing.T) {
 		defer cancel()
 		if _, err := table.Apply(ctx, id, &driver.Change{}); !errors.Is(err, driver.ErrUnknown) {
 			t.Errorf("Apply: %v, want ErrUnknown", err)
+		}
+	})
+}
+
+// A journal that has failed is not asked again: changes are refused before they leave a trace, ends take effect here, and
+// reading goes on.
+func TestJournalHasFailed(t *testing.T) {
+	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
+		now := time.Now()
+		id, other := numbered(1), numbered(2)
+		table.Restore(id, &driver.Record{Idle: time.Hour, Created: now, Seen: now, Deadline: now.Add(time.Hour), Revision: 7})
+		j.failed = errors.New("no space left on device")
+		_, create := table.Create(t.Context(), other, &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
+		_, apply := table.Apply(t.Context(), id, &driver.Change{})
+		touch := table.Touch(t.Context(), id, driver.Hash{})
+		if create != j.failed || apply != j.failed || touch != j.failed {
+			t.Errorf("Create: %v, Apply: %v, Touch: %v, want the journal's error", create, apply, touch)
+		}
+		if n := table.Len(); n != 1 || len(j.appended) != 0 {
+			t.Errorf("refused changes left %d sessions and %d appends, want 1 and 0", n, len(j.appended))
+		}
+		if got := revision(t, table, id); got != 7 {
+			t.Errorf("revision %d is read, want 7", got)
+		}
+		begin(func() error { return table.End(t.Context(), id) })
+		if got := revision(t, table, id); got != 0 {
+			t.Errorf("ended: revision %d is read", got)
+		}
+	})
+}
+
+// A touch is seen at once, unless readers would see with it what is not durable yet.
+func TestTouchIsPublished(t *testing.T) {
+	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
+		now := time.Now()
+		id := numbered(1)
+		table.Restore(id, &driver.Record{Idle: time.Hour, Created: now, Seen: now, Deadline: now.Add(24 * time.Hour), Revision: 7})
+		touch := func(want uint64) {
+			t.Helper()
+			time.Sleep(10 * time.Minute)
+			if err := table.Touch(t.Context(), id, driver.Hash{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := revision(t, table, id); got != want {
+				t.Errorf("revision %d is read, want %d", got, want)
+			}
+		}
+		touch(8)
+		begin(func() error { _, err := table.Apply(t.Context(), id, &driver.Change{}); return err })
+		touch(8)
+		if j.noted != 2 {
+			t.Errorf("the journal was told of %d touches, want 2", j.noted)
 		}
 	})
 }

@@ -50,7 +50,7 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
+		ReadTimeout:       30 * time.Second, // it ends a request that is being answered, too: longer than drainTimeout
 		WriteTimeout:      30 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    32 << 10,

@@ -33,7 +33,8 @@ function span(ms) {
   const minutes = Math.round(ms / 60000);
   if (minutes < 1) return "less than a minute";
   if (minutes < 60) return `${minutes} min`;
-  return `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
+  const hours = Math.floor(minutes / 60);
+  return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
 }
 
 function showTime(el, text) {

@@ -351,7 +351,6 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if replaced {
 		s.state = gone
 	}
-	s.handle.Store(nil)
 	return nil
 }
 

@@ -16,7 +16,7 @@ import (
 // goroutines of the request.
 type Session struct {
 	m      *Manager
-	handle atomic.Pointer[driver.ID] // of the stored session, for logs; nil if there is none
+	handle atomic.Pointer[driver.ID] // for logs: of the session that is stored, or was until it ended; nil if there was none
 
 	mu      sync.Mutex
 	state   state

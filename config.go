@@ -190,7 +190,7 @@ func isAttribute(s string) bool {
 
 func isDomain(s string) bool {
 	for _, label := range strings.Split(strings.TrimPrefix(s, "."), ".") {
-		if label == "" || len(label) > 63 {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}
 		for i := range len(label) {

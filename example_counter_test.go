@@ -2,8 +2,10 @@ package session_test
 
 import (
 	"fmt"
+	"io"
 	"log"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 
 	"github.com/coatcheck-go/session"
@@ -19,27 +21,33 @@ func hello(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	return err
 }
 
-// A counter in a session: each visitor has their own, and concurrent requests lose no increment.
-func ExampleCounter() {
+func Example() {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	handler := sessions.Handler(session.HandlerFunc(hello))
-	// An application goes on with http.ListenAndServe(":8080", handler). Here a browser comes three times.
-	var cookie string
-	for range 3 {
-		r := httptest.NewRequest(http.MethodGet, "/", nil)
-		r.Header.Set("Cookie", cookie)
-		w := httptest.NewRecorder()
-		handler.ServeHTTP(w, r)
-		fmt.Print(w.Body)
-		for _, c := range w.Result().Cookies() {
-			cookie = c.Name + "=" + c.Value
-		}
-	}
+
+	browse(handler, "/", "/", "/")
 	// Output:
 	// Hello World #0
 	// Hello World #1
 	// Hello World #2
+}
+
+// browse prints what a browser gets from each path in turn.
+func browse(h http.Handler, paths ...string) {
+	server := httptest.NewTLSServer(h)
+	defer server.Close()
+	browser := server.Client()
+	browser.Jar, _ = cookiejar.New(nil)
+	for _, path := range paths {
+		res, err := browser.Get(server.URL + path)
+		if err != nil {
+			panic(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		res.Body.Close()
+		fmt.Print(string(body))
+	}
 }

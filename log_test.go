@@ -1,70 +1,90 @@
 package session_test
 
 import (
-	"bytes"
+	"context"
 	"log/slog"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/memstore"
 )
 
-// TestLogHandler: a line has the handle of the session that is stored, or of the one that was until another took its place.
+// TestLogHandler: the handle on every line that is logged from a request's context, and never the token.
 func TestLogHandler(t *testing.T) {
-	const n session.Counter = "n"
-	var out bytes.Buffer
-	log := slog.New(session.LogHandler(slog.NewTextHandler(&out, nil)))
-	sessions, err := session.New(memstore.New(), session.Config{Logger: log})
-	if err != nil {
-		t.Fatal(err)
+	out := &logged{}
+	log := slog.New(session.LogHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo})))
+	s := newSite(t, session.Config{Logger: log})
+	var handle string
+	line := func(ctx context.Context, l *slog.Logger) string {
+		before := len(out.String())
+		l.InfoContext(ctx, "line")
+		return out.String()[before:]
 	}
-	var want []string // at the end of each line
-	handler := sessions.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
-		ctx := r.Context()
-		line := func(handle string) {
-			log.InfoContext(ctx, "line")
-			if handle != "" {
-				handle = " session=" + handle
-			}
-			want = append(want, "msg=line"+handle)
+	v := s.visitor()
+	v.inRequest(func(ctx context.Context, ses *session.Session) {
+		if got := line(ctx, log); strings.Contains(got, "session=") {
+			t.Errorf("not stored: %s", got)
 		}
-		line("")
-		n.Add(s, 1)
-		line("")
-		if err := s.Commit(ctx); err != nil {
-			return err
+		n.Add(ses, 1)
+		if err := ses.Commit(ctx); err != nil {
+			t.Error(err)
 		}
-		first := s.Info().Handle
-		line(first)
-		if err := s.SignOut(ctx); err != nil {
-			return err
+		handle = ses.Info().Handle
+		if got := line(ctx, log); len(handle) != 27 || strings.Count(got, "session="+handle) != 1 {
+			t.Errorf("stored as %q: %s", handle, got)
 		}
-		line(first)
-		n.Add(s, 1)
-		if err := s.Commit(ctx); err != nil {
-			return err
+	})
+	v.inRequest(func(ctx context.Context, ses *session.Session) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if got := line(ctx, log.With("a", 1)); !strings.Contains(got, "session="+handle) || !strings.Contains(got, "a=1") {
+			t.Errorf("With: %s", got)
 		}
-		if s.Info().Handle == first {
-			t.Error("the session after the sign-out has the handle of the one before")
+		if got := line(ctx, log.WithGroup("g")); !strings.Contains(got, "g.session="+handle) {
+			t.Errorf("WithGroup: %s", got)
 		}
-		line(s.Info().Handle)
-		return nil
+		if err := ses.SignOut(ctx); err != nil {
+			t.Error(err)
+		}
+		if got := line(ctx, log); !strings.Contains(got, "session="+handle) { // the line that tells of the sign-out has it
+			t.Errorf("signed out: %s", got)
+		}
+	})
+	v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := line(r.Context(), log); strings.Contains(got, "session=") {
+			t.Errorf("not read: %s", got)
+		}
 	}))
-	w := httptest.NewRecorder()
-	handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/", nil))
-	if w.Code != 200 {
-		t.Fatalf("status %d: %s", w.Code, out.String())
+	if got := line(context.Background(), log); strings.Contains(got, "session=") {
+		t.Errorf("no request: %s", got)
 	}
-	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != len(want) {
-		t.Fatalf("%d lines, want %d:\n%s", len(lines), len(want), out.String())
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		t.Error("the level is lost")
 	}
-	for i, line := range lines {
-		if !strings.HasSuffix(line, want[i]) {
-			t.Errorf("line %d: %s\nwant %q at its end", i, line, want[i])
+}
+
+// TestNoTokenInTheLog, whatever goes wrong.
+func TestNoTokenInTheLog(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	v := s.known()
+	_, token, _ := strings.Cut(v.cookie, "=")
+	for _, call := range []string{"load", "apply", "end"} {
+		s.store.fail(call, errDown)
+		v.also().do(func(ses *session.Session) error { n.Add(ses, 1); return renew(ses) })
+		v.also().do(signOut)
+	}
+	s.store.up()
+	s.send(http.Header{"Cookie": {v.cookie}, "Authorization": {"Bearer " + flip(token, 9)}}, nil)
+	v.header["Sec-Fetch-Site"] = "cross-site"
+	v.request("POST", s.m.Handler(http.NotFoundHandler()))
+	log := s.log.String()
+	if !strings.Contains(log, "status=400") || !strings.Contains(log, "status=403") || !strings.Contains(log, "status=503") {
+		t.Errorf("log: %s", log)
+	}
+	for i := 0; i+12 <= len(token); i += 4 {
+		if part := token[i : i+12]; strings.Contains(log, part) {
+			t.Errorf("%q of the token is in the log:\n%s", part, log)
 		}
 	}
 }

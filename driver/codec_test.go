@@ -19,7 +19,7 @@ func hash(s string) driver.Hash { return driver.HashOf([]byte(s)) }
 func records(tb testing.TB) map[string]*driver.Record {
 	now := time.UnixMilli(1_800_000_000_123)
 	o := &driver.Origin{Secret: driver.Secret(hash("secret")), Verifier: hash("a"), Idle: 30 * time.Minute, Lifetime: 24 * time.Hour}
-	make := func(ops ...driver.Op) *driver.Record {
+	record := func(ops ...driver.Op) *driver.Record {
 		res, err := driver.NewRecord(now, o, &driver.Change{Verifier: o.Verifier, Ops: ops})
 		if err != nil {
 			tb.Fatal(err)
@@ -33,7 +33,7 @@ func records(tb testing.TB) map[string]*driver.Record {
 		}
 		return res.Record
 	}
-	empty := make()
+	empty := record()
 	rotated := apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b"), Grace: 1500 * time.Millisecond})
 	user := *empty
 	user.Principal = &driver.Principal{User: "\xff\x00 <ada>", Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
@@ -41,11 +41,11 @@ func records(tb testing.TB) map[string]*driver.Record {
 	nobody := *empty
 	nobody.Principal = &driver.Principal{Authenticated: time.UnixMilli(0)}
 	old := *empty
-	old.Revision, old.Created, old.Seen, old.Idle = 1<<40, time.UnixMilli(0), time.UnixMilli(1), math.MaxInt64/time.Millisecond*time.Millisecond
+	old.Revision, old.Created, old.Seen, old.Idle = 1<<40, time.UnixMilli(0), time.UnixMilli(1), time.Duration(math.MaxInt64).Truncate(time.Millisecond)
 	old.Tokens.Generation = math.MaxUint32
 	return map[string]*driver.Record{
 		"empty": empty,
-		"fields": make(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)}, driver.Op{Kind: driver.Add, Key: "visits", Delta: -7},
+		"fields": record(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)}, driver.Op{Kind: driver.Add, Key: "visits", Delta: -7},
 			driver.Op{Kind: driver.Set, Key: "m:", Value: []byte{}}, driver.Op{Kind: driver.Set, Key: "m:a:b\x00é", Value: []byte("\xff\x00")}),
 		"renewed":   apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b")}),
 		"rotated":   rotated,

@@ -86,7 +86,6 @@ func BenchmarkOpen(b *testing.B) {
 		}
 		b.StopTimer()
 		closeStore(b, s)
-		s = nil
 		runtime.GC()
 		b.StartTimer()
 	}

@@ -243,7 +243,7 @@ func (c *checker) read(id uint64, n int) ([]byte, error) {
 	}
 	b := c.buf[:n]
 	_, err := c.f.ReadAt(b, int64(id)*int64(c.meta.pageSize))
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = bad("it is cut short in page %d", id)
 	}
 	return b, err

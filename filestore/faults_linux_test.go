@@ -18,7 +18,7 @@ import (
 // of the other.
 func replaceFile(t *testing.T, dir, other string) {
 	t.Helper()
-	real, err := filepath.EvalSymlinks(file(dir))
+	target, err := filepath.EvalSymlinks(file(dir))
 	must(t, err)
 	o, err := os.OpenFile(other, os.O_RDWR, 0)
 	must(t, err)
@@ -28,7 +28,7 @@ func replaceFile(t *testing.T, dir, other string) {
 	found := false
 	for _, e := range list {
 		fd, _ := strconv.Atoi(e.Name())
-		if link, _ := os.Readlink("/proc/self/fd/" + e.Name()); link == real {
+		if link, _ := os.Readlink("/proc/self/fd/" + e.Name()); link == target {
 			must(t, syscall.Dup3(int(o.Fd()), fd, syscall.O_CLOEXEC))
 			found = true
 		}

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/filestore"
 )
@@ -75,6 +77,15 @@ func TestExpiredAreRemovedAtOpen(t *testing.T) {
 				t.Errorf("%d sessions were restored, want 50", n)
 			}
 			closeStore(t, s)
+			db, err := bolt.Open(file(dir), 0o600, nil)
+			must(t, err)
+			must(t, db.View(func(tx *bolt.Tx) error {
+				if n := tx.Bucket([]byte("sessions")).Stats().KeyN; n != 50 {
+					t.Errorf("the file has %d records, want 50", n)
+				}
+				return nil
+			}))
+			must(t, db.Close())
 		}
 	})
 }

@@ -176,7 +176,8 @@ func TestFilesOfOthers(t *testing.T) {
 	d.try("garbage", garbage, words...)
 	d.try("text", []byte(strings.Repeat("Hello World\n", 10_000)), words...)
 	d.try("another database", append([]byte("SQLite format 3\x00"), garbage...), words...)
-	d.try("another version of bbolt", bytes.Replace(good, []byte{0xED, 0xDA, 0x0C, 0xED, 2}, []byte{0xED, 0xDA, 0x0C, 0xED, 3}, 1), words...)
+	d.try("another version of bbolt",
+		bytes.Replace(good, []byte{0xED, 0xDA, 0x0C, 0xED, 2}, []byte{0xED, 0xDA, 0x0C, 0xED, 3}, 1), words...)
 
 	edit := func(f func(tx *bolt.Tx) error) []byte {
 		t.Helper()

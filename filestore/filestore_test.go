@@ -27,7 +27,9 @@ func TestReopen(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, o)
 			o1 := originOf(1)
-			o1.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}, Persistent: true}
+			o1.Principal = &driver.Principal{
+				User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}, Persistent: true,
+			}
 			_, err := s.Create(ctx, idOf(1), o1, set("theme", `"dark"`))
 			must(t, err)
 			create(t, s, 2, set("theme", `"light"`))

@@ -120,7 +120,8 @@ func (c *checker) metaAt(offset int64) (m meta, err error) {
 	sum := fnv.New64a()
 	sum.Write(p[:metaSize-8])
 	if sum.Sum64() != order.Uint64(p[metaSize-8:]) {
-		return m, bad("the checksum of a header is wrong (\"bbolt surgery revert-meta-page\" goes back to the other header, which can be older)")
+		return m, bad("the checksum of a header is wrong " +
+			"(\"bbolt surgery revert-meta-page\" goes back to the other header, which can be older)")
 	}
 	m = meta{pageSize: order.Uint32(p[8:]), root: order.Uint64(p[16:]), freelist: order.Uint64(p[32:]),
 		pages: order.Uint64(p[40:]), txid: order.Uint64(p[48:])}

@@ -2,6 +2,7 @@ package filestore_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -37,8 +38,7 @@ func sampleFile(t *testing.T) (now, before []byte) {
 		_, err := s.Apply(ctx, idOf(n), set("late", `"yes"`))
 		must(t, err)
 	}
-	closeStore(t, s)
-	now, err = os.ReadFile(file(dir))
+	now, err = os.ReadFile(file(dir)) // not of a closed store: the last that was written matters
 	must(t, err)
 	return now, before
 }
@@ -176,7 +176,8 @@ func TestFilesOfOthers(t *testing.T) {
 	d.try("garbage", garbage, words...)
 	d.try("text", []byte(strings.Repeat("Hello World\n", 10_000)), words...)
 	d.try("another database", append([]byte("SQLite format 3\x00"), garbage...), words...)
-	d.try("another version of bbolt", bytes.Replace(good, []byte{0xED, 0xDA, 0x0C, 0xED, 2}, []byte{0xED, 0xDA, 0x0C, 0xED, 3}, 1), words...)
+	d.try("another version of bbolt",
+		bytes.Replace(good, []byte{0xED, 0xDA, 0x0C, 0xED, 2}, []byte{0xED, 0xDA, 0x0C, 0xED, 3}, 1), words...)
 
 	edit := func(f func(tx *bolt.Tx) error) []byte {
 		t.Helper()
@@ -232,6 +233,9 @@ func TestCompacted(t *testing.T) {
 	must(t, err)
 	must(t, bolt.Compact(to, from, 10_000))
 	must(t, errors.Join(from.Close(), to.Close()))
+	list, err := os.ReadFile(file(d.dir))
+	must(t, err)
+	must(t, os.WriteFile(file(d.dir)+".list", list, 0o600))
 	for _, name := range []string{file(d.dir), file(d.dir) + ".compact"} {
 		b, err := os.ReadFile(name)
 		must(t, err)
@@ -240,4 +244,20 @@ func TestCompacted(t *testing.T) {
 	if d.opened != 2 {
 		t.Errorf("%d of 2 were opened", d.opened)
 	}
+
+	// In such a list a page that is in use would be given away.
+	b, err := os.ReadFile(file(d.dir) + ".list")
+	must(t, err)
+	found := false
+	for at := 2 * os.Getpagesize(); at < len(b); at += os.Getpagesize() {
+		if binary.NativeEndian.Uint16(b[at+8:]) == 0x10 && binary.NativeEndian.Uint16(b[at+10:]) > 0 {
+			root := binary.NativeEndian.Uint64(b[16+16:])
+			binary.NativeEndian.PutUint64(b[at+16:], root)
+			found = true
+		}
+	}
+	if !found {
+		t.Fatal("the file has no list of free pages")
+	}
+	d.try("the root listed as free", b, "damaged", "listed as free")
 }

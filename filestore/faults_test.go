@@ -45,16 +45,6 @@ func openAsNobody(args []string) error {
 	return openOnly(args)
 }
 
-// wantError checks that an error has all of the words that help.
-func wantError(t *testing.T, got string, words ...string) {
-	t.Helper()
-	for _, w := range words {
-		if !strings.Contains(got, w) {
-			t.Errorf("the error is %q, want one with %q", got, w)
-		}
-	}
-}
-
 func TestSecondProcessIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	c := child(t, "open", dir)

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/filestore"
 )
@@ -25,7 +27,9 @@ func TestReopen(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir, o)
 			o1 := originOf(1)
-			o1.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}, Persistent: true}
+			o1.Principal = &driver.Principal{
+				User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}, Persistent: true,
+			}
 			_, err := s.Create(ctx, idOf(1), o1, set("theme", `"dark"`))
 			must(t, err)
 			create(t, s, 2, set("theme", `"light"`))
@@ -75,6 +79,15 @@ func TestExpiredAreRemovedAtOpen(t *testing.T) {
 				t.Errorf("%d sessions were restored, want 50", n)
 			}
 			closeStore(t, s)
+			db, err := bolt.Open(file(dir), 0o600, nil)
+			must(t, err)
+			must(t, db.View(func(tx *bolt.Tx) error {
+				if n := tx.Bucket([]byte("sessions")).Stats().KeyN; n != 50 {
+					t.Errorf("the file has %d records, want 50", n)
+				}
+				return nil
+			}))
+			must(t, db.Close())
 		}
 	})
 }

@@ -126,5 +126,6 @@ func damaged(path, what string) error {
 
 // foreign is the error of a file that never was one.
 func foreign(path, what string) error {
-	return fmt.Errorf("filestore: %s is no store of this program: %s. Nothing was changed. Choose another directory, or move the file away", path, what)
+	return fmt.Errorf("filestore: %s is no store of this program: %s. Nothing was changed. "+
+		"Choose another directory, or move the file away", path, what)
 }

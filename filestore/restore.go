@@ -34,7 +34,8 @@ func restore(db *bolt.DB, path string, t *table.Table, want state) (expired []dr
 		return nil, r.err
 	}
 	if r.found.Records != want.Records || r.found.Sum != want.Sum {
-		return nil, damaged(r.path, fmt.Sprintf("it has %d records with the sum %x, and says that they are %d with the sum %x: some are lost or old",
+		return nil, damaged(r.path, fmt.Sprintf(
+			"it has %d records with the sum %x, and says that they are %d with the sum %x: some are lost or old",
 			r.found.Records, r.found.Sum, want.Records, want.Sum))
 	}
 	return r.expired, nil

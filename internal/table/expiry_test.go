@@ -134,8 +134,8 @@ func TestSweeperStops(t *testing.T) {
 		if table.Len() != 0 {
 			t.Error("the timer did not run again")
 		}
-		table.mustCreate(t, numbered(3), time.Hour)
 		table.Close()
+		table.mustCreate(t, numbered(3), time.Hour)
 		time.Sleep(2 * time.Hour)
 		if table.Len() != 1 {
 			t.Error("a closed table swept")

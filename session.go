@@ -37,8 +37,9 @@ type Session struct {
 	edited bool           // draft is in use
 	ops    []driver.Op    // not yet committed
 
-	fresh bool // the route wants no cached copy
-	down  Down
+	readOnly bool // the record is a copy that the store cannot vouch for
+	fresh    bool // the route wants no cached copy
+	down     Down
 }
 
 // state says what a session is to its request.
@@ -102,7 +103,7 @@ func (s *Session) begin(m *Manager, h http.Header) {
 
 // read asks the store for the session that the request's token names. The caller holds the lock.
 func (s *Session) read(ctx context.Context) {
-	s.record, s.edited = nil, false
+	s.record, s.edited, s.readOnly = nil, false, false
 	switch {
 	case s.cred.ambiguous:
 		s.state, s.err = failed, ErrAmbiguous
@@ -112,7 +113,11 @@ func (s *Session) read(ctx context.Context) {
 		return
 	}
 	s.id, s.verifier = s.cred.token.id(), s.cred.token.verifierHash()
-	r, now, err := s.m.store.Load(ctx, s.id)
+	load := s.m.store.Load
+	if store, ok := s.m.store.(driver.FreshLoader); ok && s.fresh {
+		load = store.LoadFresh
+	}
+	r, now, err := load(ctx, s.id)
 	switch {
 	case err == nil:
 		s.accept(r, now)
@@ -123,9 +128,27 @@ func (s *Session) read(ctx context.Context) {
 	case s.down == Anonymous:
 		s.state = degraded
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served as an unknown one", "error", err)
+	case s.down == ReadOnly && s.readStale():
+		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
 	default:
 		s.state, s.err = failed, fmt.Errorf("%w: %v", ErrUnavailable, err)
 	}
+}
+
+// readStale makes this process's copy the session, read-only, if there is one.
+func (s *Session) readStale() bool {
+	store, ok := s.m.store.(driver.StaleLoader)
+	if !ok {
+		return false
+	}
+	r, now, ok := store.LoadStale(s.id)
+	if !ok {
+		return false
+	}
+	if s.accept(r, now); s.state == live {
+		s.readOnly = true
+	}
+	return true
 }
 
 // accept makes r the session, if the request's token opens it.
@@ -171,11 +194,12 @@ func (s *Session) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Degraded reports that the store is down and that the session stands in for one that could not be read: see [Anonymous].
+// Degraded reports that the store is down and that the session stands in for one that could not be read: see [Anonymous] and
+// [ReadOnly].
 func (s *Session) Degraded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state == degraded
+	return s.state == degraded || s.readOnly
 }
 
 // fields returns the values as the request sees them. The caller holds the lock.
@@ -235,10 +259,10 @@ func (s *Session) change(op driver.Op) {
 
 // refusal says why the session takes no changes.
 func (s *Session) refusal() error {
-	switch s.state {
-	case gone:
+	switch {
+	case s.state == gone:
 		return ErrEnded
-	case degraded:
+	case s.state == degraded, s.readOnly:
 		return ErrUnavailable
 	}
 	return nil

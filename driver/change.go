@@ -32,6 +32,26 @@ type Op struct {
 	Within *Range // Add: the result must lie within; nil: any int64
 }
 
+// Check reports what is wrong with op whatever it is applied to. The error wraps [ErrName] or [ErrOp].
+func (op *Op) Check() error {
+	switch op.Kind {
+	case Set:
+		if op.Value == nil {
+			return fmt.Errorf("%w: set without a value", ErrOp)
+		}
+	case UnsetEntries:
+		if _, _, isEntry := op.Key.Split(); isEntry {
+			return fmt.Errorf("%w: unset-entries takes the name of a field", ErrOp)
+		}
+	case Clear:
+		return nil
+	case Unset, Add, Take, Swap:
+	default:
+		return fmt.Errorf("%w: %v", ErrOp, op.Kind)
+	}
+	return op.Key.Check()
+}
+
 // Range is a closed interval.
 type Range struct{ Min, Max int64 }
 

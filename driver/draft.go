@@ -39,23 +39,15 @@ func (d *Draft) Do(op *Op) ([]byte, error) {
 }
 
 func (d *Draft) do(op *Op) (value, present []byte, err error) {
-	if op.Kind != Clear {
-		if err := op.Key.Check(); err != nil {
-			return nil, nil, err
-		}
+	if err := op.Check(); err != nil {
+		return nil, nil, err
 	}
 	switch op.Kind {
 	case Set:
-		if op.Value == nil {
-			return nil, nil, fmt.Errorf("%w: set without a value", ErrOp)
-		}
 		return nil, nil, d.put(op.Key, op.Value)
 	case Unset:
 		d.remove(op.Key)
 	case UnsetEntries:
-		if _, _, isEntry := op.Key.Split(); isEntry {
-			return nil, nil, fmt.Errorf("%w: unset-entries takes the name of a field", ErrOp)
-		}
 		from, to := d.fields.span(string(op.Key))
 		d.cut(from, to)
 	case Clear:
@@ -76,8 +68,6 @@ func (d *Draft) do(op *Op) (value, present []byte, err error) {
 			return nil, nil, nil
 		}
 		return nil, nil, d.put(op.Key, op.Value)
-	default:
-		return nil, nil, fmt.Errorf("%w: %v", ErrOp, op.Kind)
 	}
 	return nil, nil, nil
 }

@@ -1,0 +1,186 @@
+package redisstore
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// ends are the sessions that this process ended. Servers replicate after they answer, so a failover can undo an end that was
+// acknowledged. Therefore each is refused here at once, and repeated without asking whether that is needed: some times after it was
+// made, and all of them whenever a connection was lost or a primary has changed its replication id.
+type ends struct {
+	mu      sync.Mutex
+	until   map[driver.ID]time.Time
+	order   []driver.ID // oldest first: what is over the bound goes
+	delayed [len(endDelays)][]delayed
+	all     bool          // repeat all
+	wake    chan struct{} // all was set
+	seen    nodes
+}
+
+// delayed is an end that is due for one more repetition. All of one queue wait equally long, so each is in order.
+type delayed struct {
+	id driver.ID
+	at time.Time
+}
+
+var endDelays = [...]time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
+
+const (
+	endsKept  = 100_000
+	endsFor   = 24 * time.Hour
+	endsBatch = 512 // repeated in one go
+)
+
+func newEnds() *ends {
+	return &ends{until: map[driver.ID]time.Time{}, wake: make(chan struct{}, 1)}
+}
+
+func (e *ends) add(id driver.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	if _, again := e.until[id]; !again {
+		if len(e.order) >= endsKept {
+			delete(e.until, e.order[0])
+			e.order = e.order[1:]
+		}
+		e.order = append(e.order, id)
+	}
+	e.until[id] = now.Add(endsFor)
+	e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
+}
+
+func (e *ends) has(id driver.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.until) == 0 {
+		return false
+	}
+	_, ok := e.until[id]
+	return ok
+}
+
+// reassert has all ends repeated soon. It does not block.
+func (e *ends) reassert() {
+	e.mu.Lock()
+	e.all = true
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due returns the ends to repeat now, and forgets those of sessions that have expired long since.
+func (e *ends) due(now time.Time) (ids []driver.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.order) > 0 && !now.Before(e.until[e.order[0]]) {
+		delete(e.until, e.order[0])
+		e.order = e.order[1:]
+	}
+	for i := range e.delayed {
+		queue := e.delayed[i]
+		for len(queue) > 0 && !now.Before(queue[0].at) {
+			id := queue[0].id
+			queue = queue[1:]
+			ids = append(ids, id)
+			if next := i + 1; next < len(e.delayed) {
+				e.delayed[next] = append(e.delayed[next], delayed{id, now.Add(endDelays[next] - endDelays[i])})
+			}
+		}
+		e.delayed[i] = queue
+	}
+	if e.all {
+		e.all = false
+		return append([]driver.ID(nil), e.order...)
+	}
+	return ids
+}
+
+// retry has ends repeated again that could not be sent.
+func (e *ends) retry(ids []driver.ID, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
+	}
+}
+
+// repeatEnds repeats ends until ctx is done.
+func (s *Store) repeatEnds(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.ends.wake:
+		}
+		ids := s.ends.due(time.Now())
+		for len(ids) > 0 && ctx.Err() == nil {
+			n := min(len(ids), endsBatch)
+			if failed := s.endAgain(ctx, ids[:n]); len(failed) > 0 {
+				s.ends.retry(failed, time.Now())
+			}
+			ids = ids[n:]
+		}
+	}
+}
+
+func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	defer cancel()
+	dels := make([]rueidis.Completed, len(ids))
+	for i, id := range ids {
+		dels[i] = s.plain.B().Del().Key(s.keys.session(id)).Build()
+	}
+	for i, res := range s.plain.DoMulti(ctx, dels...) {
+		if res.Error() != nil {
+			failed = append(failed, ids[i])
+		}
+	}
+	return failed
+}
+
+// nodes is what the ends know of the servers, to see when one takes another's place.
+type nodes struct {
+	replicationID map[string]string // of each primary, by address
+	replica       map[string]bool   // addresses that were replicas when they last answered
+}
+
+// observe reports whether every primary answered, and whether one is new or has a new replication id.
+func (e *ends) observe(answers []vitals) (healthy, changed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	primaries := 0
+	healthy = true
+	next := nodes{map[string]string{}, map[string]bool{}}
+	for i := range answers {
+		switch v := &answers[i]; {
+		case v.err != nil && e.seen.replica[v.addr]:
+			next.replica[v.addr] = true
+		case v.err != nil:
+			healthy = false
+			if id, ok := e.seen.replicationID[v.addr]; ok {
+				next.replicationID[v.addr] = id
+			}
+		case !v.primary:
+			next.replica[v.addr] = true
+		default:
+			primaries++
+			next.replicationID[v.addr] = v.replicationID
+			changed = changed || e.seen.replicationID[v.addr] != v.replicationID
+		}
+	}
+	changed = changed && e.seen.replicationID != nil
+	e.seen = next
+	return healthy && primaries > 0, changed
+}

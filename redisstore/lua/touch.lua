@@ -1,0 +1,36 @@
+-- Writes down that a session was used, if that prolongs it by more than the touch interval, or is the first use of a rotated token.
+--
+-- KEYS[1]  the session's hash
+-- ARGV[1]  hash of the verifier that the request presented
+--
+-- Replies {"ok", time, revision}, {"gone"} or {"moved"}, as apply.lua does.
+
+local key, presented = KEYS[1], ARGV[1]
+local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev')
+if not have[1] then return {'gone'} end
+local idle, deadline, seen = tonumber(have[3]), tonumber(have[4]), tonumber(have[5])
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local expires = math.min(seen + idle, deadline)
+if now >= expires then return {'gone'} end
+
+local current = string.match(have[1], '%.(.+)$')
+local state, before, till
+if have[2] then state, before, till = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
+if presented ~= current then
+  local remembered = presented == before and (till == '0' or now < tonumber(till))
+  if not remembered or state ~= 'grace' then return {'moved'} end
+end
+local first_use = state == 'grace' and till == '0' and presented == current
+
+local prolonged = math.min(now + idle, deadline)
+if prolonged - expires <= math.min(idle / 20, 60000) and not first_use then
+  return {'ok', string.format('%.0f', now), have[6]}
+end
+local set = {'HSET', key, '@rev', string.format('%.0f', have[6] + 1)}
+if now > seen then set[#set + 1], set[#set + 2] = '@seen', string.format('%.0f', now) end
+if first_use then set[#set + 1], set[#set + 2] = '@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + 30000) end
+redis.call(unpack(set))
+redis.call('PEXPIREAT', key, string.format('%.0f', prolonged))
+return {'ok', string.format('%.0f', now), redis.call('HGET', key, '@rev')}

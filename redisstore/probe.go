@@ -1,0 +1,111 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// probe checks that the server can serve, by asking it and by keeping a session there for a moment.
+func (s *Store) probe(ctx context.Context) error {
+	for addr, node := range s.plain.Nodes() {
+		limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+		info, err := node.Do(limit, node.B().Info().Build()).ToString()
+		cancel()
+		if err != nil {
+			if s.topology == cluster { // a replica may be away
+				continue
+			}
+			return fmt.Errorf("redisstore: %s does not answer: %w", addr, hint(err))
+		}
+		if err := s.checkInfo(addr, info); err != nil {
+			return err
+		}
+	}
+	return s.rehearse(ctx)
+}
+
+// checkInfo refuses servers that are too old, are replicas, are arranged in another way than the URL says, or may evict what must stay.
+func (s *Store) checkInfo(addr, info string) error {
+	product, version, least := "Redis", infoValue(info, "redis_version"), []int{7, 0}
+	if v := infoValue(info, "valkey_version"); v != "" {
+		product, version, least = "Valkey", v, []int{7, 2}
+	}
+	if older(version, least) {
+		return fmt.Errorf("redisstore: %s is %s %s: the least are Redis 7.0 and Valkey 7.2", addr, product, version)
+	}
+	if clustered := infoValue(info, "cluster_enabled") == "1"; clustered != (s.topology == cluster) {
+		if clustered {
+			return fmt.Errorf("redisstore: %s is a node of a Cluster: use redis+cluster://", addr)
+		}
+		return fmt.Errorf("redisstore: %s is not a node of a Cluster: use redis:// or redis+sentinel://", addr)
+	}
+	if s.topology == standalone && infoValue(info, "role") == "slave" {
+		return fmt.Errorf("redisstore: %s is a replica of %s:%s, and sessions are written to the primary: name that one, or use redis+sentinel://",
+			addr, infoValue(info, "master_host"), infoValue(info, "master_port"))
+	}
+	switch policy := infoValue(info, "maxmemory_policy"); policy {
+	case "noeviction", "volatile-ttl", "":
+	default:
+		return fmt.Errorf("redisstore: %s has maxmemory-policy %s, which drops sessions that are in use and what ends of them must outlive them: set noeviction, or volatile-ttl",
+			addr, policy)
+	}
+	return nil
+}
+
+func older(version string, least []int) bool {
+	parts := strings.Split(version, ".")
+	for i, want := range least {
+		if i >= len(parts) {
+			return true
+		}
+		n, err := strconv.Atoi(parts[i])
+		if err != nil || n < want {
+			return true
+		}
+		if n > want {
+			return false
+		}
+	}
+	return false
+}
+
+// rehearse keeps a session for a moment: it fails where the user may not do what the store needs, or the server cannot.
+func (s *Store) rehearse(ctx context.Context) error {
+	var secret driver.Secret
+	rand.Read(secret[:])
+	id := driver.ID{Selector: driver.HashOf(secret[:])}
+	verifier := driver.HashOf(secret[:8])
+	o := &driver.Origin{Secret: secret, Verifier: verifier, Idle: 10 * time.Second, Lifetime: 10 * time.Second}
+	count := []driver.Op{{Kind: driver.Add, Key: "probe", Delta: 1}}
+	_, err := s.Create(ctx, id, o, &driver.Change{Verifier: verifier, Ops: count})
+	if err == nil {
+		_, err = s.Apply(ctx, id, &driver.Change{Verifier: verifier, Ops: count})
+	}
+	if err == nil {
+		err = s.Touch(ctx, id, verifier)
+	}
+	if err == nil {
+		_, _, err = s.LoadFresh(ctx, id)
+	}
+	if err == nil {
+		key := s.keys.session(id)
+		err = s.attempt(ctx, true, func(ctx context.Context) error {
+			return s.plain.Do(ctx, s.plain.B().Del().Key(key).Build()).Error()
+		})
+		s.forget(id)
+	}
+	if errors.Is(err, driver.ErrNotFound) {
+		err = fmt.Errorf("a session that was stored a moment ago is not there: is this a server that drops writes? (%w)", err)
+	}
+	if err != nil {
+		return fmt.Errorf("redisstore: the server does not do what the store needs: %w", err)
+	}
+	return nil
+}

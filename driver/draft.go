@@ -2,6 +2,7 @@ package driver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -33,6 +34,9 @@ func (d *Draft) Fields() Fields { return d.fields }
 func (d *Draft) Do(op *Op) ([]byte, error) {
 	value, present, err := d.do(op)
 	if err != nil {
+		if !errors.Is(err, ErrConflict) {
+			present = nil
+		}
 		return nil, &OpError{Key: op.Key, Err: err, Present: present}
 	}
 	return value, nil

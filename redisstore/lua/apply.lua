@@ -18,7 +18,8 @@
 --   {"ok", time, revision, value of each operation or nil …}    values only if an operation has one
 --   {"gone"}                                no such session
 --   {"moved"}                               the verifier is not accepted
---   {"refused", index from 0, why, value that is there or nil}  why: conflict integer overflow large fields
+--   {"refused", index from 0, why}          why: integer overflow large fields
+--   {"refused", index from 0, "conflict", value that is there or nil}
 --
 -- Redis does not roll back, so the first pass works on a copy, and the second writes. The last command reads the key: it is then
 -- tracked for the connection that sent the script (CLIENT TRACKING), whose copy the caller brings up to date itself.
@@ -153,9 +154,9 @@ for i = FIRST, #ARGV, 4 do
     remove(k)
   elseif kind == 'add' then
     local present = is[k] or '0'
-    if not is_integer(present) then return {'refused', n, 'integer', is[k]} end
+    if not is_integer(present) then return {'refused', n, 'integer'} end
     local sum = add(present, a)
-    if not is_integer(sum) then return {'refused', n, 'overflow', is[k]} end
+    if not is_integer(sum) then return {'refused', n, 'overflow'} end
     if b ~= '' then
       local min, max = string.match(b, '^(%S+) (%S+)$')
       if less(sum, min) or less(max, sum) then return {'refused', n, 'conflict', is[k]} end
@@ -175,7 +176,7 @@ for i = FIRST, #ARGV, 4 do
       if kind == 'clear' or string.sub(e, 1, #prefix) == prefix then remove(e) end
     end
   end
-  if why then return {'refused', n, why, is[k]} end
+  if why then return {'refused', n, why} end
 end
 
 -- Pass 2: write what differs.

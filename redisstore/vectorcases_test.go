@@ -110,4 +110,3 @@ var changeCases = []changeCase{
 	{"foreign", "so is one that nobody issued", base(), driver.Change{Verifier: verifierC, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"gone", "a change never creates a session", nil, ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 }
-

@@ -3,6 +3,7 @@ package driver
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +15,7 @@ const (
 	nameVersion   Key = "@v"         // FormatVersion
 	nameSecret    Key = "@id"        // base64url
 	nameToken     Key = "@token"     // generation "." hash of the current verifier
-	namePrevious  Key = "@previous"  // "grace" or "replaced" "." hash "." until
+	namePrevious  Key = "@previous"  // ("pending" "." hash "." grace in milliseconds) or ("grace" or "replaced" "." hash "." until)
 	namePrincipal Key = "@principal" // JSON; absent: nobody
 	nameIdle      Key = "@idle"      // milliseconds
 	nameCreated   Key = "@created"   // milliseconds since 1970, as all times
@@ -37,14 +38,14 @@ func Encode(r *Record) []Field {
 	put(nameSecret, Hash(r.Secret).String())
 	put(nameToken, strconv.FormatUint(uint64(r.Tokens.Generation), 10)+"."+r.Tokens.Current.String())
 	if t := &r.Tokens; t.Previous != (Hash{}) {
-		state, until := "replaced", int64(0)
-		if t.Accepted {
+		state, n := "replaced", t.Until.UnixMilli()
+		switch {
+		case t.pending():
+			state, n = "pending", t.Grace.Milliseconds()
+		case t.Accepted:
 			state = "grace"
 		}
-		if !t.Until.IsZero() {
-			until = t.Until.UnixMilli()
-		}
-		put(namePrevious, state+"."+t.Previous.String()+"."+strconv.FormatInt(until, 10))
+		put(namePrevious, state+"."+t.Previous.String()+"."+strconv.FormatInt(n, 10))
 	}
 	if r.Principal != nil {
 		out = append(out, Field{namePrincipal, encodePrincipal(r.Principal)})
@@ -120,9 +121,7 @@ func (d *decoder) meta(k Key, v string) (err error) {
 	case namePrincipal:
 		r.Principal, err = decodePrincipal(v)
 	case nameIdle:
-		var ms int64
-		ms, err = decodeNumber(v)
-		r.Idle = time.Duration(ms) * time.Millisecond
+		r.Idle, err = decodeDuration(v)
 	case nameCreated:
 		r.Created, err = decodeTime(v)
 	case nameSeen:
@@ -146,8 +145,11 @@ func (d *decoder) meta(k Key, v string) (err error) {
 	return nil
 }
 
-// maxNumber keeps times and durations far from overflow: the year 9999 in milliseconds.
+// maxNumber keeps times far from overflow: the year 9999 in milliseconds.
 const maxNumber = 253_402_300_799_999
+
+// maxDuration is what fits a time.Duration: 292 years, in milliseconds.
+const maxDuration = int64(math.MaxInt64 / time.Millisecond)
 
 func decodeNumber(v string) (int64, error) {
 	n, ok := ParseInt([]byte(v))
@@ -160,6 +162,14 @@ func decodeNumber(v string) (int64, error) {
 func decodeTime(v string) (time.Time, error) {
 	ms, err := decodeNumber(v)
 	return time.UnixMilli(ms), err
+}
+
+func decodeDuration(v string) (time.Duration, error) {
+	ms, err := decodeNumber(v)
+	if err == nil && ms > maxDuration {
+		err = fmt.Errorf("%w: %d milliseconds are more than %d", ErrFormat, ms, maxDuration)
+	}
+	return time.Duration(ms) * time.Millisecond, err
 }
 
 func decodeToken(v string, t *Tokens) error {
@@ -177,19 +187,25 @@ func decodeToken(v string, t *Tokens) error {
 }
 
 func decodePrevious(v string, t *Tokens) error {
-	parts := strings.Split(v, ".")
-	if len(parts) != 3 || parts[0] != "grace" && parts[0] != "replaced" {
-		return fmt.Errorf("%w: %.40q is not grace or replaced, a hash and a time", ErrFormat, v)
+	state, rest, _ := strings.Cut(v, ".")
+	hash, number, _ := strings.Cut(rest, ".")
+	var err error
+	switch state {
+	case "pending":
+		t.Accepted = true
+		t.Grace, err = decodeDuration(number)
+	case "grace":
+		t.Accepted = true
+		t.Until, err = decodeTime(number)
+	case "replaced":
+		t.Until, err = decodeTime(number)
+	default:
+		err = fmt.Errorf("%w: %.40q is none of pending, grace and replaced", ErrFormat, state)
 	}
-	t.Accepted = parts[0] == "grace"
-	ms, err := decodeNumber(parts[2])
 	if err != nil {
 		return err
 	}
-	if ms > 0 {
-		t.Until = time.UnixMilli(ms)
-	}
-	if t.Previous, err = ParseHash(parts[1]); err == nil && t.Previous == (Hash{}) {
+	if t.Previous, err = ParseHash(hash); err == nil && t.Previous == (Hash{}) {
 		err = fmt.Errorf("%w: an empty hash", ErrFormat)
 	}
 	return err

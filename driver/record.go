@@ -65,7 +65,7 @@ func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
 	return prolonged.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
 }
 
-// Origin is what a new record is made of.
+// Origin is what a new record is made of. Of its limits the whole milliseconds count.
 type Origin struct {
 	Secret         Secret
 	Verifier       Hash
@@ -87,16 +87,16 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 		Secret:    o.Secret,
 		Tokens:    Tokens{Current: o.Verifier},
 		Principal: o.Principal,
-		Idle:      o.Idle,
+		Idle:      o.Idle.Truncate(time.Millisecond),
 		Created:   now,
 		Seen:      now,
-		Deadline:  now.Add(o.Lifetime),
+		Deadline:  now.Add(o.Lifetime.Truncate(time.Millisecond)),
 	}
 	return r.with(now, c)
 }
 
-// Apply returns the next version of a live record: after c, and after a use at now, as [Record.Touch] counts it. r does not change. Errors: [ErrMoved]
-// if the verifier is not accepted, an *[OpError].
+// Apply returns the next version of a live record: after c, and after a use at now, as [Record.Touch] counts it. r does not
+// change. Errors: [ErrMoved] if the verifier is not accepted, or would rotate although its successor is in use; an *[OpError].
 //
 // A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
 // first outcome and repeats it.
@@ -106,7 +106,11 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 		return &Result{Record: r, Now: now}, nil
 	}
 	switch r.Tokens.Standing(c.Verifier, now) {
-	case Current, Grace:
+	case Current:
+	case Grace:
+		if c.Renew != nil && c.Renew.Grace > 0 && !r.Tokens.pending() {
+			return nil, ErrMoved // the browser has shown Current: another one would make it look stolen
+		}
 	case Replaced, Foreign:
 		return nil, ErrMoved
 	}
@@ -164,6 +168,6 @@ func (r *Record) usedAt(now time.Time, verifier Hash) *Record {
 	if r.TouchDue(verifier, now) && now.After(r.Seen) {
 		next.Seen = now
 	}
-	next.Tokens = r.Tokens.used(verifier, RotationGrace, now)
+	next.Tokens = r.Tokens.used(verifier, now)
 	return &next
 }

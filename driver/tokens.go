@@ -12,9 +12,10 @@ type Tokens struct {
 	Current    Hash
 	Generation uint32 // how many verifiers came before Current
 
-	Previous Hash      // the one before; zero if there was none
-	Accepted bool      // Previous still opens the record: it was rotated out, not replaced
-	Until    time.Time // Previous means something until then; zero: until Current is first used
+	Previous Hash          // the one before; zero if there was none
+	Accepted bool          // Previous still opens the record: it was rotated out, not replaced
+	Until    time.Time     // Previous means something until then; zero: until Current is first used, and for Grace after that
+	Grace    time.Duration // of a rotation that is not confirmed yet, else 0
 }
 
 // Standing is what a verifier is to a record.
@@ -46,7 +47,7 @@ func (t *Tokens) Standing(verifier Hash, now time.Time) Standing {
 type Renewal struct {
 	Verifier Hash
 	// Grace is 0 for a renewal: the verifier before is dead at once. Otherwise this is a rotation: it stays valid until
-	// the new one is first used, and for Grace after that.
+	// the new one is first used, and for Grace after that, in whole milliseconds, at least one. [RotationGrace] suits browsers.
 	Grace time.Duration
 }
 
@@ -57,7 +58,7 @@ func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
 		next.Until = now.Add(ReplacedFor)
 		return next
 	}
-	next.Accepted = true
+	next.Accepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
 	if !t.Current.Equal(presented) {
 		// The response with Current was lost, and the visitor still has the one before: that one stays the accepted one.
 		next.Previous = presented
@@ -69,12 +70,13 @@ func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
 func (t *Tokens) pending() bool { return t.Accepted && t.Until.IsZero() }
 
 // used returns t after a request that presented a verifier: the first use of Current begins the grace of Previous.
-func (t Tokens) used(presented Hash, grace time.Duration, now time.Time) Tokens {
+func (t Tokens) used(presented Hash, now time.Time) Tokens {
 	if t.pending() && t.Current.Equal(presented) {
-		t.Until = now.Add(grace)
+		t.Until, t.Grace = now.Add(t.Grace), 0
 	}
 	return t
 }
 
-// RotationGrace is how long a rotated-out verifier is accepted after the first use of its successor.
+// RotationGrace is how long a rotated-out verifier should be accepted after the first use of its successor: longer than the
+// requests that were under way take.
 const RotationGrace = 30 * time.Second

@@ -1,0 +1,77 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// contextCases: what the caller's context does.
+var contextCases = []testCase{
+	{
+		name: "context/cancelled",
+		why:  "A call whose context is done already is an error that says so, and changes nothing; it is never taken for a missing session.",
+		run: func(k *kit) {
+			ctx, cancel := context.WithCancel(k.Context())
+			cancel()
+			v := k.create(set("theme", `"dark"`))
+			before := k.load(v)
+			check := func(what string, err error) {
+				k.Helper()
+				if err == nil {
+					k.Errorf("%s with a cancelled context: no error", what)
+				}
+				for _, wrong := range []error{driver.ErrNotFound, driver.ErrMoved, driver.ErrExists} {
+					if errors.Is(err, wrong) {
+						k.Errorf("%s with a cancelled context: %v", what, err)
+					}
+				}
+			}
+			_, _, err := k.store.Load(ctx, v.id)
+			check("Load", err)
+			_, err = k.store.Apply(ctx, v.id, v.change(set("theme", `"lite"`)))
+			check("Apply", err)
+			check("Touch", k.store.Touch(ctx, v.id, v.verifier))
+			w := newVisitor()
+			_, err = k.store.Create(ctx, w.id, w.origin(longIdle, longLifetime), w.change())
+			check("Create", err)
+			if after := k.load(v); !same(before, after) {
+				k.Errorf("the record became %s\nit was %s", text(after), text(before))
+			}
+			k.gone(w)
+		},
+	},
+	{
+		name: "context/end-cancelled",
+		why:  "P2: an end whose caller has gone either takes effect or says that it did not: nil means that the session is gone.",
+		run: func(k *kit) {
+			ctx, cancel := context.WithCancel(k.Context())
+			cancel()
+			v := k.create()
+			if err := k.store.End(ctx, v.id); err == nil {
+				k.gone(v)
+			}
+			k.end(v)
+			k.gone(v)
+		},
+	},
+	{
+		name: "context/not-kept",
+		why:  "A store outlives its callers' contexts: what was stored under one that is cancelled later stays.",
+		run: func(k *kit) {
+			ctx, cancel := context.WithCancel(k.Context())
+			v := newVisitor()
+			if _, err := k.store.Create(ctx, v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+				k.Fatal(err)
+			}
+			if _, err := k.store.Apply(ctx, v.id, v.change(add("n", 1))); err != nil {
+				k.Fatal(err)
+			}
+			cancel()
+			k.has(v, "n", "2")
+			k.apply(v, add("n", 1))
+			k.has(v, "n", "3")
+		},
+	},
+}

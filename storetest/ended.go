@@ -1,0 +1,160 @@
+package storetest
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// endCases: ended is ended.
+var endCases = []testCase{
+	{
+		name: "end/gone",
+		why:  "P2: after sign-out the session is not found, by anyone, and ending it once more is no error.",
+		run: func(k *kit) {
+			v := k.create(set("theme", `"dark"`))
+			k.end(v)
+			k.gone(v)
+			k.end(v)
+			k.gone(v)
+		},
+	},
+	{
+		name: "end/slow-writer",
+		why: "P2: a request that read the session before the sign-out and writes after it is refused, and its write creates nothing. " +
+			"With the libraries before this one the session was back.",
+		run: func(k *kit) {
+			v := k.create(set("user", `"ada"`))
+			k.load(v) // the slow request reads
+			k.end(v)
+			_, err := k.store.Apply(k.Context(), v.id, v.change(set("late", `1`), add("visits", 1)))
+			if !errors.Is(err, driver.ErrNotFound) {
+				k.Errorf("Apply after End: %v, want ErrNotFound", err)
+			}
+			k.gone(v)
+		},
+	},
+	{
+		name: "end/touch-in-flight",
+		why:  "P2: the touch of a page that was read before the sign-out arrives after it, and must not bring the session back.",
+		run: func(k *kit) {
+			idle := k.h.Unit
+			v := k.createFor(idle, 4*idle)
+			k.wait(idle / 2)
+			if r, now := k.loadAt(v); !r.TouchDue(v.verifier, now) {
+				k.Fatal("no touch is due after half the idle limit")
+			}
+			k.end(v)
+			if err := k.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
+				k.Errorf("Touch after End: %v, want ErrNotFound", err)
+			}
+			k.gone(v)
+		},
+	},
+	{
+		name: "end/against-writers",
+		why: "P2: a sign-out among writes, touches and renewals: once End has returned nil, nothing is there, whichever of them came last. " +
+			"Many rounds, since it is a race.",
+		run: func(k *kit) {
+			for range 100 {
+				v := k.create()
+				together(7, func(i int) {
+					var err error
+					switch i {
+					case 0:
+						err = k.store.End(k.Context(), v.id)
+						if _, _, loadErr := k.store.Load(k.Context(), v.id); !errors.Is(loadErr, driver.ErrNotFound) {
+							k.Errorf("Load right after End: %v, want ErrNotFound", loadErr)
+						}
+					case 1:
+						err = k.store.Touch(k.Context(), v.id, v.verifier)
+					case 2:
+						_, err = k.store.Apply(k.Context(), v.id, &driver.Change{Verifier: v.verifier, Renew: &driver.Renewal{Verifier: newHash()}})
+					default:
+						for range 5 {
+							if _, err = k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); err != nil {
+								break
+							}
+						}
+					}
+					if err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
+						k.Errorf("racer %d: %v", i, err)
+					}
+				})
+				k.gone(v)
+				if k.Failed() {
+					return
+				}
+			}
+		},
+	},
+	{
+		name: "end/no-write-after",
+		why:  "P2: a write is acknowledged before the end or refused after it: none that begins once End has returned is acknowledged.",
+		run: func(k *kit) {
+			for range 50 {
+				v := k.create()
+				var ended atomic.Bool
+				together(5, func(i int) {
+					if i == 0 {
+						if err := k.store.End(k.Context(), v.id); err != nil {
+							k.Errorf("End: %v", err)
+						}
+						ended.Store(true)
+						return
+					}
+					for range 1000 {
+						before := ended.Load()
+						if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); err != nil {
+							return
+						} else if before {
+							k.Error("a write that began after End was acknowledged")
+							return
+						}
+					}
+				})
+			}
+		},
+	},
+	{
+		name: "end/then-create",
+		why: "P2: the id of an ended session can be created anew, and then it is another session: nothing of the ended one is in it, " +
+			"and its token opens nothing.",
+		run: func(k *kit) {
+			old := k.create(set("theme", `"dark"`), add("visits", 3))
+			k.end(old)
+			v := newVisitor()
+			v.id = old.id
+			if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("visits", 1))); err != nil {
+				k.Fatal(err)
+			}
+			k.has(v, "visits", "1")
+			k.refused(v, driver.ErrMoved, old.change(add("visits", 1)))
+			if r, now := k.loadAt(v); r.Tokens.Standing(old.verifier, now) != driver.Foreign {
+				k.Error("the ended session's token means something to the new one")
+			}
+		},
+	},
+	{
+		name: "end/leaves-nothing",
+		why:  "P10: ended sessions leave nothing behind, or a store that serves long enough is full of them.",
+		needs: func(h *Harness) bool {
+			return h.Len != nil
+		},
+		run: func(k *kit) {
+			keep := k.create()
+			for range 300 {
+				v := k.create(set("theme", `"dark"`))
+				k.apply(v, add("n", 1))
+				k.end(v)
+				k.end(v)
+				k.end(newVisitor())
+			}
+			if got := k.h.Len(k.T, k.store); got != 1 {
+				k.Errorf("the store has %d sessions, want 1", got)
+			}
+			k.load(keep)
+		},
+	},
+}

@@ -1,0 +1,278 @@
+package storetest
+
+import (
+	"errors"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+func reopens(h *Harness) bool { return h.Reopen != nil }
+func shared(h *Harness) bool  { return h.Second != nil }
+
+// processCases: stores that outlive their process, and stores that several share.
+var processCases = []testCase{
+	{
+		name:  "reopen/acknowledged",
+		why:   "P1, P2: what was acknowledged is there after a restart, exactly; what was ended is not.",
+		needs: reopens,
+		run:   reopenAcknowledged,
+	},
+	{
+		name:  "reopen/repeated",
+		why:   "P1: a node that repeats what it did not hear the outcome of meets a store that restarted meanwhile: still nothing is done twice.",
+		needs: reopens,
+		run: func(k *kit) {
+			v := newVisitor()
+			o, c := v.origin(longIdle, longLifetime), v.change(add("n", 1))
+			next := v.with(newHash())
+			renewal := v.renewal(next.verifier, add("n", 1))
+			for range 2 {
+				if _, err := k.store.Create(k.Context(), v.id, o, c); err != nil {
+					k.Fatalf("Create: %v", err)
+				}
+				k.reopen()
+			}
+			for range 2 {
+				k.applyChange(v, renewal)
+				k.reopen()
+			}
+			k.has(v, "n", "2")
+			k.refused(v, driver.ErrMoved, v.change())
+		},
+	},
+	{
+		name:  "reopen/limits",
+		why:   "P5: limits hold across a restart, also while no process runs, and the store's time does not go back.",
+		needs: reopens,
+		run: func(k *kit) {
+			u := k.h.Unit
+			idle, late := k.createFor(u, 8*u), k.createFor(8*u, 2*u)
+			idleEnds, lateEnds := k.load(idle).Created.Add(u), k.load(late).Deadline
+			before := k.now()
+			k.reopen()
+			if now := k.now(); now.Before(before) {
+				k.Errorf("the store's time went back from %v to %v", before, now)
+			}
+			k.justBefore(idleEnds)
+			k.load(idle)
+			k.at(idleEnds)
+			k.reopen()
+			k.gone(idle)
+			k.apply(late, add("n", 1))
+			k.reopen()
+			k.justBefore(lateEnds)
+			k.load(late)
+			k.at(lateEnds)
+			k.gone(late)
+			k.reopen()
+			k.gone(late)
+		},
+	},
+	{
+		name:  "reopen/under-load",
+		why:   "P1, P2: of many sessions that changed and ended at the same time each is as it was acknowledged last.",
+		needs: reopens,
+		run: func(k *kit) {
+			const n = 300
+			all := make([]visitor, n)
+			together(16, func(worker int) {
+				for i := worker; i < n; i += 16 {
+					v := newVisitor()
+					all[i] = v
+					if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+						k.Errorf("Create: %v", err)
+						continue
+					}
+					for range i % 5 {
+						if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1), set("i", strconv.Itoa(i)))); err != nil {
+							k.Errorf("Apply: %v", err)
+						}
+					}
+					if i%3 == 0 {
+						if err := k.store.End(k.Context(), v.id); err != nil {
+							k.Errorf("End: %v", err)
+						}
+					}
+				}
+			})
+			k.reopen()
+			for i, v := range all {
+				switch {
+				case i%3 == 0:
+					k.gone(v)
+				case i%5 == 0:
+					k.has(v, "n", "1")
+				default:
+					k.has(v, "n", strconv.Itoa(1+i%5), "i", strconv.Itoa(i))
+				}
+			}
+		},
+	},
+	{
+		name:  "second/sees",
+		why:   "P8: what one process did, another one's readers see within the stated time, and its writers at once.",
+		needs: shared,
+		run: func(k *kit) {
+			other := k.other()
+			v := k.create(set("theme", `"dark"`))
+			k.eventually("a created session", func() bool { r, _, err := other.store.Load(k.Context(), v.id); return err == nil && r.Revision == 1 })
+			k.apply(v, set("theme", `"lite"`))
+			k.eventually("a change", func() bool {
+				r, _, err := other.store.Load(k.Context(), v.id)
+				return err == nil && r.Revision == 2 && same(r, k.load(v))
+			})
+			if res, err := other.store.Apply(k.Context(), v.id, v.change(swap("theme", `"lite"`, `"dark"`))); err != nil || res == nil {
+				k.Errorf("Apply by the other process: %v", err)
+			}
+			k.eventually("the other one's change", func() bool { r := k.load(v); return r.Revision == 3 })
+		},
+	},
+	{
+		name:  "second/ended",
+		why:   "P2: after a sign-out in one process every other refuses writes at once, and its readers find nothing within the stated time.",
+		needs: shared,
+		run: func(k *kit) {
+			other := k.other()
+			for range 20 {
+				v := k.create()
+				k.eventually("a created session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.end(v)
+				if _, err := other.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
+					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
+				}
+				if err := other.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
+					k.Errorf("Touch by the other process: %v, want ErrNotFound", err)
+				}
+				k.eventually("an end", func() bool {
+					_, _, err := other.store.Load(k.Context(), v.id)
+					return errors.Is(err, driver.ErrNotFound)
+				})
+				other.gone(v)
+				k.gone(v)
+			}
+		},
+	},
+	{
+		name:  "second/renewed",
+		why:   "P3: a token that was replaced in one process is refused by the writers of every other at once.",
+		needs: shared,
+		run: func(k *kit) {
+			other := k.other()
+			v := k.create()
+			k.eventually("a created session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+			next := v.with(newHash())
+			k.applyChange(v, v.renewal(next.verifier))
+			if _, err := other.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrMoved) {
+				k.Errorf("Apply by the other process: %v, want ErrMoved", err)
+			}
+			if _, err := other.store.Apply(k.Context(), v.id, next.change(add("n", 1))); err != nil {
+				k.Errorf("Apply with the new token by the other process: %v", err)
+			}
+		},
+	},
+	{
+		name:  "second/together",
+		why:   "P1: increments, takes and swaps of several processes on one session lose nothing, and no value is taken twice.",
+		needs: shared,
+		run: func(k *kit) {
+			both := []*kit{k, k.other()}
+			v := k.create(set("once", "1"), set("swapped", "0"))
+			var taken atomic.Int64
+			together(16, func(i int) {
+				mine := both[i%2]
+				for range 25 {
+					if _, err := mine.store.Apply(k.Context(), v.id, v.change(add("n", 1))); err != nil {
+						k.Errorf("Apply: %v", err)
+					}
+				}
+				mine.swapUntilDone(v, "swapped")
+				res, err := mine.store.Apply(k.Context(), v.id, v.change(take("once")))
+				if err != nil {
+					k.Errorf("Apply: %v", err)
+				} else if len(res.Values) == 1 && res.Values[0] != nil {
+					taken.Add(1)
+				}
+			})
+			if taken.Load() != 1 {
+				k.Errorf("%d requests took the value, want 1", taken.Load())
+			}
+			for _, mine := range both {
+				k.eventually("all changes", func() bool { n, _ := mine.load(v).Fields.Get("n"); return string(n) == "400" })
+			}
+			k.eventually("the last change", func() bool { return k.load(v).Revision == 1+400+16+16 })
+			k.has(v, "n", "400", "swapped", "16")
+		},
+	},
+}
+
+func reopenAcknowledged(k *kit) {
+	v := newVisitor()
+	o := v.origin(longIdle, longLifetime)
+	o.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}}
+	if _, err := k.store.Create(k.Context(), v.id, o, v.change(set("theme", `"dark"`), set("m:\x00é", "\xff"), set("empty", ""))); err != nil {
+		k.Fatal(err)
+	}
+	k.apply(v, add("visits", 1<<53+1), set("gone", `1`))
+	k.apply(v, take("gone"))
+	renewed, rotated, confirmed := k.create(), k.create(), k.create()
+	k.applyChange(renewed, renewed.renewal(newHash()))
+	k.applyChange(rotated, rotated.rotation(newHash(), time.Hour))
+	next := confirmed.with(newHash())
+	k.applyChange(confirmed, confirmed.rotation(next.verifier, time.Hour))
+	k.apply(next)
+	ended := k.create(set("theme", `"dark"`))
+	k.end(ended)
+	all := []visitor{v, renewed, rotated, confirmed}
+	before := make([]*driver.Record, len(all))
+	for i, v := range all {
+		before[i] = k.load(v)
+	}
+	for range 2 {
+		k.reopen()
+		for i, v := range all {
+			if after := k.load(v); !same(before[i], after) {
+				k.Errorf("after reopening the record is %s\nit was %s", text(after), text(before[i]))
+			}
+		}
+		k.gone(ended)
+	}
+	k.refused(renewed, driver.ErrMoved, renewed.change())
+	k.apply(rotated, add("n", 1))
+	k.apply(confirmed, add("n", 1))
+	k.values(k.apply(v, add("visits", 1)), "9007199254740994")
+	if got, want := k.load(v).Revision, before[0].Revision+1; got != want {
+		k.Errorf("the revision is %d, want %d", got, want)
+	}
+	k.end(v)
+	k.reopen()
+	k.gone(v)
+}
+
+// reopen is the store's restart.
+func (k *kit) reopen() {
+	k.Helper()
+	k.store = k.h.Reopen(k.T, k.store)
+}
+
+// other is the kit of another process on the same data.
+func (k *kit) other() *kit {
+	k.Helper()
+	return &kit{T: k.T, h: k.h, store: k.h.Second(k.T, k.store)}
+}
+
+// eventually waits until ok, for no longer than the harness says.
+func (k *kit) eventually(what string, ok func() bool) {
+	k.Helper()
+	for start := time.Now(); ; time.Sleep(min(time.Millisecond, k.h.Visible/10+1)) {
+		late := time.Since(start) > k.h.Visible
+		if ok() {
+			return
+		}
+		if late {
+			k.Fatalf("%s was not seen within %v", what, k.h.Visible)
+		}
+	}
+}

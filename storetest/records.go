@@ -1,0 +1,288 @@
+package storetest
+
+import (
+	"errors"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// recordCases: a session is stored, found, changed, and not confused with another.
+var recordCases = []testCase{
+	{
+		name: "record/create-and-load",
+		why:  "A session is found as it was made, with the store's times in whole milliseconds: other languages read the same record.",
+		run: func(k *kit) {
+			v := newVisitor()
+			res, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(set("theme", `"dark"`), add("visits", 1)))
+			if err != nil {
+				k.Fatal(err)
+			}
+			k.sameAsStored(v, res)
+			if len(res.Values) != 2 || res.Values[0] != nil || string(res.Values[1]) != "1" {
+				k.Errorf("Result.Values is %q, want none and 1", res.Values)
+			}
+			r, now := k.loadAt(v)
+			k.hasValues(r, "theme", `"dark"`, "visits", "1")
+			want := &driver.Record{
+				Secret: v.secret, Tokens: driver.Tokens{Current: v.verifier}, Idle: longIdle,
+				Created: r.Created, Seen: r.Created, Deadline: r.Created.Add(longLifetime),
+				Revision: 1, Size: r.Size, Fields: r.Fields,
+			}
+			if !same(r, want) {
+				k.Errorf("the record is %s\nwant          %s", text(r), text(want))
+			}
+			if r.Created.After(now) || res.Now.After(now) || now.Sub(r.Created) > time.Minute {
+				k.Errorf("created at %v, answered at %v, now it is %v by the store's clock", r.Created, res.Now, now)
+			}
+			k.wholeMilliseconds(r, res.Now)
+		},
+	},
+	{
+		name: "record/principal",
+		why:  "Whom a session belongs to and how they proved it decides what it may do: nothing of it is lost or altered.",
+		run: func(k *kit) {
+			v := newVisitor()
+			o := v.origin(longIdle, longLifetime)
+			o.Principal = &driver.Principal{
+				User: "\x00\xff user:1", Authenticated: time.UnixMilli(1_700_000_000_123), Methods: []string{"pwd", "otp"}, Level: 2,
+				Device: "Ada's <phone>", UserAgent: "curl/8", Address: "2001:db8::1", Persistent: true,
+			}
+			if _, err := k.store.Create(k.Context(), v.id, o, v.change()); err != nil {
+				k.Fatal(err)
+			}
+			k.apply(v, set("theme", `"dark"`), clearAll())
+			got := k.load(v).Principal
+			if got == nil {
+				k.Fatal("the principal is gone")
+			}
+			p := *got
+			if !p.Authenticated.Equal(o.Principal.Authenticated) {
+				k.Errorf("authenticated at %v, want %v", p.Authenticated, o.Principal.Authenticated)
+			}
+			p.Authenticated = o.Principal.Authenticated
+			if !reflect.DeepEqual(&p, o.Principal) {
+				k.Errorf("the principal is %+v, want %+v", p, *o.Principal)
+			}
+		},
+	},
+	{
+		name: "record/empty",
+		why:  "A session with no values is a session: signing in needs no field, and clearing is not signing out.",
+		run: func(k *kit) {
+			v := k.create()
+			k.has(v)
+			k.apply(v, set("theme", `"dark"`))
+			k.apply(v, unset("theme"))
+			k.has(v)
+			k.apply(v)
+			k.has(v)
+		},
+	},
+	{
+		name: "record/absent",
+		why:  "P3: a token that was not issued here is never adopted. Only Create makes a session; no other method does, whatever it is given.",
+		run: func(k *kit) {
+			v := newVisitor()
+			k.gone(v)
+			if err := k.store.End(k.Context(), v.id); err != nil {
+				k.Errorf("End of what is not there: %v, want nil", err)
+			}
+			k.gone(v)
+		},
+	},
+	{
+		name: "record/create-refused",
+		why:  "P1: a creation is all or nothing. If one operation is refused, there is no session, and the same Create may succeed later.",
+		run: func(k *kit) {
+			v := newVisitor()
+			o := v.origin(longIdle, longLifetime)
+			_, err := k.store.Create(k.Context(), v.id, o, v.change(set("a", `1`), set("b", `"x"`), add("b", 1)))
+			var op *driver.OpError
+			if !errors.Is(err, driver.ErrNotInteger) || !errors.As(err, &op) || op.Index != 2 || op.Key != "b" {
+				k.Errorf("Create: %v, want ErrNotInteger in operation 2", err)
+			}
+			k.gone(v)
+			if _, err := k.store.Create(k.Context(), v.id, o, v.change(set("a", `1`))); err != nil {
+				k.Fatalf("Create after a refused one: %v", err)
+			}
+			k.has(v, "a", "1")
+		},
+	},
+	{
+		name: "record/create-twice",
+		why: "P1: a node that did not hear the outcome of Create repeats it. The same Secret is the same creation and changes nothing, " +
+			"not even what was written since; another Secret must not take over the session.",
+		run: createTwice,
+	},
+	{
+		name: "record/create-at-once",
+		why:  "P3: of several creations under one id exactly one makes the session, and the others are told, or two visitors share one.",
+		run: func(k *kit) {
+			v := newVisitor()
+			var mu sync.Mutex
+			made, secret := 0, driver.Secret{}
+			together(20, func(int) {
+				mine := v
+				mine.secret, mine.verifier = driver.Secret(newHash()), newHash()
+				_, err := k.store.Create(k.Context(), v.id, mine.origin(longIdle, longLifetime), mine.change(add("n", 1)))
+				mu.Lock()
+				defer mu.Unlock()
+				switch {
+				case err == nil:
+					made, secret = made+1, mine.secret
+				case !errors.Is(err, driver.ErrExists):
+					k.Errorf("Create: %v, want ErrExists", err)
+				}
+			})
+			if made != 1 {
+				k.Fatalf("%d creations succeeded, want 1", made)
+			}
+			if k.load(v).Secret != secret {
+				k.Error("the record is not the one whose creation succeeded")
+			}
+			k.has(v, "n", "1")
+		},
+	},
+	{
+		name: "record/revision",
+		why:  "Nodes compare revisions to know whether their copy is the newest: each change adds one, a refused one and a reading none.",
+		run: func(k *kit) {
+			v := k.create()
+			want := k.load(v).Revision
+			step := func(what string, by uint64) {
+				k.Helper()
+				want += by
+				if got := k.load(v).Revision; got != want {
+					k.Errorf("the revision after %s is %d, want %d", what, got, want)
+				}
+			}
+			step("Load", 0)
+			k.apply(v, set("theme", `"dark"`))
+			step("Apply", 1)
+			k.apply(v, set("theme", `"dark"`))
+			step("Apply of the same value", 1)
+			k.apply(v)
+			step("Apply of nothing", 1)
+			k.refusedOp(v, driver.ErrNotInteger, 0, add("theme", 1))
+			step("a refused change", 0)
+			k.touch(v)
+			step("Touch that is not due", 0)
+		},
+	},
+	{
+		name: "record/snapshots",
+		why:  "A request works on what it has read while others change the session: a record that was handed out never changes.",
+		run: func(k *kit) {
+			v := k.create(set("theme", `"dark"`), set("cart:1", `{"n":1}`), add("visits", 1))
+			old := k.load(v)
+			before := text(old)
+			res := k.apply(v, set("theme", `"lite"`), add("visits", 1), unset("cart:1"), set("cart:2", `2`))
+			afterFirst := ""
+			if res.Record != nil {
+				afterFirst = text(res.Record)
+			}
+			k.apply(v, clearAll(), set("z", `1`))
+			k.applyChange(v, &driver.Change{Verifier: v.verifier, Renew: &driver.Renewal{Verifier: newHash()}})
+			k.end(v)
+			if now := text(old); now != before {
+				k.Errorf("a record that was read became %s\nit was %s", now, before)
+			}
+			if res.Record != nil && text(res.Record) != afterFirst {
+				k.Errorf("a Result's record became %s\nit was %s", text(res.Record), afterFirst)
+			}
+		},
+	},
+	{
+		name: "record/change-not-modified",
+		why:  "What the caller passes in stays the caller's: it logs it, and computes its own view from the same operations.",
+		run: func(k *kit) {
+			v := k.create(set("theme", `"dark"`))
+			c := v.change(set("theme", `"lite"`), add("visits", 2), add("visits", 3), swap("theme", `"lite"`, nil), take("visits"), set("cart:1", `1`), unsetEntries("cart"))
+			want := v.change(set("theme", `"lite"`), add("visits", 2), add("visits", 3), swap("theme", `"lite"`, nil), take("visits"), set("cart:1", `1`), unsetEntries("cart"))
+			k.applyChange(v, c)
+			if !reflect.DeepEqual(c, want) {
+				k.Errorf("the store made of the change %+v, it was %+v", c, want)
+			}
+		},
+	},
+	{
+		name: "record/apart",
+		why:  "P3: sessions do not disturb each other: not those of one bucket, not those with one selector in two buckets.",
+		run: func(k *kit) {
+			const n = 200
+			all := make([]visitor, n)
+			twin := newVisitor()
+			together(n, func(i int) {
+				v := newVisitor()
+				if i < 50 { // one bucket
+					v.id.Bucket = twin.id.Bucket
+				} else if i < 100 { // one selector
+					v.id = driver.ID{Bucket: uint16(i), Selector: twin.id.Selector}
+				}
+				all[i] = v
+				if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("i", int64(i)))); err != nil {
+					k.Errorf("Create: %v", err)
+				}
+			})
+			together(n, func(i int) {
+				if i%3 == 0 {
+					if err := k.store.End(k.Context(), all[i].id); err != nil {
+						k.Errorf("End: %v", err)
+					}
+				} else if _, err := k.store.Apply(k.Context(), all[i].id, all[i].change(add("i", 1000))); err != nil {
+					k.Errorf("Apply: %v", err)
+				}
+			})
+			for i, v := range all {
+				if i%3 == 0 {
+					k.gone(v)
+				} else {
+					k.has(v, "i", decimal(int64(i+1000)))
+				}
+			}
+		},
+	},
+}
+
+func createTwice(k *kit) {
+	v := newVisitor()
+	o := v.origin(longIdle, longLifetime)
+	c := v.change(add("visits", 1))
+	for range 3 {
+		res, err := k.store.Create(k.Context(), v.id, o, c)
+		if err != nil {
+			k.Fatalf("Create: %v", err)
+		}
+		k.sameAsStored(v, res)
+	}
+	k.has(v, "visits", "1")
+	k.apply(v, add("visits", 5))
+	before := k.load(v)
+	if _, err := k.store.Create(k.Context(), v.id, o, c); err != nil {
+		k.Fatalf("Create once more: %v", err)
+	}
+	other := v
+	other.secret, other.verifier = driver.Secret(newHash()), newHash()
+	if _, err := k.store.Create(k.Context(), v.id, other.origin(longIdle, longLifetime), other.change()); !errors.Is(err, driver.ErrExists) {
+		k.Errorf("Create with another Secret: %v, want ErrExists", err)
+	}
+	if after := k.load(v); !same(before, after) {
+		k.Errorf("a repeated Create changed the record:\nbefore %s\nafter  %s", text(before), text(after))
+	}
+}
+
+// wholeMilliseconds checks what the format cannot show: times have no part below the millisecond.
+func (k *kit) wholeMilliseconds(r *driver.Record, more ...time.Time) {
+	k.Helper()
+	for _, t := range append(more, r.Created, r.Seen, r.Deadline, r.Tokens.Until) {
+		if !t.IsZero() && t.Nanosecond()%int(time.Millisecond) != 0 {
+			k.Errorf("%v is not in whole milliseconds", t)
+		}
+	}
+	if r.Idle%time.Millisecond != 0 {
+		k.Errorf("the idle limit %v is not in whole milliseconds", r.Idle)
+	}
+}

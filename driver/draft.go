@@ -32,20 +32,24 @@ func (d *Draft) Fields() Fields { return d.fields }
 // Do applies op. It returns the value that Add left or Take removed, nil otherwise. After an error, an *[OpError] whose
 // Index is 0, the draft is as before.
 func (d *Draft) Do(op *Op) ([]byte, error) {
-	value, present, err := d.do(op)
-	if err != nil {
-		if !errors.Is(err, ErrConflict) {
-			present = nil
-		}
-		return nil, &OpError{Key: op.Key, Err: err, Present: present}
+	if err := op.Check(); err != nil {
+		return nil, &OpError{Key: op.Key, Err: err}
 	}
-	return value, nil
+	return d.do(op)
 }
 
-func (d *Draft) do(op *Op) (value, present []byte, err error) {
-	if err := op.Check(); err != nil {
-		return nil, nil, err
+func (d *Draft) do(op *Op) ([]byte, error) {
+	value, present, err := d.try(op)
+	if err == nil {
+		return value, nil
 	}
+	if !errors.Is(err, ErrConflict) {
+		present = nil
+	}
+	return nil, &OpError{Key: op.Key, Err: err, Present: present}
+}
+
+func (d *Draft) try(op *Op) (value, present []byte, err error) {
 	switch op.Kind {
 	case Set:
 		return nil, nil, d.put(op.Key, op.Value)

@@ -1,9 +1,6 @@
 package driver
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // Secret is 128 random bits that a record keeps for its whole life, whatever its tokens. It tells one creation from
 // another, and keys that must survive a renewal derive from it.
@@ -118,13 +115,13 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 }
 
 func (r *Record) with(now time.Time, c *Change) (*Result, error) {
-	if len(c.Ops) > MaxOps {
-		return nil, &OpError{Index: MaxOps, Err: errTooManyOps}
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
 	draft := NewDraft(r, c.MaxSize)
 	var values [][]byte
 	for i := range c.Ops {
-		value, err := draft.Do(&c.Ops[i])
+		value, err := draft.do(&c.Ops[i])
 		if err != nil {
 			err.(*OpError).Index = i
 			return nil, err
@@ -143,8 +140,6 @@ func (r *Record) with(now time.Time, c *Change) (*Result, error) {
 	}
 	return &Result{Values: values, Record: next, Now: now}, nil
 }
-
-var errTooManyOps = errors.Join(ErrTooLarge, errors.New("a change has at most 4096 operations: commit more often"))
 
 // Touch returns the next version of a live record after a use at now, or r itself if [Record.TouchDue] says that nothing
 // is due. Errors: [ErrMoved].

@@ -34,7 +34,10 @@ func applyArgs(c *driver.Change) []string {
 	args := make([]string, 4, 4+4*len(c.Ops))
 	args[0], args[1], args[3] = c.Verifier.String(), strconv.Itoa(maxSize), "0"
 	if c.Renew != nil {
-		args[2], args[3] = c.Renew.Verifier.String(), strconv.FormatInt(c.Renew.Grace.Milliseconds(), 10)
+		args[2] = c.Renew.Verifier.String()
+		if grace := c.Renew.Grace; grace > 0 {
+			args[3] = strconv.FormatInt(max(grace.Milliseconds(), 1), 10)
+		}
 	}
 	for i := range c.Ops {
 		op := &c.Ops[i]

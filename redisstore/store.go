@@ -134,6 +134,9 @@ func (s *Store) Near() (stats NearStats, ok bool) {
 // Load implements driver.Store.
 func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 	now := s.clock.now()
+	if err := ctx.Err(); err != nil {
+		return nil, now, err
+	}
 	if s.near == nil {
 		return s.load(ctx, id, 0, false)
 	}
@@ -250,7 +253,7 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	if s.ends.has(id) {
 		return nil, driver.ErrNotFound
 	}
-	if err := checkOps(c); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	args := applyArgs(c)
@@ -306,19 +309,6 @@ func (s *Store) forget(id driver.ID) {
 	if s.near != nil {
 		s.near.drop(id)
 	}
-}
-
-// checkOps refuses what the script does not look at.
-func checkOps(c *driver.Change) error {
-	if len(c.Ops) > driver.MaxOps {
-		return &driver.OpError{Index: driver.MaxOps, Err: driver.ErrTooLarge}
-	}
-	for i := range c.Ops {
-		if err := c.Ops[i].Check(); err != nil {
-			return &driver.OpError{Index: i, Key: c.Ops[i].Key, Err: err}
-		}
-	}
-	return nil
 }
 
 // Touch implements driver.Store.

@@ -88,17 +88,21 @@ var changeCases = []changeCase{
 	{"rotate", "the verifier before is accepted until the new one is used", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second}}},
 	{"rotate again", "the response with the new token was lost: the visitor's own stays the accepted one",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
 	{"first use", "the first use of a rotated token begins the grace of the one before",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, Accepted: true}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, Accepted: true, Grace: 30 * time.Second}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"in grace", "a rotated-out verifier still opens the session",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"rotate late", "a token whose successor is in use does not rotate any more",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
 	{"grace is over", "then it does not",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(-time.Second)}

@@ -328,6 +328,7 @@ type recordJSON struct {
 	Previous   string            `json:"previous,omitempty"`
 	Accepted   bool              `json:"accepted,omitempty"`
 	UntilMS    int64             `json:"until_ms,omitempty"`
+	GraceMS    int64             `json:"grace_ms,omitempty"`
 	Principal  *driver.Principal `json:"principal,omitempty"`
 	IdleMS     int64             `json:"idle_ms"`
 	CreatedMS  int64             `json:"created_ms"`
@@ -385,7 +386,7 @@ func TestRecordVectors(t *testing.T) {
 
 func recordToJSON(r *driver.Record) recordJSON {
 	out := recordJSON{
-		Secret: driver.Hash(r.Secret).String(), Current: r.Tokens.Current.String(), Generation: r.Tokens.Generation, Accepted: r.Tokens.Accepted,
+		Secret: driver.Hash(r.Secret).String(), Current: r.Tokens.Current.String(), Generation: r.Tokens.Generation, Accepted: r.Tokens.Accepted, GraceMS: r.Tokens.Grace.Milliseconds(),
 		IdleMS: r.Idle.Milliseconds(), CreatedMS: r.Created.UnixMilli(), SeenMS: r.Seen.UnixMilli(), DeadlineMS: r.Deadline.UnixMilli(),
 		Revision: r.Revision, Fields: map[string]string{},
 	}

@@ -25,7 +25,7 @@
 -- tracked for the connection that sent the script (CLIENT TRACKING), whose copy the caller brings up to date itself.
 
 local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local FIRST, MAX_FIELDS, METADATA, REPLACED_FOR, ROTATION_GRACE = 5, 1024, 9, 60000, 30000
+local FIRST, MAX_FIELDS, METADATA, REPLACED_FOR = 5, 1024, 9, 60000
 
 local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size'}
 local head = #query - 2
@@ -45,13 +45,18 @@ local generation, current = string.match(token, '^(%d+)%.(.+)$')
 if ARGV[3] ~= '' and current == ARGV[3] then -- this very renewal was done before, and its answer was lost
   return {'ok', string.format('%.0f', now), redis.call('HGET', key, '@rev')}
 end
-local state, before, till
-if previous then state, before, till = string.match(previous, '^(%a+)%.([^.]+)%.(%d+)$') end
+local state, before, number -- number: of pending the grace, else until when
+if previous then state, before, number = string.match(previous, '^(%a+)%.([^.]+)%.(%d+)$') end
 if presented ~= current then
-  local remembered = presented == before and (till == '0' or now < tonumber(till))
-  if not remembered or state ~= 'grace' then return {'moved'} end
+  if presented ~= before then return {'moved'} end
+  if state == 'grace' then
+    -- The browser has shown the current one, so this one does not rotate any more.
+    if now >= tonumber(number) or (ARGV[3] ~= '' and ARGV[4] ~= '0') then return {'moved'} end
+  elseif state ~= 'pending' then
+    return {'moved'}
+  end
 end
-local first_use = state == 'grace' and till == '0' and presented == current
+local first_use = state == 'pending' and presented == current
 
 -- Integers are decimal strings: Lua's numbers are exact to 2^53 only.
 
@@ -197,10 +202,10 @@ if ARGV[3] ~= '' then
   if ARGV[4] == '0' then
     write('@previous', 'replaced.' .. current .. '.' .. string.format('%.0f', now + REPLACED_FOR))
   else
-    write('@previous', 'grace.' .. presented .. '.0')
+    write('@previous', 'pending.' .. presented .. '.' .. ARGV[4])
   end
 elseif first_use then
-  write('@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + ROTATION_GRACE))
+  write('@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + number))
 end
 
 local prolonged = math.min(now + idle, deadline)

@@ -16,13 +16,12 @@ local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
 
 local current = string.match(have[1], '%.(.+)$')
-local state, before, till
-if have[2] then state, before, till = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
+local state, before, number -- number: of pending the grace, else until when
+if have[2] then state, before, number = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
 if presented ~= current then
-  local remembered = presented == before and (till == '0' or now < tonumber(till))
-  if not remembered or state ~= 'grace' then return {'moved'} end
+  if presented ~= before or not (state == 'pending' or state == 'grace' and now < tonumber(number)) then return {'moved'} end
 end
-local first_use = state == 'grace' and till == '0' and presented == current
+local first_use = state == 'pending' and presented == current
 
 local prolonged = math.min(now + idle, deadline)
 if prolonged - expires <= math.min(idle / 20, 60000) and not first_use then
@@ -30,7 +29,7 @@ if prolonged - expires <= math.min(idle / 20, 60000) and not first_use then
 end
 local set = {'HSET', key, '@rev', string.format('%.0f', have[6] + 1)}
 if now > seen then set[#set + 1], set[#set + 2] = '@seen', string.format('%.0f', now) end
-if first_use then set[#set + 1], set[#set + 2] = '@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + 30000) end
+if first_use then set[#set + 1], set[#set + 2] = '@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + number) end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, string.format('%.0f', prolonged))
 return {'ok', string.format('%.0f', now), redis.call('HGET', key, '@rev')}

@@ -17,7 +17,7 @@ const (
 )
 
 // errPortTaken is why a start is tried again with another port.
-var errPortTaken = errors.New("the port is taken")
+var errPortTaken = errors.New("another process listens on its port: end that")
 
 // start makes a node and waits until it answers.
 func (k *kit) start(as kind, extra ...string) (*Node, error) {
@@ -88,7 +88,8 @@ func (n *Node) ready(begin int64) error {
 	case err == nil:
 		return nil
 	case strings.HasPrefix(err.Error(), "NOAUTH"):
-		return final{errors.New(`redistest: Options.Config sets a password: write Options.Users: "default on >secret ~* &* +@all"`)}
+		return final{errors.New("redistest: Options.Config sets a password: " +
+			`use Options.Users instead: "default on >secret ~* &* +@all"`)}
 	case n.proc.running():
 		return err
 	}
@@ -185,5 +186,7 @@ func (n *Node) Close() error {
 	err := n.Kill()
 	releasePort(n.port)
 	releasePort(n.busPort)
-	return errors.Join(err, os.RemoveAll(n.dir))
+	return errors.Join(err, poll(time.Second, func() error { // a dying child may still make a file
+		return os.RemoveAll(n.dir)
+	}))
 }

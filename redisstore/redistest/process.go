@@ -1,7 +1,6 @@
 package redistest
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
 )
@@ -52,8 +51,7 @@ func (p *process) running() bool {
 
 // kill ends the child at once and waits until it is gone.
 func (p *process) kill() error {
-	err := p.cmd.Process.Signal(os.Kill)
-	if err != nil && p.running() {
+	if err := killTied(p.cmd); err != nil && p.running() {
 		return err
 	}
 	<-p.gone

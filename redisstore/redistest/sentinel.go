@@ -128,15 +128,16 @@ func (s *Sentinel) node(reply any) (*Node, error) {
 }
 
 // Failover has the sentinels replace the primary while it is in good health (SENTINEL FAILOVER), and returns the new one
-// as soon as all sentinels name it. The old one goes on as a primary until they demote it, some 20 s later, or at once
+// as soon as all sentinels name it. The old one goes on as a primary until they demote it, some 10 s later, or at once
 // with Settle. For an unplanned failover, Kill the primary and Settle.
 func (s *Sentinel) Failover() (*Node, error) {
 	old, err := s.Primary()
 	if err != nil {
 		return nil, err
 	}
+	leader := running(s.Sentinels)[0]
 	err = poll(settleLimit, func() error { // "INPROG" and "NOGOODSLAVE" pass
-		_, err := s.Sentinels[0].Do("SENTINEL", "FAILOVER", s.Name)
+		_, err := leader.Do("SENTINEL", "FAILOVER", s.Name)
 		return err
 	})
 	if err != nil {
@@ -154,7 +155,7 @@ func (s *Sentinel) Failover() (*Node, error) {
 
 // Settle waits until the running sentinels agree on a primary that runs, the other running servers are its replicas and
 // up to date, and every sentinel sees all of that. Meanwhile the sentinels look around every tenth of a second: by
-// themselves they take some 20 s to demote a deposed primary. It gives up after 30 s, with an error that says what is
+// themselves they take some 20 s to do so after a failover. It gives up after 30 s, with an error that says what is
 // missing.
 func (s *Sentinel) Settle() error {
 	if err := s.hurry("100", "100"); err != nil {

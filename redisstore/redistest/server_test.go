@@ -37,7 +37,8 @@ func TestDefault(t *testing.T) {
 	}
 	t.Setenv("COATCHECK_SERVER", "")
 	t.Setenv("PATH", t.TempDir())
-	if _, err := redistest.New(redistest.Options{}); err == nil || !strings.Contains(err.Error(), "apt-get install redis-server") {
+	_, err := redistest.New(redistest.Options{})
+	if err == nil || !strings.Contains(err.Error(), "apt-get install redis-server") {
 		t.Errorf("got %v, want an error that says how to install one", err)
 	}
 }

@@ -48,8 +48,11 @@ func judge(err error) verdict {
 // attempt runs do until it succeeds, fails for good, or the time is up. do may be repeated only where it certainly did not run, or
 // where it is idempotent.
 func (s *Store) attempt(ctx context.Context, idempotent bool, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
-	defer cancel()
+	if d, ok := ctx.Deadline(); !ok || time.Until(d) > s.opt.Timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
+		defer cancel()
+	}
 	for try := 0; ; try++ {
 		err := do(ctx)
 		if err == nil {
@@ -71,7 +74,7 @@ func (s *Store) attempt(ctx context.Context, idempotent bool, do func(context.Co
 			if v == uncertain {
 				return fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 			}
-			return fmt.Errorf("redisstore: gave up after %v: %w", s.opt.Timeout, err)
+			return fmt.Errorf("redisstore: gave up: %w", err)
 		case <-time.After(wait + rand.N(wait)):
 		}
 	}

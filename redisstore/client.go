@@ -13,7 +13,7 @@ import (
 // clientOption is what all connections have in common. The client's own defaults take 12 s to give up a node that hangs.
 func clientOption(o *Options) rueidis.ClientOption {
 	return rueidis.ClientOption{
-		Dialer:              net.Dialer{Timeout: time.Second, KeepAlive: time.Second},
+		Dialer:              net.Dialer{Timeout: min(o.Timeout, time.Second), KeepAlive: time.Second},
 		ConnWriteTimeout:    2 * time.Second,
 		ClientName:          "coatcheck",
 		AlwaysPipelining:    true, // so that invalidations are read as they come
@@ -40,10 +40,11 @@ func (s *Store) dial(opt rueidis.ClientOption) (err error) {
 		return nil
 	}
 	opt.ClientTrackingOptions = []string{"NOLOOP"} // what we write ourselves, we keep up to date ourselves
-	opt.NewCacheStoreFn = func(rueidis.CacheStoreOption) rueidis.CacheStore { return &tracking{s} }
+	opt.NewCacheStoreFn = func(rueidis.CacheStoreOption) rueidis.CacheStore { return &tracking{s.near, s.ends} }
 	s.tracked, err = rueidis.NewClient(opt)
 	if errors.Is(err, rueidis.ErrNoCache) {
-		s.opt.Logger.Warn("redisstore: the server refuses client tracking, so every read is a round trip: allow CLIENT TRACKING to use the near cache", "error", err)
+		s.opt.Logger.Warn("redisstore: the server refuses client tracking, so every read is a round trip: "+
+			"allow CLIENT TRACKING (+client|tracking) to use the near cache", "error", err)
 		s.near, s.tracked, err = nil, s.plain, nil
 	}
 	if err != nil {
@@ -54,11 +55,14 @@ func (s *Store) dial(opt rueidis.ClientOption) (err error) {
 
 // tracking receives the invalidations of one connection. It is called by the connection's reader and must not block. It keeps nothing
 // for the client, whose own cache is not used.
-type tracking struct{ store *Store }
+type tracking struct {
+	near *near
+	ends *ends
+}
 
 func (t *tracking) Delete(keys []rueidis.RedisMessage) {
 	if keys == nil { // FLUSHALL, or the tracking table was emptied
-		t.store.near.distrust()
+		t.near.distrust()
 		return
 	}
 	for i := range keys {
@@ -66,16 +70,16 @@ func (t *tracking) Delete(keys []rueidis.RedisMessage) {
 		if err != nil {
 			continue
 		}
-		if id, ok := t.store.keys.parse(key); ok {
-			t.store.near.drop(id)
+		if id, ok := t.near.keys.parse(key); ok {
+			t.near.drop(id)
 		}
 	}
 }
 
 // Close is called when the connection is lost: what changes from now on, it will not tell.
 func (t *tracking) Close(error) {
-	t.store.near.distrust()
-	t.store.ends.reassert()
+	t.near.distrust()
+	t.ends.reassert()
 }
 
 func (t *tracking) Flight(string, string, time.Duration, time.Time) (m rueidis.RedisMessage, e rueidis.CacheEntry) {

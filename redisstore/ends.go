@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -140,9 +141,9 @@ func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.
 	defer cancel()
 	dels := make([]rueidis.Completed, len(ids))
 	for i, id := range ids {
-		dels[i] = s.plain.B().Del().Key(s.keys.session(id)).Build()
+		dels[i] = s.tracked.B().Del().Key(s.keys.session(id)).Build()
 	}
-	for i, res := range s.plain.DoMulti(ctx, dels...) {
+	for i, res := range s.tracked.DoMulti(ctx, dels...) {
 		if res.Error() != nil {
 			failed = append(failed, ids[i])
 		}
@@ -156,7 +157,7 @@ type nodes struct {
 	replica       map[string]bool   // addresses that were replicas when they last answered
 }
 
-// observe reports whether every primary answered, and whether one is new or has a new replication id.
+// observe reports whether every primary answered, and whether one is new, is none any more, or has a new replication id.
 func (e *ends) observe(answers []vitals) (healthy, changed bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -177,10 +178,9 @@ func (e *ends) observe(answers []vitals) (healthy, changed bool) {
 		default:
 			primaries++
 			next.replicationID[v.addr] = v.replicationID
-			changed = changed || e.seen.replicationID[v.addr] != v.replicationID
 		}
 	}
-	changed = changed && e.seen.replicationID != nil
+	changed = e.seen.replicationID != nil && !maps.Equal(e.seen.replicationID, next.replicationID)
 	e.seen = next
 	return healthy && primaries > 0, changed
 }

@@ -39,44 +39,77 @@ func judge(err error) verdict {
 		return notRun
 	}
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
+	if errors.As(err, &op) && op.Op == "dial" || errors.Is(err, rueidis.ErrNoSlot) {
 		return tryAgain
 	}
 	return uncertain
 }
 
-// attempt runs do until it succeeds, fails for good, or the time is up. do may be repeated only where it certainly did not run, or
-// where it is idempotent.
-func (s *Store) attempt(ctx context.Context, idempotent bool, do func(context.Context) error) error {
+// effect says what becomes of a command that is sent twice.
+type effect uint8
+
+const (
+	once       effect = iota // it happens twice: it may be repeated only where it certainly did not run
+	repeatable               // it happens once
+	reading                  // nothing happens at all
+)
+
+// attempt runs do until it succeeds, fails for good, or Options.Timeout is up. What it returns is ErrUnknown if any of the tries may
+// have changed something, or may yet: also if the last one certainly did not.
+func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) error) error {
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) > s.opt.Timeout {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
 		defer cancel()
 	}
+	var unknown error // of the last try that may have run
+	fail := func(err error) error {
+		switch {
+		case unknown == nil || e == reading:
+			return err
+		case errors.Is(err, ErrClosed):
+			return fmt.Errorf("%w: %w", driver.ErrUnknown, ErrClosed)
+		}
+		return fmt.Errorf("%w: %v", driver.ErrUnknown, unknown)
+	}
+	var err error
 	for try := 0; ; try++ {
-		err := do(ctx)
-		if err == nil {
+		switch {
+		case s.closed.Load():
+			return fail(ErrClosed)
+		case ctx.Err() != nil && err != nil:
+			return fail(fmt.Errorf("redisstore: the time is over: %w", hint(err)))
+		case ctx.Err() != nil:
+			return fail(fmt.Errorf("redisstore: nothing was sent: %w", ctx.Err()))
+		}
+		if err = s.patience.run(ctx, do); err == nil {
 			return nil
 		}
-		if s.closed.Load() {
-			return ErrClosed
+		if errors.Is(err, errNotSent) || errors.As(err, new(*ReplicaError)) {
+			return fail(err)
 		}
-		v := judge(err)
-		if v == notRun {
-			return hint(err)
-		}
-		if v == uncertain && !idempotent {
-			return fmt.Errorf("%w: %v", driver.ErrUnknown, err)
-		}
-		wait := time.Millisecond << min(try, 6)
-		select {
-		case <-ctx.Done():
-			if v == uncertain {
-				return fmt.Errorf("%w: %v", driver.ErrUnknown, err)
+		switch judge(err) {
+		case notRun:
+			return fail(fmt.Errorf("redisstore: %w", hint(err)))
+		case uncertain:
+			unknown = err
+			if s.closed.Load() {
+				return fail(ErrClosed)
 			}
-			return fmt.Errorf("redisstore: gave up: %w", err)
-		case <-time.After(wait + rand.N(wait)):
+			if e == once {
+				return fail(err)
+			}
 		}
+		pause(ctx, try)
+	}
+}
+
+// pause waits before a try is repeated, longer each time.
+func pause(ctx context.Context, try int) {
+	wait := time.Millisecond << min(try, 6)
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait + rand.N(wait)):
 	}
 }
 
@@ -89,15 +122,16 @@ var mends = []struct{ prefix, mend string }{
 	{"MISCONF", "Redis cannot write to its disk"},
 	{"WRONGTYPE", "another program uses the namespace: choose another Options.Namespace"},
 	{"BUSY", "a script of somebody has been running too long"},
-	{"ERR unknown command", "the server lacks a command that the store needs"},
+	{"ERR ACL failure", "the user may not do this: see \"ACL\" in format/README.md"},
+	{"ERR unknown command", "the server has no such command, or it was renamed away, and the store needs it: let it be"},
 }
 
 // hint adds what an operator can do.
 func hint(err error) error {
 	for _, m := range mends {
 		if strings.HasPrefix(err.Error(), m.prefix) {
-			return fmt.Errorf("redisstore: %s (%w)", m.mend, err)
+			return fmt.Errorf("%s (%w)", m.mend, err)
 		}
 	}
-	return fmt.Errorf("redisstore: %w", err)
+	return err
 }

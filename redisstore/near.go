@@ -18,6 +18,7 @@ import (
 //   - When a connection is lost its copies are distrusted: only routes that ask for stale data still see them.
 type near struct {
 	shards [256]nearShard
+	keys   keyspace
 	limit  int // bytes of a shard
 	maxAge time.Duration
 	lease  lease
@@ -52,7 +53,7 @@ type NearStats struct {
 const maxKnown = 1024
 
 func newNear(o *Options) *near {
-	n := &near{limit: o.NearCache / len(near{}.shards), maxAge: o.MaxAge}
+	n := &near{keys: newKeyspace(o.Namespace), limit: o.NearCache / len(near{}.shards), maxAge: o.MaxAge}
 	n.lease.length = o.Lease
 	for i := range n.shards {
 		n.shards[i].copies = map[driver.ID]*copied{}
@@ -133,12 +134,25 @@ func (n *near) replace(id driver.ID, before uint64, asked time.Time, next func(*
 	return nil
 }
 
-// add keeps the record of a session that this process created.
-func (n *near) add(id driver.ID, r *driver.Record, asked time.Time) {
+// generation is what add needs: captured before the session is created.
+func (n *near) generation(id driver.ID) uint64 {
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.put(n, id, r, asked)
+	return s.generation
+}
+
+// add keeps the record of a session that this process created, unless something happened to its shard meanwhile: the connection that
+// tracks it may be gone by now.
+func (n *near) add(id driver.ID, r *driver.Record, asked time.Time, generation uint64) {
+	s := n.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation == generation {
+		s.put(n, id, r, asked)
+	} else {
+		s.learn(id)
+	}
 }
 
 // drop forgets a session that changed or ended.

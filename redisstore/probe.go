@@ -9,27 +9,49 @@ import (
 	"strings"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/coatcheck-go/session/driver"
 )
 
 // probe checks that the server can serve, by asking it and by keeping a session there for a moment.
 func (s *Store) probe(ctx context.Context) error {
+	answered := false
+	var silent error
 	for addr, node := range s.plain.Nodes() {
 		limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 		info, err := node.Do(limit, node.B().Info().Build()).ToString()
 		cancel()
-		if err != nil {
-			if s.topology == cluster { // a replica may be away
-				continue
-			}
-			return fmt.Errorf("redisstore: %s does not answer: %w", addr, hint(err))
+		if err != nil { // of a Cluster, a replica may be away
+			silent = fmt.Errorf("redisstore: %s does not answer: %w", addr, hint(err))
+			continue
 		}
+		answered = true
 		if err := s.checkInfo(addr, info); err != nil {
 			return err
 		}
 	}
-	return s.rehearse(ctx)
+	if !answered {
+		return silent
+	}
+	err := s.rehearse(ctx)
+	if err == nil {
+		return nil
+	}
+	if reply := new(rueidis.RedisError); errors.As(err, &reply) {
+		for _, state := range states {
+			if strings.HasPrefix(reply.Error(), state) {
+				s.opt.Logger.Warn("redisstore: the server takes no writes at the moment", "error", err)
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("redisstore: the server does not do what the store needs: %w", err)
 }
+
+// states are the errors of servers that would do what the store needs, and cannot at the moment. Signed-in visitors must still be served
+// by a process that is started meanwhile.
+var states = []string{"OOM", "MISCONF", "NOREPLICAS"}
 
 // checkInfo refuses servers that are too old, are replicas, are arranged in another way than the URL says, or may evict what must stay.
 func (s *Store) checkInfo(addr, info string) error {
@@ -49,6 +71,12 @@ func (s *Store) checkInfo(addr, info string) error {
 	if s.topology == standalone && infoValue(info, "role") == "slave" {
 		return fmt.Errorf("redisstore: %s is a replica of %s:%s, and sessions are written to the primary: name that one, or use redis+sentinel://",
 			addr, infoValue(info, "master_host"), infoValue(info, "master_port"))
+	}
+	if s.opt.Fsync && older(version, []int{7, 2}) {
+		return fmt.Errorf("redisstore: Options.Fsync needs WAITAOF, which %s has since 7.2, and %s is %s", product, addr, version)
+	}
+	if s.opt.Fsync && infoValue(info, "aof_enabled") != "1" {
+		return fmt.Errorf("redisstore: Options.Fsync needs an append-only file, and %s has none: set appendonly yes", addr)
 	}
 	switch policy := infoValue(info, "maxmemory_policy"); policy {
 	case "noeviction", "volatile-ttl", "":
@@ -76,17 +104,21 @@ func older(version string, least []int) bool {
 	return false
 }
 
-// rehearse keeps a session for a moment: it fails where the user may not do what the store needs, or the server cannot.
+// rehearse keeps a session for a moment: it fails where the user may not do what the store needs, or the server cannot. The change
+// makes the script use all commands that it has for writing: one that is refused in the middle of it would leave half a change.
 func (s *Store) rehearse(ctx context.Context) error {
 	var secret driver.Secret
 	rand.Read(secret[:])
 	id := driver.ID{Selector: driver.HashOf(secret[:])}
 	verifier := driver.HashOf(secret[:8])
 	o := &driver.Origin{Secret: secret, Verifier: verifier, Idle: 10 * time.Second, Lifetime: 10 * time.Second}
-	count := []driver.Op{{Kind: driver.Add, Key: "probe", Delta: 1}}
-	_, err := s.Create(ctx, id, o, &driver.Change{Verifier: verifier, Ops: count})
+	first := &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Set, Key: "map:entry", Value: []byte("0")}}}
+	second := &driver.Change{Verifier: verifier, Ops: []driver.Op{
+		{Kind: driver.Add, Key: "count", Delta: 1}, {Kind: driver.UnsetEntries, Key: "map"},
+	}}
+	_, err := s.Create(ctx, id, o, first)
 	if err == nil {
-		_, err = s.Apply(ctx, id, &driver.Change{Verifier: verifier, Ops: count})
+		_, err = s.Apply(ctx, id, second)
 	}
 	if err == nil {
 		err = s.Touch(ctx, id, verifier)
@@ -96,16 +128,13 @@ func (s *Store) rehearse(ctx context.Context) error {
 	}
 	if err == nil {
 		key := s.keys.session(id)
-		err = s.attempt(ctx, true, func(ctx context.Context) error {
-			return s.plain.Do(ctx, s.plain.B().Del().Key(key).Build()).Error()
+		err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
+			return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
 		})
-		s.forget(id)
 	}
+	s.forget(id)
 	if errors.Is(err, driver.ErrNotFound) {
 		err = fmt.Errorf("a session that was stored a moment ago is not there: is this a server that drops writes? (%w)", err)
 	}
-	if err != nil {
-		return fmt.Errorf("redisstore: the server does not do what the store needs: %w", err)
-	}
-	return nil
+	return err
 }

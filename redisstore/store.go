@@ -24,6 +24,7 @@ type Store struct {
 	near     *near          // nil: none
 	ends     *ends
 	clock    serverClock
+	patience patience
 	peers    *sentinels // nil unless Sentinel watches the primary
 
 	closed atomic.Bool
@@ -57,7 +58,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		s.near = newNear(&o)
 	}
 	if err := s.dial(opt); err != nil {
-		return nil, fmt.Errorf("redisstore: no connection: %w", err)
+		return nil, fmt.Errorf("redisstore: no connection: %w", hint(err))
 	}
 	if kind == sentinel {
 		s.peers = newSentinels(opt)
@@ -182,7 +183,7 @@ func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known
 	key := s.keys.session(id)
 	asked := time.Now()
 	var values map[string]string
-	err := s.attempt(ctx, true, func(ctx context.Context) (err error) {
+	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
 		asked = time.Now()
 		values, err = client.Do(ctx, client.B().Hgetall().Key(key).Build()).AsStrMap()
 		return err
@@ -219,9 +220,13 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 		return nil, err
 	}
 	args := createArgs(o, res.Record)
+	var generation uint64
+	if s.near != nil {
+		generation = s.near.generation(id)
+	}
 	asked := time.Now()
 	var r reply
-	err = s.attempt(ctx, true, func(ctx context.Context) (err error) {
+	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		asked = time.Now()
 		r, err = s.exec(ctx, createScript, id, args)
 		return err
@@ -242,7 +247,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 		return nil, err
 	}
 	if s.near != nil {
-		s.near.add(id, res.Record, asked)
+		s.near.add(id, res.Record, asked, generation)
 	}
 	return res, nil
 }
@@ -258,7 +263,7 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	args := applyArgs(c)
 	asked := time.Now()
 	var r reply
-	err := s.attempt(ctx, false, func(ctx context.Context) (err error) {
+	err := s.attempt(ctx, once, func(ctx context.Context) (err error) {
 		asked = time.Now()
 		r, err = s.exec(ctx, applyScript, id, args)
 		return err
@@ -317,7 +322,7 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	}
 	asked := time.Now()
 	var r reply
-	err := s.attempt(ctx, true, func(ctx context.Context) (err error) {
+	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		asked = time.Now()
 		r, err = s.exec(ctx, touchScript, id, []string{verifier.String()})
 		return err
@@ -354,14 +359,14 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 	s.ends.add(id)
 	s.forget(id)
 	key := s.keys.session(id)
-	err := s.attempt(ctx, true, func(ctx context.Context) error {
+	err := s.attempt(ctx, repeatable, func(ctx context.Context) error {
 		if s.opt.Replicas > 0 {
 			return s.endOnReplicas(ctx, key)
 		}
-		return s.plain.Do(ctx, s.plain.B().Del().Key(key).Build()).Error()
+		return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
 	})
-	if errors.Is(err, driver.ErrUnknown) {
-		err = fmt.Errorf("redisstore: the end is being repeated: %v", err)
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w; the end is being repeated", err)
 	}
 	return err
 }

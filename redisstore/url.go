@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -41,6 +42,9 @@ func parseURL(text string, o *Options) (rueidis.ClientOption, topology, error) {
 		return fail("it does not begin with one of %s", schemes)
 	}
 	rest, query, _ := strings.Cut(rest, "?")
+	if strings.ContainsAny(query, "@") { // of a password with a "?" in it
+		return fail("after \"?\" an @ is written %%40; and in a user or password, ? is %%3F")
+	}
 	q, err := url.ParseQuery(query)
 	if err != nil {
 		return fail("what follows \"?\" is not name=value&…")
@@ -53,6 +57,9 @@ func parseURL(text string, o *Options) (rueidis.ClientOption, topology, error) {
 		if err != nil {
 			return fail("user or password is not percent-encoded: write %%25 for %%")
 		}
+		if opt.Username != "" && opt.Password == "" {
+			return fail("a user without a password: write user:password@, or :password@ for the default user")
+		}
 		rest = rest[at+1:]
 	}
 	if strings.HasPrefix(scheme, "rediss") {
@@ -60,6 +67,8 @@ func parseURL(text string, o *Options) (rueidis.ClientOption, topology, error) {
 		if o.TLS != nil {
 			opt.TLSConfig = o.TLS.Clone()
 		}
+	} else if o.TLS != nil {
+		return fail("Options.TLS is set, and the scheme is one without TLS: it would not be used")
 	}
 	db := q.Get("db")
 	q.Del("db")
@@ -105,26 +114,43 @@ func parseURL(text string, o *Options) (rueidis.ClientOption, topology, error) {
 			return fail("a Cluster has database 0 only")
 		}
 	default:
-		return fail("scheme %q is none of %s", scheme, schemes)
+		return fail("the scheme is none of %s", schemes)
 	}
-	for name := range q {
-		return fail("unknown parameter %q", name)
+	if len(q) > 0 {
+		return fail("an unknown parameter after \"?\": there are db, and for Sentinel sentinel_user and sentinel_password")
 	}
 	if db != "" {
 		if opt.SelectDB, err = strconv.Atoi(db); err != nil || opt.SelectDB < 0 {
-			return fail("database %q is not a number", db)
+			return fail("the database is not a number")
 		}
 	}
 	if opt.InitAddress == nil {
-		for _, host := range strings.Split(rest, ",") {
-			if host == "" {
-				return fail("a host is missing")
-			}
-			if _, _, err := net.SplitHostPort(host); err != nil {
-				host = net.JoinHostPort(strings.Trim(host, "[]"), port)
-			}
-			opt.InitAddress = append(opt.InitAddress, host)
+		if opt.InitAddress, err = addresses(rest, port); err != nil {
+			return fail("%w", err)
 		}
 	}
 	return opt, kind, nil
+}
+
+// addresses reads host[:port],host… Its errors quote nothing: what has no "@" behind it may be a password.
+func addresses(list, port string) (addrs []string, err error) {
+	for _, host := range strings.Split(list, ",") {
+		p := port
+		bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		if ip := net.ParseIP(bare); ip == nil || strings.Count(host, ":") == 1 {
+			if bare = host; strings.Contains(host, ":") {
+				if bare, p, err = net.SplitHostPort(host); err != nil {
+					return nil, errors.New("a host is not name:port, 192.0.2.1:port or [2001:db8::1]:port")
+				}
+			}
+		}
+		if bare == "" {
+			return nil, errors.New("a host is missing")
+		}
+		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
+			return nil, errors.New("a port is not a number from 1 to 65535 (user and password stand before an @: user:password@host)")
+		}
+		addrs = append(addrs, net.JoinHostPort(bare, p))
+	}
+	return addrs, nil
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
 )
 
 // endOnReplicas deletes a key and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and
@@ -20,30 +22,46 @@ func (s *Store) endOnReplicas(ctx context.Context, key string) error {
 		if err := res[0].Error(); err != nil {
 			return err
 		}
-		local, replicas := int64(1), int64(0)
-		var err error
-		if s.opt.Fsync {
-			var n []int64
-			if n, err = res[1].AsIntSlice(); err == nil && len(n) == 2 {
-				local, replicas = n[0], n[1]
-			}
-		} else {
-			replicas, err = res[1].AsInt64()
-		}
-		if err != nil {
-			return err
-		}
-		if local < 1 || replicas < int64(s.opt.Replicas) {
-			return &ReplicaError{Want: s.opt.Replicas, Got: int(replicas)}
-		}
-		return nil
+		return s.counted(res[1])
 	})
 }
 
-// ReplicaError says that an end was done by the primary, and acknowledged by fewer replicas than Options.Replicas asks for. A failover
-// to one of the others could undo it; the store repeats it then.
-type ReplicaError struct{ Want, Got int }
-
-func (e *ReplicaError) Error() string {
-	return fmt.Sprintf("redisstore: the end was done, and %d of %d replicas acknowledged it in time", e.Got, e.Want)
+// counted turns what WAIT or WAITAOF replied, after the end was done, into an error if it is too little.
+func (s *Store) counted(res rueidis.RedisResult) error {
+	e := &ReplicaError{Want: s.opt.Replicas, Unsaved: s.opt.Fsync}
+	if !s.opt.Fsync {
+		n, err := res.AsInt64()
+		e.Got, e.Err = int(n), err
+	} else if n, err := res.AsIntSlice(); err != nil || len(n) != 2 {
+		e.Err = err
+	} else {
+		e.Got, e.Unsaved = int(n[1]), n[0] < 1
+	}
+	if e.Err == nil && e.Got >= e.Want && !e.Unsaved {
+		return nil
+	}
+	return e
 }
+
+// ReplicaError says that an end was done by the primary, and acknowledged by fewer replicas than Options.Replicas asks for. A failover
+// to one of the others could undo it; the store repeats it then. It is a driver.ErrUnknown: what was asked for may yet come true.
+type ReplicaError struct {
+	Want, Got int
+	Unsaved   bool  // with Options.Fsync: the primary has not written it to its disk in time
+	Err       error // why the server did not count, or nil
+}
+
+// Error says how many replicas answered.
+func (e *ReplicaError) Error() string {
+	text := fmt.Sprintf("redisstore: the end was done, and %d of %d replicas acknowledged it in time", e.Got, e.Want)
+	if e.Unsaved {
+		text += "; the primary has not written it to its disk"
+	}
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Is reports that the outcome is not what was asked for, nor nothing.
+func (e *ReplicaError) Is(target error) bool { return target == driver.ErrUnknown }

@@ -53,6 +53,9 @@ func (s *Store) checkup(ctx context.Context) {
 	all.Wait()
 	healthy, changed := s.ends.observe(answers)
 	if changed {
+		if s.near != nil {
+			s.near.distrust() // the connection to a deposed primary may live on for seconds, and tell nothing
+		}
 		s.ends.reassert()
 	}
 	since := time.Now()

@@ -16,6 +16,7 @@ import (
 // goroutines of the request.
 type Session struct {
 	m      *Manager
+	begun  time.Time                 // when the request began
 	handle atomic.Pointer[driver.ID] // for logs: of the session that is stored, or was until it ended; nil if there was none
 
 	mu      sync.Mutex
@@ -100,7 +101,7 @@ func From(ctx context.Context) (*Session, error) {
 }
 
 func (s *Session) begin(m *Manager, h http.Header) {
-	s.m = m
+	s.m, s.begun = m, time.Now()
 	s.cred = m.read(h)
 }
 

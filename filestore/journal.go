@@ -62,14 +62,29 @@ func newBatch() *batch {
 func (j *journal) Append(id driver.ID, r *driver.Record) table.Receipt {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.append(table.Version{ID: id, Record: r})
+}
+
+// AppendAll implements table.Journal: what is in one batch is written by one transaction.
+func (j *journal) AppendAll(versions []table.Version) table.Receipt {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.append(versions...)
+}
+
+func (j *journal) append(versions ...table.Version) table.Receipt {
 	if err := j.refusal(); err != nil {
 		return refused{err}
 	}
 	if j.lazy && len(j.next.records) < maxLazy {
-		j.defers(id, r)
+		for _, v := range versions {
+			j.defers(v.ID, v.Record)
+		}
 		return nil
 	}
-	j.next.records[id] = r
+	for _, v := range versions {
+		j.next.records[v.ID] = v.Record
+	}
 	j.rouse()
 	return j.next
 }

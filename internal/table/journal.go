@@ -14,11 +14,20 @@ type Journal interface {
 	// the receipt says so.
 	Append(id driver.ID, r *driver.Record) Receipt
 
+	// AppendAll is Append of several versions, which become durable together or not at all.
+	AppendAll(versions []Version) Receipt
+
 	// Note takes a version that nobody waits for: a touch, or the removal of a record that has expired. It may be lost.
 	Note(id driver.ID, r *driver.Record)
 
 	// Err is why nothing is taken any more, nil while all is well.
 	Err() error
+}
+
+// Version is the next version of a record, nil for its end.
+type Version struct {
+	ID     driver.ID
+	Record *driver.Record
 }
 
 // Receipt tells when an append is durable.
@@ -31,6 +40,7 @@ type Receipt interface {
 type noJournal struct{}
 
 func (noJournal) Append(driver.ID, *driver.Record) Receipt { return nil }
+func (noJournal) AppendAll([]Version) Receipt              { return nil }
 func (noJournal) Note(driver.ID, *driver.Record)           {}
 func (noJournal) Err() error                               { return nil }
 

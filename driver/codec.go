@@ -247,6 +247,14 @@ func encodePrincipal(p *Principal) []byte {
 	return b
 }
 
+// SplitPrincipal returns the stored form of p before and after the time of its authentication, for stores whose server knows the time.
+func SplitPrincipal(p *Principal) (head, tail string) {
+	text := string(encodePrincipal(p))
+	mark := `"at":` + strconv.FormatInt(p.Authenticated.UnixMilli(), 10)
+	i := strings.Index(text, mark) // the members before it are base64, and hold no such text
+	return text[:i+len(`"at":`)], text[i+len(mark):]
+}
+
 func decodePrincipal(v string) (*Principal, error) {
 	var p principal
 	d := json.NewDecoder(strings.NewReader(v))

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"encoding/hex"
 	"strings"
 
 	"github.com/coatcheck-go/session/driver"
@@ -17,6 +18,14 @@ func (k keyspace) session(id driver.ID) string {
 	handle := id.String()
 	return k.prefix + handle[:4] + keyMiddle + handle[5:]
 }
+
+// index names the sorted set of a user's sessions, in the slot of the sessions themselves.
+func (k keyspace) index(owner driver.Hash) string {
+	return k.prefix + hex.EncodeToString(owner[:2]) + "}:u:" + owner.String()
+}
+
+// all names the time at which everybody's sessions were ended.
+func (k keyspace) all() string { return strings.TrimSuffix(k.prefix, ":{") + ":revoked" }
 
 // parse is the inverse of session.
 func (k keyspace) parse(key string) (driver.ID, bool) {

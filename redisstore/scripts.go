@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -19,6 +20,17 @@ var (
 	createSource string
 	//go:embed lua/touch.lua
 	touchSource string
+
+	//go:embed lua/move.lua
+	moveSource string
+	//go:embed lua/signin.lua
+	signInSource string
+	//go:embed lua/enduser.lua
+	endUserSource string
+
+	moveScript    = rueidis.NewLuaScript(moveSource)
+	signInScript  = rueidis.NewLuaScript(signInSource)
+	endUserScript = rueidis.NewLuaScript(endUserSource)
 
 	applyScript  = rueidis.NewLuaScript(applySource)
 	createScript = rueidis.NewLuaScript(createSource)
@@ -91,8 +103,24 @@ type reply struct {
 	rest     []rueidis.RedisMessage
 }
 
+// exec runs a script on one session.
 func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, args []string) (r reply, err error) {
-	m, err := script.Exec(ctx, s.tracked, []string{s.keys.session(id)}, args).ToArray()
+	if r, err = s.execKeys(ctx, script, []string{s.keys.session(id)}, args); err != nil || r.status != "ok" {
+		return r, err
+	}
+	if len(r.rest) == 0 {
+		return r, errReply
+	}
+	if r.revision, err = r.rest[0].AsUint64(); err != nil {
+		return r, errReply
+	}
+	r.rest = r.rest[1:]
+	return r, nil
+}
+
+// execKeys runs a script; after {"ok"} comes the server's time.
+func (s *Store) execKeys(ctx context.Context, script *rueidis.Lua, keys, args []string) (r reply, err error) {
+	m, err := script.Exec(ctx, s.tracked, keys, args).ToArray()
 	if err != nil {
 		return r, err
 	}
@@ -106,20 +134,17 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, arg
 		r.rest = m[1:]
 		return r, nil
 	}
-	if len(m) < 4 {
+	if len(m) < 3 { // an answer without a time
+		return r, nil
+	}
+	seconds, err1 := m[1].ToString()
+	micros, err2 := m[2].ToString()
+	sec, err3 := strconv.ParseInt(seconds, 10, 64)
+	usec, err4 := strconv.ParseInt(micros, 10, 64)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return r, errReply
 	}
-	var n [3]int64
-	for i := range n {
-		text, err := m[1+i].ToString()
-		if err == nil {
-			n[i], err = strconv.ParseInt(text, 10, 64)
-		}
-		if err != nil {
-			return r, errReply
-		}
-	}
-	r.now, r.revision, r.rest = time.UnixMilli(n[0]*1000+n[1]/1000), uint64(n[2]), m[4:]
+	r.now, r.rest = time.UnixMilli(sec*1000+usec/1000), m[3:]
 	return r, nil
 }
 

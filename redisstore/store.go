@@ -192,14 +192,13 @@ func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known
 	if err != nil {
 		return nil, now, err
 	}
-	if len(values) == 0 || s.ends.has(id) {
+	if s.ends.has(id) {
 		return nil, now, driver.ErrNotFound
 	}
-	fields := make([]driver.Field, 0, len(values))
-	for k, v := range values {
-		fields = append(fields, driver.Field{Key: driver.Key(k), Value: []byte(v)})
+	r, err := decodeHash(values)
+	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
+		return nil, now, err
 	}
-	r, err := driver.Decode(fields)
 	if err != nil {
 		return nil, now, fmt.Errorf("redisstore: session %s: %w", id, err)
 	}
@@ -211,6 +210,24 @@ func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known
 		s.near.learn(id)
 	}
 	return r, now, nil
+}
+
+// decodeHash returns the record of a session's hash: driver.ErrNotFound if there is none, driver.ErrMoved if there is only word that it
+// went elsewhere.
+func decodeHash(values map[string]string) (*driver.Record, error) {
+	moving := values["@moving"]
+	delete(values, "@moving") // the mark of a sign-in under way, which is the scripts' own affair
+	if len(values) == 0 {
+		if moving != "" {
+			return nil, driver.ErrMoved
+		}
+		return nil, driver.ErrNotFound
+	}
+	fields := make([]driver.Field, 0, len(values))
+	for k, v := range values {
+		fields = append(fields, driver.Field{Key: driver.Key(k), Value: []byte(v)})
+	}
+	return driver.Decode(fields)
 }
 
 // Create implements driver.Store.

@@ -28,12 +28,12 @@
 local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
 local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 5, #ARGV, 1024, 9, 60000
 
-local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size'}
-local HEAD = 7 -- how many of them are metadata
+local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving'}
+local HEAD = 8 -- how many of them are metadata
 for i = FIRST, COUNT, 4 do query[#query + 1] = ARGV[i + 1] end
 local have = redis.call(unpack(query))
 local token, previous = have[1], have[2]
-if not token then return {'gone'} end
+if not token then return {have[8] == 'moved' and 'moved' or 'gone'} end
 local idle, deadline, seen, size = tonumber(have[3]), tonumber(have[4]), tonumber(have[5]), tonumber(have[7])
 
 -- Numbers below 10^14 become text exactly; times, sizes and revisions are. It is slow, though, so it is done where it must.
@@ -41,6 +41,7 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
+if have[8] and now < tonumber(string.match(have[8], '%d+$')) then return {'moved'} end -- somebody is signing in
 
 -- The token. A hash has 22 characters.
 
@@ -145,7 +146,7 @@ local function put(k, v) -- v may be false; returns why not
   if v and not old then
     grown = grown + #k
     if not fields then
-      fields = redis.call('HLEN', key) - METADATA - (previous and 1 or 0)
+      fields = redis.call('HLEN', key) - METADATA - (previous and 1 or 0) - (have[8] and 1 or 0)
       if fields + COUNT / 4 > MAX_FIELDS then fields = fields - redis.call('HEXISTS', key, '@principal') end
     end
     if fields + added >= MAX_FIELDS then return 'fields' end

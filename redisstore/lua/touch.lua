@@ -6,14 +6,15 @@
 -- Replies {"ok", seconds, microseconds, revision}, {"gone"} or {"moved"}, as apply.lua does.
 
 local key, presented = KEYS[1], ARGV[1]
-local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev')
-if not have[1] then return {'gone'} end
+local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@moving')
+if not have[1] then return {have[7] == 'moved' and 'moved' or 'gone'} end
 local idle, deadline, seen = tonumber(have[3]), tonumber(have[4]), tonumber(have[5])
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
+if have[7] and now < tonumber(string.match(have[7], '%d+$')) then return {'moved'} end
 
 local current = string.match(have[1], '%.(.+)$')
 local state, before, number -- number: of pending the grace, else until when

@@ -27,6 +27,23 @@ func dialUnix(ctx context.Context, path string, d *net.Dialer, _ *tls.Config) (n
 	return d.DialContext(ctx, "unix", path)
 }
 
+// dialUntil is dial for a caller who may give up before the client does.
+func (s *Store) dialUntil(ctx context.Context, opt rueidis.ClientOption) error {
+	done := make(chan error, 1)
+	go func() { done <- s.dial(opt) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		go func() {
+			if err := <-done; err == nil {
+				s.closeClients()
+			}
+		}()
+		return ctx.Err()
+	}
+}
+
 // dial connects twice: with tracking, for records and changes, and without, for what must not fill the server's tracking table.
 // If the server refuses tracking, both are the same, and there is no near cache.
 func (s *Store) dial(opt rueidis.ClientOption) (err error) {

@@ -46,8 +46,17 @@ func (s *Store) probe(ctx context.Context) error {
 			}
 		}
 	}
-	return fmt.Errorf("redisstore: the server does not do what the store needs: %w", err)
+	return &trialError{err}
 }
+
+// trialError is why the store does not open on a server that answers.
+type trialError struct{ err error }
+
+func (e *trialError) Error() string {
+	return "redisstore: the server does not do what the store needs: " + strings.TrimPrefix(e.err.Error(), "redisstore: ")
+}
+
+func (e *trialError) Unwrap() error { return e.err }
 
 // states are the errors of servers that would do what the store needs, and cannot at the moment. Signed-in visitors must still be served
 // by a process that is started meanwhile.

@@ -57,8 +57,8 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.NearCache > 0 {
 		s.near = newNear(&o)
 	}
-	if err := s.dial(opt); err != nil {
-		return nil, fmt.Errorf("redisstore: no connection: %w", hint(err))
+	if err := s.dialUntil(ctx, opt); err != nil {
+		return nil, connecting(err)
 	}
 	if kind == sentinel {
 		s.peers = newSentinels(opt)

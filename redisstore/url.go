@@ -109,7 +109,10 @@ func parseURL(text string, o *Options) (rueidis.ClientOption, topology, error) {
 		kind = cluster
 		opt.ClusterOption.ShardsRefreshInterval = 2 * time.Second // off by default
 		opt.ShuffleInit = true
-		rest = strings.TrimSuffix(rest, "/")
+		var path string
+		if rest, path, _ = strings.Cut(rest, "/"); path != "" {
+			db = path
+		}
 		if db != "" && db != "0" {
 			return fail("a Cluster has database 0 only")
 		}
@@ -136,12 +139,12 @@ func parseURL(text string, o *Options) (rueidis.ClientOption, topology, error) {
 func addresses(list, port string) (addrs []string, err error) {
 	for _, host := range strings.Split(list, ",") {
 		p := port
-		bare := strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-		if ip := net.ParseIP(bare); ip == nil || strings.Count(host, ":") == 1 {
-			if bare = host; strings.Contains(host, ":") {
-				if bare, p, err = net.SplitHostPort(host); err != nil {
-					return nil, errors.New("a host is not name:port, 192.0.2.1:port or [2001:db8::1]:port")
-				}
+		bare := host
+		if inner, ok := strings.CutPrefix(host, "["); ok && strings.HasSuffix(inner, "]") {
+			bare = strings.TrimSuffix(inner, "]")
+		} else if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			if bare, p, err = net.SplitHostPort(host); err != nil {
+				return nil, errors.New("a host is not name:port, 192.0.2.1:port or [2001:db8::1]:port")
 			}
 		}
 		if bare == "" {

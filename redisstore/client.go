@@ -16,8 +16,9 @@ func clientOption(o *Options) rueidis.ClientOption {
 		Dialer:              net.Dialer{Timeout: min(o.Timeout, time.Second), KeepAlive: time.Second},
 		ConnWriteTimeout:    2 * time.Second,
 		ClientName:          "coatcheck",
-		AlwaysPipelining:    true, // so that invalidations are read as they come
-		PipelineMultiplex:   -1,   // one connection to a node: replies and invalidations are in order on one only
+		ClientSetInfo:       rueidis.DisableClientSetInfo, // one thing less to allow, which Redis 7.0 has not
+		AlwaysPipelining:    true,                         // so that invalidations are read as they come
+		PipelineMultiplex:   -1,                           // one connection to a node: replies and invalidations are in order on one only
 		ReadBufferEachConn:  64 << 10,
 		WriteBufferEachConn: 64 << 10,
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -95,6 +96,7 @@ func works(t *testing.T, address string, certified *redistest.Node) *redisstore.
 func uses(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
+	usesToTheLimit(t, s)
 	for i := range 2 {
 		id, o := fresh()
 		create(t, s, id, o)
@@ -124,6 +126,23 @@ func uses(t *testing.T, s *redisstore.Store) {
 			}
 		}
 	}
+}
+
+// usesToTheLimit fills a session with as many fields as it may have.
+func usesToTheLimit(t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	id, o := fresh()
+	create(t, s, id, o)
+	c := &driver.Change{Verifier: o.Verifier, Ops: make([]driver.Op, driver.MaxFields)}
+	for i := range c.Ops {
+		c.Ops[i] = driver.Op{Kind: driver.Add, Key: driver.EntryKey("m", strconv.Itoa(i)), Delta: 1}
+	}
+	_, err := s.Apply(t.Context(), id, c)
+	ok(t, err)
+	if _, err := s.Apply(t.Context(), id, add1(o)); !errors.Is(err, driver.ErrTooLarge) {
+		t.Errorf("a field too many: %v, want ErrTooLarge", err)
+	}
+	ok(t, s.End(t.Context(), id))
 }
 
 func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {

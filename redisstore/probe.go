@@ -136,10 +136,14 @@ func (s *Store) rehearse(ctx context.Context) error {
 		_, _, err = s.LoadFresh(ctx, id)
 	}
 	if err == nil {
-		key := s.keys.session(id)
-		err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
-			return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
-		})
+		err = s.remove(ctx, id)
+	}
+	if few := new(ReplicaError); errors.As(err, &few) {
+		if err = few.Err; err == nil {
+			s.opt.Logger.Warn("redisstore: ends will fail until more replicas are there", "error", few)
+		} else {
+			err = fmt.Errorf("an end cannot wait for replicas: %w", hint(err))
+		}
 	}
 	s.forget(id)
 	if errors.Is(err, driver.ErrNotFound) {

@@ -359,15 +359,20 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 func (s *Store) End(ctx context.Context, id driver.ID) error {
 	s.ends.add(id)
 	s.forget(id)
+	err := s.remove(ctx, id)
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w; the end is being repeated", err)
+	}
+	return err
+}
+
+// remove deletes a session, and waits for replicas if that was asked for.
+func (s *Store) remove(ctx context.Context, id driver.ID) error {
 	key := s.keys.session(id)
-	err := s.attempt(ctx, repeatable, func(ctx context.Context) error {
+	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
 		if s.opt.Replicas > 0 {
 			return s.endOnReplicas(ctx, key)
 		}
 		return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
 	})
-	if err != nil && !errors.Is(err, ErrClosed) {
-		err = fmt.Errorf("%w; the end is being repeated", err)
-	}
-	return err
 }

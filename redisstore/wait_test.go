@@ -71,14 +71,15 @@ func TestReplicas(t *testing.T) {
 			nodes := redistest.StartCluster(t, o)
 			options := redisstore.Options{Replicas: 1, Fsync: fsync, Timeout: 3 * time.Second, ReplicaTimeout: 2 * time.Second}
 			s := open(t, "redis+cluster://"+nodes.Addrs()[0], options)
-			for range 8 {
-				endFails(t, s, nil)
+			ends := func() {
+				for range 8 { // a new replica takes its time until it is on a disk
+					eventually(t, 15*time.Second, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
+				}
 			}
+			ends()
 			_, err := nodes.Failover(nodes.Nodes[0])
 			ok(t, err)
-			for range 8 { // the new replica takes its time until it is on a disk again
-				eventually(t, 15*time.Second, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
-			}
+			ends()
 			options.Replicas = 2
 			endFails(t, open(t, "redis+cluster://"+nodes.Addrs()[0], options), &redisstore.ReplicaError{Want: 2, Got: 1})
 		})

@@ -322,8 +322,10 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		return driver.ErrNotFound
 	}
 	asked := time.Now()
+	tries := 0
 	var r reply
 	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+		tries++
 		asked = time.Now()
 		r, err = s.exec(ctx, touchScript, id, []string{verifier.String()})
 		return err
@@ -342,7 +344,9 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		s.forget(id)
 		return errReply
 	}
-	if s.near != nil {
+	if tries > 1 { // an earlier one may have done it, at another time
+		s.forget(id)
+	} else if s.near != nil {
 		s.near.replace(id, r.revision-1, asked, func(old *driver.Record) *driver.Record {
 			next, err := old.Touch(r.now, verifier)
 			if err != nil || next.Revision != r.revision {

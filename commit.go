@@ -22,11 +22,26 @@ func (s *Session) Commit(ctx context.Context) error {
 	defer s.mu.Unlock()
 	if s.err == nil && len(s.ops) > 0 {
 		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
-			s.read(ctx)
+			s.refresh(ctx)
 		}
 	}
 	s.told = s.err != nil
 	return s.err
+}
+
+// refresh makes the view exact after a commit. The commit has succeeded, whatever comes of this.
+func (s *Session) refresh(ctx context.Context) {
+	ctx, cancel := s.m.detached(ctx)
+	defer cancel()
+	r, now, err := s.m.store.Load(ctx, s.id)
+	if err != nil {
+		return
+	}
+	switch r.Tokens.Standing(s.verifier, now) {
+	case driver.Current, driver.Grace:
+		s.become(r, now)
+	case driver.Replaced, driver.Foreign: // the next change hears of it
+	}
 }
 
 // commitBeforeHeader is the middleware's commit. After it a new cookie is too late.
@@ -34,17 +49,18 @@ func (s *Session) commitBeforeHeader(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil && len(s.ops) > 0 {
-		s.send(ctx, nil, nil) // its error is s.err
+		_, _ = s.send(ctx, nil, nil) // its error is s.err
 	}
 	s.sent = true
 	return s.err
 }
 
-// discard drops what was not committed: the response reports an error.
-func (s *Session) discard() {
+// refuse drops what was not committed, and all that the request changes from now on: err is its answer, and nothing else of it may
+// take effect.
+func (s *Session) refuse(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.ops, s.err, s.edited = nil, nil, false
+	s.ops, s.err, s.edited, s.told, s.refused = nil, err, false, true, true
 }
 
 // send commits the buffered changes, with one more operation or a renewal if given, and makes its error stick. A failed comparison
@@ -69,6 +85,9 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 		}
 		if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
 			s.state = gone
+			if s.setToken == setCookie {
+				s.setToken = keepCookie
+			}
 		}
 		s.err = err
 		if !errors.Is(err, errRefused) {
@@ -114,7 +133,8 @@ func (s *Session) apply(ctx context.Context, c *driver.Change) (*driver.Result, 
 	return res, err
 }
 
-// settle makes the view what the store's answer says of it, where the store does not have the whole record at hand.
+// settle makes the view what the store's answer says of it, where the store does not have the whole record at hand. The store has
+// checked the operations, so what the draft says of them does not matter.
 func (s *Session) settle(c *driver.Change, res *driver.Result) {
 	s.edit()
 	for i := range c.Ops {
@@ -122,12 +142,12 @@ func (s *Session) settle(c *driver.Change, res *driver.Result) {
 		switch op.Kind {
 		case driver.Add:
 			if i < len(res.Values) && res.Values[i] != nil {
-				s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: res.Values[i]})
+				_, _ = s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: res.Values[i]})
 			}
 		case driver.Swap:
-			s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: op.Value})
+			_, _ = s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: op.Value})
 		case driver.Take:
-			s.draft.Do(&driver.Op{Kind: driver.Unset, Key: op.Key})
+			_, _ = s.draft.Do(&driver.Op{Kind: driver.Unset, Key: op.Key})
 		}
 	}
 }
@@ -192,7 +212,7 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		}
 		present = conflict.Present
 		if attempt > 0 { // the first conflict is an old view; further ones are another process
-			time.Sleep(rand.N(time.Millisecond << min(attempt, 5)))
+			time.Sleep(rand.N(time.Millisecond << min(attempt, 5))) //nolint:gosec // jitter is no secret
 		}
 		if wait.Err() != nil {
 			break
@@ -311,7 +331,10 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known, replaced := s.cred.found, s.state == gone
-	s.ops, s.err, s.record, s.edited = nil, nil, nil, false
+	s.ops, s.record, s.edited = nil, nil, false
+	if !s.refused {
+		s.err, s.told = nil, false
+	}
 	if s.setToken == setCookie || s.cred.hasCookie && !replaced {
 		s.setToken = deleteCookie
 	}
@@ -328,7 +351,6 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if replaced {
 		s.state = gone
 	}
-	s.handle.Store(nil)
 	return nil
 }
 
@@ -351,7 +373,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 		if s.state == anonymous {
 			s.setToken = handedOut
 		}
-		s.send(ctx, nil, nil)
+		_, _ = s.send(ctx, nil, nil) // its error is s.err
 	}
 	if s.err != nil {
 		s.told = true
@@ -364,7 +386,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 func (s *Session) touchDue() (id driver.ID, verifier driver.Hash, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record == nil {
+	if s.state != live || s.record == nil || s.readOnly {
 		return id, verifier, false
 	}
 	return s.id, s.verifier, s.record.TouchDue(s.verifier, s.now)

@@ -94,9 +94,12 @@ func (c *Config) checkLimits() error {
 	if c.CommitTimeout == 0 {
 		c.CommitTimeout = 2 * time.Second
 	}
-	for name, d := range map[string]time.Duration{"Lifetime": c.Lifetime, "IdleTimeout": c.IdleTimeout, "CommitTimeout": c.CommitTimeout} {
-		if d < time.Millisecond {
-			return fmt.Errorf("session: Config.%s is %v: the least is 1ms, and 0 is the default", name, d)
+	for _, limit := range []struct {
+		name string
+		d    time.Duration
+	}{{"Lifetime", c.Lifetime}, {"IdleTimeout", c.IdleTimeout}, {"CommitTimeout", c.CommitTimeout}} { // Lifetime bounds another's default
+		if limit.d < time.Millisecond {
+			return fmt.Errorf("session: Config.%s is %v: the least is 1ms, and 0 is the default", limit.name, limit.d)
 		}
 	}
 	if c.IdleTimeout > c.Lifetime {
@@ -161,6 +164,9 @@ func (c *Config) checkCookie() error {
 		return fail("K07", "Lifetime %v: browsers cut a persistent cookie's Max-Age to 400 days", c.Lifetime)
 	}
 	deletion := Manager{cfg: *c}
+	if c.CookieDomain != "" && !strings.Contains(deletion.cookie("", 0), "; Domain=") { // net/http leaves out what is none
+		return fail("K05, K11", "CookieDomain %.40q is not a domain name", c.CookieDomain)
+	}
 	if n := len(deletion.cookie(strings.Repeat("x", 76), c.Lifetime)); n > 4096 {
 		return fail("K05", "CookieName: the cookie would have %d bytes, and browsers ignore one of more than 4096", n)
 	}
@@ -187,7 +193,7 @@ func isAttribute(s string) bool {
 
 func isDomain(s string) bool {
 	for _, label := range strings.Split(strings.TrimPrefix(s, "."), ".") {
-		if label == "" || len(label) > 63 {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
 			return false
 		}
 		for i := range len(label) {

@@ -26,6 +26,7 @@ func (m *Manager) read(h http.Header) (c credentials) {
 			}
 		}
 	}
+	byHeader := c.found
 	for _, line := range h["Cookie"] {
 		for len(line) > 0 {
 			var part string
@@ -40,6 +41,9 @@ func (m *Manager) read(h http.Header) (c credentials) {
 			}
 			c.add(m, value)
 		}
+	}
+	if c.found && !byHeader {
+		c.inHeader = false // somebody else's Authorization: the token came in the cookie, which browsers send of themselves
 	}
 	return c
 }
@@ -61,7 +65,7 @@ func (c *credentials) add(m *Manager, text string) {
 
 // cookie returns the Set-Cookie for a token; for an empty one the cookie's deletion, with the same attributes.
 func (m *Manager) cookie(value string, maxAge time.Duration) string {
-	c := http.Cookie{
+	c := http.Cookie{ //nolint:gosec // Secure is left out for Config.InsecureHTTP alone; checkCookie refuses a SameSite that is unset
 		Name:        m.cfg.CookieName,
 		Value:       value,
 		Path:        m.cfg.CookiePath,

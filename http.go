@@ -13,11 +13,16 @@ import (
 
 // Handler is the middleware. Handlers inside it get their session with [From]; what they change is committed before the first byte of
 // the response leaves. If that fails, the client gets the answer of Config.OnError, and what the handler writes is dropped. A handler
-// that panics changes nothing; put a recovery middleware outside of this one, so that it need not tell a panic from an answer.
+// that panics changes nothing but what it had committed itself; put a recovery middleware outside of this one, so that it need not tell
+// a panic from an answer.
 //
 // A change made after the header has left is committed when the handler returns; its failure is logged.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s, err := sessionOf(r.Context()); err == nil && s.m == m {
+			next.ServeHTTP(w, r) // inside itself: one session, one cookie
+			return
+		}
 		x := &exchange{Context: r.Context()}
 		x.session.begin(m, r.Header)
 		x.writer = responseWriter{ResponseWriter: w, x: x}
@@ -28,7 +33,14 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
+		returned := false
+		defer func() {
+			if !returned && !x.writer.wrote { // it panics, or exits
+				x.session.writeHeader(w.Header())
+			}
+		}()
 		next.ServeHTTP(&x.writer, x.session.request)
+		returned = true
 		x.finish()
 	})
 }
@@ -56,6 +68,7 @@ func (x *exchange) finish() {
 	switch err := x.session.commitBeforeHeader(x); {
 	case !late && err == nil:
 		x.session.writeHeader(x.writer.Header())
+		x.session.unsend()
 	case !late:
 		x.fail(err)
 	case err != nil && !x.session.wasTold():
@@ -67,7 +80,7 @@ func (x *exchange) finish() {
 // fail answers with err in place of the handler.
 func (x *exchange) fail(err error) {
 	x.writer.wrote, x.writer.swallow = true, true
-	x.session.discard()
+	x.session.refuse(err)
 	h := x.writer.ResponseWriter.Header()
 	for _, name := range ofBody {
 		h.Del(name)
@@ -114,6 +127,7 @@ func (s *Session) writeHeader(h http.Header) {
 			}
 		}
 		h.Add("Set-Cookie", s.m.cookie(s.cred.token.text(&s.m.keys), maxAge))
+		s.cred.hasCookie = true
 	case deleteCookie:
 		h.Add("Set-Cookie", s.m.cookie("", 0))
 	}
@@ -147,17 +161,24 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 		defaultOnError(w, r, err)
 		return
 	}
-	if s.discard(); s.headerSent() {
+	switch sent, answered := s.abandon(err); {
+	case answered: // and logged
+	case sent:
 		s.log(r.Context(), err)
-		return
+	default:
+		s.answer(w, r, err)
 	}
-	s.answer(w, r, err)
 }
 
-func (s *Session) headerSent() bool {
+// abandon drops what was not committed, and reports whether the response header has left, and whether err is what it reports.
+func (s *Session) abandon(err error) (sent, answered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.sent
+	if s.refused {
+		return true, errors.Is(err, s.err)
+	}
+	s.ops, s.err, s.edited, s.told = nil, nil, false, false
+	return s.sent, false
 }
 
 func (s *Session) answer(w http.ResponseWriter, r *http.Request, err error) {

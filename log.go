@@ -6,7 +6,8 @@ import (
 )
 
 // LogHandler returns a handler that adds "session", the handle, to records which are logged with the context of a request whose
-// session is stored and was read. The token is nowhere.
+// session is stored and was read. After [Session.SignOut] it is still the handle of the session that ended, until another takes its
+// place, so that the line which tells of it can be found. The token is nowhere.
 func LogHandler(h slog.Handler) slog.Handler { return logHandler{h} }
 
 type logHandler struct{ slog.Handler }

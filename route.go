@@ -37,9 +37,7 @@ func (rt Route) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.route(ctx, rt.Fresh, rt.Down); err != nil {
-		return err
-	}
+	s.route(ctx, rt.Fresh, rt.Down)
 	if !rt.User && rt.MaxAge == 0 && len(rt.Methods) == 0 && rt.MinLevel == 0 {
 		return nil
 	}
@@ -75,15 +73,14 @@ func (rt Route) Handler(next http.Handler) http.Handler {
 }
 
 // route sets how the session is read, and reads it again if it was read in another way.
-func (s *Session) route(ctx context.Context, fresh bool, down Down) error {
+func (s *Session) route(ctx context.Context, fresh bool, down Down) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	again := s.state == failed && down != s.down || s.state == live && fresh && !s.fresh && len(s.ops) == 0
+	again := (s.state == failed || s.state == degraded) && down != s.down ||
+		s.state == live && fresh && !s.fresh && len(s.ops) == 0 && s.err == nil
 	s.fresh, s.down = fresh, down
-	if !again {
-		return nil
+	if again && !s.refused {
+		s.err = nil
+		s.readAgain(ctx)
 	}
-	s.err = nil
-	s.read(ctx)
-	return nil
 }

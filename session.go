@@ -16,12 +16,13 @@ import (
 // goroutines of the request.
 type Session struct {
 	m      *Manager
-	handle atomic.Pointer[driver.ID] // of the stored session, for logs; nil if there is none
+	handle atomic.Pointer[driver.ID] // for logs: of the session that is stored, or was until it ended; nil if there was none
 
-	mu    sync.Mutex
-	state state
-	used  bool  // From was called: the response depends on the session
-	err   error // what stops the next commit: see fail
+	mu      sync.Mutex
+	state   state
+	used    bool  // From was called: the response depends on the session
+	err     error // what stops the next commit: see fail
+	readErr error // what From returns when state is failed
 
 	cred     credentials // what the request carried; token is the session's own once it has one
 	id       driver.ID
@@ -29,13 +30,15 @@ type Session struct {
 	setToken setToken
 	sent     bool          // the response header has left
 	told     bool          // the handler knows of err
+	refused  bool          // the response reports err: nothing more is committed
 	request  *http.Request // nil under servers that are not net/http
 
-	record *driver.Record // as the store had it; shared, not to be modified
-	now    time.Time      // the store's time when record was read
-	draft  driver.Draft   // what the request sees once it has changed something
-	edited bool           // draft is in use
-	ops    []driver.Op    // not yet committed
+	record   *driver.Record // as the store had it; shared, not to be modified
+	now      time.Time      // the store's time when record was read
+	draft    driver.Draft   // what the request sees once it has changed something
+	edited   bool           // draft is in use
+	ops      []driver.Op    // not yet committed
+	roomMade int            // index of the last of ops that made a value smaller, -1 for none
 
 	readOnly bool // the record is a copy that the store cannot vouch for
 	fresh    bool // the route wants no cached copy
@@ -51,7 +54,7 @@ const (
 	live
 	gone     // it ended or got another token while the request ran: empty, refuses writes, sends no cookie
 	degraded // the store is down: empty, refuses writes, sends no cookie
-	failed   // reading it failed, with err
+	failed   // reading it failed, with readErr
 )
 
 // setToken says what to do with the cookie.
@@ -91,7 +94,7 @@ func From(ctx context.Context) (*Session, error) {
 	}
 	if s.state == failed {
 		s.told = true
-		return nil, s.err
+		return nil, s.readErr
 	}
 	return s, nil
 }
@@ -106,7 +109,7 @@ func (s *Session) read(ctx context.Context) {
 	s.record, s.edited, s.readOnly = nil, false, false
 	switch {
 	case s.cred.ambiguous:
-		s.state, s.err = failed, ErrAmbiguous
+		s.cannotRead(ErrAmbiguous)
 		return
 	case !s.cred.found:
 		s.state = anonymous
@@ -131,7 +134,7 @@ func (s *Session) read(ctx context.Context) {
 	case s.down == ReadOnly && s.readStale():
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
 	default:
-		s.state, s.err = failed, fmt.Errorf("%w: %v", ErrUnavailable, err)
+		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
 	}
 }
 
@@ -151,6 +154,17 @@ func (s *Session) readStale() bool {
 	return true
 }
 
+// readAgain reads a session that may have been read before: one that was there and is no longer has ended while the request ran.
+func (s *Session) readAgain(ctx context.Context) {
+	was := s.state
+	s.read(ctx)
+	if s.state == anonymous && (was == live || was == gone) {
+		s.state = gone
+	}
+}
+
+func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, err, err }
+
 // accept makes r the session, if the request's token opens it.
 func (s *Session) accept(r *driver.Record, now time.Time) {
 	switch r.Tokens.Standing(s.verifier, now) {
@@ -158,8 +172,8 @@ func (s *Session) accept(r *driver.Record, now time.Time) {
 		s.become(r, now)
 	case driver.Replaced:
 		s.state = gone
-	case driver.Foreign:
-		s.state = anonymous
+	case driver.Foreign: // who holds it may not end the session either
+		s.state, s.cred.found = anonymous, false
 	}
 }
 
@@ -176,14 +190,16 @@ func (s *Session) become(r *driver.Record, now time.Time) {
 func (s *Session) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	was := s.state
-	s.ops, s.err = nil, nil
-	s.read(ctx)
-	if s.state == failed {
+	if s.refused {
 		return s.err
 	}
-	if was == live && s.state != live {
-		s.state = gone
+	s.ops, s.err, s.told = nil, nil, false
+	s.readAgain(ctx)
+	switch s.state {
+	case failed:
+		s.told = true
+		return s.err
+	case gone:
 		return ErrEnded
 	}
 	if s.state == live && s.record.TouchDue(s.verifier, s.now) {
@@ -249,12 +265,25 @@ func (s *Session) change(op driver.Op) {
 	if s.err = s.refusal(); s.err != nil {
 		return
 	}
+	if len(s.ops) >= driver.MaxOps {
+		s.err = fmt.Errorf("%w: field %q: a commit has at most %d operations: commit more often", ErrTooLarge, op.Key, driver.MaxOps)
+		return
+	}
 	s.edit()
+	before := s.room(op.Key)
 	if _, err := s.draft.Do(&op); err != nil {
 		s.err = fromOp(err)
 		return
 	}
-	s.buffer(op)
+	s.buffer(op, s.room(op.Key)-before)
+}
+
+// room returns how many bytes the value under k takes in the view.
+func (s *Session) room(k driver.Key) int {
+	if v, ok := s.draft.Fields().Get(k); ok {
+		return len(k) + len(v)
+	}
+	return 0
 }
 
 // refusal says why the session takes no changes.
@@ -279,11 +308,30 @@ func (s *Session) edit() {
 }
 
 // buffer keeps op, in place of an earlier one on the same value where the two come to the same: a loop of changes to one value is
-// one operation.
-func (s *Session) buffer(op driver.Op) {
+// one operation. grown is by how many bytes the value has grown with it: one that needs more room does not move to before one that
+// made room, or the store would refuse the change.
+func (s *Session) buffer(op driver.Op, grown int) {
 	if op.Kind == driver.Clear {
-		s.ops = append(s.ops[:0], op)
+		s.ops, s.roomMade = append(s.ops[:0], op), 0
 		return
+	}
+	at := s.mergeable(&op, grown)
+	if at == len(s.ops) {
+		s.ops = append(s.ops, op)
+	} else if before := &s.ops[at]; op.Kind == driver.Add {
+		before.Delta += op.Delta
+	} else {
+		*before = op
+	}
+	if grown < 0 {
+		s.roomMade = max(s.roomMade, at)
+	}
+}
+
+// mergeable returns the index of the operation that op can be merged into, len(s.ops) if there is none.
+func (s *Session) mergeable(op *driver.Op, grown int) int {
+	if len(s.ops) == 0 {
+		s.roomMade = -1
 	}
 	for i := len(s.ops) - 1; i >= 0; i-- {
 		before := &s.ops[i]
@@ -293,16 +341,15 @@ func (s *Session) buffer(op driver.Op) {
 		if before.Key != op.Key {
 			continue
 		}
-		if op.Kind == driver.Set || op.Kind == driver.Unset {
-			*before = op
-			return
+		if grown > 0 && i <= s.roomMade && i < len(s.ops)-1 {
+			break
 		}
 		sum := before.Delta + op.Delta
-		if op.Kind == driver.Add && before.Kind == driver.Add && (sum > before.Delta) == (op.Delta > 0) {
-			before.Delta = sum
-			return
+		if op.Kind == driver.Set || op.Kind == driver.Unset ||
+			op.Kind == driver.Add && before.Kind == driver.Add && (sum > before.Delta) == (op.Delta > 0) {
+			return i
 		}
 		break
 	}
-	s.ops = append(s.ops, op)
+	return len(s.ops)
 }

@@ -76,20 +76,26 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 }
 
 // Flush implements http.Flusher.
-func (w *responseWriter) Flush() { w.FlushError() }
+func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits.
+// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits. If the commit failed, it
+// flushes the answer that took the response's place and returns the error, so that a stream ends.
 func (w *responseWriter) FlushError() error {
-	if !w.start() {
-		return nil
+	going := w.start()
+	err := http.NewResponseController(w.ResponseWriter).Flush()
+	if !going {
+		return w.x.session.sticky()
 	}
-	return http.NewResponseController(w.ResponseWriter).Flush()
+	return err
 }
 
 // Hijack implements http.Hijacker. The one who takes the connection writes a header of their own, so it commits, and refuses if
 // that needs a cookie, which would not be sent.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	s := &w.x.session
+	if w.swallow {
+		return nil, nil, s.sticky()
+	}
 	if !w.wrote {
 		if s.needsCookie() {
 			return nil, nil, ErrHeaderSent
@@ -101,11 +107,20 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	conn, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err != nil {
-		s.unsend()
+		if !w.wrote {
+			s.unsend()
+		}
 		return nil, nil, err
 	}
 	w.wrote = true
 	return conn, rw, nil
+}
+
+// sticky returns the error that stops the session's commits.
+func (s *Session) sticky() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
 }
 
 // needsCookie reports whether the response has to carry a cookie for the session's changes to be found again.
@@ -115,7 +130,7 @@ func (s *Session) needsCookie() bool {
 	return s.setToken == setCookie || s.state == anonymous && len(s.ops) > 0 && s.setToken != handedOut
 }
 
-// unsend takes back that the header has left: a hijack was refused, and an answer is still to come.
+// unsend takes back that the header has left: a hijack was refused, or nothing was written, and an answer is still to come.
 func (s *Session) unsend() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -3,6 +3,7 @@ package driver
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"slices"
 	"strconv"
@@ -62,23 +63,25 @@ func Encode(r *Record) []Field {
 // Decode is the inverse of [Encode]; the order of the values does not matter. It keeps the values, so the caller gives them
 // away. Metadata that it does not know is refused: a newer program wrote it. The error wraps [ErrFormat].
 func Decode(values []Field) (*Record, error) {
-	d := decoder{seen: map[Key]bool{}}
-	fields := make(Fields, 0, len(values))
+	d := decoder{r: &Record{}}
+	n := 0
+	for i := range values {
+		if !values[i].Key.isMeta() {
+			n++
+		}
+	}
+	fields := make(Fields, 0, n) // no more: it stays in memory with the record
 	for _, v := range values {
-		if !strings.HasPrefix(string(v.Key), "@") {
+		if !v.Key.isMeta() {
 			fields = append(fields, v)
 			continue
 		}
-		if d.seen[v.Key] {
-			return nil, fmt.Errorf("%w: %s stands twice", ErrFormat, v.Key)
-		}
-		d.seen[v.Key] = true
 		if err := d.meta(v.Key, string(v.Value)); err != nil {
 			return nil, err
 		}
 	}
-	for _, k := range []Key{nameVersion, nameSecret, nameToken, nameIdle, nameCreated, nameSeen, nameDeadline, nameRevision, nameSize} {
-		if !d.seen[k] {
+	for i, k := range metaNames {
+		if d.seen&(1<<i) == 0 && k != namePrevious && k != namePrincipal {
 			return nil, fmt.Errorf("%w: %s is missing", ErrFormat, k)
 		}
 	}
@@ -95,16 +98,30 @@ func Decode(values []Field) (*Record, error) {
 		return nil, fmt.Errorf("%w: the fields have %d bytes, %s says %d", ErrFormat, n, nameSize, d.r.Size)
 	}
 	d.r.Fields = fields
-	return &d.r, nil
+	return d.r, nil
 }
 
+// metaNames are the names of all metadata.
+var metaNames = [...]Key{nameVersion, nameSecret, nameToken, namePrevious, namePrincipal, nameIdle, nameCreated, nameSeen, nameDeadline,
+	nameRevision, nameSize}
+
+func (k Key) isMeta() bool { return strings.HasPrefix(string(k), "@") }
+
 type decoder struct {
-	r    Record
-	seen map[Key]bool
+	r    *Record
+	seen uint16 // a bit for each of metaNames
 }
 
 func (d *decoder) meta(k Key, v string) (err error) {
-	r := &d.r
+	i := slices.Index(metaNames[:], k)
+	if i < 0 {
+		return fmt.Errorf("%w: unknown metadata %q", ErrFormat, k)
+	}
+	if d.seen&(1<<i) != 0 {
+		return fmt.Errorf("%w: %s stands twice", ErrFormat, k)
+	}
+	d.seen |= 1 << i
+	r := d.r
 	switch k {
 	case nameVersion:
 		if v != strconv.Itoa(FormatVersion) {
@@ -136,8 +153,6 @@ func (d *decoder) meta(k Key, v string) (err error) {
 		var n int64
 		n, err = decodeNumber(v)
 		r.Size = int(n)
-	default:
-		return fmt.Errorf("%w: unknown metadata %q", ErrFormat, k)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", k, err)
@@ -233,8 +248,13 @@ func encodePrincipal(p *Principal) []byte {
 
 func decodePrincipal(v string) (*Principal, error) {
 	var p principal
-	if err := json.Unmarshal([]byte(v), &p); err != nil {
+	d := json.NewDecoder(strings.NewReader(v))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&p); err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: more after the principal's JSON", ErrFormat)
 	}
 	if p.Authenticated < 0 || p.Authenticated > maxNumber {
 		return nil, fmt.Errorf("%w: authenticated at %d", ErrFormat, p.Authenticated)

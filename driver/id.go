@@ -30,8 +30,9 @@ func ParseHash(s string) (Hash, error) {
 	if len(s) != encoding.EncodedLen(len(h)) {
 		return h, fmt.Errorf("%w: %.40q: a hash has 22 characters", ErrFormat, s)
 	}
-	if _, err := encoding.Decode(h[:], []byte(s)); err != nil {
-		return h, fmt.Errorf("%w: %q is not base64url", ErrFormat, s)
+	// Decode skips line breaks, so the length of what it made counts.
+	if n, err := encoding.Decode(h[:], []byte(s)); err != nil || n != len(h) {
+		return Hash{}, fmt.Errorf("%w: %q is not base64url", ErrFormat, s)
 	}
 	return h, nil
 }

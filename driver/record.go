@@ -123,7 +123,7 @@ func (r *Record) with(now time.Time, c *Change) (*Result, error) {
 	for i := range c.Ops {
 		value, err := draft.do(&c.Ops[i])
 		if err != nil {
-			err.(*OpError).Index = i
+			err.(*OpError).Index = i //nolint:errorlint // Do returns no other, and this one is not wrapped
 			return nil, err
 		}
 		if value != nil {

@@ -60,8 +60,11 @@ const (
 // attempt runs do until it succeeds, fails for good, or Options.Timeout is up. What it returns is ErrUnknown if any of the tries may
 // have changed something, or may yet: also if the last one certainly did not.
 func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
-	defer cancel()
+	if d, ok := ctx.Deadline(); !ok || time.Until(d) > s.opt.Timeout {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
+		defer cancel()
+	}
 	var unknown error // of the last try that may have run
 	fail := func(err error) error {
 		switch {
@@ -78,7 +81,7 @@ func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) 
 		case s.closed.Load():
 			return fail(ErrClosed)
 		case ctx.Err() != nil && err != nil:
-			return fail(fmt.Errorf("redisstore: %v is over: %w", s.opt.Timeout, hint(err)))
+			return fail(fmt.Errorf("redisstore: the time is over: %w", hint(err)))
 		case ctx.Err() != nil:
 			return fail(fmt.Errorf("redisstore: nothing was sent: %w", ctx.Err()))
 		}

@@ -11,7 +11,7 @@ import (
 // Options say how the store behaves. The zero Options are good for production.
 type Options struct {
 	Namespace string        // begins every key; 1 to 64 of a-z A-Z 0-9 . _ -; default "coatcheck"
-	Timeout   time.Duration // of one operation, repetitions included; default 1s. A shorter deadline of the context wins
+	Timeout   time.Duration // of one operation, repetitions included; default 2s. A shorter deadline of the context wins
 	TLS       *tls.Config   // for rediss:// and the like; default: the system's roots and the host's name
 
 	NearCache int           // bytes of records kept in this process; default 64 MiB; negative: none
@@ -37,14 +37,14 @@ func (o Options) checked() (Options, error) {
 		return o, fmt.Errorf("redisstore: Options.Namespace %.80q: it has 1 to 64 of the bytes a-z A-Z 0-9 . _ -", o.Namespace)
 	}
 	if o.Timeout == 0 {
-		o.Timeout = time.Second
+		o.Timeout = 2 * time.Second
 	}
 	for _, d := range []struct {
 		name string
 		d    *time.Duration
 		def  time.Duration
 	}{
-		{"Timeout", &o.Timeout, time.Second},
+		{"Timeout", &o.Timeout, 0},
 		{"MaxAge", &o.MaxAge, 5 * time.Minute},
 		{"Lease", &o.Lease, 2 * time.Second},
 		{"ReplicaTimeout", &o.ReplicaTimeout, max(min(500*time.Millisecond, o.Timeout/2), 10*time.Millisecond)},

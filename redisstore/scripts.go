@@ -106,17 +106,20 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, arg
 		r.rest = m[1:]
 		return r, nil
 	}
-	if len(m) < 3 {
+	if len(m) < 4 {
 		return r, errReply
 	}
-	ms, err1 := m[1].ToString()
-	rev, err2 := m[2].ToString()
-	millis, err3 := strconv.ParseInt(ms, 10, 64)
-	r.revision, err = strconv.ParseUint(rev, 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil || err != nil {
-		return r, errReply
+	var n [3]int64
+	for i := range n {
+		text, err := m[1+i].ToString()
+		if err == nil {
+			n[i], err = strconv.ParseInt(text, 10, 64)
+		}
+		if err != nil {
+			return r, errReply
+		}
 	}
-	r.now, r.rest = time.UnixMilli(millis), m[3:]
+	r.now, r.revision, r.rest = time.UnixMilli(n[0]*1000+n[1]/1000), uint64(n[2]), m[4:]
 	return r, nil
 }
 

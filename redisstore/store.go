@@ -236,13 +236,12 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	}
 	switch r.status {
 	case "ok":
+	case "again":
+		return &driver.Result{Now: s.clock.now()}, nil
 	case "exists":
 		return nil, driver.ErrExists
 	default:
 		return nil, errReply
-	}
-	if r.revision != res.Record.Revision { // created before, and changed since
-		return &driver.Result{Now: r.now}, nil
 	}
 	if res, err = driver.NewRecord(r.now, o, c); err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,23 +12,61 @@ import (
 	"github.com/coatcheck-go/session/storetest"
 )
 
-func TestStandalone(t *testing.T) {
-	node := redistest.Start(t, redistest.Options{})
-	for _, near := range []int{-1, 0} {
-		t.Run(fmt.Sprint("near ", near), func(t *testing.T) {
-			storetest.Run(t, storetest.Harness{
-				Open: func(t testing.TB) driver.Store {
-					return open(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
-				},
-				Second: func(t testing.TB, _ driver.Store) driver.Store {
-					return open(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
-				},
-				Wait:     func(_ testing.TB, d time.Duration) { time.Sleep(d) },
-				Unit:     time.Second,
-				Slack:    200 * time.Millisecond,
-				Visible:  2 * time.Second,
-				Parallel: true,
+// servers are those that every topology is tried on. The script redistest/servers/install.sh installs what is missing.
+var servers = []string{"redis-7.0", "redis-8.0", "valkey-8.1"}
+
+// topologies start servers and say how to reach them.
+var topologies = []struct {
+	name  string
+	start func(t testing.TB, o redistest.Options) (url string)
+}{
+	{"standalone", func(t testing.TB, o redistest.Options) string {
+		return "redis://" + redistest.Start(t, o).Addr()
+	}},
+	{"sentinel", func(t testing.TB, o redistest.Options) string {
+		s := redistest.StartSentinel(t, o)
+		return "redis+sentinel://" + strings.Join(s.Addrs(), ",") + "/" + s.Name
+	}},
+	{"cluster", func(t testing.TB, o redistest.Options) string {
+		return "redis+cluster://" + strings.Join(redistest.StartCluster(t, o).Addrs(), ",")
+	}},
+}
+
+// TestStore runs the contract of stores on each topology, with the near cache and without, on each server.
+func TestStore(t *testing.T) {
+	for _, name := range servers {
+		server, err := redistest.Named(name)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, topology := range topologies {
+			t.Run(name+"/"+topology.name, func(t *testing.T) {
+				url := topology.start(t, redistest.Options{Server: server})
+				for cache, size := range map[string]int{"near cache": 0, "no near cache": -1} {
+					t.Run(cache, func(t *testing.T) { runSuite(t, url, redisstore.Options{NearCache: size}) })
+				}
 			})
-		})
+		}
 	}
+}
+
+// lastNamespace keeps the stores of one server apart.
+var lastNamespace int
+
+func runSuite(t *testing.T, url string, o redisstore.Options) {
+	lastNamespace++
+	o.Namespace = fmt.Sprint("test", lastNamespace)
+	o.Timeout = 5 * time.Second // the machine that tests run on may be slow
+	again := func(t testing.TB, _ driver.Store) driver.Store { return open(t, url, o) }
+	storetest.Run(t, storetest.Harness{
+		Open:     func(t testing.TB) driver.Store { return open(t, url, o) },
+		Second:   again,
+		Reopen:   again,
+		Wait:     func(_ testing.TB, d time.Duration) { time.Sleep(d) },
+		Unit:     time.Second,
+		Slack:    240 * time.Millisecond,
+		Visible:  2 * time.Second, // the lease
+		Parallel: true,
+	})
 }

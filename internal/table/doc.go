@@ -2,5 +2,5 @@
 //
 // [Table] has the methods of driver.Store. A [Journal] makes their effects durable; with none they are done at once.
 // A record has two versions while the journal writes: the latest, which further changes build on, and the published one,
-// which readers see. An end is published at once, everything else once it is durable.
+// which readers see. Ends and touches are published at once, everything else once the journal says so.
 package table

@@ -26,7 +26,7 @@ func (t *Table) expire(s *shard, now time.Time, limit int) (more bool) {
 			continue
 		}
 		s.remove(e)
-		t.journal.Append(e.id, nil)
+		t.journal.Note(e.id, nil)
 	}
 	return true
 }

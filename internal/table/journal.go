@@ -6,11 +6,19 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Journal makes changes durable, in the order in which they are appended.
+// Journal makes changes durable, in the order in which they are handed over. Append and Note are called under a lock: they
+// must neither block nor call the table.
 type Journal interface {
-	// Append takes the next version of a record, nil for its end, and returns what tells the outcome. It must not block and must
-	// not call the table: it is called under a lock. Once a version is durable the journal calls Table.Publish with it.
+	// Append takes the next version of a record, nil for its end, and returns what tells the outcome: nil if the change counts
+	// as done already, and readers may see it. Otherwise the journal calls Table.Publish once the version is durable, before
+	// the receipt says so.
 	Append(id driver.ID, r *driver.Record) Receipt
+
+	// Note takes a version that nobody waits for: a touch, or the removal of a record that has expired. It may be lost.
+	Note(id driver.ID, r *driver.Record)
+
+	// Err is why nothing is taken any more, nil while all is well.
+	Err() error
 }
 
 // Receipt tells when an append is durable.
@@ -22,8 +30,14 @@ type Receipt interface {
 // noJournal is the journal of memory: all is as durable as it will ever be.
 type noJournal struct{}
 
-func (noJournal) Append(driver.ID, *driver.Record) Receipt { return done{} }
+func (noJournal) Append(driver.ID, *driver.Record) Receipt { return nil }
+func (noJournal) Note(driver.ID, *driver.Record)           {}
+func (noJournal) Err() error                               { return nil }
 
-type done struct{}
-
-func (done) Wait(context.Context) error { return nil }
+// wait waits for a receipt, if there is one.
+func wait(ctx context.Context, r Receipt) error {
+	if r == nil {
+		return nil
+	}
+	return r.Wait(ctx)
+}

@@ -23,6 +23,7 @@ type shard struct {
 	clock   clock
 	entries map[driver.ID]*entry
 	queue   expiryQueue
+	most    int // entries since the map was made
 }
 
 // entry is a record that has not ended.
@@ -78,7 +79,7 @@ func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 
 // Create implements driver.Store.
 func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-	if err := ctx.Err(); err != nil {
+	if err := t.ready(ctx); err != nil {
 		return nil, err
 	}
 	t.sweeper.arm(t)
@@ -91,7 +92,7 @@ func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	if err != nil {
 		return nil, err
 	}
-	if err := receipt.Wait(ctx); err != nil {
+	if err := wait(ctx, receipt); err != nil {
 		return nil, err
 	}
 	return res, nil
@@ -113,14 +114,13 @@ func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.Origin, 
 	}
 	e := &entry{id: id, due: res.Record.Expires()}
 	receipt := t.store(e, res.Record)
-	s.entries[id] = e
-	s.queue.push(e)
+	s.add(e)
 	return res, receipt, nil
 }
 
 // Apply implements driver.Store.
 func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-	if err := ctx.Err(); err != nil {
+	if err := t.ready(ctx); err != nil {
 		return nil, err
 	}
 	s := t.shard(id)
@@ -138,15 +138,15 @@ func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	}
 	receipt := t.store(e, res.Record)
 	s.mu.Unlock()
-	if err := receipt.Wait(ctx); err != nil {
+	if err := wait(ctx, receipt); err != nil {
 		return nil, err
 	}
 	return res, nil
 }
 
-// Touch implements driver.Store. It does not wait for the journal.
+// Touch implements driver.Store. It does not wait for the journal, and nor do readers.
 func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-	if err := ctx.Err(); err != nil {
+	if err := t.ready(ctx); err != nil {
 		return err
 	}
 	s := t.shard(id)
@@ -158,10 +158,15 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		return driver.ErrNotFound
 	}
 	next, err := e.latest.Touch(now, verifier)
-	if err == nil && next != e.latest {
-		t.store(e, next)
+	if err != nil || next == e.latest {
+		return err
 	}
-	return err
+	if e.published == e.latest { // nothing is on its way to the journal that readers must not see yet
+		e.published = next
+	}
+	e.latest = next
+	t.journal.Note(id, next)
+	return nil
 }
 
 // End implements driver.Store.
@@ -175,16 +180,26 @@ func (t *Table) End(ctx context.Context, id driver.ID) error {
 	// Also where there is none: an end before this one may not be durable yet, and this one must not say so earlier.
 	receipt := t.journal.Append(id, nil)
 	s.mu.Unlock()
-	return receipt.Wait(ctx)
+	return wait(ctx, receipt)
 }
 
 // store makes r the entry's latest version and hands it to the journal. The caller holds the shard's lock.
 func (t *Table) store(e *entry, r *driver.Record) Receipt {
 	e.latest = r
-	if _, memory := t.journal.(noJournal); memory {
+	receipt := t.journal.Append(e.id, r)
+	if receipt == nil {
 		e.published = r
 	}
-	return t.journal.Append(e.id, r)
+	return receipt
+}
+
+// ready reports why a change need not be tried: a journal that takes nothing more must not fill the table with versions that
+// nobody will ever see.
+func (t *Table) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.journal.Err()
 }
 
 // Publish shows readers a version that has become durable. One that is older than what they see already, or of a session
@@ -208,9 +223,16 @@ func (t *Table) Restore(id driver.ID, r *driver.Record) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := &entry{id: id, published: r, latest: r, due: r.Expires()}
-	s.entries[id] = e
-	s.queue.push(e)
+	s.add(e)
 	t.sweeper.arm(t)
+}
+
+// Now returns the table's time, which runs on when the system's clock is set back.
+func (t *Table) Now() time.Time {
+	s := &t.shards[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clock.now()
 }
 
 // Len returns how many records there are, those included that have expired and were not removed yet.
@@ -225,7 +247,28 @@ func (t *Table) Len() int {
 	return n
 }
 
+func (s *shard) add(e *entry) {
+	s.entries[e.id] = e
+	s.queue.push(e)
+	s.most = max(s.most, len(s.entries))
+}
+
 func (s *shard) remove(e *entry) {
 	delete(s.entries, e.id)
 	s.queue.remove(e)
+	if s.most >= shrinkAbove && len(s.entries) < s.most/8 {
+		s.shrink()
+	}
+}
+
+// shrinkAbove is the number of entries from which on it is worth giving back what held them.
+const shrinkAbove = 256
+
+// shrink moves what is left into a new map (a clone would be as large) and a new queue: neither gets smaller by itself.
+func (s *shard) shrink() {
+	entries := make(map[driver.ID]*entry, len(s.entries))
+	for id, e := range s.entries {
+		entries[id] = e
+	}
+	s.entries, s.queue, s.most = entries, append(expiryQueue(nil), s.queue...), len(entries)
 }

@@ -7,7 +7,8 @@
 -- ARGV[4…] all other names and values of the hash but "@created", "@seen" and "@deadline", which are the server's time
 --
 -- Replies
---   {"ok", time, revision}    stored; or this very session was stored before, and the answer was lost
+--   {"ok", seconds, microseconds, revision}    stored
+--   {"again"}   this very session was stored before, and the answer was lost: nothing was done
 --   {"exists"}                another session has the key
 
 local key = KEYS[1]
@@ -17,7 +18,7 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local there = redis.call('HGET', key, '@id')
 if there then
   if there ~= ARGV[3] then return {'exists'} end
-  return {'ok', redis.call('HGET', key, '@created'), redis.call('HGET', key, '@rev')}
+  return {'again'}
 end
 
 local idle, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -26,4 +27,4 @@ local set = {'HSET', key, '@id', ARGV[3], '@idle', ARGV[1],
 for i = 4, #ARGV do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, string.format('%.0f', now + math.min(idle, lifetime)))
-return {'ok', string.format('%.0f', now), redis.call('HGET', key, '@rev')}
+return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}

@@ -3,7 +3,7 @@
 -- KEYS[1]  the session's hash
 -- ARGV[1]  hash of the verifier that the request presented
 --
--- Replies {"ok", time, revision}, {"gone"} or {"moved"}, as apply.lua does.
+-- Replies {"ok", seconds, microseconds, revision}, {"gone"} or {"moved"}, as apply.lua does.
 
 local key, presented = KEYS[1], ARGV[1]
 local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev')
@@ -25,11 +25,11 @@ local first_use = state == 'pending' and presented == current
 
 local prolonged = math.min(now + idle, deadline)
 if prolonged - expires <= math.min(idle / 20, 60000) and not first_use then
-  return {'ok', string.format('%.0f', now), have[6]}
+  return {'ok', clock[1], clock[2], have[6]}
 end
 local set = {'HSET', key, '@rev', string.format('%.0f', have[6] + 1)}
 if now > seen then set[#set + 1], set[#set + 2] = '@seen', string.format('%.0f', now) end
 if first_use then set[#set + 1], set[#set + 2] = '@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + number) end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, string.format('%.0f', prolonged))
-return {'ok', string.format('%.0f', now), redis.call('HGET', key, '@rev')}
+return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}

@@ -1,0 +1,173 @@
+package session_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+)
+
+// bearer is a client of an API, with the token that it was given.
+func (s *site) bearer(t *testing.T) string {
+	t.Helper()
+	var token string
+	w := s.visitor().do(func(ses *session.Session) (err error) {
+		n.Add(ses, 1)
+		token, err = ses.Token(t.Context())
+		return err
+	})
+	if w.Code != 200 || len(cookies(w)) != 0 || w.Result().Header.Get("Cache-Control") != "no-store" {
+		t.Fatalf("Token: %d, Set-Cookie %q, %v", w.Code, cookies(w), w.Result().Header)
+	}
+	return token
+}
+
+func TestBearer(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	token, v := s.bearer(t), s.known()
+	v.do(func(ses *session.Session) error { n.Add(ses, 41); return nil })
+	mine := strings.TrimPrefix(v.cookie, "__Host-session=")
+	const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+	for _, tt := range []struct {
+		name          string
+		authorization []string
+		cookie        string
+		status        int
+		n             int64
+		write         int // status of a write
+		setCookie     int // of a write
+	}{
+		{"header", []string{"Bearer " + token}, "", 200, 1, 200, 0},
+		{"scheme in lower case", []string{"bearer " + token}, "", 200, 1, 200, 0},
+		{"spaces", []string{"Bearer   " + token + " "}, "", 200, 1, 200, 0},
+		{"cookie", nil, v.cookie, 200, 42, 200, 0},
+		{"both the same", []string{"Bearer " + mine}, v.cookie, 200, 42, 200, 0},
+		{"two different", []string{"Bearer " + token}, v.cookie, 400, -1, 400, 0},
+		{"two different headers", []string{"Bearer " + token, "Bearer " + mine}, "", 400, -1, 400, 0},
+		{"beats a cookie that is none", []string{"Bearer " + token}, "__Host-session=evil", 200, 1, 200, 0},
+		{"unknown", []string{"Bearer " + flip(token, 10)}, "", 200, 0, 401, 0},
+		{"truncated", []string{"Bearer " + token[1:]}, "", 200, 0, 401, 0},
+		{"empty", []string{"Bearer "}, "", 200, 0, 401, 0},
+		{"somebody else's", []string{"Bearer " + jwt}, "", 200, 0, 401, 0},
+		{"somebody else's beside a cookie", []string{"Bearer " + jwt}, v.cookie, 200, 42, 200, 0},
+		{"another scheme", []string{"Basic " + token}, "", 200, 0, 200, 1},
+		{"no scheme", []string{token}, "", 200, 0, 200, 1},
+	} {
+		h := http.Header{}
+		if tt.authorization != nil {
+			h["Authorization"] = tt.authorization
+		}
+		if tt.cookie != "" {
+			h.Set("Cookie", tt.cookie)
+		}
+		if w, got := s.send(h, nil); w.Code != tt.status || got != tt.n {
+			t.Errorf("%s: %d, n = %d; want %d, %d", tt.name, w.Code, got, tt.status, tt.n)
+		}
+		before := s.store.Len()
+		w, _ := s.send(h, func(ses *session.Session) error { theme.Set(ses, "dark"); return nil })
+		if w.Code != tt.write || len(cookies(w)) != tt.setCookie || s.store.Len()-before != tt.setCookie {
+			t.Errorf("%s: a write gets %d, Set-Cookie %q, %d new; want %d, %d", tt.name, w.Code, cookies(w), s.store.Len()-before, tt.write, tt.setCookie)
+		}
+		if w.Code == 401 && !strings.HasPrefix(w.Result().Header.Get("WWW-Authenticate"), "Bearer") {
+			t.Errorf("%s: 401 without WWW-Authenticate", tt.name)
+		}
+	}
+	w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil)
+	if got := w.Result().Header.Get("Vary"); got != "Authorization" {
+		t.Errorf("Vary %q", got)
+	}
+}
+
+// TestBearerRenewal: the new token is handed out, and no cookie is set for it.
+func TestBearerRenewal(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	token := s.bearer(t)
+	var next string
+	w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) (err error) {
+		if err = renew(ses); err == nil {
+			next, err = ses.Token(t.Context())
+		}
+		return err
+	})
+	if w.Code != 200 || len(cookies(w)) != 0 || next == token {
+		t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
+	}
+	if _, got := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil); got != 0 {
+		t.Error("the old token still works")
+	}
+	if _, got := s.send(http.Header{"Authorization": {"Bearer " + next}}, nil); got != 1 {
+		t.Error("the new token does not work")
+	}
+	w, _ = s.send(http.Header{"Authorization": {"Bearer " + next}}, signOut)
+	if w.Code != 200 || len(cookies(w)) != 0 || s.store.Len() != 0 {
+		t.Errorf("sign-out: %d, Set-Cookie %q, %d sessions", w.Code, cookies(w), s.store.Len())
+	}
+}
+
+// TestToken: which tokens a handler may get hold of.
+func TestToken(t *testing.T) {
+	ctx := t.Context()
+	t.Run("not asked for", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		s.visitor().do(func(ses *session.Session) error {
+			if token, err := ses.Token(ctx); err == nil || token != "" {
+				t.Errorf("%q, %v", token, err)
+			}
+			return nil
+		})
+	})
+	t.Run("of a cookie", func(t *testing.T) {
+		s := newSite(t, session.Config{Bearer: true})
+		v := s.known()
+		v.do(func(ses *session.Session) error {
+			if token, err := ses.Token(ctx); err == nil || token != "" {
+				t.Errorf("a token that lives in a cookie is handed out: %v", err)
+			}
+			return nil
+		})
+		if v.count() != 1 {
+			t.Error("asking did harm")
+		}
+	})
+	t.Run("of a cookie that has just left", func(t *testing.T) {
+		s := newSite(t, session.Config{Bearer: true})
+		s.visitor().handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			w.Write([]byte("page"))
+			if token, err := ses.Token(ctx); err == nil || token != "" {
+				t.Errorf("a token that lives in a cookie is handed out: %v", err)
+			}
+			return nil
+		}))
+	})
+	t.Run("of a cookie, renewed", func(t *testing.T) {
+		s := newSite(t, session.Config{Bearer: true})
+		v := s.known()
+		old := v.also()
+		var token string
+		w := v.do(func(ses *session.Session) (err error) {
+			if err = renew(ses); err == nil {
+				token, err = ses.Token(ctx)
+			}
+			return err
+		})
+		if w.Code != 200 || len(cookies(w)) != 0 || old.count() != 0 {
+			t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
+		}
+		if _, got := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil); got != 1 {
+			t.Errorf("n = %d", got)
+		}
+	})
+	t.Run("of a session that ended", func(t *testing.T) {
+		s := newSite(t, session.Config{Bearer: true})
+		token := s.bearer(t)
+		w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error {
+			s.store.endAll(t)
+			n.Add(ses, 1)
+			_, err := ses.Token(ctx)
+			return err
+		})
+		wantAnswer(t, w, 409)
+	})
+}

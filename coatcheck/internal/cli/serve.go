@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// listen opens addr. Its error says what to do when another program has the port.
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return nil, usagef("--addr %q: it is HOST:PORT, such as 127.0.0.1:5001", addr)
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
+	if err == nil || !inUse(err) {
+		return ln, err
+	}
+	hint := ""
+	if port == "5000" {
+		hint = " (on macOS it is AirPlay Receiver)"
+	}
+	next := 5001
+	if n, err := strconv.Atoi(port); err == nil && n < 65535 {
+		next = n + 1
+	}
+	return nil, fmt.Errorf("%s is in use by another program%s: try --addr %s", addr, hint, net.JoinHostPort(host, strconv.Itoa(next)))
+}
+
+func inUse(err error) bool {
+	const onWindows = syscall.Errno(10048) // WSAEADDRINUSE
+	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, onWindows)
+}
+
+// drainTimeout is how long requests may take to finish after Ctrl-C: longer than the longest one that the demo allows.
+const drainTimeout = 15 * time.Second
+
+// serve answers requests until the first Ctrl-C (or SIGTERM), and then finishes those under way. The second ends the process at once.
+func serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // it ends a request that is being answered, too: longer than drainTimeout
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(ln) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	stop()
+	log.Info("stopping: finishing the requests under way; Ctrl-C again ends at once")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return fmt.Errorf("requests were still running after %v: %w", drainTimeout, err)
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package demo_test
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"sync"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/coatcheck/internal/demo"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// app is the demo on a store in memory, with what it logs.
+type app struct {
+	handler http.Handler
+	log     *buffer
+}
+
+func newApp(t *testing.T) *app {
+	t.Helper()
+	store := memstore.New()
+	t.Cleanup(func() { store.Close() })
+	a := &app{log: new(buffer)}
+	var err error
+	a.handler, err = demo.New(store, session.Config{Logger: slog.New(slog.NewTextHandler(a.log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
+// buffer is a bytes.Buffer that many may write to and read.
+type buffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+func equal[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: got %v, want %v", what, got, want)
+	}
+}

@@ -1,0 +1,199 @@
+// The page's two labs. The session's cookie is HttpOnly: this script never sees it, the browser sends it along.
+
+const $ = (id) => document.getElementById(id);
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+
+// session asks what the session holds now; with ms the server waits before it looks.
+async function session(ms = 0) {
+  const answer = await fetch(ms ? `/session?ms=${ms}` : "/session", { cache: "no-store" });
+  if (!answer.ok) throw new Error(`/session answered ${answer.status}`);
+  return answer.json();
+}
+
+// begin returns the session, after a visit that makes one if there is none: 50 requests without a cookie would make 50.
+async function begin() {
+  let s = await session();
+  if (!s.handle) {
+    await fetch("/", { headers: { Accept: "text/plain" } });
+    s = await session();
+  }
+  if (!s.handle) throw new Error(cookieRefused);
+  return s;
+}
+
+const cookieRefused =
+  "Your browser did not keep the cookie. Safari, and phones on the local network, refuse a Secure cookie over plain http: " +
+  "start the demo with --insecure-http.";
+
+// ---- The session, as the ticket shows it
+
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+
+function span(ms) {
+  const minutes = Math.round(ms / 60000);
+  if (minutes < 1) return "less than a minute";
+  if (minutes < 60) return `${minutes} min`;
+  const hours = Math.floor(minutes / 60);
+  return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
+}
+
+function showTime(el, text) {
+  if (!text) {
+    el.textContent = "–";
+    return;
+  }
+  const t = new Date(text);
+  const away = t - Date.now();
+  el.dateTime = text;
+  el.textContent = clock.format(t) + (away > 60000 ? `, in ${span(away)}` : "");
+}
+
+function show(s) {
+  const at = (name) => document.querySelector(`[data-show="${name}"]`);
+  at("handle").textContent = s.handle || "no session";
+  for (const name of ["created", "seen", "idle", "deadline"]) showTime(at(name), s[name]);
+  at("count").textContent = s.handle ? s.count : "–";
+  at("slow").textContent = s["lab.slow"] ? `waited ${s["lab.slow"].waited_ms} ms` : s.handle ? "not set" : "–";
+  document.querySelector(".ticket").classList.toggle("ended", !s.handle);
+}
+
+// ---- Running a lab
+
+function verdict(id, state, text) {
+  $(id).dataset.state = state;
+  $(id).textContent = text;
+}
+
+// lab runs one lab at a time, and says so if it cannot go on.
+function lab(button, verdictID, run) {
+  $(button).addEventListener("click", async () => {
+    if ($("add").ariaDisabled === "true") return;
+    $("add").ariaDisabled = $("end").ariaDisabled = "true"; // not disabled: that would take the focus away
+    try {
+      await run();
+    } catch (err) {
+      verdict(verdictID, "bad", err instanceof TypeError ? "The server did not answer. Is it still running?" : err.message);
+    } finally {
+      $("add").ariaDisabled = $("end").ariaDisabled = null;
+    }
+  });
+}
+
+// ---- No write is lost
+
+async function add(cell) {
+  cell.dataset.state = "sent";
+  const answer = await fetch("/lab/add", { method: "POST", headers: { Accept: "application/json" } });
+  if (!answer.ok) {
+    cell.dataset.state = "failed";
+    cell.textContent = "×";
+    return null;
+  }
+  const { count } = await answer.json();
+  cell.dataset.state = "done";
+  cell.textContent = count;
+  return count;
+}
+
+async function runAdd() {
+  const cells = [...$("cells").children];
+  for (const cell of cells) {
+    delete cell.dataset.state;
+    cell.textContent = "";
+  }
+  for (const id of ["before", "expected", "after"]) $(id).textContent = "…";
+  verdict("add-verdict", "busy", `${cells.length} requests are on their way.`);
+  const before = (await begin()).count;
+  const expected = before + cells.length;
+  $("before").textContent = before;
+  $("expected").textContent = expected;
+
+  const answers = await Promise.all(cells.map(add));
+  const s = await session();
+  show(s);
+  $("after").textContent = s.count;
+  const different = new Set(answers.filter((n) => n !== null)).size;
+  if (s.count === expected && different === cells.length) {
+    verdict("add-verdict", "good", `None is lost: ${cells.length} requests, ${cells.length} different answers.`);
+  } else if (s.count > expected && different === cells.length) {
+    verdict("add-verdict", "good", `None is lost. Something else counted too, in another tab perhaps: ${s.count - expected} more.`);
+  } else {
+    verdict("add-verdict", "bad", `${cells.length} requests, ${different} different answers, and the count is ${s.count}.`);
+  }
+}
+
+// ---- Ended is ended
+
+const pause = 1500; // of the slow request
+const signOutAt = 500;
+const scale = 2000; // what the lanes show
+
+// lane draws one request from its start to its answer, and returns the answer.
+async function lane(id, began, request, judge) {
+  const bar = document.querySelector(`#${id} .bar`);
+  const outcome = document.querySelector(`#${id} .outcome`);
+  const percent = (ms) => `${Math.min(100, (100 * ms) / scale)}%`;
+  const start = performance.now() - began;
+  let running = true;
+  const draw = () => {
+    bar.style.left = percent(start);
+    bar.style.width = percent(performance.now() - began - start);
+    if (running) requestAnimationFrame(draw);
+  };
+  outcome.textContent = "running";
+  draw();
+  try {
+    const answer = await request();
+    const [good, text] = judge(answer);
+    $(id).dataset.state = good ? "good" : "bad";
+    outcome.textContent = text;
+    return good;
+  } catch (err) {
+    $(id).dataset.state = "bad";
+    outcome.textContent = "no answer";
+    throw err;
+  } finally {
+    running = false;
+  }
+}
+
+const post = (url) => fetch(url, { method: "POST", headers: { Accept: "text/plain" } });
+const nothing = (s) => (s.handle ? [false, `found ${s.handle}`] : [true, "finds nothing"]);
+
+async function runEnd() {
+  for (const li of document.querySelectorAll(".lanes li")) {
+    delete li.dataset.state;
+    li.querySelector(".bar").style.width = 0;
+    li.querySelector(".outcome").textContent = "–";
+  }
+  verdict("end-verdict", "busy", "The slow request is running.");
+  const before = await begin();
+  show(before);
+
+  const began = performance.now();
+  const slow = lane("lane-slow", began, () => post(`/lab/slow?ms=${pause}`), (a) =>
+    a.status === 409 ? [true, "409, refused"] : [false, `${a.status}, written`]);
+  const look = lane("lane-look", began, () => session(pause), nothing);
+  const out = sleep(signOutAt).then(() => lane("lane-out", began, () => post("/sign-out"), (a) => [a.ok, `${a.status}, signed out`]));
+  out.then((ok) => ok && verdict("end-verdict", "busy", "Signed out. The slow request is still running."), () => {});
+  const results = await Promise.all([slow, look, out]);
+  results.push(await lane("lane-next", began, session, nothing));
+
+  show(await session());
+  if (results.every(Boolean)) {
+    verdict("end-verdict", "good", `The session stays ended. ${before.handle} is gone; your next visit begins a new one.`);
+  } else {
+    verdict("end-verdict", "bad", "The session did not stay ended.");
+  }
+}
+
+lab("add", "add-verdict", runAdd);
+lab("end", "end-verdict", runEnd);
+
+session().then((s) => {
+  show(s);
+  if (!s.handle) {
+    $("session-note").textContent = cookieRefused;
+    $("session-note").className = "warning";
+  }
+}, () => {});

@@ -1,0 +1,70 @@
+package demo
+
+import (
+	"bytes"
+	"embed"
+	"html/template"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/coatcheck-go/session"
+)
+
+var (
+	//go:embed page.html
+	pageHTML string
+	page     = template.Must(template.New("page").Parse(pageHTML))
+
+	//go:embed assets
+	files embed.FS
+)
+
+// view is what people may see of a session: the token is not in it, and the page could not read it.
+type view struct {
+	Handle   string     `json:"handle"` // "" if there is no session
+	Created  time.Time  `json:"created,omitzero"`
+	Seen     time.Time  `json:"seen,omitzero"`
+	Idle     time.Time  `json:"idle,omitzero"`
+	Deadline time.Time  `json:"deadline,omitzero"`
+	Count    int64      `json:"count"`
+	LastSlow *slowWrite `json:"lab.slow,omitempty"`
+}
+
+func viewOf(s *session.Session) view {
+	i := s.Info()
+	v := view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Idle, Deadline: i.Deadline, Count: count.Get(s)}
+	if slow, ok, err := lastSlow.Lookup(s); ok && err == nil {
+		v.LastSlow = &slow
+	}
+	return v
+}
+
+func writePage(w http.ResponseWriter, r *http.Request, s *session.Session, visit int64) error {
+	var b bytes.Buffer
+	err := page.Execute(&b, struct {
+		view
+		Visit int64
+		URL   string
+		Cells [50]struct{}
+	}{view: viewOf(s), Visit: visit, URL: "http://" + r.Host})
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, err = b.WriteTo(w)
+	return err
+}
+
+// assets serves the page's style, script and icon.
+func assets() http.Handler {
+	server := http.FileServerFS(files)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/") { // no list of files
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Cache-Control", "no-cache")
+		server.ServeHTTP(w, r)
+	})
+}

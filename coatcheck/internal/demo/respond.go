@@ -1,0 +1,35 @@
+package demo
+
+import (
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+)
+
+// accepts reports whether the client names the media type in its Accept header. Browsers name text/html; curl says "*/*".
+func accepts(r *http.Request, mediaType string) bool {
+	for _, line := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(line, ",") {
+			t, params, err := mime.ParseMediaType(part)
+			if err != nil || t != mediaType {
+				continue
+			}
+			q, given := params["q"]
+			return !given || strings.Trim(q, "0.") != ""
+		}
+	}
+	return false
+}
+
+func writeText(w http.ResponseWriter, line string) error {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, err := io.WriteString(w, line+"\n")
+	return err
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}

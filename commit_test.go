@@ -1,0 +1,448 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
+)
+
+// wantsMuch is a handler that has said much about its body by the time that the commit fails.
+func wantsMuch(change func(s *session.Session)) session.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		change(s)
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Content-Length", "11")
+		h.Set("Content-Encoding", "identity")
+		h.Set("Content-Disposition", "attachment")
+		h.Set("ETag", `"1"`)
+		h.Set("Last-Modified", "Sat, 21 Nov 2026 09:00:00 GMT")
+		h.Set("Cache-Control", "public, max-age=3600")
+		h.Set("Location", "/paid")
+		h.Set("Set-Cookie", "paid=yes")
+		h.Set("X-Frame-Options", "DENY")
+		w.WriteHeader(http.StatusCreated)
+		_, err := io.WriteString(w, `{"ok":true}`)
+		n.Add(s, 100) // of a request that the client is told has failed
+		return err
+	}
+}
+
+var ofSuccess = []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Location", "Set-Cookie"}
+
+func addOne(s *session.Session) { n.Add(s, 1) }
+
+// TestFailedCommitGivesOneCleanAnswer is the peers' defect of two bodies under one header, and all that could be left of the first.
+func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
+	big := strings.Repeat("x", 100)
+	for _, tt := range []struct {
+		name   string
+		damage func(f *faulty)
+		change func(s *session.Session)
+		status int
+		log    string
+	}{
+		{"store down", func(f *faulty) { f.fail("apply", errDown) }, addOne, 503, "redis-7.internal"},
+		{"outcome unknown", func(f *faulty) { f.fail("apply", driver.ErrUnknown) }, addOne, 503, "may or may not"},
+		{"ended meanwhile", func(f *faulty) { f.fail("apply", driver.ErrNotFound) }, addOne, 409, "ended"},
+		{"token replaced meanwhile", func(f *faulty) { f.fail("apply", driver.ErrMoved) }, addOne, 409, "ended"},
+		{"too large", func(*faulty) {}, func(s *session.Session) { theme.Set(s, big) }, 500, "theme"},
+		{"not JSON", func(*faulty) {}, func(s *session.Session) { session.Value[chan int]("pipe").Set(s, nil) }, 500, "pipe"},
+		{"bad name", func(*faulty) {}, func(s *session.Session) { session.Counter("a b").Add(s, 1) }, 500, "a b"},
+		{"not a counter", func(*faulty) {}, func(s *session.Session) { theme.Set(s, "x"); session.Counter("theme").Add(s, 1) }, 500, "theme"},
+		{"overflow", func(*faulty) {}, func(s *session.Session) { n.Add(s, 1<<63-1) }, 500, `n\"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, http2 bool) {
+				s := newSite(t, session.Config{MaxSize: 100})
+				srv, c := s.server(t, http2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					h := wantsMuch(tt.change)
+					if r.URL.Path == "/new" {
+						h = func(w http.ResponseWriter, r *http.Request, s *session.Session) error { n.Add(s, 1); return nil }
+					}
+					h.ServeHTTP(w, r)
+				}))
+				fetch(t, c, srv.URL+"/new")
+				tt.damage(s.store)
+				res, body := fetch(t, c, srv.URL)
+				if res.StatusCode != tt.status {
+					t.Errorf("status %d, want %d", res.StatusCode, tt.status)
+				}
+				if strings.Contains(body, "ok") || strings.Contains(body, "redis") || strings.Contains(body, "theme") || strings.Count(body, "\n") != 1 {
+					t.Errorf("body %q", body)
+				}
+				for _, name := range ofSuccess {
+					if v := res.Header[name]; v != nil {
+						t.Errorf("left over: %s: %s", name, v)
+					}
+				}
+				if got := res.Header.Get("Cache-Control"); strings.Contains(got, "public") {
+					t.Errorf("Cache-Control %q", got)
+				}
+				if res.Header.Get("X-Frame-Options") != "DENY" {
+					t.Error("a header that is not of the body is gone")
+				}
+				if (res.Header.Get("Retry-After") != "") != (tt.status == 503) {
+					t.Errorf("Retry-After %q", res.Header["Retry-After"])
+				}
+				if log := s.log.String(); !strings.Contains(log, tt.log) || strings.Count(log, "request failed") != 1 || strings.Contains(log, "superfluous") {
+					t.Errorf("log, to have %q once: %s", tt.log, log)
+				}
+				s.store.up()
+				if res, _ := fetch(t, c, srv.URL+"/new"); res.StatusCode != 200 || s.store.Len() != 1 {
+					t.Errorf("afterwards: %d, %d sessions", res.StatusCode, s.store.Len())
+				}
+			})
+		})
+	}
+}
+
+// TestNothingOfAFailedRequestIsStored: the changes after the answer are of the same request.
+func TestNothingOfAFailedRequestIsStored(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 10)
+		s.store.fail("apply", errDown)
+		io.WriteString(w, "page")
+		s.store.up()
+		n.Add(ses, 100)
+		if err := ses.Commit(r.Context()); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("Commit after the answer: %v", err)
+		}
+		if err := ses.Reload(r.Context()); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("Reload after the answer: %v", err)
+		}
+		n.Add(ses, 1000)
+		return nil
+	}))
+	if got := v.count(); got != 1 {
+		t.Errorf("n = %d, want 1", got)
+	}
+}
+
+func TestOnError(t *testing.T) {
+	var asked []error
+	s := newSite(t, session.Config{OnError: func(w http.ResponseWriter, r *http.Request, err error) {
+		asked = append(asked, err)
+		if ses, err := session.From(r.Context()); ses == nil && err == nil {
+			t.Error("From returns neither a session nor an error")
+		}
+		http.Redirect(w, r, "/oops", http.StatusFound) // a status that says all is well
+	}})
+	v := s.known()
+	s.store.fail("apply", errDown)
+	for name, h := range map[string]session.HandlerFunc{
+		"ignored": wantsMuch(addOne),
+		"returned": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			return ses.Commit(r.Context())
+		},
+		"written nothing": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil },
+	} {
+		asked = nil
+		w := v.handle(h)
+		if w.Code != http.StatusFound || w.Header().Get("Location") != "/oops" || strings.Contains(w.Body.String(), "ok") {
+			t.Errorf("%s: %d %v %q", name, w.Code, w.Header(), w.Body)
+		}
+		if len(asked) != 1 || !errors.Is(asked[0], session.ErrUnavailable) {
+			t.Errorf("%s: OnError got %v", name, asked)
+		}
+	}
+	s.store.down()
+	asked = nil
+	if w := v.do(func(*session.Session) error { return nil }); w.Code != http.StatusFound || len(asked) != 1 {
+		t.Errorf("reading: %d, OnError got %v", w.Code, asked)
+	}
+}
+
+// TestHandlerAnswersInItsOwnWords: one that was told of the error may, with a status that says so.
+func TestHandlerAnswersInItsOwnWords(t *testing.T) {
+	for _, tt := range []struct {
+		status, want int
+		body         string
+	}{{507, 507, "mine"}, {400, 400, "mine"}, {200, 503, ""}, {302, 503, ""}} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.fail("apply", errDown)
+		w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			if ses.Commit(r.Context()) == nil {
+				t.Error("Commit with the store down: nil")
+			}
+			w.WriteHeader(tt.status)
+			io.WriteString(w, "mine")
+			return nil
+		}))
+		if w.Code != tt.want || tt.body != "" && w.Body.String() != tt.body || tt.body == "" && strings.Contains(w.Body.String(), "mine") {
+			t.Errorf("status %d: got %d %q, want %d", tt.status, w.Code, w.Body, tt.want)
+		}
+	}
+	t.Run("not told", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.fail("apply", errDown)
+		w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			http.Error(w, "mine", 404)
+			return nil
+		}))
+		wantAnswer(t, w, 503)
+	})
+}
+
+// TestIgnoredReadErrorIsNoAnonymousPage: a handler that ignores From's error, like the peer that then overwrote the session.
+func TestIgnoredReadErrorIsNoAnonymousPage(t *testing.T) {
+	for name, write := range map[string]func(w http.ResponseWriter){
+		"writes":        func(w http.ResponseWriter) { io.WriteString(w, "hello, stranger") },
+		"writes header": func(w http.ResponseWriter) { w.WriteHeader(200) },
+		"nothing":       func(w http.ResponseWriter) {},
+	} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		cookie := v.cookie
+		s.store.down()
+		w := v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ses, err := session.From(r.Context()); ses != nil || !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("From: %v, %v", ses, err)
+			}
+			write(w)
+		}))
+		wantAnswer(t, w, 503)
+		if len(cookies(w)) != 0 || v.cookie != cookie || strings.Contains(w.Body.String(), "stranger") {
+			t.Errorf("%s: %q, Set-Cookie %q", name, w.Body, cookies(w))
+		}
+		s.store.up()
+		if v.count() != 1 {
+			t.Errorf("%s: the session is lost", name)
+		}
+	}
+}
+
+func TestNestedHandler(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.visitor()
+	h := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		inner := s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			_, err := io.WriteString(w, "page")
+			return err
+		}))
+		inner.ServeHTTP(w, r)
+		return nil
+	})
+	if w := v.handle(h); w.Code != 200 || len(cookies(w)) != 1 || s.store.Len() != 1 || v.count() != 2 {
+		t.Errorf("%d, Set-Cookie %q, %d sessions, n = %d", w.Code, cookies(w), s.store.Len(), v.count())
+	}
+	s.store.fail("apply", errDown)
+	wantAnswer(t, v.handle(h), 503)
+
+	other := newSite(t, session.Config{CookieName: "__Host-other"})
+	other.store.fail("create", errDown)
+	s.store.up()
+	w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		other.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			_, err := io.WriteString(w, "page")
+			return err
+		})).ServeHTTP(w, r)
+		return nil
+	}))
+	wantAnswer(t, w, 503)
+}
+
+// TestStreamEndsWhenTheCommitFails: the client has the answer while the handler still runs, and Flush says why.
+func TestStreamEndsWhenTheCommitFails(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		s := newSite(t, session.Config{})
+		s.store.fail("create", errDown)
+		answered := make(chan struct{})
+		srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			err := http.NewResponseController(w).Flush()
+			if !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("Flush: %v", err)
+			}
+			<-answered
+			if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("Hijack: %v", err)
+			}
+			return err
+		}))
+		res, err := c.Get(srv.URL)
+		close(answered)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer res.Body.Close()
+		body, err := io.ReadAll(res.Body)
+		if err != nil || res.StatusCode != 503 || strings.Count(s.log.String(), "request failed") != 1 {
+			t.Errorf("%d %q, %v; log %s", res.StatusCode, body, err, s.log)
+		}
+	})
+}
+
+// TestClientThatHangsUpDoesNotLoseTheCommit closes a real connection while the handler runs.
+func TestClientThatHangsUpDoesNotLoseTheCommit(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	running, done := make(chan struct{}), make(chan struct{})
+	url := plainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		defer close(done)
+		n.Add(ses, 1)
+		close(running)
+		<-r.Context().Done() // the client is gone
+		if err := ses.Commit(r.Context()); err != nil {
+			t.Errorf("Commit: %v", err)
+		}
+		n.Add(ses, 1)
+		io.WriteString(w, "to nobody")
+		return nil
+	})))
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\nCookie: %s\r\n\r\n", v.cookie)
+	<-running
+	conn.Close()
+	<-done
+	if got := v.count(); got != 3 {
+		t.Errorf("n = %d, want 3", got)
+	}
+}
+
+// hanging is a store whose server does not answer. Load works.
+type hanging struct{ *faulty }
+
+func (hanging) Create(ctx context.Context, _ driver.ID, _ *driver.Origin, _ *driver.Change) (*driver.Result, error) {
+	<-ctx.Done()
+	return nil, driver.ErrUnknown
+}
+
+func (h hanging) Apply(ctx context.Context, _ driver.ID, _ *driver.Change) (*driver.Result, error) {
+	return h.Create(ctx, driver.ID{}, nil, nil)
+}
+
+func (h hanging) Touch(ctx context.Context, _ driver.ID, _ driver.Hash) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (h hanging) End(ctx context.Context, _ driver.ID) error {
+	return h.Touch(ctx, driver.ID{}, driver.Hash{})
+}
+
+func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
+	for name, f := range map[string]func(ctx context.Context, ses *session.Session) error{
+		"at the end": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
+		"Commit":     func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return ses.Commit(ctx) },
+		"Renew":      func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) },
+		"SignOut":    func(ctx context.Context, ses *session.Session) error { return ses.SignOut(ctx) },
+		"Update": func(ctx context.Context, ses *session.Session) error {
+			_, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil })
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, session.Config{})
+				v := s.known()
+				m, err := session.New(hanging{s.store}, session.Config{CommitTimeout: 3 * time.Second, Logger: newSite(t, session.Config{}).discardLog()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := time.Now()
+				w := v.request("GET", m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					return f(r.Context(), ses)
+				})))
+				wantAnswer(t, w, 503)
+				if took := time.Since(begin); took < 3*time.Second || took > 3*time.Second+time.Millisecond {
+					t.Errorf("it took %v, want 3s", took)
+				}
+			})
+		})
+	}
+}
+
+// TestUnknownOutcomeIsNotSentAgain: an Add sent twice counts twice. What names everything by values of its own may be repeated.
+func TestUnknownOutcomeIsNotSentAgain(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	lost := func(call string) error { return driver.ErrUnknown } // the answer is lost, the change is not
+	s.store.after = lost
+	w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+	wantAnswer(t, w, 503)
+	if s.store.applies.Load() != 1 || v.count() != 2 {
+		t.Errorf("sent %d times, n = %d, want 2", s.store.applies.Load(), v.count())
+	}
+	once := func() func(string) error {
+		lost := false
+		return func(string) error {
+			if lost {
+				return nil
+			}
+			lost = true
+			return driver.ErrUnknown
+		}
+	}
+	s.store.after = once()
+	fresh := s.visitor()
+	if w := fresh.do(func(ses *session.Session) error { n.Add(ses, 1); return nil }); w.Code != 200 || fresh.count() != 1 || s.store.Len() != 2 {
+		t.Errorf("create: %d, n = %d, want 1, %d sessions", w.Code, fresh.count(), s.store.Len())
+	}
+	s.store.after = once()
+	before := v.cookie
+	w = v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		return ses.Renew(r.Context())
+	}))
+	if w.Code != 200 || v.cookie == before || v.count() != 3 {
+		t.Errorf("renew: %d, n = %d, want 3", w.Code, v.count())
+	}
+}
+
+// TestLoadAndCommit is the middleware for servers that are not net/http.
+func TestLoadAndCommit(t *testing.T) {
+	s := newSite(t, session.Config{})
+	ctx := s.m.Load(t.Context(), http.Header{})
+	if h, err := s.m.Commit(ctx); h != nil || err != nil {
+		t.Errorf("not used: %v, %v", h, err)
+	}
+	ctx = s.m.Load(t.Context(), http.Header{})
+	ses, err := session.From(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Add(ses, 1)
+	h, err := s.m.Commit(ctx)
+	if err != nil || len(h["Set-Cookie"]) != 1 || h.Get("Vary") != "Cookie" || h.Get("Cache-Control") != "no-store" {
+		t.Fatalf("%v, %v", h, err)
+	}
+	cookie, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")
+	s.store.fail("apply", errDown)
+	ctx = s.m.Load(t.Context(), http.Header{"Cookie": {cookie}})
+	ses, _ = session.From(ctx)
+	n.Add(ses, 1)
+	if h, err := s.m.Commit(ctx); !errors.Is(err, session.ErrUnavailable) || h["Set-Cookie"] != nil {
+		t.Errorf("store down: %v, %v", h, err)
+	}
+	if _, err := s.m.Commit(t.Context()); !errors.Is(err, session.ErrNoManager) {
+		t.Errorf("without Load: %v", err)
+	}
+	if _, err := session.From(t.Context()); !errors.Is(err, session.ErrNoManager) {
+		t.Errorf("From without Load: %v", err)
+	}
+}

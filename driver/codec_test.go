@@ -1,0 +1,247 @@
+package driver_test
+
+import (
+	"errors"
+	"maps"
+	"math"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+func hash(s string) driver.Hash { return driver.HashOf([]byte(s)) }
+
+// records are the kinds of record that there are.
+func records(tb testing.TB) map[string]*driver.Record {
+	now := time.UnixMilli(1_800_000_000_123)
+	o := &driver.Origin{Secret: driver.Secret(hash("secret")), Verifier: hash("a"), Idle: 30 * time.Minute, Lifetime: 24 * time.Hour}
+	record := func(ops ...driver.Op) *driver.Record {
+		res, err := driver.NewRecord(now, o, &driver.Change{Verifier: o.Verifier, Ops: ops})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return res.Record
+	}
+	apply := func(r *driver.Record, verifier driver.Hash, n *driver.Renewal) *driver.Record {
+		res, err := r.Apply(now.Add(time.Minute), &driver.Change{Verifier: verifier, Renew: n})
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return res.Record
+	}
+	empty := record()
+	rotated := apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b"), Grace: 1500 * time.Millisecond})
+	user := *empty
+	user.Principal = &driver.Principal{User: "\xff\x00 <ada>", Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
+		Device: "phone & \"tablet\"", UserAgent: "a/1 (é)", Address: "::1", Persistent: true}
+	nobody := *empty
+	nobody.Principal = &driver.Principal{Authenticated: time.UnixMilli(0)}
+	old := *empty
+	old.Revision, old.Created, old.Seen, old.Idle = 1<<40, time.UnixMilli(0), time.UnixMilli(1), time.Duration(math.MaxInt64).Truncate(time.Millisecond)
+	old.Tokens.Generation = math.MaxUint32
+	return map[string]*driver.Record{
+		"empty": empty,
+		"fields": record(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)}, driver.Op{Kind: driver.Add, Key: "visits", Delta: -7},
+			driver.Op{Kind: driver.Set, Key: "m:", Value: []byte{}}, driver.Op{Kind: driver.Set, Key: "m:a:b\x00é", Value: []byte("\xff\x00")}),
+		"renewed":   apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b")}),
+		"rotated":   rotated,
+		"confirmed": apply(rotated, hash("b"), nil),
+		"user":      &user,
+		"nobody":    &nobody,
+		"extremes":  &old,
+	}
+}
+
+func TestEncodeDecode(t *testing.T) {
+	for name, r := range records(t) {
+		t.Run(name, func(t *testing.T) {
+			values := driver.Encode(r)
+			slices.Reverse(values) // the order does not matter
+			got, err := driver.Decode(values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Fields) == 0 && len(r.Fields) == 0 {
+				got.Fields = r.Fields
+			}
+			normal(r)
+			normal(got)
+			if !reflect.DeepEqual(got, r) {
+				t.Errorf("decoded: %+v\nwant:    %+v", got, r)
+			}
+		})
+	}
+}
+
+// normal makes equal times of a record identical.
+func normal(r *driver.Record) {
+	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.Until} {
+		if !t.IsZero() {
+			*t = time.UnixMilli(t.UnixMilli())
+		}
+	}
+}
+
+// The form is shared with other languages: it does not change unnoticed.
+func TestEncodeForm(t *testing.T) {
+	all := records(t)
+	check := func(name string, k driver.Key, want string) {
+		t.Helper()
+		for _, f := range driver.Encode(all[name]) {
+			if f.Key == k {
+				if string(f.Value) != want {
+					t.Errorf("%s: %s is %s, want %s", name, k, f.Value, want)
+				}
+				return
+			}
+		}
+		if want != "" {
+			t.Errorf("%s: %s is missing, want %s", name, k, want)
+		}
+	}
+	a, b := hash("a").String(), hash("b").String()
+	check("empty", "@v", "1")
+	check("empty", "@id", hash("secret").String())
+	check("empty", "@token", "0."+a)
+	check("empty", "@previous", "")
+	check("empty", "@principal", "")
+	check("empty", "@idle", "1800000")
+	check("empty", "@created", "1800000000123")
+	check("empty", "@seen", "1800000000123")
+	check("empty", "@deadline", "1800086400123")
+	check("empty", "@rev", "1")
+	check("empty", "@size", "0")
+	check("fields", "@size", "31")
+	check("fields", "visits", "-7")
+	check("renewed", "@token", "1."+b)
+	check("renewed", "@previous", "replaced."+a+".1800000120123")
+	check("rotated", "@previous", "pending."+a+".1500")
+	check("confirmed", "@previous", "grace."+a+".1800000061623")
+	check("user", "@principal", `{"user":"/wAgPGFkYT4=","at":1800000000123,"methods":["pwd","hwk"],"level":3,`+
+		`"device":"phone \u0026 \"tablet\"","agent":"a/1 (é)","address":"::1","persistent":true}`)
+	check("nobody", "@principal", `{"user":"","at":0}`)
+}
+
+// What is not of the form is refused, with an error that a program can tell.
+func TestDecodeRefuses(t *testing.T) {
+	a := hash("a").String()
+	for _, test := range []struct{ name, key, value string }{
+		{"a newer version", "@v", "2"},
+		{"no version", "@v", ""},
+		{"an older version", "@v", "01"},
+		{"unknown metadata", "@tenant", "x"},
+		{"a bare at sign", "@", "x"},
+		{"a short secret", "@id", a[:21]},
+		{"a secret that is not canonical", "@id", "AAAAAAAAAAAAAAAAAAAAAB"},
+		{"a secret with a newline", "@id", a[:20] + "\n" + a[21:]},
+		{"a token without a generation", "@token", a},
+		{"a negative generation", "@token", "-1." + a},
+		{"a generation over 32 bits", "@token", "4294967296." + a},
+		{"a token with more", "@token", "0." + a + ".0"},
+		{"a previous token of no kind", "@previous", "old." + a + ".5"},
+		{"a previous token without a time", "@previous", "grace." + a},
+		{"a previous token with more", "@previous", "grace." + a + ".5.5"},
+		{"a previous token of zeros", "@previous", "grace.AAAAAAAAAAAAAAAAAAAAAA.5"},
+		{"a grace that overflows", "@previous", "pending." + a + ".9223372036855"},
+		{"an idle limit that overflows", "@idle", "9223372036855"},
+		{"a negative idle limit", "@idle", "-1"},
+		{"a time that is no number", "@created", "soon"},
+		{"a time with a zero before it", "@seen", "01"},
+		{"a time with a sign", "@deadline", "+1"},
+		{"a time after the year 9999", "@deadline", "253402300800000"},
+		{"a revision that is no integer", "@rev", "1.0"},
+		{"another size", "@size", "1"},
+		{"a principal that is no JSON", "@principal", "{"},
+		{"a principal with more after it", "@principal", `{"user":"","at":0}{}`},
+		{"a principal of a newer program", "@principal", `{"user":"","at":0,"tenant":"x"}`},
+		{"a principal before 1970", "@principal", `{"user":"","at":-1}`},
+		{"a user id that is too long", "@principal", `{"user":"` + strings.Repeat("AAAA", 86) + `","at":0}`},
+		{"a field with a bad name", "é", ""},
+		{"a field with no name", "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			values := driver.Encode(records(t)["empty"])
+			values = slices.DeleteFunc(values, func(f driver.Field) bool { return string(f.Key) == test.key })
+			values = append(values, driver.Field{Key: driver.Key(test.key), Value: []byte(test.value)})
+			if r, err := driver.Decode(values); !errors.Is(err, driver.ErrFormat) || r != nil {
+				t.Errorf("Decode: record %v, error %v, want ErrFormat", r != nil, err)
+			}
+		})
+	}
+	whole := driver.Encode(records(t)["fields"])
+	for i, f := range whole {
+		if r, err := driver.Decode(slices.Delete(slices.Clone(whole), i, i+1)); !errors.Is(err, driver.ErrFormat) || r != nil {
+			t.Errorf("without %s: record %v, error %v, want ErrFormat", f.Key, r != nil, err)
+		}
+		if r, err := driver.Decode(append(slices.Clone(whole), f)); !errors.Is(err, driver.ErrFormat) || r != nil {
+			t.Errorf("with %s twice: record %v, error %v, want ErrFormat", f.Key, r != nil, err)
+		}
+	}
+}
+
+// What is accepted re-encodes to itself, the principal's JSON to what means the same; what is refused is an ErrFormat.
+func FuzzDecode(f *testing.F) {
+	for _, r := range records(f) {
+		f.Add(join(driver.Encode(r)))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		values := split(data)
+		r, err := driver.Decode(slices.Clone(values))
+		if err != nil {
+			if !errors.Is(err, driver.ErrFormat) || r != nil {
+				t.Fatalf("record %v, error %v, want ErrFormat", r != nil, err)
+			}
+			return
+		}
+		again := driver.Encode(r)
+		if got, want := byKey(again), byKey(values); !maps.Equal(got, want) {
+			t.Fatalf("decoded: %q\nencoded: %q", want, got)
+		}
+		second, err := driver.Decode(again)
+		if err != nil {
+			t.Fatalf("what was encoded is refused: %v", err)
+		}
+		if !reflect.DeepEqual(r, second) {
+			t.Fatalf("first:  %+v\nsecond: %+v", r, second)
+		}
+	})
+}
+
+func byKey(values []driver.Field) map[driver.Key]string {
+	m := map[driver.Key]string{}
+	for _, f := range values {
+		if m[f.Key] = string(f.Value); f.Key == "@principal" {
+			m[f.Key] = "there"
+		}
+	}
+	return m
+}
+
+// join and split are a form of named values that a fuzzer can change: lengths in a byte for the key, two for the value.
+func join(values []driver.Field) []byte {
+	var b []byte
+	for _, f := range values {
+		b = append(append(b, byte(len(f.Key))), f.Key...)
+		b = append(append(b, byte(len(f.Value)>>8), byte(len(f.Value))), f.Value...)
+	}
+	return b
+}
+
+func split(b []byte) []driver.Field {
+	part := func(n int) []byte {
+		p := b[:min(n, len(b))]
+		b = b[len(p):]
+		return p
+	}
+	var values []driver.Field
+	for len(b) > 0 {
+		key := part(int(part(1)[0]))
+		n := append(slices.Clone(part(2)), 0, 0)
+		values = append(values, driver.Field{Key: driver.Key(key), Value: part(int(n[0])<<8 | int(n[1]))})
+	}
+	return values
+}

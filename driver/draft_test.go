@@ -1,0 +1,221 @@
+package driver_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"math/big"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// model is what a draft means, with nothing clever: a map of texts, copied before each operation.
+type model struct {
+	values map[driver.Key]string
+	max    int
+}
+
+func (m *model) size() (n int) {
+	for k, v := range m.values {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+// do returns what Add and Take return, "none" for nothing, and the error that the draft's must be.
+func (m *model) do(op *driver.Op) (string, error) {
+	before, size := maps.Clone(m.values), m.size()
+	value, err := m.change(op)
+	grows := op.Kind == driver.Set || op.Kind == driver.Add || op.Kind == driver.Swap
+	if err == nil && grows && (m.size() > m.max && m.size() > size || len(m.values) > driver.MaxFields && len(m.values) > len(before)) {
+		err = driver.ErrTooLarge
+	}
+	if err != nil {
+		m.values = before
+		return "none", err
+	}
+	return value, nil
+}
+
+func (m *model) change(op *driver.Op) (string, error) {
+	present, ok := m.values[op.Key]
+	if op.Kind != driver.Clear && op.Key.Check() != nil {
+		return "", driver.ErrName
+	}
+	switch op.Kind {
+	case driver.Set:
+		if op.Value == nil {
+			return "", driver.ErrOp
+		}
+		m.values[op.Key] = string(op.Value)
+	case driver.Unset:
+		delete(m.values, op.Key)
+	case driver.UnsetEntries:
+		if strings.Contains(string(op.Key), ":") {
+			return "", driver.ErrOp
+		}
+		maps.DeleteFunc(m.values, func(k driver.Key, _ string) bool { return strings.HasPrefix(string(k), string(op.Key)+":") })
+	case driver.Clear:
+		m.values = map[driver.Key]string{}
+	case driver.Add:
+		if !ok {
+			present = "0"
+		}
+		n, good := new(big.Int).SetString(present, 10)
+		if !good || n.String() != present || !n.IsInt64() {
+			return "", driver.ErrNotInteger
+		}
+		if n.Add(n, big.NewInt(op.Delta)); !n.IsInt64() {
+			return "", driver.ErrOverflow
+		}
+		if w := op.Within; w != nil && (n.Int64() < w.Min || n.Int64() > w.Max) {
+			return "", driver.ErrConflict
+		}
+		m.values[op.Key] = n.String()
+		return n.String(), nil
+	case driver.Take:
+		delete(m.values, op.Key)
+		if ok {
+			return present, nil
+		}
+	case driver.Swap:
+		if ok != (op.Old != nil) || ok && present != string(op.Old) {
+			return "", driver.ErrConflict
+		}
+		if delete(m.values, op.Key); op.Value != nil {
+			m.values[op.Key] = string(op.Value)
+		}
+	default:
+		return "", driver.ErrOp
+	}
+	return "none", nil
+}
+
+func randomOp(rng *rand.Rand) *driver.Op {
+	keys := []driver.Key{"a", "b", "a.", "a:", "a:x", "a:y", "a.:x", "b:z", "c:0", "c:1", "c:2", "c:3", "", "@v", "a:\xff"}
+	values := [][]byte{nil, {}, []byte("0"), []byte("7"), []byte("-7"), []byte("07"), []byte(`"x"`), []byte("9223372036854775807"), bytes.Repeat([]byte("z"), 30)}
+	deltas := []int64{0, 1, -1, 5, math.MaxInt64, math.MinInt64}
+	pick := func() []byte { return values[rng.IntN(len(values))] }
+	op := &driver.Op{Kind: driver.Kind(rng.IntN(9)), Key: keys[rng.IntN(len(keys))], Value: pick(), Old: pick(), Delta: deltas[rng.IntN(len(deltas))]}
+	if rng.IntN(3) == 0 {
+		op.Within = &driver.Range{Min: -10, Max: 10}
+	}
+	if op.Kind == driver.Clear && rng.IntN(4) > 0 {
+		op.Kind = driver.Set
+	}
+	return op
+}
+
+// Whatever is done in whatever order, a draft is what the plainest model says, and the record that it began with stays.
+func TestDraftAgainstModel(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		base := records(t)[[]string{"empty", "fields"}[seed%2]]
+		before := fmt.Sprintf("%q", base.Fields)
+		m := model{values: map[driver.Key]string{}, max: 60 + int(seed)}
+		for _, f := range base.Fields {
+			m.values[f.Key] = string(f.Value)
+		}
+		d := driver.NewDraft(base, m.max)
+		for i := range 100 {
+			op := randomOp(rng)
+			got, err := d.Do(op)
+			want, wantErr := m.do(op)
+			if !errors.Is(err, wantErr) || (err == nil) != (wantErr == nil) {
+				t.Fatalf("seed %d, operation %d, %+v: error %v, want %v", seed, i, op, err, wantErr)
+			}
+			if text := string(got); err == nil && (got == nil) != (want == "none") || got != nil && text != want {
+				t.Fatalf("seed %d, operation %d, %+v: %q, want %q", seed, i, op, got, want)
+			}
+			if err != nil {
+				checkOpError(t, err, op)
+			}
+			checkFields(t, &d, &m)
+			if t.Failed() {
+				t.Fatalf("seed %d, operation %d, %+v: the values are %q", seed, i, op, d.Fields())
+			}
+		}
+		if after := fmt.Sprintf("%q", base.Fields); after != before {
+			t.Fatalf("seed %d: the record that the draft began with became %s, it was %s", seed, after, before)
+		}
+	}
+}
+
+func checkOpError(t *testing.T, err error, op *driver.Op) {
+	t.Helper()
+	var e *driver.OpError
+	if !errors.As(err, &e) || e.Index != 0 || e.Key != op.Key {
+		t.Errorf("the error is %#v, want an *OpError on %q", err, op.Key)
+	}
+}
+
+// checkFields compares the draft with the model through every way of reading it.
+func checkFields(t *testing.T, d *driver.Draft, m *model) {
+	t.Helper()
+	f := d.Fields()
+	if len(f) != len(m.values) || f.Size() != m.size() {
+		t.Errorf("%d values of %d bytes, want %d of %d", len(f), f.Size(), len(m.values), m.size())
+	}
+	if !slices.IsSortedFunc(f, func(a, b driver.Field) int { return strings.Compare(string(a.Key), string(b.Key)) }) {
+		t.Error("the values are not sorted")
+	}
+	for k, want := range m.values {
+		if got, ok := f.Get(k); !ok || string(got) != want {
+			t.Errorf("Get(%q): %q, %v, want %q", k, got, ok, want)
+		}
+	}
+	for _, field := range []string{"a", "a.", "b", "c", "absent"} {
+		n := 0
+		for entry, value := range f.Entries(field) {
+			n++
+			if want, ok := m.values[driver.EntryKey(field, entry)]; !ok || want != string(value) {
+				t.Errorf("entry %q of %s: %q, want %q, %v", entry, field, value, want, ok)
+			}
+		}
+		want := 0
+		for k := range m.values {
+			if strings.HasPrefix(string(k), field+":") {
+				want++
+			}
+		}
+		if n != want {
+			t.Errorf("%s has %d entries, want %d", field, n, want)
+		}
+	}
+}
+
+// Reading the entries of a map may stop.
+func TestEntriesStops(t *testing.T) {
+	f := driver.Fields{{Key: "m:a", Value: []byte("1")}, {Key: "m:b", Value: []byte("2")}}
+	for entry := range f.Entries("m") {
+		if entry != "a" {
+			t.Errorf("the first entry is %q", entry)
+		}
+		break
+	}
+}
+
+// What a person reads of a refused operation names what is theirs to mend.
+func TestOpErrorText(t *testing.T) {
+	for _, test := range []struct {
+		err  driver.OpError
+		want string
+	}{
+		{driver.OpError{Key: "visits", Err: driver.ErrNotInteger}, `field "visits": the value there is not an integer`},
+		{driver.OpError{Key: "cart:a:b", Err: driver.ErrConflict}, `field "cart", entry "a:b": another value is there`},
+		{driver.OpError{Index: 7, Err: driver.ErrOp}, `operation 7: bad operation`},
+	} {
+		if got := test.err.Error(); got != test.want {
+			t.Errorf("%s, want %s", got, test.want)
+		}
+	}
+	if got := driver.Swap.String() + " " + driver.Kind(0).String() + " " + driver.Kind(99).String(); got != "swap kind(0) kind(99)" {
+		t.Errorf("the kinds are called %s", got)
+	}
+}

@@ -1,0 +1,140 @@
+package session_test
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// show serves each handler under its path, visits the paths in turn, and prints the answers.
+func show(paths []string, handlers map[string]session.HandlerFunc) {
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	for path, h := range handlers {
+		mux.Handle(path, h)
+	}
+	browse(sessions.Handler(mux), paths...)
+}
+
+func ExampleCounter() {
+	const downloads session.Counter = "downloads"
+
+	show([]string{"/get", "/get", "/count"}, map[string]session.HandlerFunc{
+		"/get": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			downloads.Add(s, 1)
+			return nil
+		},
+		"/count": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			_, err := fmt.Fprintln(w, downloads.Get(s))
+			return err
+		},
+	})
+	// Output: 2
+}
+
+func ExampleCounters() {
+	const quantities session.Counters = "cart.quantities"
+
+	show([]string{"/add?article=tea", "/add?article=cup", "/add?article=tea", "/cart"}, map[string]session.HandlerFunc{
+		"/add": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			quantities.Add(s, r.FormValue("article"), 1) // two requests that add the same article add up
+			return nil
+		},
+		"/cart": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			for article, quantity := range quantities.All(s) {
+				fmt.Fprintln(w, quantity, article)
+			}
+			return nil
+		},
+	})
+	// Output:
+	// 1 cup
+	// 2 tea
+}
+
+func ExampleValue() {
+	const theme session.Value[string] = "theme"
+
+	show([]string{"/", "/choose?theme=dark", "/"}, map[string]session.HandlerFunc{
+		"/choose": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			theme.Set(s, r.FormValue("theme"))
+			return nil
+		},
+		"/": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			_, err := fmt.Fprintf(w, "theme: %q\n", theme.Get(s))
+			return err
+		},
+	})
+	// Output:
+	// theme: ""
+	// theme: "dark"
+}
+
+func ExampleValue_Update() {
+	const recent session.Value[[]string] = "recent"
+
+	show([]string{"/view?article=tea", "/view?article=cup"}, map[string]session.HandlerFunc{
+		"/view": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			list, err := recent.Update(r.Context(), s, func(list []string) ([]string, error) {
+				return append(list, r.FormValue("article")), nil // of two requests at a time, neither is lost
+			})
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(w, list)
+			return err
+		},
+	})
+	// Output:
+	// [tea]
+	// [tea cup]
+}
+
+func ExampleMap() {
+	type address struct{ Street, Town string }
+	const addresses session.Map[address] = "addresses"
+
+	show([]string{"/save", "/list"}, map[string]session.HandlerFunc{
+		"/save": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			addresses.Set(s, "home", address{"1 Mill Lane", "Ely"})
+			addresses.Set(s, "work", address{"12 High Street", "Cambridge"})
+			return nil
+		},
+		"/list": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			for name, a := range addresses.All(s) {
+				fmt.Fprintf(w, "%s: %s, %s\n", name, a.Street, a.Town)
+			}
+			return nil
+		},
+	})
+	// Output:
+	// home: 1 Mill Lane, Ely
+	// work: 12 High Street, Cambridge
+}
+
+func ExampleOnce() {
+	const notice session.Once[string] = "notice"
+
+	show([]string{"/save", "/", "/"}, map[string]session.HandlerFunc{
+		"/save": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			notice.Put(s, "Saved.")
+			return nil
+		},
+		"/": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			text, ok, err := notice.Take(r.Context(), s) // by one request, however many ask
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(w, "%q %v\n", text, ok)
+			return err
+		},
+	})
+	// Output:
+	// "Saved." true
+	// "" false
+}

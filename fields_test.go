@@ -1,0 +1,430 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+)
+
+const (
+	cart   session.Counters        = "cart"
+	gifts  session.Map[gift]       = "gifts"
+	notice session.Once[string]    = "notice"
+	basket session.Value[[]string] = "basket"
+)
+
+type gift struct {
+	For   string `json:"for"`
+	Price int    `json:"price"`
+}
+
+// inRequest runs f in a request of v, whose answer must be 200.
+func (v *visitor) inRequest(f func(ctx context.Context, s *session.Session)) {
+	v.site.t.Helper()
+	w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		f(r.Context(), s)
+		return nil
+	}))
+	if w.Code != 200 {
+		v.site.t.Errorf("%d %s\n%s", w.Code, w.Body, v.site.log)
+	}
+}
+
+func want[T comparable](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if got != want {
+		t.Errorf("%s: %v, want %v", what, got, want)
+	}
+}
+
+// TestFields: each kind, in the request that changes it, before its commit, and in the next one.
+func TestFields(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(s *session.Session)
+		seen   func(t *testing.T, s *session.Session)
+	}{
+		{"counter", func(s *session.Session) { n.Add(s, 5); n.Add(s, -7) }, func(t *testing.T, s *session.Session) {
+			want(t, "n", n.Get(s), -2)
+		}},
+		{"counter reset", func(s *session.Session) { n.Add(s, 5); n.Reset(s); n.Add(s, 1) }, func(t *testing.T, s *session.Session) {
+			want(t, "n", n.Get(s), 1)
+		}},
+		{"counter's ends", func(s *session.Session) { n.Add(s, math.MaxInt64); cart.Add(s, "min", math.MinInt64) }, func(t *testing.T, s *session.Session) {
+			want(t, "n", n.Get(s), math.MaxInt64)
+			want(t, "min", cart.Get(s, "min"), math.MinInt64)
+		}},
+		{"counters", func(s *session.Session) {
+			cart.Add(s, "tea", 2)
+			cart.Add(s, "", 1)
+			cart.Add(s, "a:b", 3)
+			cart.Add(s, "zoë", 4)
+			cart.Add(s, "gone", 4)
+			cart.Delete(s, "gone")
+			session.Counters("cart2").Add(s, "x", 1)
+			session.Counter("cart-total").Add(s, 1)
+			session.Counter("cart").Add(s, 99) // a field and a map of one name do not collide
+		}, func(t *testing.T, s *session.Session) {
+			var keys []string
+			for k, c := range cart.All(s) {
+				keys = append(keys, fmt.Sprint(k, "=", c))
+			}
+			want(t, "All", strings.Join(keys, " "), "=1 a:b=3 tea=2 zoë=4")
+			want(t, "tea", cart.Get(s, "tea"), 2)
+			want(t, "gone", cart.Get(s, "gone"), 0)
+			want(t, "the field", session.Counter("cart").Get(s), 99)
+		}},
+		{"counters cleared", func(s *session.Session) { cart.Add(s, "a", 2); cart.Clear(s); cart.Add(s, "b", 1) }, func(t *testing.T, s *session.Session) {
+			want(t, "All", len(maps.Collect(cart.All(s))), 1)
+		}},
+		{"value", func(s *session.Session) { theme.Set(s, "dark"); theme.Set(s, "light") }, func(t *testing.T, s *session.Session) {
+			want(t, "theme", theme.Get(s), "light")
+			v, ok, err := theme.Lookup(s)
+			want(t, "Lookup", fmt.Sprint(v, ok, err), "lighttrue <nil>")
+		}},
+		{"value's zero is not unset", func(s *session.Session) { theme.Set(s, "") }, func(t *testing.T, s *session.Session) {
+			v, ok, err := theme.Lookup(s)
+			want(t, "Lookup", fmt.Sprint(v, ok, err), "true <nil>")
+		}},
+		{"value's nil is not unset", func(s *session.Session) { basket.Set(s, nil) }, func(t *testing.T, s *session.Session) {
+			_, ok, err := basket.Lookup(s)
+			want(t, "Lookup", fmt.Sprint(ok, err), "true <nil>")
+		}},
+		{"value deleted", func(s *session.Session) { theme.Set(s, "dark"); theme.Delete(s); theme.Delete(s) }, func(t *testing.T, s *session.Session) {
+			_, ok, err := theme.Lookup(s)
+			want(t, "Lookup", fmt.Sprint(ok, err), "false <nil>")
+		}},
+		{"map", func(s *session.Session) {
+			for i, k := range []string{"vase", "book", "cup", "a\x00b"} {
+				gifts.Set(s, k, gift{"Ada", i})
+			}
+			gifts.Delete(s, "cup")
+		}, func(t *testing.T, s *session.Session) {
+			var keys []string
+			for k, g := range gifts.All(s) {
+				keys = append(keys, fmt.Sprint(k, g.Price))
+			}
+			want(t, "All", strings.Join(keys, " "), "a\x00b3 book1 vase0")
+			g, ok := gifts.Get(s, "book")
+			want(t, "Get", fmt.Sprint(g, ok), "{Ada 1} true")
+			_, ok = gifts.Get(s, "cup")
+			want(t, "deleted", ok, false)
+			for range gifts.All(s) {
+				break // early
+			}
+		}},
+		{"once", func(s *session.Session) { notice.Put(s, "first"); notice.Put(s, "saved") }, func(t *testing.T, s *session.Session) {}},
+		{"all cleared", func(s *session.Session) { n.Add(s, 1); theme.Set(s, "x"); cart.Add(s, "a", 1); s.Clear(); n.Add(s, 3) },
+			func(t *testing.T, s *session.Session) {
+				want(t, "n", n.Get(s), 3)
+				want(t, "theme", theme.Get(s), "")
+				want(t, "cart", cart.Get(s, "a"), 0)
+			}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, session.Config{})
+			v := s.visitor()
+			v.inRequest(func(ctx context.Context, s *session.Session) { tt.change(s); tt.seen(t, s) })
+			v.inRequest(func(ctx context.Context, s *session.Session) { tt.seen(t, s) })
+		})
+	}
+}
+
+func TestUnset(t *testing.T) {
+	newSite(t, session.Config{}).visitor().inRequest(func(ctx context.Context, s *session.Session) {
+		want(t, "counter", n.Get(s), 0)
+		want(t, "value", theme.Get(s), "")
+		_, ok := gifts.Get(s, "x")
+		want(t, "map", ok, false)
+		for range gifts.All(s) {
+			t.Error("an entry")
+		}
+		_, ok, err := notice.Take(ctx, s)
+		want(t, "once", fmt.Sprint(ok, err), "false <nil>")
+		_, ok, err = gifts.Take(ctx, s, "x")
+		want(t, "entry", fmt.Sprint(ok, err), "false <nil>")
+	})
+}
+
+// TestGetReturnsACopy: changing it changes nothing.
+func TestGetReturnsACopy(t *testing.T) {
+	v := newSite(t, session.Config{}).visitor()
+	mine := []string{"tea"}
+	v.inRequest(func(ctx context.Context, s *session.Session) {
+		basket.Set(s, mine)
+		mine[0] = "stolen"
+		basket.Get(s)[0] = "stolen"
+		want(t, "own view", basket.Get(s)[0], "tea")
+	})
+	v.inRequest(func(ctx context.Context, s *session.Session) { want(t, "stored", basket.Get(s)[0], "tea") })
+}
+
+// TestAllWhileChanging: a loop may change the map that it goes over.
+func TestAllWhileChanging(t *testing.T) {
+	v := newSite(t, session.Config{}).visitor()
+	v.inRequest(func(ctx context.Context, s *session.Session) {
+		for i := range 10 {
+			cart.Add(s, fmt.Sprint(i), 1)
+		}
+		steps := 0
+		for k := range cart.All(s) {
+			steps++
+			cart.Delete(s, k)
+			cart.Add(s, "new"+k, 1)
+		}
+		want(t, "steps", steps, 10)
+		want(t, "entries", len(maps.Collect(cart.All(s))), 10)
+	})
+}
+
+// many runs 50 requests at a time on one session.
+func many(v *visitor, f func(ctx context.Context, s *session.Session)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for range 50 {
+		wg.Go(func() {
+			<-start
+			v.also().inRequest(f)
+		})
+	}
+	close(start)
+	wg.Wait()
+}
+
+func TestUpdateIsAtomic(t *testing.T) {
+	for name, known := range map[string]func(ctx context.Context, s *session.Session){
+		"unset": func(context.Context, *session.Session) {},
+		"set":   func(_ context.Context, s *session.Session) { basket.Set(s, nil); gifts.Set(s, "book", gift{}) },
+	} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		v.inRequest(known)
+		many(v, func(ctx context.Context, s *session.Session) {
+			n.Add(s, 1)
+			made, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil })
+			if err != nil || len(made) == 0 || len(made) > len(basket.Get(s)) {
+				t.Errorf("made %d, %v", len(made), err)
+			}
+			if _, err := gifts.Update(ctx, s, "book", func(g gift, ok bool) (gift, error) { g.Price++; return g, nil }); err != nil {
+				t.Error(err)
+			}
+			n.Add(s, 1)
+		})
+		v.inRequest(func(ctx context.Context, s *session.Session) {
+			g, _ := gifts.Get(s, "book")
+			want(t, name, fmt.Sprint(len(basket.Get(s)), g.Price, n.Get(s)), "50 50 101")
+		})
+	}
+}
+
+// TestUpdateOfAnotherProcess: two Managers on one store do not take turns.
+func TestUpdateOfAnotherProcess(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	other := *s
+	var err error
+	if other.m, err = session.New(s.store, session.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	theirs := &visitor{site: &other, cookie: v.cookie}
+	calls := 0
+	v.inRequest(func(ctx context.Context, s *session.Session) {
+		theme.Set(s, "mine")
+		if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) {
+			if calls++; calls <= 3 {
+				theirs.inRequest(func(ctx context.Context, s *session.Session) {
+					basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "theirs"), nil })
+				})
+			}
+			return append(b, "mine"), nil
+		}); err != nil {
+			t.Error(err)
+		}
+		want(t, "view", strings.Join(basket.Get(s), " "), "theirs theirs theirs mine")
+		want(t, "theme", theme.Get(s), "mine")
+	})
+	want(t, "calls", calls, 4)
+}
+
+// TestUpdateErrorLeavesEverything: what f refuses was never there, and the request goes on.
+func TestUpdateErrorLeavesEverything(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	sorry := errors.New("out of tea")
+	v.inRequest(func(ctx context.Context, ses *session.Session) {
+		basket.Set(ses, []string{"cup"})
+		got, err := basket.Update(ctx, ses, func(b []string) ([]string, error) { return append(b, "tea"), sorry })
+		if err != sorry || got != nil {
+			t.Errorf("%v, %v", got, err)
+		}
+		if s.store.applies.Load() != 0 {
+			t.Error("it talked to the store")
+		}
+		want(t, "view", len(basket.Get(ses)), 1)
+		n.Add(ses, 1)
+	})
+	v.inRequest(func(ctx context.Context, s *session.Session) {
+		want(t, "stored", fmt.Sprint(basket.Get(s), n.Get(s)), "[cup] 2")
+	})
+	v.inRequest(func(ctx context.Context, s *session.Session) { // one that panics gives its turn back
+		func() {
+			defer func() { recover() }()
+			basket.Update(ctx, s, func([]string) ([]string, error) { panic("x") })
+		}()
+		if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
+			t.Error(err)
+		}
+	})
+	w := v.do(func(s *session.Session) error {
+		_, err := session.Value[any]("any").Update(t.Context(), s, func(any) (any, error) { return func() {}, nil })
+		if !errors.Is(err, session.ErrInvalid) {
+			t.Errorf("a result that is not JSON: %v", err)
+		}
+		return err
+	})
+	wantAnswer(t, w, 500)
+	w = v.do(func(s *session.Session) error {
+		_, err := session.Value[int]("basket").Update(t.Context(), s, func(int) (int, error) { t.Error("f ran"); return 0, nil })
+		if !errors.Is(err, session.ErrDecode) {
+			t.Errorf("a value of another type: %v", err)
+		}
+		return nil
+	})
+	want(t, "status", w.Code, 200)
+}
+
+// TestTakenOnce: by one of 50, with the request's other changes.
+func TestTakenOnce(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.inRequest(func(ctx context.Context, s *session.Session) {
+		notice.Put(s, "saved")
+		gifts.Set(s, "state", gift{"Ada", 1})
+	})
+	var mu sync.Mutex
+	var notices, entries int
+	many(v, func(ctx context.Context, s *session.Session) {
+		n.Add(s, 1)
+		text, ok, err := notice.Take(ctx, s)
+		if err != nil || ok != (text == "saved") {
+			t.Errorf("%q, %v, %v", text, ok, err)
+		}
+		g, has, err := gifts.Take(ctx, s, "state")
+		if err != nil || has != (g.For == "Ada") {
+			t.Errorf("%v, %v, %v", g, has, err)
+		}
+		if _, again, _ := notice.Take(ctx, s); again {
+			t.Error("taken twice by one request")
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if ok {
+			notices++
+		}
+		if has {
+			entries++
+		}
+	})
+	want(t, "taken", fmt.Sprint(notices, entries, v.count()), "1 1 51")
+}
+
+// TestTakeOwn: put and taken by one request.
+func TestTakeOwn(t *testing.T) {
+	s := newSite(t, session.Config{})
+	s.visitor().inRequest(func(ctx context.Context, s *session.Session) {
+		notice.Put(s, "saved")
+		text, ok, err := notice.Take(ctx, s)
+		want(t, "Take", fmt.Sprint(text, ok, err), "savedtrue <nil>")
+	})
+}
+
+// TestErrDecodeSticks: a value of another type fails the request that reads it as one, and Lookup tells.
+func TestErrDecodeSticks(t *testing.T) {
+	for name, read := range map[string]func(s *session.Session){
+		"value":        func(s *session.Session) { session.Value[int]("theme").Get(s) },
+		"counter":      func(s *session.Session) { session.Counter("theme").Get(s) },
+		"counters":     func(s *session.Session) { session.Counters("gifts").Get(s, "book") },
+		"counters all": func(s *session.Session) { _ = maps.Collect(session.Counters("gifts").All(s)) },
+		"map":          func(s *session.Session) { session.Map[int]("gifts").Get(s, "book") },
+		"map all":      func(s *session.Session) { _ = maps.Collect(session.Map[int]("gifts").All(s)) },
+	} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		v.inRequest(func(_ context.Context, s *session.Session) { theme.Set(s, "x"); gifts.Set(s, "book", gift{}) })
+		w := v.do(func(s *session.Session) error {
+			n.Add(s, 10)
+			read(s)
+			n.Add(s, 100)
+			if err := s.Commit(t.Context()); !errors.Is(err, session.ErrDecode) {
+				t.Errorf("%s: Commit: %v", name, err)
+			}
+			(session.Route{Fresh: true}).Check(t.Context())
+			return nil
+		})
+		wantAnswer(t, w, 500)
+		if log := s.log.String(); !strings.Contains(log, "theme") && !strings.Contains(log, "gifts") {
+			t.Errorf("%s: the log does not name the field: %s", name, log)
+		}
+		want(t, name+": n", v.count(), 1)
+	}
+	v := newSite(t, session.Config{}).known()
+	v.inRequest(func(_ context.Context, s *session.Session) {
+		theme.Set(s, "x")
+		_, ok, err := session.Value[int]("theme").Lookup(s)
+		if ok || !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Lookup: %v, %v", ok, err)
+		}
+	})
+	w := v.do(func(s *session.Session) error { // taken, it is gone
+		_, ok, err := session.Once[int]("theme").Take(t.Context(), s)
+		if ok || !errors.Is(err, session.ErrDecode) {
+			t.Errorf("Take: %v, %v", ok, err)
+		}
+		return nil
+	})
+	want(t, "status", w.Code, 200)
+	v.inRequest(func(_ context.Context, s *session.Session) { want(t, "theme", theme.Get(s), "") })
+}
+
+// TestOneSessionFromManyGoroutines is for the race detector: the goroutines of one request share its session.
+func TestOneSessionFromManyGoroutines(t *testing.T) {
+	v := newSite(t, session.Config{}).visitor()
+	v.inRequest(func(ctx context.Context, s *session.Session) {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for range 20 {
+					n.Add(s, 1)
+					n.Get(s)
+					cart.Add(s, fmt.Sprint(i), 1)
+					_ = maps.Collect(cart.All(s))
+					theme.Set(s, "x")
+					s.Info()
+					s.User()
+					s.Degraded()
+					if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
+						t.Error(err)
+					}
+					if err := s.Commit(ctx); err != nil {
+						t.Error(err)
+					}
+					session.From(ctx)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	v.inRequest(func(_ context.Context, s *session.Session) {
+		counts := slices.Collect(maps.Values(maps.Collect(cart.All(s))))
+		want(t, "all", fmt.Sprint(n.Get(s), len(basket.Get(s)), counts), fmt.Sprint(160, 160, slices.Repeat([]int64{20}, 8)))
+	})
+}

@@ -1,0 +1,248 @@
+package filestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/table"
+)
+
+// journal writes changes to the database, a batch at a time. It implements table.Journal.
+type journal struct {
+	db    *bolt.DB
+	path  string
+	table *table.Table
+	lazy  bool // changes are acknowledged before they are written
+	every time.Duration
+
+	wake    chan struct{} // there is something to write; holds one
+	stopped chan struct{} // closed when the writer has returned
+	state   state         // what the file says; the writer's own
+
+	mu     sync.Mutex
+	next   *batch      // what comes next, never nil
+	timer  *time.Timer // wakes the writer for what nobody waits for
+	closed bool
+	failed error // the first error of writing
+}
+
+// batch is the changes that one transaction writes: the last version of each record, nil for its end. It is the receipt of
+// all of them.
+type batch struct {
+	records map[driver.ID]*driver.Record
+	done    chan struct{} // closed when err is the outcome
+	err     error
+}
+
+// maxLazy bounds what is acknowledged and not written. Beyond it a change waits for the disk, as with Always.
+const maxLazy = 1 << 16
+
+func newJournal(db *bolt.DB, path string, s state, o Options) *journal {
+	j := &journal{
+		db: db, path: path, lazy: o.Durability == Interval, every: o.Every, state: s,
+		wake: make(chan struct{}, 1), stopped: make(chan struct{}), next: newBatch(),
+	}
+	j.timer = time.AfterFunc(time.Hour, j.rouse)
+	j.timer.Stop()
+	return j
+}
+
+func newBatch() *batch {
+	return &batch{records: map[driver.ID]*driver.Record{}, done: make(chan struct{})}
+}
+
+// Append implements table.Journal.
+func (j *journal) Append(id driver.ID, r *driver.Record) table.Receipt {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err := j.refusal(); err != nil {
+		return refused{err}
+	}
+	if j.lazy && len(j.next.records) < maxLazy {
+		j.defers(id, r)
+		return nil
+	}
+	j.next.records[id] = r
+	j.rouse()
+	return j.next
+}
+
+// Note implements table.Journal.
+func (j *journal) Note(id driver.ID, r *driver.Record) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.refusal() == nil {
+		j.defers(id, r)
+	}
+}
+
+// defers puts a version in the next batch, which need not be written now.
+func (j *journal) defers(id driver.ID, r *driver.Record) {
+	if len(j.next.records) == 0 {
+		j.timer.Reset(j.every)
+	}
+	j.next.records[id] = r
+}
+
+// Err implements table.Journal.
+func (j *journal) Err() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.refusal()
+}
+
+func (j *journal) refusal() error {
+	if j.failed == nil && j.closed {
+		return errClosed
+	}
+	return j.failed
+}
+
+func (j *journal) rouse() {
+	select {
+	case j.wake <- struct{}{}:
+	default: // it is awake already, and has not taken the batch yet
+	}
+}
+
+// Wait implements table.Receipt.
+func (b *batch) Wait(ctx context.Context) error {
+	select {
+	case <-b.done:
+		return b.err
+	default:
+	}
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", driver.ErrUnknown, context.Cause(ctx))
+	}
+}
+
+// refused is the receipt of what is not written.
+type refused struct{ err error }
+
+func (r refused) Wait(context.Context) error { return r.err }
+
+// run is the writer. It returns when the journal is closed, after the last batch.
+func (j *journal) run() {
+	defer close(j.stopped)
+	debug.SetPanicOnFault(true) // of this goroutine: a file that someone cuts short under a memory map is an error, not a crash
+	for range j.wake {
+		b, last := j.take()
+		if len(b.records) > 0 || last {
+			b.err = j.write(b)
+			close(b.done)
+		}
+		if last {
+			return
+		}
+	}
+}
+
+// take begins the next batch and returns the one that is to be written.
+func (j *journal) take() (b *batch, last bool) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	b, j.next = j.next, newBatch()
+	j.timer.Stop()
+	return b, j.closed
+}
+
+// write makes a batch durable and shows it to readers. After an error it writes nothing more.
+func (j *journal) write(b *batch) error {
+	j.mu.Lock()
+	err := j.failed
+	j.mu.Unlock()
+	if err != nil {
+		return err // taken before the failure was known: certainly not written
+	}
+	if err := j.commit(b.records); err != nil {
+		err = fmt.Errorf("filestore: writing %s failed, and changes are refused until the store is opened again: %w", j.path, err)
+		j.mu.Lock()
+		j.failed = err
+		j.mu.Unlock()
+		return fmt.Errorf("%w: %w", driver.ErrUnknown, err)
+	}
+	for id, r := range b.records {
+		if r != nil {
+			j.table.Publish(id, r)
+		}
+	}
+	return nil
+}
+
+// commit writes records in one transaction.
+func (j *journal) commit(records map[driver.ID]*driver.Record) (err error) {
+	// A panic leaves the transaction open, for to roll it back bbolt would read the pages that it panicked over.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errBroken, p)
+		}
+	}()
+	tx, err := j.db.Begin(true)
+	if err != nil {
+		return err
+	}
+	next := j.state
+	sessions := tx.Bucket(bucketSessions)
+	var values []byte // stays until the commit, as bbolt asks
+	for id, r := range records {
+		if values, err = next.put(sessions, values, id, r); err != nil {
+			tx.Rollback()
+			return err
+		}
+	}
+	next.advance(j.table.Now())
+	if err := next.write(tx); err != nil {
+		tx.Rollback()
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	j.state = next
+	return nil
+}
+
+// errBroken says that the transaction could not even be given up, so that the database cannot be closed either.
+var errBroken = errors.New("the file changed under the store")
+
+// remove deletes records before the writer runs, in transactions of a bounded size.
+func (j *journal) remove(ids []driver.ID) error {
+	const most = 10_000
+	for len(ids) > 0 {
+		n := min(most, len(ids))
+		records := make(map[driver.ID]*driver.Record, n)
+		for _, id := range ids[:n] {
+			records[id] = nil
+		}
+		if err := j.commit(records); err != nil {
+			return fmt.Errorf("filestore: removing expired sessions from %s: %w", j.path, err)
+		}
+		ids = ids[n:]
+	}
+	return nil
+}
+
+// close writes the last batch, with the time, and closes the database. It returns the first error of writing.
+func (j *journal) close() error {
+	j.mu.Lock()
+	j.closed = true
+	j.timer.Stop()
+	j.mu.Unlock()
+	j.rouse()
+	<-j.stopped
+	if errors.Is(j.failed, errBroken) {
+		return j.failed // the lock goes with the process
+	}
+	return errors.Join(j.failed, j.db.Close())
+}

@@ -1,0 +1,131 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+// openFile opens the database, a new one if there is none, with every page checked.
+func openFile(path string) (*bolt.DB, error) {
+	dir := filepath.Dir(path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("filestore: the directory %s cannot be made: %w", dir, err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return create(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %s must be a file that this process may read and write: %w", path, err)
+	}
+	db, err := openExisting(f, path)
+	if err != nil {
+		f.Close() // bbolt may have done so
+	}
+	return db, err
+}
+
+func openExisting(f *os.File, path string) (*bolt.DB, error) {
+	// Before anything is read: of a file that another process writes the pages do not fit together.
+	if err := lock(f); err != nil {
+		return nil, inUse(path, err)
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	if err := check(f, path, info.Size()); err != nil {
+		return nil, err
+	}
+	return openDB(f, path)
+}
+
+// create makes a database under another name, which it loses when it is complete: so an empty or half a file never is what a
+// crash left of the making of one. The lock on the other name keeps two processes from making it at once.
+func create(path string) (*bolt.DB, error) {
+	name := path
+	if renamesOpen {
+		name += ".new"
+	}
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("filestore: this process must be able to make files in the directory: %w", err)
+	}
+	db, err := fill(f, name, path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+func fill(f *os.File, name, path string) (*bolt.DB, error) {
+	if err := lock(f); err != nil {
+		return nil, inUse(path, err)
+	}
+	if _, err := os.Lstat(path); name != path && !errors.Is(err, fs.ErrNotExist) {
+		return nil, inUse(path, errors.Join(err, os.Remove(name))) // another process was faster
+	}
+	if err := f.Truncate(0); err != nil {
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	db, err := openDB(f, path)
+	if err != nil {
+		return nil, err
+	}
+	if err = makeBuckets(db); err == nil && name != path {
+		err = os.Rename(name, path)
+	}
+	if err == nil {
+		err = syncDir(filepath.Dir(path)) // the name must be on the disk, too
+	}
+	if err != nil {
+		return nil, fmt.Errorf("filestore: %s could not be made: %w", path, errors.Join(err, db.Close()))
+	}
+	return db, nil
+}
+
+// openDB opens the database in a file that is locked, and checked or empty.
+func openDB(f *os.File, path string) (db *bolt.DB, err error) {
+	err = guard(path, func() (err error) {
+		db, err = bolt.Open(f.Name(), 0o600, &bolt.Options{
+			OpenFile:       func(string, int, os.FileMode) (*os.File, error) { return f, nil },
+			Timeout:        time.Second,
+			FreelistType:   bolt.FreelistMapType,
+			NoFreelistSync: true,
+			NoStatistics:   true,
+		})
+		return err
+	})
+	switch {
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, inUse(path, err)
+	case err != nil:
+		return nil, fmt.Errorf("filestore: opening %s: %w", path, err)
+	}
+	return db, nil
+}
+
+func inUse(path string, err error) error {
+	return fmt.Errorf("filestore: %s is in use by another process, or open in this one already: "+
+		"a filestore is for one process; sessions that several share belong in Redis (package redisstore) (%w)", path, err)
+}
+
+// damaged is the error of a file that was a store.
+func damaged(path, what string) error {
+	return fmt.Errorf("filestore: %s is damaged: %s. Nothing was changed. Restore a backup in its place; "+
+		"to begin without the sessions in it, move the file away", path, what)
+}
+
+// foreign is the error of a file that never was one.
+func foreign(path, what string) error {
+	return fmt.Errorf("filestore: %s is no store of this program: %s. Nothing was changed. "+
+		"Choose another directory, or move the file away", path, what)
+}

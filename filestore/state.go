@@ -1,0 +1,115 @@
+package filestore
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// The database has two buckets: the records by key, and what is known of them all.
+var (
+	bucketSessions = []byte("sessions")
+	bucketMeta     = []byte("meta")
+)
+
+// The values of bucketMeta. Numbers are decimal.
+var (
+	keyFormat  = []byte("format")
+	keyTime    = []byte("time")    // milliseconds since 1970
+	keyRecords = []byte("records") // how many
+	keySum     = []byte("sum")     // of the records' checksums, modulo 2^64
+)
+
+const format = "coatcheck sessions 1"
+
+// state is what the database says of itself. Its time, and the count and the sum of the records, change with each
+// transaction: a page that a disk lost, or gave back as it was before, does not go unnoticed.
+type state struct {
+	Time    time.Time
+	Records uint64
+	Sum     uint64
+}
+
+// readState returns what the database says.
+func readState(db *bolt.DB, path string) (s state, err error) {
+	err = db.View(func(tx *bolt.Tx) error {
+		b := tx.Bucket(bucketMeta)
+		if b == nil {
+			return foreign(path, "it is an empty bbolt database")
+		}
+		if f := b.Get(keyFormat); string(f) != format {
+			return foreign(path, fmt.Sprintf("its format is %.60q, this program knows %q", f, format))
+		}
+		if tx.Bucket(bucketSessions) == nil {
+			return damaged(path, "there is no bucket of sessions")
+		}
+		var n [3]uint64
+		for i, key := range [][]byte{keyTime, keyRecords, keySum} {
+			if n[i], err = strconv.ParseUint(string(b.Get(key)), 10, 64); err != nil {
+				return damaged(path, fmt.Sprintf("the number %q is %.40q", key, b.Get(key)))
+			}
+		}
+		s = state{time.UnixMilli(int64(n[0])), n[1], n[2]}
+		return nil
+	})
+	return s, err
+}
+
+// makeBuckets makes an empty database one of this program.
+func makeBuckets(db *bolt.DB) error {
+	return db.Update(func(tx *bolt.Tx) error {
+		if _, err := tx.CreateBucket(bucketSessions); err != nil {
+			return err
+		}
+		b, err := tx.CreateBucket(bucketMeta)
+		if err != nil {
+			return err
+		}
+		if err := b.Put(keyFormat, []byte(format)); err != nil {
+			return err
+		}
+		s := state{Time: time.UnixMilli(0)}
+		return s.write(tx)
+	})
+}
+
+// write stores s in a transaction.
+func (s *state) write(tx *bolt.Tx) error {
+	b := tx.Bucket(bucketMeta)
+	return errors.Join(
+		b.Put(keyTime, strconv.AppendInt(nil, s.Time.UnixMilli(), 10)),
+		b.Put(keyRecords, strconv.AppendUint(nil, s.Records, 10)),
+		b.Put(keySum, strconv.AppendUint(nil, s.Sum, 10)))
+}
+
+// advance raises the time: it never goes back.
+func (s *state) advance(now time.Time) {
+	if now.After(s.Time) {
+		s.Time = now
+	}
+}
+
+// put stores a record in the bucket of sessions, or removes it if r is nil, and keeps the count and the sum. The value is
+// appended to buf, which must not change before the commit, and returned.
+func (s *state) put(sessions *bolt.Bucket, buf []byte, id driver.ID, r *driver.Record) ([]byte, error) {
+	key := keyOf(id)
+	if old := sessions.Get(key[:]); old != nil {
+		s.Records--
+		s.Sum -= checksum(old)
+	}
+	if r == nil {
+		return buf, sessions.Delete(key[:])
+	}
+	s.advance(r.Seen)
+	from := len(buf)
+	buf = appendRecord(buf, key[:], r)
+	value := buf[from:len(buf):len(buf)]
+	s.Records++
+	s.Sum += checksum(value)
+	return buf, sessions.Put(key[:], value)
+}

@@ -1,0 +1,201 @@
+package arch_test
+
+import (
+	"bytes"
+	"cmp"
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/printer"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write api/*.txt anew")
+
+// golden are the packages whose exported API is written down, so that no change of it goes unseen.
+var golden = map[string]string{".": "api/session.txt", "driver": "api/driver.txt"}
+
+func TestAPI(t *testing.T) {
+	repo := load(t)
+	for dir, file := range golden {
+		got := strings.Join(exported(repo.packages[dir]), "\n") + "\n"
+		name := filepath.Join(root, file)
+		if *update {
+			if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		want, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := compare(string(want), got); diff != "" {
+			t.Errorf("the exported API of package %q is not %s:\n%s\nIf that is meant, run\n\n\tgo test ./internal/arch -run TestAPI -update\n\n"+
+				"and commit the file. After v1 nothing is taken away.", dir, file, diff)
+		}
+	}
+}
+
+// TestSurface: a package is as easy to pick up as it is small. The most admired small ones export some 15 types and 20 functions.
+func TestSurface(t *testing.T) {
+	types, functions := map[string]bool{}, 0
+	for _, line := range exported(load(t).packages["."]) {
+		switch {
+		case strings.HasPrefix(line, "type "):
+			types[strings.Fields(line)[1]] = true
+		case strings.HasPrefix(line, "func ") && !strings.HasPrefix(line, "func ("):
+			functions++
+		}
+	}
+	t.Logf("package session exports %d types and %d functions", len(types), functions)
+	if len(types) == 0 || len(types) > 15 || functions == 0 || functions > 10 {
+		t.Errorf("package session exports %d types and %d functions: 15 and 10 are the bounds. What can a method, a field of Config "+
+			"or another package do?", len(types), functions)
+	}
+}
+
+// exported returns a line for each exported name of a package, sorted.
+func exported(files []*source) (lines []string) {
+	for _, s := range files {
+		for _, decl := range s.ast.Decls {
+			switch d := decl.(type) {
+			case *ast.FuncDecl:
+				if d.Name.IsExported() && exportedReceiver(d) {
+					lines = append(lines, render(&ast.FuncDecl{Recv: d.Recv, Name: d.Name, Type: d.Type}))
+				}
+			case *ast.GenDecl:
+				lines = append(lines, declared(d)...)
+			}
+		}
+	}
+	slices.SortFunc(lines, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b)) })
+	return lines
+}
+
+// rank orders the kinds of lines.
+func rank(line string) int {
+	return slices.IndexFunc([]string{"const ", "var ", "type ", "func (", "func "}, func(p string) bool { return strings.HasPrefix(line, p) })
+}
+
+func declared(d *ast.GenDecl) (lines []string) {
+	var implied *ast.ValueSpec // what the constants after it repeat
+	for i, spec := range d.Specs {
+		switch s := spec.(type) {
+		case *ast.TypeSpec:
+			if s.Name.IsExported() {
+				lines = append(lines, typeLines(s)...)
+			}
+		case *ast.ValueSpec:
+			if s.Type != nil || s.Values != nil {
+				implied = s
+			}
+			for j, name := range s.Names {
+				if name.IsExported() {
+					lines = append(lines, valueLine(d.Tok, name, implied, i, j))
+				}
+			}
+		}
+	}
+	return lines
+}
+
+// valueLine renders a constant with its value, a variable with its type if it has one. The place in the group is iota.
+func valueLine(tok token.Token, name *ast.Ident, s *ast.ValueSpec, place, at int) string {
+	line := tok.String() + " " + name.Name
+	if s == nil {
+		return line
+	}
+	if s.Type != nil {
+		line += " " + render(s.Type)
+	}
+	if tok == token.CONST && at < len(s.Values) {
+		value := render(s.Values[at])
+		line += " = " + regexp.MustCompile(`\biota\b`).ReplaceAllString(value, fmt.Sprint(place))
+	}
+	return line
+}
+
+func typeLines(s *ast.TypeSpec) []string {
+	head := "type " + s.Name.Name
+	if s.TypeParams != nil {
+		var params []string
+		for _, f := range s.TypeParams.List {
+			for _, n := range f.Names {
+				params = append(params, n.Name+" "+render(f.Type))
+			}
+		}
+		head += "[" + strings.Join(params, ", ") + "]"
+	}
+	switch x := s.Type.(type) {
+	case *ast.StructType:
+		return append([]string{head + " struct"}, fieldLines(head+" struct, ", x.Fields)...)
+	case *ast.InterfaceType:
+		return append([]string{head + " interface"}, fieldLines(head+" interface, ", x.Methods)...)
+	}
+	if s.Assign.IsValid() {
+		head += " ="
+	}
+	return []string{head + " " + render(s.Type)}
+}
+
+// fieldLines renders the fields of a struct or the methods of an interface.
+func fieldLines(head string, list *ast.FieldList) (lines []string) {
+	hidden := false
+	for _, f := range list.List {
+		if len(f.Names) == 0 {
+			lines = append(lines, head+"embeds "+render(f.Type))
+		}
+		for _, n := range f.Names {
+			typ := render(f.Type)
+			if _, method := f.Type.(*ast.FuncType); method && strings.Contains(head, "interface,") {
+				typ = strings.TrimPrefix(typ, "func")
+			} else {
+				typ = " " + typ
+			}
+			if n.IsExported() {
+				lines = append(lines, head+n.Name+typ)
+			}
+			hidden = hidden || !n.IsExported()
+		}
+	}
+	if hidden {
+		lines = append(lines, head+"more that is not exported")
+	}
+	return lines
+}
+
+// render prints a node on one line.
+func render(n ast.Node) string {
+	var b bytes.Buffer
+	if err := printer.Fprint(&b, fset, n); err != nil {
+		panic(err)
+	}
+	return strings.Join(strings.Fields(b.String()), " ")
+}
+
+// compare returns the lines that one text has and the other has not.
+func compare(want, got string) string {
+	var diff []string
+	old, now := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for _, line := range old {
+		if !slices.Contains(now, line) {
+			diff = append(diff, "- "+line)
+		}
+	}
+	for _, line := range now {
+		if !slices.Contains(old, line) {
+			diff = append(diff, "+ "+line)
+		}
+	}
+	if diff == nil && want != got {
+		return "the same lines in another order"
+	}
+	return strings.Join(diff, "\n")
+}

@@ -1,0 +1,135 @@
+package arch_test
+
+import (
+	"go/ast"
+	"go/token"
+	"regexp"
+	"testing"
+)
+
+// TestPackageComments: a package comment is a map, and two of them are none.
+func TestPackageComments(t *testing.T) {
+	for dir, files := range load(t).packages {
+		var with []string
+		for _, s := range files {
+			if s.ast.Doc != nil {
+				with = append(with, s.path)
+			}
+		}
+		if len(with) != 1 {
+			t.Errorf("package %q has %d package comments %q: it has one, in the file that is read first", dir, len(with), with)
+		}
+	}
+}
+
+// TestDocComments: whoever reads an exported name in an editor reads what it promises.
+func TestDocComments(t *testing.T) {
+	for _, s := range load(t).sources {
+		if s.test {
+			continue
+		}
+		for _, decl := range s.ast.Decls {
+			switch d := decl.(type) {
+			case *ast.FuncDecl:
+				if d.Doc == nil && d.Name.IsExported() && exportedReceiver(d) && !saysItself[d.Name.Name] {
+					t.Errorf("%s:%d: %s has no doc comment", s.path, s.line(d), d.Name.Name)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					if name := undocumented(d, spec); name != "" {
+						t.Errorf("%s:%d: %s has no doc comment", s.path, s.line(spec), name)
+					}
+				}
+			}
+		}
+	}
+}
+
+// saysItself are methods that the standard library's interfaces have documented.
+var saysItself = map[string]bool{"Error": true, "Unwrap": true}
+
+// undocumented returns the name of what lacks a comment, "" if nothing does. The comment of a group covers its names.
+func undocumented(d *ast.GenDecl, spec ast.Spec) string {
+	switch s := spec.(type) {
+	case *ast.TypeSpec:
+		if !s.Name.IsExported() {
+			return ""
+		}
+		if s.Doc == nil && (d.Doc == nil || d.Lparen.IsValid()) {
+			return s.Name.Name
+		}
+		if i, ok := s.Type.(*ast.InterfaceType); ok {
+			for _, m := range i.Methods.List {
+				if len(m.Names) > 0 && m.Names[0].IsExported() && m.Doc == nil && m.Comment == nil {
+					return s.Name.Name + "." + m.Names[0].Name
+				}
+			}
+		}
+	case *ast.ValueSpec:
+		for _, name := range s.Names {
+			if name.IsExported() && s.Doc == nil && s.Comment == nil && d.Doc == nil {
+				return name.Name
+			}
+		}
+	}
+	return ""
+}
+
+// exportedReceiver reports whether a function is one, or a method of an exported type.
+func exportedReceiver(d *ast.FuncDecl) bool {
+	if d.Recv == nil {
+		return true
+	}
+	name := receiver(d)
+	return token.IsExported(name)
+}
+
+// receiver returns the name of a method's type.
+func receiver(d *ast.FuncDecl) string {
+	x := d.Recv.List[0].Type
+	for {
+		switch y := x.(type) {
+		case *ast.StarExpr:
+			x = y.X
+		case *ast.IndexExpr:
+			x = y.X
+		case *ast.IndexListExpr:
+			x = y.X
+		case *ast.Ident:
+			return y.Name
+		default:
+			return ""
+		}
+	}
+}
+
+var skipReason = regexp.MustCompile(`// skip: \S+`)
+
+// TestSkips: a test that is skipped for the want of a tool is one that nobody runs. What is missing fails; ./test installs it.
+func TestSkips(t *testing.T) {
+	for _, s := range load(t).sources {
+		ast.Inspect(s.ast, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			f, ok := call.Fun.(*ast.SelectorExpr)
+			if ok && (f.Sel.Name == "Skip" || f.Sel.Name == "Skipf" || f.Sel.Name == "SkipNow") && !s.commented(call, skipReason) {
+				t.Errorf(`%s:%d: skips with no reason: fail instead, or end the line with "// skip: <reason>"`, s.path, s.line(call))
+			}
+			return true
+		})
+	}
+}
+
+// commented reports whether a comment on the line of n fits the expression.
+func (s *source) commented(n ast.Node, expr *regexp.Regexp) bool {
+	for _, group := range s.ast.Comments {
+		for _, c := range group.List {
+			if s.line(c) == s.line(n) && expr.MatchString(c.Text) {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,316 @@
+package storetest_test
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// defect is a way to get a store wrong, most of them seen in the wild.
+type defect struct {
+	name     string
+	caughtBy []string
+	breaks   func(b *broken)
+}
+
+var defects = []defect{
+	{"load, change, save", []string{"concurrent/increments", "concurrent/take", "concurrent/different-fields", "concurrent/within", "token/renew-at-once"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			r, now, err := b.ownStore.Load(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			time.Sleep(time.Millisecond)
+			res, err := r.Apply(now, c)
+			if err == nil {
+				b.put(id, res.Record)
+			}
+			return res, err
+		}
+	}},
+	{"load, change, save if it lives", []string{"end/against-writers", "token/renew-against-writes", "concurrent/compare-and-set"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			r, now, err := b.ownStore.Load(ctx, id)
+			if err != nil {
+				return nil, err
+			}
+			res, err := r.Apply(now, c)
+			if err == nil && len(c.Ops) > 0 {
+				time.Sleep(time.Millisecond)
+			}
+			if err == nil {
+				b.put(id, res.Record)
+			}
+			return res, err
+		}
+	}},
+	{"a late write creates", []string{"end/slow-writer", "record/absent", "end/against-writers"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			res, err := b.ownStore.Apply(ctx, id, c)
+			if errors.Is(err, driver.ErrNotFound) {
+				o := &driver.Origin{Secret: driver.Secret{1}, Verifier: c.Verifier, Idle: time.Hour, Lifetime: time.Hour}
+				return b.ownStore.Create(ctx, id, o, c)
+			}
+			return res, err
+		}
+	}},
+	{"a late touch brings back", []string{"end/touch-in-flight"}, func(b *broken) {
+		var mu sync.Mutex
+		read := map[driver.ID]*driver.Record{}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			r, now, err := b.ownStore.Load(ctx, id)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				read[id] = r
+			}
+			return r, now, err
+		}
+		b.touch = func(_ context.Context, id driver.ID, _ driver.Hash) error {
+			mu.Lock()
+			defer mu.Unlock()
+			b.put(id, read[id])
+			return nil
+		}
+	}},
+	{"ends a moment later", []string{"end/gone", "end/no-write-after", "end/leaves-nothing"}, func(b *broken) {
+		b.end = func(_ context.Context, id driver.ID) error {
+			time.AfterFunc(time.Millisecond, func() { b.ownStore.End(context.Background(), id) })
+			return nil
+		}
+	}},
+	{"remembers the ended for ever", []string{"end/leaves-nothing"}, func(b *broken) {
+		b.end = func(ctx context.Context, id driver.ID) error { b.leaked++; return b.ownStore.End(ctx, id) }
+	}},
+	{"end of the absent is an error", []string{"record/absent", "end/gone"}, func(b *broken) {
+		b.end = func(ctx context.Context, id driver.ID) error {
+			_, _, err := b.ownStore.Load(ctx, id)
+			return errors.Join(err, b.ownStore.End(ctx, id))
+		}
+	}},
+	{"one operation at a time", []string{"op/all-or-nothing", "record/revision", "concurrent/whole-changes"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (res *driver.Result, err error) {
+			for i := range c.Ops {
+				one := *c
+				one.Ops = c.Ops[i : i+1]
+				if res, err = b.ownStore.Apply(ctx, id, &one); err != nil {
+					if op := opError(err); op != nil {
+						op.Index = i
+					}
+					return nil, err
+				}
+				time.Sleep(10 * time.Microsecond)
+			}
+			return res, err
+		}
+	}},
+	{"emptying a map unsets the field", []string{"op/entries", "op/as-driver-says"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) {
+			for _, op := range c.Ops {
+				if op.Kind == driver.UnsetEntries {
+					c.Ops = append(c.Ops, driver.Op{Kind: driver.Unset, Key: op.Key})
+				}
+			}
+		})
+	}},
+	{"integers are doubles", []string{"op/add-64-bits"}, func(b *broken) {
+		b.afterApply(func(_ driver.ID, _ *driver.Change, res *driver.Result) {
+			for i, v := range res.Values {
+				if n, ok := driver.ParseInt(v); ok {
+					res.Values[i] = strconv.AppendFloat(nil, float64(n), 'f', -1, 64)
+				}
+			}
+		})
+	}},
+	{"no values in the result", []string{"op/add", "op/take", "record/create-and-load"}, func(b *broken) {
+		b.afterApply(func(_ driver.ID, _ *driver.Change, res *driver.Result) { res.Values = nil })
+		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+			res, err := b.ownStore.Create(ctx, id, o, c)
+			if res != nil {
+				res.Values = nil
+			}
+			return res, err
+		}
+	}},
+	{"no present value", []string{"op/swap", "op/add-within"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			res, err := b.ownStore.Apply(ctx, id, c)
+			if op := opError(err); op != nil {
+				op.Present = nil
+			}
+			return res, err
+		}
+	}},
+	{"bounds are not kept", []string{"op/add-within", "concurrent/within"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) {
+			for i := range c.Ops {
+				c.Ops[i].Within = nil
+			}
+		})
+	}},
+	{"texts are counted with as 0", []string{"op/add-not-integer", "op/all-or-nothing"}, func(b *broken) {
+		b.beforeApply(func(id driver.ID, c *driver.Change) {
+			for i, op := range c.Ops {
+				if op.Kind == driver.Add {
+					c.Ops[i] = driver.Op{Kind: driver.Set, Key: op.Key, Value: strconv.AppendInt(nil, op.Delta, 10)}
+				}
+			}
+		})
+	}},
+	{"bad names are passed over", []string{"name/refused"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) {
+			var good []driver.Op
+			for _, op := range c.Ops {
+				if op.Key == "" || op.Key.Check() == nil {
+					good = append(good, op)
+				}
+			}
+			c.Ops = good
+		})
+	}},
+	{"names collide", []string{"name/distinct"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) {
+			for i := range c.Ops {
+				c.Ops[i].Key = driver.Key(strings.TrimSuffix(string(c.Ops[i].Key), ":"))
+			}
+		})
+	}},
+	{"no limit on bytes", []string{"size/bytes", "size/default"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) { c.MaxSize = 1 << 30 })
+	}},
+	{"a limit of its own", []string{"size/raised"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) { c.MaxSize = driver.DefaultMaxSize })
+	}},
+	{"long changes are cut", []string{"size/operations"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) { c.Ops = c.Ops[:min(len(c.Ops), driver.MaxOps)] })
+	}},
+	{"any token will do", []string{"token/foreign", "token/renew", "end/then-create"}, func(b *broken) {
+		b.beforeApply(func(id driver.ID, c *driver.Change) {
+			b.edit(id, func(r *driver.Record) { c.Verifier = r.Tokens.Current })
+		})
+	}},
+	{"any token will do for a touch", []string{"token/foreign", "time/refused-does-not-prolong"}, func(b *broken) {
+		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+			b.edit(id, func(r *driver.Record) { verifier = r.Tokens.Current })
+			return b.ownStore.Touch(ctx, id, verifier)
+		}
+	}},
+	{"a repeated renewal is refused", []string{"token/renew-repeated", "reopen/repeated"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			r, _, err := b.ownStore.Load(ctx, id)
+			if err == nil && r.Tokens.Current != c.Verifier && c.Renew != nil && c.Renew.Grace == 0 {
+				return nil, driver.ErrMoved
+			}
+			return b.ownStore.Apply(ctx, id, c)
+		}
+	}},
+	{"a rotation has no grace", []string{"token/rotate", "token/rotate-again", "token/rotate-confirmed"}, func(b *broken) {
+		b.afterApply(func(id driver.ID, c *driver.Change, res *driver.Result) {
+			if c.Renew != nil {
+				b.edit(id, func(r *driver.Record) { r.Tokens.Accepted, r.Tokens.Until = false, res.Now.Add(time.Minute) })
+			}
+			res.Record = nil
+		})
+	}},
+	{"a touch confirms no rotation", []string{"token/rotate-confirmed"}, func(b *broken) {
+		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+			r, _, err := b.ownStore.Load(ctx, id)
+			if err == nil && r.Tokens.Accepted {
+				return nil
+			}
+			return b.ownStore.Touch(ctx, id, verifier)
+		}
+	}},
+	{"create overwrites", []string{"record/create-twice", "record/create-at-once"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+			res, err := driver.NewRecord(b.db.now(), o, c)
+			if err == nil && ctx.Err() == nil {
+				b.put(id, res.Record)
+			}
+			return res, err
+		}
+	}},
+	{"a repeated create is refused", []string{"record/create-twice", "reopen/repeated"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+			if _, _, err := b.ownStore.Load(ctx, id); err == nil {
+				return nil, driver.ErrExists
+			}
+			return b.ownStore.Create(ctx, id, o, c)
+		}
+	}},
+	{"a refused creation leaves an empty session", []string{"record/create-refused", "name/refused", "size/bytes"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+			if res, err := b.ownStore.Create(ctx, id, o, &driver.Change{Verifier: c.Verifier}); err != nil || len(c.Ops) == 0 {
+				return res, err
+			}
+			return b.ownStore.Apply(ctx, id, c)
+		}
+	}},
+	{"a change drops the principal", []string{"record/principal"}, func(b *broken) {
+		b.afterApply(func(id driver.ID, _ *driver.Change, res *driver.Result) {
+			b.edit(id, func(r *driver.Record) { r.Principal = nil })
+			res.Record = nil
+		})
+	}},
+	{"clearing clears too much", []string{"op/clear"}, func(b *broken) {
+		b.afterApply(func(id driver.ID, c *driver.Change, res *driver.Result) {
+			for _, op := range c.Ops {
+				if op.Kind == driver.Clear {
+					b.edit(id, func(r *driver.Record) { r.Idle = time.Hour })
+					res.Record = nil
+				}
+			}
+		})
+	}},
+	{"records are read into one buffer", []string{"record/snapshots"}, func(b *broken) {
+		shared := &driver.Record{}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			r, now, err := b.ownStore.Load(ctx, id)
+			if err != nil {
+				return nil, now, err
+			}
+			*shared = *r
+			return shared, now, nil
+		}
+	}},
+	{"the change is used as scratch", []string{"record/change-not-modified"}, func(b *broken) {
+		b.afterApply(func(_ driver.ID, c *driver.Change, _ *driver.Result) { clear(c.Ops) })
+	}},
+	{"sessions of one selector are one", []string{"record/apart"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+			id.Bucket = 0
+			return b.ownStore.Create(ctx, id, o, c)
+		}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			id.Bucket = 0
+			return b.ownStore.Load(ctx, id)
+		}
+	}},
+	{"the context is not looked at", []string{"context/cancelled"}, func(b *broken) {
+		b.apply = func(_ context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			return b.ownStore.Apply(context.Background(), id, c)
+		}
+	}},
+	{"an end with a cancelled context says nil", []string{"context/end-cancelled"}, func(b *broken) {
+		b.end = func(ctx context.Context, id driver.ID) error { b.ownStore.End(ctx, id); return nil }
+	}},
+	{"sessions last as long as their context", []string{"context/not-kept"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+			context.AfterFunc(ctx, func() { b.ownStore.End(context.Background(), id) })
+			return b.ownStore.Create(ctx, id, o, c)
+		}
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			time.Sleep(time.Millisecond)
+			return b.ownStore.Apply(ctx, id, c)
+		}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			time.Sleep(time.Millisecond)
+			return b.ownStore.Load(ctx, id)
+		}
+	}},
+}

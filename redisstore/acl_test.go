@@ -32,7 +32,7 @@ func TestACL(t *testing.T) {
 	for _, server := range redistest.Servers() {
 		o := redistest.Options{Server: server, Users: []string{rule, waiting, "default off"}}
 		t.Run(server.Name+" standalone", func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			node := redistest.Start(t, o)
 			works(t, "redis://"+credentials+node.Addr(), nil)
 			works(t, "redis://"+credentials+node.Addr()+"/1", nil)
@@ -43,7 +43,7 @@ func TestACL(t *testing.T) {
 			refusedByACL(t, err)
 		})
 		t.Run(server.Name+" Sentinel", func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			s := redistest.StartSentinel(t, o)
 			address := strings.Join(s.Addrs(), ",") + "/" + s.Name
 			store := works(t, "redis+sentinel://"+credentials+address, nil)
@@ -54,7 +54,7 @@ func TestACL(t *testing.T) {
 			denied(t, s.Nodes...)
 		})
 		t.Run(server.Name+" Cluster", func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			c := redistest.StartCluster(t, o)
 			store := works(t, "redis+cluster://"+credentials+c.Addrs()[0], nil)
 			waits(t, "redis+cluster://"+asWaiting+c.Addrs()[0])

@@ -40,7 +40,7 @@ func startCluster(t *testing.T) *replicated {
 	}
 }
 
-var topologies = []struct {
+var replacing = []struct {
 	name  string
 	start func(*testing.T) *replicated
 }{{"Sentinel", startSentinel}, {"Cluster", startCluster}}
@@ -48,10 +48,10 @@ var topologies = []struct {
 // TestFailover replaces a primary under load in three ways: nothing is done twice, nobody is signed out, and the store recovers by itself.
 // What servers that replicate after they answer may lose is reported, not judged.
 func TestFailover(t *testing.T) {
-	for _, topology := range topologies {
+	for _, topology := range replacing {
 		for _, how := range []string{"planned", "kill -9", "SIGSTOP"} {
 			t.Run(topology.name+", "+how, func(t *testing.T) {
-				t.Parallel()
+				few(t)
 				r := topology.start(t)
 				l := startLoad(t, open(t, r.url, redisstore.Options{}), 24)
 				time.Sleep(500 * time.Millisecond) // so that the replicas have the sessions
@@ -100,10 +100,10 @@ func (l *load) recoversAll(since time.Time) {
 // TestEndsReasserted signs 1,000 sessions out around a failover. Five seconds after the new primary can be reached, none of which the end
 // was acknowledged is alive, on the servers and for another store.
 func TestEndsReasserted(t *testing.T) {
-	for _, topology := range topologies {
+	for _, topology := range replacing {
 		for _, how := range []string{"planned", "kill -9"} {
 			t.Run(topology.name+", "+how, func(t *testing.T) {
-				t.Parallel()
+				few(t)
 				endAround(t, topology.start(t), how == "planned")
 			})
 		}

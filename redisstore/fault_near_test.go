@@ -56,7 +56,7 @@ func losesTrust(t *testing.T, s *redisstore.Store, id driver.ID, ended time.Time
 
 // TestCutOff cuts a node off, without a word, while one of its sessions is ended by another.
 func TestCutOff(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	p := startProxy(t, node.Addr())
 	s := open(t, "redis://"+p.Addr(), redisstore.Options{})
@@ -82,7 +82,7 @@ func TestCutOff(t *testing.T) {
 
 // TestReconnected: after a loss of the connection no copy from before is served, since what changed meanwhile was not told.
 func TestReconnected(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	p := startProxy(t, node.Addr())
 	s := open(t, "redis://"+p.Addr(), redisstore.Options{})
@@ -104,7 +104,7 @@ func TestReconnected(t *testing.T) {
 
 // TestDeposedPrimary lets sentinels name another primary, while the store's client goes on with the old one, which is in good health.
 func TestDeposedPrimary(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	var moved atomic.Bool
 	bulk := func(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
@@ -152,7 +152,7 @@ func TestDeposedPrimary(t *testing.T) {
 
 // TestRouteWhenDown asks routes of package session for a session while the server hangs, as [session.Route.Down] has it.
 func TestRouteWhenDown(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{Timeout: 200 * time.Millisecond})
 	sessions, err := session.New(s, session.Config{})

@@ -13,7 +13,7 @@ import (
 // TestResharding moves a slot to another node, there and back, step by step, while its sessions are counted in: ASK for those that have
 // moved, MOVED at the end. No change fails.
 func TestResharding(t *testing.T) {
-	t.Parallel()
+	few(t)
 	c := redistest.StartCluster(t, redistest.Options{})
 	s := open(t, "redis+cluster://"+c.Addrs()[0], redisstore.Options{})
 	reader := open(t, "redis+cluster://"+c.Addrs()[1], redisstore.Options{})

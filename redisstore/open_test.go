@@ -55,7 +55,7 @@ func TestOpenURL(t *testing.T) {
 			s = "s"
 		}
 		t.Run("sentinel"+s, func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			sentinels := redistest.StartSentinel(t, how)
 			works(t, "redis"+s+"+sentinel://"+credentials+strings.Join(sentinels.Addrs(), ",")+"/"+sentinels.Name+"?db=2", sentinels.Nodes[0])
 			if n := databaseSize(t, sentinels.Nodes[0], "2"); n != 1 {
@@ -63,7 +63,7 @@ func TestOpenURL(t *testing.T) {
 			}
 		})
 		t.Run("cluster"+s, func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			nodes := redistest.StartCluster(t, how)
 			works(t, "redis"+s+"+cluster://"+credentials+strings.Join(nodes.Addrs()[:2], ",")+"/", nodes.Nodes[0])
 		})

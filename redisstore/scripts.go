@@ -92,6 +92,7 @@ type reply struct {
 }
 
 func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, args []string) (r reply, err error) {
+	asked := time.Now()
 	m, err := script.Exec(ctx, s.tracked, []string{s.keys.session(id)}, args).ToArray()
 	if err != nil {
 		return r, err
@@ -119,7 +120,9 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, arg
 			return r, errReply
 		}
 	}
-	r.now, r.revision, r.rest = time.UnixMilli(n[0]*1000+n[1]/1000), uint64(n[2]), m[4:]
+	at := time.Unix(n[0], n[1]*1000)
+	s.clock.set(at, asked, time.Now())
+	r.now, r.revision, r.rest = at.Truncate(time.Millisecond), uint64(n[2]), m[4:]
 	return r, nil
 }
 

@@ -56,7 +56,7 @@ func TestReplicas(t *testing.T) {
 		}
 		o := redistest.Options{Server: with[0], Config: []string{"appendonly yes"}}
 		t.Run(name+", Sentinel", func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			servers := redistest.StartSentinel(t, o)
 			s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name,
 				redisstore.Options{Replicas: 2, Fsync: fsync, Timeout: 3 * time.Second, ReplicaTimeout: 2 * time.Second})
@@ -67,7 +67,7 @@ func TestReplicas(t *testing.T) {
 			eventually(t, recovery, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
 		})
 		t.Run(name+", Cluster", func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			nodes := redistest.StartCluster(t, o)
 			options := redisstore.Options{Replicas: 1, Fsync: fsync, Timeout: 3 * time.Second, ReplicaTimeout: 2 * time.Second}
 			s := open(t, "redis+cluster://"+nodes.Addrs()[0], options)

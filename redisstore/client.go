@@ -16,8 +16,9 @@ func clientOption(o *Options) rueidis.ClientOption {
 		Dialer:              net.Dialer{Timeout: min(o.Timeout, time.Second), KeepAlive: time.Second},
 		ConnWriteTimeout:    2 * time.Second,
 		ClientName:          "coatcheck",
-		AlwaysPipelining:    true, // so that invalidations are read as they come
-		PipelineMultiplex:   -1,   // one connection to a node: replies and invalidations are in order on one only
+		ClientSetInfo:       rueidis.DisableClientSetInfo, // one thing less to allow, which Redis 7.0 has not
+		AlwaysPipelining:    true,                         // so that invalidations are read as they come
+		PipelineMultiplex:   -1,                           // one connection to a node: replies and invalidations are in order on one only
 		ReadBufferEachConn:  64 << 10,
 		WriteBufferEachConn: 64 << 10,
 	}
@@ -25,6 +26,23 @@ func clientOption(o *Options) rueidis.ClientOption {
 
 func dialUnix(ctx context.Context, path string, d *net.Dialer, _ *tls.Config) (net.Conn, error) {
 	return d.DialContext(ctx, "unix", path)
+}
+
+// dialUntil is dial for a caller who may give up before the client does.
+func (s *Store) dialUntil(ctx context.Context, opt rueidis.ClientOption) error {
+	done := make(chan error, 1)
+	go func() { done <- s.dial(opt) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		go func() {
+			if err := <-done; err == nil {
+				s.closeClients()
+			}
+		}()
+		return ctx.Err()
+	}
 }
 
 // dial connects twice: with tracking, for records and changes, and without, for what must not fill the server's tracking table.

@@ -15,5 +15,11 @@
 // remembers the ends that it made, refuses those sessions itself, and repeats the ends after a failover. [Options.Replicas] makes an
 // end wait for replicas besides.
 //
+// What can be lost is what the servers' settings say. With an append-only file and appendfsync always, nothing that was acknowledged.
+// With everysec the death of the process loses nothing, and that of the machine about the last second. Without persistence a restart
+// loses all sessions: visitors are anonymous, and nothing else breaks. A failover loses what had not reached the replica: at a planned
+// one of Sentinel that is a second or two of changes, but no end that a living process remembers. Restoring an older dump brings back
+// what ended since, but for the ends that living processes remember.
+//
 // An error of this package says whether a change was done: see driver.Store.
 package redisstore

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
+	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -113,25 +116,46 @@ func pause(ctx context.Context, try int) {
 	}
 }
 
-// mends are what an operator can do about the errors of servers.
+// mends are what an operator can do about the errors of servers, as the client gives them: without "ERR ".
 var mends = []struct{ prefix, mend string }{
 	{"OOM", "Redis is out of memory: raise maxmemory, or shorten the sessions' life"},
 	{"NOPERM", "the user may not do this: see \"ACL\" in format/README.md"},
+	{"ACL failure", "the user may not do this: see \"ACL\" in format/README.md"},
 	{"NOAUTH", "Redis asks for a password: put user and password into the URL"},
 	{"WRONGPASS", "user or password is wrong"},
 	{"MISCONF", "Redis cannot write to its disk"},
 	{"WRONGTYPE", "another program uses the namespace: choose another Options.Namespace"},
 	{"BUSY", "a script of somebody has been running too long"},
-	{"ERR ACL failure", "the user may not do this: see \"ACL\" in format/README.md"},
-	{"ERR unknown command", "the server has no such command, or it was renamed away, and the store needs it: let it be"},
+	{"unknown command 'SENTINEL'", "this is no sentinel: redis+sentinel:// names the sentinels, whose port is 26379 as a rule"},
+	{"unknown command", "the server has no such command, or it was renamed away, and the store needs it: let it be"},
+	{"This instance has cluster support disabled", "this is not a node of a Cluster: use redis:// or redis+sentinel://"},
 }
 
 // hint adds what an operator can do.
 func hint(err error) error {
 	for _, m := range mends {
 		if strings.HasPrefix(err.Error(), m.prefix) {
-			return fmt.Errorf("%s (%w)", m.mend, err)
+			return fmt.Errorf("%s (%w)", m.mend, frugal(err))
 		}
 	}
 	return err
+}
+
+// frugal cuts what servers quote of a command that they do not know: a session's secret may be among it.
+func frugal(err error) error {
+	if text, _, quotes := strings.Cut(err.Error(), ", with args"); quotes {
+		return errors.New(text)
+	}
+	return err
+}
+
+// connecting adds to the error of a first connection what an operator can do.
+func connecting(err error) error {
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return fmt.Errorf("redisstore: no connection: the server does not answer in time: is it up, and does it speak TLS as the URL's scheme says? (%w)", err)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return fmt.Errorf("redisstore: no connection: the server hangs up: does it speak TLS only? Then the scheme is rediss://, or the like (%w)", err)
+	}
+	return fmt.Errorf("redisstore: no connection: %w", hint(err))
 }

@@ -18,6 +18,16 @@ const (
 	slack    = 2 * time.Second
 )
 
+// few runs a test at the same time as others, but not many: each has servers of its own.
+func few(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	slots <- struct{}{}
+	t.Cleanup(func() { <-slots })
+}
+
+var slots = make(chan struct{}, 3)
+
 // load counts in sessions while something happens to the servers, and keeps account of what it was told.
 type load struct {
 	t        *testing.T

@@ -16,7 +16,7 @@ import (
 func TestPaused(t *testing.T) {
 	for _, how := range []string{"CLIENT PAUSE WRITE", "CLIENT PAUSE ALL", "SIGSTOP"} {
 		t.Run(how, func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			node := redistest.Start(t, redistest.Options{})
 			s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 			l := startLoad(t, s, 16)

@@ -22,7 +22,7 @@ func certain(t *testing.T, err error, text string) {
 
 // TestOutOfMemory fills a server that evicts nothing: what is there can be read and ended, by a store that is opened meanwhile too.
 func TestOutOfMemory(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := fresh()
@@ -54,7 +54,7 @@ func TestOutOfMemory(t *testing.T) {
 
 // TestReadOnly makes a primary a replica, and back, as an operator or a failover does.
 func TestReadOnly(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := fresh()
@@ -80,7 +80,7 @@ func TestReadOnly(t *testing.T) {
 
 // TestScriptFlush empties the script cache again and again under load: nothing is seen of it.
 func TestScriptFlush(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	l := startLoad(t, open(t, "redis://"+node.Addr(), redisstore.Options{}), 8)
 	for range 100 {
@@ -98,7 +98,7 @@ func TestScriptFlush(t *testing.T) {
 
 // TestFlushAll removes all sessions behind the store's back: its copies go at once.
 func TestFlushAll(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := fresh()
@@ -117,7 +117,7 @@ func TestFlushAll(t *testing.T) {
 
 // TestConnectionsKilled closes the store's connections at random under load.
 func TestConnectionsKilled(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	l := startLoad(t, open(t, "redis://"+node.Addr(), redisstore.Options{}), 16)
 	for range 100 {

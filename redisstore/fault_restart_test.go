@@ -16,7 +16,7 @@ import (
 func TestKilledWithAOF(t *testing.T) {
 	for _, fsync := range []string{"always", "everysec"} {
 		t.Run(fsync, func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			node := redistest.Start(t, redistest.Options{Config: []string{"appendonly yes", "appendfsync " + fsync}})
 			l := startLoad(t, open(t, "redis://"+node.Addr(), redisstore.Options{}), 16)
 			for range 3 {
@@ -32,7 +32,7 @@ func TestKilledWithAOF(t *testing.T) {
 
 // TestRestartedEmpty restarts a server that keeps nothing: visitors are anonymous, and nothing else breaks.
 func TestRestartedEmpty(t *testing.T) {
-	t.Parallel()
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := fresh()

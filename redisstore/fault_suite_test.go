@@ -12,10 +12,10 @@ import (
 	"github.com/coatcheck-go/session/storetest"
 )
 
-// TestDisconnectedAtRandom runs the whole suite over connections of which one command in forty finds itself cut off. What the store then
+// TestDisconnectedAtRandom runs the whole suite over connections of which one command in fifteen finds itself cut off. What the store then
 // calls unknown has certainly not run, see proxy: so it may be repeated, and every promise must hold.
 func TestDisconnectedAtRandom(t *testing.T) {
-	t.Parallel()
+	few(t)
 	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
 	connect := func(t testing.TB) driver.Store {
 		for {
@@ -26,7 +26,7 @@ func TestDisconnectedAtRandom(t *testing.T) {
 			}
 		}
 	}
-	p.odds.Store(40)
+	p.odds.Store(15)
 	t.Cleanup(func() {
 		if n := p.lost.Load(); n < 100 {
 			t.Errorf("%d connections were lost, too few to show anything", n)

@@ -46,8 +46,17 @@ func (s *Store) probe(ctx context.Context) error {
 			}
 		}
 	}
-	return fmt.Errorf("redisstore: the server does not do what the store needs: %w", err)
+	return &trialError{err}
 }
+
+// trialError is why the store does not open on a server that answers.
+type trialError struct{ err error }
+
+func (e *trialError) Error() string {
+	return "redisstore: the server does not do what the store needs: " + strings.TrimPrefix(e.err.Error(), "redisstore: ")
+}
+
+func (e *trialError) Unwrap() error { return e.err }
 
 // states are the errors of servers that would do what the store needs, and cannot at the moment. Signed-in visitors must still be served
 // by a process that is started meanwhile.
@@ -127,10 +136,14 @@ func (s *Store) rehearse(ctx context.Context) error {
 		_, _, err = s.LoadFresh(ctx, id)
 	}
 	if err == nil {
-		key := s.keys.session(id)
-		err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
-			return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
-		})
+		err = s.remove(ctx, id)
+	}
+	if few := new(ReplicaError); errors.As(err, &few) {
+		if err = few.Err; err == nil {
+			s.opt.Logger.Warn("redisstore: ends will fail until more replicas are there", "error", few)
+		} else {
+			err = fmt.Errorf("an end cannot wait for replicas: %w", hint(err))
+		}
 	}
 	s.forget(id)
 	if errors.Is(err, driver.ErrNotFound) {

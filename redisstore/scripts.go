@@ -120,6 +120,7 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, arg
 
 // execKeys runs a script; after {"ok"} comes the server's time.
 func (s *Store) execKeys(ctx context.Context, script *rueidis.Lua, keys, args []string) (r reply, err error) {
+	asked := time.Now()
 	m, err := script.Exec(ctx, s.tracked, keys, args).ToArray()
 	if err != nil {
 		return r, err
@@ -144,7 +145,9 @@ func (s *Store) execKeys(ctx context.Context, script *rueidis.Lua, keys, args []
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return r, errReply
 	}
-	r.now, r.rest = time.UnixMilli(sec*1000+usec/1000), m[3:]
+	at := time.Unix(sec, usec*1000)
+	s.clock.set(at, asked, time.Now())
+	r.now, r.rest = at.Truncate(time.Millisecond), m[3:]
 	return r, nil
 }
 

@@ -57,8 +57,8 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.NearCache > 0 {
 		s.near = newNear(&o)
 	}
-	if err := s.dial(opt); err != nil {
-		return nil, fmt.Errorf("redisstore: no connection: %w", hint(err))
+	if err := s.dialUntil(ctx, opt); err != nil {
+		return nil, connecting(err)
 	}
 	if kind == sentinel {
 		s.peers = newSentinels(opt)
@@ -338,8 +338,10 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		return driver.ErrNotFound
 	}
 	asked := time.Now()
+	tries := 0
 	var r reply
 	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+		tries++
 		asked = time.Now()
 		r, err = s.exec(ctx, touchScript, id, []string{verifier.String()})
 		return err
@@ -358,7 +360,9 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		s.forget(id)
 		return errReply
 	}
-	if s.near != nil {
+	if tries > 1 { // an earlier one may have done it, at another time
+		s.forget(id)
+	} else if s.near != nil {
 		s.near.replace(id, r.revision-1, asked, func(old *driver.Record) *driver.Record {
 			next, err := old.Touch(r.now, verifier)
 			if err != nil || next.Revision != r.revision {
@@ -375,15 +379,20 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 func (s *Store) End(ctx context.Context, id driver.ID) error {
 	s.ends.add(id)
 	s.forget(id)
+	err := s.remove(ctx, id)
+	if err != nil && !errors.Is(err, ErrClosed) {
+		err = fmt.Errorf("%w; the end is being repeated", err)
+	}
+	return err
+}
+
+// remove deletes a session, and waits for replicas if that was asked for.
+func (s *Store) remove(ctx context.Context, id driver.ID) error {
 	key := s.keys.session(id)
-	err := s.attempt(ctx, repeatable, func(ctx context.Context) error {
+	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
 		if s.opt.Replicas > 0 {
 			return s.endOnReplicas(ctx, key)
 		}
 		return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
 	})
-	if err != nil && !errors.Is(err, ErrClosed) {
-		err = fmt.Errorf("%w; the end is being repeated", err)
-	}
-	return err
 }

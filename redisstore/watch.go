@@ -109,8 +109,9 @@ func (s *Store) examine(ctx context.Context, addr string, c rueidis.Client) vita
 	return v
 }
 
-// infoValue returns one value of INFO's text.
+// infoValue returns one value of the text of INFO or CLUSTER INFO.
 func infoValue(info, name string) string {
+	info = strings.TrimPrefix(info, "txt:") // the client leaves RESP3's mark of a verbatim string
 	for line := range strings.Lines(info) {
 		if v, ok := strings.CutPrefix(line, name+":"); ok {
 			return strings.TrimSpace(v)

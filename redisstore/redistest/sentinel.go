@@ -77,10 +77,11 @@ func (s *Sentinel) watch(k *kit, port string) []string {
 	return lines
 }
 
-// hurry sets how often, in milliseconds, the running sentinels announce themselves and ask servers for their INFO.
+// hurry sets how often, in milliseconds, the running sentinels announce themselves and ask servers for their INFO. They do not mind that
+// the machine stands still for a while: by themselves they would do nothing for the next 30 s ("tilt").
 func (s *Sentinel) hurry(announce, info string) error {
 	for _, n := range running(s.Sentinels) {
-		if _, err := n.Do("SENTINEL", "DEBUG", "publish-period", announce, "info-period", info); err != nil {
+		if _, err := n.Do("SENTINEL", "DEBUG", "publish-period", announce, "info-period", info, "tilt-trigger", "60000"); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,9 @@ const (
 )
 
 // longer are the files ("path") and functions ("path:Name") that are over these bounds, each with the reason.
-var longer = map[string]string{}
+var longer = map[string]string{
+	"redisstore/url.go:parseURL": "one scheme after the other, and for each mistake its own words",
+}
 
 func TestSizes(t *testing.T) {
 	needed := map[string]bool{}

@@ -29,8 +29,8 @@ which none is lost, and a sign-out during a slow request, after which the sessio
 stays ended. To curl the same address is a counter. Sessions survive a restart,
 kill -9 included.
 
-Sessions are in a directory of one process, or on Redis or Valkey, where any
-number of demos share them:
+They are in a directory, for one process, in memory, or on Redis or Valkey, where
+any number of demos share them:
 
 ` + redisHelp + `
 

@@ -112,7 +112,7 @@ func pause(ctx context.Context, try int) {
 	wait := time.Millisecond << min(try, 6)
 	select {
 	case <-ctx.Done():
-	case <-time.After(wait + rand.N(wait)):
+	case <-time.After(wait + rand.N(wait)): //nolint:gosec // jitter is no secret
 	}
 }
 

@@ -70,7 +70,7 @@ func (n *Node) launch() error {
 	if n.kind == sentinel {
 		args = append(args, "--sentinel")
 	}
-	cmd := exec.Command(n.kit.Server.Argv[0], args...)
+	cmd := exec.Command(n.kit.Server.Argv[0], args...) //nolint:gosec,noctx // the caller says what runs, and Close ends it
 	cmd.Dir, cmd.Stdout, cmd.Stderr = n.dir, log, log
 	cmd.Env = append(os.Environ(), n.kit.Server.Env...)
 	proc, err := startProcess(cmd)
@@ -112,16 +112,15 @@ func (n *Node) stop() error {
 		return nil
 	}
 	if n.paused {
-		n.signal(resume)
+		_ = n.signal(resume) // it is told to end in a moment, and killed if it does not
 		n.paused = false
 	}
-	n.signal(terminate)
+	_ = n.signal(terminate) // it may have ended by itself
 	select {
 	case <-n.proc.gone:
 		return nil
 	case <-time.After(stopLimit):
-		n.proc.kill()
-		return fmt.Errorf("redistest: %s did not stop in %v and was killed\n%s", n.Addr(), stopLimit, n.logTail())
+		return errors.Join(fmt.Errorf("redistest: %s did not stop in %v and was killed\n%s", n.Addr(), stopLimit, n.logTail()), n.proc.kill())
 	}
 }
 

@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -18,12 +19,14 @@ func (e ReplyError) Error() string { return string(e) }
 // roundTrip sends commands to a unix socket on a connection of their own, and returns the reply to the last. An error
 // reply to any of them is returned as a ReplyError.
 func roundTrip(socket string, limit time.Duration, commands ...[]string) (any, error) {
-	conn, err := net.DialTimeout("unix", socket, limit)
+	conn, err := (&net.Dialer{Timeout: limit}).DialContext(context.Background(), "unix", socket)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(limit))
+	if err := conn.SetDeadline(time.Now().Add(limit)); err != nil {
+		return nil, err
+	}
 	var request []byte
 	for _, args := range commands {
 		request = appendCommand(request, args)

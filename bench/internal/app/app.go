@@ -95,6 +95,7 @@ func headersLeft(sends []string) [][2]string {
 
 // Server is an application that is ready to listen.
 type Server interface {
+	// Serve answers requests until it fails.
 	Serve(net.Listener) error
 }
 

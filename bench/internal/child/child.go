@@ -42,7 +42,7 @@ func Start(ctx context.Context, args ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: &tail{}}
+	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: &tail{}} //nolint:gosec // it runs itself
 	// An interrupt ends ctx. Closing the standard input lets the child clean up; only then is it killed.
 	p.cmd.Cancel = func() error { return p.stdin.Close() }
 	p.cmd.WaitDelay = 5 * time.Second

@@ -33,7 +33,8 @@ func Main() (err error) {
 	if err != nil {
 		return err
 	}
-	server := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir,
+	server := exec.Command("redis-server", //nolint:gosec,noctx // the port and the folder are ours; it ends below
+		"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "warning")
 	server.Stdout, server.Stderr = os.Stderr, os.Stderr // standard output is the parent's
 	if err := server.Start(); err != nil {
@@ -57,7 +58,7 @@ func Main() (err error) {
 }
 
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err
 	}
@@ -68,7 +69,7 @@ func freePort() (string, error) {
 // awaitListener returns when the server accepts connections.
 func awaitListener(addr string, ended <-chan struct{}) error {
 	for range 500 {
-		if conn, err := net.Dial("tcp", addr); err == nil {
+		if conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", addr); err == nil {
 			return conn.Close()
 		}
 		select {

@@ -29,10 +29,18 @@ which none is lost, and a sign-out during a slow request, after which the sessio
 stays ended. To curl the same address is a counter. Sessions survive a restart,
 kill -9 included.
 
+They are in a directory, for one process, in memory, or on Redis or Valkey, where
+any number of demos share them:
+
+` + redisHelp + `
+
+A user or password has %25 for %, %40 for @, %3A for : and %3F for ?.
+
 Ctrl-C stops it when the requests under way are done; a second one ends it at once.`,
 		Example: `  coatcheck demo                                   then open http://127.0.0.1:5000/
   coatcheck demo --addr 127.0.0.1:5001             if something else has port 5000
   coatcheck demo --store memory:                   sessions that end with the process
+  coatcheck demo --store redis://localhost         sessions on Redis: start a second one with another --addr
   coatcheck demo --insecure-http                   for Safari
   coatcheck demo --insecure-http --addr :5000      for a phone on the local network`,
 		Args: noArguments,
@@ -41,7 +49,7 @@ Ctrl-C stops it when the requests under way are done; a second one ends it at on
 		},
 	}
 	cmd.Flags().StringVar(&o.addr, "addr", "127.0.0.1:5000", "listen on `HOST:PORT`")
-	cmd.Flags().StringVar(&o.store, "store", "file:./coatcheck-data", "keep sessions in `URL`: file:DIR or memory:")
+	cmd.Flags().StringVar(&o.store, "store", "file:./coatcheck-data", "keep sessions in `URL`: file:DIR, memory:, redis://HOST or one of those above")
 	cmd.Flags().BoolVar(&o.insecureHTTP, "insecure-http", false, "a cookie that works over plain http beyond this machine, and in Safari; never in production")
 	return cmd
 }
@@ -53,7 +61,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return err
 	}
 	defer ln.Close()
-	store, err := openStore(o.store)
+	store, err := openStore(ctx, o.store, log)
 	if err != nil {
 		return err
 	}
@@ -101,7 +109,7 @@ Sign out during a slow request, and try the old cookie:
 
 Ctrl-C stops it.
 
-`, o.store, url)
+`, shown(o.store), url)
 	if !addr.IP.IsLoopback() && !o.insecureHTTP {
 		fmt.Fprint(w, "Browsers on other machines will not keep the cookie over plain http: for them add --insecure-http.\n\n")
 	}

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"sync"
 	"time"
@@ -16,12 +17,18 @@ import (
 // made, and all of them whenever a connection was lost or a primary has changed its replication id.
 type ends struct {
 	mu      sync.Mutex
-	until   map[driver.ID]time.Time
+	kept    map[driver.ID]ending
 	order   []driver.ID // oldest first: what is over the bound goes
 	delayed [len(endDelays)][]delayed
 	all     bool          // repeat all
 	wake    chan struct{} // all was set
 	seen    nodes
+}
+
+// ending is one end.
+type ending struct {
+	until time.Time // forgotten then
+	moved time.Time // until then the session is said to have moved: it was replaced at sign-in
 }
 
 // delayed is an end that is due for one more repetition. All of one queue wait equally long, so each is in order.
@@ -39,32 +46,45 @@ const (
 )
 
 func newEnds() *ends {
-	return &ends{until: map[driver.ID]time.Time{}, wake: make(chan struct{}, 1)}
+	return &ends{kept: map[driver.ID]ending{}, wake: make(chan struct{}, 1)}
 }
 
-func (e *ends) add(id driver.ID) {
+// add notes that a session ended.
+func (e *ends) add(id driver.ID) { e.note(id, 0) }
+
+// move notes that a session was replaced by another one.
+func (e *ends) move(id driver.ID) { e.note(id, driver.ReplacedFor) }
+
+func (e *ends) note(id driver.ID, moved time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	if _, again := e.until[id]; !again {
+	if _, again := e.kept[id]; !again {
 		if len(e.order) >= endsKept {
-			delete(e.until, e.order[0])
+			delete(e.kept, e.order[0])
 			e.order = e.order[1:]
 		}
 		e.order = append(e.order, id)
 	}
-	e.until[id] = now.Add(endsFor)
+	e.kept[id] = ending{now.Add(endsFor), now.Add(moved)}
 	e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
 }
 
-func (e *ends) has(id driver.ID) bool {
+// refusal returns driver.ErrNotFound for a session that ended here, driver.ErrMoved for one that was replaced a moment ago, nil for others.
+func (e *ends) refusal(id driver.ID) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.until) == 0 {
-		return false
+	if len(e.kept) == 0 {
+		return nil
 	}
-	_, ok := e.until[id]
-	return ok
+	end, ok := e.kept[id]
+	switch {
+	case !ok:
+		return nil
+	case time.Now().Before(end.moved):
+		return driver.ErrMoved
+	}
+	return driver.ErrNotFound
 }
 
 // reassert has all ends repeated soon. It does not block.
@@ -82,8 +102,8 @@ func (e *ends) reassert() {
 func (e *ends) due(now time.Time) (ids []driver.ID) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for len(e.order) > 0 && !now.Before(e.until[e.order[0]]) {
-		delete(e.until, e.order[0])
+	for len(e.order) > 0 && !now.Before(e.kept[e.order[0]].until) {
+		delete(e.kept, e.order[0])
 		e.order = e.order[1:]
 	}
 	for i := range e.delayed {
@@ -139,13 +159,21 @@ func (s *Store) repeatEnds(ctx context.Context) {
 func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
-	dels := make([]rueidis.Completed, len(ids))
-	for i, id := range ids {
-		dels[i] = s.tracked.B().Del().Key(s.keys.session(id)).Build()
+	var dels []rueidis.Completed
+	var ended []driver.ID
+	for _, id := range ids {
+		if errors.Is(s.ends.refusal(id), driver.ErrMoved) {
+			if _, err := s.execKeys(ctx, moveScript, []string{s.keys.session(id)}, []string{"again", "", ""}); err != nil {
+				failed = append(failed, id)
+			}
+			continue
+		}
+		ended = append(ended, id)
+		dels = append(dels, s.tracked.B().Del().Key(s.keys.session(id)).Build())
 	}
 	for i, res := range s.tracked.DoMulti(ctx, dels...) {
 		if res.Error() != nil {
-			failed = append(failed, ids[i])
+			failed = append(failed, ended[i])
 		}
 	}
 	return failed

@@ -43,10 +43,10 @@ type load struct {
 
 // counted is one session, and what is known of its counter.
 type counted struct {
-	id               driver.ID
-	origin           *driver.Origin
-	acknowledged     atomic.Int64
-	unknown, ignored atomic.Int64
+	id           driver.ID
+	origin       *driver.Origin
+	acknowledged atomic.Int64
+	unknown      atomic.Int64
 }
 
 // startLoad creates sessions, as many as workers, and has each worker count in all of them in turn.

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"encoding/hex"
+	"fmt"
 	"strings"
 
 	"github.com/coatcheck-go/session/driver"
@@ -23,6 +24,9 @@ func (k keyspace) session(id driver.ID) string {
 func (k keyspace) index(owner driver.Hash) string {
 	return k.prefix + hex.EncodeToString(owner[:2]) + "}:u:" + owner.String()
 }
+
+// mark names a key in the slot of a bucket that is written for the replicas' sake, and holds nothing.
+func (k keyspace) mark(bucket uint16) string { return fmt.Sprintf("%s%04x}:w", k.prefix, bucket) }
 
 // all names the time at which everybody's sessions were ended.
 func (k keyspace) all() string { return strings.TrimSuffix(k.prefix, ":{") + ":revoked" }

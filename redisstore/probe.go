@@ -136,6 +136,9 @@ func (s *Store) rehearse(ctx context.Context) error {
 		_, _, err = s.LoadFresh(ctx, id)
 	}
 	if err == nil {
+		err = s.rehearseSignIn(ctx, o, &driver.Presented{ID: id, Verifier: verifier})
+	}
+	if err == nil {
 		err = s.remove(ctx, id)
 	}
 	if few := new(ReplicaError); errors.As(err, &few) {
@@ -148,6 +151,29 @@ func (s *Store) rehearse(ctx context.Context) error {
 	s.forget(id)
 	if errors.Is(err, driver.ErrNotFound) {
 		err = fmt.Errorf("a session that was stored a moment ago is not there: is this a server that drops writes? (%w)", err)
+	}
+	return err
+}
+
+// rehearseSignIn signs somebody in, who is nobody, and out.
+func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driver.Presented) error {
+	owner := driver.HashOf(o.Secret[:])
+	id := driver.ID{Bucket: bucketOf(owner), Selector: driver.HashOf(o.Secret[4:])}
+	in := &driver.SignIn{Origin: *o, Change: driver.Change{Verifier: o.Verifier}, From: from, Max: 1}
+	in.Origin.Principal = &driver.Principal{User: "probe", Owner: owner}
+	in.Origin.Secret[0]++
+	_, err := s.SignIn(ctx, id, in)
+	if err == nil {
+		_, err = s.Sessions(ctx, owner)
+	}
+	if err == nil {
+		_, err = s.EndUser(ctx, owner, driver.Which{})
+	}
+	if err == nil {
+		index := s.keys.index(owner)
+		err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
+			return s.tracked.Do(ctx, s.tracked.B().Del().Key(index).Build()).Error()
+		})
 	}
 	return err
 }

@@ -141,8 +141,8 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	if s.near == nil {
 		return s.load(ctx, id, 0, false)
 	}
-	if s.ends.has(id) {
-		return nil, now, driver.ErrNotFound
+	if err := s.ends.refusal(id); err != nil {
+		return nil, now, err
 	}
 	r, generation, known := s.near.lookup(id)
 	if r != nil && r.Live(now) {
@@ -163,7 +163,7 @@ func (s *Store) LoadFresh(ctx context.Context, id driver.ID) (*driver.Record, ti
 // LoadStale implements driver.StaleLoader: it returns this process's copy, of Options.MaxAge at most, however out of date.
 func (s *Store) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 	now := s.clock.now()
-	if s.near == nil || s.ends.has(id) {
+	if s.near == nil || s.ends.refusal(id) != nil {
 		return nil, now, false
 	}
 	r := s.near.stale(id)
@@ -173,8 +173,8 @@ func (s *Store) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 // load asks the server. A session that this process does not know is read without tracking: tokens that somebody made up would
 // otherwise fill the server's tracking table.
 func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known bool) (*driver.Record, time.Time, error) {
-	if s.ends.has(id) {
-		return nil, s.clock.now(), driver.ErrNotFound
+	if err := s.ends.refusal(id); err != nil {
+		return nil, s.clock.now(), err
 	}
 	client := s.plain
 	if known {
@@ -192,8 +192,8 @@ func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known
 	if err != nil {
 		return nil, now, err
 	}
-	if s.ends.has(id) {
-		return nil, now, driver.ErrNotFound
+	if err := s.ends.refusal(id); err != nil {
+		return nil, now, err
 	}
 	r, err := decodeHash(values)
 	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
@@ -271,8 +271,8 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 
 // Apply implements driver.Store.
 func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-	if s.ends.has(id) {
-		return nil, driver.ErrNotFound
+	if err := s.ends.refusal(id); err != nil {
+		return nil, err
 	}
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -334,8 +334,8 @@ func (s *Store) forget(id driver.ID) {
 
 // Touch implements driver.Store.
 func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-	if s.ends.has(id) {
-		return driver.ErrNotFound
+	if err := s.ends.refusal(id); err != nil {
+		return err
 	}
 	asked := time.Now()
 	tries := 0

@@ -75,7 +75,7 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 				return err
 			}
 			r, err := decodeHash(values)
-			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.has(members[i].id) {
+			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.refusal(members[i].id) != nil {
 				continue
 			}
 			if err != nil {
@@ -104,18 +104,18 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	}
 	res, err := s.enter(ctx, id, in, from)
 	if err != nil && !errors.Is(err, driver.ErrUnknown) { // after an unknown outcome the mark lapses by itself, or the caller repeats
-		s.move(ctx, "stay", id, in)
+		_, _ = s.move(ctx, "stay", id, in) // if this does not get through, the mark lapses by itself
 	}
 	if err != nil {
 		return nil, err
 	}
 	if from != nil {
-		// The new session stands. If this does not get through, the old one opens again when its mark lapses, as it was before: nobody is
-		// signed in there, or it is ended as the user's other sessions are.
-		s.move(ctx, "left", id, in)
+		// The new session stands, so the old one is over, also if this does not get through: it is repeated, as ends are.
+		_, _ = s.move(ctx, "left", id, in)
+		s.ends.move(in.From.ID)
 		s.forget(in.From.ID)
 	}
-	return res, nil
+	return res, s.onReplicas(ctx, s.keys.mark(id.Bucket))
 }
 
 // leave closes the session that the browser had to writers, and returns it; nil if there is none.
@@ -123,7 +123,7 @@ func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*dr
 	if in.From == nil {
 		return nil, nil
 	}
-	if s.ends.has(in.From.ID) {
+	if s.ends.refusal(in.From.ID) != nil {
 		return nil, nil
 	}
 	r, err := s.move(ctx, "leave", id, in)
@@ -304,7 +304,7 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Whi
 			}
 		}
 		if !more {
-			return ended, nil
+			return ended, s.onReplicas(ctx, s.keys.mark(bucketOf(owner)))
 		}
 	}
 }

@@ -3,26 +3,42 @@ package redisstore
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/coatcheck-go/session/driver"
 )
 
-// endOnReplicas deletes a key and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and
-// blocks it. Too few answers are an error, though the key is gone from the primary.
+// endOnReplicas deletes a key and waits for replicas. Too few answers are an error, though the key is gone from the primary.
 func (s *Store) endOnReplicas(ctx context.Context, key string) error {
+	return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Del().Key(key).Build() })
+}
+
+// replicate writes and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and blocks it.
+func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) error {
 	return s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
 		ms := s.opt.ReplicaTimeout.Milliseconds()
 		wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
 		if s.opt.Fsync {
 			wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
 		}
-		res := c.DoMulti(ctx, c.B().Del().Key(key).Build(), wait)
+		res := c.DoMulti(ctx, write(c.B()), wait)
 		if err := res[0].Error(); err != nil {
 			return err
 		}
 		return s.counted(res[1])
+	})
+}
+
+// onReplicas waits for replicas after a change in the slot of a key, if Options.Replicas asks for it. Replication is one stream in order,
+// so a replica that has what is written here has the change, too.
+func (s *Store) onReplicas(ctx context.Context, key string) error {
+	if s.opt.Replicas == 0 {
+		return nil
+	}
+	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
+		return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Set().Key(key).Value("").Px(time.Second).Build() })
 	})
 }
 
@@ -43,7 +59,7 @@ func (s *Store) counted(res rueidis.RedisResult) error {
 	return e
 }
 
-// ReplicaError says that an end was done by the primary, and acknowledged by fewer replicas than Options.Replicas asks for. A failover
+// ReplicaError says that an end or a sign-in was done by the primary, and acknowledged by fewer replicas than Options.Replicas asks for. A failover
 // to one of the others could undo it; the store repeats it then. It is a driver.ErrUnknown: what was asked for may yet come true.
 type ReplicaError struct {
 	Want, Got int
@@ -53,7 +69,7 @@ type ReplicaError struct {
 
 // Error says how many replicas answered.
 func (e *ReplicaError) Error() string {
-	text := fmt.Sprintf("redisstore: the end was done, and %d of %d replicas acknowledged it in time", e.Got, e.Want)
+	text := fmt.Sprintf("redisstore: it was done, and %d of %d replicas acknowledged it in time", e.Got, e.Want)
 	if e.Unsaved {
 		text += "; the primary has not written it to its disk"
 	}

@@ -2,13 +2,13 @@
 -- "leave" before the new session is stored, then "left", or "stay" if it could not be.
 --
 -- KEYS[1]  the old session's hash
--- ARGV[1]  leave, left or stay
+-- ARGV[1]  leave, left or stay; again, when a failover may have undone a "left"
 -- ARGV[2]  what names this sign-in: the hash of the new session's selector
 -- ARGV[3]  leave: hash of the verifier that the request presented
 --
 -- Replies
 --   {"ok", seconds, microseconds, names and values of the hash …}   leave: nobody writes to the session any more, for 10 s at most
---   {"ok"}      left: for a minute the key tells late requests that the session moved; stay: it is as before
+--   {"ok"}      left, again: for a minute the key tells late requests that the session moved; stay: it is as before
 --   {"gone"}    no such session, or it is another sign-in's
 --   {"moved"}   the verifier is not accepted, or another sign-in is under way
 
@@ -19,9 +19,9 @@ local have = redis.call('HMGET', key, '@token', '@previous', '@moving', '@idle',
 local moving, lease
 if have[3] then moving, lease = string.match(have[3], '^([^.]+)%.?(%d*)$') end
 
-if action == 'left' then
-  if moving == 'moved' then return {'ok'} end
-  if moving ~= attempt then return {'gone'} end
+if action == 'left' or action == 'again' then
+  if moving == 'moved' or not have[1] then return {'ok'} end
+  if action == 'left' and moving ~= attempt then return {'gone'} end
   redis.call('DEL', key)
   redis.call('HSET', key, '@moving', 'moved')
   redis.call('PEXPIRE', key, REPLACED_FOR)

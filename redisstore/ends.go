@@ -87,6 +87,9 @@ func (e *ends) refusal(id driver.ID) error {
 	return driver.ErrNotFound
 }
 
+// has reports that a session ended here.
+func (e *ends) has(id driver.ID) bool { return e.refusal(id) != nil }
+
 // reassert has all ends repeated soon. It does not block.
 func (e *ends) reassert() {
 	e.mu.Lock()

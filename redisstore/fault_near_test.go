@@ -95,10 +95,12 @@ func TestReconnected(t *testing.T) {
 		ok(t, other.End(t.Context(), id))
 		p.cut()
 		goOn()
-		time.Sleep(10 * time.Millisecond) // the client hears of it at once, not before
-		if _, _, err := s.Load(t.Context(), id); err == nil {
-			t.Fatal("a copy from before the connection was lost is served")
-		}
+		eventually(t, time.Second, func() error { // the client hears of it at once, not before; well within the lease
+			if _, _, err := s.Load(t.Context(), id); err == nil {
+				return errors.New("a copy from before the connection was lost is served")
+			}
+			return nil
+		})
 	}
 }
 

@@ -163,7 +163,7 @@ func (s *Store) LoadFresh(ctx context.Context, id driver.ID) (*driver.Record, ti
 // LoadStale implements driver.StaleLoader: it returns this process's copy, of Options.MaxAge at most, however out of date.
 func (s *Store) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 	now := s.clock.now()
-	if s.near == nil || s.ends.refusal(id) != nil {
+	if s.near == nil || s.ends.has(id) {
 		return nil, now, false
 	}
 	r := s.near.stale(id)

@@ -75,7 +75,7 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 				return err
 			}
 			r, err := decodeHash(values)
-			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.refusal(members[i].id) != nil {
+			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.has(members[i].id) {
 				continue
 			}
 			if err != nil {
@@ -120,10 +120,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 
 // leave closes the session that the browser had to writers, and returns it; nil if there is none.
 func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Record, error) {
-	if in.From == nil {
-		return nil, nil
-	}
-	if s.ends.refusal(in.From.ID) != nil {
+	if in.From == nil || s.ends.has(in.From.ID) {
 		return nil, nil
 	}
 	r, err := s.move(ctx, "leave", id, in)

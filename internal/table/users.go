@@ -285,20 +285,22 @@ func (t *Table) endUser(owner driver.Hash, which driver.Which) (ended []driver.I
 	}
 	if which.Only == nil {
 		t.users.revoke(owner, now)
+		t.journal.Revoke(now)
 	}
 	return ended, t.journal.AppendAll(versions) // also of none: ends before this one may not be durable yet
 }
 
 // EndAll implements driver.UserStore.
-func (t *Table) EndAll(ctx context.Context) error {
+func (t *Table) EndAll(ctx context.Context) error { return wait(ctx, t.endAll()) }
+
+func (t *Table) endAll() Receipt {
 	for i := range t.users.turns { // no sign-in is half-way, and those that come later began earlier
 		t.users.turns[i].Lock()
 		defer t.users.turns[i].Unlock()
 	}
-	t.users.mu.Lock()
-	t.users.all = t.Now()
-	t.users.mu.Unlock()
-	var last Receipt
+	now := t.Now()
+	t.RestoreRevoked(now)
+	t.journal.Revoke(now)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -308,9 +310,16 @@ func (t *Table) EndAll(ctx context.Context) error {
 			s.remove(e)
 		}
 		if len(versions) > 0 {
-			last = t.journal.AppendAll(versions)
+			t.journal.AppendAll(versions)
 		}
 		s.mu.Unlock()
 	}
-	return wait(ctx, last)
+	return t.journal.AppendAll(nil)
+}
+
+// RestoreRevoked refuses sign-ins that began before: for the last revocation that an earlier process made, of whomever it was.
+func (t *Table) RestoreRevoked(at time.Time) {
+	t.users.mu.Lock()
+	defer t.users.mu.Unlock()
+	t.users.all = at
 }

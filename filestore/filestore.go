@@ -66,6 +66,7 @@ func (s *Store) restore(path string, o Options) error {
 	s.journal = newJournal(s.db, path, state, o)
 	s.table = table.New(s.journal, state.Time)
 	s.journal.table = s.table
+	s.table.RestoreRevoked(state.Revoked)
 	s.UserStore = s.table
 	expired, err := restore(s.db, path, s.table, state)
 	if err == nil {

@@ -40,6 +40,8 @@ func (j *slowJournal) AppendAll(versions []Version) (last Receipt) {
 	return last
 }
 
+func (j *slowJournal) Revoke(time.Time) {}
+
 func (j *slowJournal) Note(id driver.ID, r *driver.Record) {
 	j.Append(id, r)
 	j.noted++

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"bytes"
 	"context"
 	"slices"
 	"sync"
@@ -11,8 +12,8 @@ import (
 
 // users is the index of sessions by their owners, and what was revoked lately.
 //
-// Locks are taken in this order: an owner's turn, a shard's, the index's. Only who has the turn adds sessions of an owner, so a count made
-// under it can only shrink.
+// Locks are taken in this order: an owner's turn, the shards' in their order, the index's. Only who has the turn adds sessions of an owner,
+// so those that it names can only become fewer.
 type users struct {
 	turns [64]sync.Mutex
 
@@ -94,11 +95,8 @@ func (t *Table) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		return nil, err
 	}
 	t.sweeper.arm(t)
-	owner := in.Origin.Principal.Owner
-	turn := t.users.turn(owner)
-	turn.Lock()
-	res, receipt, err := t.signIn(id, owner, in)
-	turn.Unlock()
+	began := t.Now().Add(-in.Ago) // before it waits for its turn: a revocation that had it came after
+	res, receipt, err := t.signIn(id, began, in)
 	if err != nil {
 		return nil, err
 	}
@@ -108,72 +106,126 @@ func (t *Table) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	return res, nil
 }
 
-func (t *Table) signIn(id driver.ID, owner driver.Hash, in *driver.SignIn) (*driver.Result, Receipt, error) {
-	if e, now := t.peek(id); e != nil {
-		if e.Secret != in.Origin.Secret {
+func (t *Table) signIn(id driver.ID, began time.Time, in *driver.SignIn) (*driver.Result, Receipt, error) {
+	owner := in.Origin.Principal.Owner
+	turn := t.users.turn(owner)
+	turn.Lock()
+	defer turn.Unlock()
+	now := t.Now()
+	owned := t.users.of(owner)
+	involved := append([]driver.ID{id}, owned...)
+	if in.From != nil {
+		involved = append(involved, in.From.ID)
+	}
+	defer t.lock(involved)()
+	if e := t.live(id); e != nil {
+		if e.latest.Secret != in.Origin.Secret {
 			return nil, nil, driver.ErrExists
 		}
-		return &driver.Result{Record: e, Now: now}, t.journal.Append(id, e), nil
+		return &driver.Result{Record: e.latest, Now: now}, t.journal.Append(id, e.latest), nil
 	}
-	now := t.Now()
-	if in.Ago > driver.MaxAgo || t.users.revokedSince(owner, now.Add(-in.Ago)) {
+	if in.Ago > driver.MaxAgo || t.users.revokedSince(owner, began) {
 		return nil, nil, driver.ErrRevoked
 	}
-	extra, err := t.overLimit(owner, in)
+	from := t.presented(in.From, now)
+	extra, err := t.overLimit(owned, from, in)
 	if err != nil {
 		return nil, nil, err
 	}
-	from, res, err := t.replace(now, in)
+	res, err := driver.NewSignedIn(now, in, from.record())
 	if err != nil {
 		return nil, nil, err
 	}
+	return res, t.enter(id, res, from, extra), nil
+}
+
+// enter puts in the record of a sign-in, in place of others. The caller holds the locks of all.
+func (t *Table) enter(id driver.ID, res *driver.Result, from *entry, extra []*entry) Receipt {
 	versions := []Version{{id, res.Record}}
 	if from != nil {
-		versions = append(versions, Version{in.From.ID, nil})
+		s := t.shard(from.id)
+		s.remove(from)
+		s.moved.add(from.id, s.clock.now())
+		versions = append(versions, Version{from.id, nil})
 	}
-	for _, old := range extra {
-		if t.removeLive(old) {
-			res.Evicted = append(res.Evicted, old)
-			versions = append(versions, Version{old, nil})
-		}
+	for _, e := range extra {
+		t.shard(e.id).remove(e)
+		res.Evicted = append(res.Evicted, e.id)
+		versions = append(versions, Version{e.id, nil})
 	}
-	s := t.shard(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	e := &entry{id: id, latest: res.Record, due: res.Record.Expires()}
 	receipt := t.journal.AppendAll(versions)
 	if receipt == nil {
 		e.published = res.Record
 	}
+	s := t.shard(id)
 	if old := s.entries[id]; old != nil { // expired, not yet removed
 		s.remove(old)
 	}
 	s.add(e)
-	return res, receipt, nil
+	return receipt
 }
 
-// peek returns the latest version of a live record, nil if there is none.
-func (t *Table) peek(id driver.ID) (*driver.Record, time.Time) {
-	s := t.shard(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := s.clock.now()
-	if e := s.live(id, now); e != nil {
-		return e.latest, now
+// lock takes the locks of all shards that have one of these ids, so that what is done to them is one step for everybody.
+func (t *Table) lock(ids []driver.ID) (unlock func()) {
+	var needed [shards]bool
+	for _, id := range ids {
+		needed[id.Selector[0]] = true
 	}
-	return nil, now
+	for i := range t.shards {
+		if needed[i] {
+			t.shards[i].mu.Lock()
+		}
+	}
+	return func() {
+		for i := range t.shards {
+			if needed[i] {
+				t.shards[i].mu.Unlock()
+			}
+		}
+	}
 }
 
-// overLimit returns the owner's sessions that must end for one more, the oldest first. The one that the browser had does not count.
-func (t *Table) overLimit(owner driver.Hash, in *driver.SignIn) ([]driver.ID, error) {
+// live returns the entry of a live record, nil if there is none. The caller holds the lock.
+func (t *Table) live(id driver.ID) *entry {
+	s := t.shard(id)
+	return s.live(id, s.clock.now())
+}
+
+func (e *entry) record() *driver.Record {
+	if e == nil {
+		return nil
+	}
+	return e.latest
+}
+
+// presented returns the session that a browser had, nil if it had none. The caller holds the lock.
+func (t *Table) presented(p *driver.Presented, now time.Time) *entry {
+	if p == nil {
+		return nil
+	}
+	e := t.live(p.ID)
+	if e == nil {
+		return nil
+	}
+	switch e.latest.Tokens.Standing(p.Verifier, now) {
+	case driver.Current, driver.Grace:
+		return e
+	case driver.Replaced, driver.Foreign:
+	}
+	return nil
+}
+
+// overLimit returns the owner's sessions that must end for one more. That which goes anyway does not count. The caller holds the locks.
+func (t *Table) overLimit(owned []driver.ID, from *entry, in *driver.SignIn) ([]*entry, error) {
 	if in.Max == 0 {
 		return nil, nil
 	}
-	live := t.owned(owner)
-	if in.From != nil {
-		live = slices.DeleteFunc(live, func(o driver.Owned) bool {
-			return o.ID == in.From.ID && accepts(o.Record, in.From.Verifier, t.Now())
-		})
+	var live []*entry
+	for _, id := range owned {
+		if e := t.live(id); e != nil && e != from {
+			live = append(live, e)
+		}
 	}
 	if len(live) < in.Max {
 		return nil, nil
@@ -181,72 +233,16 @@ func (t *Table) overLimit(owner driver.Hash, in *driver.SignIn) ([]driver.ID, er
 	if in.Refuse {
 		return nil, driver.ErrTooMany
 	}
-	extra := make([]driver.ID, 0, len(live)-in.Max+1)
-	for _, o := range live[in.Max-1:] {
-		extra = append(extra, o.ID)
-	}
-	return extra, nil
+	slices.SortFunc(live, func(a, b *entry) int { return newestFirst(a.id, a.latest, b.id, b.latest) })
+	return live[in.Max-1:], nil
 }
 
-func accepts(r *driver.Record, verifier driver.Hash, now time.Time) bool {
-	standing := r.Tokens.Standing(verifier, now)
-	return standing == driver.Current || standing == driver.Grace
-}
-
-// replace takes the session that the browser had, if it has one, out of the table, leaves word that it moved, and returns it with the
-// record that takes its place. It is made of the very last version.
-func (t *Table) replace(now time.Time, in *driver.SignIn) (from *driver.Record, res *driver.Result, err error) {
-	for {
-		if in.From != nil {
-			if from, _ = t.peek(in.From.ID); from != nil && !accepts(from, in.From.Verifier, now) {
-				from = nil
-			}
-		}
-		if res, err = driver.NewSignedIn(now, in, from); err != nil {
-			return nil, nil, err
-		}
-		if from == nil || t.leave(in.From.ID, from) {
-			return from, res, nil
-		}
+// newestFirst orders sessions; those of one millisecond by their ids, so that a list does not change with each look.
+func newestFirst(a driver.ID, ra *driver.Record, b driver.ID, rb *driver.Record) int {
+	if c := rb.Created.Compare(ra.Created); c != 0 {
+		return c
 	}
-}
-
-// leave removes a record that moves, if it is still at this version.
-func (t *Table) leave(id driver.ID, version *driver.Record) bool {
-	s := t.shard(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entries[id]
-	if e == nil || e.latest != version {
-		return false
-	}
-	s.remove(e)
-	s.moved.add(id, s.clock.now())
-	return true
-}
-
-func (t *Table) removeLive(id driver.ID) bool {
-	s := t.shard(id)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.live(id, s.clock.now())
-	if e == nil {
-		return false
-	}
-	s.remove(e)
-	return true
-}
-
-// owned returns the owner's live sessions, the newest first, those included that are not durable yet.
-func (t *Table) owned(owner driver.Hash) []driver.Owned {
-	var live []driver.Owned
-	for _, id := range t.users.of(owner) {
-		if r, _ := t.peek(id); r != nil {
-			live = append(live, driver.Owned{ID: id, Record: r})
-		}
-	}
-	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
-	return live
+	return bytes.Compare(b.Selector[:], a.Selector[:])
 }
 
 // Sessions implements driver.UserStore.
@@ -255,47 +251,56 @@ func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 		return nil, err
 	}
 	var live []driver.Owned
-	for _, o := range t.owned(owner) {
-		if r, _, err := t.Load(ctx, o.ID); err == nil {
-			live = append(live, driver.Owned{ID: o.ID, Record: r})
+	for _, id := range t.users.of(owner) {
+		if r, _, err := t.Load(ctx, id); err == nil {
+			live = append(live, driver.Owned{ID: id, Record: r})
 		}
 	}
-	return live, nil
+	slices.SortFunc(live, func(a, b driver.Owned) int { return newestFirst(a.ID, a.Record, b.ID, b.Record) })
+	return live, ctx.Err()
 }
 
 // EndUser implements driver.UserStore.
 func (t *Table) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+	ended, receipt := t.endUser(owner, which)
+	return ended, wait(ctx, receipt)
+}
+
+func (t *Table) endUser(owner driver.Hash, which driver.Which) (ended []driver.ID, receipt Receipt) {
 	turn := t.users.turn(owner)
 	turn.Lock()
-	var ended []driver.ID
+	defer turn.Unlock()
+	now := t.Now()
+	ids := slices.DeleteFunc(t.users.of(owner), func(id driver.ID) bool {
+		return which.Only != nil && !slices.Contains(which.Only, id) || slices.Contains(which.Except, id)
+	})
+	defer t.lock(ids)()
 	var versions []Version
-	for _, id := range t.users.of(owner) {
-		if which.Only != nil && !slices.Contains(which.Only, id) || slices.Contains(which.Except, id) {
-			continue
-		}
-		if t.removeLive(id) {
+	for _, id := range ids {
+		if e := t.live(id); e != nil {
+			t.shard(id).remove(e)
 			ended = append(ended, id)
 			versions = append(versions, Version{id, nil})
 		}
 	}
 	if which.Only == nil {
-		t.users.revoke(owner, t.Now())
+		t.users.revoke(owner, now)
+		t.journal.Revoke(now)
 	}
-	receipt := t.journal.AppendAll(versions)
-	turn.Unlock()
-	return ended, wait(ctx, receipt)
+	return ended, t.journal.AppendAll(versions) // also of none: ends before this one may not be durable yet
 }
 
 // EndAll implements driver.UserStore.
-func (t *Table) EndAll(ctx context.Context) error {
+func (t *Table) EndAll(ctx context.Context) error { return wait(ctx, t.endAll()) }
+
+func (t *Table) endAll() Receipt {
 	for i := range t.users.turns { // no sign-in is half-way, and those that come later began earlier
 		t.users.turns[i].Lock()
 		defer t.users.turns[i].Unlock()
 	}
-	t.users.mu.Lock()
-	t.users.all = t.Now()
-	t.users.mu.Unlock()
-	var last Receipt
+	now := t.Now()
+	t.RestoreRevoked(now)
+	t.journal.Revoke(now)
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
@@ -305,9 +310,16 @@ func (t *Table) EndAll(ctx context.Context) error {
 			s.remove(e)
 		}
 		if len(versions) > 0 {
-			last = t.journal.AppendAll(versions)
+			t.journal.AppendAll(versions)
 		}
 		s.mu.Unlock()
 	}
-	return wait(ctx, last)
+	return t.journal.AppendAll(nil)
+}
+
+// RestoreRevoked refuses sign-ins that began before: for the last revocation that an earlier process made, of whomever it was.
+func (t *Table) RestoreRevoked(at time.Time) {
+	t.users.mu.Lock()
+	defer t.users.mu.Unlock()
+	t.users.all = at
 }

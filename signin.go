@@ -28,7 +28,8 @@ type Login struct {
 	Remember  time.Duration // lifetime of this session and of its cookie, at most Config.MaxRemember; 0: Config.Lifetime, and no Max-Age
 
 	// Began is when the authentication began: when the password was sent, or the visitor left for the identity provider. A revocation of the
-	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago.
+	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago. A handler that revokes and
+	// signs in, for a reset password, sets it to the time after the revocation.
 	Began time.Time
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/memstore"
 )
 
 // TestSessions: a user's sessions, the newest first, with what people recognise them by, and nobody else's.
@@ -177,4 +179,30 @@ func TestRevokeAll(t *testing.T) {
 		}
 	}
 	want(t, "sessions", s.store.Len(), 0)
+}
+
+// TestStoreWithoutUsers: a store that does not know users says so, and nobody's session is touched.
+func TestStoreWithoutUsers(t *testing.T) {
+	m, err := session.New(struct{ driver.Store }{memstore.New()}, session.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visitor{site: &site{t: t, m: m}}
+	w := v.do(func(ses *session.Session) error {
+		n.Add(ses, 1)
+		if err := signIn("ada")(ses); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("SignIn: %v", err)
+		}
+		return nil
+	})
+	if w.Code != 200 || v.count() != 1 {
+		t.Errorf("%d, n = %d", w.Code, v.count())
+	}
+	_, err1 := m.Sessions(t.Context(), "ada")
+	_, err2 := m.RevokeUser(t.Context(), "ada")
+	for _, err := range []error{err1, err2, m.Revoke(t.Context(), "ada", "x"), m.RevokeAll(t.Context())} {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%v, want ErrUnsupported", err)
+		}
+	}
 }

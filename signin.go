@@ -28,7 +28,8 @@ type Login struct {
 	Remember  time.Duration // lifetime of this session and of its cookie, at most Config.MaxRemember; 0: Config.Lifetime, and no Max-Age
 
 	// Began is when the authentication began: when the password was sent, or the visitor left for the identity provider. A revocation of the
-	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago.
+	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago. A handler that revokes and
+	// signs in, for a reset password, sets it to the time after the revocation.
 	Began time.Time
 }
 
@@ -77,8 +78,10 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	t.bucket = bucketOf(in.Origin.Principal.Owner)
 	in.Origin.Verifier = t.verifierHash()
 	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: s.ops, MaxSize: s.m.cfg.MaxSize}
+	var before *driver.Record
 	if s.state == live {
 		in.From = &driver.Presented{ID: s.id, Verifier: s.verifier}
+		before = s.record
 	}
 	res, err := store.SignIn(ctx, t.id(), in)
 	if errors.Is(err, driver.ErrUnknown) { // it names all by values chosen here, so it may be repeated
@@ -90,12 +93,16 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	s.ops = nil
 	s.newToken(t)
 	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
-	s.state, s.readOnly = live, false
+	s.state, s.readOnly, s.record, s.edited = live, false, nil, false
 	if res.Record != nil {
 		s.become(res.Record, res.Now)
-	} else {
-		s.refresh(ctx)
+		return nil
 	}
+	// As far as this request knows; it must not go on with the view of whoever was signed in before.
+	if made, err := driver.NewSignedIn(res.Now, in, before); err == nil {
+		s.become(made.Record, made.Now)
+	}
+	s.refresh(ctx)
 	return nil
 }
 

@@ -28,6 +28,9 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 // Revoke ends one session of user. [ErrNotFound] if user has none of that handle, whoever else may: who asks does not learn of other
 // users' sessions.
 func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
+	if _, err := m.users(); err != nil {
+		return err
+	}
 	id, err := driver.ParseID(handle)
 	if err != nil || user == "" {
 		return ErrNotFound

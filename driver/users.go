@@ -16,7 +16,8 @@ type UserStore interface {
 	// SignIn stores a new record at id, ends the one that the browser had, and keeps the owner's limit, all of it or nothing. The limit is
 	// exact whatever signs in at the same time: at no moment are more than s.Max sessions of the owner alive. Load of s.From.ID answers
 	// ErrMoved for ReplacedFor. Result.Evicted are the sessions that were ended for the limit. A second SignIn with the Secret of the record
-	// at id is the first one repeated. ErrTooMany; ErrRevoked; ErrExists; an *OpError.
+	// at id is the first one repeated. ErrTooMany; ErrRevoked; ErrExists; ErrPrincipal; an *OpError; what Carry returned. After an error
+	// all is as it was.
 	SignIn(ctx context.Context, id ID, s *SignIn) (*Result, error)
 
 	// Sessions returns the owner's live sessions, the newest first.
@@ -26,7 +27,8 @@ type UserStore interface {
 	// refused with ErrRevoked, unless only named sessions are ended.
 	EndUser(ctx context.Context, owner Hash, which Which) ([]ID, error)
 
-	// EndAll ends every session of the store. A SignIn that began before it is refused with ErrRevoked.
+	// EndAll ends every session that the store has when it is called. A SignIn that began before it is refused with ErrRevoked, after a
+	// restart of the store, too, as with EndUser.
 	EndAll(ctx context.Context) error
 }
 
@@ -52,7 +54,7 @@ type SignIn struct {
 	// From.Verifier, perhaps more than once, and must not block.
 	Carry func(from *Record) (Fields, error)
 
-	Ago    time.Duration // how long ago the authentication began
+	Ago    time.Duration // how long before the call the authentication began; over MaxAgo: ErrRevoked
 	Max    int           // how many sessions the owner may have, this one included; 0: any number
 	Refuse bool          // at Max refuse with ErrTooMany; else end the oldest
 }

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,16 +52,27 @@ func TestStore(t *testing.T) {
 	}
 }
 
-// lastNamespace keeps the stores of one server apart.
-var lastNamespace int
+// opened is a store with what another one on the same data needs.
+type opened struct {
+	*redisstore.Store
+	options redisstore.Options
+}
+
+// lastNamespace keeps the cases apart that use one server at the same time.
+var lastNamespace atomic.Int64
 
 func runSuite(t *testing.T, url string, o redisstore.Options) {
-	lastNamespace++
-	o.Namespace = fmt.Sprint("test", lastNamespace)
 	o.Timeout = 5 * time.Second // the machine that tests run on may be slow
-	again := func(t testing.TB, _ driver.Store) driver.Store { return open(t, url, o) }
+	again := func(t testing.TB, s driver.Store) driver.Store {
+		o := s.(opened).options
+		return opened{open(t, url, o), o}
+	}
 	storetest.Run(t, storetest.Harness{
-		Open:     func(t testing.TB) driver.Store { return open(t, url, o) },
+		Open: func(t testing.TB) driver.Store {
+			o := o
+			o.Namespace = fmt.Sprint("test", lastNamespace.Add(1))
+			return opened{open(t, url, o), o}
+		},
 		Second:   again,
 		Reopen:   again,
 		Wait:     func(_ testing.TB, d time.Duration) { time.Sleep(d) },

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -200,6 +201,7 @@ func limitExact(k *kit) {
 					k.Errorf("Sessions: %d, error %v", len(list), err)
 					return
 				}
+				time.Sleep(time.Microsecond) // see concurrent/whole-changes
 			}
 		})
 	}

@@ -15,7 +15,7 @@ import (
 var (
 	//go:embed page.html
 	pageHTML string
-	pageTmpl = template.Must(template.New("page").Parse(pageHTML))
+	page     = template.Must(template.New("page").Parse(pageHTML))
 
 	//go:embed assets
 	files embed.FS
@@ -53,16 +53,16 @@ func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, v
 		return err
 	}
 	var b bytes.Buffer
-	err = pageTmpl.Execute(&b, struct {
+	err = page.Execute(&b, struct {
 		view
-		Visit       int64
-		URL         string
-		Cells       [50]struct{}
-		Notice      string
-		Devices     []device
-		MaxDevices  int
-		MaxName     int
-		NoUsers     bool // the store does not know users, so nobody can sign in
+		Visit      int64
+		URL        string
+		Cells      [50]struct{}
+		Notice     string
+		Devices    []device
+		MaxDevices int
+		MaxName    int
+		NoUsers    bool // the store does not know users, so nobody can sign in
 	}{
 		view: viewOf(s), Visit: visit, URL: "http://" + r.Host,
 		Notice: said, Devices: devices, MaxDevices: maxDevices, MaxName: maxName, NoUsers: noUsers,

@@ -15,7 +15,7 @@ func signInOnPage(t *testing.T, ctx context.Context, name string) {
 	t.Helper()
 	do(t, ctx, chromedp.SendKeys(chromedp.CSS("#name"), name))
 	click(t, ctx, ".sign-in button")
-	equal(t, "notice", text(t, ctx, ".notice"), "signed in as "+name)
+	equal(t, "notice", text(t, ctx, ".notice"), "signed in as "+name+", under a new token")
 }
 
 // click clicks what leads to another page, and waits for it.

@@ -28,7 +28,7 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request, s *session.Session)
 		return err
 	}
 	a.log.InfoContext(r.Context(), "signed in", "user", name)
-	return reply(w, r, s, "signed in as "+name)
+	return reply(w, r, s, "signed in as "+name+", under a new token")
 }
 
 const maxName = 40 // characters

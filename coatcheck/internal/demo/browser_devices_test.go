@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -21,6 +22,8 @@ func signInOnPage(t *testing.T, ctx context.Context, name string) {
 // click clicks what leads to another page, and waits for it.
 func click(t *testing.T, ctx context.Context, selector string) {
 	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
 	resp, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
 	if err != nil {
 		t.Fatalf("clicking %s: %v", selector, err)

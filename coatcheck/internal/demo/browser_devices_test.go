@@ -93,6 +93,7 @@ func TestLabSignsOut(t *testing.T) {
 	do(t, ctx, chromedp.Click(chromedp.CSS("#end")), chromedp.WaitVisible(chromedp.CSS(`#end-verdict[data-state="good"]`)))
 	do(t, ctx, chromedp.WaitVisible(chromedp.CSS("#name")))
 	equal(t, "devices", devicesShown(t, ctx), 0)
+	equal(t, "what still says that somebody is signed in", evaluate[int](t, ctx, `document.querySelectorAll(".notice").length`), 0)
 }
 
 // TestFixationInABrowser: somebody has got a token of their own into the victim's browser, and the victim signs in.

@@ -57,6 +57,7 @@ function show(s) {
   document.querySelector(".ticket").classList.toggle("ended", !s.handle);
   if (!s.user && $("user")) { // a lab, or another device, signed out
     $("user").remove();
+    document.querySelector(".notice")?.remove();
     $("guest").hidden = false;
     $("guest").querySelector("h3").id = "people-title";
   }

@@ -163,6 +163,7 @@ func (s *Store) move(ctx context.Context, action string, id driver.ID, in *drive
 
 // enter stores the new session: it reads the user's index, and makes the change on the version that it read.
 func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record) (*driver.Result, error) {
+	began := time.Now().Add(-in.Ago)
 	var exclude string
 	if from != nil && from.Principal != nil && from.Principal.Owner == in.Origin.Principal.Owner {
 		exclude = in.From.ID.Selector.String()
@@ -180,6 +181,7 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 			members = members[:min(len(members), 20)]
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, members, version, exclude)
+		args[5] = strconv.FormatInt(time.Since(began).Milliseconds(), 10) // also what was spent waiting and trying
 		asked := time.Now()
 		var r reply
 		err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {

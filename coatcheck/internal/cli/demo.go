@@ -23,11 +23,12 @@ func newDemo() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Serve a web page with a session, and two races to try",
+		Short: "Serve a web page with a session, two races to try, and a sign-in",
 		Long: `Serve a web page with a session, and two races to try: 50 increments at once, of
 which none is lost, and a sign-out during a slow request, after which the session
-stays ended. To curl the same address is a counter. Sessions survive a restart,
-kill -9 included.
+stays ended. Sign in as a made-up user, with no password, see where else that user
+is signed in, and sign out one device, the others, or all. To curl the same address
+is a counter. Sessions survive a restart, kill -9 included.
 
 They are in a directory, for one process, in memory, or on Redis or Valkey, where
 any number of demos share them:
@@ -106,6 +107,14 @@ Sign out during a slow request, and try the old cookie:
   curl -b old -X POST '%[2]s/lab/slow?ms=2000' &
   sleep 1; curl -b jar -c jar -X POST %[2]s/sign-out; wait
   curl -b old %[2]s/session
+
+Sign in a made-up user on two devices, list them, and sign out the other:
+
+  curl -b phone -c phone -d name=Ann %[2]s/sign-in
+  curl -b laptop -c laptop -d name=Ann %[2]s/sign-in
+  curl -b laptop %[2]s/devices
+  curl -b laptop -X POST %[2]s/devices/others/sign-out
+  curl -b phone %[2]s/devices
 
 Ctrl-C stops it.
 

@@ -9,7 +9,7 @@ import (
 // UserStore is a Store that knows whose sessions it keeps. Where it is missing, nobody can sign in.
 //
 // An owner is the keyed hash of a user's id ([Principal.Owner]); a store need not know the key, nor the id. All sessions of an owner
-// have the owner's bucket.
+// have the owner's bucket: the first two bytes of the hash, big-endian.
 type UserStore interface {
 	Store
 

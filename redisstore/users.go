@@ -95,6 +95,9 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if err := in.Change.Check(); err != nil {
 		return nil, err
 	}
+	if id.Bucket != bucketOf(in.Origin.Principal.Owner) {
+		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, bucketOf(in.Origin.Principal.Owner))
+	}
 	if err := s.refusedByAll(ctx, in.Ago); err != nil {
 		return nil, err
 	}

@@ -109,7 +109,7 @@ var endUserCases = []testCase{
 			v := o.visitor()
 			in := o.login(v, from)
 			in.Ago = driver.MaxAgo + time.Second
-			k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barred(o, v, driver.ErrRevoked, in)
 			in.Ago = driver.MaxAgo - time.Minute - k.h.Slack
 			k.enters(v, in)
 		},
@@ -138,7 +138,7 @@ var endUserCases = []testCase{
 			v := o.visitor()
 			in := o.login(v)
 			in.Ago = began
-			k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barred(o, v, driver.ErrRevoked, in)
 			k.wait(k.h.Slack + 2*time.Millisecond)
 			k.clock = nil // it ended with the others
 			k.create(add("n", 1))
@@ -263,7 +263,7 @@ var endUserCases = []testCase{
 				v := o.visitor()
 				in := o.login(v)
 				in.Ago = time.Minute + k.h.Slack
-				k.barred(o, v, driver.ErrRevoked, in)
+				_ = k.barred(o, v, driver.ErrRevoked, in)
 				k.wait(k.h.Slack + 2*time.Millisecond)
 				in.Ago = 0
 				k.enters(v, in)
@@ -291,7 +291,7 @@ var endUserCases = []testCase{
 			v := o.visitor()
 			in := o.login(v)
 			in.Ago = time.Second + k.h.Slack
-			k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barred(o, v, driver.ErrRevoked, in)
 		},
 	},
 }
@@ -409,9 +409,9 @@ func revoked(k *kit) {
 		in := o.login(v, from)
 		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
 			in.Ago = before + k.h.Slack
-			k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barred(o, v, driver.ErrRevoked, in)
 			in.Max, in.Refuse = 1, true
-			k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barred(o, v, driver.ErrRevoked, in)
 			in.Max, in.Refuse = 0, false
 		}
 		theirs := other.visitor()
@@ -427,7 +427,7 @@ func revoked(k *kit) {
 		again := o.visitor()
 		in = o.login(again)
 		in.Ago = time.Millisecond + k.h.Slack
-		k.barred(o, again, driver.ErrRevoked, in)
+		_ = k.barred(o, again, driver.ErrRevoked, in)
 		k.hasSessions(o, v)
 	}
 }

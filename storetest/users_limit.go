@@ -63,8 +63,8 @@ var limitCases = []testCase{
 			all, from := k.signIns(o, 2), k.create(set("cart", `"tea"`))
 			k.pause()
 			v := o.visitor()
-			k.barred(o, v, driver.ErrTooMany, o.limited(v, 2, true, from))
-			k.barred(o, v, driver.ErrTooMany, o.limited(v, 1, true, from))
+			_ = k.barred(o, v, driver.ErrTooMany, o.limited(v, 2, true, from))
+			_ = k.barred(o, v, driver.ErrTooMany, o.limited(v, 1, true, from))
 			k.apply(from, add("n", 1))
 			k.hasSessions(o, all...)
 			k.end(all[0])
@@ -172,7 +172,7 @@ func notCounted(k *kit) {
 		k.pause()
 		v, thief := o.visitor(), c.with(newHash()) // shows the id of a session that it does not replace
 		if refuse {
-			k.barred(o, v, driver.ErrTooMany, o.limited(v, 2, true, thief))
+			_ = k.barred(o, v, driver.ErrTooMany, o.limited(v, 2, true, thief))
 			k.hasSessions(o, c, d)
 			continue
 		}

@@ -16,6 +16,7 @@ func clientOption(o *Options) rueidis.ClientOption {
 		Dialer:              net.Dialer{Timeout: min(o.Timeout, time.Second), KeepAlive: time.Second},
 		ConnWriteTimeout:    2 * time.Second,
 		ClientName:          "coatcheck",
+		DisableRetry:        true,                         // attempt does it: the client reuses a command's memory while a lost connection may still read it
 		ClientSetInfo:       rueidis.DisableClientSetInfo, // one thing less to allow, which Redis 7.0 has not
 		AlwaysPipelining:    true,                         // so that invalidations are read as they come
 		PipelineMultiplex:   -1,                           // one connection to a node: replies and invalidations are in order on one only

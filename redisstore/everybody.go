@@ -14,11 +14,20 @@ import (
 // EndAll implements driver.UserStore: for an incident. It notes the time, so that no sign-in that began before gets through, and removes
 // every session of the namespace, on every primary, a batch at a time. Interrupted, it can be called again.
 func (s *Store) EndAll(ctx context.Context) error {
-	t, err := s.plain.Do(ctx, s.plain.B().Time().Build()).AsIntSlice()
-	if err != nil || len(t) != 2 {
-		return fmt.Errorf("redisstore: %w", err)
+	var now string
+	err := s.attempt(ctx, reading, func(ctx context.Context) error {
+		t, err := s.plain.Do(ctx, s.plain.B().Time().Build()).AsIntSlice()
+		if err == nil && len(t) != 2 {
+			err = errReply
+		}
+		if err == nil {
+			now = strconv.FormatInt(t[0]*1000+t[1]/1000, 10)
+		}
+		return err
+	})
+	if err != nil {
+		return err
 	}
-	now := strconv.FormatInt(t[0]*1000+t[1]/1000, 10)
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
 		return s.plain.Do(ctx, s.plain.B().Set().Key(s.keys.all()).Value(now).Px(driver.MaxAgo).Build()).Error()
 	})
@@ -26,7 +35,11 @@ func (s *Store) EndAll(ctx context.Context) error {
 		return err
 	}
 	for addr, node := range s.plain.Nodes() {
-		info, err := node.Do(ctx, node.B().Info().Section("replication").Build()).ToString()
+		var info string
+		err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+			info, err = node.Do(ctx, node.B().Info().Section("replication").Build()).ToString()
+			return err
+		})
 		if err == nil && infoValue(info, "role") != "master" {
 			continue
 		}
@@ -46,27 +59,39 @@ func (s *Store) EndAll(ctx context.Context) error {
 // endNode removes the sessions that one primary has.
 func (s *Store) endNode(ctx context.Context, node rueidis.Client) error {
 	for cursor := uint64(0); ; {
-		page, err := node.Do(ctx, node.B().Scan().Cursor(cursor).Match(s.keys.prefix+"*"+keyMiddle+"*").Count(1000).Build()).AsScanEntry()
+		var page rueidis.ScanEntry
+		err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+			page, err = node.Do(ctx, node.B().Scan().Cursor(cursor).Match(s.keys.prefix+"*"+keyMiddle+"*").Count(1000).Build()).AsScanEntry()
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		var dels []rueidis.Completed
-		for _, key := range page.Elements {
-			if id, ok := s.keys.parse(key); ok {
-				s.ends.add(id)
-				s.forget(id)
-				dels = append(dels, s.tracked.B().Del().Key(key).Build())
-			}
-		}
-		for _, res := range s.tracked.DoMulti(ctx, dels...) {
-			if err := res.Error(); err != nil {
-				return err
-			}
+		if err := s.attempt(ctx, repeatable, func(ctx context.Context) error { return s.endKeys(ctx, page.Elements) }); err != nil {
+			return err
 		}
 		if cursor = page.Cursor; cursor == 0 {
 			return nil
 		}
 	}
+}
+
+// endKeys removes the sessions among keys.
+func (s *Store) endKeys(ctx context.Context, keys []string) error {
+	var dels []rueidis.Completed
+	for _, key := range keys {
+		if id, ok := s.keys.parse(key); ok {
+			s.ends.add(id)
+			s.forget(id)
+			dels = append(dels, s.tracked.B().Del().Key(key).Build())
+		}
+	}
+	for _, res := range s.tracked.DoMulti(ctx, dels...) {
+		if err := res.Error(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // refusedByAll refuses a sign-in whose authentication began before everybody's sessions were ended.

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -17,12 +18,12 @@ import (
 func TestDisconnectedAtRandom(t *testing.T) {
 	few(t)
 	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
-	connect := func(t testing.TB) driver.Store {
+	connect := func(t testing.TB, namespace string) driver.Store {
 		for {
-			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{})
+			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{Namespace: namespace})
 			if err == nil {
 				t.Cleanup(func() { s.Close() })
-				return again{s}
+				return again{s, namespace}
 			}
 		}
 	}
@@ -33,18 +34,21 @@ func TestDisconnectedAtRandom(t *testing.T) {
 		}
 	})
 	storetest.Run(t, storetest.Harness{
-		Open:     connect,
-		Second:   func(t testing.TB, _ driver.Store) driver.Store { return connect(t) },
+		Open:     func(t testing.TB) driver.Store { return connect(t, fmt.Sprint("lost", lastNamespace.Add(1))) },
+		Second:   func(t testing.TB, s driver.Store) driver.Store { return connect(t, s.(again).namespace) },
 		Wait:     func(_ testing.TB, d time.Duration) { time.Sleep(d) },
-		Unit:     time.Second,
-		Slack:    200 * time.Millisecond,
+		Unit:     2 * time.Second,
+		Slack:    480 * time.Millisecond,
 		Visible:  2 * time.Second,
 		Parallel: true,
 	})
 }
 
 // again repeats a change whose outcome is not known.
-type again struct{ *redisstore.Store }
+type again struct {
+	*redisstore.Store
+	namespace string
+}
 
 func (a again) Apply(ctx context.Context, id driver.ID, c *driver.Change) (res *driver.Result, err error) {
 	for {

@@ -166,7 +166,7 @@ func (s *Store) move(ctx context.Context, action string, id driver.ID, in *drive
 
 // enter stores the new session: it reads the user's index, and makes the change on the version that it read.
 func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record) (*driver.Result, error) {
-	began := time.Now().Add(-in.Ago)
+	began := s.clock.now().Add(-in.Ago).UnixMilli() // by the server's clock, so that no time under way makes it later
 	var exclude string
 	if from != nil && from.Principal != nil && from.Principal.Owner == in.Origin.Principal.Owner {
 		exclude = in.From.ID.Selector.String()
@@ -184,7 +184,7 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 			members = members[:min(len(members), 20)]
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, members, version, exclude)
-		args[5] = strconv.FormatInt(time.Since(began).Milliseconds(), 10) // also what was spent waiting and trying
+		args[5] = strconv.FormatInt(began, 10)
 		asked := time.Now()
 		var r reply
 		err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
@@ -225,7 +225,7 @@ func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, me
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	args = []string{
 		id.Selector.String(), ms(in.Origin.Idle), ms(in.Origin.Lifetime), driver.Hash(in.Origin.Secret).String(), version,
-		ms(in.Ago), strconv.Itoa(in.Max), refuse, exclude, head, tail, strconv.Itoa(len(members)),
+		"", strconv.Itoa(in.Max), refuse, exclude, head, tail, strconv.Itoa(len(members)),
 	}
 	keys = []string{s.keys.session(id), s.keys.index(in.Origin.Principal.Owner)}
 	for _, m := range members {

@@ -9,7 +9,7 @@
 -- ARGV[3]   lifetime in milliseconds
 -- ARGV[4]   the session's secret, as "@id" has it
 -- ARGV[5]   the index's version when the caller read it
--- ARGV[6]   how long ago the authentication began, in milliseconds
+-- ARGV[6]   when the authentication began, by the server's clock in milliseconds
 -- ARGV[7]   how many sessions the user may have, this one included; 0: any number
 -- ARGV[8]   "refuse" at the limit; else the oldest end
 -- ARGV[9]   name of a session that does not count, since this one takes its place; "" for none
@@ -38,7 +38,7 @@ if there then return {there == ARGV[4] and 'again' or 'exists'} end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local since = redis.call('ZSCORE', index, '@since')
-if since and now - ARGV[6] <= tonumber(since) then return {'revoked'} end
+if since and tonumber(ARGV[6]) <= tonumber(since) then return {'revoked'} end
 local version = redis.call('ZSCORE', index, '@rev') or '0'
 if version ~= ARGV[5] then return {'changed'} end
 

@@ -10,7 +10,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Commit stores the changes made so far, in one atomic step, and makes the view exact: it then has other requests' changes, too.
+// Commit stores the changes made so far, in one atomic step, and makes the view exact: it then has other requests' changes, too, and
+// what was changed reads as this commit left it. So of requests that add to a counter and commit, each reads a count of its own.
 // The middleware commits before the response header leaves; call Commit to act on the outcome, and after the header has left
 // (streams, WebSockets). It outlives the cancellation of ctx, for at most Config.CommitTimeout. With nothing changed it does
 // nothing.
@@ -21,8 +22,10 @@ func (s *Session) Commit(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err == nil && len(s.ops) > 0 {
+		ops := s.ops
 		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
 			s.refresh(ctx)
+			s.settle(ops, res) // others may have changed since what this commit did
 		}
 	}
 	s.told = s.err != nil
@@ -100,7 +103,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 		s.become(res.Record, res.Now)
 		return res, nil
 	}
-	s.settle(&c, res)
+	s.settle(c.Ops, res)
 	return res, nil
 }
 
@@ -134,21 +137,22 @@ func (s *Session) apply(ctx context.Context, c *driver.Change) (*driver.Result, 
 }
 
 // settle makes the view what the store's answer says of it, where the store does not have the whole record at hand. The store has
-// checked the operations, so what the draft says of them does not matter.
-func (s *Session) settle(c *driver.Change, res *driver.Result) {
+// checked the operations, so what the draft says of them does not matter; what they come to does not depend on what was there.
+func (s *Session) settle(ops []driver.Op, res *driver.Result) {
 	s.edit()
-	for i := range c.Ops {
-		op := c.Ops[i]
-		switch op.Kind {
-		case driver.Add:
-			if i < len(res.Values) && res.Values[i] != nil {
-				_, _ = s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: res.Values[i]})
-			}
-		case driver.Swap:
-			_, _ = s.draft.Do(&driver.Op{Kind: driver.Set, Key: op.Key, Value: op.Value})
-		case driver.Take:
-			_, _ = s.draft.Do(&driver.Op{Kind: driver.Unset, Key: op.Key})
+	for i := range ops {
+		op := driver.Op{Kind: ops[i].Kind, Key: ops[i].Key, Value: ops[i].Value}
+		switch {
+		case op.Kind == driver.Add && i < len(res.Values) && res.Values[i] != nil:
+			op.Kind, op.Value = driver.Set, res.Values[i]
+		case op.Kind == driver.Add:
+			continue
+		case op.Kind == driver.Swap && op.Value != nil:
+			op.Kind = driver.Set
+		case op.Kind == driver.Swap, op.Kind == driver.Take:
+			op.Kind = driver.Unset
 		}
+		_, _ = s.draft.Do(&op)
 	}
 }
 
@@ -386,7 +390,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 func (s *Session) touchDue() (id driver.ID, verifier driver.Hash, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record == nil {
+	if s.state != live || s.record == nil || s.readOnly {
 		return id, verifier, false
 	}
 	return s.id, s.verifier, s.record.TouchDue(s.verifier, s.now)

@@ -16,6 +16,15 @@ type Config struct {
 	IdleTimeout time.Duration // a session ends when it is not used for so long; default 2 h, or Lifetime if that is shorter
 	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
 
+	MaxRemember time.Duration // bound of Login.Remember; default 0: not allowed
+	MaxPerUser  int           // sessions of one user at the same time; default 0: no limit
+	RefuseExtra bool          // at MaxPerUser refuse the sign-in; default: end the user's oldest session
+	KeepFields  []string      // fields of an anonymous session that come along at sign-in; the others may have been planted
+
+	// UserKey is 32 random bytes that name users to the store: with it, the store's keys do not tell who is signed in. It must stay the
+	// same: with another one the store does not find a user's sessions. Default: names are hashed without a key.
+	UserKey []byte
+
 	CookieName   string        // default "__Host-session", with InsecureHTTP "session"
 	CookiePath   string        // default "/"
 	CookieDomain string        // default "": this host alone. Needs a name without "__Host-"
@@ -52,6 +61,9 @@ const maxCookieAge = 400 * 24 * time.Hour
 // checked returns c with its defaults, or an error that names the field and the rule that it breaks.
 func (c Config) checked() (Config, error) {
 	if err := c.checkLimits(); err != nil {
+		return c, err
+	}
+	if err := c.checkUsers(); err != nil {
 		return c, err
 	}
 	if c.SameSite == 0 {
@@ -116,6 +128,29 @@ func (c *Config) checkLimits() error {
 	}
 	return nil
 }
+
+func (c *Config) checkUsers() error {
+	if c.MaxRemember != 0 && (c.MaxRemember < c.Lifetime || c.MaxRemember > maxCookieAge) {
+		return fmt.Errorf("session: Config.MaxRemember is %v: it is at least Config.Lifetime, %v, and at most 400 days", c.MaxRemember, c.Lifetime)
+	}
+	if c.MaxPerUser < 0 || c.MaxPerUser > maxPerUser {
+		return fmt.Errorf("session: Config.MaxPerUser is %d: it is 1 to %d, and 0 for no limit", c.MaxPerUser, maxPerUser)
+	}
+	if c.RefuseExtra && c.MaxPerUser == 0 {
+		return errors.New("session: Config.RefuseExtra has no meaning without Config.MaxPerUser")
+	}
+	if n := len(c.UserKey); n != 0 && n != 32 {
+		return fmt.Errorf("session: Config.UserKey has %d bytes: a key has 32, from crypto/rand", n)
+	}
+	for _, name := range c.KeepFields {
+		if err := driver.Key(name).Check(); err != nil || strings.Contains(name, ":") {
+			return fmt.Errorf("session: Config.KeepFields: %q is not a field's name: 1 to %d of a-z A-Z 0-9 . _ -", name, driver.MaxName)
+		}
+	}
+	return nil
+}
+
+const maxPerUser = 100
 
 const (
 	maxLifetime = 10 * 365 * 24 * time.Hour

@@ -36,6 +36,12 @@ var (
 	ErrSignedOut = errors.New("session: nobody is signed in")
 	// ErrNotFresh: somebody is signed in, and the route asks for a newer or stronger authentication.
 	ErrNotFresh = errors.New("session: a newer or stronger authentication is needed")
+	// ErrTooMany: the user has as many sessions as Config.MaxPerUser allows.
+	ErrTooMany = errors.New("session: the user has as many sessions as allowed")
+	// ErrRevoked: the user's sessions were revoked after this authentication began. It has to begin anew.
+	ErrRevoked = errors.New("session: the user's sessions were revoked since the authentication began")
+	// ErrNotFound: the user has no session of this handle, whoever else may.
+	ErrNotFound = errors.New("session: no such session of the user")
 )
 
 var statuses = []struct {
@@ -47,12 +53,15 @@ var statuses = []struct {
 	{ErrEnded, http.StatusConflict, "Your session has changed meanwhile. Please reload and try again."},
 	{ErrSignedOut, http.StatusUnauthorized, "Please sign in."},
 	{ErrNotFresh, http.StatusUnauthorized, "Please sign in again."},
+	{ErrRevoked, http.StatusUnauthorized, "Please sign in again."},
+	{ErrTooMany, http.StatusConflict, "You are signed in on as many devices as allowed. Please sign out on one of them."},
+	{ErrNotFound, http.StatusNotFound, "There is no such session."},
 	{ErrAmbiguous, http.StatusBadRequest, "The request carries two different session tokens. Please delete this site's cookies."},
 	{ErrCrossOrigin, http.StatusForbidden, "Cross-origin request refused."},
 }
 
-// Status returns the HTTP status that [Error] answers err with: 503 for ErrUnavailable, 409 for ErrEnded, 401 for ErrSignedOut
-// and ErrNotFresh, 400 for ErrAmbiguous, 403 for ErrCrossOrigin, 500 otherwise. It is for servers that are not net/http.
+// Status returns the HTTP status that [Error] answers err with: 503 for ErrUnavailable, 409 for ErrEnded, and ErrTooMany, 401 for
+// ErrSignedOut, ErrNotFresh and ErrRevoked, 404 for ErrNotFound, 400 for ErrAmbiguous, 403 for ErrCrossOrigin, 500 otherwise. It is for servers that are not net/http.
 func Status(err error) int {
 	status, _ := answerTo(err)
 	return status
@@ -76,6 +85,12 @@ func fromStore(err error) error {
 		return nil
 	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
 		return ErrEnded
+	case errors.Is(err, driver.ErrTooMany):
+		return ErrTooMany
+	case errors.Is(err, driver.ErrRevoked):
+		return ErrRevoked
+	case errors.Is(err, driver.ErrPrincipal):
+		return fmt.Errorf("%w: %v", ErrInvalid, err)
 	case errors.Is(err, driver.ErrUnknown):
 		return fmt.Errorf("%w: %v", ErrUnknownOutcome, err)
 	case errors.As(err, &op):

@@ -28,13 +28,14 @@ const (
 // faulty is a memstore that counts its calls and does what a test wants instead of some.
 type faulty struct {
 	*memstore.Store
-	loads, creates, applies, touches, ends atomic.Int64
+	loads, creates, applies, touches, ends, signIns, endUsers atomic.Int64
 
 	mu        sync.Mutex
 	fault     func(call string) error // an error in place of the call; nil does the call
 	after     func(call string) error // an error once the call has been done
 	principal *driver.Principal       // of the sessions that are created
 	seen      map[driver.ID]bool      // created
+	noRecord  bool                    // SignIn returns no record, as a store may
 }
 
 func newFaulty() *faulty { return &faulty{Store: memstore.New(), seen: map[driver.ID]bool{}} }
@@ -125,6 +126,24 @@ func (f *faulty) End(ctx context.Context, id driver.ID) error {
 		return err
 	}
 	return f.Store.End(ctx, id)
+}
+
+func (f *faulty) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+	if err := f.before("signin", &f.signIns); err != nil {
+		return nil, err
+	}
+	res, err := f.Store.SignIn(ctx, id, in)
+	if err == nil && f.noRecord {
+		res = &driver.Result{Now: res.Now}
+	}
+	return res, f.done("signin", err)
+}
+
+func (f *faulty) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+	if err := f.before("enduser", &f.endUsers); err != nil {
+		return nil, err
+	}
+	return f.Store.EndUser(ctx, owner, which)
 }
 
 // site is a Manager on a faulty store, with its log.

@@ -120,7 +120,7 @@ func (s *Session) writeHeader(h http.Header) {
 	switch s.setToken {
 	case setCookie:
 		var maxAge time.Duration
-		if s.m.cfg.Persistent {
+		if s.persistent() {
 			maxAge = s.m.cfg.Lifetime
 			if s.record != nil {
 				maxAge = s.record.Deadline.Sub(s.now)
@@ -138,6 +138,14 @@ func (s *Session) writeHeader(h http.Header) {
 	case h["Cache-Control"] == nil:
 		h["Cache-Control"] = []string{"private, no-cache"}
 	}
+}
+
+// persistent reports that the cookie outlives the browser.
+func (s *Session) persistent() bool {
+	if s.record != nil && s.record.Principal != nil {
+		return s.record.Principal.Persistent
+	}
+	return s.m.cfg.Persistent
 }
 
 func addVary(h http.Header, name string) {

@@ -38,7 +38,7 @@ func infoOf(id driver.ID, r *driver.Record) Info {
 	i := Info{
 		Handle:   id.String(),
 		Created:  r.Created,
-		Seen:     r.Seen,
+		Seen:     latest(r.Seen, r.Created), // a session that was never used since sign-in may be kept as seen before it
 		Idle:     r.Expires(),
 		Deadline: r.Deadline,
 	}
@@ -61,3 +61,10 @@ func (s *Session) User() string {
 
 // Clear unsets all fields.
 func (s *Session) Clear() { s.change(driver.Op{Kind: driver.Clear}) }
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

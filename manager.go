@@ -15,6 +15,8 @@ type Manager struct {
 	store driver.Store
 	keys  keyring
 	turns turns
+	// userKey names users to the store.
+	userKey []byte
 	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.
 	touches chan struct{}
 }
@@ -34,7 +36,11 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, errors.New("session: Config.Keys: " + err.Error())
 	}
-	return &Manager{cfg: cfg, store: store, keys: keys, turns: newTurns(), touches: make(chan struct{}, maxTouches)}, nil
+	userKey, err := newUserKey(cfg.UserKey)
+	if err != nil {
+		return nil, errors.New("session: Config.UserKey: " + err.Error())
+	}
+	return &Manager{cfg: cfg, store: store, keys: keys, userKey: userKey, turns: newTurns(), touches: make(chan struct{}, maxTouches)}, nil
 }
 
 // Load returns a context from which [From] gets the session that a request header names. It does no I/O, reads only Cookie and

@@ -46,7 +46,7 @@ func (rt Route) Check(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record.Principal == nil {
+	if s.state != live || s.record == nil || s.record.Principal == nil {
 		return ErrSignedOut
 	}
 	p := s.record.Principal

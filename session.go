@@ -16,6 +16,7 @@ import (
 // goroutines of the request.
 type Session struct {
 	m      *Manager
+	begun  time.Time                 // when the request began
 	handle atomic.Pointer[driver.ID] // for logs: of the session that is stored, or was until it ended; nil if there was none
 
 	mu      sync.Mutex
@@ -40,8 +41,9 @@ type Session struct {
 	ops      []driver.Op    // not yet committed
 	roomMade int            // index of the last of ops that made a value smaller, -1 for none
 
-	fresh bool // the route wants no cached copy
-	down  Down
+	readOnly bool // the record is a copy that the store cannot vouch for
+	fresh    bool // the route wants no cached copy
+	down     Down
 }
 
 // state says what a session is to its request.
@@ -99,13 +101,13 @@ func From(ctx context.Context) (*Session, error) {
 }
 
 func (s *Session) begin(m *Manager, h http.Header) {
-	s.m = m
+	s.m, s.begun = m, time.Now()
 	s.cred = m.read(h)
 }
 
 // read asks the store for the session that the request's token names. The caller holds the lock.
 func (s *Session) read(ctx context.Context) {
-	s.record, s.edited = nil, false
+	s.record, s.edited, s.readOnly = nil, false, false
 	switch {
 	case s.cred.ambiguous:
 		s.cannotRead(ErrAmbiguous)
@@ -115,7 +117,11 @@ func (s *Session) read(ctx context.Context) {
 		return
 	}
 	s.id, s.verifier = s.cred.token.id(), s.cred.token.verifierHash()
-	r, now, err := s.m.store.Load(ctx, s.id)
+	load := s.m.store.Load
+	if store, ok := s.m.store.(driver.FreshLoader); ok && s.fresh {
+		load = store.LoadFresh
+	}
+	r, now, err := load(ctx, s.id)
 	switch {
 	case err == nil:
 		s.accept(r, now)
@@ -126,9 +132,27 @@ func (s *Session) read(ctx context.Context) {
 	case s.down == Anonymous:
 		s.state = degraded
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served as an unknown one", "error", err)
+	case s.down == ReadOnly && s.readStale():
+		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
 	default:
 		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
 	}
+}
+
+// readStale makes this process's copy the session, read-only, if there is one.
+func (s *Session) readStale() bool {
+	store, ok := s.m.store.(driver.StaleLoader)
+	if !ok {
+		return false
+	}
+	r, now, ok := store.LoadStale(s.id)
+	if !ok {
+		return false
+	}
+	if s.accept(r, now); s.state == live {
+		s.readOnly = true
+	}
+	return true
 }
 
 // readAgain reads a session that may have been read before: one that was there and is no longer has ended while the request ran.
@@ -187,11 +211,12 @@ func (s *Session) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Degraded reports that the store is down and that the session stands in for one that could not be read: see [Anonymous].
+// Degraded reports that the store is down and that the session stands in for one that could not be read: see [Anonymous] and
+// [ReadOnly].
 func (s *Session) Degraded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.state == degraded
+	return s.state == degraded || s.readOnly
 }
 
 // fields returns the values as the request sees them. The caller holds the lock.
@@ -264,10 +289,10 @@ func (s *Session) room(k driver.Key) int {
 
 // refusal says why the session takes no changes.
 func (s *Session) refusal() error {
-	switch s.state {
-	case gone:
+	switch {
+	case s.state == gone:
 		return ErrEnded
-	case degraded:
+	case s.state == degraded, s.readOnly:
 		return ErrUnavailable
 	}
 	return nil

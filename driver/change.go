@@ -32,6 +32,45 @@ type Op struct {
 	Within *Range // Add: the result must lie within; nil: any int64
 }
 
+// Check reports what is wrong with op whatever it is applied to. The error wraps [ErrName] or [ErrOp].
+func (op *Op) Check() error {
+	if op.Kind != Clear {
+		if err := op.Key.Check(); err != nil {
+			return err
+		}
+	}
+	switch op.Kind {
+	case Set:
+		if op.Value == nil {
+			return fmt.Errorf("%w: set without a value", ErrOp)
+		}
+	case UnsetEntries:
+		if _, _, isEntry := op.Key.Split(); isEntry {
+			return fmt.Errorf("%w: unset-entries takes the name of a field", ErrOp)
+		}
+	case Unset, Clear, Add, Take, Swap:
+	default:
+		return fmt.Errorf("%w: %v", ErrOp, op.Kind)
+	}
+	return nil
+}
+
+// Check reports what is wrong with c whatever it is applied to: an *[OpError]. A store refuses such a change before it looks at the
+// record.
+func (c *Change) Check() error {
+	if len(c.Ops) > MaxOps {
+		return &OpError{Index: MaxOps, Err: errTooManyOps}
+	}
+	for i := range c.Ops {
+		if err := c.Ops[i].Check(); err != nil {
+			return &OpError{Index: i, Key: c.Ops[i].Key, Err: err}
+		}
+	}
+	return nil
+}
+
+var errTooManyOps = fmt.Errorf("%w: a change has at most %d operations: commit more often", ErrTooLarge, MaxOps)
+
 // Range is a closed interval.
 type Range struct{ Min, Max int64 }
 

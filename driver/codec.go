@@ -229,6 +229,7 @@ func decodePrevious(v string, t *Tokens) error {
 // principal is a Principal's form in JSON. The user id is base64: it may be any bytes.
 type principal struct {
 	User          []byte   `json:"user"`
+	Owner         string   `json:"owner"`
 	Authenticated int64    `json:"at"`
 	Methods       []string `json:"methods,omitempty"`
 	Level         int      `json:"level,omitempty"`
@@ -239,11 +240,19 @@ type principal struct {
 }
 
 func encodePrincipal(p *Principal) []byte {
-	b, err := json.Marshal(principal{[]byte(p.User), p.Authenticated.UnixMilli(), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent})
+	b, err := json.Marshal(principal{[]byte(p.User), p.Owner.String(), p.Authenticated.UnixMilli(), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent})
 	if err != nil {
 		panic(err) // nothing in it can fail to encode
 	}
 	return b
+}
+
+// SplitPrincipal returns the stored form of p before and after the time of its authentication, for stores whose server knows the time.
+func SplitPrincipal(p *Principal) (head, tail string) {
+	text := string(encodePrincipal(p))
+	mark := `"at":` + strconv.FormatInt(p.Authenticated.UnixMilli(), 10)
+	i := strings.Index(text, mark) // the members before it are base64, and hold no such text
+	return text[:i+len(`"at":`)], text[i+len(mark):]
 }
 
 func decodePrincipal(v string) (*Principal, error) {
@@ -259,8 +268,13 @@ func decodePrincipal(v string) (*Principal, error) {
 	if p.Authenticated < 0 || p.Authenticated > maxNumber {
 		return nil, fmt.Errorf("%w: authenticated at %d", ErrFormat, p.Authenticated)
 	}
-	if len(p.User) > MaxUser {
-		return nil, fmt.Errorf("%w: a user id has at most %d bytes", ErrFormat, MaxUser)
+	owner, err := ParseHash(p.Owner)
+	if err != nil {
+		return nil, err
 	}
-	return &Principal{string(p.User), time.UnixMilli(p.Authenticated), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent}, nil
+	out := &Principal{string(p.User), owner, time.UnixMilli(p.Authenticated), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent}
+	if err := out.Check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return out, nil
 }

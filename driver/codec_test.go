@@ -36,10 +36,10 @@ func records(tb testing.TB) map[string]*driver.Record {
 	empty := record()
 	rotated := apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b"), Grace: 1500 * time.Millisecond})
 	user := *empty
-	user.Principal = &driver.Principal{User: "\xff\x00 <ada>", Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
+	user.Principal = &driver.Principal{User: "\xff\x00 <ada>", Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
 		Device: "phone & \"tablet\"", UserAgent: "a/1 (é)", Address: "::1", Persistent: true}
 	nobody := *empty
-	nobody.Principal = &driver.Principal{Authenticated: time.UnixMilli(0)}
+	nobody.Principal = &driver.Principal{User: "0", Authenticated: time.UnixMilli(0)}
 	old := *empty
 	old.Revision, old.Created, old.Seen, old.Idle = 1<<40, time.UnixMilli(0), time.UnixMilli(1), time.Duration(math.MaxInt64).Truncate(time.Millisecond)
 	old.Tokens.Generation = math.MaxUint32
@@ -121,9 +121,9 @@ func TestEncodeForm(t *testing.T) {
 	check("renewed", "@previous", "replaced."+a+".1800000120123")
 	check("rotated", "@previous", "pending."+a+".1500")
 	check("confirmed", "@previous", "grace."+a+".1800000061623")
-	check("user", "@principal", `{"user":"/wAgPGFkYT4=","at":1800000000123,"methods":["pwd","hwk"],"level":3,`+
+	check("user", "@principal", `{"user":"/wAgPGFkYT4=","owner":"`+hash("ada").String()+`","at":1800000000123,"methods":["pwd","hwk"],"level":3,`+
 		`"device":"phone \u0026 \"tablet\"","agent":"a/1 (é)","address":"::1","persistent":true}`)
-	check("nobody", "@principal", `{"user":"","at":0}`)
+	check("nobody", "@principal", `{"user":"MA==","owner":"AAAAAAAAAAAAAAAAAAAAAA","at":0}`)
 }
 
 // What is not of the form is refused, with an error that a program can tell.

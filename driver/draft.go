@@ -2,6 +2,7 @@ package driver
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,31 +32,30 @@ func (d *Draft) Fields() Fields { return d.fields }
 // Do applies op. It returns the value that Add left or Take removed, nil otherwise. After an error, an *[OpError] whose
 // Index is 0, the draft is as before.
 func (d *Draft) Do(op *Op) ([]byte, error) {
-	value, present, err := d.do(op)
-	if err != nil {
-		return nil, &OpError{Key: op.Key, Err: err, Present: present}
+	if err := op.Check(); err != nil {
+		return nil, &OpError{Key: op.Key, Err: err}
 	}
-	return value, nil
+	return d.do(op)
 }
 
-func (d *Draft) do(op *Op) (value, present []byte, err error) {
-	if op.Kind != Clear {
-		if err := op.Key.Check(); err != nil {
-			return nil, nil, err
-		}
+func (d *Draft) do(op *Op) ([]byte, error) {
+	value, present, err := d.try(op)
+	if err == nil {
+		return value, nil
 	}
+	if !errors.Is(err, ErrConflict) {
+		present = nil
+	}
+	return nil, &OpError{Key: op.Key, Err: err, Present: present}
+}
+
+func (d *Draft) try(op *Op) (value, present []byte, err error) {
 	switch op.Kind {
 	case Set:
-		if op.Value == nil {
-			return nil, nil, fmt.Errorf("%w: set without a value", ErrOp)
-		}
 		return nil, nil, d.put(op.Key, op.Value)
 	case Unset:
 		d.remove(op.Key)
 	case UnsetEntries:
-		if _, _, isEntry := op.Key.Split(); isEntry {
-			return nil, nil, fmt.Errorf("%w: unset-entries takes the name of a field", ErrOp)
-		}
 		from, to := d.fields.span(string(op.Key))
 		d.cut(from, to)
 	case Clear:
@@ -76,8 +76,6 @@ func (d *Draft) do(op *Op) (value, present []byte, err error) {
 			return nil, nil, nil
 		}
 		return nil, nil, d.put(op.Key, op.Value)
-	default:
-		return nil, nil, fmt.Errorf("%w: %v", ErrOp, op.Kind)
 	}
 	return nil, nil, nil
 }

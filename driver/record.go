@@ -1,9 +1,6 @@
 package driver
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // Secret is 128 random bits that a record keeps for its whole life, whatever its tokens. It tells one creation from
 // another, and keys that must survive a renewal derive from it.
@@ -24,21 +21,6 @@ type Record struct {
 	Size     int    // Fields.Size
 	Fields   Fields
 }
-
-// Principal is whom a session belongs to, how they proved it, and on what device.
-type Principal struct {
-	User          string    // the application's id, any bytes, at most MaxUser
-	Authenticated time.Time // by the store's clock
-	Methods       []string  // as in RFC 8176: "pwd", "otp", "hwk"
-	Level         int       // assurance level reached, as the application counts
-	Device        string    // a label for people
-	UserAgent     string
-	Address       string
-	Persistent    bool // the cookie outlives the browser: "remember me"
-}
-
-// MaxUser is the greatest length of a user id in bytes.
-const MaxUser = 256
 
 // Expires is when the record ends unless it is used: the idle limit's end or the deadline, whichever is first.
 func (r *Record) Expires() time.Time {
@@ -78,12 +60,27 @@ type Result struct {
 	Values [][]byte  // one for each Op: what Add left and Take removed, nil for others and where there was nothing; nil if no Op has one
 	Record *Record   // the record after the change; nil if the store does not have it at hand
 	Now    time.Time // the store's time
+
+	Evicted []ID // SignIn: sessions that were ended for the user's limit
 }
 
 // NewRecord is the record that Create stores: of o, with the operations of c on no fields.
 func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
+	r, err := newRecord(now, o)
+	if err != nil {
+		return nil, err
+	}
+	return r.with(r.Created, c)
+}
+
+func newRecord(now time.Time, o *Origin) (*Record, error) {
+	if o.Principal != nil {
+		if err := o.Principal.Check(); err != nil {
+			return nil, err
+		}
+	}
 	now = now.Truncate(time.Millisecond)
-	r := &Record{
+	return &Record{
 		Secret:    o.Secret,
 		Tokens:    Tokens{Current: o.Verifier},
 		Principal: o.Principal,
@@ -91,8 +88,7 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 		Created:   now,
 		Seen:      now,
 		Deadline:  now.Add(o.Lifetime.Truncate(time.Millisecond)),
-	}
-	return r.with(now, c)
+	}, nil
 }
 
 // Apply returns the next version of a live record: after c, and after a use at now, as [Record.Touch] counts it. r does not
@@ -118,13 +114,13 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 }
 
 func (r *Record) with(now time.Time, c *Change) (*Result, error) {
-	if len(c.Ops) > MaxOps {
-		return nil, &OpError{Index: MaxOps, Err: errTooManyOps}
+	if err := c.Check(); err != nil {
+		return nil, err
 	}
 	draft := NewDraft(r, c.MaxSize)
 	var values [][]byte
 	for i := range c.Ops {
-		value, err := draft.Do(&c.Ops[i])
+		value, err := draft.do(&c.Ops[i])
 		if err != nil {
 			err.(*OpError).Index = i //nolint:errorlint // Do returns no other, and this one is not wrapped
 			return nil, err
@@ -143,8 +139,6 @@ func (r *Record) with(now time.Time, c *Change) (*Result, error) {
 	}
 	return &Result{Values: values, Record: next, Now: now}, nil
 }
-
-var errTooManyOps = errors.Join(ErrTooLarge, errors.New("a change has at most 4096 operations: commit more often"))
 
 // Touch returns the next version of a live record after a use at now, or r itself if [Record.TouchDue] says that nothing
 // is due. Errors: [ErrMoved].

@@ -22,7 +22,7 @@ const FileName = "sessions.db"
 
 // Store is a driver.Store in memory and in a file. It is safe for concurrent use.
 type Store struct {
-	driver.Store
+	driver.UserStore
 	table   *table.Table
 	journal *journal
 	db      *bolt.DB
@@ -66,7 +66,8 @@ func (s *Store) restore(path string, o Options) error {
 	s.journal = newJournal(s.db, path, state, o)
 	s.table = table.New(s.journal, state.Time)
 	s.journal.table = s.table
-	s.Store = s.table
+	s.table.RestoreRevoked(state.Revoked)
+	s.UserStore = s.table
 	expired, err := restore(s.db, path, s.table, state)
 	if err == nil {
 		err = s.journal.remove(expired)

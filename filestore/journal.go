@@ -37,6 +37,7 @@ type journal struct {
 // all of them.
 type batch struct {
 	records map[driver.ID]*driver.Record
+	revoked time.Time     // the last time that sessions of somebody were revoked; zero: none were
 	done    chan struct{} // closed when err is the outcome
 	err     error
 }
@@ -62,14 +63,29 @@ func newBatch() *batch {
 func (j *journal) Append(id driver.ID, r *driver.Record) table.Receipt {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	return j.append(table.Version{ID: id, Record: r})
+}
+
+// AppendAll implements table.Journal: what is in one batch is written by one transaction.
+func (j *journal) AppendAll(versions []table.Version) table.Receipt {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.append(versions...)
+}
+
+func (j *journal) append(versions ...table.Version) table.Receipt {
 	if err := j.refusal(); err != nil {
 		return refused{err}
 	}
 	if j.lazy && len(j.next.records) < maxLazy {
-		j.defers(id, r)
+		for _, v := range versions {
+			j.defers(v.ID, v.Record)
+		}
 		return nil
 	}
-	j.next.records[id] = r
+	for _, v := range versions {
+		j.next.records[v.ID] = v.Record
+	}
 	j.rouse()
 	return j.next
 }
@@ -80,6 +96,18 @@ func (j *journal) Note(id driver.ID, r *driver.Record) {
 	defer j.mu.Unlock()
 	if j.refusal() == nil {
 		j.defers(id, r)
+	}
+}
+
+// Revoke implements table.Journal.
+func (j *journal) Revoke(at time.Time) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.refusal() == nil {
+		if len(j.next.records) == 0 {
+			j.timer.Reset(j.every)
+		}
+		j.next.revoked = at
 	}
 }
 
@@ -138,10 +166,12 @@ func (j *journal) run() {
 	debug.SetPanicOnFault(true) // of this goroutine: a file that someone cuts short under a memory map is an error, not a crash
 	for range j.wake {
 		b, last := j.take()
-		if len(b.records) > 0 || last {
+		if len(b.records) > 0 || !b.revoked.IsZero() || last {
 			b.err = j.write(b)
-			close(b.done)
+		} else { // somebody may wait for the batches before it
+			b.err = j.failure()
 		}
+		close(b.done)
 		if last {
 			return
 		}
@@ -159,13 +189,10 @@ func (j *journal) take() (b *batch, last bool) {
 
 // write makes a batch durable and shows it to readers. After an error it writes nothing more.
 func (j *journal) write(b *batch) error {
-	j.mu.Lock()
-	err := j.failed
-	j.mu.Unlock()
-	if err != nil {
+	if err := j.failure(); err != nil {
 		return err // taken before the failure was known: certainly not written
 	}
-	if err := j.commit(b.records); err != nil {
+	if err := j.commit(b.records, b.revoked); err != nil {
 		err = fmt.Errorf("filestore: writing %s failed, and changes are refused until the store is opened again: %w", j.path, err)
 		j.mu.Lock()
 		j.failed = err
@@ -180,8 +207,14 @@ func (j *journal) write(b *batch) error {
 	return nil
 }
 
-// commit writes records in one transaction.
-func (j *journal) commit(records map[driver.ID]*driver.Record) (err error) {
+func (j *journal) failure() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.failed
+}
+
+// commit writes records, and the time of a revocation if there was one, in one transaction.
+func (j *journal) commit(records map[driver.ID]*driver.Record, revoked time.Time) (err error) {
 	// A panic leaves the transaction open, for to roll it back bbolt would read the pages that it panicked over.
 	defer func() {
 		if p := recover(); p != nil {
@@ -202,6 +235,9 @@ func (j *journal) commit(records map[driver.ID]*driver.Record) (err error) {
 		}
 	}
 	next.advance(j.table.Now())
+	if revoked.After(next.Revoked) {
+		next.Revoked = revoked
+	}
 	if err := next.write(tx); err != nil {
 		tx.Rollback()
 		return err
@@ -225,7 +261,7 @@ func (j *journal) remove(ids []driver.ID) error {
 		for _, id := range ids[:n] {
 			records[id] = nil
 		}
-		if err := j.commit(records); err != nil {
+		if err := j.commit(records, time.Time{}); err != nil {
 			return fmt.Errorf("filestore: removing expired sessions from %s: %w", j.path, err)
 		}
 		ids = ids[n:]

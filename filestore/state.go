@@ -23,6 +23,7 @@ var (
 	keyTime    = []byte("time")    // milliseconds since 1970
 	keyRecords = []byte("records") // how many
 	keySum     = []byte("sum")     // of the records' checksums, modulo 2^64
+	keyRevoked = []byte("revoked") // when sessions were revoked last, rounded up to milliseconds since 1970; none: never
 )
 
 const format = "coatcheck sessions 1"
@@ -33,6 +34,7 @@ type state struct {
 	Time    time.Time
 	Records uint64
 	Sum     uint64
+	Revoked time.Time // zero: never
 }
 
 // readState returns what the database says.
@@ -54,7 +56,14 @@ func readState(db *bolt.DB, path string) (s state, err error) {
 				return damaged(path, fmt.Sprintf("the number %q is %.40q", key, b.Get(key)))
 			}
 		}
-		s = state{time.UnixMilli(int64(n[0])), n[1], n[2]}
+		s = state{Time: time.UnixMilli(int64(n[0])), Records: n[1], Sum: n[2]}
+		if text := b.Get(keyRevoked); text != nil {
+			ms, err := strconv.ParseUint(string(text), 10, 63)
+			if err != nil {
+				return damaged(path, fmt.Sprintf("the number %q is %.40q", keyRevoked, text))
+			}
+			s.Revoked = time.UnixMilli(int64(ms))
+		}
 		return nil
 	})
 	return s, err
@@ -81,7 +90,12 @@ func makeBuckets(db *bolt.DB) error {
 // write stores s in a transaction.
 func (s *state) write(tx *bolt.Tx) error {
 	b := tx.Bucket(bucketMeta)
-	return errors.Join(
+	var revoked error
+	if !s.Revoked.IsZero() {
+		ms := s.Revoked.Add(time.Millisecond - 1).UnixMilli()
+		revoked = b.Put(keyRevoked, strconv.AppendInt(nil, ms, 10))
+	}
+	return errors.Join(revoked,
 		b.Put(keyTime, strconv.AppendInt(nil, s.Time.UnixMilli(), 10)),
 		b.Put(keyRecords, strconv.AppendUint(nil, s.Records, 10)),
 		b.Put(keySum, strconv.AppendUint(nil, s.Sum, 10)))

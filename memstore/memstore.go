@@ -17,7 +17,7 @@ import (
 
 // Store is a driver.Store in memory. It is safe for concurrent use.
 type Store struct {
-	driver.Store
+	driver.UserStore
 	table *table.Table
 }
 

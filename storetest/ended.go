@@ -118,25 +118,6 @@ var endCases = []testCase{
 		},
 	},
 	{
-		name: "end/then-create",
-		why: "P2: the id of an ended session can be created anew, and then it is another session: nothing of the ended one is in it, " +
-			"and its token opens nothing.",
-		run: func(k *kit) {
-			old := k.create(set("theme", `"dark"`), add("visits", 3))
-			k.end(old)
-			v := newVisitor()
-			v.id = old.id
-			if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("visits", 1))); err != nil {
-				k.Fatal(err)
-			}
-			k.has(v, "visits", "1")
-			k.refused(v, driver.ErrMoved, old.change(add("visits", 1)))
-			if r, now := k.loadAt(v); r.Tokens.Standing(old.verifier, now) != driver.Foreign {
-				k.Error("the ended session's token means something to the new one")
-			}
-		},
-	},
-	{
 		name: "end/leaves-nothing",
 		why:  "P10: ended sessions leave nothing behind, or a store that serves long enough is full of them.",
 		needs: func(h *Harness) bool {

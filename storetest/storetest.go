@@ -43,7 +43,8 @@ type Harness struct {
 	Len func(t testing.TB, s driver.Store) int
 }
 
-// Run runs the suite, each case a subtest with a store of its own. Cases for which the harness has no hook are left out.
+// Run runs the suite, each case a subtest with a store of its own. Cases for which the harness has no hook are left out, and those about
+// users for a store that is no driver.UserStore.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.Open == nil {
@@ -55,8 +56,9 @@ func Run(t *testing.T, h Harness) {
 	if h.Slack >= h.Unit/4 {
 		t.Fatalf("storetest: Harness.Slack is %v, it must be less than a quarter of Unit, %v", h.Slack, h.Unit)
 	}
+	_, users := h.Open(t).(driver.UserStore)
 	for _, c := range cases() {
-		if c.needs != nil && !c.needs(&h) {
+		if c.needs != nil && !c.needs(&h) || c.users && !users {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -78,6 +80,7 @@ type testCase struct {
 	why   string // the promise, and what happens to visitors when it is broken
 	run   func(k *kit)
 	needs func(h *Harness) bool // nil: every store
+	users bool                  // it is for a driver.UserStore
 }
 
 func (c *testCase) on(t *testing.T, h *Harness) {
@@ -96,6 +99,12 @@ func cases() []testCase {
 		recordCases, opCases, nameCases, sizeCases, concurrentCases, endCases, tokenCases, timeCases, contextCases, processCases,
 	} {
 		all = append(all, part...)
+	}
+	for _, part := range [][]testCase{signInCases, limitCases, endUserCases} {
+		for _, c := range part {
+			c.users = true
+			all = append(all, c)
+		}
 	}
 	return all
 }

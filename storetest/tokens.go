@@ -298,7 +298,7 @@ func (k *kit) rotateConfirmed(use func(next visitor)) {
 	before := k.now()
 	use(next)
 	until := k.load(v).Tokens.Until
-	if until.Before(before.Truncate(time.Millisecond).Add(grace)) || until.After(k.now().Add(grace)) {
+	if until.Before(before.Add(-k.h.Slack).Truncate(time.Millisecond).Add(grace)) || until.After(k.now().Add(k.h.Slack).Add(grace)) {
 		k.Fatalf("the grace ends at %v, want %v after %v", until, grace, before)
 	}
 	k.standing(next, driver.Current)

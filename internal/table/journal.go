@@ -2,6 +2,7 @@ package table
 
 import (
 	"context"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -14,11 +15,24 @@ type Journal interface {
 	// the receipt says so.
 	Append(id driver.ID, r *driver.Record) Receipt
 
+	// AppendAll is Append of several versions, which become durable together or not at all. Of none, it is a receipt for what was appended
+	// before.
+	AppendAll(versions []Version) Receipt
+
+	// Revoke takes the time at which sessions of somebody were revoked. It becomes durable with the append that follows.
+	Revoke(at time.Time)
+
 	// Note takes a version that nobody waits for: a touch, or the removal of a record that has expired. It may be lost.
 	Note(id driver.ID, r *driver.Record)
 
 	// Err is why nothing is taken any more, nil while all is well.
 	Err() error
+}
+
+// Version is the next version of a record, nil for its end.
+type Version struct {
+	ID     driver.ID
+	Record *driver.Record
 }
 
 // Receipt tells when an append is durable.
@@ -31,6 +45,8 @@ type Receipt interface {
 type noJournal struct{}
 
 func (noJournal) Append(driver.ID, *driver.Record) Receipt { return nil }
+func (noJournal) AppendAll([]Version) Receipt              { return nil }
+func (noJournal) Revoke(time.Time)                         {}
 func (noJournal) Note(driver.ID, *driver.Record)           {}
 func (noJournal) Err() error                               { return nil }
 

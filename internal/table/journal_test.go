@@ -33,6 +33,15 @@ func (j *slowJournal) Append(id driver.ID, r *driver.Record) Receipt {
 	return a
 }
 
+func (j *slowJournal) AppendAll(versions []Version) (last Receipt) {
+	for _, v := range versions {
+		last = j.Append(v.ID, v.Record)
+	}
+	return last
+}
+
+func (j *slowJournal) Revoke(time.Time) {}
+
 func (j *slowJournal) Note(id driver.ID, r *driver.Record) {
 	j.Append(id, r)
 	j.noted++

@@ -13,6 +13,7 @@ type Table struct {
 	journal Journal
 	shards  [shards]shard
 	sweeper sweeper
+	users   users
 }
 
 const shards = 256 // one for each first byte of a selector
@@ -24,6 +25,8 @@ type shard struct {
 	entries map[driver.ID]*entry
 	queue   expiryQueue
 	most    int // entries since the map was made
+	moved   moved
+	users   *users
 }
 
 // entry is a record that has not ended.
@@ -46,6 +49,7 @@ func New(journal Journal, notBefore time.Time) *Table {
 		t.shards[i].clock.shown = notBefore
 		t.shards[i].clock.mono = time.Since(started)
 		t.shards[i].entries = map[driver.ID]*entry{}
+		t.shards[i].users = &t.users
 	}
 	return t
 }
@@ -72,7 +76,7 @@ func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	now := s.clock.now()
 	e := s.live(id, now)
 	if e == nil || e.published == nil {
-		return nil, now, driver.ErrNotFound
+		return nil, now, s.missing(id, now)
 	}
 	return e.published, now, nil
 }
@@ -128,8 +132,8 @@ func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	now := s.clock.now()
 	e := s.live(id, now)
 	if e == nil {
-		s.mu.Unlock()
-		return nil, driver.ErrNotFound
+		defer s.mu.Unlock()
+		return nil, s.missing(id, now)
 	}
 	res, err := e.latest.Apply(now, c)
 	if err != nil {
@@ -155,7 +159,7 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	now := s.clock.now()
 	e := s.live(id, now)
 	if e == nil {
-		return driver.ErrNotFound
+		return s.missing(id, now)
 	}
 	next, err := e.latest.Touch(now, verifier)
 	if err != nil || next == e.latest {
@@ -251,11 +255,17 @@ func (s *shard) add(e *entry) {
 	s.entries[e.id] = e
 	s.queue.push(e)
 	s.most = max(s.most, len(s.entries))
+	if p := e.latest.Principal; p != nil {
+		s.users.add(p.Owner, e.id)
+	}
 }
 
 func (s *shard) remove(e *entry) {
 	delete(s.entries, e.id)
 	s.queue.remove(e)
+	if p := e.latest.Principal; p != nil {
+		s.users.remove(p.Owner, e.id)
+	}
 	if s.most >= shrinkAbove && len(s.entries) < s.most/8 {
 		s.shrink()
 	}

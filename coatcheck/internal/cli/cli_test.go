@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"strings"
@@ -21,32 +22,43 @@ func TestMain(m *testing.M) {
 
 // TestScripts runs testdata/*.txtar: what a person types, and what they see. They use curl.
 //
-// Each has a free $ADDR and its $URL to itself. Besides testscript's own commands there are:
+// Each has a free $ADDR and its $URL to itself, and a second pair, $ADDR2 and $URL2. Besides testscript's own commands there are:
 //
 //	reach ADDR                  wait until something listens there
 //	token FILE                  set $TOKEN to the session's token in curl's cookie jar
 //	busy ADDR                   listen there until the script ends
+//	redis server CONFIG...      start a server, with lines for its configuration file, and set $STORE to its URL
+//	redis users RULE...         the same with access control rules
+//	redis sentinel              the same with a primary, two replicas and three sentinels
+//	redis cluster               the same with a Cluster
+//	redis kill                  end the server, or the primary that Sentinel watches, with SIGKILL
+//	redis restart               start it again
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
-			ln, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return err
-			}
-			addr := ln.Addr().String()
-			env.Setenv("ADDR", addr)
-			env.Setenv("URL", "http://"+addr)
-			return ln.Close()
+			env.Values[serversKey{}] = new(servers)
+			return errors.Join(freeAddr(env, ""), freeAddr(env, "2"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"reach": reach,
 			"token": token,
 			"busy":  busy,
+			"redis": redis,
 		},
 	})
+}
+
+func freeAddr(env *testscript.Env, suffix string) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	env.Setenv("ADDR"+suffix, ln.Addr().String())
+	env.Setenv("URL"+suffix, "http://"+ln.Addr().String())
+	return ln.Close()
 }
 
 func reach(ts *testscript.TestScript, neg bool, args []string) {

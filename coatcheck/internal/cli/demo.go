@@ -23,16 +23,25 @@ func newDemo() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Serve a web page with a session, and two races to try",
+		Short: "Serve a web page with a session, two races to try, and a sign-in",
 		Long: `Serve a web page with a session, and two races to try: 50 increments at once, of
 which none is lost, and a sign-out during a slow request, after which the session
-stays ended. To curl the same address is a counter. Sessions survive a restart,
-kill -9 included.
+stays ended. Sign in as a made-up user, with no password, see where else that user
+is signed in, and sign out one device, the others, or all. To curl the same address
+is a counter. Sessions survive a restart, kill -9 included.
+
+They are in a directory, for one process, in memory, or on Redis or Valkey, where
+any number of demos share them:
+
+` + redisHelp + `
+
+A user or password has %25 for %, %40 for @, %3A for : and %3F for ?.
 
 Ctrl-C stops it when the requests under way are done; a second one ends it at once.`,
 		Example: `  coatcheck demo                                   then open http://127.0.0.1:5000/
   coatcheck demo --addr 127.0.0.1:5001             if something else has port 5000
   coatcheck demo --store memory:                   sessions that end with the process
+  coatcheck demo --store redis://localhost         sessions on Redis: start a second one with another --addr
   coatcheck demo --insecure-http                   for Safari
   coatcheck demo --insecure-http --addr :5000      for a phone on the local network`,
 		Args: noArguments,
@@ -41,7 +50,7 @@ Ctrl-C stops it when the requests under way are done; a second one ends it at on
 		},
 	}
 	cmd.Flags().StringVar(&o.addr, "addr", "127.0.0.1:5000", "listen on `HOST:PORT`")
-	cmd.Flags().StringVar(&o.store, "store", "file:./coatcheck-data", "keep sessions in `URL`: file:DIR or memory:")
+	cmd.Flags().StringVar(&o.store, "store", "file:./coatcheck-data", "keep sessions in `URL`: file:DIR, memory:, redis://HOST or one of those above")
 	cmd.Flags().BoolVar(&o.insecureHTTP, "insecure-http", false, "a cookie that works over plain http beyond this machine, and in Safari; never in production")
 	return cmd
 }
@@ -53,7 +62,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return err
 	}
 	defer ln.Close()
-	store, err := openStore(o.store)
+	store, err := openStore(ctx, o.store, log)
 	if err != nil {
 		return err
 	}
@@ -99,9 +108,17 @@ Sign out during a slow request, and try the old cookie:
   sleep 1; curl -b jar -c jar -X POST %[2]s/sign-out; wait
   curl -b old %[2]s/session
 
+Sign in a made-up user on two devices, list them, and sign out the other:
+
+  curl -b phone -c phone -d name=Ann %[2]s/sign-in
+  curl -b laptop -c laptop -d name=Ann %[2]s/sign-in
+  curl -b laptop %[2]s/devices
+  curl -b laptop -X POST %[2]s/devices/others/sign-out
+  curl -b phone %[2]s/devices
+
 Ctrl-C stops it.
 
-`, o.store, url)
+`, shown(o.store), url)
 	if !addr.IP.IsLoopback() && !o.insecureHTTP {
 		fmt.Fprint(w, "Browsers on other machines will not keep the cookie over plain http: for them add --insecure-http.\n\n")
 	}

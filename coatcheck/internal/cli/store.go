@@ -1,12 +1,18 @@
 package cli
 
 import (
+	"context"
+	"fmt"
 	"io"
+	"log/slog"
+	"net/url"
+	"regexp"
 	"strings"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/filestore"
 	"github.com/coatcheck-go/session/memstore"
+	"github.com/coatcheck-go/session/redisstore"
 )
 
 // store is a driver.Store that the command has opened and has to close.
@@ -16,13 +22,28 @@ type store interface {
 }
 
 // storeHelp says what openStore knows.
-const storeHelp = `file:DIR (on disk in a directory, such as file:./coatcheck-data) or memory: (gone when the process ends)`
+const storeHelp = `file:DIR (on disk in a directory, such as file:./coatcheck-data), memory: (gone when the process ends), ` +
+	`or redis://HOST and the like (Redis or Valkey, shared with other processes)`
 
-// openStore opens the store that url names. Its errors do not repeat the url beyond its scheme: it may hold a password.
-func openStore(url string) (store, error) {
-	scheme, rest, found := strings.Cut(url, ":")
-	if !found {
-		return nil, usagef("--store has no scheme: it is %s. Did you mean file:%s?", storeHelp, url)
+// redisHelp lists the URLs of package redisstore.
+const redisHelp = `  redis://[USER:PASSWORD@]HOST[:6379][/DB]          one server
+  redis+unix:///PATH/TO/SOCKET                      the same, by a socket of this machine
+  redis+sentinel://HOST[:26379],HOST.../NAME        the primary that Sentinel calls NAME
+  redis+cluster://HOST[:6379],HOST...               a Cluster, by some of its nodes
+  rediss://  rediss+sentinel://  rediss+cluster://  the same with TLS`
+
+var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]{0,30}$`)
+
+// openStore opens the store that text names. Its errors do not repeat text beyond its scheme: it may hold a password.
+func openStore(ctx context.Context, text string, log *slog.Logger) (store, error) {
+	scheme, rest, found := strings.Cut(text, ":")
+	switch {
+	case !found && strings.ContainsAny(text, "@?"):
+		return nil, usagef("--store has no scheme: it is %s", storeHelp)
+	case !found:
+		return nil, usagef("--store has no scheme: it is %s. Did you mean file:%s?", storeHelp, text)
+	case !schemePattern.MatchString(scheme):
+		return nil, usagef("--store does not begin with a scheme: it is %s", storeHelp)
 	}
 	switch scheme {
 	case "file":
@@ -32,6 +53,13 @@ func openStore(url string) (store, error) {
 			return nil, usagef("--store memory: takes nothing after the colon")
 		}
 		return memstore.New(), nil
+	case "redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
+		if !strings.HasPrefix(rest, "//") {
+			return nil, usagef("--store %s: needs two slashes and a host, such as redis://localhost", scheme)
+		}
+		return openRedis(ctx, text, log)
+	case "valkey", "valkeys":
+		return nil, usagef("--store: for Valkey, too, it is redis:// or rediss://")
 	default:
 		return nil, usagef("--store: unknown scheme %q: it is %s", scheme, storeHelp)
 	}
@@ -46,4 +74,26 @@ func openFile(dir string) (store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func openRedis(ctx context.Context, text string, log *slog.Logger) (store, error) {
+	s, err := redisstore.Open(ctx, text, redisstore.Options{Logger: log})
+	if err != nil {
+		return nil, fmt.Errorf("--store: %w", err)
+	}
+	return s, nil
+}
+
+// shown is the URL of a store that was opened, without what is secret: of a server, where it is and which database.
+func shown(text string) string {
+	scheme, rest, isServer := strings.Cut(text, "://")
+	if !isServer || !strings.HasPrefix(scheme, "redis") {
+		return text
+	}
+	rest, query, _ := strings.Cut(rest, "?")
+	place := scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
+	if q, err := url.ParseQuery(query); err == nil && q.Has("db") {
+		place += "?db=" + url.QueryEscape(q.Get("db"))
+	}
+	return place
 }

@@ -1,10 +1,11 @@
 // Package demo is a small application with sessions, made to be read, run and copied from.
 //
-// To curl it is a counter, to a browser a page with two races to try:
+// To curl it is a counter, to a browser a page with two races to try, and with a sign-in:
 //
 //   - fields.go declares what a session holds;
 //   - visit.go is the counter, and page.go its page;
-//   - lab.go are the handlers that race with each other.
+//   - lab.go are the handlers that race with each other;
+//   - signin.go signs in, and devices.go lists where somebody is signed in, and signs them out.
 package demo
 
 import (
@@ -16,31 +17,42 @@ import (
 )
 
 // New returns the application, with its sessions in store. The zero Config will do; its Logger gets the application's lines, too,
-// each with the handle of the session that it is about.
+// each with the handle of the session that it is about. How
+// many sessions a user may have, and what comes along at sign-in, is the application's own.
 func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
 	cfg.Logger = slog.New(session.LogHandler(cfg.Logger.Handler()))
+	cfg.MaxPerUser = maxDevices // one more ends the oldest
+	cfg.KeepFields = []string{string(count)}
 	sessions, err := session.New(store, cfg)
 	if err != nil {
 		return nil, err
 	}
 
-	a := &app{log: cfg.Logger}
+	a := &app{sessions: sessions, log: cfg.Logger}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", session.HandlerFunc(a.visit))
 	mux.Handle("GET /session", http.HandlerFunc(a.show))
 	mux.Handle("POST /lab/add", session.HandlerFunc(a.add))
 	mux.Handle("POST /lab/slow", session.HandlerFunc(a.slow))
+	mux.Handle("POST /sign-in", session.HandlerFunc(a.signIn))
 	mux.Handle("POST /sign-out", session.HandlerFunc(a.signOut))
+	mux.Handle("GET /devices", signedIn.Handler(session.HandlerFunc(a.devices)))
+	mux.Handle("POST /devices/{handle}/sign-out", own(a.signOutOne))
+	mux.Handle("POST /devices/others/sign-out", own(a.signOutOthers))
+	mux.Handle("POST /devices/all/sign-out", own(a.signOutAll))
 	mux.Handle("GET /assets/", assets())
 	return secured(sessions.Handler(mux)), nil
 }
 
 type app struct {
-	log *slog.Logger
+	sessions *session.Manager
+	log      *slog.Logger
 }
+
+const maxDevices = 5 // where one user can be signed in at the same time
 
 // secured sets what every response should have. The page needs nothing from elsewhere, and no script or style within it.
 func secured(next http.Handler) http.Handler {

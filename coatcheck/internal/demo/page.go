@@ -3,6 +3,7 @@ package demo
 import (
 	"bytes"
 	"embed"
+	"errors"
 	"html/template"
 	"net/http"
 	"strings"
@@ -27,27 +28,45 @@ type view struct {
 	Seen     time.Time  `json:"seen,omitzero"`
 	Idle     time.Time  `json:"idle,omitzero"`
 	Deadline time.Time  `json:"deadline,omitzero"`
+	User     string     `json:"user,omitempty"`
 	Count    int64      `json:"count"`
 	LastSlow *slowWrite `json:"lab.slow,omitempty"`
 }
 
 func viewOf(s *session.Session) view {
 	i := s.Info()
-	v := view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Idle, Deadline: i.Deadline, Count: count.Get(s)}
+	v := view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Idle, Deadline: i.Deadline, User: i.User, Count: count.Get(s)}
 	if slow, ok, err := lastSlow.Lookup(s); ok && err == nil {
 		v.LastSlow = &slow
 	}
 	return v
 }
 
-func writePage(w http.ResponseWriter, r *http.Request, s *session.Session, visit int64) error {
+func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, visit int64) error {
+	devices, err := a.devicesOf(r.Context(), s)
+	noUsers := errors.Is(err, errors.ErrUnsupported)
+	if err != nil && !noUsers {
+		return err
+	}
+	said, _, err := notice.Take(r.Context(), s) // costs nothing when there is none
+	if err != nil {
+		return err
+	}
 	var b bytes.Buffer
-	err := page.Execute(&b, struct {
+	err = page.Execute(&b, struct {
 		view
-		Visit int64
-		URL   string
-		Cells [50]struct{}
-	}{view: viewOf(s), Visit: visit, URL: "http://" + r.Host})
+		Visit      int64
+		URL        string
+		Cells      [50]struct{}
+		Notice     string
+		Devices    []device
+		MaxDevices int
+		MaxName    int
+		NoUsers    bool // the store does not know users, so nobody can sign in
+	}{
+		view: viewOf(s), Visit: visit, URL: "http://" + r.Host,
+		Notice: said, Devices: devices, MaxDevices: maxDevices, MaxName: maxName, NoUsers: noUsers,
+	})
 	if err != nil {
 		return err
 	}

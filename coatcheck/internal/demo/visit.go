@@ -20,7 +20,7 @@ func (a *app) visit(w http.ResponseWriter, r *http.Request, s *session.Session) 
 
 	w.Header().Add("Vary", "Accept")
 	if accepts(r, "text/html") {
-		return writePage(w, r, s, n)
+		return a.page(w, r, s, n)
 	}
 	return writeText(w, fmt.Sprintf("Hello World #%d", n))
 }

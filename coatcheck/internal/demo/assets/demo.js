@@ -55,6 +55,12 @@ function show(s) {
   at("count").textContent = s.handle ? s.count : "–";
   at("slow").textContent = s["lab.slow"] ? `waited ${s["lab.slow"].waited_ms} ms` : s.handle ? "not set" : "–";
   document.querySelector(".ticket").classList.toggle("ended", !s.handle);
+  if (!s.user && $("user")) { // a lab, or another device, signed out
+    $("user").remove();
+    document.querySelector(".notice")?.remove();
+    $("guest").hidden = false;
+    $("guest").querySelector("h3").id = "people-title";
+  }
 }
 
 // ---- Running a lab
@@ -189,6 +195,7 @@ async function runEnd() {
 
 lab("add", "add-verdict", runAdd);
 lab("end", "end-verdict", runEnd);
+for (const el of document.querySelectorAll(".devices time")) showTime(el, el.dateTime);
 
 session().then((s) => {
   show(s);

@@ -1,0 +1,45 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/coatcheck-go/session/bench/internal/child"
+)
+
+// Command is the hidden subcommand of the process that serves one system.
+const Command = "serve-app"
+
+// Start serves the system called name in a process of its own.
+func Start(ctx context.Context, name string, o Options) (*child.Process, error) {
+	return child.Start(ctx, Command, name, o.Redis, strconv.Itoa(o.Pool))
+}
+
+// Main is what that process does with the arguments that Start gave it.
+func Main(args []string) error {
+	if len(args) != 3 {
+		return fmt.Errorf("usage: %s SYSTEM REDIS POOL", Command)
+	}
+	pool, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	found, err := Find(args[:1])
+	if err != nil {
+		return err
+	}
+	server, err := found[0].open(Options{Redis: args[1], Pool: pool})
+	if err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	failed := make(chan error, 2)
+	go func() { failed <- server.Serve(listener) }()
+	go func() { failed <- child.Serve(listener.Addr().String()) }()
+	return <-failed
+}

@@ -1,0 +1,21 @@
+//go:build unix
+
+package child
+
+import (
+	"os"
+	"syscall"
+	"time"
+)
+
+// interrupts are the signals that a terminal sends to parent and child alike.
+var interrupts = []os.Signal{os.Interrupt, syscall.SIGHUP}
+
+// cpuTime returns the processor time that this process has used, by the operating system's accounting.
+func cpuTime() (time.Duration, error) {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0, err
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+}

@@ -1,0 +1,78 @@
+package load
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+func TestRunSendsExactlySoMany(t *testing.T) {
+	var served atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if served.Add(1); r.URL.Path == "/bad" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	}))
+	defer server.Close()
+	client, err := Dial(t.Context(), strings.TrimPrefix(server.URL, "http://"), 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+
+	for _, n := range []int{3, 401} {
+		served.Store(0)
+		outcome, err := client.Run([][]byte{Request("GET", "/", "")}, Limit{Requests: n})
+		if err != nil || outcome.Requests != n || len(outcome.Latencies) != n || outcome.Errors != 0 {
+			t.Errorf("%d requests: %v, counted %d, %d errors", n, err, outcome.Requests, outcome.Errors)
+		}
+		if served.Load() != int64(n) {
+			t.Errorf("%d requests: served %d", n, served.Load())
+		}
+		if p50, p99 := outcome.Percentile(50), outcome.Percentile(99); p50 <= 0 || p99 < p50 {
+			t.Errorf("p50 %v, p99 %v", p50, p99)
+		}
+	}
+	outcome, err := client.Run([][]byte{Request("POST", "/bad", "a=b")}, Limit{Duration: 20 * time.Millisecond})
+	if err != nil || outcome.Errors != outcome.Requests || outcome.Requests < 16 {
+		t.Errorf("bad answers: %v, %d of %d", err, outcome.Errors, outcome.Requests)
+	}
+	if !strings.HasPrefix(outcome.FirstError, "418") {
+		t.Errorf("first error %q, want its status", outcome.FirstError)
+	}
+}
+
+func TestRunFailsWhenTheServerIsGone(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := Dial(t.Context(), listener.Addr().String(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client.Close()
+	_ = listener.Close()
+	if _, err := client.Run([][]byte{Request("GET", "/", "")}, Limit{Requests: 10}); err == nil {
+		t.Error("no error")
+	}
+}
+
+func TestPercentile(t *testing.T) {
+	var o Outcome
+	if o.Percentile(50) != 0 {
+		t.Error("a percentile of nothing")
+	}
+	for i := range 100 {
+		o.Latencies = append(o.Latencies, time.Duration(i+1))
+	}
+	if p50, p99, p100 := o.Percentile(50), o.Percentile(99), o.Percentile(100); p50 != 50 || p99 != 99 || p100 != 100 {
+		t.Errorf("p50 %d, p99 %d, p100 %d", p50, p99, p100)
+	}
+}

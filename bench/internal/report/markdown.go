@@ -1,0 +1,41 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Markdown writes the tables for the README.
+func (r Report) Markdown(w io.Writer) error {
+	var b strings.Builder
+	b.WriteString("<!-- Written by `go run ./bench -md`. Do not edit. -->\n")
+	for _, g := range r.grids() {
+		fmt.Fprintf(&b, "\n**%s%s**\n\n", strings.ToUpper(g.title[:1]), g.title[1:])
+		fmt.Fprintf(&b, "| %s |\n|---|%s\n", strings.Join(g.head, " | "), strings.Repeat("--:|", len(g.head)-1))
+		for _, row := range g.rows {
+			for _, c := range row {
+				fmt.Fprintf(&b, "| %s ", emphasised(c))
+			}
+			b.WriteString("|\n")
+		}
+	}
+	b.WriteString("\n")
+	for _, note := range r.notes() {
+		fmt.Fprintf(&b, "- %s\n", note)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func emphasised(c cell) string {
+	switch {
+	case c.text == "":
+		return ""
+	case c.mark == ours, c.mark == bad:
+		return "**" + c.text + "**"
+	case c.mark == limit:
+		return "*" + c.text + "*"
+	}
+	return c.text
+}

@@ -1,0 +1,186 @@
+// Package report turns measurements into results, and results into a table, JSON, Markdown and a chart.
+package report
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/coatcheck-go/session/bench/internal/app"
+)
+
+// The cases, in the order of the report.
+const (
+	Read   = "read"
+	Write  = "write"
+	SignIn = "sign-in"
+)
+
+// Report is all that one run found.
+type Report struct {
+	Setting  Setting
+	Results  []Result // by connections, case and system
+	Facts    []Facts  // by system
+	JSONSize float64  // bytes in Redis of a session kept as one JSON string; 0 if not measured
+}
+
+// Setting is what the run ran on.
+type Setting struct {
+	Go, Platform, Redis string
+	Cores               int
+	Rounds              int
+	Limit               string    // how long or how many requests each round took
+	Versions            []Version // of what the systems are made of
+	RedisConfig         []string  // "name value", where it is not the default
+}
+
+// Version is one module that a system is made of.
+type Version struct{ System, Module, Version string }
+
+// Sample is one measurement: one system, one case, one round. All figures but the last two are per request.
+type Sample struct {
+	ServerCPU, RedisCPU   float64 // µs, user and system, by the operating system's accounting
+	RequestsPerSecond     float64
+	P50, P99              float64 // µs
+	Commands              float64 // that the application sent to Redis
+	CommandNames          []string
+	CommandsProcessed     float64 // by Redis, with those that scripts ran and the clients' heartbeats
+	RedisIn, RedisOut     float64 // bytes of network, to and from Redis
+	RequestSize, Response float64 // bytes of HTTP
+	Requests, Errors      int
+}
+
+// Result is the median of the samples of one system and case. Its JSON is what -json prints.
+type Result struct {
+	System            string  `json:"system"`
+	Case              string  `json:"case"`
+	ServerCPU         float64 `json:"server_cpu_us"`
+	RedisCPU          float64 `json:"redis_cpu_us"`
+	RequestsPerSecond float64 `json:"requests_per_second"`
+	P50               float64 `json:"p50_us"`
+	P99               float64 `json:"p99_us"`
+	Commands          float64 `json:"commands"`
+
+	Connections       int      `json:"connections"`
+	Rounds            int      `json:"rounds"`
+	Requests          int      `json:"requests"` // in all rounds
+	Errors            int      `json:"errors"`
+	ServerCPUMin      float64  `json:"server_cpu_us_min"` // the least and the most of the rounds
+	ServerCPUMax      float64  `json:"server_cpu_us_max"`
+	CommandNames      []string `json:"command_names"`
+	CommandsProcessed float64  `json:"commands_processed"`
+	RedisIn           float64  `json:"redis_bytes_in"`
+	RedisOut          float64  `json:"redis_bytes_out"`
+	RequestSize       float64  `json:"request_bytes"`
+	ResponseSize      float64  `json:"response_bytes"`
+}
+
+// CPU is the processor time of a request, wherever it was spent, in µs.
+func (r Result) CPU() float64 { return r.ServerCPU + r.RedisCPU }
+
+// Facts are what is asked of a system once. nil is not known, or makes no sense of that system.
+type Facts struct {
+	System           string   `json:"-"`
+	BytesPerSession  *float64 `json:"bytes_per_session"`
+	Updates          *int     `json:"updates"`             // increments of one session that were answered with success
+	LostUpdates      *int     `json:"lost_updates"`        // how many of them the counter does not know of
+	BackAfterSignOut *bool    `json:"back_after_sign_out"` // a slow request brought the session back
+}
+
+// Median returns the result of samples, each figure by itself.
+func Median(system, kind string, connections int, samples []Sample) Result {
+	of := func(figure func(Sample) float64) float64 {
+		values := make([]float64, len(samples))
+		for i, s := range samples {
+			values[i] = figure(s)
+		}
+		return round(median(values))
+	}
+	r := Result{
+		System: system, Case: kind, Connections: connections, Rounds: len(samples),
+		ServerCPU:         of(func(s Sample) float64 { return s.ServerCPU }),
+		RedisCPU:          of(func(s Sample) float64 { return s.RedisCPU }),
+		RequestsPerSecond: of(func(s Sample) float64 { return s.RequestsPerSecond }),
+		P50:               of(func(s Sample) float64 { return s.P50 }),
+		P99:               of(func(s Sample) float64 { return s.P99 }),
+		Commands:          of(func(s Sample) float64 { return s.Commands }),
+		CommandsProcessed: of(func(s Sample) float64 { return s.CommandsProcessed }),
+		RedisIn:           of(func(s Sample) float64 { return s.RedisIn }),
+		RedisOut:          of(func(s Sample) float64 { return s.RedisOut }),
+		RequestSize:       of(func(s Sample) float64 { return s.RequestSize }),
+		ResponseSize:      of(func(s Sample) float64 { return s.Response }),
+		CommandNames:      []string{},
+	}
+	byCPU := func(a, b Sample) int { return cmp.Compare(a.ServerCPU, b.ServerCPU) }
+	r.ServerCPUMin = round(slices.MinFunc(samples, byCPU).ServerCPU)
+	r.ServerCPUMax = round(slices.MaxFunc(samples, byCPU).ServerCPU)
+	for _, s := range samples {
+		r.Requests += s.Requests
+		r.Errors += s.Errors
+		if len(s.CommandNames) > 0 {
+			r.CommandNames = s.CommandNames
+		}
+	}
+	return r
+}
+
+func median(values []float64) float64 {
+	slices.Sort(values)
+	middle := len(values) / 2
+	if len(values)%2 == 1 {
+		return values[middle]
+	}
+	return (values[middle-1] + values[middle]) / 2
+}
+
+// round keeps two decimals: more would be noise.
+func round(f float64) float64 { return math.Round(f*100) / 100 }
+
+// Micros returns d in µs.
+func Micros(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// find returns the result of one system.
+func (r Report) find(connections int, kind, system string) (Result, bool) {
+	i := slices.IndexFunc(r.Results, func(res Result) bool {
+		return res.Connections == connections && res.Case == kind && res.System == system
+	})
+	if i < 0 {
+		return Result{}, false
+	}
+	return r.Results[i], true
+}
+
+// limit returns the result that nothing that does the same can beat: for reading the handler with no session, for the
+// rest the handler with one bare command.
+func (r Report) limit(connections int, kind string) (Result, bool) {
+	if kind == Read {
+		return r.find(connections, kind, app.Bare)
+	}
+	return r.find(connections, kind, app.OneCommand)
+}
+
+// bestPeer returns the peer that takes the least processor time.
+func (r Report) bestPeer(connections int, kind string) (best Result, ok bool) {
+	for _, res := range r.Results {
+		switch {
+		case res.Connections != connections || res.Case != kind:
+		case res.System == app.Bare || res.System == app.OneCommand || res.System == app.Coatcheck:
+		case !ok || res.CPU() < best.CPU():
+			best, ok = res, true
+		}
+	}
+	return best, ok
+}
+
+// groups calls f for each number of connections and case, with the results of that group.
+func (r Report) groups(f func(connections int, kind string, results []Result)) {
+	for start := 0; start < len(r.Results); {
+		first, end := r.Results[start], start
+		for end < len(r.Results) && r.Results[end].Connections == first.Connections && r.Results[end].Case == first.Case {
+			end++
+		}
+		f(first.Connections, first.Case, r.Results[start:end])
+		start = end
+	}
+}

@@ -1,0 +1,126 @@
+package report
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck-go/session/bench/internal/app"
+)
+
+// example is a report with a row of every sort.
+func example() Report {
+	one, two, yes, no, size := 1, 401, true, false, 1029.0
+	result := func(system, kind string, server, redis float64, errs int) Result {
+		sample := Sample{
+			ServerCPU: server, RedisCPU: redis, RequestsPerSecond: 12345.6, P50: 1000, P99: 2000,
+			Commands: 2.04, CommandNames: []string{"GET", "SET"}, Requests: 10, Errors: errs,
+		}
+		return Median(system, kind, 64, []Sample{sample})
+	}
+	return Report{
+		Setting: Setting{
+			Go: "go1.26", Platform: "linux/amd64", Redis: "7.0.15", Cores: 2, Rounds: 1, Limit: "2s",
+			Versions:    []Version{{"scs", "example.org/scs", "v2.9.0"}, {"fiber", "example.org/scs", "v2.9.0"}},
+			RedisConfig: []string{"maxmemory 1gb"},
+		},
+		Results: []Result{
+			result(app.Bare, Read, 20, 0, 0), result(app.Coatcheck, Read, 22, 0, 0),
+			result("scs", Read, 80, 20, 0), result("fiber", Read, 150, 50, 0),
+			result(app.OneCommand, Write, 30, 10, 0), result("scs", Write, 90, 30, 3),
+		},
+		Facts: []Facts{
+			{System: app.Bare},
+			{System: app.Coatcheck, Updates: &two, LostUpdates: new(int), BackAfterSignOut: &no, BytesPerSession: &size},
+			{System: "scs", Updates: &two, LostUpdates: &one, BackAfterSignOut: &yes, BytesPerSession: &size},
+		},
+		JSONSize: 1000,
+	}
+}
+
+func TestMedian(t *testing.T) {
+	var samples []Sample
+	for _, us := range []float64{30, 10, 20, 1000} {
+		samples = append(samples, Sample{ServerCPU: us, Requests: 5, Errors: 1})
+	}
+	r := Median("scs", Read, 64, samples)
+	if r.ServerCPU != 25 || r.ServerCPUMin != 10 || r.ServerCPUMax != 1000 {
+		t.Errorf("median of four: %+v", r)
+	}
+	if r.Requests != 20 || r.Errors != 4 || r.Rounds != 4 {
+		t.Errorf("sums of four: %+v", r)
+	}
+	if r = Median("scs", Read, 64, samples[:3]); r.ServerCPU != 20 {
+		t.Errorf("median of three: %v", r.ServerCPU)
+	}
+}
+
+func TestText(t *testing.T) {
+	var plainText, coloured bytes.Buffer
+	if err := errors.Join(example().Text(&plainText, false), example().Text(&coloured, true)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(plainText.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[1;32m") {
+		t.Error("colour belongs where it was asked for, and only there")
+	}
+	for _, want := range []string{
+		"read, 64 connections", "12,346", "2: GET SET", "5.00", "scs (3 errors)", "1 of 401", "one JSON string",
+		"1.10 × the CPU of bare, 0.22 × that of the best peer, scs", "maxmemory 1gb", "Versions: example.org/scs v2.9.0.",
+	} {
+		if !strings.Contains(plainText.String(), want) {
+			t.Errorf("no %q in\n%s", want, plainText.String())
+		}
+	}
+}
+
+func TestMarkdown(t *testing.T) {
+	var b bytes.Buffer
+	if err := example().Markdown(&b); err != nil {
+		t.Fatal(err)
+	}
+	columns := 0
+	for line := range strings.Lines(b.String()) {
+		if !strings.HasPrefix(line, "|") {
+			columns = 0
+			continue
+		}
+		if n := strings.Count(line, "|"); columns == 0 {
+			columns = n
+		} else if n != columns {
+			t.Errorf("a row of %d columns in a table of %d: %s", n-1, columns-1, line)
+		}
+	}
+	if !strings.Contains(b.String(), "| **coatcheck** |") {
+		t.Errorf("coatcheck does not stand out:\n%s", b.String())
+	}
+}
+
+func TestSVG(t *testing.T) {
+	var b bytes.Buffer
+	if err := example().SVG(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"prefers-color-scheme: dark", "read, scs: 100 µs", `<text class="own end"`} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in the chart", want)
+		}
+	}
+	for d := xml.NewDecoder(&b); ; {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestThousands(t *testing.T) {
+	for f, want := range map[float64]string{0: "0", 999.4: "999", 1000: "1,000", 1234567.8: "1,234,568"} {
+		if got := thousands(f); got != want {
+			t.Errorf("thousands(%v) = %q, want %q", f, got, want)
+		}
+	}
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/coatcheck-go/session/bench/internal/measure"
+)
+
+// progress tells people what is done, and how long it will take: on one line that changes if they sit at a terminal.
+type progress struct {
+	w        io.Writer
+	terminal bool
+	start    time.Time
+}
+
+// step shows that s begins.
+func (p *progress) step(s measure.Step) {
+	if p.start.IsZero() {
+		p.start = time.Now()
+	}
+	line := fmt.Sprintf("[%d/%d] %s", s.Number, s.Of, s.What)
+	if !p.terminal {
+		_, _ = fmt.Fprintln(p.w, line)
+		return
+	}
+	if done := s.Number - 1; done > 0 {
+		left := time.Since(p.start) / time.Duration(done) * time.Duration(s.Of-done)
+		line += fmt.Sprintf(" (%s left)", left.Round(time.Second))
+	}
+	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", line)
+}
+
+// end clears the line.
+func (p *progress) end() {
+	if p.terminal {
+		_, _ = fmt.Fprint(p.w, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,96 @@
+package driver
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// UserStore is a Store that knows whose sessions it keeps. Where it is missing, nobody can sign in.
+//
+// An owner is the keyed hash of a user's id ([Principal.Owner]); a store need not know the key, nor the id. All sessions of an owner
+// have the owner's bucket: the first two bytes of the hash, big-endian.
+type UserStore interface {
+	Store
+
+	// SignIn stores a new record at id, ends the one that the browser had, and keeps the owner's limit, all of it or nothing. The limit is
+	// exact whatever signs in at the same time: at no moment are more than s.Max sessions of the owner alive. Load of s.From.ID answers
+	// ErrMoved for ReplacedFor. Result.Evicted are the sessions that were ended for the limit. A second SignIn with the Secret of the record
+	// at id is the first one repeated. ErrTooMany; ErrRevoked; ErrExists; ErrPrincipal; an *OpError; what Carry returned. After an error
+	// all is as it was.
+	SignIn(ctx context.Context, id ID, s *SignIn) (*Result, error)
+
+	// Sessions returns the owner's live sessions, the newest first.
+	Sessions(ctx context.Context, owner Hash) ([]Owned, error)
+
+	// EndUser ends sessions of the owner in one step and returns those that were alive. A SignIn of the owner that began before it is
+	// refused with ErrRevoked, unless only named sessions are ended.
+	EndUser(ctx context.Context, owner Hash, which Which) ([]ID, error)
+
+	// EndAll ends every session that the store has when it is called. A SignIn that began before it is refused with ErrRevoked, after a
+	// restart of the store, too, as with EndUser.
+	EndAll(ctx context.Context) error
+}
+
+// Owned is a session of a user.
+type Owned struct {
+	ID     ID
+	Record *Record
+}
+
+// Which says which sessions of an owner: all, all but Except, or those of Only.
+type Which struct {
+	Only   []ID // not nil: these, if they are the owner's
+	Except []ID
+}
+
+// SignIn is what a store makes a signed-in session of.
+type SignIn struct {
+	Origin Origin     // Principal is who signs in; its Authenticated is the store's to fill in
+	Change Change     // done on the fields that come along
+	From   *Presented // what the browser had; nil: nothing
+
+	// Carry returns the fields of the session that the browser had which come along. It is called with a live record that accepts
+	// From.Verifier, perhaps more than once, and must not block.
+	Carry func(from *Record) (Fields, error)
+
+	Ago    time.Duration // how long before the call the authentication began; over MaxAgo: ErrRevoked
+	Max    int           // how many sessions the owner may have, this one included; 0: any number
+	Refuse bool          // at Max refuse with ErrTooMany; else end the oldest
+}
+
+// Presented is a session as a browser names it.
+type Presented struct {
+	ID       ID
+	Verifier Hash
+}
+
+// MaxAgo is the longest time that an authentication may take: a store forgets revocations after it.
+const MaxAgo = 24 * time.Hour
+
+// NewSignedIn is the record that SignIn stores; from is the record that the browser had, nil if there was none.
+func NewSignedIn(now time.Time, s *SignIn, from *Record) (*Result, error) {
+	var carried Fields
+	if from != nil && s.Carry != nil {
+		var err error
+		if carried, err = s.Carry(from); err != nil {
+			return nil, err
+		}
+	}
+	principal := *s.Origin.Principal
+	principal.Authenticated = now.Truncate(time.Millisecond)
+	o := s.Origin
+	o.Principal = &principal
+	r, err := newRecord(now, &o)
+	if err != nil {
+		return nil, err
+	}
+	r.Fields, r.Size = carried, carried.Size()
+	return r.with(now.Truncate(time.Millisecond), &s.Change)
+}
+
+// Why a store refuses a sign-in.
+var (
+	ErrTooMany = errors.New("the user has as many sessions as allowed")
+	ErrRevoked = errors.New("the user's sessions were revoked after the authentication began")
+)

@@ -1,0 +1,170 @@
+package redisstore_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// TestScriptAgreesWithDriver makes random changes, valid and not, through apply.lua and through Record.Apply, and compares the outcome,
+// the values and the record. It is what keeps the two descriptions of the semantics one.
+func TestScriptAgreesWithDriver(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	for _, near := range []int{-1, 0} {
+		t.Run(fmt.Sprint("near cache ", near), func(t *testing.T) {
+			s := open(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
+			for seed := range 40 {
+				random := mathrand.New(mathrand.NewPCG(uint64(seed), 1))
+				agree(t, s, random)
+			}
+		})
+	}
+}
+
+func open(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
+	t.Helper()
+	s, err := redisstore.Open(t.Context(), url, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// fresh returns the id and the origin of a new session.
+func fresh() (driver.ID, *driver.Origin) {
+	var b [34]byte
+	rand.Read(b[:])
+	return driver.ID{Bucket: uint16(b[32])<<8 | uint16(b[33]), Selector: driver.Hash(b[16:32])},
+		&driver.Origin{Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]), Idle: time.Hour, Lifetime: 2 * time.Hour}
+}
+
+func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
+	t.Helper()
+	id, o := fresh()
+	verifier := o.Verifier
+	first := &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
+	res, err := s.Create(t.Context(), id, o, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := driver.NewRecord(res.Now, o, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := want.Record
+	for range 30 {
+		c := &driver.Change{Verifier: verifier, MaxSize: 400}
+		for range 1 + random.IntN(6) {
+			c.Ops = append(c.Ops, randomOp(random, record))
+		}
+		if random.IntN(5) == 0 {
+			var next [8]byte
+			rand.Read(next[:])
+			c.Renew = &driver.Renewal{Verifier: driver.HashOf(next[:])}
+			if random.IntN(2) == 0 {
+				c.Renew.Grace = time.Minute
+			}
+		}
+		if random.IntN(10) == 0 {
+			c.Verifier = record.Tokens.Previous
+		}
+		got, gotErr := s.Apply(t.Context(), id, c)
+		at := time.Now()
+		if gotErr == nil {
+			at = got.Now
+		}
+		want, wantErr := record.Apply(at, c)
+		if !sameError(gotErr, wantErr) {
+			t.Fatalf("the script answers %v, the driver %v\nchange %+v\nrecord %+v", gotErr, wantErr, c, record)
+		}
+		if wantErr != nil {
+			continue
+		}
+		if !reflect.DeepEqual(got.Values, want.Values) {
+			t.Fatalf("the script's values are %q, the driver's %q\nchange %+v", got.Values, want.Values, c)
+		}
+		record = want.Record
+		if c.Renew != nil {
+			verifier = c.Renew.Verifier
+		}
+		stored, _, err := s.LoadFresh(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cached, _, err := s.Load(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, r := range map[string]*driver.Record{"server's": stored, "near cache's": cached, "driver's": record} {
+			if !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
+				t.Fatalf("the %s record differs\n%s\nfrom the driver's\n%s\nafter %+v", name, driver.Encode(r), driver.Encode(record), c)
+			}
+		}
+		for _, r := range []*driver.Record{got.Record} {
+			if r != nil && !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
+				t.Fatalf("the result's record differs\n%s\nfrom the driver's\n%s\nafter %+v", driver.Encode(r), driver.Encode(record), c)
+			}
+		}
+	}
+}
+
+func sameError(a, b error) bool {
+	if (a == nil) != (b == nil) {
+		return false
+	}
+	for _, target := range []error{driver.ErrMoved, driver.ErrNotFound, driver.ErrConflict, driver.ErrNotInteger, driver.ErrOverflow, driver.ErrTooLarge, driver.ErrName, driver.ErrOp} {
+		if errors.Is(a, target) != errors.Is(b, target) {
+			return false
+		}
+	}
+	var x, y *driver.OpError
+	if errors.As(a, &x) != errors.As(b, &y) {
+		return false
+	}
+	return x == nil || x.Index == y.Index && x.Key == y.Key && string(x.Present) == string(y.Present)
+}
+
+var (
+	names    = []driver.Key{"n", "big", "v", "m:a", "m:b", "m:", "m:a:b", "mm:a", "m.x"}
+	literals = []string{`1`, `-1`, `0`, `"text"`, `9007199254740993`, `-9223372036854775808`, `9223372036854775807`, `007`, `-0`, `1.5`, `4503599627370495`, `9223372036854775808`}
+	deltas   = []int64{1, -1, 5, 0, 1 << 52, -(1 << 53) - 1, 1<<62 + 3, -1 << 63, 1<<63 - 1, 10_000_000, -99_999_999_999}
+)
+
+func randomOp(random *mathrand.Rand, r *driver.Record) driver.Op {
+	key := names[random.IntN(len(names))]
+	value := []byte(literals[random.IntN(len(literals))])
+	if random.IntN(8) == 0 {
+		value = make([]byte, random.IntN(300))
+	}
+	switch random.IntN(12) {
+	case 0, 1, 2:
+		return driver.Op{Kind: driver.Set, Key: key, Value: value}
+	case 3:
+		return driver.Op{Kind: driver.Unset, Key: key}
+	case 4:
+		if random.IntN(3) == 0 {
+			return driver.Op{Kind: driver.Clear}
+		}
+		return driver.Op{Kind: driver.UnsetEntries, Key: "m"}
+	case 5:
+		return driver.Op{Kind: driver.Take, Key: key}
+	case 6:
+		old, _ := r.Fields.Get(key)
+		return driver.Op{Kind: driver.Swap, Key: key, Old: old, Value: value}
+	case 7:
+		a, b := deltas[random.IntN(len(deltas))], deltas[random.IntN(len(deltas))]
+		return driver.Op{Kind: driver.Add, Key: "n", Delta: deltas[random.IntN(len(deltas))], Within: &driver.Range{Min: min(a, b), Max: max(a, b)}}
+	case 8, 9:
+		return driver.Op{Kind: driver.Add, Key: "big", Delta: deltas[random.IntN(len(deltas))]}
+	}
+	return driver.Op{Kind: driver.Add, Key: "n", Delta: deltas[random.IntN(3)]}
+}

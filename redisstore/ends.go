@@ -1,0 +1,217 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// ends are the sessions that this process ended. Servers replicate after they answer, so a failover can undo an end that was
+// acknowledged. Therefore each is refused here at once, and repeated without asking whether that is needed: some times after it was
+// made, and all of them whenever a connection was lost or a primary has changed its replication id.
+type ends struct {
+	mu      sync.Mutex
+	kept    map[driver.ID]ending
+	order   []driver.ID // oldest first: what is over the bound goes
+	delayed [len(endDelays)][]delayed
+	all     bool          // repeat all
+	wake    chan struct{} // all was set
+	seen    nodes
+}
+
+// ending is one end.
+type ending struct {
+	until time.Time // forgotten then
+	moved time.Time // until then the session is said to have moved: it was replaced at sign-in
+}
+
+// delayed is an end that is due for one more repetition. All of one queue wait equally long, so each is in order.
+type delayed struct {
+	id driver.ID
+	at time.Time
+}
+
+var endDelays = [...]time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
+
+const (
+	endsKept  = 100_000
+	endsFor   = 24 * time.Hour
+	endsBatch = 512 // repeated in one go
+)
+
+func newEnds() *ends {
+	return &ends{kept: map[driver.ID]ending{}, wake: make(chan struct{}, 1)}
+}
+
+// add notes that a session ended.
+func (e *ends) add(id driver.ID) { e.note(id, 0) }
+
+// move notes that a session was replaced by another one.
+func (e *ends) move(id driver.ID) { e.note(id, driver.ReplacedFor) }
+
+func (e *ends) note(id driver.ID, moved time.Duration) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := time.Now()
+	if _, again := e.kept[id]; !again {
+		if len(e.order) >= endsKept {
+			delete(e.kept, e.order[0])
+			e.order = e.order[1:]
+		}
+		e.order = append(e.order, id)
+	}
+	e.kept[id] = ending{now.Add(endsFor), now.Add(moved)}
+	e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
+}
+
+// refusal returns driver.ErrNotFound for a session that ended here, driver.ErrMoved for one that was replaced a moment ago, nil for others.
+func (e *ends) refusal(id driver.ID) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.kept) == 0 {
+		return nil
+	}
+	end, ok := e.kept[id]
+	switch {
+	case !ok:
+		return nil
+	case time.Now().Before(end.moved):
+		return driver.ErrMoved
+	}
+	return driver.ErrNotFound
+}
+
+// has reports that a session ended here.
+func (e *ends) has(id driver.ID) bool { return e.refusal(id) != nil }
+
+// reassert has all ends repeated soon. It does not block.
+func (e *ends) reassert() {
+	e.mu.Lock()
+	e.all = true
+	e.mu.Unlock()
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due returns the ends to repeat now, and forgets those of sessions that have expired long since.
+func (e *ends) due(now time.Time) (ids []driver.ID) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for len(e.order) > 0 && !now.Before(e.kept[e.order[0]].until) {
+		delete(e.kept, e.order[0])
+		e.order = e.order[1:]
+	}
+	for i := range e.delayed {
+		queue := e.delayed[i]
+		for len(queue) > 0 && !now.Before(queue[0].at) {
+			id := queue[0].id
+			queue = queue[1:]
+			ids = append(ids, id)
+			if next := i + 1; next < len(e.delayed) {
+				e.delayed[next] = append(e.delayed[next], delayed{id, now.Add(endDelays[next] - endDelays[i])})
+			}
+		}
+		e.delayed[i] = queue
+	}
+	if e.all {
+		e.all = false
+		return append([]driver.ID(nil), e.order...)
+	}
+	return ids
+}
+
+// retry has ends repeated again that could not be sent.
+func (e *ends) retry(ids []driver.ID, now time.Time) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, id := range ids {
+		e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
+	}
+}
+
+// repeatEnds repeats ends until ctx is done.
+func (s *Store) repeatEnds(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.ends.wake:
+		}
+		ids := s.ends.due(time.Now())
+		for len(ids) > 0 && ctx.Err() == nil {
+			n := min(len(ids), endsBatch)
+			if failed := s.endAgain(ctx, ids[:n]); len(failed) > 0 {
+				s.ends.retry(failed, time.Now())
+			}
+			ids = ids[n:]
+		}
+	}
+}
+
+func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	defer cancel()
+	var dels []rueidis.Completed
+	var ended []driver.ID
+	for _, id := range ids {
+		if errors.Is(s.ends.refusal(id), driver.ErrMoved) {
+			if _, err := s.execKeys(ctx, moveScript, []string{s.keys.session(id)}, []string{"again", "", ""}); err != nil {
+				failed = append(failed, id)
+			}
+			continue
+		}
+		ended = append(ended, id)
+		dels = append(dels, s.tracked.B().Del().Key(s.keys.session(id)).Build())
+	}
+	for i, res := range s.tracked.DoMulti(ctx, dels...) {
+		if res.Error() != nil {
+			failed = append(failed, ended[i])
+		}
+	}
+	return failed
+}
+
+// nodes is what the ends know of the servers, to see when one takes another's place.
+type nodes struct {
+	replicationID map[string]string // of each primary, by address
+	replica       map[string]bool   // addresses that were replicas when they last answered
+}
+
+// observe reports whether every primary answered, and whether one is new, is none any more, or has a new replication id.
+func (e *ends) observe(answers []vitals) (healthy, changed bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	primaries := 0
+	healthy = true
+	next := nodes{map[string]string{}, map[string]bool{}}
+	for i := range answers {
+		switch v := &answers[i]; {
+		case v.err != nil && e.seen.replica[v.addr]:
+			next.replica[v.addr] = true
+		case v.err != nil:
+			healthy = false
+			if id, ok := e.seen.replicationID[v.addr]; ok {
+				next.replicationID[v.addr] = id
+			}
+		case !v.primary:
+			next.replica[v.addr] = true
+		default:
+			primaries++
+			next.replicationID[v.addr] = v.replicationID
+		}
+	}
+	changed = e.seen.replicationID != nil && !maps.Equal(e.seen.replicationID, next.replicationID)
+	e.seen = next
+	return healthy && primaries > 0, changed
+}

@@ -1,0 +1,171 @@
+package redisstore_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// proxy stands between a store and a server, and can misbehave.
+type proxy struct {
+	target string
+	listen net.Listener
+	stall  sync.RWMutex // held by stalled while nothing passes
+	pairs  sync.Map     // of open connections
+	odds   atomic.Int64 // one command in so many finds its connection lost; 0: none
+	lost   atomic.Int64 // connections that were
+}
+
+func startProxy(t testing.TB, target string) *proxy {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{target: target, listen: l}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() { p.serve(client) })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		p.cut()
+		all.Wait()
+	})
+	return p
+}
+
+func (p *proxy) Addr() string { return p.listen.Addr().String() }
+
+// stalled lets nothing pass, on connections that stay open, until the function that it returns is called.
+func (p *proxy) stalled() (goOn func()) {
+	p.stall.Lock()
+	return sync.OnceFunc(p.stall.Unlock)
+}
+
+// cut closes all connections.
+func (p *proxy) cut() {
+	p.pairs.Range(func(key, _ any) bool {
+		key.(*pair).close()
+		return true
+	})
+}
+
+// pair is a client's connection and the one to the server that belongs to it.
+type pair struct {
+	client, server net.Conn
+	mu             sync.Mutex
+	open           int // commands that are not answered
+	lost           bool
+}
+
+func (c *pair) close() {
+	c.client.Close()
+	c.server.Close()
+}
+
+func (p *proxy) serve(client net.Conn) {
+	server, err := net.Dial("tcp", p.target)
+	if err != nil {
+		client.Close()
+		return
+	}
+	c := &pair{client: client, server: server}
+	p.pairs.Store(c, nil)
+	defer p.pairs.Delete(c)
+	defer c.close()
+	var both sync.WaitGroup
+	both.Go(func() { defer c.close(); p.copy(server, client, c.command) })
+	both.Go(func() { defer c.close(); p.copy(client, server, c.reply) })
+	both.Wait()
+	if c.lost {
+		p.lost.Add(1)
+	}
+}
+
+// copy passes on whole frames that may says yes to.
+func (p *proxy) copy(to io.Writer, from io.Reader, may func(frame []byte, odds int64) bool) {
+	in := bufio.NewReader(from)
+	for {
+		frame, err := readFrame(in, nil)
+		if err != nil {
+			return
+		}
+		p.stall.RLock()
+		if may(frame, p.odds.Load()) {
+			_, err = to.Write(frame)
+		}
+		p.stall.RUnlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// command decides whether the client's connection is lost now. That happens only when all its commands are answered, and a command that
+// comes later goes nowhere: so whatever the client is not answered has not run.
+func (c *pair) command(_ []byte, odds int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.lost && c.open == 0 && odds > 0 && rand.Int64N(odds) == 0 {
+		c.lost = true
+		c.client.(*net.TCPConn).CloseWrite()
+	}
+	if !c.lost {
+		c.open++
+	}
+	return !c.lost
+}
+
+func (c *pair) reply(frame []byte, _ int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if frame[0] != '>' {
+		c.open--
+	}
+	return !c.lost
+}
+
+// readFrame appends one value of RESP3 to b, with all that is in it.
+func readFrame(in *bufio.Reader, b []byte) ([]byte, error) {
+	line, err := in.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, line...)
+	n, _ := strconv.Atoi(string(line[1 : len(line)-2]))
+	switch line[0] {
+	case '$', '=', '!':
+		if n < 0 {
+			return b, nil
+		}
+		bulk := make([]byte, n+2)
+		_, err = io.ReadFull(in, bulk)
+		return append(b, bulk...), err
+	case '%', '|':
+		n *= 2
+	case '*', '~', '>':
+	case '+', '-', ':', '_', '#', ',', '(':
+		n = 0
+	default:
+		return nil, fmt.Errorf("%q is not RESP3", line)
+	}
+	for range n {
+		if b, err = readFrame(in, b); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}

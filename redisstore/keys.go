@@ -1,0 +1,42 @@
+package redisstore
+
+import (
+	"encoding/hex"
+	"fmt"
+	"strings"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// keyspace names the keys of one namespace: <ns>:{<bucket>}:s:<hash of selector>. Keys of one bucket share a Cluster slot.
+type keyspace struct{ prefix string } // "<ns>:{"
+
+const keyMiddle = "}:s:"
+
+func newKeyspace(namespace string) keyspace { return keyspace{namespace + ":{"} }
+
+func (k keyspace) session(id driver.ID) string {
+	handle := id.String()
+	return k.prefix + handle[:4] + keyMiddle + handle[5:]
+}
+
+// index names the sorted set of a user's sessions, in the slot of the sessions themselves.
+func (k keyspace) index(owner driver.Hash) string {
+	return k.prefix + hex.EncodeToString(owner[:2]) + "}:u:" + owner.String()
+}
+
+// mark names a key in the slot of a bucket that is written for the replicas' sake, and holds nothing.
+func (k keyspace) mark(bucket uint16) string { return fmt.Sprintf("%s%04x}:w", k.prefix, bucket) }
+
+// all names the time at which everybody's sessions were ended.
+func (k keyspace) all() string { return strings.TrimSuffix(k.prefix, ":{") + ":revoked" }
+
+// parse is the inverse of session.
+func (k keyspace) parse(key string) (driver.ID, bool) {
+	rest, ok := strings.CutPrefix(key, k.prefix)
+	if !ok || len(rest) < 4 || !strings.HasPrefix(rest[4:], keyMiddle) {
+		return driver.ID{}, false
+	}
+	id, err := driver.ParseID(rest[:4] + "-" + rest[4+len(keyMiddle):])
+	return id, err == nil
+}

@@ -1,0 +1,243 @@
+-- Applies one change to a live session, all of it or nothing.
+--
+-- KEYS[1]  the session's hash
+-- ARGV[1]  hash of the verifier that the request presented
+-- ARGV[2]  limit on the bytes of all keys and values
+-- ARGV[3]  hash of a new verifier; "" to keep the token
+-- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
+-- ARGV[5…] operations, four strings each: kind, key, a, b
+--            set            key    value      ""
+--            unset          key    ""         ""
+--            unset-entries  field  ""         ""
+--            clear          ""     ""         ""
+--            add            key    delta      "" or "min max"
+--            take           key    ""         ""
+--            swap           key    "=" old    "=" new     each without "=" where there is no value
+--
+-- Replies
+--   {"ok", seconds, microseconds, revision, value of each operation or nil …}    the server's time; values only if an operation has one
+--   {"gone"}                                no such session
+--   {"moved"}                               the verifier is not accepted
+--   {"refused", index from 0, why}          why: integer overflow large fields
+--   {"refused", index from 0, "conflict", value that is there or nil}
+--
+-- Redis does not roll back, so the first pass works on a copy, and the second writes. The last command reads the key: it is then
+-- tracked for the connection that sent the script (CLIENT TRACKING), whose copy the caller brings up to date itself.
+
+
+local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
+local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 5, #ARGV, 1024, 9, 60000
+
+local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving'}
+local HEAD = 8 -- how many of them are metadata
+for i = FIRST, COUNT, 4 do query[#query + 1] = ARGV[i + 1] end
+local have = redis.call(unpack(query))
+local token, previous = have[1], have[2]
+if not token then return {have[8] == 'moved' and 'moved' or 'gone'} end
+local idle, deadline, seen, size = tonumber(have[3]), tonumber(have[4]), tonumber(have[5]), tonumber(have[7])
+
+-- Numbers below 10^14 become text exactly; times, sizes and revisions are. It is slow, though, so it is done where it must.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local expires = math.min(seen + idle, deadline)
+if now >= expires then return {'gone'} end
+if have[8] and now < tonumber(string.match(have[8], '%d+$')) then return {'moved'} end -- somebody is signing in
+
+-- The token. A hash has 22 characters.
+
+local current = string.sub(token, -22)
+if ARGV[3] ~= '' and current == ARGV[3] then -- this very renewal was done before, and its answer was lost
+  return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}
+end
+local state, before, number -- number: of pending the grace, else until when
+if previous then state, before, number = string.match(previous, '^(%a+)%.([^.]+)%.(%d+)$') end
+if presented ~= current then
+  if presented ~= before then return {'moved'} end
+  if state == 'grace' then
+    -- The browser has shown the current one, so this one does not rotate any more.
+    if now >= tonumber(number) or (ARGV[3] ~= '' and ARGV[4] ~= '0') then return {'moved'} end
+  elseif state ~= 'pending' then
+    return {'moved'}
+  end
+end
+local first_use = state == 'pending' and presented == current
+
+-- Integers are decimal strings. Lua's numbers are exact to 2^53 only, so large ones are added by their digits.
+
+local function small(s) -- the number, if s is an integer in its canonical form, and far from 2^53
+  if #s < 14 and (string.find(s, '^-?[1-9]%d*$') or s == '0') then return tonumber(s) end
+end
+
+local large -- how to add and to compare large integers; made when it is needed
+local function make_large()
+  large = {}
+
+  function large.valid(s)
+    if s ~= '0' and not string.find(s, '^-?[1-9]%d*$') then return false end
+    local digits = string.gsub(s, '^-', '')
+    if #digits ~= 19 then return #digits < 19 end
+    return digits <= (string.sub(s, 1, 1) == '-' and '9223372036854775808' or '9223372036854775807')
+  end
+
+  local function limbs(s) -- three of seven digits with the sign of s, the lowest first
+    local sign, digits = string.match(s, '^(-?)(%d+)$')
+    digits = string.rep('0', 21 - #digits) .. digits
+    local f = sign == '-' and -1 or 1
+    return f * string.sub(digits, 15), f * string.sub(digits, 8, 14), f * string.sub(digits, 1, 7)
+  end
+
+  function large.add(a, b)
+    local a1, a2, a3 = limbs(a)
+    local b1, b2, b3 = limbs(b)
+    local s1, s2, s3 = a1 + b1, a2 + b2, a3 + b3
+    local negative = s3 < 0 or (s3 == 0 and (s2 < 0 or (s2 == 0 and s1 < 0)))
+    if negative then s1, s2, s3 = -s1, -s2, -s3 end
+    local carry = math.floor(s1 / 1e7)
+    s1, s2 = s1 - carry * 1e7, s2 + carry
+    carry = math.floor(s2 / 1e7)
+    s2, s3 = s2 - carry * 1e7, s3 + carry
+    local digits = string.gsub(string.format('%.0f%07.0f%07.0f', s3, s2, s1), '^0+', '')
+    if digits == '' then return '0' end
+    return (negative and '-' or '') .. digits
+  end
+
+  function large.less(a, b)
+    local an, bn = string.sub(a, 1, 1) == '-', string.sub(b, 1, 1) == '-'
+    if an ~= bn then return an end
+    local smaller = #a < #b or (#a == #b and a < b)
+    if an then return a ~= b and not smaller end
+    return smaller
+  end
+end
+
+local function add(a, b, range) -- returns the sum, or nil and why not
+  local x, y = small(a), small(b)
+  if x and y and range == '' then
+    return x + y .. ''
+  end
+  if not large then make_large() end
+  if not large.valid(a) then return nil, 'integer' end
+  local sum = large.add(a, b)
+  if not large.valid(sum) then return nil, 'overflow' end
+  if range ~= '' then
+    local min, max = string.match(range, '^(%S+) (%S+)$')
+    if large.less(sum, min) or large.less(max, sum) then return nil, 'conflict' end
+  end
+  return sum
+end
+
+-- Pass 1: the operations, on a copy. Values are by key, false where there is none.
+
+local was, is = {}, {}
+for i = FIRST, COUNT, 4 do
+  local kind = ARGV[i]
+  if kind ~= 'clear' and kind ~= 'unset-entries' then
+    local k = ARGV[i + 1]
+    was[k] = have[HEAD + (i - FIRST) / 4 + 1]
+    is[k] = was[k]
+  end
+end
+
+local added, fields, everything = 0, nil, false
+
+local function put(k, v) -- v may be false; returns why not
+  local old = is[k]
+  local grown = size + (v and #v or 0) - (old and #old or 0)
+  if v and not old then
+    grown = grown + #k
+    if not fields then
+      fields = redis.call('HLEN', key) - METADATA - (previous and 1 or 0) - (have[8] and 1 or 0)
+      if fields + COUNT / 4 > MAX_FIELDS then fields = fields - redis.call('HEXISTS', key, '@principal') end
+    end
+    if fields + added >= MAX_FIELDS then return 'fields' end
+    added = added + 1
+  elseif old and not v then
+    grown, added = grown - #k, added - 1
+  end
+  if grown > limit and grown > size then return 'large' end
+  size, is[k] = grown, v
+end
+
+local values, some = {}, false
+for i = FIRST, COUNT, 4 do
+  local kind, k, a, b, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], (i - FIRST) / 4
+  local why
+  values[n + 1] = false
+  if kind == 'add' then
+    local sum
+    sum, why = add(is[k] or '0', a, b)
+    if sum then
+      values[n + 1], some = sum, true
+      why = put(k, sum)
+    end
+  elseif kind == 'set' then
+    why = put(k, a)
+  elseif kind == 'unset' then
+    put(k, false)
+  elseif kind == 'take' then
+    if is[k] then values[n + 1], some = is[k], true end
+    put(k, false)
+  elseif kind == 'swap' then
+    if (is[k] and '=' .. is[k] or '') ~= a then
+      why = 'conflict'
+    else
+      why = put(k, b ~= '' and string.sub(b, 2))
+    end
+  else -- unset-entries, clear
+    if not everything then
+      everything = redis.call('HGETALL', key)
+      for j = 1, #everything, 2 do
+        local e = everything[j]
+        if string.sub(e, 1, 1) ~= '@' and is[e] == nil then was[e], is[e] = everything[j + 1], everything[j + 1] end
+      end
+    end
+    local prefix = k .. ':'
+    for e in pairs(is) do
+      if kind == 'clear' or string.sub(e, 1, #prefix) == prefix then put(e, false) end
+    end
+  end
+  if why == 'conflict' then return {'refused', n, why, is[k]} end
+  if why then return {'refused', n, why} end
+end
+
+-- Pass 2: write what differs.
+
+local revision = have[6] + 1 .. ''
+local set, unset = {'HSET', key, '@rev', revision}, nil
+local last = 4
+for k, v in pairs(is) do
+  if v ~= was[k] then
+    if v then
+      set[last + 1], set[last + 2], last = k, v, last + 2
+    else
+      unset = unset or {'HDEL', key}
+      unset[#unset + 1] = k
+    end
+  end
+end
+local function write(k, v) set[last + 1], set[last + 2], last = k, v, last + 2 end
+if size ~= tonumber(have[7]) then write('@size', size .. '') end
+
+if ARGV[3] ~= '' then
+  write('@token', string.match(token, '^%d+') + 1 .. '.' .. ARGV[3])
+  if ARGV[4] == '0' then
+    write('@previous', 'replaced.' .. current .. '.' .. now + REPLACED_FOR)
+  else
+    write('@previous', 'pending.' .. presented .. '.' .. ARGV[4])
+  end
+elseif first_use then
+  write('@previous', 'grace.' .. before .. '.' .. now + number)
+end
+
+local prolonged = math.min(now + idle, deadline)
+local due = first_use or prolonged - expires > math.min(idle / 20, 60000)
+if due and now > seen then write('@seen', now .. '') end
+
+redis.call(unpack(set))
+if unset then redis.call(unpack(unset)) end
+if due then redis.call('PEXPIREAT', key, prolonged .. '') end
+
+redis.call('HLEN', key) -- the read that keeps the key tracked
+
+if not some then return {'ok', clock[1], clock[2], revision} end
+return {'ok', clock[1], clock[2], revision, unpack(values)}

@@ -1,0 +1,30 @@
+-- Stores a new session.
+--
+-- KEYS[1]  the session's hash
+-- ARGV[1]  idle limit in milliseconds
+-- ARGV[2]  lifetime in milliseconds
+-- ARGV[3]  the session's secret, as "@id" has it
+-- ARGV[4…] all other names and values of the hash but "@created", "@seen" and "@deadline", which are the server's time
+--
+-- Replies
+--   {"ok", seconds, microseconds, revision}    stored
+--   {"again"}   this very session was stored before, and the answer was lost: nothing was done
+--   {"exists"}                another session has the key
+
+local key = KEYS[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local there = redis.call('HGET', key, '@id')
+if there then
+  if there ~= ARGV[3] then return {'exists'} end
+  return {'again'}
+end
+
+local idle, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2])
+local set = {'HSET', key, '@id', ARGV[3], '@idle', ARGV[1],
+  '@created', string.format('%.0f', now), '@seen', string.format('%.0f', now), '@deadline', string.format('%.0f', now + lifetime)}
+for i = 4, #ARGV do set[#set + 1] = ARGV[i] end
+redis.call(unpack(set))
+redis.call('PEXPIREAT', key, string.format('%.0f', now + math.min(idle, lifetime)))
+return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}

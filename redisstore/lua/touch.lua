@@ -1,0 +1,36 @@
+-- Writes down that a session was used, if that prolongs it by more than the touch interval, or is the first use of a rotated token.
+--
+-- KEYS[1]  the session's hash
+-- ARGV[1]  hash of the verifier that the request presented
+--
+-- Replies {"ok", seconds, microseconds, revision}, {"gone"} or {"moved"}, as apply.lua does.
+
+local key, presented = KEYS[1], ARGV[1]
+local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@moving')
+if not have[1] then return {have[7] == 'moved' and 'moved' or 'gone'} end
+local idle, deadline, seen = tonumber(have[3]), tonumber(have[4]), tonumber(have[5])
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local expires = math.min(seen + idle, deadline)
+if now >= expires then return {'gone'} end
+if have[7] and now < tonumber(string.match(have[7], '%d+$')) then return {'moved'} end
+
+local current = string.match(have[1], '%.(.+)$')
+local state, before, number -- number: of pending the grace, else until when
+if have[2] then state, before, number = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
+if presented ~= current then
+  if presented ~= before or not (state == 'pending' or state == 'grace' and now < tonumber(number)) then return {'moved'} end
+end
+local first_use = state == 'pending' and presented == current
+
+local prolonged = math.min(now + idle, deadline)
+if prolonged - expires <= math.min(idle / 20, 60000) and not first_use then
+  return {'ok', clock[1], clock[2], have[6]}
+end
+local set = {'HSET', key, '@rev', string.format('%.0f', have[6] + 1)}
+if now > seen then set[#set + 1], set[#set + 2] = '@seen', string.format('%.0f', now) end
+if first_use then set[#set + 1], set[#set + 2] = '@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + number) end
+redis.call(unpack(set))
+redis.call('PEXPIREAT', key, string.format('%.0f', prolonged))
+return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}

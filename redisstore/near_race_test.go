@@ -1,0 +1,212 @@
+package redisstore_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// The near cache's promise, under a race of two nodes on one Redis: no read is older than an acknowledged write of the same node, nor
+// older than what the other node had acknowledged a lease ago; and no read finds a session whose end was acknowledged.
+
+// place holds one session after another, as each is ended.
+type place struct{ now atomic.Pointer[life] }
+
+// life is one session, with what its nodes acknowledged.
+type life struct {
+	id       driver.ID
+	verifier driver.Hash
+	node     [2]acknowledged
+}
+
+type acknowledged struct {
+	count atomic.Int64 // greatest value of the counter
+	ended atomic.Bool
+	mu    sync.Mutex
+	log   []mark // of the count, so that a reader elsewhere can ask what it was a lease ago
+}
+
+type mark struct {
+	at    time.Time
+	count int64
+}
+
+func (a *acknowledged) acknowledge(n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if n > a.count.Load() {
+		a.count.Store(n)
+		a.log = append(a.log, mark{time.Now(), n})
+	}
+}
+
+// before returns the count that was acknowledged at a time.
+func (a *acknowledged) before(t time.Time) (n int64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	i, _ := slices.BinarySearchFunc(a.log, t, func(m mark, t time.Time) int { return m.at.Compare(t) })
+	if i == 0 {
+		return 0
+	}
+	return a.log[i-1].count
+}
+
+func TestNearCacheRace(t *testing.T) {
+	const places, workers = 32, 8
+	operations := 1_000_000
+	if testing.Short() {
+		operations = 50_000
+	}
+	node := redistest.Start(t, redistest.Options{})
+	var stores [2]*redisstore.Store
+	for i := range stores {
+		stores[i] = open(t, "redis://"+node.Addr(), redisstore.Options{Timeout: 10 * time.Second, Lease: bound})
+	}
+	var board [places]place
+	begin := func(p *place) *life {
+		id, o := fresh()
+		if _, err := stores[0].Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
+			t.Error(err)
+		}
+		l := &life{id: id, verifier: o.Verifier}
+		p.now.Store(l)
+		return l
+	}
+	for i := range board {
+		begin(&board[i])
+	}
+	var all sync.WaitGroup
+	var left atomic.Int64
+	left.Store(int64(operations))
+	for worker := range workers {
+		all.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(worker), 7))
+			n := worker % 2
+			for left.Add(-1) >= 0 && !t.Failed() {
+				p := &board[random.IntN(places)]
+				l := p.now.Load()
+				switch dice := random.IntN(1000); {
+				case dice < 2:
+					endLife(t, stores[n], n, l)
+					if p.now.Load() == l {
+						begin(p)
+					}
+				case dice < 150:
+					addToLife(t, stores[n], n, l)
+				default:
+					readLife(t, stores[n], n, l)
+				}
+			}
+		})
+	}
+	all.Wait()
+	for i, s := range stores {
+		stats, _ := s.Near()
+		t.Logf("node %d: %+v", i, stats)
+		if stats.Hits == 0 || stats.Drops == 0 {
+			t.Error("the near cache was not in play")
+		}
+	}
+}
+
+// bound is what may pass until a node sees what another has acknowledged.
+const bound = 2 * time.Second
+
+func endLife(t *testing.T, s *redisstore.Store, n int, l *life) {
+	if err := s.End(t.Context(), l.id); err != nil {
+		t.Errorf("End: %v", err)
+		return
+	}
+	l.node[n].ended.Store(true)
+}
+
+func addToLife(t *testing.T, s *redisstore.Store, n int, l *life) {
+	ended := l.node[0].ended.Load() || l.node[1].ended.Load()
+	res, err := s.Apply(t.Context(), l.id, &driver.Change{Verifier: l.verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}})
+	switch {
+	case errors.Is(err, driver.ErrNotFound):
+	case err != nil:
+		t.Errorf("Apply: %v", err)
+	case ended:
+		t.Error("a write to a session whose end was acknowledged was accepted")
+	default:
+		count, _ := strconv.ParseInt(string(res.Values[0]), 10, 64)
+		l.node[n].acknowledge(count)
+	}
+}
+
+func readLife(t *testing.T, s *redisstore.Store, n int, l *life) {
+	own, other := &l.node[n], &l.node[1-n]
+	endedHere, least, elsewhere := own.ended.Load(), own.count.Load(), other.before(time.Now().Add(-bound))
+	r, _, err := s.Load(t.Context(), l.id)
+	if errors.Is(err, driver.ErrNotFound) {
+		return
+	}
+	if err != nil {
+		t.Errorf("Load: %v", err)
+		return
+	}
+	if endedHere {
+		t.Error("a node found a session that it had ended")
+	}
+	value, _ := r.Fields.Get("n")
+	count, _ := strconv.ParseInt(string(value), 10, 64)
+	if count < least {
+		t.Errorf("a read saw %d after the same node had acknowledged %d", count, least)
+	}
+	if count < elsewhere {
+		t.Errorf("a read saw %d, %v after another node had acknowledged %d", count, bound, elsewhere)
+	}
+}
+
+// TestRevocationReachesOtherNodes measures how long after an end was acknowledged another node still serves its copy.
+func TestRevocationReachesOtherNodes(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	a := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	b := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	var delays []time.Duration
+	for range 300 {
+		id, o := fresh()
+		if _, err := a.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the first read of a session that a node does not know is not kept
+			if _, _, err := b.Load(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := a.End(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		acknowledged := time.Now()
+		for {
+			_, _, err := b.Load(t.Context(), id)
+			if errors.Is(err, driver.ErrNotFound) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if time.Since(acknowledged) > bound {
+				t.Fatalf("%v after the end another node still serves the session", bound)
+			}
+		}
+		delays = append(delays, time.Since(acknowledged))
+	}
+	slices.Sort(delays)
+	t.Logf("another node stopped serving an ended session after %v (median), %v (p99), %v (most)",
+		delays[len(delays)/2], delays[len(delays)*99/100], delays[len(delays)-1])
+	stats, _ := b.Near()
+	if stats.Hits == 0 || stats.Drops < 250 {
+		t.Errorf("the near cache was not in play: %+v", stats)
+	}
+}

@@ -1,0 +1,330 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+const (
+	password = "s3cr?t/@:%&#"
+	userRule = "app on >" + password + " ~* &* +@all"
+)
+
+var credentials = url.UserPassword("app", password).String() + "@"
+
+// TestOpenURL opens a store by each form of URL, and uses it.
+func TestOpenURL(t *testing.T) {
+	t.Run("standalone", func(t *testing.T) {
+		node := redistest.Start(t, redistest.Options{Users: []string{userRule, "default off"}, Config: []string{"databases 16"}})
+		works(t, "redis://"+credentials+node.Addr(), nil)
+		works(t, "redis://"+credentials+node.Addr()+"/", nil)
+		works(t, "redis://"+credentials+node.Addr()+"/3", nil)
+		works(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
+		works(t, "redis+unix://"+credentials+node.Socket(), nil)
+		works(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
+		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} { // works leaves one session
+			if n := databaseSize(t, node, db); n != want {
+				t.Errorf("database %s has %d keys, want %d", db, n, want)
+			}
+		}
+	})
+	t.Run("standalone with TLS", func(t *testing.T) {
+		node := redistest.Start(t, redistest.Options{TLS: true, Config: []string{"tls-auth-clients yes"}})
+		works(t, "rediss://"+node.Addr(), node)
+		works(t, fmt.Sprintf("rediss://localhost:%d/1", node.Port()), node)
+	})
+	for _, secure := range []bool{false, true} {
+		s, how := "", redistest.Options{TLS: secure, Users: []string{userRule, "default off"}}
+		if secure {
+			s = "s"
+		}
+		t.Run("sentinel"+s, func(t *testing.T) {
+			few(t)
+			sentinels := redistest.StartSentinel(t, how)
+			works(t, "redis"+s+"+sentinel://"+credentials+strings.Join(sentinels.Addrs(), ",")+"/"+sentinels.Name+"?db=2", sentinels.Nodes[0])
+			if n := databaseSize(t, sentinels.Nodes[0], "2"); n != 1 {
+				t.Errorf("database 2 has %d keys, want 1", n)
+			}
+		})
+		t.Run("cluster"+s, func(t *testing.T) {
+			few(t)
+			nodes := redistest.StartCluster(t, how)
+			works(t, "redis"+s+"+cluster://"+credentials+strings.Join(nodes.Addrs()[:2], ",")+"/", nodes.Nodes[0])
+		})
+	}
+}
+
+// works opens a store, and creates, changes and reads a session, first from the server and then from the copy.
+func works(t *testing.T, address string, certified *redistest.Node) *redisstore.Store {
+	t.Helper()
+	o := redisstore.Options{}
+	if certified != nil {
+		o.TLS = certified.TLSConfig()
+	}
+	s := open(t, address, o)
+	uses(t, s)
+	id, origin := fresh()
+	create(t, s, id, origin)
+	eventually(t, time.Second, func() error {
+		_, _, err := s.Load(t.Context(), id)
+		if n, _ := s.Near(); err == nil && n.Hits == 0 {
+			err = fmt.Errorf("the near cache is not used: %+v", n)
+		}
+		return err
+	})
+	ok(t, s.End(t.Context(), id))
+	return s
+}
+
+// uses does all that one does with a store, and leaves one session.
+func uses(t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	ctx := t.Context()
+	usesToTheLimit(t, s)
+	for i := range 2 {
+		id, o := fresh()
+		create(t, s, id, o)
+		c := add1(o)
+		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: "m:x", Value: []byte("1")}, driver.Op{Kind: driver.Take, Key: "n"},
+			driver.Op{Kind: driver.Swap, Key: "s", Value: []byte("2")})
+		_, err := s.Apply(ctx, id, c)
+		ok(t, err)
+		c = add1(o)
+		c.Ops = append(c.Ops, driver.Op{Kind: driver.UnsetEntries, Key: "m"}, driver.Op{Kind: driver.Unset, Key: "s"})
+		_, err = s.Apply(ctx, id, c)
+		ok(t, err)
+		ok(t, s.Touch(ctx, id, o.Verifier))
+		for range 3 {
+			r, _, err := s.Load(ctx, id)
+			ok(t, err)
+			if n := count(t, r); n != 1 {
+				t.Errorf("the counter is %d, want 1", n)
+			}
+		}
+		_, _, err = s.LoadFresh(ctx, id)
+		ok(t, err)
+		if i == 0 {
+			ok(t, s.End(ctx, id))
+			if _, _, err := s.Load(ctx, id); !errors.Is(err, driver.ErrNotFound) {
+				t.Errorf("after the end: %v, want ErrNotFound", err)
+			}
+		}
+	}
+}
+
+// usesToTheLimit fills a session with as many fields as it may have.
+func usesToTheLimit(t *testing.T, s *redisstore.Store) {
+	t.Helper()
+	id, o := fresh()
+	create(t, s, id, o)
+	c := &driver.Change{Verifier: o.Verifier, Ops: make([]driver.Op, driver.MaxFields)}
+	for i := range c.Ops {
+		c.Ops[i] = driver.Op{Kind: driver.Add, Key: driver.EntryKey("m", strconv.Itoa(i)), Delta: 1}
+	}
+	_, err := s.Apply(t.Context(), id, c)
+	ok(t, err)
+	if _, err := s.Apply(t.Context(), id, add1(o)); !errors.Is(err, driver.ErrTooLarge) {
+		t.Errorf("a field too many: %v, want ErrTooLarge", err)
+	}
+	ok(t, s.End(t.Context(), id))
+}
+
+func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
+	t.Helper()
+	text, err := n.Do("INFO", "keyspace")
+	ok(t, err)
+	var keys int64
+	for line := range strings.Lines(text.(string)) {
+		fmt.Sscanf(line, "db"+db+":keys=%d", &keys)
+	}
+	return keys
+}
+
+// TestOpenBadURL: the error says what is wrong, and quotes nothing that may be a password.
+func TestOpenBadURL(t *testing.T) {
+	for _, c := range []struct{ url, want string }{
+		{"", "does not begin with"},
+		{"localhost:6379", "does not begin with"},
+		{"app:hunter2@localhost", "does not begin with"},
+		{"http://localhost", "scheme"},
+		{"app:hunter2@redis://localhost", "scheme"},
+		{"redis://", "host is missing"},
+		{"redis://app:hunter2@", "host is missing"},
+		{"redis://app:hunter2@:6379", "host is missing"},
+		{"redis://app:hunter2", "port is not a number"},
+		{"redis://app:hunter2/0", "port is not a number"},
+		{"redis://app:hunter2@localhost:0", "port is not a number"},
+		{"redis://app:hunter2@localhost:65536", "port is not a number"},
+		{"redis://app:hunter2@a:1:2", "a host is not"},
+		{"redis://app:hunter2@[::1", "a host is not"},
+		{"redis://hunter2@localhost", "a user without a password"},
+		{"redis://app:hunter2%@localhost", "%25"},
+		{"redis://app:hunt?er2@localhost", "%3F"},
+		{"redis://app:hunter2@localhost/hunter2", "database is not a number"},
+		{"redis://app:hunter2@localhost/-1", "database is not a number"},
+		{"redis://app:hunter2@localhost?db=x", "database is not a number"},
+		{"redis://app:hunter2@localhost?hunter2=1", "unknown parameter"},
+		{"redis://app:hunter2@localhost?db=%zz", "name=value"},
+		{"redis://app:hunter2@a,b", "several hosts"},
+		{"redis+unix://app:hunter2@run/redis.sock", "absolute path"},
+		{"redis+sentinel://app:hunter2@a,b", "name of the master"},
+		{"redis+sentinel://app:hunter2@a,,b/sessions", "host is missing"},
+		{"redis+cluster://app:hunter2@a/1", "database 0 only"},
+		{"redis+cluster://app:hunter2@a?db=1", "database 0 only"},
+	} {
+		_, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunt") {
+			t.Errorf("%s: %v, want %q and no password", c.url, err, c.want)
+		}
+	}
+	_, err := redisstore.Open(t.Context(), "redis://localhost", redisstore.Options{TLS: &tls.Config{}})
+	if err == nil || !strings.Contains(err.Error(), "without TLS") {
+		t.Errorf("Options.TLS with redis://: %v", err)
+	}
+}
+
+// TestOpenRefuses: servers that cannot serve, each with what is wrong and how to mend it, in a bounded time.
+func TestOpenRefuses(t *testing.T) {
+	start := func(o redistest.Options) string { return redistest.Start(t, o).Addr() }
+	plain := start(redistest.Options{})
+	port := strings.TrimPrefix(plain, "127.0.0.1:")
+	renamed := func(command string) string {
+		return "redis://" + start(redistest.Options{Config: []string{"rename-command " + command + ` ""`}})
+	}
+	guarded := start(redistest.Options{Users: []string{userRule, "default off"}})
+	secure := start(redistest.Options{TLS: true})
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	defer silent.Close()
+	nobody := startProxy(t, plain)
+	nobody.listen.Close()
+	clustered := start(redistest.Options{Config: []string{"cluster-enabled yes"}})
+	for _, c := range []struct {
+		name, url string
+		want      []string
+	}{
+		{"a replica", "redis://" + start(redistest.Options{Config: []string{"replicaof 127.0.0.1 " + port}}), []string{"is a replica of 127.0.0.1:" + port, "redis+sentinel://"}},
+		{"a Cluster's node", "redis://" + clustered, []string{"is a node of a Cluster", "redis+cluster://"}},
+		{"no Cluster", "redis+cluster://" + plain, []string{"is not a node of a Cluster", "redis://"}},
+		{"no sentinel", "redis+sentinel://" + plain + "/sessions", []string{"no sentinel", "26379"}},
+		{"eviction", "redis://" + start(redistest.Options{Config: []string{"maxmemory-policy allkeys-lru"}}), []string{"allkeys-lru", "set noeviction, or volatile-ttl"}},
+		{"no EVAL", renamed("EVAL"), []string{"renamed away", "'EVAL'"}},
+		{"no EVALSHA", renamed("EVALSHA"), []string{"renamed away", "'EVALSHA'"}},
+		{"nobody listens", "redis://" + nobody.Addr(), []string{"no connection", "refused"}},
+		{"no answer", "redis://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
+		{"no answer, Sentinel", "redis+sentinel://" + silent.Addr().String() + "/sessions", []string{"no connection", "does not answer in time"}},
+		{"no answer, Cluster", "redis+cluster://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
+		{"no password", "redis://" + guarded, []string{"put user and password into the URL"}},
+		{"wrong password", "redis://app:wr0ng@" + guarded, []string{"user or password is wrong"}},
+		{"TLS where there is none", "rediss://" + plain, []string{"no connection", "TLS"}},
+		{"no TLS where there is", "redis://" + secure, []string{"no connection", "rediss://"}},
+		{"unknown authority", "rediss://" + secure, []string{"no connection", "certificate"}},
+		{"too old", "redis://" + oldServer(t), []string{"is Redis 6.2.14", "7.0"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := within(t, 3*time.Second, func() error { // a timeout of dialing and one of the operation
+				s, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
+				if err == nil {
+					s.Close()
+				}
+				return err
+			})
+			for _, want := range c.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("%v, want %q", err, want)
+				}
+			}
+			if err != nil && (strings.Contains(err.Error(), "wr0ng") || strings.Count(err.Error(), "redisstore:") != 1) {
+				t.Errorf("%v: it has the password, or the package's name more than once", err)
+			}
+		})
+	}
+}
+
+// oldServer answers as Redis 6.2 does, as far as that is asked.
+func oldServer(t *testing.T) string {
+	return startFake(t, func(args []string) string {
+		switch strings.ToUpper(args[0]) {
+		case "HELLO":
+			return "%2\r\n+version\r\n+6.2.14\r\n+proto\r\n:3\r\n"
+		case "INFO":
+			text := "redis_version:6.2.14\r\nrole:master\r\n"
+			return fmt.Sprintf("$%d\r\n%s\r\n", len(text), text)
+		}
+		return "+OK\r\n"
+	})
+}
+
+// TestOpenHonoursContext: who opens a store and gives up does not wait for a server that is silent.
+func TestOpenHonoursContext(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	defer silent.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	begin := time.Now()
+	if _, err := redisstore.Open(ctx, "redis://"+silent.Addr().String(), redisstore.Options{Timeout: 30 * time.Second}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, want that of the context", err)
+	}
+	if took := time.Since(begin); took > 500*time.Millisecond {
+		t.Errorf("it took %v, with a context of 50ms", took)
+	}
+}
+
+// TestTrackingRefused: a user who may not have keys tracked gets a store without near cache, and a warning.
+func TestTrackingRefused(t *testing.T) {
+	rule := "app on >" + password + " ~* &* +@all -client|tracking"
+	refused := func(t *testing.T, address string) {
+		t.Helper()
+		var log bytes.Buffer
+		s := open(t, address, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "allow CLIENT TRACKING") {
+			t.Errorf("the log has no warning: %s", &log)
+		}
+		if _, has := s.Near(); has {
+			t.Error("it has a near cache")
+		}
+		uses(t, s)
+	}
+	node := redistest.Start(t, redistest.Options{Users: []string{rule}})
+	refused(t, "redis://"+credentials+node.Addr())
+	nodes := redistest.StartCluster(t, redistest.Options{Users: []string{rule}})
+	refused(t, "redis+cluster://"+credentials+nodes.Addrs()[0])
+}
+
+// TestNew uses the application's own clients, and leaves them open.
+func TestNew(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	for _, option := range []rueidis.ClientOption{
+		{ForceSingleClient: true}, {ForceSingleClient: true, DisableCache: true}, {ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true},
+	} {
+		option.InitAddress = []string{node.Addr()}
+		client, err := rueidis.NewClient(option)
+		ok(t, err)
+		defer client.Close()
+		s, err := redisstore.New(t.Context(), client, redisstore.Options{})
+		ok(t, err)
+		uses(t, s)
+		ok(t, s.Close())
+		if err := s.End(t.Context(), driver.ID{}); !errors.Is(err, redisstore.ErrClosed) {
+			t.Errorf("after Close: %v, want ErrClosed", err)
+		}
+		ok(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
+	}
+}

@@ -1,0 +1,131 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// member is what a node knows of a node.
+type member struct {
+	id      string
+	bus     int // its port of the Cluster bus, which tells which Node it is
+	flags   []string
+	primary string // the id of a replica's primary, else "-"
+	epoch   int
+	slots   []string // "0-5460", "7"
+}
+
+// has tells whether a flag of CLUSTER NODES is set, such as "master".
+func (m member) has(flag string) bool { return slices.Contains(m.flags, flag) }
+
+// owns tells whether the member serves a slot.
+func (m member) owns(slot int) bool {
+	for _, r := range m.slots {
+		first, last, isRange := strings.Cut(r, "-")
+		from, _ := strconv.Atoi(first)
+		to, _ := strconv.Atoi(last)
+		if slot == from || isRange && from < slot && slot <= to {
+			return true
+		}
+	}
+	return false
+}
+
+// view returns what the node knows of all nodes (CLUSTER NODES), by their bus port.
+func (n *Node) view() (map[int]member, error) {
+	text, err := n.text("CLUSTER", "NODES")
+	if err != nil {
+		return nil, err
+	}
+	view := map[int]member{}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line) // id ip:port@bus[,…] flags primary ping pong epoch link slot…
+		if len(f) < 8 {
+			return nil, fmt.Errorf("redistest: %s: CLUSTER NODES replied %q", n.Addr(), line)
+		}
+		_, bus, _ := strings.Cut(f[1], "@")
+		bus, _, _ = strings.Cut(bus, ",")
+		m := member{id: f[0], flags: strings.Split(f[2], ","), primary: f[3], slots: f[8:]}
+		m.bus, _ = strconv.Atoi(bus)
+		m.epoch, _ = strconv.Atoi(f[6])
+		m.slots = slices.DeleteFunc(m.slots, func(s string) bool { return s[0] == '[' }) // under way
+		view[m.bus] = m
+	}
+	return view, nil
+}
+
+// self returns what the node knows of itself.
+func (n *Node) self() (member, error) {
+	view, err := n.view()
+	if err != nil {
+		return member{}, err
+	}
+	return view[n.busPort], nil
+}
+
+// settled returns nil when the running nodes agree, and else the first thing that is missing.
+func (c *Cluster) settled() error {
+	up := running(c.Nodes)
+	if len(up) == 0 {
+		return final{errors.New("redistest: no node of the Cluster runs: Restart one")}
+	}
+	var agreed string
+	for i, n := range up {
+		view, err := n.view()
+		if err != nil {
+			return err
+		}
+		if err := c.sound(n, view); err != nil {
+			return err
+		}
+		if i == 0 {
+			agreed = shape(view)
+		} else if s := shape(view); s != agreed {
+			return fmt.Errorf("redistest: the Cluster's nodes disagree: %s says\n%s%s says\n%s", up[0].Addr(), agreed, n.Addr(), s)
+		}
+	}
+	return nil
+}
+
+// sound returns nil when a node's view, and its own state, are those of a Cluster at rest.
+func (c *Cluster) sound(n *Node, view map[int]member) error {
+	state, err := n.info("cluster_state", "CLUSTER", "INFO")
+	if err != nil {
+		return err
+	}
+	if state != "ok" {
+		return fmt.Errorf("redistest: %s: the Cluster's state is %s", n.Addr(), state)
+	}
+	for _, other := range c.Nodes {
+		m, known := view[other.busPort]
+		up := other.Running()
+		switch {
+		case !known || m.has("handshake"):
+			return fmt.Errorf("redistest: %s does not know %s yet", n.Addr(), other.Addr())
+		case up && (m.has("fail") || m.has("fail?")):
+			return fmt.Errorf("redistest: %s takes %s for failed", n.Addr(), other.Addr())
+		case !up && len(m.slots) > 0:
+			return fmt.Errorf("redistest: the slots of %s, which does not run, are not taken over yet", other.Addr())
+		}
+	}
+	for _, primary := range c.Nodes {
+		if view[primary.busPort].id == view[n.busPort].primary {
+			return follow(primary, n)
+		}
+	}
+	return nil
+}
+
+// shape writes down who is whose replica and serves which slots, in words that are equal where views agree.
+func shape(view map[int]member) string {
+	var b strings.Builder
+	for _, bus := range slices.Sorted(maps.Keys(view)) {
+		m := view[bus]
+		fmt.Fprintln(&b, "\t", m.id, m.primary, m.slots)
+	}
+	return b.String()
+}

@@ -1,0 +1,42 @@
+package redistest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// settleLimit is how long to wait for servers that have to agree with each other.
+const settleLimit = 30 * time.Second
+
+// final marks an error that waiting does not mend.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// poll calls check until it returns nil or a final error. When the limit has passed it returns check's last error.
+func poll(limit time.Duration, check func() error) error {
+	deadline := time.Now().Add(limit)
+	for pause := 2 * time.Millisecond; ; pause = min(pause*3/2, 50*time.Millisecond) {
+		err := check()
+		if err == nil || errors.As(err, new(final)) {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("after %v: %w", limit, err)
+		}
+		time.Sleep(pause)
+	}
+}
+
+// each runs do(0) … do(n-1) at the same time and joins their errors.
+func each(n int, do func(i int) error) error {
+	errs := make([]error, n)
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() { errs[i] = do(i) })
+	}
+	all.Wait()
+	return errors.Join(errs...)
+}

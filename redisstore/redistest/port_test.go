@@ -1,0 +1,35 @@
+package redistest
+
+import (
+	"errors"
+	"net"
+	"testing"
+)
+
+func TestTakenPortIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	n := Start(t, Options{})
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	port := n.port
+	n.port = l.Addr().(*net.TCPAddr).Port
+	if err := n.configure(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Restart(); !errors.Is(err, errPortTaken) {
+		t.Errorf("got %v, want %v", err, errPortTaken)
+	}
+	n.port = port
+	if err := n.configure(); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Restart(); err != nil {
+		t.Error(err)
+	}
+}

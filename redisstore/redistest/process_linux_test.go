@@ -1,0 +1,105 @@
+package redistest_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// parentVar makes this test binary a parent of servers that is about to be killed.
+const parentVar = "REDISTEST_PARENT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(parentVar) != "" {
+		parent()
+	}
+	os.Exit(m.Run())
+}
+
+// parent starts one server of each found, prints their processes, and waits to be killed.
+func parent() {
+	for _, s := range redistest.Servers() {
+		n, err := redistest.New(redistest.Options{Server: s})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(n.PID())
+	}
+	fmt.Println("ready")
+	select {}
+}
+
+func TestServersEndWithKilledParent(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), parentVar+"=1", "TMPDIR="+t.TempDir())
+	out, err := cmd.StdoutPipe()
+	ok(t, err)
+	ok(t, cmd.Start())
+	var pids []string
+	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "ready"; {
+		pids = append(pids, lines.Text())
+	}
+	if len(pids) == 0 {
+		t.Fatal("the parent started no server")
+	}
+	for _, pid := range pids {
+		if ended(pid) {
+			t.Fatalf("server %s does not run", pid)
+		}
+	}
+	ok(t, cmd.Process.Kill())
+	cmd.Wait()
+	deadline := time.Now().Add(5 * time.Second)
+	for _, pid := range pids {
+		for !ended(pid) {
+			if time.Now().After(deadline) {
+				t.Fatalf("server %s outlives its parent", pid)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+	t.Logf("killed the parent of %v", pids)
+}
+
+// ended tells whether a process is gone, or waits only for its parent to take notice.
+func ended(pid string) bool {
+	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+	return err != nil || strings.Contains(string(stat), ") Z ")
+}
+
+// TestServerOutlivesThread starts servers from threads that end: the kernel must not take them for their parents.
+func TestServerOutlivesThread(t *testing.T) {
+	t.Parallel()
+	const count = 4
+	nodes := make(chan *redistest.Node, count)
+	for range count {
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			n, err := redistest.New(redistest.Options{})
+			if err != nil {
+				t.Error(err)
+			}
+			nodes <- n
+		}()
+	}
+	var started []*redistest.Node
+	for range count {
+		if n := <-nodes; n != nil {
+			t.Cleanup(func() { ok(t, n.Close()) })
+			started = append(started, n)
+		}
+	}
+	time.Sleep(50 * time.Millisecond)
+	for _, n := range started {
+		want(t, n, "PONG", "PING")
+	}
+}

@@ -1,0 +1,27 @@
+package redistest
+
+import "strings"
+
+// Slot returns the Cluster slot of a key: the CRC-16 (XMODEM) of its hash tag, or of all of it, modulo 16384.
+func Slot(key string) int {
+	if _, rest, ok := strings.Cut(key, "{"); ok {
+		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
+			key = tag
+		}
+	}
+	var crc uint16
+	for _, b := range []byte(key) {
+		crc ^= uint16(b) << 8
+		for range 8 {
+			if crc&0x8000 != 0 {
+				crc = crc<<1 ^ 0x1021
+			} else {
+				crc <<= 1
+			}
+		}
+	}
+	return int(crc % slots)
+}
+
+// slots is how many slots a Cluster has.
+const slots = 16384

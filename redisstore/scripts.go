@@ -1,0 +1,210 @@
+package redisstore
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+var (
+	//go:embed lua/apply.lua
+	applySource string
+	//go:embed lua/create.lua
+	createSource string
+	//go:embed lua/touch.lua
+	touchSource string
+
+	//go:embed lua/move.lua
+	moveSource string
+	//go:embed lua/signin.lua
+	signInSource string
+	//go:embed lua/enduser.lua
+	endUserSource string
+
+	moveScript    = rueidis.NewLuaScript(moveSource)
+	signInScript  = rueidis.NewLuaScript(signInSource)
+	endUserScript = rueidis.NewLuaScript(endUserSource)
+
+	applyScript  = rueidis.NewLuaScript(applySource)
+	createScript = rueidis.NewLuaScript(createSource)
+	touchScript  = rueidis.NewLuaScript(touchSource)
+)
+
+// applyArgs are the arguments of apply.lua for a change.
+func applyArgs(c *driver.Change) []string {
+	maxSize := c.MaxSize
+	if maxSize == 0 {
+		maxSize = driver.DefaultMaxSize
+	}
+	args := make([]string, 4, 4+4*len(c.Ops))
+	args[0], args[1], args[3] = c.Verifier.String(), strconv.Itoa(maxSize), "0"
+	if c.Renew != nil {
+		args[2] = c.Renew.Verifier.String()
+		if grace := c.Renew.Grace; grace > 0 {
+			args[3] = strconv.FormatInt(max(grace.Milliseconds(), 1), 10)
+		}
+	}
+	for i := range c.Ops {
+		op := &c.Ops[i]
+		var a, b string
+		switch op.Kind {
+		case driver.Set:
+			a = string(op.Value)
+		case driver.Add:
+			a = strconv.FormatInt(op.Delta, 10)
+			if op.Within != nil {
+				b = strconv.FormatInt(op.Within.Min, 10) + " " + strconv.FormatInt(op.Within.Max, 10)
+			}
+		case driver.Swap:
+			a, b = optional(op.Old), optional(op.Value)
+		}
+		args = append(args, op.Kind.String(), string(op.Key), a, b)
+	}
+	return args
+}
+
+// optional is how a value that may be missing is written.
+func optional(v []byte) string {
+	if v == nil {
+		return ""
+	}
+	return "=" + string(v)
+}
+
+// createArgs are the arguments of create.lua for a record; its times are the server's to fill in.
+func createArgs(o *driver.Origin, r *driver.Record) []string {
+	values := driver.Encode(r)
+	args := make([]string, 3, 3+2*len(values))
+	args[0], args[1] = strconv.FormatInt(o.Idle.Milliseconds(), 10), strconv.FormatInt(o.Lifetime.Milliseconds(), 10)
+	for _, v := range values {
+		switch v.Key {
+		case "@id":
+			args[2] = string(v.Value)
+		case "@idle", "@created", "@seen", "@deadline":
+		default:
+			args = append(args, string(v.Key), string(v.Value))
+		}
+	}
+	return args
+}
+
+// reply is what a script answered.
+type reply struct {
+	status   string
+	now      time.Time
+	revision uint64
+	rest     []rueidis.RedisMessage
+}
+
+// exec runs a script on one session.
+func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, args []string) (r reply, err error) {
+	if r, err = s.execKeys(ctx, script, []string{s.keys.session(id)}, args); err != nil || r.status != "ok" {
+		return r, err
+	}
+	if len(r.rest) == 0 {
+		return r, errReply
+	}
+	if r.revision, err = r.rest[0].AsUint64(); err != nil {
+		return r, errReply
+	}
+	r.rest = r.rest[1:]
+	return r, nil
+}
+
+// execKeys runs a script; after {"ok"} comes the server's time.
+func (s *Store) execKeys(ctx context.Context, script *rueidis.Lua, keys, args []string) (r reply, err error) {
+	asked := time.Now()
+	m, err := script.Exec(ctx, s.tracked, keys, args).ToArray()
+	if err != nil {
+		return r, err
+	}
+	if len(m) == 0 {
+		return r, errReply
+	}
+	if r.status, err = m[0].ToString(); err != nil {
+		return r, errReply
+	}
+	if r.status != "ok" {
+		r.rest = m[1:]
+		return r, nil
+	}
+	if len(m) < 3 { // an answer without a time
+		return r, nil
+	}
+	seconds, err1 := m[1].ToString()
+	micros, err2 := m[2].ToString()
+	sec, err3 := strconv.ParseInt(seconds, 10, 64)
+	usec, err4 := strconv.ParseInt(micros, 10, 64)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
+		return r, errReply
+	}
+	at := time.Unix(sec, usec*1000)
+	s.clock.set(at, asked, time.Now())
+	r.now, r.rest = at.Truncate(time.Millisecond), m[3:]
+	return r, nil
+}
+
+// errReply says that a script answered what it never should. What it did is then not known.
+var errReply = fmt.Errorf("%w: unexpected reply of a script", driver.ErrUnknown)
+
+// refused turns the reply {"refused", index, why, present} into the error that driver.Store promises.
+func (r *reply) refused(c *driver.Change) error {
+	if len(r.rest) < 2 {
+		return errReply
+	}
+	index, err := r.rest[0].AsInt64()
+	why, err2 := r.rest[1].ToString()
+	if err != nil || err2 != nil || index < 0 || index >= int64(len(c.Ops)) {
+		return errReply
+	}
+	e := &driver.OpError{Index: int(index), Key: c.Ops[index].Key}
+	if len(r.rest) > 2 && !r.rest[2].IsNil() {
+		if v, err := r.rest[2].AsBytes(); err == nil {
+			e.Present = v
+		}
+	}
+	switch why {
+	case "conflict":
+		e.Err = driver.ErrConflict
+	case "integer":
+		e.Err = driver.ErrNotInteger
+	case "overflow":
+		e.Err = driver.ErrOverflow
+	case "large":
+		e.Err = fmt.Errorf("%w: %d bytes", driver.ErrTooLarge, c.MaxSize)
+	case "fields":
+		e.Err = fmt.Errorf("%w: it would have more than %d fields and entries", driver.ErrTooLarge, driver.MaxFields)
+	default:
+		return errReply
+	}
+	return e
+}
+
+// values are the results of the operations, nil if none has one.
+func (r *reply) values(n int) ([][]byte, error) {
+	if len(r.rest) == 0 {
+		return nil, nil
+	}
+	if len(r.rest) != n {
+		return nil, errReply
+	}
+	out := make([][]byte, n)
+	for i := range r.rest {
+		if r.rest[i].IsNil() {
+			continue
+		}
+		v, err := r.rest[i].AsBytes()
+		if err != nil {
+			return nil, errReply
+		}
+		out[i] = v
+	}
+	return out, nil
+}

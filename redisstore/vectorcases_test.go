@@ -1,0 +1,116 @@
+package redisstore
+
+import (
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+var (
+	verifierA = driver.HashOf([]byte("verifier a"))
+	verifierB = driver.HashOf([]byte("verifier b"))
+	verifierC = driver.HashOf([]byte("verifier c"))
+)
+
+// changeCase is a vector before it is computed.
+type changeCase struct {
+	name, why string
+	before    func(now time.Time) *driver.Record // nil: there is no session
+	change    driver.Change
+}
+
+func base(fields ...driver.Field) func(time.Time) *driver.Record {
+	return func(now time.Time) *driver.Record {
+		f := driver.Fields(fields)
+		return &driver.Record{
+			Secret: driver.Secret(driver.HashOf([]byte("secret"))), Tokens: driver.Tokens{Current: verifierA, Generation: 3},
+			Idle: time.Hour, Created: now.Add(-time.Minute), Seen: now.Add(-30 * time.Second), Deadline: now.Add(24 * time.Hour),
+			Revision: 7, Fields: f, Size: f.Size(),
+		}
+	}
+}
+
+func with(r func(time.Time) *driver.Record, change func(*driver.Record, time.Time)) func(time.Time) *driver.Record {
+	return func(now time.Time) *driver.Record {
+		x := r(now)
+		change(x, now)
+		return x
+	}
+}
+
+func field(k, v string) driver.Field { return driver.Field{Key: driver.Key(k), Value: []byte(v)} }
+
+func ops(o ...driver.Op) driver.Change { return driver.Change{Verifier: verifierA, Ops: o} }
+
+var changeCases = []changeCase{
+	{"add", "a counter grows; its new value is in the reply", base(field("visits", "41")), ops(driver.Op{Kind: driver.Add, Key: "visits", Delta: 1})},
+	{"add to nothing", "a counter that is not there is 0", base(), ops(driver.Op{Kind: driver.Add, Key: "visits", Delta: -5})},
+	{"add above 2^53", "integers are exact to 64 bits, and replied as strings", base(field("n", "9007199254740993")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 2})},
+	{"add to the edge", "the greatest integer", base(field("n", "9223372036854775806")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"overflow", "a sum that does not fit is refused", base(field("n", "9223372036854775807")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"not an integer", "text does not add", base(field("n", `"text"`)), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"not canonical", "an integer has one form", base(field("n", "007")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"within", "a sum within its range", base(field("n", "4")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1, Within: &driver.Range{Min: 0, Max: 5}})},
+	{"out of range", "a sum out of its range is a conflict, with the value that is there", base(field("n", "5")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1, Within: &driver.Range{Min: 0, Max: 5}})},
+	{"set", "a value and its bytes in @size", base(), ops(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)})},
+	{"set in place", "only the difference counts for @size", base(field("theme", `"dark"`)), ops(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"light"`)})},
+	{"set an entry", "an entry of a map is a field of the hash; a colon in its key is its own", base(), ops(driver.Op{Kind: driver.Set, Key: "gifts:a:b", Value: []byte(`{"to":"Ada"}`)})},
+	{"unset", "a field goes", base(field("theme", `"dark"`)), ops(driver.Op{Kind: driver.Unset, Key: "theme"})},
+	{"unset nothing", "what is not there may be unset", base(), ops(driver.Op{Kind: driver.Unset, Key: "theme"})},
+	{"unset entries", "all entries of one map, and nothing else", base(field("m", "1"), field("m:", "2"), field("m:a", "3"), field("mm:a", "4")), ops(driver.Op{Kind: driver.UnsetEntries, Key: "m"})},
+	{"clear", "all fields; the metadata stays", base(field("a", "1"), field("m:a", "3")), ops(driver.Op{Kind: driver.Clear})},
+	{"clear and set", "operations go in order", base(field("a", "1")), ops(driver.Op{Kind: driver.Clear}, driver.Op{Kind: driver.Set, Key: "a", Value: []byte("2")})},
+	{"take", "the value is in the reply, and gone", base(field("notice", `"hello"`)), ops(driver.Op{Kind: driver.Take, Key: "notice"})},
+	{"take nothing", "there is no value to reply", base(), ops(driver.Op{Kind: driver.Take, Key: "notice"})},
+	{"swap", "compare and set", base(field("v", `["a"]`)), ops(driver.Op{Kind: driver.Swap, Key: "v", Old: []byte(`["a"]`), Value: []byte(`["a","b"]`)})},
+	{"swap of nothing", "the value must not be there", base(), ops(driver.Op{Kind: driver.Swap, Key: "v", Value: []byte(`1`)})},
+	{"swap to nothing", "the value goes", base(field("v", "1")), ops(driver.Op{Kind: driver.Swap, Key: "v", Old: []byte("1")})},
+	{"conflict", "another value is there: it is in the reply", base(field("v", `["x"]`)), ops(driver.Op{Kind: driver.Swap, Key: "v", Old: []byte(`["a"]`), Value: []byte(`["a","b"]`)})},
+	{"all or nothing", "the second operation is refused, so the first is not done", base(field("v", `"x"`)), ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")}, driver.Op{Kind: driver.Add, Key: "v", Delta: 1})},
+	{"too large", "the limit counts names and values", base(field("a", "1")), driver.Change{Verifier: verifierA, MaxSize: 10, Ops: []driver.Op{{Kind: driver.Set, Key: "b", Value: []byte(`"12345678"`)}}}},
+	{"no operations", "a change without operations still counts a revision", base(field("a", "1")), ops()},
+	{"use is due", "a change writes a use down when it prolongs the session by more than the touch interval",
+		with(base(), func(r *driver.Record, now time.Time) { r.Seen = now.Add(-10 * time.Minute) }), ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")})},
+	{"near the deadline", "no use prolongs a session past its deadline",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Seen, r.Deadline = now.Add(-10*time.Minute), now.Add(20*time.Minute)
+		}), ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")})},
+	{"signed in", "the principal stays as it is",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1700000000000), Methods: []string{"pwd", "otp"}, Level: 2, Device: "Firefox on Linux"}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"renew", "the verifier before is dead at once, and remembered for a minute", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}}},
+	{"renewed before", "a renewal that is repeated is not done again, nor are its operations",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Until: now.Add(time.Minute)}
+		}),
+		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"rotate", "the verifier before is accepted until the new one is used", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second}}},
+	{"rotate again", "the response with the new token was lost: the visitor's own stays the accepted one",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
+		}),
+		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
+	{"first use", "the first use of a rotated token begins the grace of the one before",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, Accepted: true, Grace: 30 * time.Second}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"in grace", "a rotated-out verifier still opens the session",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"rotate late", "a token whose successor is in use does not rotate any more",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
+	{"grace is over", "then it does not",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(-time.Second)}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"replaced", "a verifier that was renewed away is refused",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Until: now.Add(time.Minute)}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"foreign", "so is one that nobody issued", base(), driver.Change{Verifier: verifierC, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"gone", "a change never creates a session", nil, ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+}

@@ -1,0 +1,115 @@
+package redisstore_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// waitingServers are those of the machine that have WAITAOF, and those that have not.
+func waitingServers(t *testing.T) (with, without []redistest.Server) {
+	t.Helper()
+	for _, s := range redistest.Servers() {
+		if s.Name == "redis-7.0" {
+			without = append(without, s)
+		} else {
+			with = append(with, s)
+		}
+	}
+	if len(with) == 0 || len(without) == 0 {
+		t.Fatalf("the servers %v are not enough: redisstore/redistest/servers/install.sh installs others", redistest.Servers())
+	}
+	return with, without
+}
+
+// endFails creates a session and ends it, and checks what the error says.
+func endFails(t *testing.T, s *redisstore.Store, want *redisstore.ReplicaError) {
+	t.Helper()
+	id, o := fresh()
+	create(t, s, id, o)
+	err := within(t, time.Second, func() error { return s.End(t.Context(), id) })
+	if want == nil {
+		ok(t, err)
+	} else {
+		var is *redisstore.ReplicaError
+		if !errors.As(err, &is) || is.Want != want.Want || is.Got != want.Got || is.Unsaved != want.Unsaved || !errors.Is(err, driver.ErrUnknown) {
+			t.Errorf("%v, want %v", err, want)
+		}
+	}
+	if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+		t.Errorf("after the end: %v, want ErrNotFound", err)
+	}
+}
+
+// TestReplicas has ends wait for replicas, of which one after the other stops.
+func TestReplicas(t *testing.T) {
+	with, _ := waitingServers(t)
+	for _, fsync := range []bool{false, true} {
+		name := "WAIT"
+		if fsync {
+			name = "WAITAOF"
+		}
+		o := redistest.Options{Server: with[0], Config: []string{"appendonly yes"}}
+		t.Run(name+", Sentinel", func(t *testing.T) {
+			few(t)
+			servers := redistest.StartSentinel(t, o)
+			s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name,
+				redisstore.Options{Replicas: 2, Fsync: fsync, Timeout: 3 * time.Second, ReplicaTimeout: 2 * time.Second})
+			endFails(t, s, nil)
+			ok(t, servers.Nodes[1].Pause())
+			endFails(t, s, &redisstore.ReplicaError{Want: 2, Got: 1})
+			ok(t, servers.Nodes[1].Resume())
+			eventually(t, recovery, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
+		})
+		t.Run(name+", Cluster", func(t *testing.T) {
+			few(t)
+			nodes := redistest.StartCluster(t, o)
+			options := redisstore.Options{Replicas: 1, Fsync: fsync, Timeout: 3 * time.Second, ReplicaTimeout: 2 * time.Second}
+			s := open(t, "redis+cluster://"+nodes.Addrs()[0], options)
+			ends := func() {
+				for range 8 { // a new replica takes its time until it is on a disk
+					eventually(t, 15*time.Second, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
+				}
+			}
+			ends()
+			_, err := nodes.Failover(nodes.Nodes[0])
+			ok(t, err)
+			ends()
+			options.Replicas = 2
+			endFails(t, open(t, "redis+cluster://"+nodes.Addrs()[0], options), &redisstore.ReplicaError{Want: 2, Got: 1})
+		})
+	}
+}
+
+// TestReplicasRefused: what cannot work is said at opening, not at the first end.
+func TestReplicasRefused(t *testing.T) {
+	with, without := waitingServers(t)
+	aof := []string{"appendonly yes"}
+	for _, c := range []struct {
+		name    string
+		server  redistest.Options
+		options redisstore.Options
+		want    string
+	}{
+		{"no WAITAOF", redistest.Options{Server: without[0], Config: aof}, redisstore.Options{Replicas: 1, Fsync: true}, "needs WAITAOF"},
+		{"no file", redistest.Options{Server: with[0]}, redisstore.Options{Replicas: 1, Fsync: true}, "set appendonly yes"},
+		{"renamed", redistest.Options{Config: []string{`rename-command WAIT ""`}}, redisstore.Options{Replicas: 1}, "renamed away"},
+		{"no replicas to sync", redistest.Options{}, redisstore.Options{Fsync: true}, "needs Options.Replicas"},
+		{"too long", redistest.Options{}, redisstore.Options{Replicas: 1, ReplicaTimeout: 2 * time.Second}, "less than Options.Timeout"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := redisstore.Open(t.Context(), "redis://"+redistest.Start(t, c.server).Addr(), c.options)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+		})
+	}
+	// Replicas that are away for a while are none of this: the store opens, and its ends fail until they are back.
+	s := open(t, "redis://"+redistest.Start(t, redistest.Options{}).Addr(), redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
+	endFails(t, s, &redisstore.ReplicaError{Want: 1, Got: 0})
+}

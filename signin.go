@@ -1,0 +1,189 @@
+package session
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// Login is what an application knows when it signs somebody in. Only User is needed. Texts that a client sends may be long or broken:
+// what is over their bound, or not UTF-8, is cut off.
+type Login struct {
+	User      string        // the application's id of the user, 1 to 256 bytes of any kind
+	Methods   []string      // how they proved it, as in RFC 8176: "pwd", "otp", "hwk"; at most 16 of 32 bytes
+	Level     int           // assurance level reached, as the application counts, 0 to 99
+	Device    string        // a label for people: "Firefox on Linux"; 128 bytes are kept
+	UserAgent string        // 512 bytes are kept
+	Address   string        // as the application trusts it: often not RemoteAddr; 64 bytes are kept
+	Remember  time.Duration // lifetime of this session and of its cookie, at most Config.MaxRemember; 0: Config.Lifetime, and no Max-Age
+
+	// Began is when the authentication began: when the password was sent, or the visitor left for the identity provider. A revocation of the
+	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago. A handler that revokes and
+	// signs in, for a reset password, sets it to the time after the revocation.
+	Began time.Time
+}
+
+// SignIn makes l.User the session's user, in a new session under a new token; the one before leads nowhere. Of an anonymous session the
+// fields of Config.KeepFields come along, of one of the same user all, of another user's none. What the request has changed so far, and not
+// committed, comes along in any case. It commits.
+//
+// Errors: [ErrTooMany] when Config.MaxPerUser refuses; [ErrRevoked]; [ErrHeaderSent]; [ErrInvalid] for a Login out of its bounds; those of
+// [Session.Commit]. errors.ErrUnsupported if the store does not know users.
+func (s *Session) SignIn(ctx context.Context, l Login) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	store, ok := s.m.store.(driver.UserStore)
+	if !ok {
+		return fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
+	}
+	in, err := s.m.signIn(&l, s.begun)
+	if err != nil {
+		return err
+	}
+	if s.err == nil && (s.state == degraded || s.readOnly) {
+		s.err = ErrUnavailable
+	}
+	if s.err == nil || s.state == gone && errors.Is(s.err, ErrEnded) { // signing in is how to go on after an end
+		s.err = s.enter(ctx, store, in)
+	}
+	s.told = s.err != nil
+	if errors.Is(s.err, ErrTooMany) || errors.Is(s.err, ErrRevoked) { // nothing has happened, and the session goes on as it was
+		err, s.err, s.told = s.err, nil, false
+		return err
+	}
+	return s.err
+}
+
+// enter signs in. The caller holds the lock.
+func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn) error {
+	if s.sent {
+		return ErrHeaderSent
+	}
+	if err := s.mayHaveToken(); err != nil && !errors.Is(err, ErrSignedOut) { // with Session.Token the new one has a way back
+		return err
+	}
+	ctx, cancel := s.m.detached(ctx)
+	defer cancel()
+	t := newToken()
+	t.bucket = bucketOf(in.Origin.Principal.Owner)
+	in.Origin.Verifier = t.verifierHash()
+	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: s.ops, MaxSize: s.m.cfg.MaxSize}
+	var before *driver.Record
+	if s.state == live {
+		in.From = &driver.Presented{ID: s.id, Verifier: s.verifier}
+		before = s.record
+	}
+	res, err := store.SignIn(ctx, t.id(), in)
+	if errors.Is(err, driver.ErrUnknown) { // it names all by values chosen here, so it may be repeated
+		res, err = store.SignIn(ctx, t.id(), in)
+	}
+	if err != nil {
+		return fromStore(err)
+	}
+	s.ops = nil
+	s.newToken(t)
+	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
+	s.state, s.readOnly, s.record, s.edited = live, false, nil, false
+	if res.Record != nil {
+		s.become(res.Record, res.Now)
+		return nil
+	}
+	// As far as this request knows; it must not go on with the view of whoever was signed in before.
+	if made, err := driver.NewSignedIn(res.Now, in, before); err == nil {
+		s.become(made.Record, made.Now)
+	}
+	s.refresh(ctx)
+	return nil
+}
+
+// signIn checks a login and makes of it what the store is asked.
+func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
+	p := &driver.Principal{
+		User: l.User, Owner: m.owner(l.User), Methods: slices.Clone(l.Methods), Level: l.Level,
+		Device: cut(l.Device, driver.MaxDevice), UserAgent: cut(l.UserAgent, driver.MaxUserAgent), Address: cut(l.Address, driver.MaxAddress),
+		Persistent: l.Remember > 0 || m.cfg.Persistent,
+	}
+	if err := p.Check(); err != nil {
+		return nil, fmt.Errorf("%w: Login: %v", ErrInvalid, err)
+	}
+	lifetime := m.cfg.Lifetime
+	if l.Remember != 0 {
+		if l.Remember < 0 || l.Remember > m.cfg.MaxRemember {
+			return nil, fmt.Errorf("%w: Login.Remember is %v, Config.MaxRemember allows %v", ErrInvalid, l.Remember, m.cfg.MaxRemember)
+		}
+		lifetime = l.Remember
+	}
+	idle := m.cfg.IdleTimeout
+	if l.Remember > 0 {
+		idle = lifetime // who is remembered may stay away
+	}
+	if l.Began.IsZero() {
+		l.Began = begun
+	}
+	return &driver.SignIn{
+		Origin: driver.Origin{Secret: newSecret(), Idle: idle, Lifetime: lifetime, Principal: p},
+		Carry:  m.carry(p.Owner),
+		Ago:    max(0, time.Since(l.Began)),
+		Max:    m.cfg.MaxPerUser,
+		Refuse: m.cfg.RefuseExtra,
+	}, nil
+}
+
+// carry says which fields of the session before come along.
+func (m *Manager) carry(owner driver.Hash) func(*driver.Record) (driver.Fields, error) {
+	return func(from *driver.Record) (driver.Fields, error) {
+		if from.Principal != nil {
+			if from.Principal.Owner == owner {
+				return from.Fields, nil
+			}
+			return nil, nil
+		}
+		var kept driver.Fields
+		for _, f := range from.Fields {
+			if field, _, _ := f.Key.Split(); slices.Contains(m.cfg.KeepFields, field) {
+				kept = append(kept, f)
+			}
+		}
+		return kept, nil
+	}
+}
+
+// owner is what the store knows a user by.
+func (m *Manager) owner(user string) driver.Hash {
+	h := hmac.New(sha256.New, m.userKey)
+	h.Write([]byte(user))
+	return driver.Hash(h.Sum(nil)[:16])
+}
+
+// bucketOf puts all sessions of a user into one bucket, and so their index and limit into one slot of a Cluster.
+func bucketOf(owner driver.Hash) uint16 { return binary.BigEndian.Uint16(owner[:]) }
+
+// newUserKey derives the key of owner; without a key of the application's it is known to everybody.
+func newUserKey(key []byte) ([]byte, error) {
+	if key == nil {
+		key = make([]byte, 32)
+	}
+	return hkdf.Key(sha256.New, key, nil, "coatcheck/1 user", 32)
+}
+
+// cut returns the beginning of a text, whole characters of at most so many bytes.
+func cut(s string, most int) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most]
+}

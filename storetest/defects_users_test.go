@@ -1,0 +1,343 @@
+package storetest_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/memstore"
+	"github.com/coatcheck-go/session/storetest"
+)
+
+// brokenUsers is a store that knows users, of which one method or another is replaced.
+type brokenUsers struct {
+	*memstore.Store
+	load     func(context.Context, driver.ID) (*driver.Record, time.Time, error)
+	apply    func(context.Context, driver.ID, *driver.Change) (*driver.Result, error)
+	signIn   func(context.Context, driver.ID, *driver.SignIn) (*driver.Result, error)
+	sessions func(context.Context, driver.Hash) ([]driver.Owned, error)
+	endUser  func(context.Context, driver.Hash, driver.Which) ([]driver.ID, error)
+	endAll   func(context.Context) error
+	onReopen func()
+	leaked   int
+}
+
+func (b *brokenUsers) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+	if b.load != nil {
+		return b.load(ctx, id)
+	}
+	return b.Store.Load(ctx, id)
+}
+
+func (b *brokenUsers) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+	if b.apply != nil {
+		return b.apply(ctx, id, c)
+	}
+	return b.Store.Apply(ctx, id, c)
+}
+
+func (b *brokenUsers) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+	if b.signIn != nil {
+		return b.signIn(ctx, id, in)
+	}
+	return b.Store.SignIn(ctx, id, in)
+}
+
+func (b *brokenUsers) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+	if b.sessions != nil {
+		return b.sessions(ctx, owner)
+	}
+	return b.Store.Sessions(ctx, owner)
+}
+
+func (b *brokenUsers) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+	if b.endUser != nil {
+		return b.endUser(ctx, owner, which)
+	}
+	return b.Store.EndUser(ctx, owner, which)
+}
+
+func (b *brokenUsers) EndAll(ctx context.Context) error {
+	if b.endAll != nil {
+		return b.endAll(ctx)
+	}
+	return b.Store.EndAll(ctx)
+}
+
+// beforeSignIn lets f spoil what is asked for.
+func (b *brokenUsers) beforeSignIn(f func(in *driver.SignIn)) {
+	b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+		spoilt := *in
+		f(&spoilt)
+		return b.Store.SignIn(ctx, id, &spoilt)
+	}
+}
+
+// moveInSteps is a sign-in that reads the session before, stores the new one, and ends the old one.
+func (b *brokenUsers) moveInSteps(between func()) {
+	b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+		steps := *in
+		if in.From != nil {
+			if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil {
+				steps.From = nil
+				for _, f := range r.Fields {
+					steps.Change.Ops = append(steps.Change.Ops, driver.Op{Kind: driver.Set, Key: f.Key, Value: f.Value})
+				}
+			}
+		}
+		between()
+		res, err := b.Store.SignIn(ctx, id, &steps)
+		if err == nil && in.From != nil {
+			other := *in
+			other.Origin.Secret, other.Max = driver.Secret{1}, 0 // only to have the old one moved
+			b.Store.SignIn(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Origin.Secret)}, &other)
+			b.Store.End(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Origin.Secret)})
+		}
+		return res, err
+	}
+}
+
+type userDefect struct {
+	name     string
+	caughtBy []string
+	breaks   func(b *brokenUsers)
+}
+
+func init() {
+	for _, d := range userDefects {
+		defects = append(defects, defect{d.name, d.caughtBy, nil})
+	}
+}
+
+// runBrokenUsers runs the suite on a store with the defect that has this name, if there is one.
+func runBrokenUsers(t *testing.T, name string) {
+	for _, d := range userDefects {
+		if d.name != name {
+			continue
+		}
+		storetest.Run(t, storetest.Harness{
+			Open: func(testing.TB) driver.Store {
+				b := &brokenUsers{Store: memstore.New()}
+				d.breaks(b)
+				return b
+			},
+			Reopen: func(_ testing.TB, s driver.Store) driver.Store {
+				if b := s.(*brokenUsers); b.onReopen != nil {
+					b.onReopen()
+				}
+				return s
+			},
+			Second: func(_ testing.TB, s driver.Store) driver.Store {
+				second := &brokenUsers{Store: s.(*brokenUsers).Store}
+				d.breaks(second)
+				return second
+			},
+			Len: func(_ testing.TB, s driver.Store) int { return s.(*brokenUsers).Len() + s.(*brokenUsers).leaked },
+		})
+	}
+}
+
+var userDefects = []userDefect{
+	{"a sign-in forgets its operations", []string{"sign-in/new"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) { in.Change.Ops = nil })
+	}},
+	{"all fields come along", []string{"sign-in/carries", "sign-in/over-another-user"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) {
+			if in.Carry != nil {
+				in.Carry = func(r *driver.Record) (driver.Fields, error) {
+					return append(r.Fields, driver.Field{Key: "z", Value: []byte("1")}), nil
+				}
+			}
+		})
+	}},
+	{"the session before stays", []string{"sign-in/carries", "limit/not-counted", "user/leaves-nothing"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) { in.From = nil })
+	}},
+	{"moved for ever", []string{"sign-in/moved-for-a-while"}, func(b *brokenUsers) {
+		moved := sync.Map{}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			r, now, err := b.Store.Load(ctx, id)
+			if errors.Is(err, driver.ErrMoved) {
+				moved.Store(id, true)
+			}
+			if _, ok := moved.Load(id); ok {
+				err = driver.ErrMoved
+			}
+			return r, now, err
+		}
+	}},
+	{"user ids are text", []string{"sign-in/principal"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) {
+			p := *in.Origin.Principal
+			p.User = string([]rune(p.User))
+			in.Origin.Principal = &p
+		})
+	}},
+	{"bad principals are cut", []string{"sign-in/bad-principal"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) {
+			p := *in.Origin.Principal
+			p.Level = min(max(p.Level, 0), driver.MaxLevel)
+			in.Origin.Principal = &p
+		})
+	}},
+	{"the session before goes first", []string{"sign-in/refused-change", "limit/refuse", "user/revoked", "user/too-long-ago"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			res, err := b.Store.SignIn(ctx, id, in)
+			if err != nil && in.From != nil {
+				b.End(ctx, in.From.ID)
+			}
+			return res, err
+		}
+	}},
+	{"an id is enough", []string{"sign-in/no-session-before"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			spoilt := *in
+			if in.From != nil {
+				if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil {
+					spoilt.From = &driver.Presented{ID: in.From.ID, Verifier: r.Tokens.Current}
+				}
+			}
+			return b.Store.SignIn(ctx, id, &spoilt)
+		}
+	}},
+	{"only the current token has a session", []string{"sign-in/rotated-before"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			spoilt := *in
+			if in.From != nil {
+				if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil && r.Tokens.Current != in.From.Verifier {
+					spoilt.From = nil
+				}
+			}
+			return b.Store.SignIn(ctx, id, &spoilt)
+		}
+	}},
+	{"any sign-in is a repetition", []string{"sign-in/repeated"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			if r, now, err := b.Store.Load(ctx, id); err == nil {
+				return &driver.Result{Record: r, Now: now}, nil
+			}
+			return b.Store.SignIn(ctx, id, in)
+		}
+	}},
+	{"moves in steps", []string{"sign-in/against-writers", "sign-in/against-takes"}, func(b *brokenUsers) {
+		b.moveInSteps(func() { time.Sleep(time.Millisecond) })
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			time.Sleep(200 * time.Microsecond)
+			return b.Store.Apply(ctx, id, c)
+		}
+	}},
+	{"contexts do not matter", []string{"sign-in/cancelled"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			return b.Store.SignIn(context.WithoutCancel(ctx), id, in)
+		}
+	}},
+	{"one more than the limit", []string{"limit/oldest", "limit/lowered", "limit/exact", "limit/exact-refuse", "limit/against-renewal", "limit/refuse"},
+		func(b *brokenUsers) {
+			b.beforeSignIn(func(in *driver.SignIn) {
+				if in.Max > 0 {
+					in.Max++
+				}
+			})
+		}},
+	{"the limit is kept a moment later", []string{"limit/exact"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			unlimited := *in
+			unlimited.Max = 0
+			res, err := b.Store.SignIn(ctx, id, &unlimited)
+			if err != nil || in.Max == 0 {
+				return res, err
+			}
+			time.Sleep(10 * time.Microsecond)
+			list, err := b.Store.Sessions(ctx, in.Origin.Principal.Owner)
+			for _, s := range list[min(in.Max, len(list)):] {
+				ended, _ := b.Store.EndUser(ctx, in.Origin.Principal.Owner, driver.Which{Only: []driver.ID{s.ID}})
+				res.Evicted = append(res.Evicted, ended...)
+			}
+			return res, err
+		}
+	}},
+	{"the oldest first", []string{"user/sessions", "user/listed-while-ending"}, func(b *brokenUsers) {
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+			list, err := b.Store.Sessions(ctx, owner)
+			slices.Reverse(list)
+			return list, err
+		}
+	}},
+	{"all but the oldest", []string{"user/end-all", "user/second", "user/thousand-sessions"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+			if list, err := b.Store.Sessions(ctx, owner); err == nil && len(list) > 1 {
+				which.Except = append(which.Except, list[len(list)-1].ID)
+			}
+			return b.Store.EndUser(ctx, owner, which)
+		}
+	}},
+	{"exceptions are not made", []string{"user/end-except"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+			which.Except = nil
+			return b.Store.EndUser(ctx, owner, which)
+		}
+	}},
+	{"who names a session ends it", []string{"user/end-only"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+			for _, id := range which.Only {
+				defer b.End(ctx, id)
+			}
+			return b.Store.EndUser(ctx, owner, which)
+		}
+	}},
+	{"one after the other", []string{"user/end-in-one-step", "user/revoked"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) (ended []driver.ID, err error) {
+			list, err := b.Store.Sessions(ctx, owner)
+			for _, s := range list {
+				if which.Only == nil && slices.Contains(which.Except, s.ID) || which.Only != nil && !slices.Contains(which.Only, s.ID) {
+					continue
+				}
+				time.Sleep(10 * time.Microsecond)
+				one, _ := b.Store.EndUser(ctx, owner, driver.Which{Only: []driver.ID{s.ID}})
+				ended = append(ended, one...)
+			}
+			return ended, err
+		}
+	}},
+	{"an authentication begins when it is heard of", []string{"user/end-against-sign-ins"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			time.Sleep(time.Millisecond)
+			return b.Store.SignIn(ctx, id, in)
+		}
+	}},
+	{"everybody but visitors", []string{"user/end-everybody"}, func(b *brokenUsers) {
+		var owners sync.Map
+		b.beforeSignIn(func(in *driver.SignIn) { owners.Store(in.Origin.Principal.Owner, true) })
+		b.endAll = func(ctx context.Context) (err error) {
+			owners.Range(func(owner, _ any) bool {
+				_, err = b.Store.EndUser(ctx, owner.(driver.Hash), driver.Which{})
+				return err == nil
+			})
+			return err
+		}
+	}},
+	{"the index is lost with the process", []string{"user/reopen"}, func(b *brokenUsers) {
+		var lost atomic.Bool
+		b.onReopen = func() { lost.Store(true) }
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+			if lost.Load() {
+				return nil, nil
+			}
+			return b.Store.Sessions(ctx, owner)
+		}
+	}},
+	{"revocations are lost with the process", []string{"user/reopen-revoked"}, func(b *brokenUsers) {
+		var lost atomic.Bool
+		b.onReopen = func() { lost.Store(true) }
+		b.beforeSignIn(func(in *driver.SignIn) {
+			if lost.Load() {
+				in.Ago = 0
+			}
+		})
+	}},
+}

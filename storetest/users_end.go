@@ -1,0 +1,478 @@
+package storetest
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// endUserCases: who is signed in where, and signing out everywhere.
+var endUserCases = []testCase{
+	{
+		name: "user/sessions",
+		why:  "A user sees where they are signed in, the newest first: no session that is over, and nobody else's.",
+		run: func(k *kit) {
+			o, other := newOwner(), newOwner()
+			k.hasSessions(o)
+			short := o.visitor()
+			in := o.login(short)
+			in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
+			k.enters(short, in)
+			k.hasSessions(o, short)
+			k.at(k.load(short).Expires())
+			all := k.signIns(o, 4)
+			theirs := k.signIn(other)
+			k.apply(all[1], add("n", 1))
+			k.touch(all[2])
+			k.end(all[0])
+			next := all[3].with(newHash())
+			k.applyChange(all[3], all[3].renewal(next.verifier))
+			k.hasSessions(o, all[1:]...)
+			k.hasSessions(other, theirs)
+		},
+	},
+	{
+		name: "user/listed-while-ending",
+		why:  "The list is made while sessions end: none that had ended before is in it, none that stays is missing, and none is there twice.",
+		run:  listedWhileEnding,
+	},
+	{
+		name: "user/end-all",
+		why:  "P9: signing out everywhere ends all sessions of the user and nobody else's, and tells which were alive.",
+		run: func(k *kit) {
+			o, other := newOwner(), newOwner()
+			k.endUser(o, driver.Which{})
+			all, anonymous, theirs := k.signIns(o, 4), k.create(), k.signIn(other)
+			k.end(all[0])
+			k.endUser(o, driver.Which{}, all[1:]...)
+			k.endUser(o, driver.Which{})
+			k.hasSessions(o)
+			k.hasSessions(other, theirs)
+			k.load(anonymous)
+		},
+	},
+	{
+		name: "user/end-except",
+		why:  "P9: whoever changes their password stays signed in here, and nowhere else.",
+		run: func(k *kit) {
+			o, other := newOwner(), newOwner()
+			all, theirs := k.signIns(o, 4), k.signIn(other)
+			k.endUser(o, driver.Which{Except: idsOf(all[1], all[3], theirs, newVisitor())}, all[0], all[2])
+			k.hasSessions(o, all[1], all[3])
+			k.hasSessions(other, theirs)
+			k.endUser(o, driver.Which{Except: []driver.ID{}}, all[1], all[3])
+		},
+	},
+	{
+		name: "user/end-only",
+		why: "P9: a user ends the sessions that they name, if they are theirs: another user's are as if they were not there. It takes nobody's " +
+			"sign-in back.",
+		run: func(k *kit) {
+			o, other := newOwner(), newOwner()
+			all, theirs, anonymous := k.signIns(o, 4), k.signIn(other), k.create()
+			began := k.now()
+			k.pause()
+			k.endUser(o, driver.Which{Only: []driver.ID{}})
+			k.endUser(o, driver.Which{Only: idsOf(theirs, anonymous, newVisitor())})
+			k.endUser(o, driver.Which{Only: idsOf(all[2], theirs)}, all[2])
+			k.endUser(o, driver.Which{Only: idsOf(all[2])})
+			k.endUser(o, driver.Which{Only: idsOf(all[0], all[1]), Except: idsOf(all[1])}, all[0])
+			k.hasSessions(o, all[1], all[3])
+			k.hasSessions(other, theirs)
+			k.load(anonymous)
+			v := o.visitor()
+			in := o.login(v)
+			in.Ago = k.now().Sub(began) + k.h.Slack
+			k.enters(v, in)
+		},
+	},
+	{
+		name: "user/end-in-one-step",
+		why:  "P9: who sees one of the sessions ended by a sign-out everywhere sees none of the others alive: there is no moment at which half are.",
+		run:  endInOneStep,
+	},
+	{
+		name: "user/revoked",
+		why: "P9: a password that was checked before the user's sessions were revoked does not sign in after it; one that was checked later does. " +
+			"Whether there was a session to end does not matter.",
+		run: revoked,
+	},
+	{
+		name: "user/too-long-ago",
+		why:  "P10: a store forgets revocations, and so refuses what began before the time that it remembers.",
+		run: func(k *kit) {
+			o, from := newOwner(), k.create()
+			v := o.visitor()
+			in := o.login(v, from)
+			in.Ago = driver.MaxAgo + time.Second
+			_ = k.barred(o, v, driver.ErrRevoked, in)
+			in.Ago = driver.MaxAgo - time.Minute - k.h.Slack
+			k.enters(v, in)
+		},
+	},
+	{
+		name: "user/end-against-sign-ins",
+		why: "P9: a sign-out everywhere among sign-ins: what began before it is over or refused once both have returned, whichever came first. " +
+			"Many rounds, since it is a race.",
+		run: endAgainstSignIns,
+	},
+	{
+		name: "user/end-everybody",
+		why:  "P9: after an incident nobody is signed in, no visitor has a session, and no sign-in that began before gets in; later ones do.",
+		run: func(k *kit) {
+			o, other := newOwner(), newOwner()
+			all := append(k.signIns(o, 3), k.signIn(other), k.create(set("cart", `"tea"`)))
+			began := time.Second + k.h.Slack
+			k.pause()
+			if err := k.users().EndAll(k.Context()); err != nil {
+				k.Fatalf("EndAll: %v", err)
+			}
+			for _, v := range all {
+				k.gone(v)
+			}
+			k.hasSessions(o)
+			v := o.visitor()
+			in := o.login(v)
+			in.Ago = began
+			_ = k.barred(o, v, driver.ErrRevoked, in)
+			k.wait(k.h.Slack + 2*time.Millisecond)
+			k.clock = nil // it ended with the others
+			k.create(add("n", 1))
+			in.Ago = 0
+			k.enters(v, in)
+			k.hasSessions(o, v)
+			if err := k.users().EndAll(k.Context()); err != nil {
+				k.Fatalf("EndAll: %v", err)
+			}
+			k.gone(v)
+		},
+	},
+	{
+		name: "user/thousand-sessions",
+		why:  "P9, P10: a user with 1,000 sessions is listed, limited and signed out everywhere like any other.",
+		run: func(k *kit) {
+			o := newOwner()
+			all := o.visitors(1000)
+			together(20, func(i int) {
+				for _, v := range all[i*50 : i*50+50] {
+					if _, err := k.users().SignIn(k.Context(), v.id, o.login(v)); err != nil {
+						k.Errorf("SignIn: %v", err)
+					}
+				}
+			})
+			if got := k.listed(o); !sameIDs(got, idsOf(all...)) {
+				k.Fatalf("%d sessions are listed, of %d", len(got), len(all))
+			}
+			k.pause()
+			v := o.visitor()
+			if res := k.enters(v, o.limited(v, 901, false)); len(res.Evicted) != 100 {
+				k.Errorf("the limit ended %d, want 100", len(res.Evicted))
+			}
+			ended, err := k.users().EndUser(k.Context(), o.hash, driver.Which{Except: idsOf(v)})
+			if err != nil || len(ended) != 900 {
+				k.Errorf("EndUser: %d and error %v, want 900", len(ended), err)
+			}
+			for _, v := range all {
+				if k.alive(v) {
+					k.Fatal("a session is alive")
+				}
+			}
+			k.hasSessions(o, v)
+		},
+	},
+	{
+		name: "user/leaves-nothing",
+		why:  "P10: sessions of users who sign in and out leave nothing behind, or a store that serves long enough is full of them.",
+		needs: func(h *Harness) bool {
+			return h.Len != nil
+		},
+		run: func(k *kit) {
+			o := newOwner()
+			keep := k.signIn(o)
+			for i := range 100 {
+				v, next := o.visitor(), o.visitor()
+				k.enters(v, o.login(v, k.create()))
+				k.enters(next, o.login(next, v))
+				if i%2 == 0 {
+					k.end(next)
+				} else {
+					k.endUser(o, driver.Which{Except: idsOf(keep)}, next)
+				}
+				k.pause()
+			}
+			if got := k.h.Len(k.T, k.store); got != 1 {
+				k.Errorf("the store has %d sessions, want 1", got)
+			}
+			k.hasSessions(o, keep)
+		},
+	},
+	{
+		name:  "user/reopen",
+		why:   "P9: after a restart a user's sessions are listed, those that ended are over, and signing out everywhere finds all.",
+		needs: reopens,
+		run: func(k *kit) {
+			o, other := newOwner(), newOwner()
+			all, from, theirs := k.signIns(o, 4), k.create(set("cart", `"tea"`)), k.signIn(other)
+			k.pause()
+			v := o.visitor()
+			k.enters(v, o.limited(v, 4, false, from))
+			k.endUser(o, driver.Which{Only: idsOf(all[1])}, all[1])
+			k.reopen()
+			k.hasSessions(o, all[2], all[3], v)
+			k.hasSessions(other, theirs)
+			k.has(v, "cart", `"tea"`)
+			for _, gone := range []visitor{all[0], all[1], from} {
+				if k.alive(gone) {
+					k.Errorf("%v is back", gone.id)
+				}
+			}
+			k.endUser(o, driver.Which{}, all[2], all[3], v)
+			k.reopen()
+			k.hasSessions(o)
+			k.hasSessions(other, theirs)
+			if err := k.users().EndAll(k.Context()); err != nil {
+				k.Fatalf("EndAll: %v", err)
+			}
+			k.reopen()
+			k.gone(theirs)
+		},
+	},
+	{
+		name:  "user/reopen-revoked",
+		why:   "P9: a sign-in that began before the user's sessions were revoked is refused after a restart, too.",
+		needs: reopens,
+		run: func(k *kit) {
+			for _, revoke := range []func(o owner) error{
+				func(o owner) error {
+					_, err := k.users().EndUser(k.Context(), o.hash, driver.Which{})
+					return err
+				},
+				func(owner) error { return k.users().EndAll(k.Context()) },
+			} {
+				o := newOwner()
+				k.signIn(o)
+				if err := revoke(o); err != nil {
+					k.Fatal(err)
+				}
+				k.pause()
+				k.reopen()
+				v := o.visitor()
+				in := o.login(v)
+				in.Ago = time.Minute + k.h.Slack
+				_ = k.barred(o, v, driver.ErrRevoked, in)
+				k.wait(k.h.Slack + 2*time.Millisecond)
+				in.Ago = 0
+				k.enters(v, in)
+			}
+		},
+	},
+	{
+		name:  "user/second",
+		why:   "P9: all processes know a user's sessions, and a sign-out everywhere in one of them is one in all.",
+		needs: shared,
+		run: func(k *kit) {
+			other := k.other()
+			o := newOwner()
+			mine, theirs := k.signIn(o), other.signIn(o)
+			k.hasSessions(o, mine, theirs)
+			other.hasSessions(o, mine, theirs)
+			other.endUser(o, driver.Which{}, mine, theirs)
+			for _, v := range []visitor{mine, theirs} {
+				if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
+					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
+				}
+				k.eventually("an end", func() bool { _, _, err := k.store.Load(k.Context(), v.id); return errors.Is(err, driver.ErrNotFound) })
+			}
+			k.hasSessions(o)
+			v := o.visitor()
+			in := o.login(v)
+			in.Ago = time.Second + k.h.Slack
+			_ = k.barred(o, v, driver.ErrRevoked, in)
+		},
+	},
+}
+
+func listedWhileEnding(k *kit) {
+	o := newOwner()
+	all := k.signIns(o, 60)
+	var ended [60]atomic.Bool
+	var done atomic.Bool
+	var watchers sync.WaitGroup
+	for range 2 {
+		watchers.Go(func() {
+			for !done.Load() {
+				over := map[driver.ID]bool{}
+				for i := range all {
+					if ended[i].Load() {
+						over[all[i].id] = true
+					}
+				}
+				list, err := k.users().Sessions(k.Context(), o.hash)
+				if err != nil {
+					k.Errorf("Sessions: %v", err)
+					return
+				}
+				k.inOrder(list)
+				there := map[driver.ID]bool{}
+				for _, s := range list {
+					if over[s.ID] || there[s.ID] {
+						k.Errorf("%v is listed after its end, or twice", s.ID)
+					}
+					there[s.ID] = true
+				}
+				for _, v := range all[40:] {
+					if !there[v.id] {
+						k.Errorf("%v is alive and not listed", v.id)
+					}
+				}
+				time.Sleep(time.Microsecond) // see concurrent/whole-changes
+			}
+		})
+	}
+	together(4, func(i int) {
+		for j := i * 10; j < i*10+10; j++ {
+			var err error
+			if j%2 == 0 {
+				err = k.store.End(k.Context(), all[j].id)
+			} else {
+				_, err = k.users().EndUser(k.Context(), o.hash, driver.Which{Only: idsOf(all[j])})
+			}
+			if err != nil {
+				k.Errorf("ending one: %v", err)
+			}
+			ended[j].Store(true)
+		}
+	})
+	done.Store(true)
+	watchers.Wait()
+	k.hasSessions(o, all[40:]...)
+}
+
+func endInOneStep(k *kit) {
+	for range 20 {
+		o := newOwner()
+		all := make([]visitor, 20)
+		for i := range all {
+			all[i] = o.visitor()
+			k.enters(all[i], o.login(all[i]))
+		}
+		var begun, watchers sync.WaitGroup
+		var done atomic.Bool
+		for range 3 {
+			begun.Add(1)
+			watchers.Go(func() {
+				order := slices.Clone(all)
+				for round := 0; ; round++ {
+					seen := 0 // whichever it meets first
+					for i, v := range order {
+						if !k.alive(v) {
+							seen++
+						} else if seen > 0 {
+							k.Errorf("session %d of %d is alive when %d are over", i+1, len(order), seen)
+							return
+						}
+					}
+					if round == 0 {
+						begun.Done()
+					}
+					if seen > 0 || done.Load() {
+						return
+					}
+					time.Sleep(time.Microsecond) // see concurrent/whole-changes
+					order = append(order[7:], order[:7]...)
+				}
+			})
+		}
+		begun.Wait()
+		if ended, err := k.users().EndUser(k.Context(), o.hash, driver.Which{}); err != nil || len(ended) != len(all) {
+			k.Errorf("EndUser: %d, error %v", len(ended), err)
+		}
+		done.Store(true)
+		watchers.Wait()
+		if k.Failed() {
+			return
+		}
+	}
+}
+
+func revoked(k *kit) {
+	for _, had := range []int{0, 2} {
+		o, other := newOwner(), newOwner()
+		all, from := k.signIns(o, had), k.create(set("cart", `"tea"`))
+		k.pause()
+		k.endUser(o, driver.Which{}, all...)
+		v := o.visitor()
+		in := o.login(v, from)
+		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
+			in.Ago = before + k.h.Slack
+			_ = k.barred(o, v, driver.ErrRevoked, in)
+			in.Max, in.Refuse = 1, true
+			_ = k.barred(o, v, driver.ErrRevoked, in)
+			in.Max, in.Refuse = 0, false
+		}
+		theirs := other.visitor()
+		another := other.login(theirs)
+		another.Ago = time.Minute
+		k.enters(theirs, another)
+		k.wait(2 * (k.h.Slack + 2*time.Millisecond))
+		in.Ago = k.h.Slack + time.Millisecond
+		k.enters(v, in)
+		k.has(v, "cart", `"tea"`)
+		k.pause()
+		k.endUser(o, driver.Which{Except: idsOf(v)}) // a revocation, too
+		again := o.visitor()
+		in = o.login(again)
+		in.Ago = time.Millisecond + k.h.Slack
+		_ = k.barred(o, again, driver.ErrRevoked, in)
+		k.hasSessions(o, v)
+	}
+}
+
+func endAgainstSignIns(k *kit) {
+	for range 30 {
+		o := newOwner()
+		all := append(k.signIns(o, 2), o.visitors(10)...)
+		var entered, early [12]atomic.Bool
+		entered[0].Store(true)
+		entered[1].Store(true)
+		var ending, ended atomic.Bool
+		together(11, func(i int) {
+			if i == 10 {
+				ending.Store(true)
+				if _, err := k.users().EndUser(k.Context(), o.hash, driver.Which{}); err != nil {
+					k.Errorf("EndUser: %v", err)
+				}
+				ended.Store(true)
+				return
+			}
+			v := all[2+i]
+			in := o.login(v)
+			in.Ago = k.h.Slack
+			early[2+i].Store(!ending.Load())
+			switch _, err := k.users().SignIn(k.Context(), v.id, in); {
+			case err == nil:
+				entered[2+i].Store(true)
+			case !errors.Is(err, driver.ErrRevoked):
+				k.Errorf("SignIn: %v, want ErrRevoked or none", err)
+			}
+		})
+		listed := k.listed(o)
+		for i, v := range all {
+			alive := k.alive(v)
+			if alive && (i < 2 || early[i].Load()) {
+				k.Errorf("session %d is alive, and its sign-in began before the end of all", i)
+			}
+			if alive != slices.Contains(listed, v.id) || alive && !entered[i].Load() {
+				k.Errorf("session %d: alive %v, listed %v, signed in %v", i, alive, slices.Contains(listed, v.id), entered[i].Load())
+			}
+		}
+		k.pause()
+		if k.Failed() {
+			return
+		}
+	}
+}

@@ -1,0 +1,126 @@
+package session
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"flag"
+	"os"
+	"testing"
+	"time"
+)
+
+var updateVectors = flag.Bool("update-vectors", false, "write format/vectors/tokens.json anew")
+
+// tokenVector is a token, and all that another language must make of it.
+type tokenVector struct {
+	Token        string `json:"token"`
+	Key          string `json:"key,omitempty"` // 32 bytes of Config.Keys in hex; the token is signed with it
+	Valid        bool   `json:"valid"`
+	Why          string `json:"why,omitempty"` // it is not valid
+	Bucket       uint16 `json:"bucket,omitempty"`
+	Selector     string `json:"selector,omitempty"` // hex
+	Generation   uint32 `json:"generation,omitempty"`
+	Verifier     string `json:"verifier,omitempty"`      // hex
+	VerifierHash string `json:"verifier_hash,omitempty"` // as "@token" has it
+	Handle       string `json:"handle,omitempty"`
+	RedisKey     string `json:"redis_key,omitempty"` // in the namespace "coatcheck"
+}
+
+func tokenVectors(t *testing.T) []tokenVector {
+	t.Helper()
+	key := bytes.Repeat([]byte{7}, 32)
+	signing, err := newKeyring([][]byte{key}, time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []tokenVector
+	sample := token{bucket: 0xbeef, generation: 1<<24 + 5}
+	for i := range sample.selector {
+		sample.selector[i], sample.verifier[i] = byte(i), byte(0xf0+i)
+	}
+	for _, tok := range []token{{}, sample, {bucket: 65535, selector: sample.verifier, generation: 1<<32 - 1, verifier: sample.selector}} {
+		for _, keys := range []*keyring{{}, &signing} {
+			id := tok.id()
+			handle := id.String()
+			v := tokenVector{
+				Token: tok.text(keys), Valid: true, Bucket: tok.bucket, Selector: hex.EncodeToString(tok.selector[:]), Generation: tok.generation,
+				Verifier: hex.EncodeToString(tok.verifier[:]), VerifierHash: tok.verifierHash().String(), Handle: handle,
+				RedisKey: "coatcheck:{" + handle[:4] + "}:s:" + handle[5:],
+			}
+			if keys.signs() {
+				v.Key = hex.EncodeToString(key)
+			}
+			out = append(out, v)
+		}
+	}
+	plain, signed := out[2].Token, out[3].Token
+	flip := func(s string, i int) string { return s[:i] + string("AB"[b2i(s[i] == 'A')]) + s[i+1:] }
+	for _, bad := range []struct{ text, key, why string }{
+		{"", "", "empty"},
+		{plain[:51], "", "one character short"},
+		{plain + "A", "", "one character long"},
+		{plain + "=", "", "padding"},
+		{plain[:10] + "+" + plain[11:], "", "not the URL-safe alphabet"},
+		{plain[:10] + "\n" + plain[11:], "", "a line break"},
+		{"Ag" + plain[2:], "", "version 2"},
+		{flip(signed, 75), hex.EncodeToString(key), "a wrong signature"},
+		{flip(signed, 20), hex.EncodeToString(key), "another token's signature"},
+		{plain, hex.EncodeToString(key), "no signature where there are keys"},
+	} {
+		out = append(out, tokenVector{Token: bad.text, Key: bad.key, Why: bad.why})
+	}
+	return out
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestTokenVectors(t *testing.T) {
+	const file = "format/vectors/tokens.json"
+	want, err := json.MarshalIndent(tokenVectors(t), "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, '\n')
+	if *updateVectors {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the code says: go test . -run Vectors -update-vectors", file)
+	}
+	var vectors []tokenVector
+	if err := json.Unmarshal(got, &vectors); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range vectors {
+		var keys keyring
+		if v.Key != "" {
+			key, err := hex.DecodeString(v.Key)
+			if err == nil {
+				keys, err = newKeyring([][]byte{key}, time.Time{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		tok, err := parseToken([]byte(v.Token), &keys)
+		if (err == nil) != v.Valid {
+			t.Errorf("%q (%s): %v", v.Token, v.Why, err)
+			continue
+		}
+		if v.Valid && (tok.text(&keys) != v.Token || tok.id().String() != v.Handle || tok.verifierHash().String() != v.VerifierHash) {
+			t.Errorf("%q is read as %+v", v.Token, tok)
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// Sessions lists a user's live sessions, the newest first. Errors: [ErrUnavailable]; errors.ErrUnsupported if the store does not know users.
+func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
+	store, err := m.users()
+	if err != nil || user == "" {
+		return nil, err
+	}
+	owned, err := store.Sessions(ctx, m.owner(user))
+	if err != nil {
+		return nil, fromStore(err)
+	}
+	list := make([]Info, len(owned))
+	for i, o := range owned {
+		list[i] = infoOf(o.ID, o.Record)
+	}
+	return list, nil
+}
+
+// Revoke ends one session of user. [ErrNotFound] if user has none of that handle, whoever else may: who asks does not learn of other
+// users' sessions.
+func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
+	if _, err := m.users(); err != nil {
+		return err
+	}
+	id, err := driver.ParseID(handle)
+	if err != nil || user == "" {
+		return ErrNotFound
+	}
+	n, err := m.revoke(ctx, user, driver.Which{Only: []driver.ID{id}})
+	if err == nil && n == 0 {
+		return ErrNotFound
+	}
+	return err
+}
+
+// RevokeUser ends all sessions of user but those of the handles in except, in one atomic step, and returns how many there were. A sign-in of
+// the user that began before is refused with [ErrRevoked]: the password it was checked against may be the old one.
+func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
+	var which driver.Which
+	for _, handle := range except {
+		id, err := driver.ParseID(handle)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %v", ErrInvalid, err) // a typing error must not end the session that was to stay
+		}
+		which.Except = append(which.Except, id)
+	}
+	if user == "" {
+		return 0, nil
+	}
+	return m.revoke(ctx, user, which)
+}
+
+func (m *Manager) revoke(ctx context.Context, user string, which driver.Which) (int, error) {
+	store, err := m.users()
+	if err != nil {
+		return 0, err
+	}
+	ctx, cancel := m.detached(ctx)
+	defer cancel()
+	ended, err := store.EndUser(ctx, m.owner(user), which)
+	return len(ended), fromStore(err)
+}
+
+// RevokeAll ends every session of the store: for an incident. A sign-in that began before is refused with [ErrRevoked].
+func (m *Manager) RevokeAll(ctx context.Context) error {
+	store, err := m.users()
+	if err != nil {
+		return err
+	}
+	return fromStore(store.EndAll(context.WithoutCancel(ctx)))
+}
+
+func (m *Manager) users() (driver.UserStore, error) {
+	if store, ok := m.store.(driver.UserStore); ok {
+		return store, nil
+	}
+	return nil, fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
+}

@@ -1,0 +1,208 @@
+package session_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// TestSessions: a user's sessions, the newest first, with what people recognise them by, and nobody else's.
+func TestSessions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		bob := s.user("bob")
+		s.known()
+		var handles []string
+		for _, device := range []string{"phone", "laptop"} {
+			v := s.visitor()
+			v.do(func(ses *session.Session) error {
+				return ses.SignIn(t.Context(), session.Login{User: "ada", Device: device, UserAgent: "UA", Address: "192.0.2.1", Methods: []string{"pwd"}, Level: 1})
+			})
+			handles = append(handles, v.info().Handle)
+			time.Sleep(time.Minute)
+		}
+		list, err := s.m.Sessions(t.Context(), "ada")
+		if err != nil || len(list) != 2 || list[0].Handle != handles[1] || list[1].Handle != handles[0] {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		if i := list[0]; i.Device != "laptop" || i.UserAgent != "UA" || i.Address != "192.0.2.1" || i.Methods[0] != "pwd" || i.Level != 1 ||
+			i.User != "ada" || !i.Authenticated.Equal(i.Created) || i.Seen.Before(i.Created) || i.Deadline.Sub(i.Created) != 24*time.Hour {
+			t.Errorf("%+v", i)
+		}
+		for _, nobody := range []string{"", "eve", "Ada", "ada\x00"} {
+			if list, err := s.m.Sessions(t.Context(), nobody); err != nil || len(list) != 0 {
+				t.Errorf("user %q: %+v, %v", nobody, list, err)
+			}
+		}
+		want(t, "bob", bob.who(), "bob")
+	})
+}
+
+// TestRevoke: a user ends one of their sessions. Of another user's, whether it exists, is not told: not by the error, nor by the work.
+func TestRevoke(t *testing.T) {
+	s := newSite(t, session.Config{})
+	phone, laptop, bob, anonymous := s.user("ada"), s.user("ada"), s.user("bob"), s.known()
+	ended := s.user("ada")
+	gone := ended.info().Handle
+	ended.do(signOut)
+	const never = "1a2b-AAAAAAAAAAAAAAAAAAAAAA"
+	var first error
+	for _, handle := range []string{bob.info().Handle, anonymous.info().Handle, gone, never} {
+		before, loads := s.store.endUsers.Load(), s.store.loads.Load()
+		err := s.m.Revoke(t.Context(), "ada", handle)
+		if first == nil {
+			first = err
+		}
+		if !errors.Is(err, session.ErrNotFound) || err.Error() != first.Error() || session.Status(err) != 404 {
+			t.Errorf("Revoke(%s): %v", handle, err)
+		}
+		if calls := s.store.endUsers.Load() - before; calls != 1 || s.store.loads.Load() != loads {
+			t.Errorf("Revoke(%s): %d calls, %d loads", handle, calls, s.store.loads.Load()-loads)
+		}
+	}
+	for _, handle := range []string{"", "x", strings.ToUpper(phone.info().Handle), phone.info().Handle + " "} {
+		if err := s.m.Revoke(t.Context(), "ada", handle); !errors.Is(err, session.ErrNotFound) {
+			t.Errorf("Revoke(%q): %v", handle, err)
+		}
+	}
+	if err := s.m.Revoke(t.Context(), "", phone.info().Handle); !errors.Is(err, session.ErrNotFound) {
+		t.Errorf("Revoke by nobody: %v", err)
+	}
+	want(t, "bob", bob.who(), "bob")
+	want(t, "anonymous n", anonymous.count(), 1)
+	if err := s.m.Revoke(t.Context(), "ada", phone.info().Handle); err != nil {
+		t.Error(err)
+	}
+	if phone.who() != "" || laptop.who() != "ada" {
+		t.Errorf("phone %q, laptop %q", phone.who(), laptop.who())
+	}
+	s.store.down()
+	if err := s.m.Revoke(t.Context(), "ada", laptop.info().Handle); !errors.Is(err, session.ErrNotFound) { // info is empty: the store is down
+		t.Errorf("Revoke: %v", err)
+	}
+	if err := s.m.Revoke(t.Context(), "ada", never); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("Revoke with the store down: %v", err)
+	}
+}
+
+// TestRevokeUser: all of a user's sessions, or all others.
+func TestRevokeUser(t *testing.T) {
+	s := newSite(t, session.Config{})
+	here, phone, laptop, bob := s.user("ada"), s.user("ada"), s.user("ada"), s.user("bob")
+	if n, err := s.m.RevokeUser(t.Context(), "ada", here.info().Handle, "no handle"); n != 0 || !errors.Is(err, session.ErrInvalid) {
+		t.Errorf("with a mistyped handle: %d, %v", n, err)
+	}
+	want(t, "nobody is signed out by a mistype", phone.who(), "ada")
+	w := here.do(func(ses *session.Session) error {
+		n, err := s.m.RevokeUser(t.Context(), "ada", ses.Info().Handle, bob.info().Handle)
+		want(t, "ended", n, 2)
+		return err
+	})
+	if w.Code != 200 || here.who() != "ada" || phone.who() != "" || laptop.who() != "" || bob.who() != "bob" {
+		t.Errorf("%d, here %q, phone %q, laptop %q, bob %q", w.Code, here.who(), phone.who(), laptop.who(), bob.who())
+	}
+	w = here.do(func(ses *session.Session) error {
+		n, err := s.m.RevokeUser(t.Context(), "ada")
+		want(t, "ended", n, 1)
+		theme.Set(ses, "late")
+		return err
+	})
+	if wantAnswer(t, w, 409); len(cookies(w)) != 0 || s.store.Len() != 1 {
+		t.Errorf("a write after the end: Set-Cookie %q, %d sessions", cookies(w), s.store.Len())
+	}
+	for _, nobody := range []string{"", "ada", "eve"} {
+		if n, err := s.m.RevokeUser(t.Context(), nobody); n != 0 || err != nil {
+			t.Errorf("%q: %d, %v", nobody, n, err)
+		}
+	}
+	s.store.down()
+	if _, err := s.m.RevokeUser(t.Context(), "bob"); !errors.Is(err, session.ErrUnavailable) {
+		t.Errorf("with the store down: %v", err)
+	}
+}
+
+// TestRevokedWhileSigningIn: a password that was checked before the revocation does not sign in after it; one checked later does.
+func TestRevokedWhileSigningIn(t *testing.T) {
+	for name, revoke := range map[string]func(s *site) error{
+		"user":      func(s *site) error { _, err := s.m.RevokeUser(t.Context(), "ada"); return err },
+		"everybody": func(s *site) error { return s.m.RevokeAll(t.Context()) },
+	} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, session.Config{})
+			v := s.visitor()
+			left := time.Now() // for the identity provider
+			time.Sleep(time.Second)
+			w := v.do(func(ses *session.Session) error {
+				time.Sleep(time.Second) // the password is checked
+				if err := revoke(s); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Second)
+				return signIn("ada")(ses)
+			})
+			if wantAnswer(t, w, 401); len(cookies(w)) != 0 || s.store.Len() != 0 {
+				t.Errorf("%s: Set-Cookie %q, %d sessions", name, cookies(w), s.store.Len())
+			}
+			w = v.do(func(ses *session.Session) error {
+				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: left})
+			})
+			wantAnswer(t, w, 401)
+			w = v.do(func(ses *session.Session) error {
+				if err := revoke(s); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond)
+				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: time.Now()}) // a password reset signs in by itself
+			})
+			want(t, name+": status", w.Code, 200)
+			v.do(signOut)
+			want(t, name+": status of a new sign-in", v.do(signIn("ada")).Code, 200)
+		})
+	}
+}
+
+// TestRevokeAll: nobody has a session any more.
+func TestRevokeAll(t *testing.T) {
+	s := newSite(t, session.Config{})
+	all := []*visitor{s.user("ada"), s.user("bob"), s.known()}
+	if err := s.m.RevokeAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, v := range all {
+		if v.who() != "" || v.count() != 0 {
+			t.Errorf("visitor %d: user %q, n = %d", i, v.who(), v.count())
+		}
+	}
+	want(t, "sessions", s.store.Len(), 0)
+}
+
+// TestStoreWithoutUsers: a store that does not know users says so, and nobody's session is touched.
+func TestStoreWithoutUsers(t *testing.T) {
+	m, err := session.New(struct{ driver.Store }{memstore.New()}, session.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &visitor{site: &site{t: t, m: m}}
+	w := v.do(func(ses *session.Session) error {
+		n.Add(ses, 1)
+		if err := signIn("ada")(ses); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("SignIn: %v", err)
+		}
+		return nil
+	})
+	if w.Code != 200 || v.count() != 1 {
+		t.Errorf("%d, n = %d", w.Code, v.count())
+	}
+	_, err1 := m.Sessions(t.Context(), "ada")
+	_, err2 := m.RevokeUser(t.Context(), "ada")
+	for _, err := range []error{err1, err2, m.Revoke(t.Context(), "ada", "x"), m.RevokeAll(t.Context())} {
+		if !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("%v, want ErrUnsupported", err)
+		}
+	}
+}

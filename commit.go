@@ -20,7 +20,7 @@ import (
 // [ErrHeaderSent], [ErrCrossOrigin]. After one the session takes no more changes.
 func (s *Session) Commit(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	if s.err == nil && len(s.ops) > 0 {
 		ops := s.ops
 		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
@@ -50,7 +50,7 @@ func (s *Session) refresh(ctx context.Context) {
 // commitBeforeHeader is the middleware's commit. After it a new cookie is too late.
 func (s *Session) commitBeforeHeader(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	if s.err == nil && len(s.ops) > 0 {
 		_, _ = s.send(ctx, nil, nil) // its error is s.err
 	}
@@ -123,8 +123,9 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 		return nil, err
 	}
 	s.newToken(t)
-	s.state = live
+	s.state, s.whose = live, nil
 	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
+	s.happened(s.own(Created, s.id, res.Now))
 	return res, nil
 }
 
@@ -199,6 +200,7 @@ const maxAttempts = 100
 func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byte) ([]byte, error)) error {
 	wait, cancel := s.m.detached(ctx)
 	defer cancel()
+	defer s.tell(ctx) // when the turn is over, too
 	release, err := s.turn(wait)
 	if err != nil {
 		return err
@@ -260,7 +262,7 @@ func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (con
 // it costs nothing.
 func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	if err := s.ready(k); err != nil {
 		return nil, false, err
 	}
@@ -298,7 +300,7 @@ func (s *Session) ready(k driver.Key) error {
 // [Session.Token]. Errors: as [Session.Commit].
 func (s *Session) Renew(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	if s.err == nil {
 		s.err = s.refusal()
 	}
@@ -321,10 +323,12 @@ func (s *Session) renew(ctx context.Context) error {
 		return ErrHeaderSent
 	}
 	t := s.cred.token.renewed()
-	if _, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.verifierHash()}); err != nil {
+	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.verifierHash()})
+	if err != nil {
 		return err
 	}
 	s.newToken(t)
+	s.happened(s.own(Renewed, s.id, res.Now))
 	return nil
 }
 
@@ -333,7 +337,7 @@ func (s *Session) renew(ctx context.Context) error {
 // [ErrUnavailable]; the session may then be alive, and s takes no changes.
 func (s *Session) SignOut(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	known, replaced := s.cred.found, s.state == gone
 	s.ops, s.record, s.edited = nil, nil, false
 	if !s.refused {
@@ -345,17 +349,36 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if known {
 		ctx, cancel := s.m.detached(ctx)
 		defer cancel()
-		if err := s.m.store.End(ctx, s.cred.token.id()); err != nil {
+		if err := s.end(ctx); err != nil {
 			s.state, s.told = gone, true
 			s.err = fmt.Errorf("%w: signing out: %v", ErrUnavailable, err)
 			return s.err
 		}
 	}
-	s.state, s.cred.found, s.cred.inHeader = anonymous, false, false
+	s.state, s.whose, s.cred.found, s.cred.inHeader = anonymous, nil, false, false
 	if replaced {
 		s.state = gone
 	}
 	return nil
+}
+
+// end ends the session that is stored. The caller holds the lock.
+func (s *Session) end(ctx context.Context) (err error) {
+	id := s.cred.token.id()
+	ended := s.state == live
+	if store, ok := s.m.store.(driver.OwnedEnder); ok {
+		var owner driver.Hash
+		if s.whose != nil {
+			owner = s.whose.Owner
+		}
+		ended, err = store.EndOwned(ctx, id, owner)
+	} else {
+		err = s.m.store.End(ctx, id)
+	}
+	if err == nil && ended {
+		s.happened(s.own(SignedOut, id, s.m.now()))
+	}
+	return err
 }
 
 // Token returns the token, for a client that will send it as "Authorization: Bearer". It commits, and stores the session if it was
@@ -363,7 +386,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 // one stays out of reach of scripts. Errors: as [Session.Commit].
 func (s *Session) Token(ctx context.Context) (string, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	switch {
 	case !s.m.cfg.Bearer:
 		return "", errors.New("session: Token needs Config.Bearer")

@@ -341,8 +341,8 @@ func (h hanging) Touch(ctx context.Context, _ driver.ID, _ driver.Hash) error {
 	return ctx.Err()
 }
 
-func (h hanging) End(ctx context.Context, _ driver.ID) error {
-	return h.Touch(ctx, driver.ID{}, driver.Hash{})
+func (h hanging) EndOwned(ctx context.Context, _ driver.ID, _ driver.Hash) (bool, error) {
+	return false, h.Touch(ctx, driver.ID{}, driver.Hash{})
 }
 
 func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +52,11 @@ type Config struct {
 	// OnError answers a request that failed with err; see [Error]. It must not call Error. Default: the status of [Status] and a
 	// sentence in plain text.
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
+
+	// OnEvent is told what happens to sessions, once the store has acknowledged it: by the goroutine that made it happen, with the context
+	// of its call, which may be done. It must not block. It may use the session and the Manager; what it changes in a session whose header
+	// has left is lost. Default: nobody is told.
+	OnEvent func(ctx context.Context, e Event)
 
 	Logger *slog.Logger // default slog.Default(). It never gets a token
 }

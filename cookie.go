@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -9,10 +10,11 @@ import (
 // credentials are the tokens of one request header.
 type credentials struct {
 	token     token
-	found     bool // token is one: well-formed and, with keys, signed
-	inHeader  bool // it came in Authorization, so a new one has no way back
-	hasCookie bool // our cookie was there, whatever its value
-	ambiguous bool // two different tokens
+	found     bool   // token is one: well-formed and, with keys, signed
+	inHeader  bool   // it came in Authorization, so a new one has no way back
+	hasCookie bool   // our cookie was there, whatever its value
+	ambiguous bool   // two different tokens
+	refused   string // why another text is no token, if anybody wants to know: see Event.Reason
 }
 
 // read takes the tokens from a request header. It keeps nothing of h. What is not a token is as if it were not there: it costs
@@ -51,15 +53,29 @@ func (m *Manager) read(h http.Header) (c credentials) {
 func (c *credentials) add(m *Manager, text string) {
 	var buf [80]byte // more than a token has
 	if len(text) > len(buf) {
+		c.refuse(m, errMalformed)
 		return
 	}
 	t, err := parseToken(append(buf[:0], text...), &m.keys)
 	switch {
 	case err != nil:
+		c.refuse(m, err)
 	case !c.found:
 		c.token, c.found = t, true
 	case c.token != t:
 		c.ambiguous = true
+	}
+}
+
+// refuse notes why a text is no token. A forged one outweighs others: somebody made it.
+func (c *credentials) refuse(m *Manager, err error) {
+	if m.cfg.OnEvent == nil {
+		return
+	}
+	if errors.Is(err, errForged) {
+		c.refused = "forged"
+	} else if c.refused == "" {
+		c.refused = "malformed"
 	}
 }
 

@@ -128,6 +128,13 @@ func (f *faulty) End(ctx context.Context, id driver.ID) error {
 	return f.Store.End(ctx, id)
 }
 
+func (f *faulty) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	if err := f.before("end", &f.ends); err != nil {
+		return false, err
+	}
+	return f.Store.EndOwned(ctx, id, owner)
+}
+
 func (f *faulty) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 	if err := f.before("signin", &f.signIns); err != nil {
 		return nil, err

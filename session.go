@@ -41,6 +41,9 @@ type Session struct {
 	ops      []driver.Op    // not yet committed
 	roomMade int            // index of the last of ops that made a value smaller, -1 for none
 
+	whose  *driver.Principal // of the session that the token names, whether or not it opens it
+	events []Event           // not yet told: see unlock
+
 	readOnly bool // the record is a copy that the store cannot vouch for
 	fresh    bool // the route wants no cached copy
 	down     Down
@@ -88,7 +91,7 @@ func From(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	s.used = true
 	if s.state == unread {
 		s.read(ctx)
@@ -108,6 +111,10 @@ func (s *Session) begin(m *Manager, h http.Header) {
 // read asks the store for the session that the request's token names. The caller holds the lock.
 func (s *Session) read(ctx context.Context) {
 	s.record, s.edited, s.readOnly = nil, false, false
+	first := s.state == unread
+	if first && s.cred.refused != "" {
+		s.refusedToken(s.cred.refused, "")
+	}
 	switch {
 	case s.cred.ambiguous:
 		s.cannotRead(ErrAmbiguous)
@@ -136,6 +143,9 @@ func (s *Session) read(ctx context.Context) {
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
 	default:
 		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
+	}
+	if first && s.state == anonymous && s.m.cfg.OnEvent != nil {
+		s.refusedToken("unknown", s.id.String())
 	}
 }
 
@@ -168,6 +178,7 @@ func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, er
 
 // accept makes r the session, if the request's token opens it.
 func (s *Session) accept(r *driver.Record, now time.Time) {
+	s.whose = r.Principal
 	switch r.Tokens.Standing(s.verifier, now) {
 	case driver.Current, driver.Grace:
 		s.become(r, now)
@@ -179,7 +190,7 @@ func (s *Session) accept(r *driver.Record, now time.Time) {
 }
 
 func (s *Session) become(r *driver.Record, now time.Time) {
-	s.state, s.record, s.now, s.edited = live, r, now, false
+	s.state, s.record, s.whose, s.now, s.edited = live, r, r.Principal, now, false
 	if s.handle.Load() == nil {
 		id := s.id
 		s.handle.Store(&id)
@@ -190,7 +201,7 @@ func (s *Session) become(r *driver.Record, now time.Time) {
 // the session. [ErrEnded] if the session is there no longer.
 func (s *Session) Reload(ctx context.Context) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	if s.refused {
 		return s.err
 	}

@@ -41,7 +41,7 @@ type Login struct {
 // [Session.Commit]. errors.ErrUnsupported if the store does not know users.
 func (s *Session) SignIn(ctx context.Context, l Login) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	defer s.unlock(ctx)
 	store, ok := s.m.store.(driver.UserStore)
 	if !ok {
 		return fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
@@ -90,10 +90,11 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	if err != nil {
 		return fromStore(err)
 	}
+	defer s.signedIn(res, in.From)
 	s.ops = nil
 	s.newToken(t)
 	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
-	s.state, s.readOnly, s.record, s.edited = live, false, nil, false
+	s.state, s.readOnly, s.record, s.whose, s.edited = live, false, nil, in.Origin.Principal, false
 	if res.Record != nil {
 		s.become(res.Record, res.Now)
 		return nil

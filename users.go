@@ -64,9 +64,10 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Which) (
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := m.detached(ctx)
+	limited, cancel := m.detached(ctx)
 	defer cancel()
-	ended, err := store.EndUser(ctx, m.owner(user), which)
+	ended, err := store.EndUser(limited, m.owner(user), which)
+	m.revoked(ctx, user, ended)
 	return len(ended), fromStore(err)
 }
 
@@ -76,7 +77,11 @@ func (m *Manager) RevokeAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return fromStore(store.EndAll(context.WithoutCancel(ctx)))
+	if err := store.EndAll(context.WithoutCancel(ctx)); err != nil {
+		return fromStore(err)
+	}
+	m.happened(ctx, Event{Kind: Revoked, Time: m.now()})
+	return nil
 }
 
 func (m *Manager) users() (driver.UserStore, error) {

@@ -17,3 +17,17 @@ type StaleLoader interface {
 	// LoadStale returns a copy, within a bound that the store states, and the store's time as far as it knows.
 	LoadStale(id ID) (*Record, time.Time, bool)
 }
+
+// Clock is a Store that tells its time. Where it is missing, this process's clock is taken.
+type Clock interface {
+	// Now returns the time that the store's records live by, as far as it knows without asking a server.
+	Now() time.Time
+}
+
+// OwnedEnder is a Store that ends a session in its owner's index, too, and knows whether there was one. Where it is missing, End is called,
+// and what a request has read counts as having been there.
+type OwnedEnder interface {
+	// EndOwned is End of a session of the owner, the zero Hash for one that nobody is signed in to. It reports whether the session was
+	// alive; true, too, if the answer to an earlier try was lost. Of several calls at the same time one ends it.
+	EndOwned(ctx context.Context, id ID, owner Hash) (ended bool, err error)
+}

@@ -23,7 +23,8 @@ type UserStore interface {
 	// Sessions returns the owner's live sessions, the newest first.
 	Sessions(ctx context.Context, owner Hash) ([]Owned, error)
 
-	// EndUser ends sessions of the owner in one step and returns those that were alive. A SignIn of the owner that began before it is
+	// EndUser ends sessions of the owner in one step and returns those that were alive; with an error those that it has certainly ended all
+	// the same. A SignIn of the owner that began before it is
 	// refused with ErrRevoked, unless only named sessions are ended.
 	EndUser(ctx context.Context, owner Hash, which Which) ([]ID, error)
 

@@ -86,6 +86,14 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	return s.table.Load(ctx, id)
 }
 
+// Now implements driver.Clock: this process's clock, which runs on when the system's is set back, and never behind what was written.
+func (s *Store) Now() time.Time { return s.table.Now() }
+
+// EndOwned implements driver.OwnedEnder.
+func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	return s.table.EndOwned(ctx, id, owner)
+}
+
 // Len returns how many sessions there are, counting those that have expired within the last minute or so.
 func (s *Store) Len() int { return s.table.Len() }
 

@@ -9,6 +9,7 @@
 package memstore
 
 import (
+	"context"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -29,6 +30,14 @@ func New() *Store {
 
 // Len returns how many sessions there are, counting those that have expired within the last minute or so.
 func (s *Store) Len() int { return s.table.Len() }
+
+// Now implements driver.Clock: this process's clock, which runs on when the system's is set back.
+func (s *Store) Now() time.Time { return s.table.Now() }
+
+// EndOwned implements driver.OwnedEnder.
+func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	return s.table.EndOwned(ctx, id, owner)
+}
 
 // Close stops the timer. A store that is no longer referred to needs no Close.
 func (s *Store) Close() error {

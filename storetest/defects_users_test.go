@@ -23,6 +23,7 @@ type brokenUsers struct {
 	sessions func(context.Context, driver.Hash) ([]driver.Owned, error)
 	endUser  func(context.Context, driver.Hash, driver.Which) ([]driver.ID, error)
 	endAll   func(context.Context) error
+	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
 	onReopen func()
 	leaked   int
 }
@@ -69,6 +70,13 @@ func (b *brokenUsers) EndAll(ctx context.Context) error {
 	return b.Store.EndAll(ctx)
 }
 
+func (b *brokenUsers) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	if b.endOwned != nil {
+		return b.endOwned(ctx, id, owner)
+	}
+	return b.Store.EndOwned(ctx, id, owner)
+}
+
 // beforeSignIn lets f spoil what is asked for.
 func (b *brokenUsers) beforeSignIn(f func(in *driver.SignIn)) {
 	b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
@@ -109,6 +117,7 @@ type userDefect struct {
 }
 
 func init() {
+	userDefects = append(userDefects, eventDefects...)
 	for _, d := range userDefects {
 		defects = append(defects, defect{d.name, d.caughtBy, nil})
 	}

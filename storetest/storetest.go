@@ -44,7 +44,7 @@ type Harness struct {
 }
 
 // Run runs the suite, each case a subtest with a store of its own. Cases for which the harness has no hook are left out, and those about
-// users for a store that is no driver.UserStore.
+// users for a store that is no driver.UserStore, and those about an optional ability for a store that has it not.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.Open == nil {
@@ -56,9 +56,10 @@ func Run(t *testing.T, h Harness) {
 	if h.Slack >= h.Unit/4 {
 		t.Fatalf("storetest: Harness.Slack is %v, it must be less than a quarter of Unit, %v", h.Slack, h.Unit)
 	}
-	_, users := h.Open(t).(driver.UserStore)
+	store := h.Open(t)
+	_, users := store.(driver.UserStore)
 	for _, c := range cases() {
-		if c.needs != nil && !c.needs(&h) || c.users && !users {
+		if c.needs != nil && !c.needs(&h) || c.users && !users || c.able != nil && !c.able(store) {
 			continue
 		}
 		t.Run(c.name, func(t *testing.T) {
@@ -79,8 +80,9 @@ type testCase struct {
 	name  string
 	why   string // the promise, and what happens to visitors when it is broken
 	run   func(k *kit)
-	needs func(h *Harness) bool // nil: every store
-	users bool                  // it is for a driver.UserStore
+	needs func(h *Harness) bool   // nil: every store
+	users bool                    // it is for a driver.UserStore
+	able  func(driver.Store) bool // it is for a store with an optional ability; nil: every store
 }
 
 func (c *testCase) on(t *testing.T, h *Harness) {
@@ -100,7 +102,7 @@ func cases() []testCase {
 	} {
 		all = append(all, part...)
 	}
-	for _, part := range [][]testCase{signInCases, limitCases, endUserCases} {
+	for _, part := range [][]testCase{signInCases, limitCases, endUserCases, eventCases} {
 		for _, c := range part {
 			c.users = true
 			all = append(all, c)

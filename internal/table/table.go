@@ -175,16 +175,23 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 
 // End implements driver.Store.
 func (t *Table) End(ctx context.Context, id driver.ID) error {
+	_, err := t.EndOwned(ctx, id, driver.Hash{})
+	return err
+}
+
+// EndOwned implements driver.OwnedEnder.
+func (t *Table) EndOwned(ctx context.Context, id driver.ID, _ driver.Hash) (ended bool, err error) {
 	s := t.shard(id)
 	s.mu.Lock()
 	e := s.entries[id]
 	if e != nil {
+		ended = e.latest.Live(s.clock.now())
 		s.remove(e)
 	}
 	// Also where there is none: an end before this one may not be durable yet, and this one must not say so earlier.
 	receipt := t.journal.Append(id, nil)
 	s.mu.Unlock()
-	return wait(ctx, receipt)
+	return ended, wait(ctx, receipt)
 }
 
 // store makes r the entry's latest version and hands it to the journal. The caller holds the shard's lock.

@@ -263,7 +263,10 @@ func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 // EndUser implements driver.UserStore.
 func (t *Table) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
 	ended, receipt := t.endUser(owner, which)
-	return ended, wait(ctx, receipt)
+	if err := wait(ctx, receipt); err != nil {
+		return nil, err
+	}
+	return ended, nil
 }
 
 func (t *Table) endUser(owner driver.Hash, which driver.Which) (ended []driver.ID, receipt Receipt) {

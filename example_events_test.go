@@ -1,0 +1,37 @@
+package session_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// An audit log: who signed in and out, and why else sessions ended. It must not block: a logger that may, gets a queue.
+func ExampleEvent() {
+	sessions, err := session.New(memstore.New(), session.Config{
+		OnEvent: func(ctx context.Context, e session.Event) {
+			// In an application: slog.InfoContext(ctx, "session", "event", e)
+			fmt.Printf("event: %s, user %q, instead of another: %v\n", e.Kind, e.User, e.Before != "")
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", session.HandlerFunc(hello))
+	mux.Handle("/login", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada"})
+	}))
+	mux.Handle("/logout", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignOut(r.Context())
+	}))
+	browse(sessions.Handler(mux), "/", "/login", "/logout")
+	// Output:
+	// event: created, user "", instead of another: false
+	// Hello World #0
+	// event: signed in, user "ada", instead of another: true
+	// event: signed out, user "ada", instead of another: false
+}

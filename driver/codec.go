@@ -15,7 +15,7 @@ import (
 const (
 	nameVersion   Key = "@v"         // FormatVersion
 	nameSecret    Key = "@id"        // base64url
-	nameToken     Key = "@token"     // generation "." hash of the current verifier
+	nameToken     Key = "@token"     // generation "." when it was issued, 0 if with the record "." hash of the current verifier
 	namePrevious  Key = "@previous"  // ("pending" "." hash "." grace in milliseconds) or ("grace" or "replaced" "." hash "." until)
 	namePrincipal Key = "@principal" // JSON; absent: nobody
 	nameIdle      Key = "@idle"      // milliseconds
@@ -37,7 +37,7 @@ func Encode(r *Record) []Field {
 	number := func(k Key, n int64) { out = append(out, Field{k, strconv.AppendInt(nil, n, 10)}) }
 	number(nameVersion, FormatVersion)
 	put(nameSecret, Hash(r.Secret).String())
-	put(nameToken, strconv.FormatUint(uint64(r.Tokens.Generation), 10)+"."+r.Tokens.Current.String())
+	out = append(out, Field{nameToken, encodeToken(&r.Tokens)})
 	if t := &r.Tokens; t.Previous != (Hash{}) {
 		state, n := "replaced", t.Until.UnixMilli()
 		switch {
@@ -187,8 +187,19 @@ func decodeDuration(v string) (time.Duration, error) {
 	return time.Duration(ms) * time.Millisecond, err
 }
 
+func encodeToken(t *Tokens) []byte {
+	issued := int64(0)
+	if !t.Issued.IsZero() {
+		issued = t.Issued.UnixMilli()
+	}
+	b := strconv.AppendUint(make([]byte, 0, 48), uint64(t.Generation), 10)
+	b = strconv.AppendInt(append(b, '.'), issued, 10)
+	return append(append(b, '.'), t.Current.String()...)
+}
+
 func decodeToken(v string, t *Tokens) error {
-	generation, hash, _ := strings.Cut(v, ".")
+	generation, rest, _ := strings.Cut(v, ".")
+	issued, hash, _ := strings.Cut(rest, ".")
 	n, err := decodeNumber(generation)
 	if err != nil {
 		return err
@@ -197,6 +208,11 @@ func decodeToken(v string, t *Tokens) error {
 		return fmt.Errorf("%w: generation %d", ErrFormat, n)
 	}
 	t.Generation = uint32(n)
+	if issued != "0" {
+		if t.Issued, err = decodeTime(issued); err != nil {
+			return err
+		}
+	}
 	t.Current, err = ParseHash(hash)
 	return err
 }

@@ -79,7 +79,7 @@ func TestEncodeDecode(t *testing.T) {
 
 // normal makes equal times of a record identical.
 func normal(r *driver.Record) {
-	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.Until} {
+	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.Until, &r.Tokens.Issued} {
 		if !t.IsZero() {
 			*t = time.UnixMilli(t.UnixMilli())
 		}
@@ -106,7 +106,7 @@ func TestEncodeForm(t *testing.T) {
 	a, b := hash("a").String(), hash("b").String()
 	check("empty", "@v", "1")
 	check("empty", "@id", hash("secret").String())
-	check("empty", "@token", "0."+a)
+	check("empty", "@token", "0.0."+a)
 	check("empty", "@previous", "")
 	check("empty", "@principal", "")
 	check("empty", "@idle", "1800000")
@@ -117,7 +117,7 @@ func TestEncodeForm(t *testing.T) {
 	check("empty", "@size", "0")
 	check("fields", "@size", "31")
 	check("fields", "visits", "-7")
-	check("renewed", "@token", "1."+b)
+	check("renewed", "@token", "1.1800000060123."+b)
 	check("renewed", "@previous", "replaced."+a+".1800000120123")
 	check("rotated", "@previous", "pending."+a+".1500")
 	check("confirmed", "@previous", "grace."+a+".1800000061623")
@@ -139,9 +139,13 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a secret that is not canonical", "@id", "AAAAAAAAAAAAAAAAAAAAAB"},
 		{"a secret with a newline", "@id", a[:20] + "\n" + a[21:]},
 		{"a token without a generation", "@token", a},
-		{"a negative generation", "@token", "-1." + a},
-		{"a generation over 32 bits", "@token", "4294967296." + a},
-		{"a token with more", "@token", "0." + a + ".0"},
+		{"a token without its time", "@token", "0." + a},
+		{"a negative generation", "@token", "-1.0." + a},
+		{"a generation over 32 bits", "@token", "4294967296.0." + a},
+		{"a token of no time", "@token", "0.." + a},
+		{"a token's time with a zero before it", "@token", "1.01." + a},
+		{"a token after the year 9999", "@token", "1.253402300800000." + a},
+		{"a token with more", "@token", "0.0." + a + ".0"},
 		{"a previous token of no kind", "@previous", "old." + a + ".5"},
 		{"a previous token without a time", "@previous", "grace." + a},
 		{"a previous token with more", "@previous", "grace." + a + ".5.5"},

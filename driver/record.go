@@ -61,6 +61,8 @@ type Result struct {
 	Record *Record   // the record after the change; nil if the store does not have it at hand
 	Now    time.Time // the store's time
 
+	Renewed bool // Apply: Change.Renew has taken place, now or when the change was made before
+
 	Evicted []ID // SignIn: sessions that were ended for the user's limit
 }
 
@@ -70,7 +72,7 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.with(r.Created, c)
+	return r.with(r.Created, c, false)
 }
 
 func newRecord(now time.Time, o *Origin) (*Record, error) {
@@ -92,28 +94,25 @@ func newRecord(now time.Time, o *Origin) (*Record, error) {
 }
 
 // Apply returns the next version of a live record: after c, and after a use at now, as [Record.Touch] counts it. r does not
-// change. Errors: [ErrMoved] if the verifier is not accepted, or would rotate although its successor is in use; an *[OpError].
+// change. Errors: [ErrMoved] if the verifier is not accepted; an *[OpError].
 //
 // A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
-// first outcome and repeats it.
+// first outcome and repeats it. A rotation that r does not take ([Record.Renews]) is left out, and the rest of c is done: so a change with
+// a rotation, unlike one with a renewal, must not be repeated.
 func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 	now = now.Truncate(time.Millisecond)
 	if c.Renew != nil && r.Tokens.Current.Equal(c.Renew.Verifier) {
-		return &Result{Record: r, Now: now}, nil
+		return &Result{Record: r, Now: now, Renewed: true}, nil
 	}
 	switch r.Tokens.Standing(c.Verifier, now) {
-	case Current:
-	case Grace:
-		if c.Renew != nil && c.Renew.Grace > 0 && !r.Tokens.pending() {
-			return nil, ErrMoved // the browser has shown Current: another one would make it look stolen
-		}
+	case Current, Grace:
 	case Replaced, Foreign:
 		return nil, ErrMoved
 	}
-	return r.with(now, c)
+	return r.with(now, c, c.Renew != nil && r.Renews(c.Renew, c.Verifier, now))
 }
 
-func (r *Record) with(now time.Time, c *Change) (*Result, error) {
+func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
@@ -134,10 +133,10 @@ func (r *Record) with(now time.Time, c *Change) (*Result, error) {
 	}
 	next := r.usedAt(now, c.Verifier)
 	next.Fields, next.Size = draft.fields, draft.size
-	if c.Renew != nil {
+	if renew {
 		next.Tokens = r.Tokens.renewed(c.Renew, c.Verifier, now)
 	}
-	return &Result{Values: values, Record: next, Now: now}, nil
+	return &Result{Values: values, Record: next, Now: now, Renewed: renew}, nil
 }
 
 // Touch returns the next version of a live record after a use at now, or r itself if [Record.TouchDue] says that nothing

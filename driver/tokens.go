@@ -10,7 +10,8 @@ const ReplacedFor = time.Minute
 // record's name, which comes from the selector, stays.
 type Tokens struct {
 	Current    Hash
-	Generation uint32 // how many verifiers came before Current
+	Generation uint32    // how often the visitor's verifier had changed before Current; one that was lost on its way does not count
+	Issued     time.Time // when Current was issued; zero: with the record
 
 	Previous Hash          // the one before; zero if there was none
 	Accepted bool          // Previous still opens the record: it was rotated out, not replaced
@@ -43,17 +44,51 @@ func (t *Tokens) Standing(verifier Hash, now time.Time) Standing {
 	return Replaced
 }
 
+// Stolen reports that a verifier, which its token says is of a generation, is in two hands: it is neither current nor remembered, and
+// was changed for another long ago, so that no browser sends it any more. at is when the request that carries it began: a request that
+// was under way when its verifier changed is no thief's. A generation of the record's own, or ahead of it, is a write that a failover
+// lost, or a response that was overtaken, and never theft.
+func (t *Tokens) Stolen(verifier Hash, generation uint32, at time.Time) bool {
+	if generation >= t.Generation || t.Standing(verifier, at) != Foreign || at.Before(t.Issued) {
+		return false
+	}
+	return t.Accepted || !at.Before(t.Until) // a renewal cuts off at once what a rotation before it left in grace
+}
+
 // Renewal gives a record a new verifier.
 type Renewal struct {
 	Verifier Hash
+
 	// Grace is 0 for a renewal: the verifier before is dead at once. Otherwise this is a rotation: it stays valid until
 	// the new one is first used, and for Grace after that, in whole milliseconds, at least one. [RotationGrace] suits browsers.
 	Grace time.Duration
+
+	// MinAge is for rotations: one takes place if the current verifier is at least so old, in whole milliseconds. So of the requests
+	// that find it old at the same time one rotates.
+	MinAge time.Duration
+}
+
+// Renews reports whether a change at this time, by a request that presented a verifier which opens r, takes n. A renewal always is. A
+// rotation is if the current verifier is old enough, and the visitor's own: a request with the one before may rotate only as long as the
+// current one has not been used, for then the response that brought it was lost.
+func (r *Record) Renews(n *Renewal, presented Hash, now time.Time) bool {
+	if n.Grace <= 0 {
+		return true
+	}
+	return r.TokenAge(now) >= n.MinAge.Truncate(time.Millisecond) && (r.Tokens.Current.Equal(presented) || r.Tokens.pending())
+}
+
+// TokenAge is how long ago the current verifier was issued.
+func (r *Record) TokenAge(now time.Time) time.Duration {
+	if r.Tokens.Issued.IsZero() {
+		return now.Sub(r.Created)
+	}
+	return now.Sub(r.Tokens.Issued)
 }
 
 // renewed returns t after n, asked for with the verifier that presented is the hash of.
 func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
-	next := Tokens{Current: n.Verifier, Generation: t.Generation + 1, Previous: t.Current}
+	next := Tokens{Current: n.Verifier, Generation: t.Generation + 1, Issued: now, Previous: t.Current}
 	if n.Grace == 0 {
 		next.Until = now.Add(ReplacedFor)
 		return next
@@ -61,7 +96,7 @@ func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
 	next.Accepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
 	if !t.Current.Equal(presented) {
 		// The response with Current was lost, and the visitor still has the one before: that one stays the accepted one.
-		next.Previous = presented
+		next.Previous, next.Generation = presented, t.Generation
 	}
 	return next
 }

@@ -87,7 +87,7 @@ func NewSignedIn(now time.Time, s *SignIn, from *Record) (*Result, error) {
 		return nil, err
 	}
 	r.Fields, r.Size = carried, carried.Size()
-	return r.with(now.Truncate(time.Millisecond), &s.Change)
+	return r.with(now.Truncate(time.Millisecond), &s.Change, false)
 }
 
 // Why a store refuses a sign-in.

@@ -72,6 +72,7 @@ func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 			c.Renew = &driver.Renewal{Verifier: driver.HashOf(next[:])}
 			if random.IntN(2) == 0 {
 				c.Renew.Grace = time.Minute
+				c.Renew.MinAge = []time.Duration{0, 2 * time.Millisecond, time.Hour}[random.IntN(3)]
 			}
 		}
 		if random.IntN(10) == 0 {
@@ -93,7 +94,10 @@ func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 			t.Fatalf("the script's values are %q, the driver's %q\nchange %+v", got.Values, want.Values, c)
 		}
 		record = want.Record
-		if c.Renew != nil {
+		if got.Renewed != want.Renewed {
+			t.Fatalf("the script renews: %v, the driver: %v\nchange %+v", got.Renewed, want.Renewed, c)
+		}
+		if want.Renewed {
 			verifier = c.Renew.Verifier
 		}
 		stored, _, err := s.LoadFresh(t.Context(), id)

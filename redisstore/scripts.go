@@ -43,12 +43,13 @@ func applyArgs(c *driver.Change) []string {
 	if maxSize == 0 {
 		maxSize = driver.DefaultMaxSize
 	}
-	args := make([]string, 4, 4+4*len(c.Ops))
-	args[0], args[1], args[3] = c.Verifier.String(), strconv.Itoa(maxSize), "0"
+	args := make([]string, 5, 5+4*len(c.Ops))
+	args[0], args[1], args[3], args[4] = c.Verifier.String(), strconv.Itoa(maxSize), "0", "0"
 	if c.Renew != nil {
 		args[2] = c.Renew.Verifier.String()
 		if grace := c.Renew.Grace; grace > 0 {
 			args[3] = strconv.FormatInt(max(grace.Milliseconds(), 1), 10)
+			args[4] = strconv.FormatInt(c.Renew.MinAge.Milliseconds(), 10)
 		}
 	}
 	for i := range c.Ops {
@@ -98,6 +99,7 @@ func createArgs(o *driver.Origin, r *driver.Record) []string {
 // reply is what a script answered.
 type reply struct {
 	status   string
+	kept     bool // "kept": as "ok", but the token stayed
 	now      time.Time
 	revision uint64
 	rest     []rueidis.RedisMessage
@@ -118,7 +120,7 @@ func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, arg
 	return r, nil
 }
 
-// execKeys runs a script; after {"ok"} comes the server's time.
+// execKeys runs a script; after {"ok"} comes the server's time, and after {"kept"}, which is returned as an "ok".
 func (s *Store) execKeys(ctx context.Context, script *rueidis.Lua, keys, args []string) (r reply, err error) {
 	asked := time.Now()
 	m, err := script.Exec(ctx, s.tracked, keys, args).ToArray()
@@ -130,6 +132,9 @@ func (s *Store) execKeys(ctx context.Context, script *rueidis.Lua, keys, args []
 	}
 	if r.status, err = m[0].ToString(); err != nil {
 		return r, errReply
+	}
+	if r.kept = r.status == "kept"; r.kept {
+		r.status = "ok"
 	}
 	if r.status != "ok" {
 		r.rest = m[1:]

@@ -308,7 +308,7 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 		s.forget(id)
 		return nil, err
 	}
-	return &driver.Result{Values: values, Record: s.advance(id, c, &r, asked), Now: r.now}, nil
+	return &driver.Result{Values: values, Record: s.advance(id, c, &r, asked), Now: r.now, Renewed: c.Renew != nil && !r.kept}, nil
 }
 
 // advance brings this process's copy up to date with a change that it made itself.

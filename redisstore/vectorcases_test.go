@@ -86,9 +86,22 @@ var changeCases = []changeCase{
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate", "the verifier before is accepted until the new one is used", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second}}},
+	{"rotate by age", "a verifier that is old enough rotates, and its operations are done with it", base(),
+		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second, MinAge: 55 * time.Second},
+			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"too young to rotate", "the token stays, and the operations are done: the reply says so",
+		with(base(), func(r *driver.Record, now time.Time) { r.Tokens.Issued = now.Add(-50 * time.Second) }),
+		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second, MinAge: time.Minute},
+			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"rotate at the same time", "another request has just rotated: its token is on its way, and stays",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
+		}),
+		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second, MinAge: time.Minute},
+			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate again", "the response with the new token was lost: the visitor's own stays the accepted one",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
 	{"first use", "the first use of a rotated token begins the grace of the one before",
@@ -99,10 +112,11 @@ var changeCases = []changeCase{
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
-	{"rotate late", "a token whose successor is in use does not rotate any more",
+	{"rotate late", "a token whose successor is in use does not rotate any more; the rest of the change is done",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
-		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
+			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"grace is over", "then it does not",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(-time.Second)}

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,6 +75,7 @@ type changeJSON struct {
 type renewJSON struct {
 	Verifier string `json:"verifier"`
 	GraceMS  int64  `json:"grace_ms"`
+	MinAgeMS int64  `json:"min_age_ms,omitempty"`
 }
 
 type opJSON struct {
@@ -144,7 +146,11 @@ func (c *changeCase) vector(t *testing.T) changeVector {
 	case err != nil:
 		t.Fatal(err)
 	default:
-		v.Reply = []any{"ok", "SECONDS", "MICROSECONDS", strconv.FormatUint(res.Record.Revision, 10)}
+		status := "ok"
+		if c.change.Renew != nil && !res.Renewed {
+			status = "kept"
+		}
+		v.Reply = []any{status, "SECONDS", "MICROSECONDS", strconv.FormatUint(res.Record.Revision, 10)}
 		for _, value := range res.Values {
 			if value == nil {
 				v.Reply = append(v.Reply, nil)
@@ -181,6 +187,10 @@ func hashOf(r *driver.Record, now time.Time) map[string]value {
 		case "@created", "@seen", "@deadline":
 			ms, _ := strconv.ParseInt(v.text, 10, 64)
 			v = value{isTime: true, fromNow: ms - now.UnixMilli()}
+		case "@token":
+			if issued := r.Tokens.Issued; !issued.IsZero() {
+				v.text = strings.Replace(v.text, strconv.FormatInt(issued.UnixMilli(), 10), fmt.Sprintf("<%+d>", issued.Sub(now).Milliseconds()), 1)
+			}
 		case "@previous":
 			if until := r.Tokens.Until; !until.IsZero() {
 				state := v.text[:len(v.text)-len(strconv.FormatInt(until.UnixMilli(), 10))]
@@ -239,27 +249,22 @@ func resolve(v value, now int64) string {
 	if v.isTime {
 		return strconv.FormatInt(now+v.fromNow, 10)
 	}
-	if i := bytes.IndexByte([]byte(v.text), '<'); i >= 0 && v.text[len(v.text)-1] == '>' {
-		ms, err := strconv.ParseInt(v.text[i+1:len(v.text)-1], 10, 64)
-		if err == nil {
-			return v.text[:i] + strconv.FormatInt(now+ms, 10)
-		}
+	head, rest, _ := strings.Cut(v.text, "<")
+	number, tail, found := strings.Cut(rest, ">")
+	if ms, err := strconv.ParseInt(number, 10, 64); found && err == nil {
+		return head + strconv.FormatInt(now+ms, 10) + tail
 	}
 	return v.text
 }
 
-// about reports whether two values are the same, or times within some seconds.
+// about reports whether two values are the same but for times within some seconds.
 func about(a, b string) bool {
-	if a == b {
-		return true
-	}
-	i, j := lastDot(a), lastDot(b)
-	x, err1 := strconv.ParseInt(a[i:], 10, 64)
-	y, err2 := strconv.ParseInt(b[j:], 10, 64)
-	return a[:i] == b[:j] && err1 == nil && err2 == nil && x > 1e12 && y > 1e12 && max(x-y, y-x) < 5000
+	return slices.EqualFunc(strings.Split(a, "."), strings.Split(b, "."), func(a, b string) bool {
+		x, err1 := strconv.ParseInt(a, 10, 64)
+		y, err2 := strconv.ParseInt(b, 10, 64)
+		return a == b || err1 == nil && err2 == nil && x > 1e12 && y > 1e12 && max(x-y, y-x) < 5000
+	})
 }
-
-func lastDot(s string) int { return bytes.LastIndexByte([]byte(s), '.') + 1 }
 
 func sameReply(got []rueidis.RedisMessage, want []any) bool {
 	if len(got) != len(want) {
@@ -291,7 +296,7 @@ func changeToJSON(c *driver.Change) changeJSON {
 		out.MaxSize = driver.DefaultMaxSize
 	}
 	if c.Renew != nil {
-		out.Renew = &renewJSON{c.Renew.Verifier.String(), c.Renew.Grace.Milliseconds()}
+		out.Renew = &renewJSON{c.Renew.Verifier.String(), c.Renew.Grace.Milliseconds(), c.Renew.MinAge.Milliseconds()}
 	}
 	for _, op := range c.Ops {
 		o := opJSON{Kind: op.Kind.String(), Key: string(op.Key)}
@@ -325,6 +330,7 @@ type recordJSON struct {
 	Secret     string            `json:"secret"`
 	Current    string            `json:"current"`
 	Generation uint32            `json:"generation"`
+	IssuedMS   int64             `json:"issued_ms,omitempty"`
 	Previous   string            `json:"previous,omitempty"`
 	Accepted   bool              `json:"accepted,omitempty"`
 	UntilMS    int64             `json:"until_ms,omitempty"`
@@ -392,6 +398,9 @@ func recordToJSON(r *driver.Record) recordJSON {
 	}
 	if r.Tokens.Previous != (driver.Hash{}) {
 		out.Previous = r.Tokens.Previous.String()
+	}
+	if !r.Tokens.Issued.IsZero() {
+		out.IssuedMS = r.Tokens.Issued.UnixMilli()
 	}
 	if !r.Tokens.Until.IsZero() {
 		out.UntilMS = r.Tokens.Until.UnixMilli()

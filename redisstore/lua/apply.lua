@@ -5,7 +5,8 @@
 -- ARGV[2]  limit on the bytes of all keys and values
 -- ARGV[3]  hash of a new verifier; "" to keep the token
 -- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
--- ARGV[5…] operations, four strings each: kind, key, a, b
+-- ARGV[5]  how old the current verifier must be for a rotation, in milliseconds
+-- ARGV[6…] operations, four strings each: kind, key, a, b
 --            set            key    value      ""
 --            unset          key    ""         ""
 --            unset-entries  field  ""         ""
@@ -16,6 +17,7 @@
 --
 -- Replies
 --   {"ok", seconds, microseconds, revision, value of each operation or nil …}    the server's time; values only if an operation has one
+--   {"kept", seconds … as "ok"}             done, but for the rotation: the verifier is not old enough, or its successor is in use
 --   {"gone"}                                no such session
 --   {"moved"}                               the verifier is not accepted
 --   {"refused", index from 0, why}          why: integer overflow large fields
@@ -26,7 +28,7 @@
 
 
 local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 5, #ARGV, 1024, 9, 60000
+local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 6, #ARGV, 1024, 9, 60000
 
 local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving'}
 local HEAD = 8 -- how many of them are metadata
@@ -54,13 +56,20 @@ if previous then state, before, number = string.match(previous, '^(%a+)%.([^.]+)
 if presented ~= current then
   if presented ~= before then return {'moved'} end
   if state == 'grace' then
-    -- The browser has shown the current one, so this one does not rotate any more.
-    if now >= tonumber(number) or (ARGV[3] ~= '' and ARGV[4] ~= '0') then return {'moved'} end
+    if now >= tonumber(number) then return {'moved'} end
   elseif state ~= 'pending' then
     return {'moved'}
   end
 end
 local first_use = state == 'pending' and presented == current
+
+local done, renew = 'ok', ARGV[3] ~= ''
+if renew and ARGV[4] ~= '0' then
+  local issued = string.match(token, '%.(%d+)%.')
+  if issued == '0' then issued = redis.call('HGET', key, '@created') end
+  -- With a verifier that is not current only as long as the current one has not been used: the response with it was lost.
+  if now - issued < tonumber(ARGV[5]) or (presented ~= current and state ~= 'pending') then done, renew = 'kept', false end
+end
 
 -- Integers are decimal strings. Lua's numbers are exact to 2^53 only, so large ones are added by their digits.
 
@@ -218,8 +227,10 @@ end
 local function write(k, v) set[last + 1], set[last + 2], last = k, v, last + 2 end
 if size ~= tonumber(have[7]) then write('@size', size .. '') end
 
-if ARGV[3] ~= '' then
-  write('@token', string.match(token, '^%d+') + 1 .. '.' .. ARGV[3])
+if renew then
+  local generation = string.match(token, '^%d+')
+  if ARGV[4] == '0' or presented == current then generation = generation + 1 end
+  write('@token', generation .. '.' .. now .. '.' .. ARGV[3])
   if ARGV[4] == '0' then
     write('@previous', 'replaced.' .. current .. '.' .. now + REPLACED_FOR)
   else
@@ -239,5 +250,5 @@ if due then redis.call('PEXPIREAT', key, prolonged .. '') end
 
 redis.call('HLEN', key) -- the read that keeps the key tracked
 
-if not some then return {'ok', clock[1], clock[2], revision} end
-return {'ok', clock[1], clock[2], revision, unpack(values)}
+if not some then return {done, clock[1], clock[2], revision} end
+return {done, clock[1], clock[2], revision, unpack(values)}

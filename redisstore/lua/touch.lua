@@ -16,7 +16,7 @@ local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
 if have[7] and now < tonumber(string.match(have[7], '%d+$')) then return {'moved'} end
 
-local current = string.match(have[1], '%.(.+)$')
+local current = string.sub(have[1], -22)
 local state, before, number -- number: of pending the grace, else until when
 if have[2] then state, before, number = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
 if presented ~= current then

@@ -98,7 +98,7 @@ func (c *testCase) on(t *testing.T, h *Harness) {
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		recordCases, opCases, nameCases, sizeCases, concurrentCases, endCases, tokenCases, timeCases, contextCases, processCases,
+		recordCases, opCases, nameCases, sizeCases, concurrentCases, endCases, tokenCases, rotationCases, timeCases, contextCases, processCases,
 	} {
 		all = append(all, part...)
 	}

@@ -400,35 +400,10 @@ func signInAgainstWriters(k *kit) {
 	for range 30 {
 		o := newOwner()
 		from, v := k.create(), o.visitor()
-		var acknowledged atomic.Int64
-		var entered atomic.Bool
-		together(9, func(i int) {
-			if i == 0 {
-				if _, err := k.users().SignIn(k.Context(), v.id, o.login(v, from)); err != nil {
-					k.Errorf("SignIn: %v", err)
-				}
-				entered.Store(true)
-				return
-			}
-			for range 1000 {
-				late := entered.Load()
-				_, err := k.store.Apply(k.Context(), from.id, from.change(add("n", 1)))
-				if errors.Is(err, driver.ErrMoved) {
-					return
-				}
-				if err != nil {
-					k.Errorf("Apply: %v, want ErrMoved or none", err)
-					return
-				}
-				if late {
-					k.Error("a write on the session before was accepted after the sign-in had returned")
-					return
-				}
-				acknowledged.Add(1)
-			}
+		k.racing(from, v, "the sign-in", func() error {
+			_, err := k.users().SignIn(k.Context(), v.id, o.login(v, from))
+			return err
 		})
-		k.apply(v, add("n", 1))
-		k.has(v, "n", decimal(acknowledged.Load()+1))
 		if k.Failed() {
 			return
 		}

@@ -4,13 +4,14 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session"
 )
 
 // TestAllocations holds the budgets of the hot paths, over the bare handler.
 func TestAllocations(t *testing.T) {
-	s := newSite(t, session.Config{})
+	s := newSite(t, session.Config{RotateEvery: time.Hour})
 	cookie := s.known().cookie
 	allocs := func(h http.Handler) float64 {
 		r := httptest.NewRequest("GET", "/", nil)

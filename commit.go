@@ -36,7 +36,7 @@ func (s *Session) Commit(ctx context.Context) error {
 func (s *Session) refresh(ctx context.Context) {
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
-	r, now, err := s.m.store.Load(ctx, s.id)
+	r, now, err := s.load(ctx)
 	if err != nil {
 		return
 	}
@@ -47,12 +47,24 @@ func (s *Session) refresh(ctx context.Context) {
 	}
 }
 
-// commitBeforeHeader is the middleware's commit. After it a new cookie is too late.
-func (s *Session) commitBeforeHeader(ctx context.Context) error {
+// commitBeforeHeader is the middleware's commit. After it a new cookie is too late. cookie says whether the header can carry one.
+func (s *Session) commitBeforeHeader(ctx context.Context, cookie bool) error {
 	s.mu.Lock()
 	defer s.unlock(ctx)
-	if s.err == nil && len(s.ops) > 0 {
+	var n *rotation
+	if s.err == nil && cookie {
+		n = s.rotation(ctx)
+	}
+	switch {
+	case s.err != nil:
+	case n == nil && len(s.ops) > 0:
 		_, _ = s.send(ctx, nil, nil) // its error is s.err
+	case n != nil && len(s.ops) > 0:
+		if res, err := s.send(ctx, nil, &n.renewal); err == nil {
+			s.rotated(n, res)
+		}
+	case n != nil:
+		s.rotate(ctx, n)
 	}
 	s.sent = true
 	return s.err
@@ -131,7 +143,11 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 
 func (s *Session) apply(ctx context.Context, c *driver.Change) (*driver.Result, error) {
 	res, err := s.m.store.Apply(ctx, s.id, c)
-	if c.Renew != nil && errors.Is(err, driver.ErrUnknown) { // a renewal that was seen is not done again
+	if errors.Is(err, driver.ErrMoved) && s.goOn() {
+		c.Verifier = s.verifier
+		res, err = s.m.store.Apply(ctx, s.id, c)
+	}
+	if c.Renew != nil && c.Renew.Grace == 0 && errors.Is(err, driver.ErrUnknown) { // a renewal that was seen is not done again
 		res, err = s.m.store.Apply(ctx, s.id, c)
 	}
 	return res, err
@@ -180,7 +196,7 @@ func (s *Session) mayHaveToken() error {
 
 // newToken makes t the session's token, on its way to the client.
 func (s *Session) newToken(t token) {
-	s.cred.token, s.cred.found = t, true
+	s.cred.token, s.cred.found, s.next = t, true, nil
 	s.id, s.verifier = t.id(), t.verifierHash()
 	if s.setToken != handedOut && !s.cred.inHeader {
 		s.setToken = setCookie
@@ -323,6 +339,9 @@ func (s *Session) renew(ctx context.Context) error {
 		return ErrHeaderSent
 	}
 	t := s.cred.token.renewed()
+	if s.record != nil { // the token may be the one before
+		t.generation = s.record.Tokens.Generation + 1
+	}
 	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.verifierHash()})
 	if err != nil {
 		return err
@@ -339,7 +358,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.unlock(ctx)
 	known, replaced := s.cred.found, s.state == gone
-	s.ops, s.record, s.edited = nil, nil, false
+	s.ops, s.record, s.edited, s.next = nil, nil, false, nil
 	if !s.refused {
 		s.err, s.told = nil, false
 	}
@@ -349,7 +368,12 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if known {
 		ctx, cancel := s.m.detached(ctx)
 		defer cancel()
-		if err := s.end(ctx); err != nil {
+		id := s.cred.token.id()
+		ended, err := s.end(ctx, s.state == live)
+		if ended && err == nil {
+			s.happened(s.own(SignedOut, id, s.m.now()))
+		}
+		if err != nil {
 			s.state, s.told = gone, true
 			s.err = fmt.Errorf("%w: signing out: %v", ErrUnavailable, err)
 			return s.err
@@ -362,23 +386,18 @@ func (s *Session) SignOut(ctx context.Context) error {
 	return nil
 }
 
-// end ends the session that is stored. The caller holds the lock.
-func (s *Session) end(ctx context.Context) (err error) {
+// end ends the session that is stored, and reports whether it was there; known is the answer of a store that does not tell. The caller
+// holds the lock.
+func (s *Session) end(ctx context.Context, known bool) (ended bool, err error) {
 	id := s.cred.token.id()
-	ended := s.state == live
 	if store, ok := s.m.store.(driver.OwnedEnder); ok {
 		var owner driver.Hash
 		if s.whose != nil {
 			owner = s.whose.Owner
 		}
-		ended, err = store.EndOwned(ctx, id, owner)
-	} else {
-		err = s.m.store.End(ctx, id)
+		return store.EndOwned(ctx, id, owner)
 	}
-	if err == nil && ended {
-		s.happened(s.own(SignedOut, id, s.m.now()))
-	}
-	return err
+	return known, s.m.store.End(ctx, id)
 }
 
 // Token returns the token, for a client that will send it as "Authorization: Bearer". It commits, and stores the session if it was

@@ -17,6 +17,13 @@ type Config struct {
 	IdleTimeout time.Duration // a session ends when it is not used for so long; default 2 h, or Lifetime if that is shorter
 	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
 
+	// RotateEvery is how old a token may become: the next response that can carry a cookie brings another, in the same write as the
+	// request's changes. The old one works until the new one is used and for 30 s more; who shows it later has stolen it, or was stolen from.
+	// A stream that others' requests leave behind so hears [ErrEnded], and is opened again. One minute to Lifetime; default 0: never. Tokens
+	// from the Authorization header never rotate: there is no way back for a new one.
+	RotateEvery time.Duration
+	KeepStolen  bool // report a stolen token and go on; default: the session ends, for the thief and for the visitor
+
 	MaxRemember time.Duration // bound of Login.Remember; default 0: not allowed
 	MaxPerUser  int           // sessions of one user at the same time; default 0: no limit
 	RefuseExtra bool          // at MaxPerUser refuse the sign-in; default: end the user's oldest session
@@ -125,6 +132,9 @@ func (c *Config) checkLimits() error {
 	}
 	if c.Lifetime > maxLifetime {
 		return fmt.Errorf("session: Config.Lifetime %v is over 10 years: a session that never ends cannot be revoked by waiting", c.Lifetime)
+	}
+	if c.RotateEvery != 0 && (c.RotateEvery < minRotateEvery || c.RotateEvery > c.Lifetime) {
+		return fmt.Errorf("session: Config.RotateEvery is %v: it is 1m to Config.Lifetime, %v, and 0 for never", c.RotateEvery, c.Lifetime)
 	}
 	if c.MaxSize == 0 {
 		c.MaxSize = driver.DefaultMaxSize

@@ -65,7 +65,7 @@ func (x *exchange) Value(key any) any {
 // that a framework's error handler still can.
 func (x *exchange) finish() {
 	late := x.writer.wrote
-	switch err := x.session.commitBeforeHeader(x); {
+	switch err := x.session.commitBeforeHeader(x, true); {
 	case !late && err == nil:
 		x.session.writeHeader(x.writer.Header())
 		x.session.unsend()
@@ -126,7 +126,11 @@ func (s *Session) writeHeader(h http.Header) {
 				maxAge = s.record.Deadline.Sub(s.now)
 			}
 		}
-		h.Add("Set-Cookie", s.m.cookie(s.cred.token.text(&s.m.keys), maxAge))
+		t := &s.cred.token
+		if s.next != nil {
+			t = s.next
+		}
+		h.Add("Set-Cookie", s.m.cookie(t.text(&s.m.keys), maxAge))
 		s.cred.hasCookie = true
 	case deleteCookie:
 		h.Add("Set-Cookie", s.m.cookie("", 0))

@@ -98,7 +98,7 @@ func TestReadingGoesOnWhileTheSessionEnds(t *testing.T) {
 // TestReplacedToken: a request that arrives with the token before the renewal.
 func TestReplacedToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, session.Config{})
+		s := newSite(t, session.Config{KeepStolen: true})
 		v := s.known()
 		old := v.also()
 		if v.do(renew); v.cookie == old.cookie {

@@ -60,7 +60,7 @@ func (m *Manager) Commit(ctx context.Context) (http.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = s.commitBeforeHeader(ctx)
+	err = s.commitBeforeHeader(ctx, true)
 	h := http.Header{}
 	s.writeHeader(h)
 	m.touch(ctx, s)

@@ -29,6 +29,8 @@ type Session struct {
 	id       driver.ID
 	verifier driver.Hash
 	setToken setToken
+	next     *token        // what the response gives the browser in place of token: see rotated
+	theft    bool          // token was stolen
 	sent     bool          // the response header has left
 	told     bool          // the handler knows of err
 	refused  bool          // the response reports err: nothing more is committed
@@ -124,14 +126,10 @@ func (s *Session) read(ctx context.Context) {
 		return
 	}
 	s.id, s.verifier = s.cred.token.id(), s.cred.token.verifierHash()
-	load := s.m.store.Load
-	if store, ok := s.m.store.(driver.FreshLoader); ok && s.fresh {
-		load = store.LoadFresh
-	}
-	r, now, err := load(ctx, s.id)
+	r, now, err := s.load(ctx)
 	switch {
 	case err == nil:
-		s.accept(r, now)
+		s.accept(ctx, r, now)
 	case errors.Is(err, driver.ErrNotFound):
 		s.state = anonymous
 	case errors.Is(err, driver.ErrMoved):
@@ -139,27 +137,41 @@ func (s *Session) read(ctx context.Context) {
 	case s.down == Anonymous:
 		s.state = degraded
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served as an unknown one", "error", err)
-	case s.down == ReadOnly && s.readStale():
+	case s.down == ReadOnly && s.readStale(ctx):
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
 	default:
 		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
 	}
-	if first && s.state == anonymous && s.m.cfg.OnEvent != nil {
+	if first && s.state == anonymous && !s.theft && s.m.cfg.OnEvent != nil {
 		s.refusedToken("unknown", s.id.String())
 	}
 }
 
+// load asks the store for the record of s.id. A copy in this process may be from before another one changed the token, so one that the
+// token does not open is no answer. The caller holds the lock.
+func (s *Session) load(ctx context.Context) (*driver.Record, time.Time, error) {
+	store, copies := s.m.store.(driver.FreshLoader)
+	if copies && s.fresh {
+		return store.LoadFresh(ctx, s.id)
+	}
+	r, now, err := s.m.store.Load(ctx, s.id)
+	if copies && err == nil && r.Tokens.Standing(s.verifier, now) == driver.Foreign {
+		return store.LoadFresh(ctx, s.id)
+	}
+	return r, now, err
+}
+
 // readStale makes this process's copy the session, read-only, if there is one.
-func (s *Session) readStale() bool {
+func (s *Session) readStale(ctx context.Context) bool {
 	store, ok := s.m.store.(driver.StaleLoader)
 	if !ok {
 		return false
 	}
 	r, now, ok := store.LoadStale(s.id)
-	if !ok {
+	if !ok || r.Tokens.Standing(s.verifier, now) == driver.Foreign { // the token may be newer than the copy
 		return false
 	}
-	if s.accept(r, now); s.state == live {
+	if s.accept(ctx, r, now); s.state == live {
 		s.readOnly = true
 	}
 	return true
@@ -177,15 +189,19 @@ func (s *Session) readAgain(ctx context.Context) {
 func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, err, err }
 
 // accept makes r the session, if the request's token opens it.
-func (s *Session) accept(r *driver.Record, now time.Time) {
+func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
 	s.whose = r.Principal
 	switch r.Tokens.Standing(s.verifier, now) {
 	case driver.Current, driver.Grace:
 		s.become(r, now)
 	case driver.Replaced:
 		s.state = gone
-	case driver.Foreign: // who holds it may not end the session either
-		s.state, s.cred.found = anonymous, false
+	case driver.Foreign:
+		if s.goOn() {
+			s.accept(ctx, r, now)
+			return
+		}
+		s.foreign(ctx, r, now)
 	}
 }
 

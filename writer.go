@@ -22,7 +22,7 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *responseWriter) begin(status int) {
 	s := &w.x.session
 	w.wrote = true
-	err := s.commitBeforeHeader(w.x)
+	err := s.commitBeforeHeader(w.x, true)
 	if err != nil && !(s.wasTold() && status >= 400) { // a handler that was told may say so in its own words
 		w.x.fail(err)
 		return
@@ -100,7 +100,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		if s.needsCookie() {
 			return nil, nil, ErrHeaderSent
 		}
-		if err := s.commitBeforeHeader(w.x); err != nil {
+		if err := s.commitBeforeHeader(w.x, false); err != nil {
 			s.unsend()
 			return nil, nil, err
 		}

@@ -126,7 +126,7 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 	}
 	t := newToken()
 	c.Verifier = t.verifierHash()
-	o := driver.Origin{Secret: newSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
+	o := driver.Origin{Secret: s.ownSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
 	res, err := s.m.store.Create(ctx, t.id(), &o, c)
 	if errors.Is(err, driver.ErrUnknown) { // it names all by values chosen here, so it may be repeated
 		res, err = s.m.store.Create(ctx, t.id(), &o, c)
@@ -222,17 +222,21 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		return err
 	}
 	defer release()
-	present, _ := s.get(k)
+	stored, _ := s.get(k)
 	for attempt := range maxAttempts {
+		present, err := s.open(k, stored)
+		if err != nil {
+			return err
+		}
 		next, err := f(present)
 		if err != nil {
 			return err
 		}
-		conflict, err := s.swap(ctx, k, present, next)
+		conflict, err := s.swap(ctx, k, stored, next)
 		if conflict == nil {
 			return err
 		}
-		present = conflict.Present
+		stored = conflict.Present
 		if attempt > 0 { // the first conflict is an old view; further ones are another process
 			time.Sleep(rand.N(time.Millisecond << min(attempt, 5))) //nolint:gosec // jitter is no secret
 		}
@@ -260,11 +264,15 @@ func (s *Session) turn(ctx context.Context) (release func(), err error) {
 	return release, err
 }
 
+// swap takes the old value as it is stored, and the next one in clear.
 func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (conflict *driver.OpError, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.ready(k); err != nil {
 		return nil, err
+	}
+	if next, s.err = s.sealed(k, next); s.err != nil {
+		return nil, s.err
 	}
 	_, err = s.send(ctx, &driver.Op{Kind: driver.Swap, Key: k, Old: old, Value: next}, nil)
 	if err != nil && s.err == nil {
@@ -282,8 +290,12 @@ func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) 
 	if err := s.ready(k); err != nil {
 		return nil, false, err
 	}
-	if _, ok := s.fields().Get(k); !ok {
+	stored, ok := s.fields().Get(k)
+	if !ok {
 		return nil, false, nil
+	}
+	if err := s.m.keys.has(k, stored); err != nil { // what cannot be read stays where it is
+		return nil, false, err
 	}
 	last := len(s.ops)
 	res, err := s.send(ctx, &driver.Op{Kind: driver.Take, Key: k}, nil)
@@ -294,7 +306,8 @@ func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) 
 	if last >= len(res.Values) || res.Values[last] == nil {
 		return nil, false, nil
 	}
-	return res.Values[last], true, nil
+	b, err := s.opened(k, res.Values[last])
+	return b, err == nil, err
 }
 
 // ready returns why a change that talks to the store now cannot be made.
@@ -358,7 +371,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.unlock(ctx)
 	known, replaced := s.cred.found, s.state == gone
-	s.ops, s.record, s.edited, s.next = nil, nil, false, nil
+	s.ops, s.record, s.edited, s.next, s.secret = nil, nil, false, nil, driver.Secret{}
 	if !s.refused {
 		s.err, s.told = nil, false
 	}

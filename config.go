@@ -49,6 +49,15 @@ type Config struct {
 	Keys          [][]byte
 	UnsignedUntil time.Time // until then tokens without a signature are accepted, too
 
+	// Seal seals values with the first of Keys, by AES-256-GCM, and opens what any of them sealed: a dump of the store then shows no value,
+	// and not who is signed in, on what device and from where. In clear stay counters, which the store adds to; names of fields and keys of
+	// entries; times, methods and levels of authentication; and what was stored before, until its next write. It needs Keys and UserKey.
+	// A sealed value takes a third and 44 bytes more, which count for MaxSize; a field that is a Counter anywhere must not be a Value
+	// elsewhere. Turning it on or off signs nobody out, as long as the Keys stay: without the key of one of its values a session cannot be
+	// read, and From returns ErrSealed. It keeps secrets from who reads the store; who writes to it can still put a value in clear, or
+	// an older one of the same session and field, in the place of a sealed one. Default: values are in clear.
+	Seal bool
+
 	MaxSize       int           // bytes of one session's keys and values; default 64 KiB
 	CommitTimeout time.Duration // how long a commit may take, also after the client hung up; default 2 s
 
@@ -77,6 +86,9 @@ func (c Config) checked() (Config, error) {
 		return c, err
 	}
 	if err := c.checkUsers(); err != nil {
+		return c, err
+	}
+	if err := c.checkSeal(); err != nil {
 		return c, err
 	}
 	if c.SameSite == 0 {
@@ -157,6 +169,9 @@ func (c *Config) checkUsers() error {
 	}
 	if n := len(c.UserKey); n != 0 && n != 32 {
 		return fmt.Errorf("session: Config.UserKey has %d bytes: a key has 32, from crypto/rand", n)
+	}
+	if c.UserKey != nil && isZero(c.UserKey) {
+		return errors.New("session: Config.UserKey is all zeros: was it never filled in?")
 	}
 	for _, name := range c.KeepFields {
 		if err := driver.Key(name).Check(); err != nil || strings.Contains(name, ":") {

@@ -43,7 +43,8 @@ func (c Counters) Delete(s *Session, key string) {
 // All yields the keys, in their order, with their counts.
 func (c Counters) All(s *Session) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		for key, b := range s.view().Entries(string(c)) {
+		fields, _ := s.view()
+		for key, b := range fields.Entries(string(c)) {
 			n, ok := driver.ParseInt(b)
 			if !ok {
 				s.fail(notACount(driver.EntryKey(string(c), key)))

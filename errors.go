@@ -28,6 +28,8 @@ var (
 	ErrInvalid = errors.New("session: invalid change")
 	// ErrDecode: a stored value is of another type than the field that reads it.
 	ErrDecode = errors.New("session: the stored value is of another type")
+	// ErrSealed: a stored value is sealed, and no key of Config.Keys opens it.
+	ErrSealed = errors.New("session: no key of Config.Keys opens the stored value")
 	// ErrAmbiguous: the request carries two different tokens.
 	ErrAmbiguous = errors.New("session: the request carries two different tokens")
 	// ErrCrossOrigin: another site caused the request (net/http.CrossOriginProtection).
@@ -93,6 +95,8 @@ func fromStore(err error) error {
 		return fmt.Errorf("%w: %v", ErrInvalid, err)
 	case errors.Is(err, driver.ErrUnknown):
 		return fmt.Errorf("%w: %v", ErrUnknownOutcome, err)
+	case errors.Is(err, ErrSealed): // of a field that was to come along
+		return err
 	case errors.As(err, &op):
 		return fromOp(op)
 	default:

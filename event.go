@@ -65,7 +65,9 @@ func (s *Session) own(kind EventKind, id driver.ID, at time.Time) (e Event) {
 	}
 	e = Event{Kind: kind, Handle: id.String(), Time: at}
 	if s.whose != nil {
-		e.User = s.whose.User
+		if p, err := s.m.keys.sealer(s.whoseID).openPrincipal(s.whose); err == nil {
+			e.User = p.User
+		}
 	}
 	return e
 }

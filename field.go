@@ -39,9 +39,9 @@ func decode[T any](k driver.Key, b []byte) (v T, err error) {
 
 // lookup returns the value under k; unset is the zero T.
 func lookup[T any](s *Session, k driver.Key) (v T, ok bool, err error) {
-	b, ok := s.get(k)
+	b, ok, err := s.value(k)
 	if !ok {
-		return v, false, nil
+		return v, false, err
 	}
 	v, err = decode[T](k, b)
 	return v, err == nil, err

@@ -204,7 +204,7 @@ func (s *Session) log(ctx context.Context, err error) {
 	if Status(err) < 500 {
 		level = slog.LevelInfo
 	}
-	if ctx.Err() != nil && !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrDecode) {
+	if ctx.Err() != nil && !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrDecode) && !errors.Is(err, ErrSealed) {
 		level = slog.LevelDebug // the client hung up, and what failed is most likely the answer
 	}
 	s.m.cfg.Logger.Log(ctx, level, "session: request failed", "status", Status(err), "error", err)

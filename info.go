@@ -31,10 +31,11 @@ func (s *Session) Info() Info {
 	if s.state != live || s.record == nil {
 		return Info{}
 	}
-	return infoOf(s.id, s.record)
+	return infoOf(s.id, s.record, s.principal())
 }
 
-func infoOf(id driver.ID, r *driver.Record) Info {
+// infoOf describes a session; p is its principal in clear.
+func infoOf(id driver.ID, r *driver.Record, p *driver.Principal) Info {
 	i := Info{
 		Handle:   id.String(),
 		Created:  r.Created,
@@ -42,7 +43,7 @@ func infoOf(id driver.ID, r *driver.Record) Info {
 		Idle:     r.Expires(),
 		Deadline: r.Deadline,
 	}
-	if p := r.Principal; p != nil {
+	if p != nil {
 		i.User, i.Authenticated, i.Methods, i.Level = p.User, p.Authenticated, slices.Clone(p.Methods), p.Level
 		i.Device, i.UserAgent, i.Address = p.Device, p.UserAgent, p.Address
 	}
@@ -53,10 +54,10 @@ func infoOf(id driver.ID, r *driver.Record) Info {
 func (s *Session) User() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record == nil || s.record.Principal == nil {
-		return ""
+	if p := s.principal(); p != nil {
+		return p.User
 	}
-	return s.record.Principal.User
+	return ""
 }
 
 // Clear unsets all fields.

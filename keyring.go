@@ -5,12 +5,15 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"time"
 )
 
-// keyring signs tokens with its first key and accepts those of all. With no keys it accepts any: the store decides.
+// keyring signs tokens and seals values with its first key, and accepts and opens those of all. With no keys it accepts any token:
+// the store decides.
 type keyring struct {
 	macKeys       [][]byte
+	seals         []sealKey
 	unsignedUntil time.Time
 }
 
@@ -24,6 +27,9 @@ func newKeyring(keys [][]byte, unsignedUntil time.Time) (keyring, error) {
 		if len(k) != 32 {
 			return r, fmt.Errorf("key %d has %d bytes: a key has 32, from crypto/rand", i, len(k))
 		}
+		if isZero(k) {
+			return r, fmt.Errorf("key %d is all zeros: was it never filled in?", i)
+		}
 		for j := range i {
 			if hmac.Equal(k, keys[j]) {
 				return r, fmt.Errorf("key %d is key %d again", i, j)
@@ -33,7 +39,11 @@ func newKeyring(keys [][]byte, unsignedUntil time.Time) (keyring, error) {
 		if err != nil {
 			return r, err
 		}
-		r.macKeys = append(r.macKeys, mac)
+		seal, err := newSealKey(k)
+		if err != nil {
+			return r, err
+		}
+		r.macKeys, r.seals = append(r.macKeys, mac), append(r.seals, seal)
 	}
 	return r, nil
 }
@@ -58,3 +68,5 @@ func mac(key, b []byte) []byte {
 	h.Write(b)
 	return h.Sum(nil)[:macSize]
 }
+
+func isZero(key []byte) bool { return !slices.ContainsFunc(key, func(b byte) bool { return b != 0 }) }

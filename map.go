@@ -33,8 +33,14 @@ func (m Map[T]) Delete(s *Session, key string) {
 // All yields fresh copies of the entries in the order of their keys.
 func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
-		for key, b := range s.view().Entries(string(m)) {
-			t, err := decode[T](m.key(key), b)
+		fields, secret := s.view()
+		box := s.m.keys.sealer(secret)
+		for key, b := range fields.Entries(string(m)) {
+			var t T
+			b, err := box.open(m.key(key), b)
+			if err == nil {
+				t, err = decode[T](m.key(key), b)
+			}
 			if err != nil {
 				s.fail(err)
 			}

@@ -43,8 +43,13 @@ type Session struct {
 	ops      []driver.Op    // not yet committed
 	roomMade int            // index of the last of ops that made a value smaller, -1 for none
 
-	whose  *driver.Principal // of the session that the token names, whether or not it opens it
-	events []Event           // not yet told: see unlock
+	whose   *driver.Principal // of the session that the token names, whether or not it opens it
+	whoseID driver.Secret     // the @id of that session
+	events  []Event           // not yet told: see unlock
+
+	secret driver.Secret     // the @id of the session; zero: not chosen yet
+	box    *sealer           // of secret; nil: not needed so far
+	who    *driver.Principal // what record's has sealed; the rest of it may be older
 
 	readOnly bool // the record is a copy that the store cannot vouch for
 	fresh    bool // the route wants no cached copy
@@ -86,7 +91,8 @@ func sessionOf(ctx context.Context) (*Session, error) {
 // one round trip, none when this process has a current copy. An unknown visitor gets an empty session, which is stored, and whose
 // cookie is set, when the first change is. After a nil error reading fields cannot fail.
 //
-// Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous].
+// Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous]; [ErrSealed] if
+// Config.Keys lacks the key of a value, whichever the request would read.
 func From(ctx context.Context) (*Session, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {
@@ -112,7 +118,7 @@ func (s *Session) begin(m *Manager, h http.Header) {
 
 // read asks the store for the session that the request's token names. The caller holds the lock.
 func (s *Session) read(ctx context.Context) {
-	s.record, s.edited, s.readOnly = nil, false, false
+	s.record, s.edited, s.readOnly, s.secret = nil, false, false, driver.Secret{}
 	first := s.state == unread
 	if first && s.cred.refused != "" {
 		s.refusedToken(s.cred.refused, "")
@@ -190,9 +196,13 @@ func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, er
 
 // accept makes r the session, if the request's token opens it.
 func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
-	s.whose = r.Principal
+	s.whose, s.whoseID = r.Principal, r.Secret
 	switch r.Tokens.Standing(s.verifier, now) {
 	case driver.Current, driver.Grace:
+		if err := s.canOpen(r); err != nil {
+			s.cannotRead(err)
+			return
+		}
 		s.become(r, now)
 	case driver.Replaced:
 		s.state = gone
@@ -257,21 +267,22 @@ func (s *Session) fields() driver.Fields {
 	return nil
 }
 
-// get returns one value as the request sees it. It must not be modified.
+// get returns one value as the request sees it and as it is stored. It must not be modified.
 func (s *Session) get(k driver.Key) ([]byte, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.fields().Get(k)
 }
 
-// view returns all values as the request sees them, safe to read while the request goes on changing them.
-func (s *Session) view() driver.Fields {
+// view returns all values as the request sees them and as they are stored, safe to read while the request goes on changing them, and the
+// secret that opens them.
+func (s *Session) view() (driver.Fields, driver.Secret) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.edited {
-		return s.fields()
+		return s.fields(), s.secret
 	}
-	return append(driver.Fields(nil), s.draft.Fields()...)
+	return append(driver.Fields(nil), s.draft.Fields()...), s.secret
 }
 
 // fail keeps the first error for the commit.
@@ -296,6 +307,11 @@ func (s *Session) change(op driver.Op) {
 	if len(s.ops) >= driver.MaxOps {
 		s.err = fmt.Errorf("%w: field %q: a commit has at most %d operations: commit more often", ErrTooLarge, op.Key, driver.MaxOps)
 		return
+	}
+	if op.Kind == driver.Set {
+		if op.Value, s.err = s.sealed(op.Key, op.Value); s.err != nil {
+			return
+		}
 	}
 	s.edit()
 	before := s.room(op.Key)

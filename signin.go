@@ -77,7 +77,11 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	t := newToken()
 	t.bucket = bucketOf(in.Origin.Principal.Owner)
 	in.Origin.Verifier = t.verifierHash()
-	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: s.ops, MaxSize: s.m.cfg.MaxSize}
+	ops, err := s.resealedOps(in.Origin.Secret)
+	if err != nil {
+		return err
+	}
+	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}
 	var before *driver.Record
 	if s.state == live {
 		in.From = &driver.Presented{ID: s.id, Verifier: s.verifier}
@@ -94,7 +98,11 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	s.ops = nil
 	s.newToken(t)
 	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
-	s.state, s.readOnly, s.record, s.whose, s.edited = live, false, nil, in.Origin.Principal, false
+	s.state, s.readOnly, s.record, s.edited, s.secret = live, false, nil, false, in.Origin.Secret
+	s.whose, s.whoseID = in.Origin.Principal, in.Origin.Secret
+	if s.who, err = s.sealer().openPrincipal(in.Origin.Principal); err != nil {
+		return err
+	}
 	if res.Record != nil {
 		s.become(res.Record, res.Now)
 		return nil
@@ -131,9 +139,16 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 	if l.Began.IsZero() {
 		l.Began = begun
 	}
+	secret, owner := newSecret(), p.Owner
+	if m.cfg.Seal {
+		var err error
+		if p, err = m.keys.sealer(secret).sealPrincipal(p); err != nil {
+			return nil, err
+		}
+	}
 	return &driver.SignIn{
-		Origin: driver.Origin{Secret: newSecret(), Idle: idle, Lifetime: lifetime, Principal: p},
-		Carry:  m.carry(p.Owner),
+		Origin: driver.Origin{Secret: secret, Idle: idle, Lifetime: lifetime, Principal: p},
+		Carry:  m.resealing(secret, m.carry(owner)),
 		Ago:    max(0, time.Since(l.Began)),
 		Max:    m.cfg.MaxPerUser,
 		Refuse: m.cfg.RefuseExtra,
@@ -141,13 +156,13 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 }
 
 // carry says which fields of the session before come along.
-func (m *Manager) carry(owner driver.Hash) func(*driver.Record) (driver.Fields, error) {
-	return func(from *driver.Record) (driver.Fields, error) {
+func (m *Manager) carry(owner driver.Hash) func(*driver.Record) driver.Fields {
+	return func(from *driver.Record) driver.Fields {
 		if from.Principal != nil {
 			if from.Principal.Owner == owner {
-				return from.Fields, nil
+				return from.Fields
 			}
-			return nil, nil
+			return nil
 		}
 		var kept driver.Fields
 		for _, f := range from.Fields {
@@ -155,7 +170,7 @@ func (m *Manager) carry(owner driver.Hash) func(*driver.Record) (driver.Fields, 
 				kept = append(kept, f)
 			}
 		}
-		return kept, nil
+		return kept
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Sessions lists a user's live sessions, the newest first. Errors: [ErrUnavailable]; errors.ErrUnsupported if the store does not know users.
+// Sessions lists a user's live sessions, the newest first. Errors: [ErrUnavailable]; [ErrSealed]; errors.ErrUnsupported if the store does not know users.
 func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	store, err := m.users()
 	if err != nil || user == "" {
@@ -20,7 +20,11 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	}
 	list := make([]Info, len(owned))
 	for i, o := range owned {
-		list[i] = infoOf(o.ID, o.Record)
+		p, err := m.keys.sealer(o.Record.Secret).openPrincipal(o.Record.Principal)
+		if err != nil {
+			return nil, fmt.Errorf("session %s: %w", o.ID, err)
+		}
+		list[i] = infoOf(o.ID, o.Record, p)
 	}
 	return list, nil
 }

@@ -244,7 +244,7 @@ func decodePrevious(v string, t *Tokens) error {
 
 // principal is a Principal's form in JSON. The user id is base64: it may be any bytes.
 type principal struct {
-	User          []byte   `json:"user"`
+	User          []byte   `json:"user,omitempty"`
 	Owner         string   `json:"owner"`
 	Authenticated int64    `json:"at"`
 	Methods       []string `json:"methods,omitempty"`
@@ -253,10 +253,11 @@ type principal struct {
 	UserAgent     string   `json:"agent,omitempty"`
 	Address       string   `json:"address,omitempty"`
 	Persistent    bool     `json:"persistent,omitempty"`
+	Sealed        string   `json:"sealed,omitempty"`
 }
 
 func encodePrincipal(p *Principal) []byte {
-	b, err := json.Marshal(principal{[]byte(p.User), p.Owner.String(), p.Authenticated.UnixMilli(), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent})
+	b, err := json.Marshal(principal{[]byte(p.User), p.Owner.String(), p.Authenticated.UnixMilli(), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent, p.Sealed})
 	if err != nil {
 		panic(err) // nothing in it can fail to encode
 	}
@@ -288,7 +289,10 @@ func decodePrincipal(v string) (*Principal, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Principal{string(p.User), owner, time.UnixMilli(p.Authenticated), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent}
+	out := &Principal{
+		User: string(p.User), Owner: owner, Authenticated: time.UnixMilli(p.Authenticated), Methods: p.Methods, Level: p.Level,
+		Device: p.Device, UserAgent: p.UserAgent, Address: p.Address, Sealed: p.Sealed, Persistent: p.Persistent,
+	}
 	if err := out.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 	}

@@ -17,7 +17,8 @@ type Principal struct {
 	Device        string    // a label for people
 	UserAgent     string
 	Address       string
-	Persistent    bool // the cookie outlives the browser: "remember me"
+	Sealed        string // in place of User, Device, UserAgent and Address: these, encrypted; stores keep it as it is
+	Persistent    bool   // the cookie outlives the browser: "remember me"
 }
 
 // Bounds of a principal, in bytes. They are part of the format.
@@ -29,6 +30,7 @@ const (
 	MaxUserAgent = 512
 	MaxAddress   = 64
 	MaxLevel     = 99 // a number
+	MaxSealed    = 8192
 )
 
 // ErrPrincipal says that a principal is out of the format's bounds.
@@ -39,7 +41,11 @@ func (p *Principal) Check() error {
 	fail := func(format string, args ...any) error {
 		return fmt.Errorf("%w: %s", ErrPrincipal, fmt.Sprintf(format, args...))
 	}
-	if p.User == "" || len(p.User) > MaxUser {
+	if p.Sealed != "" {
+		if p.User != "" || p.Device != "" || p.UserAgent != "" || p.Address != "" {
+			return fail("it is sealed, and in clear too")
+		}
+	} else if p.User == "" || len(p.User) > MaxUser {
 		return fail("a user id has 1 to %d bytes, this one has %d", MaxUser, len(p.User))
 	}
 	if len(p.Methods) > MaxMethods {
@@ -52,7 +58,7 @@ func (p *Principal) Check() error {
 		name, text string
 		most       int
 	}
-	texts := []text{{"device", p.Device, MaxDevice}, {"user agent", p.UserAgent, MaxUserAgent}, {"address", p.Address, MaxAddress}}
+	texts := []text{{"device", p.Device, MaxDevice}, {"user agent", p.UserAgent, MaxUserAgent}, {"address", p.Address, MaxAddress}, {"sealed text", p.Sealed, MaxSealed}}
 	for _, m := range p.Methods {
 		texts = append(texts, text{"method", m, MaxMethod})
 	}

@@ -186,8 +186,8 @@ func (s *Session) opened(k driver.Key, value []byte) ([]byte, error) {
 	return s.sealer().open(k, value)
 }
 
-// canOpen reports whether the keys of the session's values are there, and opens who is signed in. So a key that is missing is an error
-// before a handler runs, and costs no decryption.
+// canOpen makes r what the session's values are opened with. It reports whether their keys are there, and opens who is signed in: so a key
+// that is missing is an error before a handler runs, at the price of comparing the beginnings of values.
 func (s *Session) canOpen(r *driver.Record) (err error) {
 	for i := range r.Fields {
 		if err := s.m.keys.has(r.Fields[i].Key, r.Fields[i].Value); err != nil {

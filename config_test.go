@@ -64,6 +64,13 @@ func TestConfigRefused(t *testing.T) {
 		{"", "Keys", session.Config{Keys: [][]byte{key(1), nil}}},
 		{"", "Keys", session.Config{Keys: [][]byte{key(1)[:31]}}},
 		{"", "Keys", session.Config{Keys: [][]byte{key(1), key(2), key(1)}}},
+		{"", "Keys", session.Config{Keys: [][]byte{key(1), key(0)}}},
+		{"", "Keys", session.Config{Keys: [][]byte{{}}}},
+		{"", "Keys", session.Config{Keys: [][]byte{append(key(1), 0)}}},
+		{"", "UserKey", session.Config{UserKey: key(0)}},
+		{"", "Seal", session.Config{Seal: true, UserKey: key(1)}},
+		{"", "Seal", session.Config{Seal: true, UserKey: key(1), Keys: [][]byte{}}},
+		{"", "Seal", session.Config{Seal: true, Keys: [][]byte{key(1)}}},
 		{"", "UnsignedUntil", session.Config{UnsignedUntil: time.Now()}},
 	} {
 		m, err := session.New(memstore.New(), tt.cfg)

@@ -38,6 +38,8 @@ func records(tb testing.TB) map[string]*driver.Record {
 	user := *empty
 	user.Principal = &driver.Principal{User: "\xff\x00 <ada>", Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
 		Device: "phone & \"tablet\"", UserAgent: "a/1 (é)", Address: "::1", Persistent: true}
+	sealed := *empty
+	sealed.Principal = &driver.Principal{Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd"}, Level: 1, Sealed: "~1AAAA\"at\":0"}
 	nobody := *empty
 	nobody.Principal = &driver.Principal{User: "0", Authenticated: time.UnixMilli(0)}
 	old := *empty
@@ -51,6 +53,7 @@ func records(tb testing.TB) map[string]*driver.Record {
 		"rotated":   rotated,
 		"confirmed": apply(rotated, hash("b"), nil),
 		"user":      &user,
+		"sealed":    &sealed,
 		"nobody":    &nobody,
 		"extremes":  &old,
 	}
@@ -123,6 +126,7 @@ func TestEncodeForm(t *testing.T) {
 	check("confirmed", "@previous", "grace."+a+".1800000061623")
 	check("user", "@principal", `{"user":"/wAgPGFkYT4=","owner":"`+hash("ada").String()+`","at":1800000000123,"methods":["pwd","hwk"],"level":3,`+
 		`"device":"phone \u0026 \"tablet\"","agent":"a/1 (é)","address":"::1","persistent":true}`)
+	check("sealed", "@principal", `{"owner":"`+hash("ada").String()+`","at":1800000000123,"methods":["pwd"],"level":1,"sealed":"~1AAAA\"at\":0"}`)
 	check("nobody", "@principal", `{"user":"MA==","owner":"AAAAAAAAAAAAAAAAAAAAAA","at":0}`)
 }
 
@@ -164,6 +168,9 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a principal of a newer program", "@principal", `{"user":"","at":0,"tenant":"x"}`},
 		{"a principal before 1970", "@principal", `{"user":"","at":-1}`},
 		{"a user id that is too long", "@principal", `{"user":"` + strings.Repeat("AAAA", 86) + `","at":0}`},
+		{"a principal of nobody", "@principal", `{"owner":"` + a + `","at":0}`},
+		{"a principal sealed and in clear", "@principal", `{"user":"YWRh","owner":"` + a + `","at":0,"sealed":"x"}`},
+		{"a sealed principal that is too long", "@principal", `{"owner":"` + a + `","at":0,"sealed":"` + strings.Repeat("x", driver.MaxSealed+1) + `"}`},
 		{"a field with a bad name", "é", ""},
 		{"a field with no name", "", ""},
 	} {

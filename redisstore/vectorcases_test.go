@@ -79,6 +79,11 @@ var changeCases = []changeCase{
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1700000000000), Methods: []string{"pwd", "otp"}, Level: 2, Device: "Firefox on Linux"}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"signed in, sealed", "who it is, on what device and from where, is sealed; see sealed.json",
+		with(base(field("theme", "~1I9dzAAECAwQFBgcICQoLglcVDYQE3Lkou6TvWa8Z2lSOzycI1Q")), func(r *driver.Record, now time.Time) {
+			r.Principal = &driver.Principal{Owner: driver.HashOf([]byte("ada")), Authenticated: time.UnixMilli(1700000000000), Methods: []string{"pwd"}, Level: 1,
+				Sealed: "~1I9dzAAECAwQFBgcICQoL"}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"renew", "the verifier before is dead at once, and remembered for a minute", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}}},
 	{"renewed before", "a renewal that is repeated is not done again, nor are its operations",
 		with(base(), func(r *driver.Record, now time.Time) {

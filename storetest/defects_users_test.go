@@ -187,6 +187,21 @@ var userDefects = []userDefect{
 			in.Origin.Principal = &p
 		})
 	}},
+	{"a user that is sealed is nobody", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) {
+			p := *in.Origin.Principal
+			if p.Sealed != "" {
+				p.User, p.Sealed = "nobody", ""
+			}
+			in.Origin.Principal = &p
+		})
+	}},
+	{"sealed sessions are not listed", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+			list, err := b.Store.Sessions(ctx, owner)
+			return slices.DeleteFunc(list, func(o driver.Owned) bool { return o.Record.Principal.User == "" }), err
+		}
+	}},
 	{"bad principals are cut", []string{"sign-in/bad-principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
 			p := *in.Origin.Principal

@@ -88,6 +88,11 @@ var signInCases = []testCase{
 		run:  principals,
 	},
 	{
+		name: "sign-in/sealed-principal",
+		why:  "P4: of a principal whose user is sealed a store knows the owner alone: it keeps the text as it is, and counts and lists the session.",
+		run:  sealedPrincipals,
+	},
+	{
 		name: "sign-in/bad-principal",
 		why:  "P10: a principal out of the format's bounds is refused, and the visitor stays who they were.",
 		run: func(k *kit) {
@@ -102,6 +107,8 @@ var signInCases = []testCase{
 				"long device":      func(p *driver.Principal) { p.Device = strings.Repeat("d", driver.MaxDevice+1) },
 				"long user agent":  func(p *driver.Principal) { p.UserAgent = strings.Repeat("a", driver.MaxUserAgent+1) },
 				"long address":     func(p *driver.Principal) { p.Address = strings.Repeat("1", driver.MaxAddress+1) },
+				"sealed and clear": func(p *driver.Principal) { p.Sealed = "~1" },
+				"long sealed text": func(p *driver.Principal) { p.User, p.Sealed = "", strings.Repeat("s", driver.MaxSealed+1) },
 				"broken character": func(p *driver.Principal) { p.Device = "\xff" },
 			} {
 				v := o.visitor()
@@ -246,19 +253,25 @@ func principals(k *kit) {
 	for i := range methods {
 		methods[i] = long(driver.MaxMethod)
 	}
-	for _, p := range []driver.Principal{
-		{User: "ada"},
-		{User: "\x00"},
-		{User: "\xff\xfe"},
-		{User: "a:b {c} \r\n\" \\ é 😀"},
-		{User: strings.Repeat("\xff", driver.MaxUser)},
-		{User: "ada", Methods: []string{"pwd", "otp"}, Level: 2, Device: "Firefox on Linux", UserAgent: "Mozilla/5.0", Address: "2001:db8::1"},
-		{User: "ada", Persistent: true, Methods: []string{"", "a b", "\"\\\x00\u2028<>&"}, Device: "\"at\":0"},
-		{
+	k.keepsPrincipals(
+		driver.Principal{User: "ada"},
+		driver.Principal{User: "\x00"},
+		driver.Principal{User: "\xff\xfe"},
+		driver.Principal{User: "a:b {c} \r\n\" \\ é 😀"},
+		driver.Principal{User: strings.Repeat("\xff", driver.MaxUser)},
+		driver.Principal{User: "ada", Methods: []string{"pwd", "otp"}, Level: 2, Device: "Firefox on Linux", UserAgent: "Mozilla/5.0", Address: "2001:db8::1"},
+		driver.Principal{User: "ada", Persistent: true, Methods: []string{"", "a b", "\"\\\x00\u2028<>&"}, Device: "\"at\":0"},
+		driver.Principal{
 			User: "ada", Methods: methods, Level: driver.MaxLevel, Device: long(driver.MaxDevice),
 			UserAgent: long(driver.MaxUserAgent), Address: long(driver.MaxAddress),
 		},
-	} {
+	)
+}
+
+// keepsPrincipals signs in as each of some, and checks that the store has it as it was given.
+func (k *kit) keepsPrincipals(principals ...driver.Principal) {
+	k.Helper()
+	for _, p := range principals {
 		o := newOwner()
 		v := o.visitor()
 		in := o.login(v)
@@ -288,6 +301,31 @@ func principals(k *kit) {
 		}
 		k.hasSessions(o, v)
 	}
+}
+
+func sealedPrincipals(k *kit) {
+	k.keepsPrincipals(
+		driver.Principal{Sealed: "~1"},
+		driver.Principal{Sealed: "\"at\":0,\"user\"", Methods: []string{"pwd"}, Level: 2, Persistent: true},
+		driver.Principal{Sealed: strings.Repeat("s", driver.MaxSealed)},
+	)
+	o := newOwner()
+	enter := func(most int, from ...visitor) visitor {
+		k.Helper()
+		k.pause()
+		v := o.visitor()
+		in := o.limited(v, most, false, from...)
+		in.Origin.Principal.User, in.Origin.Principal.Sealed = "", "~1"+driver.Hash(v.secret).String()
+		k.enters(v, in)
+		return v
+	}
+	first, second := enter(0), enter(0)
+	k.hasSessions(o, first, second)
+	third := enter(2) // the limit knows them
+	k.gone(first)
+	fourth := enter(2, second)
+	k.hasSessions(o, third, fourth)
+	k.endUser(o, driver.Which{}, third, fourth)
 }
 
 var errCarry = errors.New("a field that does not open")

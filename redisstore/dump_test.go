@@ -1,0 +1,277 @@
+package redisstore_test
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// What applications store and users are: words that nothing else has.
+const (
+	inValue  = "chartreuse-value"
+	inEntry  = "vermilion-entry"
+	inOnce   = "ultramarine-once"
+	inUpdate = "aquamarine-update"
+	aUser    = "hildegard.von.bingen@example.org"
+	aDevice  = "Rhenish Psaltery on Parchment"
+	anAgent  = "Scivias/1.0 (Ordo Virtutum)"
+	anAddr   = "2001:db8:1098:1179::17"
+)
+
+// TestDump: P4. What a thief of the store has, from each key, the snapshot, the log of writes and the log of slow commands, is no token in
+// any form, and with sealing no value and nobody's name. Without sealing the same search finds them all, so it can.
+func TestDump(t *testing.T) {
+	words := []string{inValue, inEntry, inOnce, inUpdate, aUser, aDevice, anAgent, anAddr}
+	for _, seal := range []bool{true, false} {
+		t.Run(fmt.Sprint("sealed ", seal), func(t *testing.T) {
+			node := redistest.Start(t, redistest.Options{Config: []string{
+				"rdbcompression no", "appendonly yes", "appendfsync always", "slowlog-log-slower-than 0", "slowlog-max-len 10000",
+			}})
+			tokens, handle := visit(t, "redis://"+node.Addr(), seal)
+			dump := dumpOf(t, node)
+			if !dump.has([]byte(handle[5:])) || seal && !dump.has([]byte("~1")) {
+				t.Fatal("the dump does not have the session")
+			}
+			if len(tokens) < 4 {
+				t.Fatalf("%d tokens were given out", len(tokens))
+			}
+			for _, text := range tokens {
+				b, err := base64.RawURLEncoding.DecodeString(text)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for name, part := range map[string][]byte{"token": b, "selector": b[3:19], "verifier": b[23:39], "signature": b[39:]} {
+					if at := dump.find(part); at != "" {
+						t.Errorf("the %s of a token is in %s", name, at)
+					}
+				}
+				if at := dump.find([]byte(text)); at != "" {
+					t.Errorf("a token is in %s", at)
+				}
+			}
+			for _, kind := range []string{"HGETALL ", "DUMP ", ".rdb", ".incr.aof"} {
+				if found := dump.only(kind).find([]byte(inValue)) != ""; found == seal {
+					t.Errorf("a value is in %s: %v", kind, found)
+				}
+			}
+			for _, w := range words {
+				switch at := dump.find([]byte(w)); {
+				case seal && at != "":
+					t.Errorf("%q is in %s", w, at)
+				case !seal && at == "":
+					t.Errorf("%q is not found where it must be: the search is blind", w)
+				}
+			}
+		})
+	}
+}
+
+// TestDumpFindsTokens is the control: a token that an application puts into a value in clear is found, whatever its form.
+func TestDumpFindsTokens(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{Config: []string{"rdbcompression no", "appendonly yes", "appendfsync always"}})
+	b := []byte("\x01\x02\x030123456789abcdef\xff\xfe0123456789ABCDEF!?")
+	for form, text := range map[string]string{
+		"raw": string(b), "hex": hex.EncodeToString(b), "base64url": base64.RawURLEncoding.EncodeToString(b), "base64": "xy" + base64.StdEncoding.EncodeToString(b),
+		"within": base64.StdEncoding.EncodeToString(append([]byte("x"), b...)),
+	} {
+		if _, err := node.Do("HSET", "key", "field", text); err != nil {
+			t.Fatal(err)
+		}
+		dump := dumpOf(t, node)
+		for _, part := range [][]byte{b, b[3:19], b[21:37]} {
+			if dump.find(part) == "" {
+				t.Errorf("%s: %q is not found in %q", form, part, text)
+			}
+		}
+	}
+}
+
+// visit does all that leaves something in the store, and returns the tokens that were given out and the last handle.
+func visit(t *testing.T, url string, seal bool) (tokens []string, handle string) {
+	t.Helper()
+	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
+	m, err := session.New(open(t, url, redisstore.Options{}), session.Config{
+		Keys: [][]byte{key(1)}, UserKey: key(2), Seal: seal, KeepFields: []string{"value", "entries", "n"}, MaxPerUser: 2,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const (
+		value   session.Value[string] = "value"
+		entries session.Map[string]   = "entries"
+		once    session.Once[string]  = "once"
+		updated session.Value[string] = "updated"
+		n       session.Counter       = "n"
+	)
+	login := session.Login{User: aUser, Device: aDevice, UserAgent: anAgent, Address: anAddr, Methods: []string{"pwd"}}
+	cookie := ""
+	do := func(f func(s *session.Session) error) {
+		t.Helper()
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+		if cookie != "" {
+			r.Header.Set("Cookie", cookie)
+		}
+		w := httptest.NewRecorder()
+		m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error { return f(s) })).ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			t.Fatal(w.Code, w.Body)
+		}
+		for _, c := range w.Result().Cookies() {
+			cookie = c.Name + "=" + c.Value
+			tokens = append(tokens, c.Value)
+		}
+	}
+	for range 3 { // the third ends the first
+		cookie = ""
+		do(func(s *session.Session) error {
+			value.Set(s, inValue)
+			entries.Set(s, "a", inEntry+strings.Repeat(" and more", 20)) // no longer in the compact encoding
+			once.Put(s, inOnce)
+			n.Add(s, 1)
+			return nil
+		})
+		do(func(s *session.Session) error { once.Put(s, inOnce); return s.SignIn(t.Context(), login) })
+		do(func(s *session.Session) error { return s.Renew(t.Context()) })
+		do(func(s *session.Session) error {
+			_, err := updated.Update(t.Context(), s, func(string) (string, error) { return inUpdate, nil })
+			return err
+		})
+	}
+	do(func(s *session.Session) error {
+		got, ok, err := once.Take(t.Context(), s)
+		entry, _ := entries.Get(s, "a")
+		if got != inOnce || !ok || value.Get(s) != inValue || !strings.HasPrefix(entry, inEntry) || updated.Get(s) != inUpdate || n.Get(s) != 1 ||
+			s.User() != aUser || s.Info().Device != aDevice {
+			t.Errorf("the visitor has %q, %q, %q, %q, %d, %+v", got, value.Get(s), entry, updated.Get(s), n.Get(s), s.Info())
+		}
+		handle = s.Info().Handle
+		return err
+	})
+	if list, err := m.Sessions(t.Context(), aUser); err != nil || len(list) != 2 || list[0].Address != anAddr {
+		t.Errorf("Sessions: %+v, %v", list, err)
+	}
+	return tokens, handle
+}
+
+// dumped is all that a server gives away, by where it is.
+type dumped map[string][]byte
+
+// dumpOf reads each key in each way, and the server's files.
+func dumpOf(t *testing.T, node *redistest.Node) dumped {
+	t.Helper()
+	d := dumped{}
+	read := func(args ...string) any {
+		t.Helper()
+		reply, err := node.Do(args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d[strings.Join(args, " ")] = flat(reply)
+		return reply
+	}
+	read("SLOWLOG", "GET", "-1")
+	keys, _ := read("KEYS", "*").([]any)
+	if len(keys) == 0 {
+		t.Fatal("there are no keys")
+	}
+	for _, k := range keys {
+		key := k.(string)
+		read("DUMP", key)
+		switch kind, _ := node.Do("TYPE", key); kind {
+		case "hash":
+			read("HGETALL", key)
+		case "zset":
+			read("ZRANGE", key, "0", "-1", "WITHSCORES")
+		case "string":
+			read("GET", key)
+		default:
+			t.Errorf("%s is a %v", key, kind)
+		}
+	}
+	if _, err := node.Do("SAVE"); err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	err := filepath.WalkDir(node.Dir(), func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		files = append(files, e.Name())
+		d[path], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range []string{".rdb", ".incr.aof"} {
+		if !slices.ContainsFunc(files, func(name string) bool { return strings.HasSuffix(name, part) }) {
+			t.Fatalf("no %s among %q", part, files)
+		}
+	}
+	return d
+}
+
+// only returns what came from one kind of place.
+func (d dumped) only(kind string) dumped {
+	some := dumped{}
+	for where, all := range d {
+		if strings.Contains(where, kind) {
+			some[where] = all
+		}
+	}
+	return some
+}
+
+func flat(reply any) []byte {
+	switch r := reply.(type) {
+	case []any:
+		var all []byte
+		for _, v := range r {
+			all = append(append(all, flat(v)...), '\n')
+		}
+		return all
+	default:
+		return fmt.Append(nil, r)
+	}
+}
+
+func (d dumped) has(b []byte) bool {
+	for _, all := range d {
+		if bytes.Contains(all, b) {
+			return true
+		}
+	}
+	return false
+}
+
+// find returns where b stands, as it is, in hexadecimal, or in base64 of either alphabet and at any place in it; "" if nowhere.
+func (d dumped) find(b []byte) string {
+	forms := [][]byte{b, []byte(hex.EncodeToString(b)), []byte(strings.ToUpper(hex.EncodeToString(b)))}
+	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for before := range 3 { // bytes that share a group of characters with it, left out at both ends
+			whole := b[(3-before)%3:]
+			forms = append(forms, []byte(e.EncodeToString(whole[:len(whole)/3*3])))
+		}
+	}
+	for where, all := range d {
+		for _, form := range forms {
+			if bytes.Contains(all, form) {
+				return where
+			}
+		}
+	}
+	return ""
+}

@@ -20,8 +20,10 @@ func (d discard) WriteHeader(int)             {}
 var text = []byte("Hello World\n")
 
 // benchmarkHandler measures requests with the cookie of a session that has a counter and a profile.
-func benchmarkHandler(b *testing.B, f session.HandlerFunc) {
-	m, err := session.New(memstore.New(), session.Config{})
+func benchmarkHandler(b *testing.B, f session.HandlerFunc) { benchmarkWith(b, session.Config{}, f) }
+
+func benchmarkWith(b *testing.B, cfg session.Config, f session.HandlerFunc) {
+	m, err := session.New(memstore.New(), cfg)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -107,6 +109,60 @@ func BenchmarkWriteStruct(b *testing.B) {
 		_, err := w.Write(text)
 		return err
 	})
+}
+
+// BenchmarkSealed is what sealing costs: compare with keys alone, which sign the token.
+func BenchmarkSealed(b *testing.B) {
+	p := person{Name: "Ada", Roles: []string{"admin", "editor"}}
+	for name, seal := range map[string]bool{"sealed": true, "clear": false} {
+		cfg := sealing(key(1))
+		cfg.Seal = seal
+		b.Run("ReadCounter/"+name, func(b *testing.B) {
+			benchmarkWith(b, cfg, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				if hits.Get(s) == 0 {
+					b.Fatal("no session")
+				}
+				_, err := w.Write(text)
+				return err
+			})
+		})
+		b.Run("ReadStruct/"+name, func(b *testing.B) {
+			benchmarkWith(b, cfg, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				if user.Get(s).Name == "" {
+					b.Fatal("no session")
+				}
+				_, err := w.Write(text)
+				return err
+			})
+		})
+		b.Run("WriteStruct/"+name, func(b *testing.B) {
+			benchmarkWith(b, cfg, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				user.Set(s, p)
+				_, err := w.Write(text)
+				return err
+			})
+		})
+		b.Run("User/"+name, func(b *testing.B) {
+			m, err := session.New(memstore.New(), cfg)
+			if err != nil {
+				b.Fatal(err)
+			}
+			w := httptest.NewRecorder()
+			m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+				return s.SignIn(b.Context(), session.Login{User: "ada", Device: "Firefox on Linux"})
+			})).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+			c := w.Result().Cookies()[0]
+			r := httptest.NewRequest("GET", "/", nil)
+			r.Header.Set("Cookie", c.Name+"="+c.Value)
+			run(b, m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				if s.User() != "ada" {
+					b.Fatal("not signed in")
+				}
+				_, err := w.Write(text)
+				return err
+			})), r)
+		})
+	}
 }
 
 var _ io.Writer = discard{}

@@ -543,3 +543,41 @@ func TestLargestPrincipal(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 }
+
+// carryTwice asks twice what comes along, as a store may, and hears the same.
+type carryTwice struct{ *faulty }
+
+func (c carryTwice) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+	twice := *in
+	twice.Carry = func(r *driver.Record) (driver.Fields, error) {
+		first, err := in.Carry(r)
+		if err != nil {
+			return nil, err
+		}
+		second, err := in.Carry(r)
+		for i := range first {
+			if !bytes.Equal(first[i].Value, second[i].Value) {
+				return nil, fmt.Errorf("%s is %q first and %q then", first[i].Key, first[i].Value, second[i].Value)
+			}
+		}
+		return second, err
+	}
+	return c.faulty.SignIn(ctx, id, &twice)
+}
+
+// TestCarriedValuesAreStable: what a store answers about a sign-in is what it stored, however often it asks.
+func TestCarriedValuesAreStable(t *testing.T) {
+	s := newSite(t, sealing(key(1)))
+	var err error
+	if s.m, err = session.New(carryTwice{s.store}, sealing(key(1))); err != nil {
+		t.Fatal(err)
+	}
+	v := s.known()
+	v.do(func(ses *session.Session) error {
+		theme.Set(ses, "violet")
+		secrets.Set(ses, "a", "indigo")
+		return nil
+	})
+	want(t, "status", v.do(signIn("ada")).Code, 200)
+	v.holds("signed in", "violet", "indigo")
+}

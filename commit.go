@@ -16,7 +16,7 @@ import (
 // (streams, WebSockets). It outlives the cancellation of ctx, for at most Config.CommitTimeout. With nothing changed it does
 // nothing.
 //
-// Errors: what a change did wrong ([ErrTooLarge], [ErrInvalid], [ErrDecode]), [ErrEnded], [ErrUnavailable], [ErrUnknownOutcome],
+// Errors: what a change did wrong ([ErrTooLarge], [ErrInvalid], [ErrDecode], [ErrSealed]), [ErrEnded], [ErrUnavailable], [ErrUnknownOutcome],
 // [ErrHeaderSent], [ErrCrossOrigin]. After one the session takes no more changes.
 func (s *Session) Commit(ctx context.Context) error {
 	s.mu.Lock()

@@ -44,8 +44,8 @@ type Config struct {
 	InsecureHTTP bool // a cookie without Secure and "__Host-": for development on plain http, where browsers refuse those
 
 	// Keys are 32 random bytes each. With keys, tokens are signed, and a forged one costs no round trip to the store. The first
-	// signs, all are accepted: put a new key first, and drop an old one after a Lifetime. Adding the first key signs everybody out,
-	// unless UnsignedUntil lies a Lifetime ahead; dropping all keys signs nobody out.
+	// signs, all are accepted: append a new key on all nodes, then put it first, and drop the old one a Lifetime later, or MaxRemember if that
+	// is longer. Adding the first key signs everybody out, unless UnsignedUntil lies a Lifetime ahead; dropping all keys signs nobody out.
 	Keys          [][]byte
 	UnsignedUntil time.Time // until then tokens without a signature are accepted, too
 

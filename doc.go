@@ -20,6 +20,7 @@
 // sessions: somebody signed in, how recently, what to do when the store is down. Package driver is for authors of stores.
 //
 // What is promised: no write of a concurrent request is lost; a session that has ended stays ended; only tokens issued here are
-// accepted; the store holds only hashes of them; changes are committed before the first byte of the response; a store that is
+// accepted; the store holds only hashes of them,
+// and with Config.Seal neither values nor users in clear; changes are committed before the first byte of the response; a store that is
 // down is an error and never an empty session.
 package session

@@ -108,7 +108,7 @@ func (b *sealer) seal(k driver.Key, value []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	box := aead.Seal(make([]byte, 0, sealExtra+len(value)), nil, value, b.data(k))
+	box := aead.Seal(make([]byte, 0, sealExtra+len(value)), nil, value, b.data(k)) //nolint:gosec // it draws the nonce by itself, and takes none
 	prefix := b.ring.seals[0].prefix
 	return sealEncoding.AppendEncode(append(make([]byte, 0, len(prefix)+sealEncoding.EncodedLen(len(box))), prefix...), box), nil
 }

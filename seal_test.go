@@ -314,178 +314,6 @@ func TestSignInWithinOneRequest(t *testing.T) {
 	v.sealedOnly("violet", "black", "brown")
 }
 
-// TestKeyDrill: keys come and go as the manual says, and nobody is signed out or loses a value; one that goes too early is an error, and
-// its return mends all.
-func TestKeyDrill(t *testing.T) {
-	a, b := key(1), key(2)
-	first := newSite(t, sealing(a))
-	v := first.user("ada")
-	v.do(func(ses *session.Session) error {
-		theme.Set(ses, "violet")
-		secrets.Set(ses, "a", "indigo")
-		return nil
-	})
-	both := first.with(sealing(b, a))
-	v = v.at(both)
-	v.holds("a new key", "violet", "indigo")
-	want(t, "user", v.who(), "ada")
-	old := v.text("theme")
-	v.do(func(ses *session.Session) error {
-		_, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
-		return err
-	})
-	v.holds("written with it", "violet-red", "indigo")
-	if now := v.text("theme"); now[:6] == old[:6] || v.text("secrets:a")[:6] != old[:6] {
-		t.Errorf("sealed with %q before, and %q after: the first key seals", old[:6], now[:6])
-	}
-
-	second := first.with(sealing(b))
-	forgotten := v.at(second) // the token is signed by a, which is no key any longer
-	want(t, "a token of the old key", forgotten.who(), "")
-	v.do(renew) // now it is signed by b
-	v = v.at(second)
-	w := v.also().do(func(*session.Session) error { t.Error("the handler runs without the values"); return nil })
-	wantAnswer(t, w, 500)
-	if len(cookies(w)) != 0 {
-		t.Errorf("Set-Cookie %q: a missing key signs nobody out", cookies(w))
-	}
-	if log := first.log.String(); !strings.Contains(log, "secrets:a") && !strings.Contains(log, "@principal") || !strings.Contains(log, "dropped too early") {
-		t.Errorf("the log does not say which value: %s", log)
-	}
-	if _, err := second.m.Sessions(t.Context(), "ada"); !errors.Is(err, session.ErrSealed) {
-		t.Errorf("Sessions: %v, want ErrSealed", err)
-	}
-	v.at(both).holds("the old key is back", "violet-red", "indigo")
-
-	v = v.at(both)
-	v.do(signIn("ada")) // seals all anew with b, and signs
-	v = v.at(second)
-	v.holds("the old key is gone", "violet-red", "indigo")
-	want(t, "user", v.who(), "ada")
-}
-
-// TestSealOnAndOff: each way, nobody is signed out, and what was stored is read.
-func TestSealOnAndOff(t *testing.T) {
-	on := sealing(key(1))
-	off := on
-	off.Seal = false
-	s := newSite(t, off)
-	v := s.user("ada")
-	v.do(func(ses *session.Session) error {
-		theme.Set(ses, "violet")
-		secrets.Set(ses, "a", "indigo")
-		n.Add(ses, 4)
-		return nil
-	})
-	want(t, "in clear", v.text("theme"), `"violet"`)
-	v = v.at(s.with(on))
-	v.holds("turned on", "violet", "indigo")
-	want(t, "user", v.who(), "ada")
-	v.do(func(ses *session.Session) error {
-		_, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
-		return err
-	})
-	v.holds("turned on", "violet-red", "indigo")
-	if text := v.text("theme"); !strings.HasPrefix(text, "~1") || v.text("secrets:a") != `"indigo"` {
-		t.Errorf("a write left %q: it seals what it writes", text)
-	}
-	v.do(signIn("ada")) // some of what comes along is sealed, some is not
-	v.holds("signed in again", "violet-red", "indigo")
-	want(t, "n", v.count(), 4)
-	v.do(func(ses *session.Session) error { secrets.Set(ses, "a", "grey"); return nil })
-	v.sealedOnly("violet", "indigo", "grey", "ada", "YWRh")
-	v = v.at(s)
-	v.holds("turned off", "violet-red", "grey")
-	want(t, "user", v.who(), "ada")
-	v.do(func(ses *session.Session) error { theme.Set(ses, "black"); return nil })
-	want(t, "in clear again", v.text("theme"), `"black"`)
-	v.do(signIn("ada")) // carries what is sealed without sealing
-	v.holds("signed in, turned off", "black", "grey")
-	other := v.at(s.with(session.Config{UserKey: key(99)})) // without keys, signed tokens are accepted too
-	wantAnswer(t, other.do(func(*session.Session) error { t.Error("no keys: the handler runs"); return nil }), 500)
-}
-
-// TestMovedValues: a sealed value opens where it was sealed and nowhere else; the request that reads it fails.
-func TestMovedValues(t *testing.T) {
-	s := newSite(t, sealing(key(1)))
-	v, other := s.known(), s.known()
-	fill := func(ses *session.Session) error {
-		theme.Set(ses, "violet")
-		secrets.Set(ses, "a", "indigo")
-		secrets.Set(ses, "", "empty")
-		return nil
-	}
-	v.do(fill)
-	other.do(fill)
-	good := v.text("theme")
-	for name, bad := range map[string]string{
-		"another field": v.text("secrets:a"), "another entry": v.text("secrets:"), "another session": other.text("theme"),
-		"cut": good[:len(good)-4], "longer": good + "AAAA", "another tag": flip(good, len(good)-2), "a line break": good[:20] + "\n" + good[20:],
-		"padding": good + "=", "mark and key alone": good[:6], "another byte": flip(good, 30),
-	} {
-		v.plant("theme", bad)
-		w := v.also().do(func(ses *session.Session) error {
-			if _, ok, err := theme.Lookup(ses); ok || !errors.Is(err, session.ErrSealed) {
-				t.Errorf("%s: Lookup %v, %v; want ErrSealed", name, ok, err)
-			}
-			if _, err := theme.Update(t.Context(), ses, func(string) (string, error) { return "new", nil }); !errors.Is(err, session.ErrSealed) {
-				t.Errorf("%s: Update %v, want ErrSealed", name, err)
-			}
-			return nil // Lookup's error does not stick, and the others read on
-		})
-		want(t, name, w.Code, 200)
-		wantAnswer(t, v.also().do(func(ses *session.Session) error { want(t, name, theme.Get(ses), ""); return nil }), 500)
-		want(t, name, v.text("theme"), bad)
-	}
-	v.plant("theme", good)
-	v.plant("secrets:a", v.text("secrets:"), "secret", good)
-	wantAnswer(t, v.also().do(func(ses *session.Session) error {
-		for k, got := range secrets.All(ses) {
-			want(t, "entry "+k, got, map[string]string{"": "empty"}[k])
-		}
-		return nil
-	}), 500)
-	v.also().do(func(ses *session.Session) error {
-		if _, ok, err := secret.Take(t.Context(), ses); ok || !errors.Is(err, session.ErrSealed) {
-			t.Errorf("Take: %v, %v; want ErrSealed", ok, err)
-		}
-		return nil
-	})
-	wantAnswer(t, v.also().do(signIn("ada")), 500) // a value that should come along does not open
-	v.plant("secrets:a", `"in clear"`)
-	v.holds("planted in clear", "violet", "in clear")
-	for name, bad := range map[string]string{"another key": "~1AAAA" + good[6:], "another version": "~2" + good[2:], "the mark": "~", "too short": "~1A"} {
-		v.plant("secret", bad)
-		v.also().do(func(*session.Session) error { t.Errorf("%s: the handler runs", name); return nil })
-		_, err := session.From(s.m.Load(t.Context(), http.Header{"Cookie": {v.cookie}}))
-		if !errors.Is(err, session.ErrSealed) || !strings.Contains(err.Error(), `"secret"`) || session.Status(err) != 500 {
-			t.Errorf("%s: From: %v, want ErrSealed with the field's name", name, err)
-		}
-		if !strings.Contains(s.log.String(), "session: no key of Config.Keys opens") {
-			t.Errorf("%s: nothing in the log", name)
-		}
-		id, r := v.broken()
-		c := driver.Change{Verifier: r.Tokens.Current, Ops: []driver.Op{{Kind: driver.Unset, Key: "secret"}}}
-		if _, err := s.store.Store.Apply(t.Context(), id, &c); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-// broken returns the visitor's record where no session can be had.
-func (v *visitor) broken() (driver.ID, *driver.Record) {
-	for id := range v.site.store.seen {
-		r, _, err := v.site.store.Store.Load(v.site.t.Context(), id)
-		if err == nil {
-			if _, ok := r.Fields.Get("secret"); ok {
-				return id, r
-			}
-		}
-	}
-	v.site.t.Fatal("no such session")
-	return driver.ID{}, nil
-}
-
 // TestForeignPrincipal: a principal from elsewhere is nobody's way in.
 func TestForeignPrincipal(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
@@ -507,9 +335,9 @@ func TestSealedSize(t *testing.T) {
 	v := s.known()
 	for _, length := range []int{0, 1, 2, 3, 100, 10_000} {
 		v.do(func(ses *session.Session) error { theme.Set(ses, strings.Repeat("x", length)); return nil })
-		clear, stored := length+2, len(v.text("theme")) // with its quotes
-		if most := clear + (clear+2)/3 + 44; stored > most || stored < most-2 {
-			t.Errorf("%d bytes take %d, want %d at most, and hardly less", clear, stored, most)
+		plain, stored := length+2, len(v.text("theme")) // with its quotes
+		if most := plain + (plain+2)/3 + 44; stored > most || stored < most-2 {
+			t.Errorf("%d bytes take %d, want %d at most, and hardly less", plain, stored, most)
 		}
 	}
 	cfg.MaxSize = 400
@@ -580,4 +408,16 @@ func TestCarriedValuesAreStable(t *testing.T) {
 	})
 	want(t, "status", v.do(signIn("ada")).Code, 200)
 	v.holds("signed in", "violet", "indigo")
+}
+
+// TestSealedEvents: events name the user, whoever's token a request shows.
+func TestSealedEvents(t *testing.T) {
+	s, l := listening(t, sealing(key(1)))
+	v := s.user("ada")
+	handle := v.info().Handle
+	old := v.also()
+	v.do(renew)
+	l.want(t, "SignIn and Renew", "signed in "+handle+" ada", "renewed "+handle+" ada")
+	old.do(signOut)
+	l.want(t, "SignOut with the token before", "signed out "+handle+" ada")
 }

@@ -10,7 +10,7 @@ import (
 type Value[T any] string
 
 // Get returns a fresh copy: changing it changes nothing. The zero T if unset. A stored value that is not a T fails the request with
-// [ErrDecode]; [Value.Lookup] is for code that expects one.
+// [ErrDecode], a sealed one that does not open with [ErrSealed]; [Value.Lookup] is for code that expects one.
 func (v Value[T]) Get(s *Session) T {
 	t, _, err := v.Lookup(s)
 	if err != nil {
@@ -19,8 +19,8 @@ func (v Value[T]) Get(s *Session) T {
 	return t
 }
 
-// Lookup is Get for code that must tell unset from zero, or an older program's value from both: its error is [ErrDecode], and does
-// not stick.
+// Lookup is Get for code that must tell unset from zero, or an older program's value from both: its error is [ErrDecode] or [ErrSealed],
+// and does not stick.
 func (v Value[T]) Lookup(s *Session) (t T, ok bool, err error) {
 	return lookup[T](s, driver.Key(v))
 }

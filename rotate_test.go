@@ -226,6 +226,36 @@ func TestRotationThatFails(t *testing.T) {
 		s.store.after = nil
 		want(t, "n", v.count(), 2)
 	})
+	bubble(t, func(t *testing.T) { // nor when another request has rotated, and this one does the rest of its change
+		s, _, v := rotating(t, session.Config{})
+		other := v.also()
+		w := v.do(func(ses *session.Session) error {
+			other.rotates(t, look)
+			s.store.after = func(string) error { s.store.after = nil; return driver.ErrUnknown }
+			return add(ses)
+		})
+		if w.Code != 503 || len(cookies(w)) != 0 {
+			t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
+		}
+		want(t, "n", v.count(), 2)
+	})
+}
+
+// TestGenerationOfARenewal: the token says the generation that the record has, also if the one before was in grace.
+func TestGenerationOfARenewal(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, l, v := rotating(t, session.Config{})
+		old := v.rotates(t, look)
+		v.keeps(t, "the new token")
+		old.do(renew)
+		if _, text, _ := strings.Cut(old.cookie, "="); text == "" || text == v.cookie {
+			t.Fatal("not renewed")
+		}
+		time.Sleep(driver.ReplacedFor)
+		l.take()
+		old.withToken(2, false).keeps(t, "of the second generation")
+		want(t, "the token", old.withToken(2, false).cookie, old.cookie)
+	})
 }
 
 // TestWhatDoesNotRotate: where a new token would not arrive, or is not needed.

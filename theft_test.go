@@ -102,17 +102,30 @@ func TestTheftAtTheSameTime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l, v := rotating(t, session.Config{})
 		old := v.rotates(t, look)
-		handle := v.info().Handle
+		v.keeps(t, "the new token")
+		handle := v.named()
 		time.Sleep(time.Minute)
 		l.take()
-		old.do(func(ses *session.Session) error { return nil })
-		l.want(t, "theft", "stolen "+handle)
+		s.store.set(func(call string) error {
+			if call == "end" { // another request is faster
+				s.store.up()
+				old.lost(t, "the faster one")
+			}
+			return nil
+		})
+		old.lost(t, "the old token")
+		l.want(t, "theft", "stolen "+handle, "refused "+handle+" unknown")
 		want(t, "sessions", s.store.Len(), 0)
 	})
-	bubble(t, func(t *testing.T) { // that it cannot be ended is none of the request
+}
+
+// TestTheftWhenTheStoreFails: that the session cannot be ended is none of the request, and the next one tries again.
+func TestTheftWhenTheStoreFails(t *testing.T) {
+	bubble(t, func(t *testing.T) {
 		s, l, v := rotating(t, session.Config{})
 		old := v.rotates(t, look)
-		handle := v.info().Handle
+		v.keeps(t, "the new token")
+		handle := v.named()
 		time.Sleep(time.Minute)
 		l.take()
 		s.store.fail("end", errDown)

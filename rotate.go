@@ -21,7 +21,7 @@ type rotation struct {
 // the store decides, by its clock: of requests that come to this at the same time one rotates. The caller holds the lock.
 func (s *Session) rotation(ctx context.Context) *rotation {
 	every := s.m.cfg.RotateEvery
-	if every == 0 || !s.used || s.state != live || s.record == nil || s.readOnly || s.sent {
+	if every == 0 || s.state != live || s.record == nil || s.readOnly || s.sent {
 		return nil
 	}
 	if !s.cred.hasCookie || s.cred.inHeader || s.setToken != keepCookie || s.next != nil || ctx.Err() != nil {

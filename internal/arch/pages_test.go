@@ -51,6 +51,17 @@ func flat(code string) string {
 	return b.String() + "\n"
 }
 
+// TestPagesAreFinished: what is yet to be written is not published.
+func TestPagesAreFinished(t *testing.T) {
+	for _, name := range load(t).pages {
+		for n, line := range strings.Split(page(t, name), "\n") {
+			if strings.Contains(line, "TODO") {
+				t.Errorf("%s:%d: %.80s", name, n+1, line)
+			}
+		}
+	}
+}
+
 var link = regexp.MustCompile(`\]\(([^)#\s]+)[^)]*\)`)
 
 // TestLinks: links between the pages lead somewhere.

@@ -52,9 +52,7 @@ func checkSecurity(text string, names map[string]bool) (wrong []string) {
 		if what == "" {
 			complain("%s does not say what happens", id)
 		}
-		if strings.Contains(row[0], "TODO") {
-			complain("%s is yet to be written", id)
-		} else if len(tests) == 0 && how != "application" {
+		if len(tests) == 0 && how != "application" {
 			complain("%s names no test: only what is the application's part alone may do without", id)
 		}
 	}
@@ -132,7 +130,6 @@ func TestSecurityIsChecked(t *testing.T) {
 	swap := func(old, with string) string { return strings.Replace(text, old, with, 1) }
 	for what, text := range map[string]string{
 		"K01 names no test":          swap("`TestX`, `a/b`", ""),
-		"K01 is yet to be written":   swap("`TestX`, `a/b`", "`TestX`, TODO-merge"),
 		"TestY is not there":         swap("TestX", "TestY"),
 		"a/c is not there":           swap("a/b", "a/c"),
 		"0 rows for K01, want one":   swap(rows[0], ""),

@@ -14,7 +14,7 @@ import (
 var checklists = []struct {
 	letter string
 	rows   int
-}{{"K", 16}, {"A", 32}, {"S", 26}, {"N", 20}, {"R", 14}}
+}{{"K", 16}, {"A", 32}, {"S", 26}, {"R", 14}, {"N", 20}}
 
 // hows are what the column "how" may say, alone or joined by commas.
 var hows = []string{"default", "always", "option", "refused", "application"}

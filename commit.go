@@ -445,7 +445,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 func (s *Session) touchDue() (id driver.ID, verifier driver.Hash, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record == nil || s.readOnly {
+	if s.state != live || s.record == nil || s.readOnly || s.passive {
 		return id, verifier, false
 	}
 	return s.id, s.verifier, s.record.TouchDue(s.verifier, s.now)

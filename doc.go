@@ -16,8 +16,12 @@
 // sticks to the Session, as an error sticks to a bufio.Writer: the commit fails with it, before the first byte of the
 // response, and nothing that the request had changed since its last commit is stored.
 //
-// Stores are packages of their own: memstore (in memory), filestore (on disk). [Route] is what one route asks of its
-// sessions: somebody signed in, how recently, what to do when the store is down. Package driver is for authors of stores.
+// [Session.SignIn] makes somebody the session's user, [Session.SignOut] ends it. [Manager.Sessions] lists where a user is signed in,
+// [Manager.Revoke], [Manager.RevokeUser] and [Manager.RevokeAll] end that. [Route] is what one route asks of its sessions: somebody signed in,
+// how recently, what to do when the store is down.
+//
+// Stores are packages of their own: memstore (in memory), filestore (on disk, for one process), redisstore (on Redis or Valkey, for many).
+// Package driver is for authors of stores.
 //
 // What is promised: no write of a concurrent request is lost; a session that has ended stays ended; only tokens issued here are
 // accepted; the store holds only hashes of them,

@@ -3,6 +3,7 @@ package session_test
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/memstore"
@@ -53,4 +54,39 @@ func ExampleSession_SignIn() {
 	// Firefox on Linux, by ["pwd"], this one: true
 	// Goodbye
 	// Please sign in.
+}
+
+func ExampleManager_RevokeUser() {
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	password := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		// … store the new password; whoever knows the old one is signed out …
+		n, err := sessions.RevokeUser(r.Context(), s.User(), s.Info().Handle) // all of the user's, but this one
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(w, "signed out elsewhere: %d\n", n)
+		return err
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada"})
+	}
+	home := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		_, err := fmt.Fprintf(w, "%s's home\n", s.User())
+		return err
+	}
+
+	recently := session.Route{User: true, MaxAge: 10 * time.Minute} // signed in no longer ago than that
+	mux := http.NewServeMux()
+	mux.Handle("/login", session.HandlerFunc(login))
+	mux.Handle("/password", recently.Handler(session.HandlerFunc(password)))
+	mux.Handle("/home", session.Route{User: true}.Handler(session.HandlerFunc(home)))
+
+	browse(sessions.Handler(mux), "/login")                       // a phone
+	browse(sessions.Handler(mux), "/login", "/password", "/home") // and a laptop
+	// Output:
+	// signed out elsewhere: 1
+	// ada's home
 }

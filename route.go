@@ -19,6 +19,7 @@ type Route struct {
 	MinLevel int           // and at least at this assurance level
 	Fresh    bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
 	Down     Down          // when the store is down
+	Passive  bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive
 }
 
 // Down says what a route does when the store is down. A cookie is never cleared then, none is set, and a write always fails with
@@ -37,7 +38,7 @@ func (rt Route) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.route(ctx, rt.Fresh, rt.Down)
+	s.route(ctx, &rt)
 	if !rt.User && rt.MaxAge == 0 && len(rt.Methods) == 0 && rt.MinLevel == 0 {
 		return nil
 	}
@@ -73,12 +74,12 @@ func (rt Route) Handler(next http.Handler) http.Handler {
 }
 
 // route sets how the session is read, and reads it again if it was read in another way.
-func (s *Session) route(ctx context.Context, fresh bool, down Down) {
+func (s *Session) route(ctx context.Context, rt *Route) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	again := (s.state == failed || s.state == degraded) && down != s.down ||
-		s.state == live && fresh && !s.fresh && len(s.ops) == 0 && s.err == nil
-	s.fresh, s.down = fresh, down
+	again := (s.state == failed || s.state == degraded) && rt.Down != s.down ||
+		s.state == live && rt.Fresh && !s.fresh && len(s.ops) == 0 && s.err == nil
+	s.fresh, s.down, s.passive = rt.Fresh, rt.Down, rt.Passive
 	if again && !s.refused {
 		s.err = nil
 		s.readAgain(ctx)

@@ -53,6 +53,7 @@ type Session struct {
 
 	readOnly bool // the record is a copy that the store cannot vouch for
 	fresh    bool // the route wants no cached copy
+	passive  bool // the route's requests are no use of the session
 	down     Down
 }
 
@@ -224,7 +225,7 @@ func (s *Session) become(r *driver.Record, now time.Time) {
 }
 
 // Reload drops the view, with what was not committed, and reads the store: for connections that live long. It counts as a use of
-// the session. [ErrEnded] if the session is there no longer.
+// the session, but for [Route].Passive. [ErrEnded] if the session is there no longer.
 func (s *Session) Reload(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.unlock(ctx)
@@ -240,7 +241,7 @@ func (s *Session) Reload(ctx context.Context) error {
 	case gone:
 		return ErrEnded
 	}
-	if s.state == live && s.record.TouchDue(s.verifier, s.now) {
+	if s.state == live && !s.passive && s.record.TouchDue(s.verifier, s.now) {
 		if err := s.m.store.Touch(ctx, s.id, s.verifier); err != nil {
 			return fromStore(err)
 		}

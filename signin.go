@@ -26,6 +26,7 @@ type Login struct {
 	UserAgent string        // 512 bytes are kept
 	Address   string        // as the application trusts it: often not RemoteAddr; 64 bytes are kept
 	Remember  time.Duration // lifetime of this session and of its cookie, at most Config.MaxRemember; 0: Config.Lifetime, and no Max-Age
+	Lifetime  time.Duration // of this session, less than Config.Lifetime: an identity provider's limit, a computer that many use; 0: as long
 
 	// Began is when the authentication began: when the password was sent, or the visitor left for the identity provider. A revocation of the
 	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago. A handler that revokes and
@@ -125,16 +126,9 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("%w: Login: %v", ErrInvalid, err)
 	}
-	lifetime := m.cfg.Lifetime
-	if l.Remember != 0 {
-		if l.Remember < 0 || l.Remember > m.cfg.MaxRemember {
-			return nil, fmt.Errorf("%w: Login.Remember is %v, Config.MaxRemember allows %v", ErrInvalid, l.Remember, m.cfg.MaxRemember)
-		}
-		lifetime = l.Remember
-	}
-	idle := m.cfg.IdleTimeout
-	if l.Remember > 0 {
-		idle = lifetime // who is remembered may stay away
+	idle, lifetime, err := m.limits(l)
+	if err != nil {
+		return nil, err
 	}
 	if l.Began.IsZero() {
 		l.Began = begun
@@ -153,6 +147,23 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 		Max:    m.cfg.MaxPerUser,
 		Refuse: m.cfg.RefuseExtra,
 	}, nil
+}
+
+// limits are those of the session that a login begins.
+func (m *Manager) limits(l *Login) (idle, lifetime time.Duration, err error) {
+	switch {
+	case l.Remember < 0 || l.Remember > m.cfg.MaxRemember:
+		return 0, 0, fmt.Errorf("%w: Login.Remember is %v, Config.MaxRemember allows %v", ErrInvalid, l.Remember, m.cfg.MaxRemember)
+	case l.Lifetime != 0 && (l.Lifetime < time.Millisecond || l.Lifetime > m.cfg.Lifetime):
+		return 0, 0, fmt.Errorf("%w: Login.Lifetime is %v: it is 1ms to Config.Lifetime, %v, and 0 for that", ErrInvalid, l.Lifetime, m.cfg.Lifetime)
+	case l.Lifetime != 0 && l.Remember != 0:
+		return 0, 0, fmt.Errorf("%w: Login has both Lifetime and Remember", ErrInvalid)
+	case l.Remember != 0:
+		return l.Remember, l.Remember, nil // who is remembered may stay away
+	case l.Lifetime != 0:
+		return min(m.cfg.IdleTimeout, l.Lifetime), l.Lifetime, nil
+	}
+	return m.cfg.IdleTimeout, m.cfg.Lifetime, nil
 }
 
 // carry says which fields of the session before come along.

@@ -223,6 +223,11 @@ func TestLoginBounds(t *testing.T) {
 		{"remember", session.Login{User: "ada", Remember: 30 * 24 * time.Hour}, nil},
 		{"remember for too long", session.Login{User: "ada", Remember: 30*24*time.Hour + 1}, session.ErrInvalid},
 		{"remember backwards", session.Login{User: "ada", Remember: -1}, session.ErrInvalid},
+		{"lifetime", session.Login{User: "ada", Lifetime: time.Hour}, nil},
+		{"longer than others", session.Login{User: "ada", Lifetime: time.Hour + 1}, session.ErrInvalid},
+		{"less than the store's clock shows", session.Login{User: "ada", Lifetime: 1}, session.ErrInvalid},
+		{"lifetime backwards", session.Login{User: "ada", Lifetime: -time.Hour}, session.ErrInvalid},
+		{"both lifetimes", session.Login{User: "ada", Lifetime: time.Minute, Remember: time.Hour}, session.ErrInvalid},
 		{"began long ago", session.Login{User: "ada", Began: time.Now().Add(-25 * time.Hour)}, session.ErrRevoked},
 		{"begins tomorrow", session.Login{User: "ada", Began: time.Now().Add(24 * time.Hour)}, nil},
 	} {

@@ -136,3 +136,45 @@ func TestReloadTouches(t *testing.T) {
 		}
 	})
 }
+
+// TestPassiveRoute: asking for news, or for the time left, keeps no session alive, however often; a change does, and the route beside it.
+func TestPassiveRoute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{IdleTimeout: time.Hour})
+		v := s.known()
+		left := func(change bool) (left time.Duration) {
+			t.Helper()
+			poll := session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if err := ses.Reload(r.Context()); err != nil {
+					return err
+				}
+				if change {
+					n.Add(ses, 1)
+				}
+				if i := ses.Info(); !i.Idle.IsZero() {
+					left = time.Until(i.Idle)
+				}
+				return nil
+			})
+			want(t, "status", v.handle(session.Route{Passive: true}.Handler(poll)).Code, 200)
+			synctest.Wait()
+			return left
+		}
+		for i := range 59 {
+			time.Sleep(time.Minute)
+			want(t, "time left", left(false), time.Duration(59-i)*time.Minute)
+		}
+		want(t, "uses written down", s.store.touches.Load(), 0)
+		left(true)
+		want(t, "time left after a change", left(false), time.Hour)
+		time.Sleep(time.Hour - time.Minute)
+		want(t, "n, by a route that is not passive", v.count(), 2)
+		synctest.Wait()
+		want(t, "time left after that", left(false), time.Hour)
+		for range 60 {
+			time.Sleep(time.Minute)
+			left(false)
+		}
+		want(t, "n after an hour of asking", v.count(), 0)
+	})
+}

@@ -61,16 +61,13 @@ func (coatcheck) Fill(_ http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-const signedIn session.Value[string] = "user"
-
-// SignIn stores the user id in a new session, as the peers do: of an anonymous session it would change the token besides.
+// SignIn makes a new session, as for the peers, and besides enters it in the list of the user's sessions.
 func (coatcheck) SignIn(_ http.ResponseWriter, r *http.Request, user string) error {
 	s, err := session.From(r.Context())
 	if err != nil {
 		return err
 	}
-	signedIn.Set(s, user)
-	return s.Renew(r.Context())
+	return s.SignIn(r.Context(), session.Login{User: user})
 }
 
 func (coatcheck) SignOut(_ http.ResponseWriter, r *http.Request) error {

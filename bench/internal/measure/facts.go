@@ -35,23 +35,33 @@ func (b *bench) facts(ctx context.Context, r *report.Report) error {
 	return err
 }
 
+// openForOne starts a server with one session, and returns its cookie.
+func (b *bench) openForOne(ctx context.Context, system app.System, connections int) (*site, string, error) {
+	site, err := b.open(ctx, system, connections)
+	if err != nil {
+		return nil, "", err
+	}
+	cookies, err := site.fill(1)
+	if err != nil {
+		site.close()
+		return nil, "", err
+	}
+	return site, cookies[0], nil
+}
+
 // lostUpdates increments the counter of one session many times at once, and compares.
 func (b *bench) lostUpdates(ctx context.Context, system app.System, f *report.Facts) error {
-	site, err := b.open(ctx, system, b.AtATime)
+	site, cookie, err := b.openForOne(ctx, system, b.AtATime)
 	if err != nil {
 		return err
 	}
 	defer site.close()
-	cookies, err := site.fill(1)
-	if err != nil {
-		return err
-	}
-	value := load.Request("GET", app.PathValue, cookies[0])
+	value := load.Request("GET", app.PathValue, cookie)
 	start, err := site.counter(value)
 	if err != nil {
 		return err
 	}
-	outcome, err := site.client.Run(requests(report.Write, cookies), load.Limit{Requests: b.Updates})
+	outcome, err := site.client.Run(requests(report.Write, []string{cookie}), load.Limit{Requests: b.Updates})
 	if err != nil {
 		return err
 	}
@@ -80,15 +90,11 @@ func (s *site) counter(request []byte) (int, error) {
 // backAfterSignOut signs out while a request that has read the session, and will write to it, is under way; then it
 // uses the cookie of before.
 func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *report.Facts) error {
-	site, err := b.open(ctx, system, 1)
+	site, cookie, err := b.openForOne(ctx, system, 1)
 	if err != nil {
 		return err
 	}
 	defer site.close()
-	cookies, err := site.fill(1)
-	if err != nil {
-		return err
-	}
 	slow, err := load.Dial(ctx, site.server.Addr, 1)
 	if err != nil {
 		return err
@@ -97,12 +103,12 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 	slowDone := make(chan error, 1)
 	go func() {
 		// Any answer is right: that the session has ended is what a good library says here.
-		_, err := slow.Do(load.Request("POST", app.PathSlow, cookies[0]))
+		_, err := slow.Do(load.Request("POST", app.PathSlow, cookie))
 		slowDone <- err
 	}()
 	for _, request := range [][]byte{
 		load.Request("POST", app.PathGateWait, ""),
-		load.Request("POST", app.PathSignOut, cookies[0]),
+		load.Request("POST", app.PathSignOut, cookie),
 		load.Request("POST", app.PathGateOpen, ""),
 	} {
 		response, err := site.client.Do(request)
@@ -116,7 +122,7 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 	if err := <-slowDone; err != nil {
 		return err
 	}
-	response, err := site.client.Do(load.Request("GET", app.PathValue, cookies[0]))
+	response, err := site.client.Do(load.Request("GET", app.PathValue, cookie))
 	back := response.Status == 200
 	f.BackAfterSignOut = &back
 	return err

@@ -129,6 +129,8 @@ func (r Report) notes() []string {
 	notes := []string{
 		"CPU is processor time a request, by the operating system's accounting, of the server's process and of Redis.",
 		"× limit: read against bare; write and sign-in against one-command.",
+		"Sign-in is of a visitor without a session. The others store the user's id in a new session; coatcheck also enters the session in the " +
+			"list of the user's, checks that the user was not revoked meanwhile, and would keep a limit on them.",
 		fmt.Sprintf("%s on %s, %d cores shared by client, server and Redis %s; %s.",
 			s.Go, s.Platform, s.Cores, s.Redis, s.rounds()),
 	}

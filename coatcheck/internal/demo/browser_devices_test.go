@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -94,6 +96,33 @@ func TestLabSignsOut(t *testing.T) {
 	do(t, ctx, chromedp.WaitVisible(chromedp.CSS("#name")))
 	equal(t, "devices", devicesShown(t, ctx), 0)
 	equal(t, "what still says that somebody is signed in", evaluate[int](t, ctx, `document.querySelectorAll(".notice").length`), 0)
+}
+
+// TestDaysOfDevices: the page says "today", and of another day which one.
+func TestDaysOfDevices(t *testing.T) {
+	server := httptest.NewServer(newApp(t).handler)
+	t.Cleanup(server.Close)
+	ctx := browser(t)
+	do(t, ctx, chromedp.Navigate(server.URL))
+	signInOnPage(t, ctx, "Ann")
+	const times = `[...document.querySelectorAll(".devices time")].map((el) => el.textContent).join("; ")`
+	if got := evaluate[string](t, ctx, times); strings.Count(got, "today, ") != 2 {
+		t.Errorf("signed in and seen: %q, want today", got)
+	}
+	do(t, ctx, script(`{ const now = Date.now() + 40 * 86400e3; const D = Date;
+		Date = class extends D { constructor(...a) { super(...(a.length ? a : [now])); } static now() { return now; } }; }`), chromedp.Reload())
+	got, year := evaluate[string](t, ctx, times), time.Now().Format("2006")
+	if strings.Contains(got, "today") || strings.Count(got, year) != 2 {
+		t.Errorf("signed in and seen 40 days ago: %q, want the day, with its year", got)
+	}
+}
+
+// script runs in each page that is opened from now on, before the page's own.
+func script(source string) chromedp.Action[chromedp.Void] {
+	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, target, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: source})
+		return chromedp.Void{}, err
+	}
 }
 
 // TestFixationInABrowser: somebody has got a token of their own into the victim's browser, and the victim signs in.

@@ -133,6 +133,50 @@ func TestPageShowsNoToken(t *testing.T) {
 	equal(t, "Vary", strings.Join(resp.Header.Values("Vary"), ", "), "Accept, Cookie")
 }
 
+// TestSecured: every response has the headers that keep it from being framed, sniffed, told about or scripted from elsewhere, and one that
+// has to do with a session is in no shared cache.
+func TestSecured(t *testing.T) {
+	a := newApp(t)
+	known, stranger := enter(t, a, "Ann", firefox), &visitor{app: a}
+	for _, c := range []struct {
+		v            *visitor
+		method, path string
+		accept       string
+		status       int
+	}{
+		{known, "GET", "/", "text/html", 200},
+		{known, "GET", "/", "*/*", 200},
+		{known, "GET", "/session", "*/*", 200},
+		{known, "GET", "/devices", "*/*", 200},
+		{known, "POST", "/lab/slow?ms=x", "*/*", 400},
+		{known, "POST", "/devices/nothing/sign-out", "*/*", 404},
+		{known, "POST", "/sign-out", "text/html", 303},
+		{stranger, "GET", "/", "text/html", 200},
+		{stranger, "GET", "/devices", "*/*", 401},
+		{stranger, "GET", "/assets/demo.js", "*/*", 200},
+		{stranger, "GET", "/nowhere", "*/*", 404},
+		{stranger, "PUT", "/", "*/*", 405},
+	} {
+		resp := c.v.send(t.Context(), c.method, c.path, "Accept", c.accept)
+		what := c.method + " " + c.path + " "
+		equal(t, what+"status", resp.StatusCode, c.status)
+		h := resp.Header
+		for _, rule := range []string{"default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'", "form-action 'self'"} {
+			if !strings.Contains(h.Get("Content-Security-Policy"), rule) {
+				t.Errorf("%sContent-Security-Policy %q: no %s", what, h.Get("Content-Security-Policy"), rule)
+			}
+		}
+		equal(t, what+"X-Content-Type-Options", h.Get("X-Content-Type-Options"), "nosniff")
+		equal(t, what+"Referrer-Policy", h.Get("Referrer-Policy"), "same-origin")
+		if caching := h.Get("Cache-Control"); h.Get("Vary") != "" && caching != "no-store" && caching != "private, no-cache" {
+			t.Errorf("%sCache-Control %q", what, caching)
+		}
+		if h.Get("Set-Cookie") != "" {
+			equal(t, what+"Cache-Control, with a cookie", h.Get("Cache-Control"), "no-store")
+		}
+	}
+}
+
 // Test400Increments: 16 at a time through one cookie, and each has an answer of its own.
 func Test400Increments(t *testing.T) {
 	v := arrive(t, newApp(t))

@@ -27,7 +27,12 @@ const cookieRefused =
 
 // ---- The session, as the ticket shows it
 
-const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
+const precise = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }); // a touch shows
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+
+// dayOf names the day of a time, today as the caller wants.
+const dayOf = (t, today) => (t.toDateString() === new Date().toDateString() ? today : `${day.format(t)}, `);
 
 function span(ms) {
   const minutes = Math.round(ms / 60000);
@@ -37,6 +42,7 @@ function span(ms) {
   return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
 }
 
+// showTime shows a time of the ticket: what happened, or how far away it is.
 function showTime(el, text) {
   if (!text) {
     el.textContent = "–";
@@ -45,13 +51,19 @@ function showTime(el, text) {
   const t = new Date(text);
   const away = t - Date.now();
   el.dateTime = text;
-  el.textContent = clock.format(t) + (away > 60000 ? `, in ${span(away)}` : "");
+  el.textContent = dayOf(t, "") + (away > 60000 ? `${clock.format(t)}, in ${span(away)}` : precise.format(t));
+}
+
+// showMoment shows a time of the devices'.
+function showMoment(el) {
+  const t = new Date(el.dateTime);
+  el.textContent = dayOf(t, "today, ") + clock.format(t);
 }
 
 function show(s) {
   const at = (name) => document.querySelector(`[data-show="${name}"]`);
   at("handle").textContent = s.handle || "no session";
-  for (const name of ["created", "seen", "idle", "deadline"]) showTime(at(name), s[name]);
+  for (const name of ["created", "seen", "idle", "deadline"]) showTime(at(name).querySelector("time"), s[name]);
   at("count").textContent = s.handle ? s.count : "–";
   at("slow").textContent = s["lab.slow"] ? `waited ${s["lab.slow"].waited_ms} ms` : s.handle ? "not set" : "–";
   document.querySelector(".ticket").classList.toggle("ended", !s.handle);
@@ -195,7 +207,7 @@ async function runEnd() {
 
 lab("add", "add-verdict", runAdd);
 lab("end", "end-verdict", runEnd);
-for (const el of document.querySelectorAll(".devices time")) showTime(el, el.dateTime);
+document.querySelectorAll(".devices time").forEach(showMoment);
 
 session().then((s) => {
   show(s);

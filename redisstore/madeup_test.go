@@ -1,0 +1,112 @@
+package redisstore_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"net/http"
+	"regexp"
+	"strconv"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// TestMadeUpTokens: tokens that nobody was given do not fill the server's tracking table, where they would crowd out the sessions that
+// nodes have copies of. With keys they do not even reach the server.
+func TestMadeUpTokens(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	for _, tt := range []struct {
+		name  string
+		keys  [][]byte
+		bytes int // of a token
+		reads int // that reach the server
+	}{
+		{"no keys", nil, 39, 1000},
+		{"keys", [][]byte{make([]byte, 32)}, 57, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			store := open(t, "redis://"+node.Addr(), redisstore.Options{Namespace: strconv.Itoa(tt.bytes)})
+			manager, err := session.New(store, session.Config{Keys: tt.keys})
+			ok(t, err)
+			visitor := func(token string) bool {
+				ctx := manager.Load(t.Context(), http.Header{"Cookie": {"__Host-session=" + token}})
+				s, err := session.From(ctx)
+				ok(t, err)
+				return s.Info().Handle != ""
+			}
+			known := knownVisitor(t, manager)
+			for range 2 { // from its second read on a session is tracked
+				if !visitor(known) {
+					t.Fatal("a token of ours leads nowhere")
+				}
+			}
+			table, reads := figure(t, node, "stats", `tracking_total_keys:(\d+)`), commandsOfRequests(t, node)
+			if table == 0 {
+				t.Fatal("nothing is tracked, so this test shows nothing")
+			}
+			made := make([]byte, tt.bytes)
+			for range 1000 {
+				rand.Read(made)
+				made[0] = 1 // the version
+				if visitor(base64.RawURLEncoding.EncodeToString(made)) {
+					t.Fatal("a made-up token is adopted")
+				}
+			}
+			if got := commandsOfRequests(t, node) - reads; got != tt.reads {
+				t.Errorf("%d commands for 1,000 made-up tokens, want %d", got, tt.reads)
+			}
+			if now := figure(t, node, "stats", `tracking_total_keys:(\d+)`); now != table {
+				t.Errorf("the server tracks %d keys, and %d before", now, table)
+			}
+			if before, _ := store.Near(); !visitor(known) {
+				t.Error("a token of ours leads nowhere after that")
+			} else if after, _ := store.Near(); after.Hits != before.Hits+1 {
+				t.Error("the copy of a session was crowded out")
+			}
+		})
+	}
+}
+
+// knownVisitor returns the token of a visitor with a session.
+func knownVisitor(t *testing.T, manager *session.Manager) string {
+	t.Helper()
+	ctx := manager.Load(t.Context(), http.Header{})
+	s, err := session.From(ctx)
+	ok(t, err)
+	session.Counter("n").Add(s, 1)
+	header, err := manager.Commit(ctx)
+	ok(t, err)
+	cookies := (&http.Response{Header: header}).Cookies()
+	if len(cookies) != 1 {
+		t.Fatalf("Set-Cookie %q", header["Set-Cookie"])
+	}
+	return cookies[0].Value
+}
+
+// commandsOfRequests is how many commands the server was sent that read or change sessions: a node also asks whether it is there.
+func commandsOfRequests(t *testing.T, node *redistest.Node) (n int) {
+	t.Helper()
+	stats, err := node.Do("INFO", "commandstats")
+	ok(t, err)
+	for _, m := range regexp.MustCompile(`cmdstat_(?:hm?get\w*|eval\w*|exists|z\w+):calls=(\d+)`).FindAllStringSubmatch(stats.(string), -1) {
+		calls, err := strconv.Atoi(m[1])
+		ok(t, err)
+		n += calls
+	}
+	return n
+}
+
+func figure(t *testing.T, node *redistest.Node, section, pattern string) int {
+	t.Helper()
+	text, err := node.Do("INFO", section)
+	ok(t, err)
+	m := regexp.MustCompile(pattern).FindStringSubmatch(text.(string))
+	if m == nil {
+		t.Fatalf("INFO %s has no %s", section, pattern)
+	}
+	n, err := strconv.Atoi(m[1])
+	ok(t, err)
+	return n
+}

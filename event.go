@@ -34,7 +34,7 @@ const (
 	Revoked   EventKind = "revoked"    // Manager.Revoke, RevokeUser or RevokeAll ended it
 	Evicted   EventKind = "evicted"    // it ended for Config.MaxPerUser
 	Expired   EventKind = "expired"    // somebody was signed in, and it ended by itself
-	Stolen    EventKind = "stolen"     // a token was used that had been rotated out long before
+	Stolen    EventKind = "stolen"     // a token was used that had been changed for another long before; the session has ended, unless Config.KeepStolen
 	Refused   EventKind = "refused"    // a token opened no session; of texts that are no tokens at most one a request is told
 )
 

@@ -40,6 +40,12 @@ type Config struct {
 	Partitioned  bool          // CHIPS: a cookie for each top-level site, for pages that are embedded
 	Persistent   bool          // the cookie has Max-Age and outlives the browser; default: it goes with the browser
 
+	// ClearSiteData are the directives of the Clear-Site-Data header that goes with a sign-out, which makes the browser forget what the
+	// application left there: "cache", "cookies", "storage", or "*" for all. It goes with what deletes the cookie in answer to
+	// [Session.SignOut], also where the store is down. Browsers ignore it on plain http, and "cookies" deletes those of the whole
+	// registrable domain. Default: none. (ASVS 14.3.1)
+	ClearSiteData []string
+
 	Bearer       bool // also accept "Authorization: Bearer"; see Session.Token
 	InsecureHTTP bool // a cookie without Secure and "__Host-": for development on plain http, where browsers refuse those
 
@@ -89,6 +95,9 @@ func (c Config) checked() (Config, error) {
 		return c, err
 	}
 	if err := c.checkSeal(); err != nil {
+		return c, err
+	}
+	if err := c.checkSiteData(); err != nil {
 		return c, err
 	}
 	if c.SameSite == 0 {

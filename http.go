@@ -117,6 +117,7 @@ func (s *Session) writeHeader(h http.Header) {
 		varyBy = "Authorization"
 	}
 	addVary(h, varyBy)
+	s.clearSite(h, s.setToken == setCookie)
 	switch s.setToken {
 	case setCookie:
 		var maxAge time.Duration

@@ -36,6 +36,8 @@ type Session struct {
 	refused  bool          // the response reports err: nothing more is committed
 	request  *http.Request // nil under servers that are not net/http
 
+	signedOut bool // the response has yet to say so
+
 	record   *driver.Record // as the store had it; shared, not to be modified
 	now      time.Time      // the store's time when record was read
 	draft    driver.Draft   // what the request sees once it has changed something

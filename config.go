@@ -71,6 +71,17 @@ type Config struct {
 	// of your own to trust other origins, or to list routes that receive cross-origin posts by design.
 	CrossOrigin *http.CrossOriginProtection
 
+	// CSRF asks for a token of [Session.CSRFToken] in each request with an unsafe method whose cookie opens a session: in the header
+	// [CSRFHeader], or in a form's field [CSRFField], within the first 64 KiB of the body. A request without one, or with another
+	// session's, fails with [ErrCSRF] before the handler. It stands beside CrossOrigin, which guards without tokens but trusts what
+	// browsers say of a request's origin. The session of such a request is read before its [Route] is known: if that fails, the
+	// request fails. Requests with a bearer token, and [Manager.Load], do not check. Default: off; on under the presets of package
+	// policy (NIST SP 800-63B-4, 5.1).
+	CSRF bool
+	// CSRFExempt lists routes that receive posts from other sites by design, as patterns of http.ServeMux. Let them pass CrossOrigin,
+	// too, and see to it that they need no session.
+	CSRFExempt []string
+
 	// OnError answers a request that failed with err; see [Error]. It must not call Error. Default: the status of [Status] and a
 	// sentence in plain text.
 	OnError func(w http.ResponseWriter, r *http.Request, err error)

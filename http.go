@@ -33,6 +33,10 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
+		if err := x.checkCSRF(x.session.request); err != nil {
+			x.fail(err)
+			return
+		}
 		returned := false
 		defer func() {
 			if !returned && !x.writer.wrote { // it panics, or exits

@@ -16,7 +16,8 @@ type Manager struct {
 	keys  keyring
 	turns turns
 	// userKey names users to the store.
-	userKey []byte
+	userKey    []byte
+	csrfExempt patterns
 	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.
 	touches chan struct{}
 }
@@ -40,7 +41,13 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, errors.New("session: Config.UserKey: " + err.Error())
 	}
-	return &Manager{cfg: cfg, store: store, keys: keys, userKey: userKey, turns: newTurns(), touches: make(chan struct{}, maxTouches)}, nil
+	exempt, err := newPatterns(cfg.CSRFExempt)
+	if err != nil {
+		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
+	}
+	return &Manager{
+		cfg: cfg, store: store, keys: keys, userKey: userKey, csrfExempt: exempt, turns: newTurns(), touches: make(chan struct{}, maxTouches),
+	}, nil
 }
 
 // Load returns a context from which [From] gets the session that a request header names. It does no I/O, reads only Cookie and

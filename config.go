@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,11 @@ import (
 
 // Config says how sessions behave. The zero Config is secure. [New] checks it and fills in what is zero; nothing changes after.
 type Config struct {
+	// Policy is called by New, before the defaults: it fills in what is zero, and returns an error that names the field for what it forbids.
+	// Package policy has presets; one of your own may call several, the strictest first. A bool that a policy turns on is on: false is zero.
+	// Default: none.
+	Policy func(*Config) error
+
 	IdleTimeout time.Duration // a session ends when it is not used for so long; default 2 h, or Lifetime if that is shorter
 	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
 
@@ -97,8 +103,15 @@ type Config struct {
 // maxCookieAge is what browsers cap Max-Age at (RFC 6265bis, 5.5): 400 days.
 const maxCookieAge = 400 * 24 * time.Hour
 
-// checked returns c with its defaults, or an error that names the field and the rule that it breaks.
+// checked returns c with its policy and the defaults of its values, or an error that names the field and the rule that it breaks.
 func (c Config) checked() (Config, error) {
+	c.Keys, c.KeepFields = slices.Clone(c.Keys), slices.Clone(c.KeepFields)
+	c.CSRFExempt, c.ClearSiteData = slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
+	if c.Policy != nil {
+		if err := c.Policy(&c); err != nil {
+			return c, err
+		}
+	}
 	if err := c.checkLimits(); err != nil {
 		return c, err
 	}
@@ -128,15 +141,6 @@ func (c Config) checked() (Config, error) {
 	}
 	if !c.UnsignedUntil.IsZero() && len(c.Keys) == 0 {
 		return c, errors.New("session: Config.UnsignedUntil has no meaning without Config.Keys: tokens are then never signed")
-	}
-	if c.CrossOrigin == nil {
-		c.CrossOrigin = http.NewCrossOriginProtection()
-	}
-	if c.OnError == nil {
-		c.OnError = defaultOnError
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
 	}
 	return c, nil
 }

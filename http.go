@@ -221,7 +221,11 @@ func defaultOnError(w http.ResponseWriter, _ *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", `Bearer realm="session"`)
+		challenge := `Bearer realm="session"`
+		if missing := (*freshnessError)(nil); errors.As(err, &missing) {
+			challenge = missing.challenge()
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	http.Error(w, text, status)
 }

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -16,11 +15,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// presets are what the command knows, by the names that it is given.
-var presets = []struct {
+// preset is one of package policy's.
+type preset struct {
 	name, source, code string
 	policy             func(*session.Config) error
-}{
+}
+
+// presets are what the command knows, by the names that it is given.
+var presets = []preset{
 	{"default", "what applications get that set nothing", "session.Config{}", nil},
 	{"aal1", "NIST SP 800-63B-4, authentication assurance level 1", "session.Config{Policy: policy.AAL1}", policy.AAL1},
 	{"aal2", "NIST SP 800-63B-4, authentication assurance level 2", "session.Config{Policy: policy.AAL2}", policy.AAL2},
@@ -62,9 +64,13 @@ With --json, times are in seconds, sizes in bytes.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name := "default"
 			if len(args) > 0 {
-				name = strings.ToLower(args[0])
+				name = args[0]
 			}
-			return printPolicy(cmd.OutOrStdout(), name, asJSON)
+			p, err := presetOf(name)
+			if err != nil {
+				return usagef("%v", err)
+			}
+			return p.print(cmd.OutOrStdout(), asJSON)
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
@@ -73,36 +79,36 @@ With --json, times are in seconds, sizes in bytes.`,
 
 // onePreset allows the name of a preset, or nothing.
 func onePreset(cmd *cobra.Command, args []string) error {
-	names := presetNames()
 	if len(args) > 1 {
 		return usagef("%q: %s takes one preset", args[1], cmd.CommandPath())
 	}
-	if len(args) == 0 || slices.Contains(names, strings.ToLower(args[0])) {
-		return nil
-	}
-	return usagef("unknown preset %q: it is one of %s%s", args[0], strings.Join(names, ", "), didYouMean("", strings.ToLower(args[0]), names))
+	return nil
 }
 
-func printPolicy(w io.Writer, name string, asJSON bool) error {
+func presetOf(name string) (preset, error) {
 	for _, p := range presets {
-		if p.name != name {
-			continue
+		if p.name == strings.ToLower(name) {
+			return p, nil
 		}
-		store := memstore.New()
-		defer store.Close()
-		m, err := session.New(store, session.Config{Policy: p.policy})
-		if err != nil {
-			return err
-		}
-		if asJSON {
-			e := json.NewEncoder(w)
-			e.SetIndent("", "  ")
-			return e.Encode(map[string]any{"preset": p.name, "source": p.source, "config": plain(m.Config())})
-		}
-		_, err = fmt.Fprintf(w, "%s: %s\n%s\n\n%s", p.name, p.source, p.code, m.Config())
+	}
+	names := presetNames()
+	return preset{}, fmt.Errorf("unknown preset %q: it is one of %s%s", name, strings.Join(names, ", "), didYouMean("", strings.ToLower(name), names))
+}
+
+func (p *preset) print(w io.Writer, asJSON bool) error {
+	store := memstore.New()
+	defer store.Close()
+	m, err := session.New(store, session.Config{Policy: p.policy})
+	if err != nil {
 		return err
 	}
-	return nil
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(map[string]any{"preset": p.name, "source": p.source, "config": plain(m.Config())})
+	}
+	_, err = fmt.Fprintf(w, "%s: %s\n%s\n\n%s", p.name, p.source, p.code, m.Config())
+	return err
 }
 
 // plain returns the fields of a configuration that JSON has a form for: no functions, loggers and keys.

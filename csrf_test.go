@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/driver"
@@ -146,6 +147,22 @@ func TestCSRFTokenLives(t *testing.T) {
 	v.csrfToken(t)
 	want(t, "sessions after a page that asks", s.store.Len(), n0+1)
 	check("after sign-out", third, 403)
+}
+
+// TestCSRFTokenSurvivesRotation, in the page that was open meanwhile.
+func TestCSRFTokenSurvivesRotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{CSRF: true, RotateEvery: time.Minute})
+		v := s.known()
+		token, before := v.csrfToken(t), v.cookie
+		time.Sleep(2 * time.Minute)
+		v.do(func(ses *session.Session) error { n.Get(ses); return nil })
+		if v.cookie == before {
+			t.Fatal("the token did not rotate")
+		}
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		want(t, "status", w.Code, 200)
+	})
 }
 
 // TestCSRFTokenInTheRequestThatSignsIn is one of the new session, also where the store has no record at hand.

@@ -39,6 +39,8 @@ var fields = map[string]struct{ zero, means string }{
 	"Policy":        {"none", "fills in what is zero, and refuses what it forbids"},
 	"IdleTimeout":   {"default", "a session ends when it is not used for so long"},
 	"Lifetime":      {"default", "it ends so long after it began, whatever happens"},
+	"RotateEvery":   {"never", "a token that is so old is replaced"},
+	"KeepStolen":    {"no", "a stolen token is reported, and its session goes on"},
 	"MaxRemember":   {"not allowed", "lifetime that a sign-in may ask for beyond that"},
 	"MaxPerUser":    {"no limit", "sessions of one user at the same time"},
 	"RefuseExtra":   {"no", "at that limit refuse the sign-in, instead of ending the oldest session"},
@@ -54,6 +56,7 @@ var fields = map[string]struct{ zero, means string }{
 	"Bearer":        {"no", "tokens are accepted in Authorization, too"},
 	"InsecureHTTP":  {"no", "the cookie goes over plain http: for development"},
 	"Keys":          {"none", "the first signs tokens, all are accepted"},
+	"Seal":          {"no", "the store gets values and users' data encrypted with the first key"},
 	"UnsignedUntil": {"not accepted", "tokens without a signature, where there are keys"},
 	"MaxSize":       {"default", "bytes of one session's keys and values"},
 	"CommitTimeout": {"default", "how long a commit may take"},
@@ -61,7 +64,8 @@ var fields = map[string]struct{ zero, means string }{
 	"CSRF":          {"no", "unsafe methods with the cookie carry a token of the session's pages"},
 	"CSRFExempt":    {"none", "routes that do without"},
 	"OnError":       {"default", "answers requests that failed"},
-	"Logger":        {"slog.Default()", ""},
+	"OnEvent":       {"none", "is told what happens to sessions"},
+	"Logger":        {"slog.Default()", "gets what failed; never a token"},
 }
 
 // shown returns a value as text. Bytes are keys: there is nothing to see.

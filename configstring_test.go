@@ -26,7 +26,7 @@ func row(table, field string) string {
 	return "no such row"
 }
 
-// TestConfigString has a row for each field, also for one that is added later.
+// TestConfigString has a row for each field, with what it means.
 func TestConfigString(t *testing.T) {
 	in := func(cfg session.Config) string {
 		t.Helper()
@@ -42,6 +42,9 @@ func TestConfigString(t *testing.T) {
 		for _, table := range []string{zero, inForce} {
 			if got := row(table, name); got == "" || got == "no such row" {
 				t.Errorf("%s: %q in\n%s", name, got, table)
+			}
+			if value := row(table, name); strings.HasSuffix(strings.Split(table[strings.Index(table, name+" "):], "\n")[0], value) {
+				t.Errorf("%s: the row does not say what it means: enter it in fields, in configstring.go", name)
 			}
 		}
 	}

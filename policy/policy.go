@@ -75,6 +75,7 @@ func AAL3(c *session.Config) error {
 //
 //   - IdleTimeout is 5 min, and at most that (Session Expiration: 2 to 5 min);
 //   - Lifetime is 8 h, and at most that (Absolute Timeout: 4 to 8 h, an office worker's day);
+//   - RotateEvery is 15 min if it is zero and Lifetime is longer (Renewal Timeout, which names no figure);
 //   - MaxRemember and Persistent are refused (Expire and Max-Age Attributes: non-persistent cookies);
 //   - SameSite is Strict if it is zero, Lax may be chosen, None is refused (SameSite Attribute). With Strict a visitor who follows a link from
 //     another site, or comes back from an identity provider, arrives without a session: such a page leads on to one of its own;
@@ -84,6 +85,9 @@ func AAL3(c *session.Config) error {
 func HighValue(c *session.Config) error {
 	p := preset{c: c, name: "HighValue", of: "OWASP Session Management Cheat Sheet"}
 	p.limits(5*time.Minute, 8*time.Hour, "Session Expiration")
+	if c.RotateEvery == 0 && c.Lifetime > 15*time.Minute {
+		c.RotateEvery = 15 * time.Minute
+	}
 	p.noRemembering("Expire and Max-Age Attributes")
 	if c.SameSite == 0 {
 		c.SameSite = http.SameSiteStrictMode

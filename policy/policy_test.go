@@ -29,16 +29,17 @@ func TestFilledIn(t *testing.T) {
 		name           string
 		preset         func(*session.Config) error
 		idle, lifetime time.Duration
+		rotate         time.Duration
 		sameSite       http.SameSite
 		clears         string
 	}{
-		{"AAL1", policy.AAL1, 2 * time.Hour, day, http.SameSiteLaxMode, ""},
-		{"AAL2", policy.AAL2, time.Hour, day, http.SameSiteLaxMode, ""},
-		{"AAL3", policy.AAL3, 15 * time.Minute, 12 * time.Hour, http.SameSiteLaxMode, ""},
-		{"HighValue", policy.HighValue, 5 * time.Minute, 8 * time.Hour, http.SameSiteStrictMode, "cache cookies storage"},
+		{"AAL1", policy.AAL1, 2 * time.Hour, day, 0, http.SameSiteLaxMode, ""},
+		{"AAL2", policy.AAL2, time.Hour, day, 0, http.SameSiteLaxMode, ""},
+		{"AAL3", policy.AAL3, 15 * time.Minute, 12 * time.Hour, 0, http.SameSiteLaxMode, ""},
+		{"HighValue", policy.HighValue, 5 * time.Minute, 8 * time.Hour, 15 * time.Minute, http.SameSiteStrictMode, "cache cookies storage"},
 	} {
 		c := inForce(t, session.Config{Policy: tt.preset})
-		if c.IdleTimeout != tt.idle || c.Lifetime != tt.lifetime || c.SameSite != tt.sameSite || !c.CSRF ||
+		if c.IdleTimeout != tt.idle || c.Lifetime != tt.lifetime || c.SameSite != tt.sameSite || c.RotateEvery != tt.rotate || !c.CSRF ||
 			strings.Join(c.ClearSiteData, " ") != tt.clears || c.InsecureHTTP || c.Persistent || c.MaxRemember != 0 {
 			t.Errorf("%s is\n%v", tt.name, c)
 		}
@@ -58,6 +59,10 @@ func TestStricterIsKept(t *testing.T) {
 	c = inForce(t, session.Config{Policy: policy.AAL1, Lifetime: 30 * day, IdleTimeout: 30 * day, MaxRemember: 30 * day, Persistent: true})
 	if c.Lifetime != 30*day || !c.Persistent {
 		t.Errorf("AAL1 allows a month:\n%v", c)
+	}
+	c = inForce(t, session.Config{Policy: policy.HighValue, Lifetime: 30 * time.Second})
+	if c.RotateEvery != 0 || c.IdleTimeout != 30*time.Second {
+		t.Errorf("a session that is too short to rotate:\n%v", c)
 	}
 	c = inForce(t, session.Config{Policy: policy.HighValue, SameSite: http.SameSiteLaxMode, ClearSiteData: []string{}})
 	if c.SameSite != http.SameSiteLaxMode || len(c.ClearSiteData) != 0 {

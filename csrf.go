@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/coatcheck-go/session/driver"
 )
 
 // Where a request carries its CSRF token: in the header, or in a field of the form that it posts.
@@ -42,10 +44,9 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 		}
 		return "", ErrUnavailable
 	}
-	var b [2 * csrfSize]byte
-	rand.Read(b[:csrfSize])
-	subtle.XORBytes(b[csrfSize:], b[:csrfSize], s.csrf())
-	return tokenEncoding.EncodeToString(b[:]), nil
+	var pad [csrfSize]byte
+	rand.Read(pad[:])
+	return csrfText(s.secret, pad), nil
 }
 
 // CheckCSRF returns [ErrCSRF] unless token is one of [Session.CSRFToken]'s. A session that is not stored has none. With Config.CSRF the
@@ -56,6 +57,30 @@ func (s *Session) CheckCSRF(token string) error {
 	if s.state != live {
 		return fmt.Errorf("%w: there is no session that could have one", ErrCSRF)
 	}
+	return checkCSRFText(s.secret, token)
+}
+
+// csrfSize is 144 bits: a token is then a whole number of base64 characters, so it has one text.
+const csrfSize = 18
+
+// csrfKey is what the CSRF tokens of a session hide.
+func csrfKey(s driver.Secret) []byte {
+	key, err := hkdf.Key(sha256.New, s[:], nil, "coatcheck/1 csrf", csrfSize)
+	if err != nil {
+		panic(err) // for a length that SHA-256 cannot give
+	}
+	return key
+}
+
+// csrfText returns the token with this pad: the pad, and the key hidden by it.
+func csrfText(s driver.Secret, pad [csrfSize]byte) string {
+	var b [2 * csrfSize]byte
+	copy(b[:], pad[:])
+	subtle.XORBytes(b[csrfSize:], pad[:], csrfKey(s))
+	return tokenEncoding.EncodeToString(b[:])
+}
+
+func checkCSRFText(s driver.Secret, token string) error {
 	var b [2 * csrfSize]byte
 	if len(token) != tokenEncoding.EncodedLen(len(b)) {
 		return fmt.Errorf("%w: of %d characters", ErrCSRF, len(token))
@@ -64,22 +89,10 @@ func (s *Session) CheckCSRF(token string) error {
 		return fmt.Errorf("%w: not base64url", ErrCSRF)
 	}
 	subtle.XORBytes(b[csrfSize:], b[csrfSize:], b[:csrfSize])
-	if !hmac.Equal(b[csrfSize:], s.csrf()) {
+	if !hmac.Equal(b[csrfSize:], csrfKey(s)) {
 		return fmt.Errorf("%w: of another session, or made up", ErrCSRF)
 	}
 	return nil
-}
-
-// csrfSize is 144 bits: a token is then a whole number of base64 characters, so it has one text.
-const csrfSize = 18
-
-// csrf is what the session's CSRF tokens hide. The caller holds the lock.
-func (s *Session) csrf() []byte {
-	secret, err := hkdf.Key(sha256.New, s.secret[:], nil, "coatcheck/1 csrf", csrfSize)
-	if err != nil {
-		panic(err) // for a length that SHA-256 cannot give
-	}
-	return secret
 }
 
 // checkCSRF says why a request to the middleware must not go on: it may change something, it carries a session that browsers send of

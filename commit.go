@@ -378,6 +378,9 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if s.setToken == setCookie || s.cred.hasCookie && !replaced {
 		s.setToken = deleteCookie
 	}
+	if !replaced && (known || s.cred.hasCookie) {
+		s.signedOut = true
+	}
 	if known {
 		ctx, cancel := s.m.detached(ctx)
 		defer cancel()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,6 +15,11 @@ import (
 
 // Config says how sessions behave. The zero Config is secure. [New] checks it and fills in what is zero; nothing changes after.
 type Config struct {
+	// Policy is called by New, before the defaults: it fills in what is zero, and returns an error that names the field for what it forbids.
+	// Package policy has presets; one of your own may call several, the strictest first. A bool that a policy turns on is on: false is zero.
+	// Default: none.
+	Policy func(*Config) error
+
 	IdleTimeout time.Duration // a session ends when it is not used for so long; default 2 h, or Lifetime if that is shorter
 	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
 
@@ -40,6 +46,12 @@ type Config struct {
 	Partitioned  bool          // CHIPS: a cookie for each top-level site, for pages that are embedded
 	Persistent   bool          // the cookie has Max-Age and outlives the browser; default: it goes with the browser
 
+	// ClearSiteData are the directives of the Clear-Site-Data header that goes with a sign-out, which makes the browser forget what the
+	// application left there: "cache", "cookies", "storage", or "*" for all. It goes with what deletes the cookie in answer to
+	// [Session.SignOut], also where the store is down. Browsers ignore it on plain http, and "cookies" deletes those of the whole
+	// registrable domain. Default: none. (ASVS 14.3.1)
+	ClearSiteData []string
+
 	Bearer       bool // also accept "Authorization: Bearer"; see Session.Token
 	InsecureHTTP bool // a cookie without Secure and "__Host-": for development on plain http, where browsers refuse those
 
@@ -65,6 +77,17 @@ type Config struct {
 	// of your own to trust other origins, or to list routes that receive cross-origin posts by design.
 	CrossOrigin *http.CrossOriginProtection
 
+	// CSRF asks for a token of [Session.CSRFToken] in each request with an unsafe method whose cookie opens a session: in the header
+	// [CSRFHeader], or in a form's field [CSRFField], within the first 64 KiB of the body. A request without one, or with another
+	// session's, fails with [ErrCSRF] before the handler. It stands beside CrossOrigin, which guards without tokens but trusts what
+	// browsers say of a request's origin. The session of such a request is read before its [Route] is known: if that fails, the
+	// request fails. Requests with a bearer token, and [Manager.Load], do not check. Default: off; on under the presets of package
+	// policy (NIST SP 800-63B-4, 5.1).
+	CSRF bool
+	// CSRFExempt lists routes that receive posts from other sites by design, as patterns of http.ServeMux. Let them pass CrossOrigin,
+	// too, and see to it that they need no session.
+	CSRFExempt []string
+
 	// OnError answers a request that failed with err; see [Error]. It must not call Error. Default: the status of [Status] and a
 	// sentence in plain text.
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
@@ -80,8 +103,15 @@ type Config struct {
 // maxCookieAge is what browsers cap Max-Age at (RFC 6265bis, 5.5): 400 days.
 const maxCookieAge = 400 * 24 * time.Hour
 
-// checked returns c with its defaults, or an error that names the field and the rule that it breaks.
+// checked returns c with its policy and the defaults of its values, or an error that names the field and the rule that it breaks.
 func (c Config) checked() (Config, error) {
+	c.Keys, c.KeepFields = slices.Clone(c.Keys), slices.Clone(c.KeepFields)
+	c.CSRFExempt, c.ClearSiteData = slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
+	if c.Policy != nil {
+		if err := c.Policy(&c); err != nil {
+			return c, err
+		}
+	}
 	if err := c.checkLimits(); err != nil {
 		return c, err
 	}
@@ -89,6 +119,9 @@ func (c Config) checked() (Config, error) {
 		return c, err
 	}
 	if err := c.checkSeal(); err != nil {
+		return c, err
+	}
+	if err := c.checkSiteData(); err != nil {
 		return c, err
 	}
 	if c.SameSite == 0 {
@@ -108,15 +141,6 @@ func (c Config) checked() (Config, error) {
 	}
 	if !c.UnsignedUntil.IsZero() && len(c.Keys) == 0 {
 		return c, errors.New("session: Config.UnsignedUntil has no meaning without Config.Keys: tokens are then never signed")
-	}
-	if c.CrossOrigin == nil {
-		c.CrossOrigin = http.NewCrossOriginProtection()
-	}
-	if c.OnError == nil {
-		c.OnError = defaultOnError
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
 	}
 	return c, nil
 }

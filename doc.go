@@ -20,6 +20,9 @@
 // [Manager.Revoke], [Manager.RevokeUser] and [Manager.RevokeAll] end that. [Route] is what one route asks of its sessions: somebody signed in,
 // how recently, what to do when the store is down.
 //
+// Package policy has presets for Config: the assurance levels of NIST SP 800-63B-4, and OWASP's applications of high value. A request that
+// another site caused is refused by default; Config.CSRF asks for a token of the session's own pages, too.
+//
 // Stores are packages of their own: memstore (in memory), filestore (on disk, for one process), redisstore (on Redis or Valkey, for many).
 // Package driver is for authors of stores.
 //

@@ -34,6 +34,8 @@ var (
 	ErrAmbiguous = errors.New("session: the request carries two different tokens")
 	// ErrCrossOrigin: another site caused the request (net/http.CrossOriginProtection).
 	ErrCrossOrigin = errors.New("session: cross-origin request")
+	// ErrCSRF: the request has no CSRF token of its session. See Config.CSRF.
+	ErrCSRF = errors.New("session: no valid CSRF token")
 	// ErrSignedOut: nobody is signed in.
 	ErrSignedOut = errors.New("session: nobody is signed in")
 	// ErrNotFresh: somebody is signed in, and the route asks for a newer or stronger authentication.
@@ -60,10 +62,12 @@ var statuses = []struct {
 	{ErrNotFound, http.StatusNotFound, "There is no such session."},
 	{ErrAmbiguous, http.StatusBadRequest, "The request carries two different session tokens. Please delete this site's cookies."},
 	{ErrCrossOrigin, http.StatusForbidden, "Cross-origin request refused."},
+	{ErrCSRF, http.StatusForbidden, "This page is out of date. Please reload it and try again."},
 }
 
 // Status returns the HTTP status that [Error] answers err with: 503 for ErrUnavailable, 409 for ErrEnded, and ErrTooMany, 401 for
-// ErrSignedOut, ErrNotFresh and ErrRevoked, 404 for ErrNotFound, 400 for ErrAmbiguous, 403 for ErrCrossOrigin, 500 otherwise. It is for servers that are not net/http.
+// ErrSignedOut, ErrNotFresh and ErrRevoked, 404 for ErrNotFound, 400 for ErrAmbiguous, 403 for ErrCrossOrigin and
+// ErrCSRF, 500 otherwise. It is for servers that are not net/http.
 func Status(err error) int {
 	status, _ := answerTo(err)
 	return status

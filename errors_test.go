@@ -21,6 +21,7 @@ func TestStatus(t *testing.T) {
 		session.ErrNotFresh:       401,
 		session.ErrAmbiguous:      400,
 		session.ErrCrossOrigin:    403,
+		session.ErrCSRF:           403,
 		session.ErrTooLarge:       500,
 		session.ErrInvalid:        500,
 		session.ErrDecode:         500,

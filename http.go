@@ -33,6 +33,10 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 				return
 			}
 		}
+		if err := x.checkCSRF(x.session.request); err != nil {
+			x.fail(err)
+			return
+		}
 		returned := false
 		defer func() {
 			if !returned && !x.writer.wrote { // it panics, or exits
@@ -117,6 +121,7 @@ func (s *Session) writeHeader(h http.Header) {
 		varyBy = "Authorization"
 	}
 	addVary(h, varyBy)
+	s.clearSite(h, s.setToken == setCookie)
 	switch s.setToken {
 	case setCookie:
 		var maxAge time.Duration
@@ -216,7 +221,11 @@ func defaultOnError(w http.ResponseWriter, _ *http.Request, err error) {
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "1")
 	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", `Bearer realm="session"`)
+		challenge := `Bearer realm="session"`
+		if missing := (*freshnessError)(nil); errors.As(err, &missing) {
+			challenge = missing.challenge()
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	http.Error(w, text, status)
 }

@@ -3,7 +3,9 @@ package session
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -12,11 +14,13 @@ import (
 // store, after the last request.
 type Manager struct {
 	cfg   Config
+	given Config // without the defaults that are no values
 	store driver.Store
 	keys  keyring
 	turns turns
 	// userKey names users to the store.
-	userKey []byte
+	userKey    []byte
+	csrfExempt patterns
 	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.
 	touches chan struct{}
 }
@@ -32,6 +36,16 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, err
 	}
+	given := cfg
+	if cfg.CrossOrigin == nil {
+		cfg.CrossOrigin = http.NewCrossOriginProtection()
+	}
+	if cfg.OnError == nil {
+		cfg.OnError = defaultOnError
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
 	keys, err := newKeyring(cfg.Keys, cfg.UnsignedUntil)
 	if err != nil {
 		return nil, errors.New("session: Config.Keys: " + err.Error())
@@ -40,7 +54,28 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, errors.New("session: Config.UserKey: " + err.Error())
 	}
-	return &Manager{cfg: cfg, store: store, keys: keys, userKey: userKey, turns: newTurns(), touches: make(chan struct{}, maxTouches)}, nil
+	exempt, err := newPatterns(cfg.CSRFExempt)
+	if err != nil {
+		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
+	}
+	return &Manager{
+		cfg: cfg, given: given, store: store, keys: keys, userKey: userKey, csrfExempt: exempt, turns: newTurns(), touches: make(chan struct{}, maxTouches),
+	}, nil
+}
+
+// Config returns the configuration in force: defaults and policy filled in, but for CrossOrigin, OnError and Logger, where nil stays the
+// default. Of keys it tells how many there are: they are blank, and [New] refuses blank ones.
+func (m *Manager) Config() Config {
+	c := m.cfg
+	c.CrossOrigin, c.OnError, c.Logger = m.given.CrossOrigin, m.given.OnError, m.given.Logger
+	c.KeepFields, c.CSRFExempt, c.ClearSiteData = slices.Clone(c.KeepFields), slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
+	if c.Keys != nil {
+		c.Keys = make([][]byte, len(c.Keys))
+	}
+	if c.UserKey != nil {
+		c.UserKey = []byte{0}
+	}
+	return c
 }
 
 // Load returns a context from which [From] gets the session that a request header names. It does no I/O, reads only Cookie and

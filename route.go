@@ -3,12 +3,11 @@ package session
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 )
 
 // Route is what one route asks of its sessions, beyond the Manager's Config. Its Handler goes inside [Manager.Handler]. The zero
-// Route asks nothing.
+// Route asks nothing. (ASVS 7.5.1, 7.5.3; NIST SP 800-63B-4, 2.2.3)
 //
 //	recently := session.Route{User: true, MaxAge: 10 * time.Minute}
 //	mux.Handle("POST /password", recently.Handler(session.HandlerFunc(changePassword)))
@@ -32,7 +31,12 @@ const (
 	Anonymous             // serve as to an unknown visitor; [Session.Degraded] reports it
 )
 
-// Check decides whether a request may go on. Errors: [ErrSignedOut], [ErrNotFresh], and those of [From].
+// Check decides whether a request may go on, as a question: a handler may ask it of a part of what it does, and a stream again after
+// [Session.Reload]. Errors: [ErrSignedOut], [ErrNotFresh], and those of [From].
+//
+// Signing in again as the route asks meets it, and keeps the session's fields. Config.OnError may lead people there: see the example
+// of a step-up. The default answers 401, and to [ErrNotFresh] with the challenge of RFC 9470, by which clients with a bearer token
+// learn what is missing: "max_age" is MaxAge in seconds, "acr_values" is MinLevel.
 func (rt Route) Check(ctx context.Context) error {
 	s, err := sessionOf(ctx)
 	if err != nil {
@@ -50,16 +54,7 @@ func (rt Route) Check(ctx context.Context) error {
 	if s.state != live || s.record == nil || s.record.Principal == nil {
 		return ErrSignedOut
 	}
-	p := s.record.Principal
-	if rt.MaxAge > 0 && s.now.Sub(p.Authenticated) > rt.MaxAge || p.Level < rt.MinLevel {
-		return ErrNotFresh
-	}
-	for _, m := range rt.Methods {
-		if !slices.Contains(p.Methods, m) {
-			return ErrNotFresh
-		}
-	}
-	return nil
+	return rt.isMetBy(s.record.Principal, s.now.Add(time.Since(s.readAt)))
 }
 
 // Handler calls next if [Route.Check] returns nil, and answers with [Error] otherwise.

@@ -36,8 +36,11 @@ type Session struct {
 	refused  bool          // the response reports err: nothing more is committed
 	request  *http.Request // nil under servers that are not net/http
 
+	signedOut bool // the response has yet to say so
+
 	record   *driver.Record // as the store had it; shared, not to be modified
 	now      time.Time      // the store's time when record was read
+	readAt   time.Time      // and ours
 	draft    driver.Draft   // what the request sees once it has changed something
 	edited   bool           // draft is in use
 	ops      []driver.Op    // not yet committed
@@ -218,6 +221,7 @@ func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
 
 func (s *Session) become(r *driver.Record, now time.Time) {
 	s.state, s.record, s.whose, s.now, s.edited = live, r, r.Principal, now, false
+	s.readAt = time.Now()
 	if s.handle.Load() == nil {
 		id := s.id
 		s.handle.Store(&id)

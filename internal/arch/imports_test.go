@@ -33,6 +33,7 @@ var rules = []rule{
 	{"filestore", []string{std, "driver", "internal/...", "go.etcd.io/bbolt/...", "golang.org/x/sys/..."},
 		"as memstore; the embedded database is its own, and no one else's"},
 	{"redisstore", []string{std, "driver", "github.com/redis/rueidis/..."}, "as memstore; the Redis client is its own"},
+	{"policy", []string{std, "."}, "a preset is a function of a Config, and knows nothing else"},
 	{"redisstore/redistest", []string{std}, "it tests the store and the client, so it speaks to servers by itself"},
 	{"compat/...", []string{std, "driver", "internal/...", "compat/...", "github.com/redis/rueidis/..."},
 		"a store in another framework's format is a store like the others"},

@@ -46,6 +46,7 @@ gets nothing but a ticket: a random token. No write of concurrent requests is
 lost, and a session that has ended stays ended.`,
 		Example: `  coatcheck demo                           see it in a browser, and try two races
   coatcheck demo --help                    what the demo can do
+  coatcheck policy aal2                    what a security policy asks of sessions
   coatcheck completion bash                completion for your shell`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -54,6 +55,6 @@ lost, and a session that has ended stays ended.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newDemo())
+	root.AddCommand(newDemo(), newPolicy())
 	return root
 }

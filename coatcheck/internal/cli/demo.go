@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"strings"
 
 	"github.com/coatcheck-go/session"
 	"github.com/spf13/cobra"
@@ -17,6 +18,7 @@ type demoOptions struct {
 	addr         string
 	store        string
 	insecureHTTP bool
+	policy       string
 }
 
 func newDemo() *cobra.Command {
@@ -42,6 +44,7 @@ Ctrl-C stops it when the requests under way are done; a second one ends it at on
   coatcheck demo --addr 127.0.0.1:5001             if something else has port 5000
   coatcheck demo --store memory:                   sessions that end with the process
   coatcheck demo --store redis://localhost         sessions on Redis: start a second one with another --addr
+  coatcheck demo --policy aal2                     what NIST's AAL2 asks for, forms with CSRF tokens among it
   coatcheck demo --insecure-http                   for Safari
   coatcheck demo --insecure-http --addr :5000      for a phone on the local network`,
 		Args: noArguments,
@@ -52,11 +55,19 @@ Ctrl-C stops it when the requests under way are done; a second one ends it at on
 	cmd.Flags().StringVar(&o.addr, "addr", "127.0.0.1:5000", "listen on `HOST:PORT`")
 	cmd.Flags().StringVar(&o.store, "store", "file:./coatcheck-data", "keep sessions in `URL`: file:DIR, memory:, redis://HOST or one of those above")
 	cmd.Flags().BoolVar(&o.insecureHTTP, "insecure-http", false, "a cookie that works over plain http beyond this machine, and in Safari; never in production")
+	cmd.Flags().StringVar(&o.policy, "policy", "default", "hold `PRESET`: "+strings.Join(presetNames(), ", ")+"; 'coatcheck policy' prints them")
 	return cmd
 }
 
 func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err error) {
 	log := slog.New(slog.NewTextHandler(stderr, nil))
+	preset, err := presetOf(o.policy)
+	if err != nil {
+		return usagef("--policy: %v", err)
+	}
+	if preset.policy != nil && o.insecureHTTP {
+		return usagef("--insecure-http: --policy %s forbids a cookie over plain http", preset.name)
+	}
 	ln, err := listen(ctx, o.addr)
 	if err != nil {
 		return err
@@ -71,16 +82,16 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 			err = closing
 		}
 	}()
-	app, err := demo.New(store, session.Config{InsecureHTTP: o.insecureHTTP, Logger: log})
+	app, err := demo.New(store, session.Config{Policy: preset.policy, InsecureHTTP: o.insecureHTTP, Logger: log})
 	if err != nil {
 		return err
 	}
-	o.welcome(stdout, ln.Addr().(*net.TCPAddr))
+	o.welcome(stdout, ln.Addr().(*net.TCPAddr), preset)
 	return serve(ctx, ln, app, log)
 }
 
 // welcome says what to open and what to try.
-func (o *demoOptions) welcome(w io.Writer, addr *net.TCPAddr) {
+func (o *demoOptions) welcome(w io.Writer, addr *net.TCPAddr, p preset) {
 	local := *addr
 	if addr.IP.IsUnspecified() {
 		local.IP = net.IPv4(127, 0, 0, 1)
@@ -119,6 +130,13 @@ Sign in a made-up user on two devices, list them, and sign out the other:
 Ctrl-C stops it.
 
 `, shown(o.store), url)
+	if p.policy != nil {
+		fmt.Fprintf(w, `Under --policy %s what posts with a session's cookie needs its CSRF token:
+
+  curl -b jar -H "X-CSRF-Token: $(curl -s -b jar %[2]s/session | grep -o '[^"]*"}$' | cut -d'"' -f1)" -X POST %[2]s/lab/add
+
+`, p.name, url)
+	}
 	if !addr.IP.IsLoopback() && !o.insecureHTTP {
 		fmt.Fprint(w, "Browsers on other machines will not keep the cookie over plain http: for them add --insecure-http.\n\n")
 	}

@@ -20,11 +20,17 @@ type app struct {
 
 func newApp(t *testing.T) *app {
 	t.Helper()
+	return newAppWith(t, session.Config{})
+}
+
+func newAppWith(t *testing.T, cfg session.Config) *app {
+	t.Helper()
 	store := memstore.New()
 	t.Cleanup(func() { store.Close() })
 	a := &app{log: new(buffer)}
 	var err error
-	a.handler, err = demo.New(store, session.Config{Logger: slog.New(slog.NewTextHandler(a.log, nil))})
+	cfg.Logger = slog.New(slog.NewTextHandler(a.log, nil))
+	a.handler, err = demo.New(store, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,9 +16,10 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// New returns the application, with its sessions in store. The zero Config will do; its Logger gets the application's lines, too,
-// each with the handle of the session that it is about. How
-// many sessions a user may have, and what comes along at sign-in, is the application's own.
+// New returns the application, with its sessions in store. The zero Config will do: a plain curl may then post. With CSRF, or a preset that
+// turns it on, the page's forms and script send the session's token, and curl finds it at /session. The Logger gets the application's
+// lines, too, each with the handle of the session that it is about. How many sessions a user may have, and what comes along at sign-in, is
+// the application's own.
 func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -31,7 +32,7 @@ func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 		return nil, err
 	}
 
-	a := &app{sessions: sessions, log: cfg.Logger}
+	a := &app{sessions: sessions, log: cfg.Logger, csrf: sessions.Config().CSRF}
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", session.HandlerFunc(a.visit))
 	mux.Handle("GET /session", http.HandlerFunc(a.show))
@@ -50,6 +51,7 @@ func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 type app struct {
 	sessions *session.Manager
 	log      *slog.Logger
+	csrf     bool // forms and scripts have to send a token
 }
 
 const maxDevices = 5 // where one user can be signed in at the same time

@@ -51,8 +51,12 @@ func (a *app) show(w http.ResponseWriter, r *http.Request) {
 	}
 	wait(r.Context(), pause)
 	s, err := session.From(r.Context()) // reads the session: what session.HandlerFunc does before it calls the handler
+	var seen view
 	if err == nil {
-		err = writeJSON(w, viewOf(s))
+		seen, err = a.viewOf(r.Context(), s)
+	}
+	if err == nil {
+		err = writeJSON(w, seen)
 	}
 	if err != nil {
 		session.Error(w, r, err)

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"bytes"
+	"context"
 	"embed"
 	"errors"
 	"html/template"
@@ -31,15 +32,19 @@ type view struct {
 	User     string     `json:"user,omitempty"`
 	Count    int64      `json:"count"`
 	LastSlow *slowWrite `json:"lab.slow,omitempty"`
+	CSRF     string     `json:"csrf_token,omitempty"` // to be sent with what changes something; "" if nobody asks for it
 }
 
-func viewOf(s *session.Session) view {
+func (a *app) viewOf(ctx context.Context, s *session.Session) (v view, err error) {
 	i := s.Info()
-	v := view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Idle, Deadline: i.Deadline, User: i.User, Count: count.Get(s)}
+	v = view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Idle, Deadline: i.Deadline, User: i.User, Count: count.Get(s)}
 	if slow, ok, err := lastSlow.Lookup(s); ok && err == nil {
 		v.LastSlow = &slow
 	}
-	return v
+	if a.csrf && v.Handle != "" { // looking makes no session
+		v.CSRF, err = s.CSRFToken(ctx)
+	}
+	return v, err
 }
 
 func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, visit int64) error {
@@ -49,6 +54,10 @@ func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, v
 		return err
 	}
 	said, _, err := notice.Take(r.Context(), s) // costs nothing when there is none
+	if err != nil {
+		return err
+	}
+	seen, err := a.viewOf(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -64,7 +73,7 @@ func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, v
 		MaxName    int
 		NoUsers    bool // the store does not know users, so nobody can sign in
 	}{
-		view: viewOf(s), Visit: visit, URL: "http://" + r.Host,
+		view: seen, Visit: visit, URL: "http://" + r.Host,
 		Notice: said, Devices: devices, MaxDevices: maxDevices, MaxName: maxName, NoUsers: noUsers,
 	})
 	if err != nil {

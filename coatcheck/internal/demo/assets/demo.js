@@ -7,8 +7,15 @@ const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 async function session(ms = 0) {
   const answer = await fetch(ms ? `/session?ms=${ms}` : "/session", { cache: "no-store" });
   if (!answer.ok) throw new Error(`/session answered ${answer.status}`);
-  return answer.json();
+  const s = await answer.json();
+  csrf = s.csrf_token || csrf;
+  return s;
 }
+
+// post sends what changes something, with the session's CSRF token if the server asks for one.
+let csrf = "";
+const post = (url, accept = "text/plain") =>
+  fetch(url, { method: "POST", headers: { Accept: accept, ...(csrf && { "X-CSRF-Token": csrf }) } });
 
 // begin returns the session, after a visit that makes one if there is none: 50 requests without a cookie would make 50.
 async function begin() {
@@ -66,6 +73,7 @@ function show(s) {
   for (const name of ["created", "seen", "idle", "deadline"]) showTime(at(name).querySelector("time"), s[name]);
   at("count").textContent = s.handle ? s.count : "–";
   at("slow").textContent = s["lab.slow"] ? `waited ${s["lab.slow"].waited_ms} ms` : s.handle ? "not set" : "–";
+  for (const field of document.querySelectorAll("[name=csrf_token]")) field.value = csrf; // a lab may have begun a new session
   document.querySelector(".ticket").classList.toggle("ended", !s.handle);
   if (!s.user && $("user")) { // a lab, or another device, signed out
     $("user").remove();
@@ -101,7 +109,7 @@ function lab(button, verdictID, run) {
 
 async function add(cell) {
   cell.dataset.state = "sent";
-  const answer = await fetch("/lab/add", { method: "POST", headers: { Accept: "application/json" } });
+  const answer = await post("/lab/add", "application/json");
   if (!answer.ok) {
     cell.dataset.state = "failed";
     cell.textContent = "×";
@@ -175,7 +183,6 @@ async function lane(id, began, request, judge) {
   }
 }
 
-const post = (url) => fetch(url, { method: "POST", headers: { Accept: "text/plain" } });
 const nothing = (s) => (s.handle ? [false, `found ${s.handle}`] : [true, "finds nothing"]);
 
 async function runEnd() {

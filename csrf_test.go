@@ -1,0 +1,415 @@
+package session_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"errors"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// csrfToken is the token of a page that the visitor reads; the session is stored if it was not.
+func (v *visitor) csrfToken(t *testing.T) (token string) {
+	t.Helper()
+	w := v.do(func(ses *session.Session) (err error) { token, err = ses.CSRFToken(t.Context()); return err })
+	if w.Code != 200 || len(token) != 48 {
+		t.Fatalf("CSRFToken: %d, %q", w.Code, token)
+	}
+	return token
+}
+
+// post sends a request with a body, and reports whether the handler ran.
+func (v *visitor) post(method string, header http.Header, body string) (w *httptest.ResponseRecorder, ran bool) {
+	r := httptest.NewRequest(method, "https://shop.example/buy", strings.NewReader(body))
+	for name, values := range header {
+		r.Header[name] = values
+	}
+	if v.cookie != "" {
+		r.Header.Set("Cookie", v.cookie)
+	}
+	w = httptest.NewRecorder()
+	v.site.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { ran = true; return nil })).ServeHTTP(w, r)
+	return w, ran
+}
+
+// TestCSRF: which requests need a token, and which tokens will do.
+func TestCSRF(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true})
+	v, other, stranger := s.known(), s.known(), s.visitor()
+	good, foreign := v.csrfToken(t), other.csrfToken(t)
+	dead := &visitor{site: s, cookie: "__Host-session=" + strings.Repeat("A", 52)}
+	in := func(tokens ...string) http.Header { return http.Header{"X-Csrf-Token": tokens} }
+	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
+	flipped := []byte(good)
+	flipped[47] ^= 1
+	for _, tt := range []struct {
+		name, method string
+		v            *visitor
+		header       http.Header
+		body         string
+		status       int
+	}{
+		{"GET", "GET", v, nil, "", 200},
+		{"HEAD", "HEAD", v, nil, "", 200},
+		{"OPTIONS", "OPTIONS", v, nil, "", 200},
+		{"TRACE", "TRACE", v, nil, "", 200},
+		{"get, which is no method that HTTP knows", "get", v, nil, "", 403},
+		{"no token", "POST", v, nil, "", 403},
+		{"PUT", "PUT", v, nil, "", 403},
+		{"PATCH", "PATCH", v, nil, "", 403},
+		{"DELETE", "DELETE", v, nil, "", 403},
+		{"header", "POST", v, in(good), "", 200},
+		{"header of DELETE", "DELETE", v, in(good), "", 200},
+		{"form", "POST", v, form, "a=1&csrf_token=" + good, 200},
+		{"form of PUT", "PUT", v, form, "csrf_token=" + good, 200},
+		{"form without it", "POST", v, form, "a=1", 403},
+		{"form that says it is text", "POST", v, http.Header{"Content-Type": {"text/plain"}}, "csrf_token=" + good, 403},
+		{"JSON without it", "POST", v, http.Header{"Content-Type": {"application/json"}}, "{}", 403},
+		{"another session's", "POST", v, in(foreign), "", 403},
+		{"its own session's", "POST", other, in(foreign), "", 200},
+		{"two values: the first counts", "POST", v, in(good, foreign), "", 200},
+		{"two values, the first one wrong", "POST", v, in(foreign, good), "", 403},
+		{"the header beats the form", "POST", v, http.Header{"X-Csrf-Token": {foreign}, "Content-Type": form["Content-Type"]}, "csrf_token=" + good, 403},
+		{"one bit wrong", "POST", v, in(string(flipped)), "", 403},
+		{"cut off", "POST", v, in(good[:47]), "", 403},
+		{"with more", "POST", v, in(good + "A"), "", 403},
+		{"padded", "POST", v, in(good[:44] + "===="), "", 403},
+		{"standard alphabet", "POST", v, in("+/" + good[2:]), "", 403},
+		{"line ends", "POST", v, form, "csrf_token=" + good[:46] + "%0D%0A", 403},
+		{"line ends after it", "POST", v, form, "csrf_token=" + good + "%0D%0A", 403},
+		{"huge", "POST", v, in(strings.Repeat("A", 1<<20)), "", 403},
+		{"pad alone", "POST", v, in(base64.RawURLEncoding.EncodeToString(make([]byte, 36))), "", 403},
+		{"the session's own token", "POST", v, in(strings.TrimPrefix(v.cookie, "__Host-session=")), "", 403},
+		{"no cookie", "POST", stranger, nil, "", 200},
+		{"a cookie that opens nothing", "POST", dead, nil, "", 200},
+	} {
+		w, ran := tt.v.post(tt.method, tt.header, tt.body)
+		if w.Code != tt.status || ran != (tt.status == 200) {
+			t.Errorf("%s: %d, handler ran: %v, want %d", tt.name, w.Code, ran, tt.status)
+		}
+		if tt.status == 403 && (!strings.Contains(w.Body.String(), "reload it and try again") || len(cookies(w)) != 0) {
+			t.Errorf("%s: %q, Set-Cookie %q", tt.name, w.Body, cookies(w))
+		}
+	}
+	if log := s.log.String(); strings.Contains(log, good) || strings.Contains(log, foreign) || !strings.Contains(log, "no valid CSRF token") {
+		t.Error("the log has a token, or does not say what was wrong")
+	}
+}
+
+// TestCSRFIsOff by default: the same requests pass.
+func TestCSRFIsOff(t *testing.T) {
+	s := newSite(t, session.Config{})
+	if w, ran := s.known().post("POST", nil, ""); w.Code != 200 || !ran {
+		t.Errorf("%d", w.Code)
+	}
+}
+
+// TestCSRFTokenLives through renewals, in all its forms, and no longer than the session.
+func TestCSRFTokenLives(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true})
+	v := s.visitor()
+	first := v.csrfToken(t)
+	if v.cookie == "" || s.store.Len() != 1 {
+		t.Fatal("asking for a token did not store the session")
+	}
+	second := v.csrfToken(t)
+	if first == second || first[:24] == second[:24] || first[24:] == second[24:] {
+		t.Error("two tokens have a part in common: compression tells it")
+	}
+	check := func(what, token string, status int) {
+		t.Helper()
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		want(t, what, w.Code, status)
+	}
+	check("at once", first, 200)
+	v.do(renew)
+	check("after a renewal", first, 200)
+	check("another form of it", second, 200)
+	v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), session.Login{User: "ada"}) })
+	check("after sign-in", first, 403)
+	third := v.csrfToken(t)
+	check("a new one", third, 200)
+	v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), session.Login{User: "ada"}) })
+	check("after signing in again", third, 403)
+	v.do(signOut)
+	n0 := s.store.Len()
+	v.csrfToken(t)
+	want(t, "sessions after a page that asks", s.store.Len(), n0+1)
+	check("after sign-out", third, 403)
+}
+
+// TestCSRFTokenSurvivesRotation, in the page that was open meanwhile.
+func TestCSRFTokenSurvivesRotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{CSRF: true, RotateEvery: time.Minute})
+		v := s.known()
+		token, before := v.csrfToken(t), v.cookie
+		time.Sleep(2 * time.Minute)
+		v.do(func(ses *session.Session) error { n.Get(ses); return nil })
+		if v.cookie == before {
+			t.Fatal("the token did not rotate")
+		}
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		want(t, "status", w.Code, 200)
+	})
+}
+
+// TestCSRFTokenInTheRequestThatSignsIn is one of the new session, also where the store has no record at hand.
+func TestCSRFTokenInTheRequestThatSignsIn(t *testing.T) {
+	for _, noRecord := range []bool{false, true} {
+		s := newSite(t, session.Config{CSRF: true})
+		s.store.noRecord = noRecord
+		v := s.known()
+		before := v.csrfToken(t)
+		var token string
+		v.do(func(ses *session.Session) (err error) {
+			if err = ses.SignIn(t.Context(), session.Login{User: "ada"}); err == nil {
+				token, err = ses.CSRFToken(t.Context())
+			}
+			if ses.CheckCSRF(token) != nil || !errors.Is(ses.CheckCSRF(before), session.ErrCSRF) {
+				t.Error("the request that signed in knows the tokens of the session before")
+			}
+			return err
+		})
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		want(t, "with the token of that page", w.Code, 200)
+	}
+}
+
+// TestCSRFTokenOfALeanStore: the first page of a visitor on a store that has no record at hand.
+func TestCSRFTokenOfALeanStore(t *testing.T) {
+	m, err := session.New(forgetful{memstore.New()}, session.Config{CSRF: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := (&site{t: t, m: m}).visitor()
+	w, _ := v.post("POST", http.Header{"X-Csrf-Token": {v.csrfToken(t)}}, "")
+	want(t, "status", w.Code, 200)
+}
+
+// forgetful is a store that has no record at hand after it has made one.
+type forgetful struct{ driver.Store }
+
+func (f forgetful) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+	res, err := f.Store.Create(ctx, id, o, c)
+	if err == nil {
+		res.Record = nil
+	}
+	return res, err
+}
+
+// TestCSRFErrors: a store that is down is no wrong token, and a token that cannot be had spoils nothing else.
+func TestCSRFErrors(t *testing.T) {
+	cfg := session.Config{CSRF: true}
+	t.Run("the store is down", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		token := v.csrfToken(t)
+		s.store.down()
+		w, ran := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		if wantAnswer(t, w, 503); ran || len(cookies(w)) != 0 {
+			t.Error("the handler ran, or a cookie was sent")
+		}
+		s.store.up()
+		want(t, "the session", v.count(), 1)
+	})
+	t.Run("the store is down, and the page is served to nobody", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		s.store.down()
+		w := v.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrUnavailable) {
+					t.Errorf("CSRFToken: %v", err)
+				}
+				return nil
+			})))
+		want(t, "the page without a form", w.Code, 200)
+	})
+	t.Run("two tokens", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		v.cookie += "; " + s.known().cookie
+		w, _ := v.post("POST", nil, "")
+		wantAnswer(t, w, 400)
+	})
+	t.Run("moved", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		late := v.also()
+		v.do(renew)
+		late.do(func(ses *session.Session) error {
+			if _, err := ses.CSRFToken(t.Context()); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("CSRFToken: %v", err)
+			}
+			return nil
+		})
+	})
+	t.Run("too late", func(t *testing.T) {
+		newSite(t, cfg).visitor().handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			w.Write([]byte("page"))
+			if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrHeaderSent) {
+				t.Errorf("CSRFToken: %v", err)
+			}
+			return nil
+		}))
+	})
+	t.Run("without a session", func(t *testing.T) {
+		newSite(t, cfg).visitor().do(func(ses *session.Session) error {
+			if err := ses.CheckCSRF(""); !errors.Is(err, session.ErrCSRF) {
+				t.Errorf("CheckCSRF: %v", err)
+			}
+			return nil
+		})
+	})
+	t.Run("a wrong pattern", func(t *testing.T) {
+		for _, list := range [][]string{{"/{"}, {"/a", "/a"}, {""}, {"/{a}/b", "/b/{a}"}} {
+			_, err := session.New(memstore.New(), session.Config{CSRFExempt: list})
+			if err == nil || !strings.HasPrefix(err.Error(), "session: Config.CSRFExempt: ") {
+				t.Errorf("%q: %v", list, err)
+			}
+		}
+	})
+}
+
+// TestCSRFExempt: listed routes pass, and no other that looks like one.
+func TestCSRFExempt(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /hook/{id}", "/sub/", "other.example/"}})
+	v := s.known()
+	for target, status := range map[string]int{
+		"https://shop.example/hook/7": 200, "https://shop.example/hook/7/8": 403, "https://shop.example/hook": 403,
+		"https://shop.example/sub/x": 200, "https://shop.example/sub": 403, "https://shop.example/sub/../buy": 403,
+		"https://shop.example/buy/../sub/": 403, "https://shop.example//sub/": 403, "https://other.example/buy": 200, "https://shop.example/": 403,
+	} {
+		r := httptest.NewRequest("POST", target, nil)
+		r.Header.Set("Cookie", v.cookie)
+		w := httptest.NewRecorder()
+		s.m.Handler(http.NotFoundHandler()).ServeHTTP(w, r)
+		if got := w.Code; (got == 403) != (status == 403) {
+			t.Errorf("%s: %d, want %d", target, got, status)
+		}
+	}
+}
+
+// TestCSRFBearer: what browsers do not send of themselves needs no token. A cookie that came with somebody else's header does.
+func TestCSRFBearer(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true, Bearer: true})
+	bearer := s.bearer(t)
+	v := s.known()
+	for _, tt := range []struct {
+		name, authorization string
+		v                   *visitor
+		status              int
+	}{
+		{"bearer", "Bearer " + bearer, s.visitor(), 200},
+		{"bearer that is none, and the cookie", "Bearer x", v, 403},
+		{"basic and the cookie", "Basic eDp5", v, 403},
+	} {
+		w, _ := tt.v.post("POST", http.Header{"Authorization": {tt.authorization}}, "")
+		want(t, tt.name, w.Code, tt.status)
+	}
+}
+
+// TestCSRFWithoutNetHTTP: the same check where the middleware is not at hand.
+func TestCSRFWithoutNetHTTP(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true})
+	v := s.known()
+	token := v.csrfToken(t)
+	ses, err := session.From(s.m.Load(context.Background(), http.Header{"Cookie": {v.cookie}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := ses.CheckCSRF(token); err != nil {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "x", s.known().csrfToken(t), strings.Repeat("A", 48)} {
+		if err := ses.CheckCSRF(bad); !errors.Is(err, session.ErrCSRF) || bad != "" && strings.Contains(err.Error(), bad+" ") {
+			t.Errorf("%q: %v", bad, err)
+		}
+	}
+}
+
+// TestCSRFForms posts forms to a real server: the handler reads them as if nobody had looked before.
+func TestCSRFForms(t *testing.T) {
+	onBoth(t, func(t *testing.T, http2 bool) {
+		s := newSite(t, session.Config{CSRF: true})
+		var token string
+		large := strings.Repeat("picture ", 1<<17)
+		mux := http.NewServeMux()
+		mux.Handle("GET /form", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) (err error) {
+			token, err = ses.CSRFToken(r.Context())
+			return err
+		}))
+		mux.HandleFunc("POST /parsed", func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, 2<<20)
+			io.WriteString(w, r.PostFormValue("text"))
+		})
+		mux.HandleFunc("POST /raw", func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) })
+		mux.HandleFunc("POST /bounded", func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, 10)
+			if _, err := io.ReadAll(r.Body); err != nil {
+				w.WriteHeader(http.StatusRequestEntityTooLarge)
+			}
+		})
+		mux.HandleFunc("POST /streamed", func(w http.ResponseWriter, r *http.Request) {
+			parts, err := r.MultipartReader()
+			for err == nil {
+				var p *multipart.Part
+				if p, err = parts.NextPart(); err == nil && p.FormName() == "text" {
+					io.Copy(w, p)
+				}
+			}
+		})
+		srv, client := s.server(t, http2, mux)
+		fetch(t, client, srv.URL+"/form")
+		simple := func(token string) (string, string) {
+			return "application/x-www-form-urlencoded", url.Values{"csrf_token": {token}, "text": {large}}.Encode()
+		}
+		parts := func(token string) (string, string) {
+			var b bytes.Buffer
+			m := multipart.NewWriter(&b)
+			m.WriteField("csrf_token", token)
+			m.WriteField("text", large)
+			m.Close()
+			return m.FormDataContentType(), b.String()
+		}
+		_, simpleBody := simple(token)
+		for _, tt := range []struct {
+			name, path, token string
+			form              func(string) (string, string)
+			status            int
+			want              string
+		}{
+			{"simple", "/parsed", token, simple, 200, large},
+			{"simple, raw", "/raw", token, simple, 200, simpleBody},
+			{"simple, bounded", "/bounded", token, simple, 413, ""},
+			{"simple, wrong", "/parsed", token[:47] + "!", simple, 403, ""},
+			{"multipart", "/parsed", token, parts, 200, large},
+			{"multipart, streamed", "/streamed", token, parts, 200, large},
+			{"multipart, wrong", "/streamed", "", parts, 403, ""},
+		} {
+			kind, body := tt.form(tt.token)
+			res, err := client.Post(srv.URL+tt.path, kind, strings.NewReader(body))
+			if err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+				continue
+			}
+			got, err := io.ReadAll(res.Body)
+			res.Body.Close()
+			if res.StatusCode != tt.status || err != nil || tt.want != "" && string(got) != tt.want {
+				t.Errorf("%s: %d, %d bytes, %v; want %d, %d bytes", tt.name, res.StatusCode, len(got), err, tt.status, len(tt.want))
+			}
+		}
+	})
+}

@@ -1,0 +1,70 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// freshnessError is an ErrNotFresh that knows what is missing.
+type freshnessError struct {
+	tooOld  bool
+	maxAge  time.Duration // what the route allows, if tooOld
+	level   int           // what the route asks for, 0 if it is reached
+	methods []string      // that were not used
+}
+
+func (e *freshnessError) Error() string {
+	var missing []string
+	if e.tooOld {
+		missing = append(missing, fmt.Sprintf("one no older than %v", e.maxAge))
+	}
+	if e.level != 0 {
+		missing = append(missing, fmt.Sprintf("level %d", e.level))
+	}
+	if len(e.methods) > 0 {
+		missing = append(missing, fmt.Sprintf("methods %q", e.methods))
+	}
+	return ErrNotFresh.Error() + ": " + strings.Join(missing, ", ")
+}
+
+func (e *freshnessError) Unwrap() error { return ErrNotFresh }
+
+// challenge is the WWW-Authenticate of RFC 9470, 3. Its parameters name what is missing; methods have none.
+func (e *freshnessError) challenge() string {
+	description := "A different authentication level is required"
+	if e.tooOld {
+		description = "More recent authentication is required"
+	}
+	c := `Bearer realm="session", error="insufficient_user_authentication", error_description="` + description + `"`
+	if e.tooOld {
+		c += fmt.Sprintf(`, max_age="%d"`, max(0, int64(e.maxAge/time.Second)))
+	}
+	if e.level != 0 {
+		c += fmt.Sprintf(`, acr_values="%d"`, e.level)
+	}
+	return c
+}
+
+// isMetBy decides whether an authentication is what the route asks for, at a time of the store's.
+func (rt *Route) isMetBy(p *driver.Principal, now time.Time) error {
+	var e freshnessError
+	if rt.MaxAge != 0 && now.Sub(p.Authenticated) > rt.MaxAge { // a negative MaxAge is a mistake, and no leave
+		e.tooOld, e.maxAge = true, rt.MaxAge
+	}
+	if p.Level < rt.MinLevel {
+		e.level = rt.MinLevel
+	}
+	for _, m := range rt.Methods {
+		if !slices.Contains(p.Methods, m) {
+			e.methods = append(e.methods, m)
+		}
+	}
+	if e.tooOld || e.level != 0 || len(e.methods) > 0 {
+		return &e
+	}
+	return nil
+}

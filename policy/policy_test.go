@@ -1,0 +1,138 @@
+package policy_test
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/memstore"
+	"github.com/coatcheck-go/session/policy"
+)
+
+const day = 24 * time.Hour
+
+func inForce(t *testing.T, cfg session.Config) session.Config {
+	t.Helper()
+	m, err := session.New(memstore.New(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Config()
+}
+
+// TestFilledIn: what the application leaves zero is what the preset says.
+func TestFilledIn(t *testing.T) {
+	for _, tt := range []struct {
+		name           string
+		preset         func(*session.Config) error
+		idle, lifetime time.Duration
+		rotate         time.Duration
+		sameSite       http.SameSite
+		clears         string
+	}{
+		{"AAL1", policy.AAL1, 2 * time.Hour, day, 0, http.SameSiteLaxMode, ""},
+		{"AAL2", policy.AAL2, time.Hour, day, 0, http.SameSiteLaxMode, ""},
+		{"AAL3", policy.AAL3, 15 * time.Minute, 12 * time.Hour, 0, http.SameSiteLaxMode, ""},
+		{"HighValue", policy.HighValue, 5 * time.Minute, 8 * time.Hour, 15 * time.Minute, http.SameSiteStrictMode, "cache cookies storage"},
+	} {
+		c := inForce(t, session.Config{Policy: tt.preset})
+		if c.IdleTimeout != tt.idle || c.Lifetime != tt.lifetime || c.SameSite != tt.sameSite || c.RotateEvery != tt.rotate || !c.CSRF ||
+			strings.Join(c.ClearSiteData, " ") != tt.clears || c.InsecureHTTP || c.Persistent || c.MaxRemember != 0 {
+			t.Errorf("%s is\n%v", tt.name, c)
+		}
+	}
+}
+
+// TestStricterIsKept: what the application sets within a preset's bounds stays.
+func TestStricterIsKept(t *testing.T) {
+	c := inForce(t, session.Config{Policy: policy.AAL2, Lifetime: 30 * time.Minute})
+	if c.Lifetime != 30*time.Minute || c.IdleTimeout != 30*time.Minute {
+		t.Errorf("a short Lifetime:\n%v", c)
+	}
+	c = inForce(t, session.Config{Policy: policy.AAL2, Lifetime: day, IdleTimeout: time.Hour})
+	if c.Lifetime != day || c.IdleTimeout != time.Hour {
+		t.Errorf("just so much:\n%v", c)
+	}
+	c = inForce(t, session.Config{Policy: policy.AAL1, Lifetime: 30 * day, IdleTimeout: 30 * day, MaxRemember: 30 * day, Persistent: true})
+	if c.Lifetime != 30*day || !c.Persistent {
+		t.Errorf("AAL1 allows a month:\n%v", c)
+	}
+	c = inForce(t, session.Config{Policy: policy.HighValue, Lifetime: 30 * time.Second})
+	if c.RotateEvery != 0 || c.IdleTimeout != 30*time.Second {
+		t.Errorf("a session that is too short to rotate:\n%v", c)
+	}
+	c = inForce(t, session.Config{Policy: policy.HighValue, SameSite: http.SameSiteLaxMode, ClearSiteData: []string{}})
+	if c.SameSite != http.SameSiteLaxMode || len(c.ClearSiteData) != 0 {
+		t.Errorf("HighValue allows Lax:\n%v", c)
+	}
+}
+
+// TestForbidden: the error names the field, the preset and the rule.
+func TestForbidden(t *testing.T) {
+	for _, tt := range []struct {
+		field, says string
+		cfg         session.Config
+	}{
+		{"Lifetime", "AAL1 (NIST SP 800-63B-4, 2.1.3)", session.Config{Policy: policy.AAL1, Lifetime: 30*day + 1}},
+		{"MaxRemember", "AAL1 (NIST SP 800-63B-4, 2.1.3)", session.Config{Policy: policy.AAL1, MaxRemember: 31 * day}},
+		{"InsecureHTTP", "AAL1 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL1, InsecureHTTP: true}},
+		{"Lifetime", "AAL2 (NIST SP 800-63B-4, 2.2.3)", session.Config{Policy: policy.AAL2, Lifetime: 30 * time.Hour}},
+		{"IdleTimeout", "AAL2 (NIST SP 800-63B-4, 2.2.3)", session.Config{Policy: policy.AAL2, IdleTimeout: 2 * time.Hour}},
+		{"MaxRemember", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, MaxRemember: 30 * day}},
+		{"Persistent", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, Persistent: true}},
+		{"SameSite", "AAL2 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL2, SameSite: http.SameSiteNoneMode}},
+		{"InsecureHTTP", "AAL2 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL2, InsecureHTTP: true}},
+		{"Lifetime", "AAL3 (NIST SP 800-63B-4, 2.3.3)", session.Config{Policy: policy.AAL3, Lifetime: 12*time.Hour + 1}},
+		{"IdleTimeout", "AAL3 (NIST SP 800-63B-4, 2.3.3)", session.Config{Policy: policy.AAL3, IdleTimeout: 16 * time.Minute}},
+		{"Persistent", "AAL3", session.Config{Policy: policy.AAL3, Persistent: true}},
+		{"SameSite", "AAL3", session.Config{Policy: policy.AAL3, SameSite: http.SameSiteNoneMode}},
+		{"InsecureHTTP", "AAL3", session.Config{Policy: policy.AAL3, InsecureHTTP: true}},
+		{"Lifetime", "HighValue (OWASP Session Management Cheat Sheet", session.Config{Policy: policy.HighValue, Lifetime: 9 * time.Hour}},
+		{"IdleTimeout", "HighValue", session.Config{Policy: policy.HighValue, IdleTimeout: 6 * time.Minute}},
+		{"MaxRemember", "HighValue", session.Config{Policy: policy.HighValue, MaxRemember: day}},
+		{"Persistent", "HighValue", session.Config{Policy: policy.HighValue, Persistent: true}},
+		{"SameSite", "HighValue", session.Config{Policy: policy.HighValue, SameSite: http.SameSiteNoneMode}},
+		{"InsecureHTTP", "HighValue", session.Config{Policy: policy.HighValue, InsecureHTTP: true}},
+		{"Lifetime", "the least is 1ms", session.Config{Policy: policy.AAL2, Lifetime: -1}},
+		{"IdleTimeout", "the least is 1ms", session.Config{Policy: policy.AAL3, IdleTimeout: -time.Hour}},
+	} {
+		m, err := session.New(memstore.New(), tt.cfg)
+		if err == nil || m != nil {
+			t.Errorf("accepted, want an error of %s and %s:\n%v", tt.field, tt.says, tt.cfg)
+			continue
+		}
+		if got := err.Error(); !strings.HasPrefix(got, "session: Config."+tt.field+" is ") || !strings.Contains(got, tt.says) {
+			t.Errorf("want %s and %s in: %v", tt.field, tt.says, err)
+		}
+	}
+}
+
+// TestTogether: the strictest first, and both hold.
+func TestTogether(t *testing.T) {
+	both := func(c *session.Config) error { return errors.Join(policy.HighValue(c), policy.AAL2(c)) }
+	c := inForce(t, session.Config{Policy: both})
+	if c.IdleTimeout != 5*time.Minute || c.Lifetime != 8*time.Hour || !c.CSRF {
+		t.Errorf("%v", c)
+	}
+	if _, err := session.New(memstore.New(), session.Config{Policy: both, Lifetime: 9 * time.Hour}); err == nil {
+		t.Error("HighValue does not hold")
+	}
+}
+
+// TestRememberIsRefused: where a preset allows none, a sign-in cannot have it.
+func TestRememberIsRefused(t *testing.T) {
+	m, err := session.New(memstore.New(), session.Config{Policy: policy.AAL2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := session.From(m.Load(t.Context(), http.Header{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SignIn(t.Context(), session.Login{User: "ada", Remember: 30 * day}); !errors.Is(err, session.ErrInvalid) {
+		t.Errorf("%v", err)
+	}
+}

@@ -60,6 +60,8 @@ func TestReplicas(t *testing.T) {
 			servers := redistest.StartSentinel(t, o)
 			s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name,
 				redisstore.Options{Replicas: 2, Fsync: fsync, Timeout: 3 * time.Second, ReplicaTimeout: 2 * time.Second})
+			// A replica that has just synchronised takes its time until it is on a disk.
+			eventually(t, 15*time.Second, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
 			endFails(t, s, nil)
 			ok(t, servers.Nodes[1].Pause())
 			endFails(t, s, &redisstore.ReplicaError{Want: 2, Got: 1})

@@ -5,7 +5,6 @@ import (
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,7 +75,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
 	t := newToken()
-	t.bucket = bucketOf(in.Origin.Principal.Owner)
+	t.bucket = driver.BucketOf(in.Origin.Principal.Owner)
 	in.Origin.Verifier = t.verifierHash()
 	ops, err := s.resealedOps(in.Origin.Secret)
 	if err != nil {
@@ -191,9 +190,6 @@ func (m *Manager) owner(user string) driver.Hash {
 	h.Write([]byte(user))
 	return driver.Hash(h.Sum(nil)[:16])
 }
-
-// bucketOf puts all sessions of a user into one bucket, and so their index and limit into one slot of a Cluster.
-func bucketOf(owner driver.Hash) uint16 { return binary.BigEndian.Uint16(owner[:]) }
 
 // newUserKey derives the key of owner; without a key of the application's it is known to everybody.
 func newUserKey(key []byte) ([]byte, error) {

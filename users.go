@@ -46,8 +46,9 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	return err
 }
 
-// RevokeUser ends all sessions of user but those of the handles in except, in one atomic step, and returns how many there were. A sign-in of
-// the user that began before is refused with [ErrRevoked]: the password it was checked against may be the old one.
+// RevokeUser ends all sessions of user but those of the handles in except, 100 at most, in one atomic step, and returns how many there
+// were. A sign-in of the user that began before is refused with [ErrRevoked]: the password it was checked against may be the old one. After
+// an error call it again: of a user with thousands of sessions, those that are left are ended then.
 func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
 	var which driver.Which
 	for _, handle := range except {
@@ -56,6 +57,9 @@ func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string)
 			return 0, fmt.Errorf("%w: %v", ErrInvalid, err) // a typing error must not end the session that was to stay
 		}
 		which.Except = append(which.Except, id)
+	}
+	if len(which.Except) > driver.MaxExcept {
+		return 0, fmt.Errorf("%w: %d sessions are to stay, at most %d may", ErrInvalid, len(which.Except), driver.MaxExcept)
 	}
 	if user == "" {
 		return 0, nil
@@ -70,12 +74,14 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Which) (
 	}
 	limited, cancel := m.detached(ctx)
 	defer cancel()
+	which.Longest = max(m.cfg.Lifetime, m.cfg.MaxRemember)
 	ended, err := store.EndUser(limited, m.owner(user), which)
 	m.revoked(ctx, user, ended)
 	return len(ended), fromStore(err)
 }
 
-// RevokeAll ends every session of the store: for an incident. A sign-in that began before is refused with [ErrRevoked].
+// RevokeAll ends every session of the store: for an incident. A sign-in that began before is refused with [ErrRevoked]. After an error call
+// it again, from any process: what is left is ended then.
 func (m *Manager) RevokeAll(ctx context.Context) error {
 	store, err := m.users()
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 // UserStore is a Store that knows whose sessions it keeps. Where it is missing, nobody can sign in.
 //
 // An owner is the keyed hash of a user's id ([Principal.Owner]); a store need not know the key, nor the id. All sessions of an owner
-// have the owner's bucket: the first two bytes of the hash, big-endian.
+// have the owner's bucket, [BucketOf].
 type UserStore interface {
 	Store
 
@@ -24,12 +24,13 @@ type UserStore interface {
 	Sessions(ctx context.Context, owner Hash) ([]Owned, error)
 
 	// EndUser ends sessions of the owner in one step and returns those that were alive; with an error those that it has certainly ended all
-	// the same. A SignIn of the owner that began before it is
-	// refused with ErrRevoked, unless only named sessions are ended.
+	// the same. Unless only named sessions are ended, it revokes all that came before it: a SignIn of the owner that began earlier is refused
+	// with ErrRevoked, and no session from before that is not excepted is found again, also one that the store no longer knows to be the
+	// owner's. After an error it can be called again, and goes on.
 	EndUser(ctx context.Context, owner Hash, which Which) ([]ID, error)
 
 	// EndAll ends every session that the store has when it is called. A SignIn that began before it is refused with ErrRevoked, after a
-	// restart of the store, too, as with EndUser.
+	// restart of the store, too, as with EndUser. After an error it can be called again, and goes on; several may call it at the same time.
 	EndAll(ctx context.Context) error
 }
 
@@ -42,8 +43,19 @@ type Owned struct {
 // Which says which sessions of an owner: all, all but Except, or those of Only.
 type Which struct {
 	Only   []ID // not nil: these, if they are the owner's
-	Except []ID
+	Except []ID // at most MaxExcept
+
+	// Longest is how long a session of the owner may live at most. A store that remembers that all were ended remembers it for so long, and
+	// for MaxAgo at least. 0: ten years.
+	Longest time.Duration
 }
+
+// MaxExcept is how many sessions Which.Except may name.
+const MaxExcept = 100
+
+// BucketOf returns the bucket of all sessions of an owner, so that they and their index share a slot of a Redis Cluster. It is part of the
+// format: the first two bytes of the hash, big-endian.
+func BucketOf(owner Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1]) }
 
 // SignIn is what a store makes a signed-in session of.
 type SignIn struct {

@@ -59,7 +59,7 @@ func (s *Store) dial(opt rueidis.ClientOption) (err error) {
 		return nil
 	}
 	opt.ClientTrackingOptions = []string{"NOLOOP"} // what we write ourselves, we keep up to date ourselves
-	opt.NewCacheStoreFn = func(rueidis.CacheStoreOption) rueidis.CacheStore { return &tracking{s.near, s.ends} }
+	opt.NewCacheStoreFn = func(rueidis.CacheStoreOption) rueidis.CacheStore { return &tracking{s.near, s.ends, &s.all} }
 	s.tracked, err = rueidis.NewClient(opt)
 	if errors.Is(err, rueidis.ErrNoCache) {
 		s.opt.Logger.Warn("redisstore: the server refuses client tracking, so every read is a round trip: "+
@@ -77,11 +77,13 @@ func (s *Store) dial(opt rueidis.ClientOption) (err error) {
 type tracking struct {
 	near *near
 	ends *ends
+	all  *everybody
 }
 
 func (t *tracking) Delete(keys []rueidis.RedisMessage) {
 	if keys == nil { // FLUSHALL, or the tracking table was emptied
 		t.near.distrust()
+		t.all.told.Add(1)
 		return
 	}
 	for i := range keys {
@@ -91,6 +93,10 @@ func (t *tracking) Delete(keys []rueidis.RedisMessage) {
 		}
 		if id, ok := t.near.keys.parse(key); ok {
 			t.near.drop(id)
+		} else if bucket, ok := t.near.keys.parseRevocations(key); ok {
+			t.near.buckets[bucket].Add(1)
+		} else if key == t.near.keys.all() {
+			t.all.told.Add(1)
 		}
 	}
 }
@@ -98,6 +104,7 @@ func (t *tracking) Delete(keys []rueidis.RedisMessage) {
 // Close is called when the connection is lost: what changes from now on, it will not tell.
 func (t *tracking) Close(error) {
 	t.near.distrust()
+	t.near.lease.end()
 	t.ends.reassert()
 }
 

@@ -101,8 +101,8 @@ func (e *ends) reassert() {
 	}
 }
 
-// due returns the ends to repeat now, and forgets those of sessions that have expired long since.
-func (e *ends) due(now time.Time) (ids []driver.ID) {
+// due returns the ends to repeat now, and whether these are all, and forgets those of sessions that have expired long since.
+func (e *ends) due(now time.Time) (ids []driver.ID, all bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for len(e.order) > 0 && !now.Before(e.kept[e.order[0]].until) {
@@ -123,9 +123,9 @@ func (e *ends) due(now time.Time) (ids []driver.ID) {
 	}
 	if e.all {
 		e.all = false
-		return append([]driver.ID(nil), e.order...)
+		return append([]driver.ID(nil), e.order...), true
 	}
-	return ids
+	return ids, false
 }
 
 // retry has ends repeated again that could not be sent.
@@ -148,7 +148,8 @@ func (s *Store) repeatEnds(ctx context.Context) {
 		case <-tick.C:
 		case <-s.ends.wake:
 		}
-		ids := s.ends.due(time.Now())
+		ids, all := s.ends.due(time.Now())
+		s.repeatRevocations(ctx, all)
 		for len(ids) > 0 && ctx.Err() == nil {
 			n := min(len(ids), endsBatch)
 			if failed := s.endAgain(ctx, ids[:n]); len(failed) > 0 {
@@ -166,7 +167,7 @@ func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.
 	var ended []driver.ID
 	for _, id := range ids {
 		if errors.Is(s.ends.refusal(id), driver.ErrMoved) {
-			if _, err := s.execKeys(ctx, moveScript, []string{s.keys.session(id)}, []string{"again", "", ""}); err != nil {
+			if _, err := s.execKeys(ctx, moveScript, []string{s.keys.session(id)}, []string{"again", "", "", "0"}); err != nil {
 				failed = append(failed, id)
 			}
 			continue
@@ -186,6 +187,13 @@ func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.
 type nodes struct {
 	replicationID map[string]string // of each primary, by address
 	replica       map[string]bool   // addresses that were replicas when they last answered
+}
+
+// wasReplica reports that the node at an address was a replica when it last answered.
+func (e *ends) wasReplica(addr string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seen.replica[addr]
 }
 
 // observe reports whether every primary answered, and whether one is new, is none any more, or has a new replication id.

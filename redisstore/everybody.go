@@ -2,8 +2,11 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -11,52 +14,152 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// EndAll implements driver.UserStore: for an incident. It notes the time, so that no sign-in that began before gets through, and removes
-// every session of the namespace, on every primary, a batch at a time. Interrupted, it can be called again.
+// everybody is the time at which everybody's sessions were ended last, which all nodes follow: what was created until then is no session,
+// whether its key was deleted yet or not. It stands in a key of its own, in any slot, so scripts are told what their node knows.
+//
+// A node with a near cache reads the key on its tracked connection, and hears when it changes; then it reads it before anything else.
+// Each checkup reads it, too: that is how other nodes learn, and how a value is put back that a failover lost.
+type everybody struct {
+	at    atomic.Int64  // milliseconds since 1970, 0: never. The latest that this node has heard of; it does not go back
+	told  atomic.Uint64 // how often the server said that the key changed
+	heard atomic.Uint64 // told, when the last reading began
+	mu    sync.Mutex    // one reads
+}
+
+// covers reports whether a session was ended with everybody's.
+func (e *everybody) covers(r *driver.Record) bool { return r.Created.UnixMilli() <= e.at.Load() }
+
+// current reports that the server has not said that the key changed since it was read.
+func (e *everybody) current() bool { return e.told.Load() == e.heard.Load() }
+
+// learn notes a time, and reports whether a later one is known.
+func (e *everybody) learn(at int64) (later bool) {
+	for {
+		old := e.at.Load()
+		if old >= at {
+			return old > at
+		}
+		if e.at.CompareAndSwap(old, at) {
+			return false
+		}
+	}
+}
+
+func (e *everybody) argument() string { return strconv.FormatInt(e.at.Load(), 10) }
+
+// upToDate returns when this node knows all that the server has told it of.
+func (s *Store) upToDate(ctx context.Context) error {
+	if s.all.current() {
+		return nil
+	}
+	s.all.mu.Lock()
+	defer s.all.mu.Unlock()
+	if s.all.current() {
+		return nil
+	}
+	return s.attempt(ctx, reading, s.readEverybody)
+}
+
+// readEverybody reads the key. A value that is behind what this node has heard of was lost by a failover, and is put back.
+func (s *Store) readEverybody(ctx context.Context) error {
+	told := s.all.told.Load()
+	at, err := s.tracked.Do(ctx, s.tracked.B().Get().Key(s.keys.all()).Build()).AsInt64()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return err
+	}
+	if s.all.learn(at) {
+		if _, err := s.revokeEverybody(ctx, s.all.argument()); err != nil {
+			return err
+		}
+	}
+	for {
+		old := s.all.heard.Load()
+		if old >= told || s.all.heard.CompareAndSwap(old, told) {
+			return nil
+		}
+	}
+}
+
+// revokeEverybody raises the time to at, "" for that of the key's server, and returns it.
+func (s *Store) revokeEverybody(ctx context.Context, at string) (int64, error) {
+	r, err := s.execKeys(ctx, revokeAllScript, []string{s.keys.all()}, []string{at})
+	if err != nil {
+		return 0, err
+	}
+	if r.status != "ok" || len(r.rest) != 1 {
+		return 0, errReply
+	}
+	n, err := r.rest[0].AsInt64()
+	if err != nil {
+		return 0, errReply
+	}
+	s.all.learn(n)
+	return n, nil
+}
+
+// maxSkew bounds what a server whose clock is ahead does to the time of a revocation.
+const maxSkew = time.Minute
+
+// EndAll implements driver.UserStore: for an incident. It notes the time, from which on all nodes refuse what was created until then, and
+// removes the sessions on every primary, a batch at a time. Interrupted, it can be called again; two at a time do no harm.
+//
+// The sessions' times are those of their own servers. So the time is that of the server that is ahead, within a minute, and it is noted
+// twice: the servers are asked once no sign-in can miss it any more.
 func (s *Store) EndAll(ctx context.Context) error {
-	var now string
-	err := s.attempt(ctx, reading, func(ctx context.Context) error {
-		t, err := s.plain.Do(ctx, s.plain.B().Time().Build()).AsIntSlice()
-		if err == nil && len(t) != 2 {
-			err = errReply
-		}
-		if err == nil {
-			now = strconv.FormatInt(t[0]*1000+t[1]/1000, 10)
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		return s.plain.Do(ctx, s.plain.B().Set().Key(s.keys.all()).Value(now).Px(driver.MaxAgo).Build()).Error()
-	})
-	if err != nil {
-		return err
-	}
-	for addr, node := range s.plain.Nodes() {
-		var info string
-		err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
-			info, err = node.Do(ctx, node.B().Info().Section("replication").Build()).ToString()
+	var first int64
+	note := func(at string) error {
+		return s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+			n, err := s.revokeEverybody(ctx, at)
+			first = max(first, n)
 			return err
 		})
-		if err == nil && infoValue(info, "role") != "master" {
-			continue
-		}
-		if err == nil {
-			err = s.endNode(ctx, node)
-		}
-		if err != nil {
-			return fmt.Errorf("redisstore: sessions on %s are not all ended, call again: %w", addr, err)
+	}
+	if err := note(""); err != nil {
+		return err
+	}
+	primaries, ahead, away := s.primaries(ctx)
+	latest := min(ahead, first+maxSkew.Milliseconds())
+	if latest > first {
+		if err := note(strconv.FormatInt(latest, 10)); err != nil {
+			return err
 		}
 	}
-	if s.near != nil {
-		s.near.distrust()
+	if err := s.onReplicas(ctx, s.keys.all()+":w"); err != nil {
+		return err
+	}
+	for addr, node := range primaries {
+		if err := s.endNode(ctx, node); err != nil {
+			away = errors.Join(away, fmt.Errorf("%s: %w", addr, err))
+		}
+	}
+	if away != nil {
+		return fmt.Errorf("redisstore: nobody is signed in any more, but not all sessions are removed, call again: %w", away)
 	}
 	return nil
 }
 
-// endNode removes the sessions that one primary has.
+// primaries returns those that answer, the latest of their times in milliseconds, and what is known of others.
+func (s *Store) primaries(ctx context.Context) (found map[string]rueidis.Client, latest int64, away error) {
+	found = map[string]rueidis.Client{}
+	for addr, node := range s.plain.Nodes() {
+		var v vitals
+		err := s.attempt(ctx, reading, func(ctx context.Context) error {
+			v = s.examine(ctx, addr, node)
+			return v.err
+		})
+		switch {
+		case err != nil && s.ends.wasReplica(addr):
+		case err != nil:
+			away = errors.Join(away, fmt.Errorf("%s: %w", addr, err))
+		case v.primary:
+			found[addr] = node
+			latest = max(latest, v.time.UnixMilli())
+		}
+	}
+	return found, latest, away
+}
+
+// endNode removes the sessions that one primary has and that were ended with everybody's.
 func (s *Store) endNode(ctx context.Context, node rueidis.Client) error {
 	for cursor := uint64(0); ; {
 		var page rueidis.ScanEntry
@@ -76,14 +179,27 @@ func (s *Store) endNode(ctx context.Context, node rueidis.Client) error {
 	}
 }
 
-// endKeys removes the sessions among keys.
+// endKeys removes those of the sessions among keys that were ended with everybody's.
 func (s *Store) endKeys(ctx context.Context, keys []string) error {
-	var dels []rueidis.Completed
+	var gets, dels []rueidis.Completed
+	var ids []driver.ID
 	for _, key := range keys {
 		if id, ok := s.keys.parse(key); ok {
-			s.ends.add(id)
-			s.forget(id)
-			dels = append(dels, s.tracked.B().Del().Key(key).Build())
+			ids = append(ids, id)
+			gets = append(gets, s.plain.B().Hget().Key(key).Field("@created").Build())
+		}
+	}
+	for i, res := range s.plain.DoMulti(ctx, gets...) {
+		created, err := res.AsInt64()
+		if rueidis.IsRedisNil(err) {
+			continue // only word that it moved, or gone by now
+		}
+		if err != nil {
+			return err
+		}
+		if created <= s.all.at.Load() {
+			s.forget(ids[i])
+			dels = append(dels, s.tracked.B().Del().Key(s.keys.session(ids[i])).Build())
 		}
 	}
 	for _, res := range s.tracked.DoMulti(ctx, dels...) {
@@ -95,20 +211,12 @@ func (s *Store) endKeys(ctx context.Context, keys []string) error {
 }
 
 // refusedByAll refuses a sign-in whose authentication began before everybody's sessions were ended.
-func (s *Store) refusedByAll(ctx context.Context, ago time.Duration) error {
-	if ago > driver.MaxAgo {
-		return driver.ErrRevoked
-	}
-	var at int64
-	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
-		at, err = s.plain.Do(ctx, s.plain.B().Get().Key(s.keys.all()).Build()).AsInt64()
-		if rueidis.IsRedisNil(err) {
-			at, err = 0, nil
-		}
+func (s *Store) refusedByAll(ctx context.Context, began int64) error {
+	if err := s.attempt(ctx, reading, s.readEverybody); err != nil {
 		return err
-	})
-	if err == nil && at != 0 && s.clock.now().Add(-ago).UnixMilli() <= at {
+	}
+	if began <= s.all.at.Load() {
 		return driver.ErrRevoked
 	}
-	return err
+	return nil
 }

@@ -3,6 +3,7 @@ package redisstore
 import (
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/coatcheck-go/session/driver"
@@ -11,7 +12,10 @@ import (
 // keyspace names the keys of one namespace: <ns>:{<bucket>}:s:<hash of selector>. Keys of one bucket share a Cluster slot.
 type keyspace struct{ prefix string } // "<ns>:{"
 
-const keyMiddle = "}:s:"
+const (
+	keyMiddle      = "}:s:"
+	keyRevocations = "}:n"
+)
 
 func newKeyspace(namespace string) keyspace { return keyspace{namespace + ":{"} }
 
@@ -23,6 +27,26 @@ func (k keyspace) session(id driver.ID) string {
 // index names the sorted set of a user's sessions, in the slot of the sessions themselves.
 func (k keyspace) index(owner driver.Hash) string {
 	return k.prefix + hex.EncodeToString(owner[:2]) + "}:u:" + owner.String()
+}
+
+// revocations names the hash of a bucket that says whose sessions were ended, and when: see enduser.lua.
+func (k keyspace) revocations(bucket uint16) string {
+	return fmt.Sprintf("%s%04x"+keyRevocations, k.prefix, bucket)
+}
+
+// revocationsOf is revocations for the key of a session.
+func (k keyspace) revocationsOf(session string) string {
+	return session[:len(k.prefix)+4] + keyRevocations
+}
+
+// parseRevocations is the inverse of revocations.
+func (k keyspace) parseRevocations(key string) (bucket uint16, ok bool) {
+	rest, ok := strings.CutPrefix(key, k.prefix)
+	if !ok || len(rest) != 4+len(keyRevocations) || rest[4:] != keyRevocations {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(rest[:4], 16, 16)
+	return uint16(n), err == nil
 }
 
 // mark names a key in the slot of a bucket that is written for the replicas' sake, and holds nothing.

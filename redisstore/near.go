@@ -15,13 +15,15 @@ import (
 //   - Filling races with dropping. Each shard has a generation, captured before a read is sent, and raised by each invalidation and by
 //     each own change before it is acknowledged. A fill with another generation is discarded.
 //   - A copy is served only under the lease.
+//   - The revocations of its bucket are read with a record, on the same connection. When they change all copies of the bucket are misses.
 //   - When a connection is lost its copies are distrusted: only routes that ask for stale data still see them.
 type near struct {
-	shards [256]nearShard
-	keys   keyspace
-	limit  int // bytes of a shard
-	maxAge time.Duration
-	lease  lease
+	shards  [256]nearShard
+	buckets [1 << 16]atomic.Uint32 // how often the revocations of a bucket changed
+	keys    keyspace
+	limit   int // bytes of a shard
+	maxAge  time.Duration
+	lease   lease
 }
 
 type nearShard struct {
@@ -38,7 +40,8 @@ type copied struct {
 	record *driver.Record
 	asked  time.Time // when the read was sent
 	epoch  uint64
-	used   bool // since eviction last looked
+	bucket uint32 // near.buckets, when the read was sent
+	used   bool   // since eviction last looked
 }
 
 // NearStats are figures of the near cache since the store was opened. Bytes and Copies are of now.
@@ -54,7 +57,7 @@ const maxKnown = 1024
 
 func newNear(o *Options) *near {
 	n := &near{keys: newKeyspace(o.Namespace), limit: o.NearCache / len(near{}.shards), maxAge: o.MaxAge}
-	n.lease.length = o.Lease
+	n.lease.length, n.lease.wake = o.Lease, make(chan struct{}, 1)
 	for i := range n.shards {
 		n.shards[i].copies = map[driver.ID]*copied{}
 		n.shards[i].known = map[driver.ID]struct{}{}
@@ -64,41 +67,53 @@ func newNear(o *Options) *near {
 
 func (n *near) shard(id driver.ID) *nearShard { return &n.shards[id.Selector[0]] }
 
+// ticket is what must not have changed between a read and the fill after it.
+type ticket struct {
+	shard  uint64
+	bucket uint32
+}
+
 // lookup returns a copy that may be trusted, or nil, what the fill after a read needs, and whether the session is known to exist.
-func (n *near) lookup(id driver.ID) (r *driver.Record, generation uint64, known bool) {
+func (n *near) lookup(id driver.ID) (r *driver.Record, t ticket, known bool) {
 	s := n.shard(id)
+	t.bucket = n.buckets[id.Bucket].Load()
 	now := time.Now()
 	trusted := n.lease.valid(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.copies[id]; c != nil && trusted && c.epoch == s.epoch && now.Sub(c.asked) < n.maxAge {
+	t.shard = s.generation
+	c := s.copies[id]
+	if c != nil && trusted && c.epoch == s.epoch && c.beyond(t.bucket) && now.Sub(c.asked) < n.maxAge {
 		c.used = true
 		s.stats.Hits++
-		return c.record, s.generation, true
+		return c.record, t, true
 	}
 	s.stats.Misses++
 	_, known = s.known[id]
-	return nil, s.generation, known
+	return nil, t, known || c != nil
 }
+
+// beyond reports that revocations do not concern a copy: nobody is signed in, or none was made since it was read.
+func (c *copied) beyond(bucket uint32) bool { return c.record.Principal == nil || c.bucket == bucket }
 
 // stale returns a copy that nobody vouches for, of the stated age at most.
 func (n *near) stale(id driver.ID) *driver.Record {
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if c := s.copies[id]; c != nil && time.Since(c.asked) < n.maxAge {
+	if c := s.copies[id]; c != nil && c.beyond(n.buckets[id.Bucket].Load()) && time.Since(c.asked) < n.maxAge {
 		return c.record
 	}
 	return nil
 }
 
 // fill keeps a record that was read, unless something happened to its shard since the read was sent.
-func (n *near) fill(id driver.ID, r *driver.Record, asked time.Time, generation uint64) {
+func (n *near) fill(id driver.ID, r *driver.Record, asked time.Time, t ticket) {
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.generation == generation {
-		s.put(n, id, r, asked)
+	if s.generation == t.shard {
+		s.put(n, id, r, asked, t.bucket)
 	}
 }
 
@@ -123,9 +138,9 @@ func (n *near) replace(id driver.ID, before uint64, asked time.Time, next func(*
 		s.learn(id)
 		return nil
 	}
-	if c.epoch == s.epoch && c.record.Revision == before {
+	if c.epoch == s.epoch && c.beyond(n.buckets[id.Bucket].Load()) && c.record.Revision == before {
 		if r := next(c.record); r != nil {
-			s.put(n, id, r, asked)
+			s.put(n, id, r, asked, c.bucket)
 			return r
 		}
 	}
@@ -142,14 +157,14 @@ func (n *near) generation(id driver.ID) uint64 {
 	return s.generation
 }
 
-// add keeps the record of a session that this process created, unless something happened to its shard meanwhile: the connection that
+// add keeps the record of an anonymous session that this process created, unless something happened to its shard meanwhile: the connection that
 // tracks it may be gone by now.
 func (n *near) add(id driver.ID, r *driver.Record, asked time.Time, generation uint64) {
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.generation == generation {
-		s.put(n, id, r, asked)
+	if s.generation == generation && r.Principal == nil {
+		s.put(n, id, r, asked, 0)
 	} else {
 		s.learn(id)
 	}
@@ -195,7 +210,7 @@ func (n *near) snapshot() (sum NearStats) {
 	return sum
 }
 
-func (s *nearShard) put(n *near, id driver.ID, r *driver.Record, asked time.Time) {
+func (s *nearShard) put(n *near, id driver.ID, r *driver.Record, asked time.Time, bucket uint32) {
 	if c := s.copies[id]; c != nil && c.epoch == s.epoch && c.record.Revision > r.Revision && c.record.Secret == r.Secret {
 		return // never back
 	}
@@ -204,7 +219,7 @@ func (s *nearShard) put(n *near, id driver.ID, r *driver.Record, asked time.Time
 	if size > n.limit {
 		return
 	}
-	s.copies[id] = &copied{record: r, asked: asked, epoch: s.epoch}
+	s.copies[id] = &copied{record: r, asked: asked, epoch: s.epoch, bucket: bucket}
 	s.bytes += size
 	delete(s.known, id)
 	for other, c := range s.copies { // an approximate "least recently used": two rounds in the map's random order
@@ -255,18 +270,33 @@ func footprint(r *driver.Record) int { return 512 + r.Size + 64*len(r.Fields) }
 type lease struct {
 	length time.Duration
 	until  atomic.Int64 // by the monotonic clock, since started
+	ended  atomic.Int64 // as until: what was asked before does not renew it
+	wake   chan struct{}
 }
 
 var started = time.Now()
 
 // renew extends the lease from the moment at which the question was sent that was answered well.
 func (l *lease) renew(asked time.Time) {
+	if int64(asked.Sub(started)) <= l.ended.Load() {
+		return
+	}
 	until := int64(asked.Sub(started) + l.length)
 	for {
 		old := l.until.Load()
 		if until <= old || l.until.CompareAndSwap(old, until) {
 			return
 		}
+	}
+}
+
+// end ends the lease until a question is answered well that is yet to be sent.
+func (l *lease) end() {
+	l.ended.Store(int64(time.Since(started)))
+	l.until.Store(0)
+	select {
+	case l.wake <- struct{}{}:
+	default:
 	}
 }
 

@@ -34,6 +34,9 @@ func (s *Store) probe(ctx context.Context) error {
 	if !answered {
 		return silent
 	}
+	if err := s.attempt(ctx, reading, s.readEverybody); err != nil { // before the first request
+		return err
+	}
 	err := s.rehearse(ctx)
 	if err == nil {
 		return nil
@@ -158,7 +161,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 // rehearseSignIn signs somebody in, who is nobody, and out.
 func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driver.Presented) error {
 	owner := driver.HashOf(o.Secret[:])
-	id := driver.ID{Bucket: bucketOf(owner), Selector: driver.HashOf(o.Secret[4:])}
+	id := driver.ID{Bucket: driver.BucketOf(owner), Selector: driver.HashOf(o.Secret[4:])}
 	in := &driver.SignIn{Origin: *o, Change: driver.Change{Verifier: o.Verifier}, From: from, Max: 1}
 	in.Origin.Principal = &driver.Principal{User: "probe", Owner: owner}
 	in.Origin.Secret[0]++
@@ -169,10 +172,17 @@ func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driv
 	if err == nil {
 		_, err = s.EndUser(ctx, owner, driver.Which{})
 	}
+	s.made.forget(owner)
 	if err == nil {
-		index := s.keys.index(owner)
 		err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
-			return s.tracked.Do(ctx, s.tracked.B().Del().Key(index).Build()).Error()
+			b := s.tracked.B()
+			for _, res := range s.tracked.DoMulti(ctx, b.Del().Key(s.keys.index(owner)).Build(),
+				b.Hdel().Key(s.keys.revocations(id.Bucket)).Field(owner.String()).Build()) {
+				if err := res.Error(); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
 	return err

@@ -27,24 +27,28 @@ var (
 	signInSource string
 	//go:embed lua/enduser.lua
 	endUserSource string
+	//go:embed lua/revokeall.lua
+	revokeAllSource string
 
 	moveScript    = rueidis.NewLuaScript(moveSource)
 	signInScript  = rueidis.NewLuaScript(signInSource)
 	endUserScript = rueidis.NewLuaScript(endUserSource)
+
+	revokeAllScript = rueidis.NewLuaScript(revokeAllSource)
 
 	applyScript  = rueidis.NewLuaScript(applySource)
 	createScript = rueidis.NewLuaScript(createSource)
 	touchScript  = rueidis.NewLuaScript(touchSource)
 )
 
-// applyArgs are the arguments of apply.lua for a change.
-func applyArgs(c *driver.Change) []string {
+// applyArgs are the arguments of apply.lua for a change; everybody says when all were revoked.
+func applyArgs(c *driver.Change, everybody string) []string {
 	maxSize := c.MaxSize
 	if maxSize == 0 {
 		maxSize = driver.DefaultMaxSize
 	}
-	args := make([]string, 5, 5+4*len(c.Ops))
-	args[0], args[1], args[3], args[4] = c.Verifier.String(), strconv.Itoa(maxSize), "0", "0"
+	args := make([]string, 6, 6+4*len(c.Ops))
+	args[0], args[1], args[3], args[4], args[5] = c.Verifier.String(), strconv.Itoa(maxSize), "0", "0", everybody
 	if c.Renew != nil {
 		args[2] = c.Renew.Verifier.String()
 		if grace := c.Renew.Grace; grace > 0 {
@@ -105,11 +109,22 @@ type reply struct {
 	rest     []rueidis.RedisMessage
 }
 
-// exec runs a script on one session.
+// exec runs a script on one session and the revocations of its bucket.
 func (s *Store) exec(ctx context.Context, script *rueidis.Lua, id driver.ID, args []string) (r reply, err error) {
-	if r, err = s.execKeys(ctx, script, []string{s.keys.session(id)}, args); err != nil || r.status != "ok" {
+	key := s.keys.session(id)
+	keys := []string{key, s.keys.revocationsOf(key)}
+	r, err = s.execKeys(ctx, script, keys, args)
+	if moving(err) {
+		r, err = s.execMoving(ctx, script, id, keys[:1], args)
+	}
+	if err != nil || r.status != "ok" {
 		return r, err
 	}
+	return r.withRevision()
+}
+
+// withRevision takes the revision from the rest.
+func (r reply) withRevision() (_ reply, err error) {
 	if len(r.rest) == 0 {
 		return r, errReply
 	}

@@ -23,6 +23,8 @@ type Store struct {
 	own      bool           // the clients are ours to close
 	near     *near          // nil: none
 	ends     *ends
+	made     repetitions
+	all      everybody
 	clock    serverClock
 	patience patience
 	peers    *sentinels // nil unless Sentinel watches the primary
@@ -139,25 +141,28 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 		return nil, now, err
 	}
 	if s.near == nil {
-		return s.load(ctx, id, 0, false)
+		return s.load(ctx, id, ticket{}, false)
 	}
 	if err := s.ends.refusal(id); err != nil {
 		return nil, now, err
 	}
-	r, generation, known := s.near.lookup(id)
-	if r != nil && r.Live(now) {
+	r, ticket, known := s.near.lookup(id)
+	if r != nil && r.Live(now) && s.all.current() {
+		if s.all.covers(r) {
+			return nil, now, driver.ErrNotFound
+		}
 		return r, now, nil
 	}
-	return s.load(ctx, id, generation, known)
+	return s.load(ctx, id, ticket, known)
 }
 
 // LoadFresh implements driver.FreshLoader: it asks the server.
 func (s *Store) LoadFresh(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 	if s.near == nil {
-		return s.load(ctx, id, 0, false)
+		return s.load(ctx, id, ticket{}, false)
 	}
-	_, generation, known := s.near.lookup(id)
-	return s.load(ctx, id, generation, known)
+	_, ticket, known := s.near.lookup(id)
+	return s.load(ctx, id, ticket, known)
 }
 
 // LoadStale implements driver.StaleLoader: it returns this process's copy, of Options.MaxAge at most, however out of date.
@@ -167,27 +172,26 @@ func (s *Store) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 		return nil, now, false
 	}
 	r := s.near.stale(id)
-	return r, now, r != nil && r.Live(now)
+	if r == nil || !r.Live(now) || s.all.covers(r) {
+		return nil, now, false
+	}
+	return r, now, true
 }
 
 // load asks the server. A session that this process does not know is read without tracking: tokens that somebody made up would
 // otherwise fill the server's tracking table.
-func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known bool) (*driver.Record, time.Time, error) {
+func (s *Store) load(ctx context.Context, id driver.ID, t ticket, known bool) (*driver.Record, time.Time, error) {
 	if err := s.ends.refusal(id); err != nil {
+		return nil, s.clock.now(), err
+	}
+	if err := s.upToDate(ctx); err != nil {
 		return nil, s.clock.now(), err
 	}
 	client := s.plain
 	if known {
 		client = s.tracked
 	}
-	key := s.keys.session(id)
-	asked := time.Now()
-	var values map[string]string
-	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
-		asked = time.Now()
-		values, err = client.Do(ctx, client.B().Hgetall().Key(key).Build()).AsStrMap()
-		return err
-	})
+	r, asked, err := s.read(ctx, client, id)
 	now := s.clock.now()
 	if err != nil {
 		return nil, now, err
@@ -195,21 +199,49 @@ func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known
 	if err := s.ends.refusal(id); err != nil {
 		return nil, now, err
 	}
-	r, err := decodeHash(values)
-	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
-		return nil, now, err
-	}
-	if err != nil {
-		return nil, now, fmt.Errorf("redisstore: session %s: %w", id, err)
-	}
 	switch {
 	case s.near == nil:
 	case known:
-		s.near.fill(id, r, asked, generation)
+		s.near.fill(id, r, asked, t)
 	default:
 		s.near.learn(id)
 	}
 	return r, now, nil
+}
+
+// errRevoked is why a session that stands there is none.
+var errRevoked = fmt.Errorf("%w: it was revoked", driver.ErrNotFound)
+
+// read asks for a session and the revocations of its bucket, in this order: what is revoked by then is refused. It returns when it asked.
+func (s *Store) read(ctx context.Context, client rueidis.Client, id driver.ID) (r *driver.Record, asked time.Time, err error) {
+	key := s.keys.session(id)
+	revocations := s.keys.revocationsOf(key)
+	var values, revoked map[string]string
+	err = s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+		asked = time.Now()
+		res := client.DoMulti(ctx, client.B().Hgetall().Key(key).Build(), client.B().Hgetall().Key(revocations).Build())
+		if values, err = res[0].AsStrMap(); err == nil {
+			revoked, err = res[1].AsStrMap()
+		}
+		return err
+	})
+	if err != nil {
+		return nil, asked, err
+	}
+	r, err = decodeHash(values)
+	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
+		return nil, asked, err
+	}
+	if err == nil {
+		var is bool
+		if is, err = s.revoked(id, r, revoked); is {
+			return nil, asked, errRevoked
+		}
+	}
+	if err != nil {
+		return nil, asked, fmt.Errorf("redisstore: session %s: %w", id, err)
+	}
+	return r, asked, nil
 }
 
 // decodeHash returns the record of a session's hash: driver.ErrNotFound if there is none, driver.ErrMoved if there is only word that it
@@ -245,7 +277,9 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	var r reply
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		asked = time.Now()
-		r, err = s.exec(ctx, createScript, id, args)
+		if r, err = s.execKeys(ctx, createScript, []string{s.keys.session(id)}, args); err == nil && r.status == "ok" {
+			r, err = r.withRevision()
+		}
 		return err
 	})
 	if err != nil {
@@ -277,7 +311,10 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	args := applyArgs(c)
+	if err := s.upToDate(ctx); err != nil {
+		return nil, err
+	}
+	args := applyArgs(c, s.all.argument())
 	asked := time.Now()
 	var r reply
 	err := s.attempt(ctx, once, func(ctx context.Context) (err error) {
@@ -337,13 +374,16 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	if err := s.ends.refusal(id); err != nil {
 		return err
 	}
+	if err := s.upToDate(ctx); err != nil {
+		return err
+	}
 	asked := time.Now()
 	tries := 0
 	var r reply
 	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		tries++
 		asked = time.Now()
-		r, err = s.exec(ctx, touchScript, id, []string{verifier.String()})
+		r, err = s.exec(ctx, touchScript, id, []string{verifier.String(), s.all.argument()})
 		return err
 	})
 	switch {

@@ -15,7 +15,7 @@ import (
 
 var _ driver.UserStore = (*Store)(nil)
 
-// maxNamed is how many of a user's sessions one script names. Of a user who has more, the oldest are ended first, in batches.
+// maxNamed is how many of a user's sessions are read, or ended, in one go.
 const maxNamed = 500
 
 // member is one session in a user's index.
@@ -24,11 +24,15 @@ type member struct {
 	id   driver.ID
 }
 
-// index reads the sessions that a user's index names, the oldest first, and its version.
-func (s *Store) index(ctx context.Context, owner driver.Hash) (members []member, version string, err error) {
+// index reads the sessions that a user's index names, the oldest first, at most so many unless most is 0, and its version.
+func (s *Store) index(ctx context.Context, owner driver.Hash, most int) (members []member, version string, err error) {
+	last := int64(most) // the version is among them: of all scores it is the least
+	if most == 0 {
+		last = -1
+	}
 	var scores []rueidis.ZScore
 	err = s.attempt(ctx, reading, func(ctx context.Context) (err error) {
-		scores, err = s.plain.Do(ctx, s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max("-1").Withscores().Build()).AsZScores()
+		scores, err = s.plain.Do(ctx, s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max(strconv.FormatInt(last, 10)).Withscores().Build()).AsZScores()
 		return err
 	})
 	if err != nil {
@@ -37,7 +41,6 @@ func (s *Store) index(ctx context.Context, owner driver.Hash) (members []member,
 	version = "0"
 	for _, z := range scores {
 		switch z.Member {
-		case "@since":
 		case "@rev":
 			version = strconv.FormatFloat(z.Score, 'f', -1, 64)
 		default:
@@ -45,48 +48,74 @@ func (s *Store) index(ctx context.Context, owner driver.Hash) (members []member,
 			if err != nil {
 				return nil, "", fmt.Errorf("redisstore: index of user %s: %w", owner, err)
 			}
-			members = append(members, member{z.Member, driver.ID{Bucket: bucketOf(owner), Selector: selector}})
+			members = append(members, member{z.Member, driver.ID{Bucket: driver.BucketOf(owner), Selector: selector}})
 		}
 	}
 	return members, version, nil
 }
 
-func bucketOf(owner driver.Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1]) }
-
 // Sessions implements driver.UserStore.
 func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
-	members, _, err := s.index(ctx, owner)
-	if err != nil || len(members) == 0 {
+	if err := s.upToDate(ctx); err != nil {
 		return nil, err
 	}
-	gets := func() []rueidis.Completed {
-		gets := make([]rueidis.Completed, len(members))
-		for i, m := range members {
-			gets[i] = s.plain.B().Hgetall().Key(s.keys.session(m.id)).Build()
-		}
-		return gets
+	members, _, err := s.index(ctx, owner, 0)
+	if err != nil {
+		return nil, err
 	}
 	var live []driver.Owned
-	err = s.attempt(ctx, reading, func(ctx context.Context) error {
-		live = live[:0]
-		for i, res := range s.plain.DoMulti(ctx, gets()...) {
-			values, err := res.AsStrMap()
-			if err != nil {
+	for batch := range slices.Chunk(members, maxNamed) {
+		if live, err = s.appendLive(ctx, live, owner, batch); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
+	return live, nil
+}
+
+// appendLive appends those of a user's sessions that are alive to list.
+func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner driver.Hash, members []member) ([]driver.Owned, error) {
+	var answers []rueidis.RedisResult
+	var revoked map[string]string
+	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+		b := s.plain.B()
+		gets := make([]rueidis.Completed, 0, len(members)+1)
+		for _, m := range members {
+			gets = append(gets, b.Hgetall().Key(s.keys.session(m.id)).Build())
+		}
+		answers = s.plain.DoMulti(ctx, append(gets, b.Hgetall().Key(s.keys.revocations(driver.BucketOf(owner))).Build())...)
+		for _, res := range answers {
+			if err := res.Error(); err != nil {
 				return err
 			}
-			r, err := decodeHash(values)
-			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.has(members[i].id) {
-				continue
-			}
-			if err != nil {
-				return fmt.Errorf("redisstore: session %s: %w", members[i].id, err)
-			}
-			live = append(live, driver.Owned{ID: members[i].id, Record: r})
 		}
-		return nil
+		revoked, err = answers[len(members)].AsStrMap()
+		return err
 	})
-	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
-	return live, err
+	if err != nil {
+		return nil, err
+	}
+	for i, m := range members {
+		values, err := answers[i].AsStrMap()
+		if err != nil {
+			return nil, err
+		}
+		r, err := decodeHash(values)
+		if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.has(m.id) {
+			continue
+		}
+		over := false
+		if err == nil {
+			over, err = s.revoked(m.id, r, revoked)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("redisstore: session %s: %w", m.id, err)
+		}
+		if !over {
+			list = append(list, driver.Owned{ID: m.id, Record: r})
+		}
+	}
+	return list, nil
 }
 
 // SignIn implements driver.UserStore. The session that the browser had lies in another slot, so this goes in steps, each of which may be
@@ -95,17 +124,26 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if err := in.Change.Check(); err != nil {
 		return nil, err
 	}
-	if id.Bucket != bucketOf(in.Origin.Principal.Owner) {
-		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, bucketOf(in.Origin.Principal.Owner))
+	if id.Bucket != driver.BucketOf(in.Origin.Principal.Owner) {
+		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, driver.BucketOf(in.Origin.Principal.Owner))
 	}
-	if err := s.refusedByAll(ctx, in.Ago); err != nil {
+	began := s.clock.now().Add(-in.Ago).UnixMilli() // by the server's clock, so that no time under way makes it later
+	if err := s.upToDate(ctx); err != nil {
 		return nil, err
+	}
+	if in.Ago > driver.MaxAgo || began <= s.all.at.Load() {
+		return nil, driver.ErrRevoked
 	}
 	from, err := s.leave(ctx, id, in)
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.enter(ctx, id, in, from)
+	res, err := s.enter(ctx, id, in, from, began)
+	if err == nil {
+		if err = s.refusedByAll(ctx, began); err != nil { // which no script can see: the key lies in another slot
+			_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id}) // if this does not get through, it is repeated
+		}
+	}
 	if err != nil && !errors.Is(err, driver.ErrUnknown) { // after an unknown outcome the mark lapses by itself, or the caller repeats
 		_, _ = s.move(ctx, "stay", id, in) // if this does not get through, the mark lapses by itself
 	}
@@ -156,17 +194,22 @@ func (s *Store) move(ctx context.Context, action string, id driver.ID, in *drive
 	if in.From == nil {
 		return r, nil
 	}
-	args := []string{action, id.Selector.String(), in.From.Verifier.String()}
+	key := s.keys.session(in.From.ID)
+	keys, args := []string{key}, []string{action, id.Selector.String(), in.From.Verifier.String(), s.all.argument()}
+	if action == "leave" {
+		keys = append(keys, s.keys.revocationsOf(key))
+	}
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execKeys(ctx, moveScript, []string{s.keys.session(in.From.ID)}, args)
+		if r, err = s.execKeys(ctx, moveScript, keys, args); moving(err) {
+			r, err = s.execMoving(ctx, moveScript, in.From.ID, keys[:1], args)
+		}
 		return err
 	})
 	return r, err
 }
 
 // enter stores the new session: it reads the user's index, and makes the change on the version that it read.
-func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record) (*driver.Result, error) {
-	began := s.clock.now().Add(-in.Ago).UnixMilli() // by the server's clock, so that no time under way makes it later
+func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record, began int64) (*driver.Result, error) {
 	var exclude string
 	if from != nil && from.Principal != nil && from.Principal.Owner == in.Origin.Principal.Owner {
 		exclude = in.From.ID.Selector.String()
@@ -176,12 +219,13 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		if err != nil {
 			return nil, err
 		}
-		members, version, err := s.index(ctx, in.Origin.Principal.Owner)
+		most := 0
+		if in.Max == 0 { // those whose sessions are gone are still removed, some at a time
+			most = 20
+		}
+		members, version, err := s.index(ctx, in.Origin.Principal.Owner, most)
 		if err != nil {
 			return nil, err
-		}
-		if in.Max == 0 { // those whose sessions are gone are still removed, some at a time
-			members = members[:min(len(members), 20)]
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, members, version, exclude)
 		args[5] = strconv.FormatInt(began, 10)
@@ -225,9 +269,9 @@ func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, me
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	args = []string{
 		id.Selector.String(), ms(in.Origin.Idle), ms(in.Origin.Lifetime), driver.Hash(in.Origin.Secret).String(), version,
-		"", strconv.Itoa(in.Max), refuse, exclude, head, tail, strconv.Itoa(len(members)),
+		"", strconv.Itoa(in.Max), refuse, exclude, head, tail, strconv.Itoa(len(members)), s.all.argument(),
 	}
-	keys = []string{s.keys.session(id), s.keys.index(in.Origin.Principal.Owner)}
+	keys = []string{s.keys.session(id), s.keys.index(in.Origin.Principal.Owner), s.keys.revocations(id.Bucket)}
 	for _, m := range members {
 		keys = append(keys, s.keys.session(m.id))
 		args = append(args, m.name)
@@ -270,68 +314,4 @@ func (s *Store) entered(id driver.ID, in *driver.SignIn, from *driver.Record, r 
 		s.near.learn(id)
 	}
 	return res, nil
-}
-
-// EndUser implements driver.UserStore.
-func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
-	var ended []driver.ID
-	for {
-		members, version, err := s.index(ctx, owner)
-		if err != nil {
-			return ended, err
-		}
-		members = slices.DeleteFunc(members, func(m member) bool {
-			return which.Only != nil && !slices.Contains(which.Only, m.id) || slices.Contains(which.Except, m.id)
-		})
-		if which.Only != nil {
-			version = ""
-		}
-		more := len(members) > maxNamed
-		members = members[:min(len(members), maxNamed)]
-		r, err := s.endMembers(ctx, owner, members, version, which.Only == nil)
-		if err != nil {
-			return ended, err
-		}
-		if r.status == "changed" {
-			if err := ctx.Err(); err != nil {
-				return ended, fmt.Errorf("redisstore: sign-ins of the user keep changing the index: %w", err)
-			}
-			continue
-		}
-		for i := range r.rest {
-			if name, err := r.rest[i].ToString(); err == nil {
-				if selector, err := driver.ParseHash(name); err == nil {
-					ended = append(ended, driver.ID{Bucket: bucketOf(owner), Selector: selector})
-				}
-			}
-		}
-		if !more {
-			return ended, s.onReplicas(ctx, s.keys.mark(bucketOf(owner)))
-		}
-	}
-}
-
-// endMembers ends sessions of one user by one script. They are refused by this process from now on.
-func (s *Store) endMembers(ctx context.Context, owner driver.Hash, members []member, version string, since bool) (r reply, err error) {
-	keys, args := []string{s.keys.index(owner)}, []string{version, ""}
-	if since {
-		args[1] = "since"
-	}
-	for _, m := range members {
-		keys = append(keys, s.keys.session(m.id))
-		args = append(args, m.name)
-	}
-	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execKeys(ctx, endUserScript, keys, args)
-		return err
-	})
-	if err != nil || r.status == "ok" {
-		for _, m := range members { // also after an unknown outcome: the end is repeated until it is certain
-			if err == nil || errors.Is(err, driver.ErrUnknown) {
-				s.ends.add(m.id)
-			}
-			s.forget(m.id)
-		}
-	}
-	return r, err
 }

@@ -125,7 +125,7 @@ func TestChangeVectors(t *testing.T) {
 func (c *changeCase) vector(t *testing.T) changeVector {
 	t.Helper()
 	now := time.UnixMilli(1_800_000_000_000)
-	v := changeVector{Name: c.name, Why: c.why, Change: changeToJSON(&c.change), Args: applyArgs(&c.change)}
+	v := changeVector{Name: c.name, Why: c.why, Change: changeToJSON(&c.change), Args: applyArgs(&c.change, "0")}
 	if c.before == nil {
 		v.Reply = []any{"gone"}
 		return v

@@ -13,13 +13,18 @@ import (
 func (s *Store) watch(ctx context.Context) {
 	tick := time.NewTicker(min(s.opt.Lease/4, 500*time.Millisecond))
 	defer tick.Stop()
+	var lost chan struct{} // a connection
+	if s.near != nil {
+		lost = s.near.lease.wake
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			s.checkup(ctx)
+		case <-lost:
 		}
+		s.checkup(ctx)
 	}
 }
 
@@ -34,7 +39,8 @@ type vitals struct {
 	err             error
 }
 
-// checkup renews the lease if every primary is alive and still the primary, sets the clock, and repeats the ends where a primary is new.
+// checkup renews the lease if every primary is alive and still the primary, and the time is known at which everybody was revoked; it sets
+// the clock, and repeats the ends where a primary is new.
 func (s *Store) checkup(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, min(s.opt.Timeout, s.opt.Lease))
 	defer cancel()
@@ -50,6 +56,8 @@ func (s *Store) checkup(ctx context.Context) {
 			answers = append(answers, v)
 		})
 	}
+	known := false
+	all.Go(func() { known = s.readEverybody(ctx) == nil })
 	all.Wait()
 	healthy, changed := s.ends.observe(answers)
 	if changed {
@@ -58,6 +66,7 @@ func (s *Store) checkup(ctx context.Context) {
 		}
 		s.ends.reassert()
 	}
+	healthy = healthy && known
 	since := time.Now()
 	for i := range answers {
 		v := &answers[i]

@@ -1,12 +1,14 @@
 -- Applies one change to a live session, all of it or nothing.
 --
 -- KEYS[1]  the session's hash
+-- KEYS[2]  the revocations of its bucket: see enduser.lua. Without it they are not looked at
 -- ARGV[1]  hash of the verifier that the request presented
 -- ARGV[2]  limit on the bytes of all keys and values
 -- ARGV[3]  hash of a new verifier; "" to keep the token
 -- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
 -- ARGV[5]  how old the current verifier must be for a rotation, in milliseconds
--- ARGV[6…] operations, four strings each: kind, key, a, b
+-- ARGV[6]  when everybody was revoked last; 0: never
+-- ARGV[7…] operations, four strings each: kind, key, a, b
 --            set            key    value      ""
 --            unset          key    ""         ""
 --            unset-entries  field  ""         ""
@@ -28,10 +30,10 @@
 
 
 local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 6, #ARGV, 1024, 9, 60000
+local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 7, #ARGV, 1024, 9, 60000
 
-local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving'}
-local HEAD = 8 -- how many of them are metadata
+local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving', '@created'}
+local HEAD = 9 -- how many of them are metadata
 for i = FIRST, COUNT, 4 do query[#query + 1] = ARGV[i + 1] end
 local have = redis.call(unpack(query))
 local token, previous = have[1], have[2]
@@ -43,6 +45,16 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
+
+-- What was revoked is gone, also where the key was not deleted yet.
+local created = tonumber(have[9])
+if created <= tonumber(ARGV[6]) then return {'gone'} end
+if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
+  local owner = string.match(redis.call('HGET', key, '@principal') or '', '"owner":"([%w_-]+)"')
+  local since, kept = string.match(owner and redis.call('HGET', KEYS[2], owner) or '', '^(%d+)%.%d+(.*)$')
+  if since and created <= tonumber(since) and not string.find(kept, '.' .. string.sub(key, -22) .. '.', 1, true) then return {'gone'} end
+end
+
 if have[8] and now < tonumber(string.match(have[8], '%d+$')) then return {'moved'} end -- somebody is signing in
 
 -- The token. A hash has 22 characters.

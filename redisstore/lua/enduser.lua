@@ -1,34 +1,107 @@
 -- Ends sessions of one user in one step.
 --
 -- KEYS[1]   the user's index: see signin.lua
--- KEYS[2…]  the hashes of the sessions to end
--- ARGV[1]   the index's version when the caller read it; "" if named sessions are ended, whatever else there is
--- ARGV[2]   "since" to refuse sign-ins whose authentication began before now
--- ARGV[3…]  names of the sessions, as KEYS
+-- KEYS[2]   the revocations of the bucket, a hash: for each user who has one
+--             since "." until {"." name "." created}
+--           A session of the user with "@created" <= since is none, unless it is named. All is forgotten after until.
+-- KEYS[3…]  the hashes of the sessions that ARGV names
+-- ARGV[1]   the user, as "owner" of "@principal"
+-- ARGV[2]   only   end the named sessions, whatever else there is
+--           all    revoke the sessions that there are, but those to keep, and end the named ones of them
+--           again  go on with a revocation, which a failover may have undone: end those named ones that it is for
+-- ARGV[3]   all: how long to remember it, in milliseconds; again: the revocation
+-- ARGV[4]   how many sessions to end are named
+-- ARGV[5…]  their names; then, for all, the names of those to keep
 --
--- Replies
---   {"ok", seconds, microseconds, names of those that were alive …}
---   {"changed"}  the index is of another version: read it and try again
+-- Replies {"ok", seconds, microseconds, the revocation, how many of the named were alive, their names …, names of others to end …}
+-- The last ones are 500 at most, the oldest first: call with "again" until there are none. Revoked they are already.
 
-local index, MEMORY = KEYS[1], 86400000
-local version = redis.call('ZSCORE', index, '@rev') or '0'
-if ARGV[1] ~= '' and version ~= ARGV[1] then return {'changed'} end
+local index, revocations, owner, action, count = KEYS[1], KEYS[2], ARGV[1], ARGV[2], tonumber(ARGV[4])
+local MOST = 500
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local ended, named = {}, {}
-for i = 2, #KEYS do
-  local name = ARGV[1 + i]
-  if redis.call('ZSCORE', index, name) then -- another user's session is not touched
-    named[#named + 1] = name
-    if redis.call('HEXISTS', KEYS[i], '@token') == 1 then ended[#ended + 1] = name end
-    redis.call('DEL', KEYS[i])
+
+local function parse(entry)
+  local r = {kept = {}}
+  local since, til, kept = string.match(entry, '^(%d+)%.(%d+)(.*)$')
+  r.since, r.til = tonumber(since), tonumber(til)
+  for name, created in string.gmatch(kept, '%.([%w_-]+)%.(%d+)') do r.kept[name] = tonumber(created) end
+  return r
+end
+
+local function revoked(r, name, created) return created <= r.since and not r.kept[name] end
+
+local entry = redis.call('HGET', revocations, owner)
+local is = entry and parse(entry)
+
+-- A revocation only ever grows: what it refused once it refuses for good.
+
+local new
+if action == 'again' then
+  new = parse(ARGV[3])
+elseif action == 'all' then
+  local newest = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES') -- perhaps of another server, whose clock was ahead
+  local since = math.max(now, tonumber(newest[2] or 0))
+  new = {since = since, til = since + tonumber(ARGV[3]), kept = {}}
+  for i = count + 1, #ARGV - 4 do
+    local created = redis.call('HGET', KEYS[2 + i], '@created')
+    if created then new.kept[ARGV[4 + i]] = tonumber(created) end
   end
 end
-if #named > 0 then redis.call('ZREM', index, unpack(named)) end
-if ARGV[2] == 'since' then
-  redis.call('ZADD', index, now .. '', '@since')
-  if redis.call('PTTL', index) < MEMORY then redis.call('PEXPIREAT', index, now + MEMORY .. '') end
+if new then
+  local sum = new
+  if is then
+    sum = {since = math.max(is.since, new.since), til = math.max(is.til, new.til), kept = {}}
+    for _, r in pairs({is, new}) do
+      for name, created in pairs(r.kept) do
+        if not revoked(is, name, created) and not revoked(new, name, created) then sum.kept[name] = created end
+      end
+    end
+  end
+  local names = {}
+  for name in pairs(sum.kept) do names[#names + 1] = name end
+  table.sort(names)
+  local text = sum.since .. '.' .. sum.til
+  for _, name in ipairs(names) do text = text .. '.' .. name .. '.' .. sum.kept[name] end
+  if text ~= entry then
+    local latest, all = sum.til, redis.call('HGETALL', revocations)
+    for i = 1, #all, 2 do
+      local til = tonumber(string.match(all[i + 1], '^%d+%.(%d+)'))
+      if til < now then redis.call('HDEL', revocations, all[i]) elseif til > latest then latest = til end
+    end
+    redis.call('HDEL', revocations, owner) -- first: a script that begins with another write is refused when memory is full
+    redis.call('HSET', revocations, owner, text)
+    redis.call('PEXPIREAT', revocations, latest .. '')
+  end
+  entry, is = text, sum
 end
-if redis.call('EXISTS', index) == 1 then redis.call('ZADD', index, version + 1 .. '', '@rev') end
-return {'ok', clock[1], clock[2], unpack(ended)}
+
+local ended, named = {}, {}
+for i = 1, count do
+  local name, key = ARGV[4 + i], KEYS[2 + i]
+  if redis.call('ZSCORE', index, name) then -- another user's session is not touched
+    local created = redis.call('HGET', key, '@created')
+    if not created or action == 'only' or is and revoked(is, name, tonumber(created)) then
+      named[#named + 1] = name
+      if created then ended[#ended + 1] = name end
+      redis.call('DEL', key)
+    end
+  end
+end
+if #named > 0 then
+  redis.call('ZREM', index, unpack(named))
+  local version = redis.call('ZSCORE', index, '@rev')
+  if version then redis.call('ZADD', index, version + 1 .. '', '@rev') end
+end
+
+local reply = {'ok', clock[1], clock[2], entry or '', #ended, unpack(ended)}
+if action ~= 'only' then
+  local kept = 0
+  for _ in pairs(is.kept) do kept = kept + 1 end
+  local members = redis.call('ZRANGE', index, 0, is.since .. '', 'BYSCORE', 'LIMIT', 0, MOST + kept + 1)
+  for _, name in ipairs(members) do
+    if name ~= '@rev' and not is.kept[name] and #reply < 5 + #ended + MOST then reply[#reply + 1] = name end
+  end
+end
+return reply

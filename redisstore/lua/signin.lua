@@ -1,9 +1,9 @@
 -- Stores a signed-in session, with its entry in the user's index, and keeps the limit on concurrent sessions.
 --
 -- KEYS[1]   the new session's hash
--- KEYS[2]   the user's index, a sorted set: names of sessions (hash of the selector) by creation; "@since", when they were revoked;
---           "@rev", the index's version
--- KEYS[3…]  the hashes of the sessions that the index named when the caller read it
+-- KEYS[2]   the user's index, a sorted set: names of sessions (hash of the selector) by creation; "@rev", the index's version
+-- KEYS[3]   the revocations of the bucket: see enduser.lua
+-- KEYS[4…]  the hashes of the sessions that the index named when the caller read it
 -- ARGV[1]   the new session's name
 -- ARGV[2]   idle limit in milliseconds
 -- ARGV[3]   lifetime in milliseconds
@@ -16,36 +16,44 @@
 -- ARGV[10]  beginning of "@principal", up to the time of the authentication
 -- ARGV[11]  its end
 -- ARGV[12]  how many sessions KEYS names
--- ARGV[13…] their names, the oldest first; then all other names and values of the hash but the times
+-- ARGV[13]  when everybody was revoked last; 0: never
+-- ARGV[14…] their names, the oldest first; then all other names and values of the hash but the times
 --
 -- Replies
 --   {"ok", seconds, microseconds, names of the sessions that were ended …}
 --   {"again"}    this very session was stored before, and the answer was lost
 --   {"exists"}   another session has the key
 --   {"changed"}  the index is of another version: read it and try again
---   {"revoked"}  the user's sessions were revoked after the authentication began
+--   {"revoked"}  the user's sessions, or everybody's, were revoked after the authentication began
 --   {"full"}     the user has as many sessions as allowed
 --
 -- The session lives for a minute until its first use: one that the visitor never heard of does not count for long.
 
 local key, index, name = KEYS[1], KEYS[2], ARGV[1]
 local idle, lifetime, max, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7]), tonumber(ARGV[12])
-local UNUSED, MEMORY = 60000, 86400000
+local UNUSED = 60000
 
 local there = redis.call('HGET', key, '@id')
 if there then return {there == ARGV[4] and 'again' or 'exists'} end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local since = redis.call('ZSCORE', index, '@since')
-if since and tonumber(ARGV[6]) <= tonumber(since) then return {'revoked'} end
+local everybody, since, kept = tonumber(ARGV[13]), 0, ''
+local revocation = redis.call('HGET', KEYS[3], string.sub(index, -22))
+if revocation then
+  since, kept = string.match(revocation, '^(%d+)%.%d+(.*)$')
+  since = tonumber(since)
+end
+if math.min(now, tonumber(ARGV[6])) <= math.max(since, everybody) then return {'revoked'} end
 local version = redis.call('ZSCORE', index, '@rev') or '0'
 if version ~= ARGV[5] then return {'changed'} end
 
 local gone, live = {}, {}
 for i = 1, count do
-  local member = ARGV[12 + i]
-  if redis.call('HEXISTS', KEYS[2 + i], '@token') == 0 then
+  local member = ARGV[13 + i]
+  local created = tonumber(redis.call('HGET', KEYS[3 + i], '@created') or 0)
+  if created <= everybody or created <= since and not string.find(kept, '.' .. member .. '.', 1, true) then
+    if created > 0 then redis.call('DEL', KEYS[3 + i]) end -- a revocation that did not get so far
     gone[#gone + 1] = member
   elseif member ~= ARGV[9] then
     live[#live + 1] = i
@@ -56,9 +64,9 @@ if max > 0 and #live >= max then
   if ARGV[8] == 'refuse' then return {'full'} end
   for j = 1, #live - max + 1 do
     local i = live[j]
-    redis.call('DEL', KEYS[2 + i]) -- first: a script that begins with another write is refused when memory is full
-    evicted[#evicted + 1] = ARGV[12 + i]
-    gone[#gone + 1] = ARGV[12 + i]
+    redis.call('DEL', KEYS[3 + i]) -- first: a script that begins with another write is refused when memory is full
+    evicted[#evicted + 1] = ARGV[13 + i]
+    gone[#gone + 1] = ARGV[13 + i]
   end
 end
 
@@ -66,14 +74,15 @@ local deadline = now + lifetime
 local seen = now - math.max(0, idle - UNUSED)
 local set = {'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '', '@deadline', deadline .. '',
   '@principal', ARGV[10] .. now .. ARGV[11]}
-for i = 13 + count, #ARGV do set[#set + 1] = ARGV[i] end
+for i = 14 + count, #ARGV do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, math.min(seen + idle, deadline) .. '')
 
-if #gone > 0 then redis.call('ZREM', index, unpack(gone)) end
+for i = 1, #gone, 1000 do redis.call('ZREM', index, unpack(gone, i, math.min(i + 999, #gone))) end
 redis.call('ZADD', index, now .. '', name, version + 1 .. '', '@rev')
-local until_ = math.max(deadline, now + MEMORY)
-if redis.call('PTTL', index) < until_ - now then redis.call('PEXPIREAT', index, until_ .. '') end
+if redis.call('PTTL', index) < lifetime then redis.call('PEXPIREAT', index, deadline .. '') end
 
 redis.call('HLEN', key) -- the read that keeps the key tracked
-return {'ok', clock[1], clock[2], unpack(evicted)}
+local reply = {'ok', clock[1], clock[2]}
+for i = 1, #evicted do reply[3 + i] = evicted[i] end
+return reply

@@ -1,12 +1,14 @@
 -- Writes down that a session was used, if that prolongs it by more than the touch interval, or is the first use of a rotated token.
 --
 -- KEYS[1]  the session's hash
+-- KEYS[2]  the revocations of its bucket, as in apply.lua
 -- ARGV[1]  hash of the verifier that the request presented
+-- ARGV[2]  when everybody was revoked last; 0: never
 --
 -- Replies {"ok", seconds, microseconds, revision}, {"gone"} or {"moved"}, as apply.lua does.
 
 local key, presented = KEYS[1], ARGV[1]
-local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@moving')
+local have = redis.call('HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@moving', '@created')
 if not have[1] then return {have[7] == 'moved' and 'moved' or 'gone'} end
 local idle, deadline, seen = tonumber(have[3]), tonumber(have[4]), tonumber(have[5])
 
@@ -14,6 +16,16 @@ local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
+
+-- What was revoked is gone, also where the key was not deleted yet.
+local created = tonumber(have[8])
+if created <= tonumber(ARGV[2]) then return {'gone'} end
+if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
+  local owner = string.match(redis.call('HGET', key, '@principal') or '', '"owner":"([%w_-]+)"')
+  local since, kept = string.match(owner and redis.call('HGET', KEYS[2], owner) or '', '^(%d+)%.%d+(.*)$')
+  if since and created <= tonumber(since) and not string.find(kept, '.' .. string.sub(key, -22) .. '.', 1, true) then return {'gone'} end
+end
+
 if have[7] and now < tonumber(string.match(have[7], '%d+$')) then return {'moved'} end
 
 local current = string.sub(have[1], -22)

@@ -1,0 +1,140 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// forever is how long a revocation is remembered if nobody says how long sessions live.
+const forever = 10 * 365 * 24 * time.Hour
+
+// EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time; it also removes the ones
+// that this process knows, and names others, which are removed in turn, so many at a time.
+func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+	if which.Only != nil {
+		only := slices.DeleteFunc(slices.Clone(which.Only), func(id driver.ID) bool {
+			return id.Bucket != driver.BucketOf(owner) || slices.Contains(which.Except, id)
+		})
+		return s.endNamed(ctx, owner, only)
+	}
+	except := slices.DeleteFunc(slices.Clone(which.Except), func(id driver.ID) bool { return id.Bucket != driver.BucketOf(owner) })
+	if len(except) > driver.MaxExcept {
+		return nil, errTooManyKept
+	}
+	longest := which.Longest
+	if longest == 0 {
+		longest = forever
+	}
+	longest = max(longest, driver.MaxAgo)
+	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), nil, except)
+	if err != nil {
+		return nil, err
+	}
+	ended, revocation := out.ended, out.revocation
+	s.made.add(owner, revocation)
+	for len(out.others) > 0 {
+		if err := ctx.Err(); err != nil {
+			return ended, fmt.Errorf("redisstore: not all sessions of the user are removed, call again: %w", err)
+		}
+		if out, err = s.endRevoked(ctx, owner, "again", revocation, out.others, nil); err != nil {
+			return ended, err
+		}
+		ended = append(ended, out.ended...)
+	}
+	return ended, s.onReplicas(ctx, s.keys.mark(driver.BucketOf(owner)))
+}
+
+// endNamed ends the named sessions of a user, whatever their age.
+func (s *Store) endNamed(ctx context.Context, owner driver.Hash, ids []driver.ID) (ended []driver.ID, err error) {
+	for batch := range slices.Chunk(ids, maxNamed) {
+		out, err := s.endRevoked(ctx, owner, "only", "", batch, nil)
+		if err != nil {
+			return ended, err
+		}
+		ended = append(ended, out.ended...)
+	}
+	return ended, s.onReplicas(ctx, s.keys.mark(driver.BucketOf(owner)))
+}
+
+// userEnds is what one script ended.
+type userEnds struct {
+	revocation    string
+	ended, others []driver.ID // others are revoked, and yet to be removed
+}
+
+// endRevoked runs enduser.lua. Sessions that it ended, or may have ended, are refused by this process from now on.
+func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argument string, end, keep []driver.ID) (out userEnds, err error) {
+	args := []string{owner.String(), action, argument, strconv.Itoa(len(end))}
+	named := slices.Concat(end, keep)
+	for _, id := range named {
+		args = append(args, id.Selector.String())
+	}
+	var r reply
+	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+		r, err = s.execKeys(ctx, endUserScript, s.userKeys(owner, named), args)
+		return err
+	})
+	bucket := driver.BucketOf(owner)
+	if s.near != nil && action != "only" {
+		s.near.buckets[bucket].Add(1) // the server does not tell of what this node did itself
+	}
+	if err == nil {
+		out, err = parseUserEnds(&r, bucket)
+	}
+	over := out.ended
+	if errors.Is(err, driver.ErrUnknown) && action != "all" {
+		over = end // the end is repeated until it is certain
+	}
+	for _, id := range over {
+		s.ends.add(id)
+	}
+	for _, id := range end {
+		s.forget(id)
+	}
+	return out, err
+}
+
+// userKeys are the keys of enduser.lua.
+func (s *Store) userKeys(owner driver.Hash, named []driver.ID) []string {
+	keys := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}
+	for _, id := range named {
+		keys = append(keys, s.keys.session(id))
+	}
+	return keys
+}
+
+func parseUserEnds(r *reply, bucket uint16) (out userEnds, err error) {
+	if r.status != "ok" || len(r.rest) < 2 {
+		return out, errReply
+	}
+	if out.revocation, err = r.rest[0].ToString(); err != nil {
+		return out, errReply
+	}
+	count, err := r.rest[1].AsInt64()
+	if err != nil || count < 0 || int(count) > len(r.rest)-2 {
+		return out, errReply
+	}
+	for i := range r.rest[2:] {
+		name, err := r.rest[2+i].ToString()
+		if err != nil {
+			return out, errReply
+		}
+		selector, err := driver.ParseHash(name)
+		if err != nil {
+			return out, errReply
+		}
+		id := driver.ID{Bucket: bucket, Selector: selector}
+		if i < int(count) {
+			out.ended = append(out.ended, id)
+		} else {
+			out.others = append(out.others, id)
+		}
+	}
+	return out, nil
+}

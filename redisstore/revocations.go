@@ -1,0 +1,171 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// revocation says which of a user's sessions are none any more, whatever is left of them and of the user's index: those created until
+// since, in milliseconds, but the kept ones. It stands in a hash of the user's bucket, since a token names the bucket and not the user.
+type revocation struct {
+	since int64
+	kept  string // {"." name "." created}
+}
+
+func parseRevocation(text string) (r revocation, err error) {
+	since, rest, _ := strings.Cut(text, ".")
+	_, kept, _ := strings.Cut(rest, ".")
+	if r.since, err = strconv.ParseInt(since, 10, 64); err != nil {
+		return r, fmt.Errorf("redisstore: revocation %.80q: %w", text, driver.ErrFormat)
+	}
+	if kept != "" {
+		r.kept = "." + kept
+	}
+	return r, nil
+}
+
+// covers reports whether a session of the user is revoked.
+func (r revocation) covers(id driver.ID, created time.Time) bool {
+	return created.UnixMilli() <= r.since && !strings.Contains(r.kept, "."+id.Selector.String()+".")
+}
+
+// revoked reports whether a record that was read is that of a session which was revoked; revocations are those of its bucket.
+func (s *Store) revoked(id driver.ID, r *driver.Record, revocations map[string]string) (bool, error) {
+	if s.all.covers(r) {
+		return true, nil
+	}
+	if r.Principal == nil || len(revocations) == 0 {
+		return false, nil
+	}
+	text, ok := revocations[r.Principal.Owner.String()]
+	if !ok {
+		return false, nil
+	}
+	revocation, err := parseRevocation(text)
+	return revocation.covers(id, r.Created), err
+}
+
+// repetitions are the revocations that this process made. As ends they are repeated: a failover may have undone them.
+type repetitions struct {
+	mu   sync.Mutex
+	made []repetition // at most one of an owner, the oldest first
+}
+
+type repetition struct {
+	owner driver.Hash
+	text  string
+	until time.Time // forgotten then
+	tries int       // how often it was repeated
+	at    time.Time // due then
+}
+
+const repetitionsKept = 10_000
+
+func (p *repetitions) add(owner driver.Hash, text string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remove(owner)
+	if len(p.made) >= repetitionsKept {
+		p.made = p.made[1:]
+	}
+	now := time.Now()
+	p.made = append(p.made, repetition{owner, text, now.Add(endsFor), 0, now.Add(endDelays[0])})
+}
+
+// forget has the revocation of an owner not repeated.
+func (p *repetitions) forget(owner driver.Hash) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remove(owner)
+}
+
+func (p *repetitions) remove(owner driver.Hash) {
+	for i := range p.made {
+		if p.made[i].owner == owner {
+			p.made = append(p.made[:i], p.made[i+1:]...)
+			return
+		}
+	}
+}
+
+// due returns what is to be repeated now.
+func (p *repetitions) due(now time.Time, all bool) (due []repetition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for len(p.made) > 0 && !now.Before(p.made[0].until) {
+		p.made = p.made[1:]
+	}
+	for i := range p.made {
+		r := &p.made[i]
+		if !all && (r.at.IsZero() || now.Before(r.at)) {
+			continue
+		}
+		due = append(due, *r)
+		if r.tries++; r.tries < len(endDelays) {
+			r.at = now.Add(endDelays[r.tries] - endDelays[r.tries-1])
+		} else {
+			r.at = time.Time{}
+		}
+	}
+	return due
+}
+
+// retry has a revocation repeated again that could not be sent.
+func (p *repetitions) retry(owner driver.Hash, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.made {
+		if p.made[i].owner == owner {
+			p.made[i].tries, p.made[i].at = 0, now.Add(endDelays[0])
+		}
+	}
+}
+
+// repeatRevocations repeats those that are due, or all.
+func (s *Store) repeatRevocations(ctx context.Context, all bool) {
+	for _, r := range s.made.due(time.Now(), all) {
+		if ctx.Err() != nil {
+			return
+		}
+		limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+		_, err := s.execKeys(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0"})
+		cancel()
+		if err != nil {
+			s.made.retry(r.owner, time.Now())
+		}
+	}
+}
+
+// errTooManyKept is the refusal of more exceptions than a revocation can name.
+var errTooManyKept = fmt.Errorf("redisstore: at most %d sessions can be kept while a user's other ones are ended", driver.MaxExcept)
+
+// moving reports that a server has some of a script's keys and not the others, since their slot is on its way to another one.
+func moving(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "TRYAGAIN")
+}
+
+// execMoving runs a script on one session whose slot is moving: without the revocations, which may not be where the session is, and
+// which are read after it. A session that was revoked is changed then, which nobody ever sees.
+func (s *Store) execMoving(ctx context.Context, script *rueidis.Lua, id driver.ID, keys, args []string) (reply, error) {
+	r, err := s.execKeys(ctx, script, keys, args)
+	if err != nil || r.status != "ok" {
+		return r, err
+	}
+	_, _, err = s.read(ctx, s.plain, id)
+	switch {
+	case errors.Is(err, errRevoked):
+		return reply{status: "gone"}, nil
+	case err == nil, errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
+		return r, nil
+	}
+	return r, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
+}

@@ -226,7 +226,7 @@ func (s *Store) read(ctx context.Context, client rueidis.Client, id driver.ID) (
 		return err
 	})
 	if err != nil {
-		return nil, asked, err
+		return nil, time.Time{}, err // a try that was left behind may still write to the others
 	}
 	r, err = decodeHash(values)
 	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {

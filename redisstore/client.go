@@ -97,6 +97,7 @@ func (t *tracking) Delete(keys []rueidis.RedisMessage) {
 			t.near.buckets[bucket].Add(1)
 		} else if key == t.near.keys.all() {
 			t.all.told.Add(1)
+			t.near.lease.checkup()
 		}
 	}
 }

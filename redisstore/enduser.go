@@ -77,12 +77,12 @@ func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argum
 	}
 	var r reply
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execKeys(ctx, endUserScript, s.userKeys(owner, named), args)
+		r, err = s.execPlain(ctx, endUserScript, s.userKeys(owner, named), args)
 		return err
 	})
 	bucket := driver.BucketOf(owner)
 	if s.near != nil && action != "only" {
-		s.near.buckets[bucket].Add(1) // the server does not tell of what this node did itself
+		s.near.buckets[bucket].Add(1) // before the server tells
 	}
 	if err == nil {
 		out, err = parseUserEnds(&r, bucket)

@@ -84,6 +84,7 @@ func (s *Store) readEverybody(ctx context.Context) error {
 func (s *Store) revokeEverybody(ctx context.Context, at string) (int64, error) {
 	r, err := s.execKeys(ctx, revokeAllScript, []string{s.keys.all()}, []string{at})
 	if err != nil {
+		s.all.told.Add(1) // it may have been done, and the server does not tell of what this node did itself
 		return 0, err
 	}
 	if r.status != "ok" || len(r.rest) != 1 {
@@ -124,7 +125,7 @@ func (s *Store) EndAll(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.onReplicas(ctx, s.keys.all()+":w"); err != nil {
+	if err := s.everybodyOnReplicas(ctx, max(first, latest)); err != nil {
 		return err
 	}
 	for addr, node := range primaries {
@@ -136,6 +137,20 @@ func (s *Store) EndAll(ctx context.Context) error {
 		return fmt.Errorf("redisstore: nobody is signed in any more, but not all sessions are removed, call again: %w", away)
 	}
 	return nil
+}
+
+// everybodyOnReplicas waits for replicas, if Options.Replicas asks for it. What is waited for is a write, so the time is raised once more.
+func (s *Store) everybodyOnReplicas(ctx context.Context, at int64) error {
+	if s.opt.Replicas == 0 {
+		return nil
+	}
+	next := strconv.FormatInt(at+1, 10)
+	s.all.learn(at + 1)
+	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
+		return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+			return b.Eval().Script(revokeAllSource).Numkeys(1).Key(s.keys.all()).Arg(next).Build()
+		})
+	})
 }
 
 // primaries returns those that answer, the latest of their times in milliseconds, and what is known of others.

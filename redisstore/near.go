@@ -271,7 +271,7 @@ type lease struct {
 	length time.Duration
 	until  atomic.Int64 // by the monotonic clock, since started
 	ended  atomic.Int64 // as until: what was asked before does not renew it
-	wake   chan struct{}
+	wake   chan struct{} // a checkup is due
 }
 
 var started = time.Now()
@@ -294,6 +294,11 @@ func (l *lease) renew(asked time.Time) {
 func (l *lease) end() {
 	l.ended.Store(int64(time.Since(started)))
 	l.until.Store(0)
+	l.checkup()
+}
+
+// checkup has the next one made at once. It does not block.
+func (l *lease) checkup() {
 	select {
 	case l.wake <- struct{}{}:
 	default:

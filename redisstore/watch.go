@@ -13,16 +13,16 @@ import (
 func (s *Store) watch(ctx context.Context) {
 	tick := time.NewTicker(min(s.opt.Lease/4, 500*time.Millisecond))
 	defer tick.Stop()
-	var lost chan struct{} // a connection
+	var wake chan struct{}
 	if s.near != nil {
-		lost = s.near.lease.wake
+		wake = s.near.lease.wake
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-		case <-lost:
+		case <-wake:
 		}
 		s.checkup(ctx)
 	}

@@ -8,7 +8,7 @@
 -- ARGV[2]   idle limit in milliseconds
 -- ARGV[3]   lifetime in milliseconds
 -- ARGV[4]   the session's secret, as "@id" has it
--- ARGV[5]   the index's version when the caller read it
+-- ARGV[5]   the index's version when the caller read it; "" where there is no limit
 -- ARGV[6]   when the authentication began, by the server's clock in milliseconds
 -- ARGV[7]   how many sessions the user may have, this one included; 0: any number
 -- ARGV[8]   "refuse" at the limit; else the oldest end
@@ -46,7 +46,7 @@ if revocation then
 end
 if math.min(now, tonumber(ARGV[6])) <= math.max(since, everybody) then return {'revoked'} end
 local version = redis.call('ZSCORE', index, '@rev') or '0'
-if version ~= ARGV[5] then return {'changed'} end
+if ARGV[5] ~= '' and version ~= ARGV[5] then return {'changed'} end
 
 local gone, live = {}, {}
 for i = 1, count do

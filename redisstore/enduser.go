@@ -14,8 +14,8 @@ import (
 // forever is how long a revocation is remembered if nobody says how long sessions live.
 const forever = 10 * 365 * 24 * time.Hour
 
-// EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time; it also removes the ones
-// that this process knows, and names others, which are removed in turn, so many at a time.
+// EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time. It also removes the
+// sessions that this process guesses, and names the others, which are removed in turn, so many at a time.
 func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
 	if which.Only != nil {
 		only := slices.DeleteFunc(slices.Clone(which.Only), func(id driver.ID) bool {
@@ -32,7 +32,8 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Whi
 		longest = forever
 	}
 	longest = max(longest, driver.MaxAgo)
-	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), nil, except)
+	guess := s.rosters.take(owner, except)
+	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), guess, except)
 	if err != nil {
 		return nil, err
 	}

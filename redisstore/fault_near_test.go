@@ -20,7 +20,7 @@ import (
 const lease = 2 * time.Second // the default of Options.Lease
 
 // warm loads a session until it is served from the copy.
-func warm(t testing.TB, s *redisstore.Store, id driver.ID) {
+func warm(t *testing.T, s *redisstore.Store, id driver.ID) {
 	t.Helper()
 	before, _ := s.Near()
 	eventually(t, time.Second, func() error {

@@ -269,8 +269,8 @@ func footprint(r *driver.Record) int { return 512 + r.Size + 64*len(r.Fields) }
 // lease says how long copies may be trusted without a sign of life.
 type lease struct {
 	length time.Duration
-	until  atomic.Int64 // by the monotonic clock, since started
-	ended  atomic.Int64 // as until: what was asked before does not renew it
+	until  atomic.Int64  // by the monotonic clock, since started
+	ended  atomic.Int64  // as until: what was asked before does not renew it
 	wake   chan struct{} // a checkup is due
 }
 

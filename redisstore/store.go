@@ -24,6 +24,7 @@ type Store struct {
 	near     *near          // nil: none
 	ends     *ends
 	made     repetitions
+	rosters  rosters
 	all      everybody
 	clock    serverClock
 	patience patience

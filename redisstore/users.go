@@ -70,6 +70,11 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 		}
 	}
 	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
+	ids := make([]driver.ID, 0, rosterMost)
+	for _, one := range live[:min(len(live), rosterMost)] {
+		ids = append(ids, one.ID)
+	}
+	s.rosters.set(owner, ids)
 	return live, nil
 }
 
@@ -244,6 +249,11 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		}
 		switch r.status {
 		case "ok":
+			ids := []driver.ID{id}
+			for _, m := range members[max(0, len(members)-rosterMost):] {
+				ids = append(ids, m.id)
+			}
+			s.rosters.set(in.Origin.Principal.Owner, ids)
 			return s.entered(id, in, from, &r, asked)
 		case "again":
 			return &driver.Result{Now: s.clock.now()}, nil

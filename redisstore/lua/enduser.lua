@@ -32,7 +32,10 @@ end
 
 local function revoked(r, name, created) return created <= r.since and not r.kept[name] end
 
-local entry = redis.call('HGET', revocations, owner)
+local all, entry = redis.call('HGETALL', revocations), nil
+for i = 1, #all, 2 do
+  if all[i] == owner then entry = all[i + 1] end
+end
 local is = entry and parse(entry)
 
 -- A revocation only ever grows: what it refused once it refuses for good.
@@ -65,10 +68,10 @@ if new then
   local text = sum.since .. '.' .. sum.til
   for _, name in ipairs(names) do text = text .. '.' .. name .. '.' .. sum.kept[name] end
   if text ~= entry then
-    local latest, all = sum.til, redis.call('HGETALL', revocations)
+    local latest = sum.til
     for i = 1, #all, 2 do
       local til = tonumber(string.match(all[i + 1], '^%d+%.(%d+)'))
-      if til < now then redis.call('HDEL', revocations, all[i]) elseif til > latest then latest = til end
+      if til < now then redis.call('HDEL', revocations, all[i]) else latest = math.max(latest, til) end
     end
     redis.call('HDEL', revocations, owner) -- first: a script that begins with another write is refused when memory is full
     redis.call('HSET', revocations, owner, text)
@@ -77,22 +80,24 @@ if new then
   entry, is = text, sum
 end
 
-local ended, named = {}, {}
+local ended, named, keys = {}, {}, {}
+local member = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 5, 4 + count))
 for i = 1, count do
   local name, key = ARGV[4 + i], KEYS[2 + i]
-  if redis.call('ZSCORE', index, name) then -- another user's session is not touched
+  if member[i] then -- another user's session is not touched
     local created = redis.call('HGET', key, '@created')
     if not created or action == 'only' or is and revoked(is, name, tonumber(created)) then
       named[#named + 1] = name
-      if created then ended[#ended + 1] = name end
-      redis.call('DEL', key)
+      if created then -- else the key may have word of where the session moved
+        ended[#ended + 1], keys[#keys + 1] = name, key
+      end
     end
   end
 end
+if #keys > 0 then redis.call('DEL', unpack(keys)) end
 if #named > 0 then
   redis.call('ZREM', index, unpack(named))
-  local version = redis.call('ZSCORE', index, '@rev')
-  if version then redis.call('ZADD', index, version + 1 .. '', '@rev') end
+  redis.call('ZADD', index, 'XX', 'INCR', 1, '@rev')
 end
 
 local reply = {'ok', clock[1], clock[2], entry or '', #ended, unpack(ended)}

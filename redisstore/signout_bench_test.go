@@ -1,0 +1,127 @@
+package redisstore_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+var otherSessions = flag.Int("sessions", 10_000, "how many sessions of others BenchmarkSignOutEverywhere has stored")
+
+// BenchmarkSignOutEverywhere ends the 10 sessions of a user, by a node that has listed them and by one that knows nothing of them, beside one
+// HGETALL; and measures how long another node, which has copies, still serves any of the 10. The figures to publish:
+//
+//	go test ./redisstore -run '^$' -bench SignOutEverywhere -benchtime 2000x -sessions 1000000
+func BenchmarkSignOutEverywhere(b *testing.B) {
+	node := redistest.Start(b, redistest.Options{})
+	url := "redis://" + node.Addr()
+	a, stranger, other := open(b, url, redisstore.Options{}), open(b, url, redisstore.Options{}), open(b, url, redisstore.Options{})
+	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{node.Addr()}, DisableCache: true, AlwaysPipelining: true, PipelineMultiplex: -1})
+	ok(b, err)
+	defer client.Close()
+	populate(b, client, *otherSessions)
+	var hgetall, listed, unknown, served []time.Duration
+	user := 0
+	signOut := func(s *redisstore.Store, list bool) time.Duration {
+		user++
+		name := fmt.Sprint("user", user)
+		var ids []driver.ID
+		for range 10 {
+			id, in := signInOf(name, 0)
+			in.Change.Ops = payload
+			_, err := a.SignIn(b.Context(), id, in)
+			ok(b, err)
+			for range 2 {
+				_, _, err := other.Load(b.Context(), id)
+				ok(b, err)
+			}
+			ids = append(ids, id)
+		}
+		if list {
+			_, err := s.Sessions(b.Context(), ownerOf(name))
+			ok(b, err)
+		}
+		time.Sleep(2 * time.Millisecond)
+		begin := time.Now()
+		ended, err := s.EndUser(b.Context(), ownerOf(name), driver.Which{})
+		done := time.Now()
+		if err != nil || len(ended) != 10 {
+			b.Fatalf("%d sessions were ended, error %v", len(ended), err)
+		}
+		for _, id := range ids {
+			for {
+				if _, _, err := other.Load(b.Context(), id); errors.Is(err, driver.ErrNotFound) {
+					break
+				}
+			}
+		}
+		served = append(served, time.Since(done))
+		return done.Sub(begin)
+	}
+	for b.Loop() {
+		id, in := signInOf("one", 1)
+		in.Change.Ops = payload
+		_, err := a.SignIn(b.Context(), id, in)
+		ok(b, err)
+		time.Sleep(2 * time.Millisecond)
+		begin := time.Now()
+		_, err = client.Do(b.Context(), client.B().Hgetall().Key(keyOf(id)).Build()).AsStrMap()
+		ok(b, err)
+		hgetall = append(hgetall, time.Since(begin))
+		listed = append(listed, signOut(a, true))
+		unknown = append(unknown, signOut(stranger, false))
+	}
+	b.ReportMetric(0, "ns/op")
+	for _, m := range []struct {
+		name string
+		all  []time.Duration
+	}{{"HGETALL", hgetall}, {"listed", listed}, {"unknown", unknown}, {"served", served}} {
+		slices.Sort(m.all)
+		b.ReportMetric(float64(m.all[len(m.all)/2].Nanoseconds())/1000, m.name+"-p50-µs")
+		b.ReportMetric(float64(m.all[len(m.all)*99/100].Nanoseconds())/1000, m.name+"-p99-µs")
+	}
+	b.ReportMetric(float64(listed[len(listed)/2])/float64(hgetall[len(hgetall)/2]), "listed/HGETALL")
+	b.ReportMetric(float64(unknown[len(unknown)/2])/float64(hgetall[len(hgetall)/2]), "unknown/HGETALL")
+}
+
+// payload is some 700 bytes of fields.
+var payload = func() (ops []driver.Op) {
+	for i := range 10 {
+		ops = append(ops, driver.Op{Kind: driver.Set, Key: driver.Key(fmt.Sprint("field", i)), Value: []byte(`"` + strings.Repeat("x", 62) + `"`)})
+	}
+	return ops
+}()
+
+// populate stores sessions of nobody.
+func populate(b *testing.B, c rueidis.Client, n int) {
+	_, o := fresh()
+	res, err := driver.NewRecord(time.Now(), o, &driver.Change{Verifier: o.Verifier, Ops: payload})
+	ok(b, err)
+	values := driver.Encode(res.Record)
+	for n > 0 {
+		batch := make([]rueidis.Completed, 0, 1000)
+		for range min(n, cap(batch)) {
+			id, _ := fresh()
+			set := c.B().Hset().Key(keyOf(id)).FieldValue()
+			for _, v := range values {
+				set = set.FieldValue(string(v.Key), string(v.Value))
+			}
+			batch = append(batch, set.Build())
+		}
+		for _, res := range c.DoMulti(context.Background(), batch...) {
+			ok(b, res.Error())
+		}
+		n -= len(batch)
+	}
+}

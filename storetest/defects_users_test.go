@@ -300,6 +300,38 @@ var userDefects = []userDefect{
 			return b.Store.EndUser(ctx, owner, which)
 		}
 	}},
+	{"who was to stay once stays for ever", []string{"user/end-keeps"}, func(b *brokenUsers) {
+		var kept []driver.ID
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+			if which.Only == nil {
+				kept = append(kept, which.Except...)
+				which.Except = kept
+			}
+			return b.Store.EndUser(ctx, owner, which)
+		}
+	}},
+	{"ends after it has said so", []string{"user/end-against-writers"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+			go func() {
+				time.Sleep(10 * time.Millisecond)
+				b.Store.EndUser(context.WithoutCancel(ctx), owner, which)
+			}()
+			return nil, nil
+		}
+	}},
+	{"copies outlive the end of all", []string{"user/second-keeps", "user/second-everybody"}, func(b *brokenUsers) {
+		copies := copies{of: map[driver.ID]*driver.Record{}}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			if r := copies.get(id); r != nil {
+				return r, time.Now(), nil
+			}
+			r, now, err := b.Store.Load(ctx, id)
+			if err == nil {
+				copies.put(id, r)
+			}
+			return r, now, err
+		}
+	}},
 	{"exceptions are not made", []string{"user/end-except"}, func(b *brokenUsers) {
 		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
 			which.Except = nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -133,33 +134,39 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, driver.BucketOf(in.Origin.Principal.Owner))
 	}
 	began := s.clock.now().Add(-in.Ago).UnixMilli() // by the server's clock, so that no time under way makes it later
-	if err := s.upToDate(ctx); err != nil {
-		return nil, err
-	}
-	if in.Ago > driver.MaxAgo || began <= s.all.at.Load() {
+	if in.Ago > driver.MaxAgo {
 		return nil, driver.ErrRevoked
+	}
+	if err := s.refusedByAll(ctx, began); err != nil {
+		return nil, err
 	}
 	from, err := s.leave(ctx, id, in)
 	if err != nil {
 		return nil, err
 	}
 	res, err := s.enter(ctx, id, in, from, began)
-	if err == nil {
-		if err = s.refusedByAll(ctx, began); err != nil { // which no script can see: the key lies in another slot
-			_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id}) // if this does not get through, it is repeated
-		}
-	}
 	if err != nil && !errors.Is(err, driver.ErrUnknown) { // after an unknown outcome the mark lapses by itself, or the caller repeats
 		_, _ = s.move(ctx, "stay", id, in) // if this does not get through, the mark lapses by itself
 	}
 	if err != nil {
 		return nil, err
 	}
+	var left sync.WaitGroup
 	if from != nil {
 		// The new session stands, so the old one is over, also if this does not get through: it is repeated, as ends are.
-		_, _ = s.move(ctx, "left", id, in)
+		left.Go(func() { _, _ = s.move(ctx, "left", id, in) })
 		s.ends.move(in.From.ID)
 		s.forget(in.From.ID)
+	}
+	// Everybody may have been revoked meanwhile, the session before included. The script cannot see that: the key lies in another slot.
+	err = s.refusedByAll(ctx, began)
+	left.Wait()
+	switch {
+	case errors.Is(err, driver.ErrRevoked):
+		_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id}) // if this does not get through, it is repeated
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 	}
 	return res, s.onReplicas(ctx, s.keys.mark(id.Bucket))
 }

@@ -21,5 +21,8 @@
 // one of Sentinel that is a second or two of changes, but no end that a living process remembers. Restoring an older dump brings back
 // what ended since, but for the ends that living processes remember.
 //
+// Revoking all sessions of a user, or everybody's, writes down a time: what is older is no session, whatever else is lost, and however long it
+// takes to remove it.
+//
 // An error of this package says whether a change was done: see driver.Store.
 package redisstore

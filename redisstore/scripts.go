@@ -146,7 +146,7 @@ func (s *Store) execPlain(ctx context.Context, script *rueidis.Lua, keys, args [
 	return s.execOn(ctx, s.plain, script, keys, args)
 }
 
-// execOn runs a script; after {"ok"} comes the server's time.
+// execOn runs a script; after {"ok"} comes the server's time, and after {"kept"}, which is returned as an "ok".
 func (s *Store) execOn(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) (r reply, err error) {
 	asked := time.Now()
 	m, err := script.Exec(ctx, client, keys, args).ToArray()

@@ -40,7 +40,8 @@ func TestEverybodyInterrupted(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() {
 			defer close(stopped)
-			for do(key, "EXISTS", key) != int64(1) {
+			for there := any(nil); there != int64(1); {
+				there = do(key, "EXISTS", key)
 			}
 			cancel()
 		}()

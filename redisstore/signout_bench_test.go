@@ -59,14 +59,17 @@ func BenchmarkSignOutEverywhere(b *testing.B) {
 		if err != nil || len(ended) != 10 {
 			b.Fatalf("%d sessions were ended, error %v", len(ended), err)
 		}
-		for _, id := range ids {
-			for {
-				if _, _, err := other.Load(b.Context(), id); errors.Is(err, driver.ErrNotFound) {
-					break
+		last := time.Duration(0) // when the other node last served one of them
+		for left := ids; len(left) > 0; {
+			left = slices.DeleteFunc(left, func(id driver.ID) bool {
+				_, _, err := other.Load(b.Context(), id)
+				if err == nil {
+					last = time.Since(done)
 				}
-			}
+				return errors.Is(err, driver.ErrNotFound)
+			})
 		}
-		served = append(served, time.Since(done))
+		served = append(served, last)
 		return done.Sub(begin)
 	}
 	for b.Loop() {

@@ -89,6 +89,10 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 // Now implements driver.Clock: this process's clock, which runs on when the system's is set back, and never behind what was written.
 func (s *Store) Now() time.Time { return s.table.Now() }
 
+// OnExpiry implements driver.ExpiryReporter. It tells within about a minute, also of sessions that expired while the
+// store was closed, if f is there within a minute of Open; after a crash perhaps once more.
+func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+
 // EndOwned implements driver.OwnedEnder.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	return s.table.EndOwned(ctx, id, owner)

@@ -34,6 +34,9 @@ func (s *Store) Len() int { return s.table.Len() }
 // Now implements driver.Clock: this process's clock, which runs on when the system's is set back.
 func (s *Store) Now() time.Time { return s.table.Now() }
 
+// OnExpiry implements driver.ExpiryReporter. It tells within about a minute.
+func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+
 // EndOwned implements driver.OwnedEnder.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	return s.table.EndOwned(ctx, id, owner)

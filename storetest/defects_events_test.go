@@ -14,4 +14,8 @@ var eventDefects = []userDefect{
 			return true, err
 		}
 	}},
+	{"every client tells", []string{"event/expired"}, func(*brokenUsers) {}}, // the harness makes two of one table
+	{"who opens the store hears of nothing", []string{"event/expired-after-reopen"}, func(b *brokenUsers) {
+		b.onExpiry = func(func(driver.Expired)) {}
+	}},
 }

@@ -24,8 +24,17 @@ type brokenUsers struct {
 	endUser  func(context.Context, driver.Hash, driver.Which) ([]driver.ID, error)
 	endAll   func(context.Context) error
 	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
+	onExpiry func(f func(driver.Expired))
 	onReopen func()
 	leaked   int
+}
+
+func (b *brokenUsers) OnExpiry(f func(driver.Expired)) {
+	if b.onExpiry != nil {
+		b.onExpiry(f)
+		return
+	}
+	b.Store.OnExpiry(f)
 }
 
 func (b *brokenUsers) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {

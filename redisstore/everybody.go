@@ -29,7 +29,7 @@ func (s *Store) EndAll(ctx context.Context) error {
 		return err
 	}
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		return s.plain.Do(ctx, s.plain.B().Set().Key(s.keys.all()).Value(now).Px(driver.MaxAgo).Build()).Error()
+		return s.plain.Do(ctx, s.plain.B().Set().Key(s.keys.all()).Value(now).Px(revokedFor).Build()).Error()
 	})
 	if err != nil {
 		return err
@@ -56,6 +56,10 @@ func (s *Store) EndAll(ctx context.Context) error {
 	return nil
 }
 
+// revokedFor is how long it is known when everybody's sessions were ended: as long as a user's index may name one of them. Who finds it there
+// must not take it for one that expired.
+const revokedFor = 400 * 24 * time.Hour
+
 // endNode removes the sessions that one primary has.
 func (s *Store) endNode(ctx context.Context, node rueidis.Client) error {
 	for cursor := uint64(0); ; {
@@ -81,7 +85,7 @@ func (s *Store) endKeys(ctx context.Context, keys []string) error {
 	var dels []rueidis.Completed
 	for _, key := range keys {
 		if id, ok := s.keys.parse(key); ok {
-			s.ends.add(id)
+			s.ends.add(id, driver.Hash{}) // in the index it is older than the time noted above
 			s.forget(id)
 			dels = append(dels, s.tracked.B().Del().Key(key).Build())
 		}
@@ -99,16 +103,21 @@ func (s *Store) refusedByAll(ctx context.Context, ago time.Duration) error {
 	if ago > driver.MaxAgo {
 		return driver.ErrRevoked
 	}
-	var at int64
-	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+	at, err := s.revokedAll(ctx)
+	if err == nil && at != 0 && s.clock.now().Add(-ago).UnixMilli() <= at {
+		return driver.ErrRevoked
+	}
+	return err
+}
+
+// revokedAll returns when everybody's sessions were ended, in milliseconds; 0: not as far as anybody remembers.
+func (s *Store) revokedAll(ctx context.Context) (at int64, err error) {
+	err = s.attempt(ctx, reading, func(ctx context.Context) (err error) {
 		at, err = s.plain.Do(ctx, s.plain.B().Get().Key(s.keys.all()).Build()).AsInt64()
 		if rueidis.IsRedisNil(err) {
 			at, err = 0, nil
 		}
 		return err
 	})
-	if err == nil && at != 0 && s.clock.now().Add(-ago).UnixMilli() <= at {
-		return driver.ErrRevoked
-	}
-	return err
+	return at, err
 }

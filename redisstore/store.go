@@ -23,6 +23,7 @@ type Store struct {
 	own      bool           // the clients are ours to close
 	near     *near          // nil: none
 	ends     *ends
+	expiry   *expiry
 	clock    serverClock
 	patience patience
 	peers    *sentinels // nil unless Sentinel watches the primary
@@ -83,7 +84,7 @@ func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) 
 
 func newStore(o Options, kind topology) *Store {
 	s := &Store{opt: o, topology: kind, keys: newKeyspace(o.Namespace)}
-	s.ends = newEnds()
+	s.ends, s.expiry = newEnds(), newExpiry()
 	return s
 }
 
@@ -97,6 +98,7 @@ func (s *Store) start(ctx context.Context) (*Store, error) {
 	s.checkup(ctx)
 	s.work.Go(func() { s.watch(background) })
 	s.work.Go(func() { s.repeatEnds(background) })
+	s.work.Go(func() { s.tellExpired(background) })
 	if s.peers != nil {
 		s.peers.start(background, &s.work)
 	}
@@ -201,6 +203,9 @@ func (s *Store) load(ctx context.Context, id driver.ID, generation uint64, known
 	}
 	if err != nil {
 		return nil, now, fmt.Errorf("redisstore: session %s: %w", id, err)
+	}
+	if r.Principal != nil {
+		s.expiry.watch(id, r)
 	}
 	switch {
 	case s.near == nil:
@@ -374,25 +379,5 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	return nil
 }
 
-// End implements driver.Store. The session is refused by this process from now on, whatever the servers say, and the end is repeated:
-// see ends.
-func (s *Store) End(ctx context.Context, id driver.ID) error {
-	s.ends.add(id)
-	s.forget(id)
-	err := s.remove(ctx, id)
-	if err != nil && !errors.Is(err, ErrClosed) {
-		err = fmt.Errorf("%w; the end is being repeated", err)
-	}
-	return err
-}
-
-// remove deletes a session, and waits for replicas if that was asked for.
-func (s *Store) remove(ctx context.Context, id driver.ID) error {
-	key := s.keys.session(id)
-	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		if s.opt.Replicas > 0 {
-			return s.endOnReplicas(ctx, key)
-		}
-		return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
-	})
-}
+// Now implements driver.Clock: the servers' time as far as this process can tell.
+func (s *Store) Now() time.Time { return s.clock.now() }

@@ -20,8 +20,9 @@ const maxNamed = 500
 
 // member is one session in a user's index.
 type member struct {
-	name string // hash of its selector
-	id   driver.ID
+	name    string // hash of its selector
+	id      driver.ID
+	created float64 // in milliseconds
 }
 
 // index reads the sessions that a user's index names, the oldest first, and its version.
@@ -45,7 +46,7 @@ func (s *Store) index(ctx context.Context, owner driver.Hash) (members []member,
 			if err != nil {
 				return nil, "", fmt.Errorf("redisstore: index of user %s: %w", owner, err)
 			}
-			members = append(members, member{z.Member, driver.ID{Bucket: bucketOf(owner), Selector: selector}})
+			members = append(members, member{z.Member, driver.ID{Bucket: bucketOf(owner), Selector: selector}, z.Score})
 		}
 	}
 	return members, version, nil
@@ -53,7 +54,7 @@ func (s *Store) index(ctx context.Context, owner driver.Hash) (members []member,
 
 func bucketOf(owner driver.Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1]) }
 
-// Sessions implements driver.UserStore.
+// Sessions implements driver.UserStore. Of sessions that are gone it cleans the index.
 func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
 	members, _, err := s.index(ctx, owner)
 	if err != nil || len(members) == 0 {
@@ -67,15 +68,20 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 		return gets
 	}
 	var live []driver.Owned
+	var gone []member
 	err = s.attempt(ctx, reading, func(ctx context.Context) error {
-		live = live[:0]
+		live, gone = live[:0], gone[:0]
 		for i, res := range s.plain.DoMulti(ctx, gets()...) {
 			values, err := res.AsStrMap()
 			if err != nil {
 				return err
 			}
 			r, err := decodeHash(values)
-			if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.has(members[i].id) {
+			if errors.Is(err, driver.ErrNotFound) {
+				gone = append(gone, members[i])
+				continue
+			}
+			if errors.Is(err, driver.ErrMoved) || s.ends.has(members[i].id) {
 				continue
 			}
 			if err != nil {
@@ -86,6 +92,9 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 		return nil
 	})
 	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
+	if err == nil && len(gone) > 0 {
+		_ = s.clean(ctx, owner, gone[:min(len(gone), maxNamed)]) // or the next visit does
+	}
 	return live, err
 }
 
@@ -107,15 +116,15 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	}
 	res, err := s.enter(ctx, id, in, from)
 	if err != nil && !errors.Is(err, driver.ErrUnknown) { // after an unknown outcome the mark lapses by itself, or the caller repeats
-		_, _ = s.move(ctx, "stay", id, in) // if this does not get through, the mark lapses by itself
+		_, _ = s.move(ctx, "stay", id, in, nil) // if this does not get through, the mark lapses by itself
 	}
 	if err != nil {
 		return nil, err
 	}
 	if from != nil {
 		// The new session stands, so the old one is over, also if this does not get through: it is repeated, as ends are.
-		_, _ = s.move(ctx, "left", id, in)
-		s.ends.move(in.From.ID)
+		_, _ = s.move(ctx, "left", id, in, from)
+		s.ends.move(in.From.ID, ownerIn(from))
 		s.forget(in.From.ID)
 	}
 	return res, s.onReplicas(ctx, s.keys.mark(id.Bucket))
@@ -126,7 +135,7 @@ func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*dr
 	if in.From == nil || s.ends.has(in.From.ID) {
 		return nil, nil
 	}
-	r, err := s.move(ctx, "leave", id, in)
+	r, err := s.move(ctx, "leave", id, in, nil)
 	s.forget(in.From.ID)
 	switch {
 	case err != nil:
@@ -152,23 +161,42 @@ func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*dr
 	return record, nil
 }
 
-func (s *Store) move(ctx context.Context, action string, id driver.ID, in *driver.SignIn) (r reply, err error) {
+// move is a step of move.lua; from is the old session, whose user's index is told that it left.
+func (s *Store) move(ctx context.Context, action string, id driver.ID, in *driver.SignIn, from *driver.Record) (r reply, err error) {
 	if in.From == nil {
 		return r, nil
 	}
-	args := []string{action, id.Selector.String(), in.From.Verifier.String()}
+	keys, more := s.oldKeys(in.From.ID, ownerIn(from))
+	args := append([]string{action, id.Selector.String(), in.From.Verifier.String()}, more...)
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execKeys(ctx, moveScript, []string{s.keys.session(in.From.ID)}, args)
+		r, err = s.execKeys(ctx, moveScript, keys, args)
 		return err
 	})
 	return r, err
+}
+
+// oldKeys are the keys of move.lua, and the argument that goes with the second.
+func (s *Store) oldKeys(id driver.ID, owner driver.Hash) (keys, more []string) {
+	keys = []string{s.keys.session(id)}
+	if owner == (driver.Hash{}) {
+		return keys, nil
+	}
+	return append(keys, s.keys.index(owner)), []string{id.Selector.String()}
+}
+
+// ownerIn is whose session it is, the zero Hash if nobody's.
+func ownerIn(r *driver.Record) (owner driver.Hash) {
+	if r != nil && r.Principal != nil {
+		owner = r.Principal.Owner
+	}
+	return owner
 }
 
 // enter stores the new session: it reads the user's index, and makes the change on the version that it read.
 func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record) (*driver.Result, error) {
 	began := s.clock.now().Add(-in.Ago).UnixMilli() // by the server's clock, so that no time under way makes it later
 	var exclude string
-	if from != nil && from.Principal != nil && from.Principal.Owner == in.Origin.Principal.Owner {
+	if ownerIn(from) == in.Origin.Principal.Owner {
 		exclude = in.From.ID.Selector.String()
 	}
 	for {
@@ -181,14 +209,18 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 			return nil, err
 		}
 		if in.Max == 0 { // those whose sessions are gone are still removed, some at a time
-			members = members[:min(len(members), 20)]
+			few := members[:min(len(members), 20)]
+			for _, m := range members[len(few):] {
+				if m.name == exclude {
+					few = append(few[:len(few):len(few)], m)
+				}
+			}
+			members = few
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, members, version, exclude)
 		args[5] = strconv.FormatInt(began, 10)
-		asked := time.Now()
 		var r reply
 		err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-			asked = time.Now()
 			r, err = s.execKeys(ctx, signInScript, keys, args)
 			return err
 		})
@@ -197,7 +229,7 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		}
 		switch r.status {
 		case "ok":
-			return s.entered(id, in, from, &r, asked)
+			return s.entered(id, in, from, &r, members)
 		case "again":
 			return &driver.Result{Now: s.clock.now()}, nil
 		case "exists":
@@ -246,26 +278,24 @@ func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, me
 const unused = time.Minute
 
 // entered makes the result of a sign-in that was stored.
-func (s *Store) entered(id driver.ID, in *driver.SignIn, from *driver.Record, r *reply, asked time.Time) (*driver.Result, error) {
+func (s *Store) entered(id driver.ID, in *driver.SignIn, from *driver.Record, r *reply, members []member) (*driver.Result, error) {
 	res, err := driver.NewSignedIn(r.now, in, from)
 	if err != nil {
 		return nil, err
 	}
 	res.Record.Seen = res.Record.Seen.Add(-max(0, res.Record.Idle-unused))
-	for i := range r.rest {
-		name, err := r.rest[i].ToString()
-		if err != nil {
-			return nil, errReply
-		}
-		selector, err := driver.ParseHash(name)
-		if err != nil {
-			return nil, errReply
-		}
-		old := driver.ID{Bucket: id.Bucket, Selector: selector}
-		s.ends.add(old)
-		s.forget(old)
-		res.Evicted = append(res.Evicted, old)
+	owner := in.Origin.Principal.Owner
+	evicted, expired, err := r.names(id.Bucket)
+	if err != nil {
+		return nil, err
 	}
+	s.expiry.gone(owner, expired, members, r.now, s.ends.has)
+	for _, old := range evicted {
+		s.ends.add(old, owner)
+		s.forget(old)
+	}
+	res.Evicted = evicted
+	s.expiry.watch(id, res.Record)
 	if s.near != nil {
 		s.near.learn(id)
 	}
@@ -288,6 +318,7 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Whi
 		}
 		more := len(members) > maxNamed
 		members = members[:min(len(members), maxNamed)]
+		known := s.ends.among(members) // before those of this end are added
 		r, err := s.endMembers(ctx, owner, members, version, which.Only == nil)
 		if err != nil {
 			return ended, err
@@ -298,13 +329,12 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Whi
 			}
 			continue
 		}
-		for i := range r.rest {
-			if name, err := r.rest[i].ToString(); err == nil {
-				if selector, err := driver.ParseHash(name); err == nil {
-					ended = append(ended, driver.ID{Bucket: bucketOf(owner), Selector: selector})
-				}
-			}
+		alive, expired, err := r.names(bucketOf(owner))
+		if err != nil {
+			return ended, err
 		}
+		ended = append(ended, alive...)
+		s.expiry.gone(owner, expired, members, r.now, known)
 		if !more {
 			return ended, s.onReplicas(ctx, s.keys.mark(bucketOf(owner)))
 		}
@@ -328,7 +358,7 @@ func (s *Store) endMembers(ctx context.Context, owner driver.Hash, members []mem
 	if err != nil || r.status == "ok" {
 		for _, m := range members { // also after an unknown outcome: the end is repeated until it is certain
 			if err == nil || errors.Is(err, driver.ErrUnknown) {
-				s.ends.add(m.id)
+				s.ends.add(m.id, owner)
 			}
 			s.forget(m.id)
 		}

@@ -143,7 +143,7 @@ func (x *expiries) once(k *kit, o owner, ended map[driver.ID]time.Time) {
 		k.Errorf("told of %d sessions that expired and of %d others, want %d and none", len(told), others, len(ended))
 	}
 	for _, e := range told {
-		if e.Owner != o.hash || e.At.Before(ended[e.ID]) || e.Record != nil && (e.Record.Principal == nil || e.Record.Principal.User != o.name) {
+		if e.Owner != o.hash || e.At.Before(ended[e.ID].Add(-k.h.Slack)) || e.Record != nil && (e.Record.Principal == nil || e.Record.Principal.User != o.name) {
 			k.Errorf("told of %+v, of owner %s, after %v", e, o.hash, ended[e.ID])
 		}
 	}

@@ -12,14 +12,15 @@
 -- ARGV[6]   when the authentication began, by the server's clock in milliseconds
 -- ARGV[7]   how many sessions the user may have, this one included; 0: any number
 -- ARGV[8]   "refuse" at the limit; else the oldest end
--- ARGV[9]   name of a session that does not count, since this one takes its place; "" for none
+-- ARGV[9]   name of a session of the same user that this one takes the place of, and which does not count; "" for none. What move.lua does
+--           to it last is done here, in the same step
 -- ARGV[10]  beginning of "@principal", up to the time of the authentication
 -- ARGV[11]  its end
 -- ARGV[12]  how many sessions KEYS names
 -- ARGV[13…] their names, the oldest first; then all other names and values of the hash but the times
 --
 -- Replies
---   {"ok", seconds, microseconds, names of the sessions that were ended …}
+--   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of those that had expired …}
 --   {"again"}    this very session was stored before, and the answer was lost
 --   {"exists"}   another session has the key
 --   {"changed"}  the index is of another version: read it and try again
@@ -30,7 +31,7 @@
 
 local key, index, name = KEYS[1], KEYS[2], ARGV[1]
 local idle, lifetime, max, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7]), tonumber(ARGV[12])
-local UNUSED, MEMORY = 60000, 86400000
+local UNUSED, MEMORY, REPLACED_FOR = 60000, 86400000, 60000
 
 local there = redis.call('HGET', key, '@id')
 if there then return {there == ARGV[4] and 'again' or 'exists'} end
@@ -42,13 +43,18 @@ if since and tonumber(ARGV[6]) <= tonumber(since) then return {'revoked'} end
 local version = redis.call('ZSCORE', index, '@rev') or '0'
 if version ~= ARGV[5] then return {'changed'} end
 
-local gone, live = {}, {}
+local gone, live, expired, replaced = {}, {}, {}, nil
 for i = 1, count do
   local member = ARGV[12 + i]
-  if redis.call('HEXISTS', KEYS[2 + i], '@token') == 0 then
-    gone[#gone + 1] = member
-  elseif member ~= ARGV[9] then
+  local there = redis.call('HMGET', KEYS[2 + i], '@token', '@moving')
+  if member == ARGV[9] then
+    if there[1] and there[2] and string.sub(there[2], 1, #name + 1) == name .. '.' then replaced = KEYS[2 + i] end
+    if replaced or not there[1] then gone[#gone + 1] = member end
+  elseif there[1] then
     live[#live + 1] = i
+  else
+    gone[#gone + 1] = member
+    if there[2] ~= 'moved' then expired[#expired + 1] = member end
   end
 end
 local evicted = {}
@@ -60,6 +66,12 @@ if max > 0 and #live >= max then
     evicted[#evicted + 1] = ARGV[12 + i]
     gone[#gone + 1] = ARGV[12 + i]
   end
+end
+
+if replaced then
+  redis.call('DEL', replaced)
+  redis.call('HSET', replaced, '@moving', 'moved')
+  redis.call('PEXPIRE', replaced, REPLACED_FOR)
 end
 
 local deadline = now + lifetime
@@ -76,4 +88,6 @@ local until_ = math.max(deadline, now + MEMORY)
 if redis.call('PTTL', index) < until_ - now then redis.call('PEXPIREAT', index, until_ .. '') end
 
 redis.call('HLEN', key) -- the read that keeps the key tracked
+table.insert(evicted, 1, #evicted)
+for i = 1, #expired do evicted[#evicted + 1] = expired[i] end
 return {'ok', clock[1], clock[2], unpack(evicted)}

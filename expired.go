@@ -7,10 +7,14 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// listen has the store tell of sessions that expire, if anybody wants to know.
+// listen finds out who is to be told of events, and has the store tell of sessions that expire if anybody is.
 func (m *Manager) listen() {
+	if feed, ok := m.store.(driver.Feed); ok && feed.Publishing() {
+		m.feed = feed
+	}
+	m.heard = m.cfg.OnEvent != nil || m.feed != nil
 	store, ok := m.store.(driver.ExpiryReporter)
-	if !ok || m.cfg.OnEvent == nil {
+	if !ok || !m.heard {
 		return
 	}
 	m.names = &names{}

@@ -21,6 +21,8 @@ type Manager struct {
 	// userKey names users to the store.
 	userKey    []byte
 	csrfExempt patterns
+	heard      bool        // somebody is told of events: Config.OnEvent, or other nodes
+	feed       driver.Feed // to other nodes; nil: none
 	// names are those of users who were here, for events of sessions that are gone; nil: nobody listens.
 	names *names
 	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.

@@ -49,7 +49,10 @@ func indexKey(owner driver.Hash) string {
 // TestExpiredOfADeadNode: the next who visits the user's sessions tells, and cleans the index.
 func TestExpiredOfADeadNode(t *testing.T) {
 	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
-		"list": func(s *redisstore.Store, owner driver.Hash) error { _, err := s.Sessions(t.Context(), owner); return err },
+		"list": func(s *redisstore.Store, owner driver.Hash) error {
+			_, err := s.Sessions(t.Context(), owner)
+			return err
+		},
 		"end": func(s *redisstore.Store, owner driver.Hash) error {
 			_, err := s.EndUser(t.Context(), owner, driver.Which{})
 			return err

@@ -31,12 +31,15 @@ var (
 	endSource string
 	//go:embed lua/clean.lua
 	cleanSource string
+	//go:embed lua/publish.lua
+	publishSource string
 
 	moveScript    = rueidis.NewLuaScript(moveSource)
 	signInScript  = rueidis.NewLuaScript(signInSource)
 	endUserScript = rueidis.NewLuaScript(endUserSource)
 	endScript     = rueidis.NewLuaScript(endSource)
 	cleanScript   = rueidis.NewLuaScript(cleanSource)
+	publishScript = rueidis.NewLuaScript(publishSource)
 
 	applyScript  = rueidis.NewLuaScript(applySource)
 	createScript = rueidis.NewLuaScript(createSource)

@@ -24,6 +24,7 @@ type Store struct {
 	near     *near          // nil: none
 	ends     *ends
 	expiry   *expiry
+	outbox   *outbox // nil: nothing is published
 	clock    serverClock
 	patience patience
 	peers    *sentinels // nil unless Sentinel watches the primary
@@ -85,6 +86,9 @@ func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) 
 func newStore(o Options, kind topology) *Store {
 	s := &Store{opt: o, topology: kind, keys: newKeyspace(o.Namespace)}
 	s.ends, s.expiry = newEnds(), newExpiry()
+	if o.Events > 0 {
+		s.outbox = newOutbox()
+	}
 	return s
 }
 
@@ -99,14 +103,21 @@ func (s *Store) start(ctx context.Context) (*Store, error) {
 	s.work.Go(func() { s.watch(background) })
 	s.work.Go(func() { s.repeatEnds(background) })
 	s.work.Go(func() { s.tellExpired(background) })
+	if s.outbox != nil {
+		s.work.Go(func() { s.publishAll(background) })
+	}
 	if s.peers != nil {
 		s.peers.start(background, &s.work)
 	}
 	return s, nil
 }
 
-// Close stops the store's background work and closes its connections. Operations under way fail.
+// Close stops the store's background work and closes its connections. Operations under way fail; events that wait are published, if that
+// takes less than a second.
 func (s *Store) Close() error {
+	if s.outbox != nil && !s.closed.Load() {
+		s.outbox.flush(min(s.opt.Timeout, time.Second))
+	}
 	if s.closed.Swap(true) {
 		return nil
 	}

@@ -25,8 +25,12 @@ type follower struct {
 	s     *Store
 	last  uint64            // number of the last entry that was seen; 0: the stream was empty
 	marks map[uint64]string // of the last entries
-	nodes map[string]uint64 // the last number of each publisher
+	nodes map[string]heard  // of each publisher
+	gaps  uint64            // in the stream, so far
 }
+
+// heard is the last number of a publisher, and how many gaps the stream had then: what is missing after another one is told of already.
+type heard struct{ n, gaps uint64 }
 
 // entry is one of the stream.
 type entry struct {
@@ -40,7 +44,7 @@ type entry struct {
 // Follow implements driver.Feed. It follows what others publish also if Options.Events is 0 here. While the servers are away it waits; when it
 // meets another history than it has seen, after a failover, it tells of a gap and goes on where the two part.
 func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
-	f := &follower{s: s, marks: map[uint64]string{}, nodes: map[string]uint64{}}
+	f := &follower{s: s, marks: map[uint64]string{}, nodes: map[string]heard{}}
 	tail, err := f.rangeOf(ctx, true, "+", 1)
 	if err != nil {
 		return nil, err
@@ -67,8 +71,10 @@ func (f *follower) turn(ctx context.Context, yield func([]byte, error) bool) boo
 		pause(ctx, 8)
 		return true
 	}
-	if gap && !yield(nil, driver.ErrGap) {
-		return false
+	if gap {
+		if f.gaps++; !yield(nil, driver.ErrGap) {
+			return false
+		}
 	}
 	for i := range entries {
 		if !f.tell(&entries[i], yield) {
@@ -85,14 +91,15 @@ func (f *follower) turn(ctx context.Context, yield func([]byte, error) bool) boo
 func (f *follower) tell(e *entry, yield func([]byte, error) bool) bool {
 	f.remember(e)
 	last, known := f.nodes[e.node]
-	if known && e.n <= last {
+	if known && e.n <= last.n {
 		return true
 	}
 	if len(f.nodes) >= followNodes {
 		clear(f.nodes)
 	}
-	f.nodes[e.node] = e.n
-	if (known && e.n > last+1 || len(e.event) == 0) && !yield(nil, driver.ErrGap) {
+	f.nodes[e.node] = heard{e.n, f.gaps}
+	lost := known && last.gaps == f.gaps && e.n > last.n+1
+	if (lost || len(e.event) == 0) && !yield(nil, driver.ErrGap) {
 		return false
 	}
 	return len(e.event) == 0 || yield(e.event, nil)

@@ -110,14 +110,14 @@ func TestEndedIsNotExpired(t *testing.T) {
 	var told expiries
 	told.hear(s)
 	told.hear(other)
-	id, in := shortly(t, s, "ada", time.Minute)
+	_, in := shortly(t, s, "ada", time.Minute)
 	owner := in.Origin.Principal.Owner
 	ok(t, s.EndAll(t.Context()))
 	_, err := other.Sessions(t.Context(), owner)
 	ok(t, err)
 	time.Sleep(2 * time.Millisecond)
 
-	id, _ = shortly(t, s, "ada", time.Minute)
+	id, _ := shortly(t, s, "ada", time.Minute)
 	ok(t, s.End(t.Context(), id))
 	_, err = node.Do("ZADD", indexKey(owner), strconv.FormatInt(time.Now().UnixMilli(), 10), id.Selector.String()) // as before the end
 	ok(t, err)

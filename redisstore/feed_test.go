@@ -146,7 +146,7 @@ func TestFeedRestart(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{Config: config})
 			url := "redis://" + node.Addr()
 			s, other := open(t, url, publishing), open(t, url, publishing)
-			f, late := follow(t, other), (*followed)(nil)
+			f := follow(t, other)
 			publish(s, 1, 1, 200, time.Millisecond)
 			f.until(t, 5*time.Second, "1:200")
 			for round := range 3 {
@@ -158,7 +158,7 @@ func TestFeedRestart(t *testing.T) {
 				ok(t, node.Restart())
 				all.Wait()
 			}
-			late = follow(t, other)
+			late := follow(t, other)
 			s.Publish([]byte("end"))
 			got := f.until(t, 15*time.Second, "end")
 			missing, gaps := checkNoSilence(t, got, 1, 1, 800)

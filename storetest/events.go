@@ -62,7 +62,7 @@ var eventCases = []testCase{
 					if err != nil {
 						k.Errorf("EndUser: %v", err)
 					}
-					ended.Add(int32(len(did))) //nolint:gosec // one at most
+					ended.Add(int32(len(did)))
 				})
 				all.Wait()
 				k.gone(v)

@@ -177,16 +177,13 @@ func (f *follower) forgetAfter(number uint64) {
 	}
 }
 
-// wait returns when there may be something new. It blocks on a connection of its own, which may be one to a server that is the primary no
-// longer: therefore not for long.
+// wait returns when there may be something new. The client blocks on a connection of its own, which may be one to a server that is the
+// primary no longer: therefore not for long.
 func (f *follower) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*followPoll)
 	defer cancel()
-	err := f.s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
-		read := c.B().Xread().Count(1).Block(followPoll.Milliseconds()).Streams().Key(f.s.keys.events()).Id(id(f.last)).Build()
-		return c.Do(ctx, read).Error()
-	})
-	if err != nil && !rueidis.IsRedisNil(err) {
+	read := f.s.plain.B().Xread().Count(1).Block(followPoll.Milliseconds()).Streams().Key(f.s.keys.events()).Id(id(f.last)).Build()
+	if err := f.s.plain.Do(ctx, read).Error(); err != nil && !rueidis.IsRedisNil(err) {
 		pause(ctx, 8)
 	}
 }

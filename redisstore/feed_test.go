@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
@@ -271,6 +272,23 @@ func TestFeedOverflow(t *testing.T) {
 	}
 }
 
+// TestFeedForeign: an entry of another format is a gap, and no more.
+func TestFeedForeign(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), publishing)
+	f := follow(t, s)
+	publish(s, 1, 1, 3, 0)
+	f.until(t, 5*time.Second, "1:3")
+	_, err := node.Do("XADD", "coatcheck:events", "*", "hello", "world")
+	ok(t, err)
+	f.until(t, 5*time.Second, gap)
+	publish(s, 1, 4, 6, 0)
+	got := f.until(t, 5*time.Second, "1:6")
+	if missing, gaps := checkNoSilence(t, got, 1, 1, 6); missing != 0 || gaps > 2 {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestFeedTrimmed: who follows too slowly finds a gap where the stream was cut; the stream stays short.
 func TestFeedTrimmed(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
@@ -297,6 +315,64 @@ func TestFeedTrimmed(t *testing.T) {
 	if missing, gaps := checkNoSilence(t, got, 1, 1, 3000); missing == 0 || gaps != 1 {
 		t.Errorf("%d missing, %d gaps", missing, gaps)
 	}
+}
+
+// TestFeedOptions: a length that is none is refused.
+func TestFeedOptions(t *testing.T) {
+	for _, n := range []int{-1, 1_000_001} {
+		_, err := redisstore.Open(t.Context(), "redis://127.0.0.1:1", redisstore.Options{Events: n})
+		if err == nil || !strings.Contains(err.Error(), "Options.Events") {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+}
+
+// TestFeedOfManagers: a process hears of what happened in another, by name: sign-ins, ends, and sessions that expired there.
+func TestFeedOfManagers(t *testing.T) {
+	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	key := []byte("01234567890123456789012345678901")
+	config := session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true, IdleTimeout: time.Second}
+	var managers []*session.Manager
+	for range 2 {
+		m, err := session.New(open(t, url, publishing), config)
+		ok(t, err)
+		managers = append(managers, m)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	events := managers[1].Events(ctx)
+	request := managers[0].Load(t.Context(), nil)
+	s, err := session.From(request)
+	ok(t, err)
+	ok(t, s.SignIn(request, session.Login{User: "ada"}))
+	first := s.Info().Handle
+	ok(t, s.SignIn(request, session.Login{User: "ada"})) // in place of the first
+	second := s.Info().Handle
+	ok(t, s.SignOut(request))
+	ok(t, s.SignIn(request, session.Login{User: "ada"})) // and is not seen again
+	third := s.Info().Handle
+	want := []session.Event{
+		{Kind: session.SignedIn, Handle: first, User: "ada"},
+		{Kind: session.SignedIn, Handle: second, User: "ada", Before: first},
+		{Kind: session.SignedOut, Handle: second, User: "ada"},
+		{Kind: session.SignedIn, Handle: third, User: "ada"},
+		{Kind: session.Expired, Handle: third, User: "ada"},
+	}
+	var last time.Time
+	for e, err := range events {
+		ok(t, err)
+		if e.Time.Before(last) || time.Since(e.Time).Abs() > time.Minute {
+			t.Errorf("%s is of %v, after %v", e.Kind, e.Time, last)
+		}
+		last, e.Time = e.Time, time.Time{}
+		if e != want[0] {
+			t.Errorf("told of %+v, want %+v", e, want[0])
+		}
+		if want = want[1:]; len(want) == 0 {
+			return
+		}
+	}
+	t.Errorf("not told of %+v", want)
 }
 
 // TestFeedClose: what waits is published, and who follows is told that it is over.

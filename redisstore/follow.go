@@ -204,18 +204,21 @@ func (f *follower) rangeOf(ctx context.Context, back bool, from string, count in
 		}
 		entries = make([]entry, len(list))
 		for i, x := range list {
-			number, _, _ := strings.Cut(x.ID, "-")
-			e := &entries[i]
-			var err1, err2 error
-			e.number, err1 = strconv.ParseUint(number, 10, 64)
-			e.n, err2 = strconv.ParseUint(x.FieldValues["n"], 10, 64)
-			if err := errors.Join(err1, err2); err != nil {
-				return errReply
-			}
-			e.mark, e.before, e.node = x.FieldValues["mark"], x.FieldValues["before"], x.FieldValues["node"]
-			e.event = []byte(x.FieldValues["event"])
+			entries[i] = parseEntry(&x)
 		}
 		return nil
 	})
 	return entries, err
+}
+
+// parseEntry reads an entry. One that is of another format is a gap: it has no event.
+func parseEntry(x *rueidis.XRangeEntry) entry {
+	number, _, _ := strings.Cut(x.ID, "-")
+	e := entry{mark: x.FieldValues["mark"], before: x.FieldValues["before"], node: x.FieldValues["node"], event: []byte(x.FieldValues["event"])}
+	e.number, _ = strconv.ParseUint(number, 10, 64) // the server's
+	var err error
+	if e.n, err = strconv.ParseUint(x.FieldValues["n"], 10, 64); err != nil {
+		e.node, e.n, e.event = "", e.number, nil
+	}
+	return e
 }

@@ -102,6 +102,50 @@ func TestExpiredOfADeadNode(t *testing.T) {
 	}
 }
 
+// TestIndexNamesTheLiving: who ends, replaces or evicts a session removes it from its user's index in the same step: what is left there would
+// be taken for expired.
+func TestIndexNamesTheLiving(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	gone := func(what string, id driver.ID, in *driver.SignIn) {
+		t.Helper()
+		score, err := node.Do("ZSCORE", indexKey(in.Origin.Principal.Owner), id.Selector.String())
+		if err != nil || score != nil {
+			t.Errorf("%s: the index still names the session: %v, %v", what, score, err)
+		}
+	}
+	enter := func(user string, limit int, from *driver.Presented) (driver.ID, *driver.SignIn) {
+		t.Helper()
+		id, in := signInOf(user, limit)
+		in.From = from
+		_, err := s.SignIn(t.Context(), id, in)
+		ok(t, err)
+		return id, in
+	}
+	id, in := enter("ada", 0, nil)
+	ok(t, s.End(t.Context(), id))
+	gone("End", id, in)
+	id, in = enter("ada", 0, nil)
+	_, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
+	ok(t, err)
+	gone("EndOwned", id, in)
+	id, in = enter("ada", 0, nil)
+	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Which{})
+	ok(t, err)
+	gone("EndUser", id, in)
+	for range 25 { // more than a sign-in without a limit looks at
+		enter("ada", 0, nil)
+	}
+	id, in = enter("ada", 0, nil)
+	next, nextIn := enter("ada", 0, &driver.Presented{ID: id, Verifier: in.Origin.Verifier})
+	gone("SignIn over the user's own", id, in)
+	last, lastIn := enter("bob", 0, &driver.Presented{ID: next, Verifier: nextIn.Origin.Verifier})
+	gone("SignIn over another user's", next, nextIn)
+	time.Sleep(2 * time.Millisecond)
+	enter("bob", 1, nil)
+	gone("SignIn at the limit", last, lastIn)
+}
+
 // TestEndedIsNotExpired: what EndAll leaves in the indexes, and what an end leaves that a failover undid, did not expire.
 func TestEndedIsNotExpired(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})

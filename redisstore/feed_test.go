@@ -289,6 +289,29 @@ func TestFeedForeign(t *testing.T) {
 	}
 }
 
+// TestFeedRepeated: what was published twice, since the answer was lost, is told once.
+func TestFeedRepeated(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), publishing)
+	f := follow(t, s)
+	publish(s, 1, 1, 3, 0)
+	f.until(t, 5*time.Second, "1:3")
+	list, err := node.Do("XREVRANGE", "coatcheck:events", "+", "-", "COUNT", "1")
+	ok(t, err)
+	values := map[string]string{}
+	fields := list.([]any)[0].([]any)[1].([]any)
+	for i := 0; i < len(fields); i += 2 {
+		values[fields[i].(string)] = fields[i+1].(string)
+	}
+	_, err = node.Do("XADD", "coatcheck:events", "4-0", "mark", "again", "before", values["mark"], "node", values["node"], "n", values["n"],
+		"event", values["event"])
+	ok(t, err)
+	publish(s, 1, 4, 6, 0)
+	if got := f.until(t, 5*time.Second, "1:6"); len(got) != 6 {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestFeedTrimmed: who follows too slowly finds a gap where the stream was cut; the stream stays short.
 func TestFeedTrimmed(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})

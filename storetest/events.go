@@ -165,8 +165,9 @@ func (k *kit) shortly(o owner, from ...visitor) visitor {
 func expiresOnce(k *kit) {
 	var told expiries
 	told.hear(k.store)
+	second := k.store
 	if k.h.Second != nil {
-		if second := k.other().store; second != k.store {
+		if second = k.other().store; second != k.store {
 			told.hear(second)
 		}
 	}
@@ -188,6 +189,9 @@ func expiresOnce(k *kit) {
 	at := map[driver.ID]time.Time{}
 	for _, v := range expires {
 		at[v.id] = k.load(v).Expires()
+		if _, _, err := second.Load(k.Context(), v.id); err != nil { // this one knows of it, too
+			k.Error(err)
+		}
 	}
 	if got, others := told.of(slices.Collect(maps.Keys(at))...); len(got)+others > 0 {
 		k.Errorf("told of %d sessions that live", len(got)+others)

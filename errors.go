@@ -44,6 +44,8 @@ var (
 	ErrTooMany = errors.New("session: the user has as many sessions as allowed")
 	// ErrRevoked: the user's sessions were revoked after this authentication began. It has to begin anew.
 	ErrRevoked = errors.New("session: the user's sessions were revoked since the authentication began")
+	// ErrGap: events are missing here; see Manager.Events.
+	ErrGap = errors.New("session: events are missing")
 	// ErrNotFound: the user has no session of this handle, whoever else may.
 	ErrNotFound = errors.New("session: no such session of the user")
 )

@@ -53,14 +53,14 @@ func (e Event) LogValue() slog.Value {
 
 // happened keeps an event until the lock is released, which the caller holds.
 func (s *Session) happened(e Event) {
-	if s.m.cfg.OnEvent != nil {
+	if s.m.heard {
 		s.events = append(s.events, e)
 	}
 }
 
 // own is an event of the session itself. The caller holds the lock.
 func (s *Session) own(kind EventKind, id driver.ID, at time.Time) (e Event) {
-	if s.m.cfg.OnEvent == nil {
+	if !s.m.heard {
 		return e // which nobody sees
 	}
 	e = Event{Kind: kind, Handle: id.String(), Time: at}
@@ -86,7 +86,7 @@ func (s *Session) signedIn(res *driver.Result, before *driver.Presented) {
 
 // revoked are the events of sessions that were ended from outside.
 func (m *Manager) revoked(ctx context.Context, user string, ended []driver.ID) {
-	if m.cfg.OnEvent == nil {
+	if !m.heard {
 		return
 	}
 	now := m.now()
@@ -111,7 +111,9 @@ func (s *Session) tell(ctx context.Context) {
 	s.unlock(ctx)
 }
 
+// happened tells this node, and then the others.
 func (m *Manager) happened(ctx context.Context, e Event) {
+	defer m.publish(e) // also if OnEvent panics
 	if m.cfg.OnEvent != nil {
 		m.cfg.OnEvent(ctx, e)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -303,4 +304,58 @@ func TestEventHasNoToken(t *testing.T) {
 		strings.Contains(got, "reason") || !strings.Contains(got, "event.time=") {
 		t.Errorf("logged %q", got)
 	}
+}
+
+// TestEventExpired: who was signed in and stayed away is told of, with their name; visitors who were not are not.
+func TestEventExpired(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, l := listening(t, session.Config{IdleTimeout: time.Hour})
+		s.known()
+		handle := s.user("ada").info().Handle
+		s.user("bob").do(signOut)
+		l.take()
+		end := time.Now().Add(time.Hour)
+		time.Sleep(time.Hour - time.Millisecond)
+		l.want(t, "a millisecond before the end")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(l.events) != 1 || !l.events[0].Time.Equal(end) {
+			t.Errorf("told of %+v, want the end at %v", l.events, end)
+		}
+		l.want(t, "after it", "expired "+handle+" ada")
+	})
+}
+
+// recordless is a store that has an expired session's record no longer.
+type recordless struct{ *faulty }
+
+func (f recordless) OnExpiry(tell func(driver.Expired)) {
+	f.faulty.OnExpiry(func(x driver.Expired) { x.Record = nil; tell(x) })
+}
+
+// TestEventExpiredUser: a store without the record names the owner, and the Manager knows whom it has seen.
+func TestEventExpiredUser(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		var told [3]told
+		var managers [3]*session.Manager
+		for i := range managers {
+			var err error
+			if managers[i], err = session.New(recordless{s.store}, session.Config{OnEvent: told[i].hear}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.m = managers[0]
+		v := s.user("ada")
+		handle := v.info().Handle
+		other := v.also()
+		other.site = &site{t: t, store: s.store, m: managers[1], log: s.log}
+		want(t, "the user elsewhere", other.who(), "ada")
+		told[0].take()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		told[0].want(t, "who signed in", "expired "+handle+" ada")
+		told[1].want(t, "who saw it used", "expired "+handle+" ada")
+		told[2].want(t, "who never heard of the user", "expired "+handle)
+	})
 }

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -14,6 +15,7 @@ import (
 type keyring struct {
 	macKeys       [][]byte
 	seals         []sealKey
+	events        []cipher.AEAD // seal what nodes tell each other
 	unsignedUntil time.Time
 }
 
@@ -43,7 +45,11 @@ func newKeyring(keys [][]byte, unsignedUntil time.Time) (keyring, error) {
 		if err != nil {
 			return r, err
 		}
-		r.macKeys, r.seals = append(r.macKeys, mac), append(r.seals, seal)
+		event, err := newEventKey(k)
+		if err != nil {
+			return r, err
+		}
+		r.macKeys, r.seals, r.events = append(r.macKeys, mac), append(r.seals, seal), append(r.events, event)
 	}
 	return r, nil
 }

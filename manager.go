@@ -21,6 +21,10 @@ type Manager struct {
 	// userKey names users to the store.
 	userKey    []byte
 	csrfExempt patterns
+	heard      bool        // somebody is told of events: Config.OnEvent, or other nodes
+	feed       driver.Feed // to other nodes; nil: none
+	// names are those of users who were here, for events of sessions that are gone; nil: nobody listens.
+	names *names
 	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.
 	touches chan struct{}
 }
@@ -58,9 +62,11 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
 	}
-	return &Manager{
+	m := &Manager{
 		cfg: cfg, given: given, store: store, keys: keys, userKey: userKey, csrfExempt: exempt, turns: newTurns(), touches: make(chan struct{}, maxTouches),
-	}, nil
+	}
+	m.listen()
+	return m, nil
 }
 
 // Config returns the configuration in force: defaults and policy filled in, but for CrossOrigin, OnError and Logger, where nil stays the

@@ -222,6 +222,7 @@ func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
 func (s *Session) become(r *driver.Record, now time.Time) {
 	s.state, s.record, s.whose, s.now, s.edited = live, r, r.Principal, now, false
 	s.readAt = time.Now()
+	s.noteUser(r.Principal)
 	if s.handle.Load() == nil {
 		id := s.id
 		s.handle.Store(&id)

@@ -188,7 +188,9 @@ func (m *Manager) carry(owner driver.Hash) func(*driver.Record) driver.Fields {
 func (m *Manager) owner(user string) driver.Hash {
 	h := hmac.New(sha256.New, m.userKey)
 	h.Write([]byte(user))
-	return driver.Hash(h.Sum(nil)[:16])
+	owner := driver.Hash(h.Sum(nil)[:16])
+	m.names.note(owner, user)
+	return owner
 }
 
 // newUserKey derives the key of owner; without a key of the application's it is known to everybody.

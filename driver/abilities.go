@@ -24,6 +24,22 @@ type Clock interface {
 	Now() time.Time
 }
 
+// ExpiryReporter is a Store that tells of the sessions that expired though somebody was signed in. Where it is missing, nobody hears of them.
+type ExpiryReporter interface {
+	// OnExpiry adds f to those who are told of each session of a user that expired by itself, rather than being ended or replaced. Of all
+	// clients on the same data one tells of it, once, never before it has expired; when, the store says. One that dies, or loses the answer of its
+	// server, as it is about to tell, does not. f is called by a goroutine of the store's, which holds no lock and waits for it.
+	OnExpiry(f func(Expired))
+}
+
+// Expired is a session that expired.
+type Expired struct {
+	ID     ID
+	Owner  Hash
+	Record *Record   // as it was; nil if the store has it no longer
+	At     time.Time // when it expired; where the store does not know, when it saw that
+}
+
 // OwnedEnder is a Store that ends a session in its owner's index, too, and knows whether there was one. Where it is missing, End is called,
 // and what a request has read counts as having been there.
 type OwnedEnder interface {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/feed"
 	"github.com/coatcheck-go/session/internal/table"
 )
 
@@ -24,6 +26,7 @@ const FileName = "sessions.db"
 type Store struct {
 	driver.UserStore
 	table   *table.Table
+	feed    feed.Feed
 	journal *journal
 	db      *bolt.DB
 	closing sync.Once
@@ -89,6 +92,21 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 // Now implements driver.Clock: this process's clock, which runs on when the system's is set back, and never behind what was written.
 func (s *Store) Now() time.Time { return s.table.Now() }
 
+// Publishing implements driver.Feed: for those who follow in this process.
+func (s *Store) Publishing() bool { return s.feed.Publishing() }
+
+// Publish implements driver.Feed.
+func (s *Store) Publish(event []byte) { s.feed.Publish(event) }
+
+// Follow implements driver.Feed.
+func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
+	return s.feed.Follow(ctx)
+}
+
+// OnExpiry implements driver.ExpiryReporter. It tells within about a minute, also of sessions that expired while the
+// store was closed, if f is there within a minute of Open; after a crash perhaps once more.
+func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+
 // EndOwned implements driver.OwnedEnder.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	return s.table.EndOwned(ctx, id, owner)
@@ -123,6 +141,7 @@ func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.closed.Store(true)
 		s.table.Close()
+		s.feed.Close()
 		s.result = s.journal.close()
 	})
 	return s.result

@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck-go/session/internal/table"
 )
 
-// restore puts the records that have not expired into the table, and returns the others.
+// restore puts the records into the table, but for anonymous ones that have expired, which it returns.
 func restore(db *bolt.DB, path string, t *table.Table, want state) (expired []driver.ID, err error) {
 	r := restorer{path: path, table: t, now: t.Now(), pages: make(chan []stored, 4)}
 	err = guard(r.path, func() error {
@@ -99,7 +99,7 @@ func (r *restorer) decode(d *decoder, list []stored) error {
 		if err != nil {
 			return damaged(r.path, fmt.Sprintf("the record under the key %x: %v", s.key, err))
 		}
-		if record.Live(r.now) {
+		if record.Live(r.now) || record.Principal != nil { // whose end is to be told of, by the table's first sweep
 			r.table.Restore(id, record)
 			continue
 		}

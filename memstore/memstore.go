@@ -10,9 +10,11 @@ package memstore
 
 import (
 	"context"
+	"iter"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/feed"
 	"github.com/coatcheck-go/session/internal/table"
 )
 
@@ -20,12 +22,13 @@ import (
 type Store struct {
 	driver.UserStore
 	table *table.Table
+	feed  feed.Feed
 }
 
 // New returns an empty store. It has no goroutine; while it holds sessions it has a timer.
 func New() *Store {
 	t := table.New(nil, time.Time{})
-	return &Store{t, t}
+	return &Store{UserStore: t, table: t}
 }
 
 // Len returns how many sessions there are, counting those that have expired within the last minute or so.
@@ -33,6 +36,20 @@ func (s *Store) Len() int { return s.table.Len() }
 
 // Now implements driver.Clock: this process's clock, which runs on when the system's is set back.
 func (s *Store) Now() time.Time { return s.table.Now() }
+
+// Publishing implements driver.Feed: for those who follow in this process.
+func (s *Store) Publishing() bool { return s.feed.Publishing() }
+
+// Publish implements driver.Feed.
+func (s *Store) Publish(event []byte) { s.feed.Publish(event) }
+
+// Follow implements driver.Feed.
+func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
+	return s.feed.Follow(ctx)
+}
+
+// OnExpiry implements driver.ExpiryReporter. It tells within about a minute.
+func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
 
 // EndOwned implements driver.OwnedEnder.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
@@ -42,5 +59,6 @@ func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (
 // Close stops the timer. A store that is no longer referred to needs no Close.
 func (s *Store) Close() error {
 	s.table.Close()
+	s.feed.Close()
 	return nil
 }

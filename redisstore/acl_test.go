@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/redisstore"
@@ -35,6 +36,7 @@ func TestACL(t *testing.T) {
 			few(t)
 			node := redistest.Start(t, o)
 			works(t, "redis://"+credentials+node.Addr(), nil)
+			tells(t, "redis://"+credentials+node.Addr())
 			works(t, "redis://"+credentials+node.Addr()+"/1", nil)
 			denied(t, node)
 			_, err := redisstore.Open(t.Context(), "redis://"+credentials+node.Addr(), redisstore.Options{Namespace: "other"})
@@ -48,6 +50,7 @@ func TestACL(t *testing.T) {
 			address := strings.Join(s.Addrs(), ",") + "/" + s.Name
 			store := works(t, "redis+sentinel://"+credentials+address, nil)
 			waits(t, "redis+sentinel://"+asWaiting+address)
+			tells(t, "redis+sentinel://"+credentials+address)
 			_, err := s.Failover()
 			ok(t, err)
 			eventuallyUses(t, store)
@@ -58,6 +61,7 @@ func TestACL(t *testing.T) {
 			c := redistest.StartCluster(t, o)
 			store := works(t, "redis+cluster://"+credentials+c.Addrs()[0], nil)
 			waits(t, "redis+cluster://"+asWaiting+c.Addrs()[0])
+			tells(t, "redis+cluster://"+credentials+c.Addrs()[0])
 			usesOnTheMove(t, store, c)
 			_, err := c.Failover(c.Nodes[0])
 			ok(t, err)
@@ -124,6 +128,15 @@ func waits(t *testing.T, address string) {
 	id, o := fresh()
 	create(t, s, id, o)
 	ok(t, s.End(t.Context(), id))
+}
+
+// tells publishes an event, and follows it.
+func tells(t *testing.T, address string) {
+	t.Helper()
+	s := open(t, address, publishing)
+	f := follow(t, s)
+	s.Publish([]byte("works"))
+	f.until(t, 5*time.Second, "works")
 }
 
 func eventuallyUses(t *testing.T, s *redisstore.Store) {

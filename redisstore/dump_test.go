@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
@@ -41,6 +40,12 @@ func TestDump(t *testing.T) {
 				"rdbcompression no", "appendonly yes", "appendfsync always", "slowlog-log-slower-than 0", "slowlog-max-len 10000",
 			}})
 			tokens, handle := visit(t, "redis://"+node.Addr(), seal)
+			eventually(t, recovery, func() error { // the events are there, too
+				if n, err := node.Do("XLEN", "coatcheck:events"); err != nil || n.(int64) < 2 {
+					return fmt.Errorf("%v events, %w", n, err)
+				}
+				return nil
+			})
 			dump := dumpOf(t, node)
 			if !dump.has([]byte(handle[5:])) || seal && !dump.has([]byte("~1")) {
 				t.Fatal("the dump does not have the session")
@@ -103,7 +108,7 @@ func TestDumpFindsTokens(t *testing.T) {
 func visit(t *testing.T, url string, seal bool) (tokens []string, handle string) {
 	t.Helper()
 	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
-	m, err := session.New(open(t, url, redisstore.Options{}), session.Config{
+	m, err := session.New(open(t, url, publishing), session.Config{
 		Keys: [][]byte{key(1)}, UserKey: key(2), Seal: seal, KeepFields: []string{"value", "entries", "n"}, MaxPerUser: 2,
 	})
 	if err != nil {
@@ -197,6 +202,8 @@ func dumpOf(t *testing.T, node *redistest.Node) dumped {
 			read("ZRANGE", key, "0", "-1", "WITHSCORES")
 		case "string":
 			read("GET", key)
+		case "stream":
+			read("XRANGE", key, "-", "+")
 		default:
 			t.Errorf("%s is a %v", key, kind)
 		}

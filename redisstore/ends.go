@@ -27,8 +27,9 @@ type ends struct {
 
 // ending is one end.
 type ending struct {
-	until time.Time // forgotten then
-	moved time.Time // until then the session is said to have moved: it was replaced at sign-in
+	owner driver.Hash // zero: nobody's, or not known
+	until time.Time   // forgotten then
+	moved time.Time   // until then the session is said to have moved: it was replaced at sign-in
 }
 
 // delayed is an end that is due for one more repetition. All of one queue wait equally long, so each is in order.
@@ -50,12 +51,12 @@ func newEnds() *ends {
 }
 
 // add notes that a session ended.
-func (e *ends) add(id driver.ID) { e.note(id, 0) }
+func (e *ends) add(id driver.ID, owner driver.Hash) { e.note(id, owner, 0) }
 
 // move notes that a session was replaced by another one.
-func (e *ends) move(id driver.ID) { e.note(id, driver.ReplacedFor) }
+func (e *ends) move(id driver.ID, owner driver.Hash) { e.note(id, owner, driver.ReplacedFor) }
 
-func (e *ends) note(id driver.ID, moved time.Duration) {
+func (e *ends) note(id driver.ID, owner driver.Hash, moved time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
@@ -66,7 +67,7 @@ func (e *ends) note(id driver.ID, moved time.Duration) {
 		}
 		e.order = append(e.order, id)
 	}
-	e.kept[id] = ending{now.Add(endsFor), now.Add(moved)}
+	e.kept[id] = ending{owner, now.Add(endsFor), now.Add(moved)}
 	e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
 }
 
@@ -85,6 +86,24 @@ func (e *ends) refusal(id driver.ID) error {
 		return driver.ErrMoved
 	}
 	return driver.ErrNotFound
+}
+
+// owner returns whose session ended here.
+func (e *ends) owner(id driver.ID) driver.Hash {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.kept[id].owner
+}
+
+// among returns what tells which of these sessions had ended here by now.
+func (e *ends) among(members []member) func(driver.ID) bool {
+	known := map[driver.ID]bool{}
+	for _, m := range members {
+		if e.has(m.id) {
+			known[m.id] = true
+		}
+	}
+	return func(id driver.ID) bool { return known[id] }
 }
 
 // has reports that a session ended here.
@@ -163,21 +182,27 @@ func (s *Store) repeatEnds(ctx context.Context) {
 func (s *Store) endAgain(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
-	var dels []rueidis.Completed
-	var ended []driver.ID
+	var commands []rueidis.Completed
+	var of []driver.ID // whose end each is
 	for _, id := range ids {
+		owner := s.ends.owner(id)
 		if errors.Is(s.ends.refusal(id), driver.ErrMoved) {
-			if _, err := s.execKeys(ctx, moveScript, []string{s.keys.session(id)}, []string{"again", "", "", "0"}); err != nil {
+			keys, args := s.oldKeys(id, owner)
+			if _, err := s.execKeys(ctx, moveScript, keys, append([]string{"again", "", ""}, args...)); err != nil {
 				failed = append(failed, id)
 			}
 			continue
 		}
-		ended = append(ended, id)
-		dels = append(dels, s.tracked.B().Del().Key(s.keys.session(id)).Build())
+		if owner != (driver.Hash{}) { // first, or a visitor of the index would take it for one that expired
+			of = append(of, id)
+			commands = append(commands, s.tracked.B().Zrem().Key(s.keys.index(owner)).Member(id.Selector.String()).Build())
+		}
+		of = append(of, id)
+		commands = append(commands, s.tracked.B().Del().Key(s.keys.session(id)).Build())
 	}
-	for i, res := range s.tracked.DoMulti(ctx, dels...) {
-		if res.Error() != nil {
-			failed = append(failed, ended[i])
+	for i, res := range s.tracked.DoMulti(ctx, commands...) {
+		if res.Error() != nil && (len(failed) == 0 || failed[len(failed)-1] != of[i]) {
+			failed = append(failed, of[i])
 		}
 	}
 	return failed

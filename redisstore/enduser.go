@@ -65,13 +65,18 @@ func (s *Store) endNamed(ctx context.Context, owner driver.Hash, ids []driver.ID
 
 // userEnds is what one script ended.
 type userEnds struct {
-	revocation    string
-	ended, others []driver.ID // others are revoked, and yet to be removed
+	revocation             string
+	ended, expired, others []driver.ID // others are revoked, and yet to be removed
 }
 
 // endRevoked runs enduser.lua. Sessions that it ended, or may have ended, are refused by this process from now on.
 func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argument string, end, keep []driver.ID) (out userEnds, err error) {
-	args := []string{owner.String(), action, argument, strconv.Itoa(len(end))}
+	args := []string{owner.String(), action, argument, strconv.Itoa(len(end)), s.all.argument()}
+	members := make([]member, len(end)) // for events
+	for i, id := range end {
+		members[i] = member{id.Selector.String(), id, float64(s.clock.now().UnixMilli())}
+	}
+	known := s.ends.among(members) // before those of this end are added
 	named := slices.Concat(end, keep)
 	for _, id := range named {
 		args = append(args, id.Selector.String())
@@ -86,14 +91,16 @@ func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argum
 		s.near.buckets[bucket].Add(1) // before the server tells
 	}
 	if err == nil {
-		out, err = parseUserEnds(&r, bucket)
+		if out, err = parseUserEnds(&r, bucket); err == nil {
+			s.expiry.gone(owner, out.expired, members, r.now, known)
+		}
 	}
 	over := out.ended
 	if errors.Is(err, driver.ErrUnknown) && action != "all" {
 		over = end // the end is repeated until it is certain
 	}
 	for _, id := range over {
-		s.ends.add(id)
+		s.ends.add(id, owner)
 	}
 	for _, id := range end {
 		s.forget(id)
@@ -111,31 +118,15 @@ func (s *Store) userKeys(owner driver.Hash, named []driver.ID) []string {
 }
 
 func parseUserEnds(r *reply, bucket uint16) (out userEnds, err error) {
-	if r.status != "ok" || len(r.rest) < 2 {
+	if r.status != "ok" || len(r.rest) < 3 {
 		return out, errReply
 	}
-	if out.revocation, err = r.rest[0].ToString(); err != nil {
+	revocation, err1 := r.rest[0].ToString()
+	ended, err2 := r.rest[1].AsInt64()
+	expired, err3 := r.rest[2].AsInt64()
+	names, err4 := sessionNames(bucket, r.rest[3:])
+	if errors.Join(err1, err2, err3, err4) != nil || ended < 0 || expired < 0 || ended+expired > int64(len(names)) {
 		return out, errReply
 	}
-	count, err := r.rest[1].AsInt64()
-	if err != nil || count < 0 || int(count) > len(r.rest)-2 {
-		return out, errReply
-	}
-	for i := range r.rest[2:] {
-		name, err := r.rest[2+i].ToString()
-		if err != nil {
-			return out, errReply
-		}
-		selector, err := driver.ParseHash(name)
-		if err != nil {
-			return out, errReply
-		}
-		id := driver.ID{Bucket: bucket, Selector: selector}
-		if i < int(count) {
-			out.ended = append(out.ended, id)
-		} else {
-			out.others = append(out.others, id)
-		}
-	}
-	return out, nil
+	return userEnds{revocation, names[:ended], names[ended : ended+expired], names[ended+expired:]}, nil
 }

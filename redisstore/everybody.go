@@ -147,9 +147,10 @@ func (s *Store) everybodyOnReplicas(ctx context.Context, at int64) error {
 	next := strconv.FormatInt(at+1, 10)
 	s.all.learn(at + 1)
 	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
 			return b.Eval().Script(revokeAllSource).Numkeys(1).Key(s.keys.all()).Arg(next).Build()
 		})
+		return err
 	})
 }
 
@@ -225,13 +226,17 @@ func (s *Store) endKeys(ctx context.Context, keys []string) error {
 	return nil
 }
 
+// revokedAll returns when everybody's sessions were ended, in milliseconds; 0: never.
+func (s *Store) revokedAll(ctx context.Context) (int64, error) {
+	err := s.attempt(ctx, reading, s.readEverybody)
+	return s.all.at.Load(), err
+}
+
 // refusedByAll refuses a sign-in whose authentication began before everybody's sessions were ended.
 func (s *Store) refusedByAll(ctx context.Context, began int64) error {
-	if err := s.attempt(ctx, reading, s.readEverybody); err != nil {
-		return err
+	at, err := s.revokedAll(ctx)
+	if err == nil && began <= at {
+		err = driver.ErrRevoked
 	}
-	if began <= s.all.at.Load() {
-		return driver.ErrRevoked
-	}
-	return nil
+	return err
 }

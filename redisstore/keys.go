@@ -55,6 +55,9 @@ func (k keyspace) mark(bucket uint16) string { return fmt.Sprintf("%s%04x}:w", k
 // all names the time at which everybody's sessions were ended.
 func (k keyspace) all() string { return strings.TrimSuffix(k.prefix, ":{") + ":revoked" }
 
+// events names the feed.
+func (k keyspace) events() string { return strings.TrimSuffix(k.prefix, ":{") + ":events" }
+
 // parse is the inverse of session.
 func (k keyspace) parse(key string) (driver.ID, bool) {
 	rest, ok := strings.CutPrefix(key, k.prefix)

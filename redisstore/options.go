@@ -24,8 +24,14 @@ type Options struct {
 	ReplicaTimeout time.Duration
 	Fsync          bool // with Replicas: they, and the primary, must have written it to disk (WAITAOF: Redis or Valkey 7.2, AOF on)
 
+	// Events is how many events the feed keeps, for session.Manager.Events: a write with each sign-in and each end. It must be the same on all
+	// nodes; 10,000 suits most. Default 0: this node publishes none, though it can follow.
+	Events int
+
 	Logger *slog.Logger // default slog.Default(). It never gets a token
 }
+
+const maxEvents = 1_000_000
 
 var namespacePattern = regexp.MustCompile(`^[a-zA-Z0-9._-]{1,64}$`)
 
@@ -67,6 +73,9 @@ func (o Options) checked() (Options, error) {
 	}
 	if o.Fsync && o.Replicas == 0 {
 		return o, fmt.Errorf("redisstore: Options.Fsync needs Options.Replicas")
+	}
+	if o.Events < 0 || o.Events > maxEvents {
+		return o, fmt.Errorf("redisstore: Options.Events is %d: it is 1 to %d, and 0 for none", o.Events, maxEvents)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

@@ -142,7 +142,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 		err = s.rehearseSignIn(ctx, o, &driver.Presented{ID: id, Verifier: verifier})
 	}
 	if err == nil {
-		err = s.remove(ctx, id)
+		_, err = s.remove(ctx, id, driver.Hash{})
 	}
 	if few := new(ReplicaError); errors.As(err, &few) {
 		if err = few.Err; err == nil {

@@ -137,7 +137,7 @@ func (s *Store) repeatRevocations(ctx context.Context, all bool) {
 			return
 		}
 		limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
-		_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0"})
+		_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0", "0"})
 		cancel()
 		if err != nil {
 			s.made.retry(r.owner, time.Now())

@@ -29,10 +29,19 @@ var (
 	endUserSource string
 	//go:embed lua/revokeall.lua
 	revokeAllSource string
+	//go:embed lua/end.lua
+	endSource string
+	//go:embed lua/clean.lua
+	cleanSource string
+	//go:embed lua/publish.lua
+	publishSource string
 
 	moveScript    = rueidis.NewLuaScript(moveSource)
 	signInScript  = rueidis.NewLuaScript(signInSource)
 	endUserScript = rueidis.NewLuaScript(endUserSource)
+	endScript     = rueidis.NewLuaScript(endSource)
+	cleanScript   = rueidis.NewLuaScript(cleanSource)
+	publishScript = rueidis.NewLuaScript(publishSource)
 
 	revokeAllScript = rueidis.NewLuaScript(revokeAllSource)
 
@@ -149,7 +158,11 @@ func (s *Store) execPlain(ctx context.Context, script *rueidis.Lua, keys, args [
 // execOn runs a script; after {"ok"} comes the server's time, and after {"kept"}, which is returned as an "ok".
 func (s *Store) execOn(ctx context.Context, client rueidis.Client, script *rueidis.Lua, keys, args []string) (r reply, err error) {
 	asked := time.Now()
-	m, err := script.Exec(ctx, client, keys, args).ToArray()
+	return s.replied(script.Exec(ctx, client, keys, args), asked)
+}
+
+func (s *Store) replied(res rueidis.RedisResult, asked time.Time) (r reply, err error) {
+	m, err := res.ToArray()
 	if err != nil {
 		return r, err
 	}
@@ -216,6 +229,38 @@ func (r *reply) refused(c *driver.Change) error {
 		return errReply
 	}
 	return e
+}
+
+// names are two lists of sessions, of which the reply has the first one's length.
+func (r *reply) names(bucket uint16) (first, second []driver.ID, err error) {
+	if len(r.rest) == 0 {
+		return nil, nil, errReply
+	}
+	n, err := r.rest[0].AsInt64()
+	if err != nil || n < 0 || int(n) >= len(r.rest) {
+		return nil, nil, errReply
+	}
+	all, err := sessionNames(bucket, r.rest[1:])
+	if err != nil {
+		return nil, nil, err
+	}
+	return all[:n:n], all[n:], nil
+}
+
+func sessionNames(bucket uint16, list []rueidis.RedisMessage) ([]driver.ID, error) {
+	ids := make([]driver.ID, len(list))
+	for i := range list {
+		name, err := list[i].ToString()
+		if err != nil {
+			return nil, errReply
+		}
+		selector, err := driver.ParseHash(name)
+		if err != nil {
+			return nil, errReply
+		}
+		ids[i] = driver.ID{Bucket: bucket, Selector: selector}
+	}
+	return ids, nil
 }
 
 // values are the results of the operations, nil if none has one.

@@ -73,19 +73,19 @@ func (c *cases) signIn() {
 	}
 	fresh, both := []string{keyNew, keyIndex, keyRevoked}, []string{keyNew, keyIndex, keyRevoked, keyA, keyB}
 	c.add("signin.lua", "first", "a user's first session makes the index; it lives for a minute until its first use", nil, fresh,
-		signIn("", "<-1000>", "0", "", "0"), replyOK(), keyValues{keyNew: signedIn, keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
+		signIn("", "<-1000>", "0", "", "0"), replyOK(0), keyValues{keyNew: signedIn, keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
 	c.add("signin.lua", "limit", "at the limit the oldest ends", two, both, signIn("7", "<-1000>", "2", "", "0", nameA, nameB),
-		replyOK(nameA), keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
+		replyOK(1, nameA), keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
 	c.add("signin.lua", "refused", "or the sign-in is refused", two, both, signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), []any{"full"}, two)
 	c.add("signin.lua", "changed", "the index is not the one that was read", two, both, signIn("6", "<-1000>", "2", "", "0", nameA, nameB), []any{"changed"}, two)
 	c.add("signin.lua", "gone", "sessions that are gone do not count, and leave the index", keyValues{keyB: b, keyIndex: index}, both,
-		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(),
+		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(0, nameA),
 		keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
 	earlier := keyValues{keyRevoked: revocationOf("<-20000>.<+86400000>." + nameB + ".<-30000>")}
 	c.add("signin.lua", "revoked", "an authentication that began before the user was revoked", plus(two, earlier), both,
 		signIn("7", "<-20001>", "0", "", "0", nameA, nameB), []any{"revoked"}, plus(two, earlier))
 	c.add("signin.lua", "left over", "a session that was revoked, and not removed, does not count", plus(two, earlier), both,
-		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(),
+		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(0),
 		plus(earlier, keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")}))
 	c.add("signin.lua", "everybody", "an authentication that began before everybody was revoked", two, both,
 		signIn("7", "<-1000>", "0", "", "<-999>", nameA, nameB), []any{"revoked"}, two)
@@ -100,33 +100,35 @@ func (c *cases) endUser() {
 	two, owner := vectorTwo, vectorOwner.String()
 	user := []string{keyIndex, keyRevoked}
 	named := []string{keyIndex, keyRevoked, keyA, keyB}
-	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "1", nameA},
-		replyOK("", 1, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
+	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "1", "0", nameA},
+		replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	c.add("enduser.lua", "another's", "a session that the index does not have is not touched", keyValues{keyA: a, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")},
-		named[:3], []string{owner, "only", "", "1", nameA}, replyOK("", 0), keyValues{keyA: a, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: a, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
 	revokedNow := "<+0>.<+86400000>"
-	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0"},
-		replyOK(revokedNow, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))
-	c.add("enduser.lua", "all, named", "those that the caller names end at once", two, named, []string{owner, "all", day, "2", nameA, nameB},
-		replyOK(revokedNow, 2, nameA, nameB), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
+	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0", "0"},
+		replyOK(revokedNow, 0, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))
+	c.add("enduser.lua", "all, named", "those that the caller names end at once", two, named, []string{owner, "all", day, "2", "0", nameA, nameB},
+		replyOK(revokedNow, 2, 0, nameA, nameB), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
+	c.add("enduser.lua", "expired", "what the index names and is not there has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "all", day, "2", "0", nameA, nameB},
+		replyOK(revokedNow, 1, 1, nameB, nameA), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
 	keptB := revokedNow + "." + nameB + ".<-30000>"
 	c.add("enduser.lua", "all but one", "the one to keep is in the revocation, with its creation", two, []string{keyIndex, keyRevoked, keyB},
-		[]string{owner, "all", day, "0", nameB}, replyOK(keptB, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
-	c.add("enduser.lua", "no index", "without an index they are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0"},
-		replyOK(revokedNow, 0), keyValues{keyA: a, keyRevoked: revocationOf(revokedNow)})
+		[]string{owner, "all", day, "0", "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
+	c.add("enduser.lua", "no index", "without an index they are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0", "0"},
+		replyOK(revokedNow, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(revokedNow)})
 	c.add("enduser.lua", "kept no more", "who was revoked once is not kept by a later revocation", plus(two, keyValues{keyRevoked: revocationOf("<-40000>.<+86400000>")}),
-		named, []string{owner, "all", day, "0", nameA, nameB}, replyOK(keptB, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
+		named, []string{owner, "all", day, "0", "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
 	c.add("enduser.lua", "again", "the second call ends those that the first one named", plus(two, keyValues{keyRevoked: revocationOf(keptB)}), named[:3],
-		[]string{owner, "again", keptB, "1", nameA}, replyOK(keptB, 1, nameA),
+		[]string{owner, "again", keptB, "1", "0", nameA}, replyOK(keptB, 1, 0, nameA),
 		keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(keptB)})
-	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0"},
-		replyOK(keptB, 0), keyValues{keyA: a, keyRevoked: revocationOf(keptB)})
+	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0", "0"},
+		replyOK(keptB, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(keptB)})
 	c.add("enduser.lua", "put together", "of two revocations both hold", keyValues{keyRevoked: revocationOf("<-10000>.<+1000000>." + nameA + ".<-60000>." + nameB + ".<-30000>")},
-		user, []string{owner, "again", "<-40000>.<+2000000>", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0),
+		user, []string{owner, "again", "<-40000>.<+2000000>", "0", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0, 0),
 		keyValues{keyRevoked: revocationOf("<-10000>.<+2000000>." + nameB + ".<-30000>")})
 	c.add("enduser.lua", "forgotten", "what was remembered long enough goes with the next write",
-		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0"},
-		replyOK(revokedNow, 0), keyValues{keyRevoked: {Hash: map[string]string{nameB: "<-1000>.<+10000>", owner: revokedNow}}})
+		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0", "0"},
+		replyOK(revokedNow, 0, 0), keyValues{keyRevoked: {Hash: map[string]string{nameB: "<-1000>.<+10000>", owner: revokedNow}}})
 }
 
 func (c *cases) move() {

@@ -26,6 +26,8 @@ type Store struct {
 	made     repetitions
 	rosters  rosters
 	all      everybody
+	expiry   *expiry
+	outbox   *outbox // nil: nothing is published
 	clock    serverClock
 	patience patience
 	peers    *sentinels // nil unless Sentinel watches the primary
@@ -86,7 +88,10 @@ func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) 
 
 func newStore(o Options, kind topology) *Store {
 	s := &Store{opt: o, topology: kind, keys: newKeyspace(o.Namespace)}
-	s.ends = newEnds()
+	s.ends, s.expiry = newEnds(), newExpiry()
+	if o.Events > 0 {
+		s.outbox = newOutbox()
+	}
 	return s
 }
 
@@ -100,14 +105,22 @@ func (s *Store) start(ctx context.Context) (*Store, error) {
 	s.checkup(ctx)
 	s.work.Go(func() { s.watch(background) })
 	s.work.Go(func() { s.repeatEnds(background) })
+	s.work.Go(func() { s.tellExpired(background) })
+	if s.outbox != nil {
+		s.work.Go(func() { s.publishAll(background) })
+	}
 	if s.peers != nil {
 		s.peers.start(background, &s.work)
 	}
 	return s, nil
 }
 
-// Close stops the store's background work and closes its connections. Operations under way fail.
+// Close stops the store's background work and closes its connections. Operations under way fail; events that wait are published, if that
+// takes less than a second.
 func (s *Store) Close() error {
+	if s.outbox != nil && !s.closed.Load() {
+		s.outbox.flush(min(s.opt.Timeout, time.Second))
+	}
 	if s.closed.Swap(true) {
 		return nil
 	}
@@ -199,6 +212,9 @@ func (s *Store) load(ctx context.Context, id driver.ID, t ticket, known bool) (*
 	}
 	if err := s.ends.refusal(id); err != nil {
 		return nil, now, err
+	}
+	if r.Principal != nil {
+		s.expiry.watch(id, r)
 	}
 	switch {
 	case s.near == nil:
@@ -415,25 +431,5 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	return nil
 }
 
-// End implements driver.Store. The session is refused by this process from now on, whatever the servers say, and the end is repeated:
-// see ends.
-func (s *Store) End(ctx context.Context, id driver.ID) error {
-	s.ends.add(id)
-	s.forget(id)
-	err := s.remove(ctx, id)
-	if err != nil && !errors.Is(err, ErrClosed) {
-		err = fmt.Errorf("%w; the end is being repeated", err)
-	}
-	return err
-}
-
-// remove deletes a session, and waits for replicas if that was asked for.
-func (s *Store) remove(ctx context.Context, id driver.ID) error {
-	key := s.keys.session(id)
-	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		if s.opt.Replicas > 0 {
-			return s.endOnReplicas(ctx, key)
-		}
-		return s.tracked.Do(ctx, s.tracked.B().Del().Key(key).Build()).Error()
-	})
-}
+// Now implements driver.Clock: the servers' time as far as this process can tell.
+func (s *Store) Now() time.Time { return s.clock.now() }

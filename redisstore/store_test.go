@@ -62,6 +62,7 @@ type opened struct {
 var lastNamespace atomic.Int64
 
 func runSuite(t *testing.T, url string, o redisstore.Options) {
+	o.Events = 1000
 	o.Timeout = 5 * time.Second // the machine that tests run on may be slow
 	again := func(t testing.TB, s driver.Store) driver.Store {
 		o := s.(opened).options

@@ -21,8 +21,9 @@ const maxNamed = 500
 
 // member is one session in a user's index.
 type member struct {
-	name string // hash of its selector
-	id   driver.ID
+	name    string // hash of its selector
+	id      driver.ID
+	created float64 // in milliseconds
 }
 
 // index reads the sessions that a user's index names, the oldest first, at most so many unless most is 0, and its version.
@@ -49,13 +50,13 @@ func (s *Store) index(ctx context.Context, owner driver.Hash, most int) (members
 			if err != nil {
 				return nil, "", fmt.Errorf("redisstore: index of user %s: %w", owner, err)
 			}
-			members = append(members, member{z.Member, driver.ID{Bucket: driver.BucketOf(owner), Selector: selector}})
+			members = append(members, member{z.Member, driver.ID{Bucket: driver.BucketOf(owner), Selector: selector}, z.Score})
 		}
 	}
 	return members, version, nil
 }
 
-// Sessions implements driver.UserStore.
+// Sessions implements driver.UserStore. Of sessions that are gone it cleans the index.
 func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
 	if err := s.upToDate(ctx); err != nil {
 		return nil, err
@@ -66,8 +67,12 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 	}
 	var live []driver.Owned
 	for batch := range slices.Chunk(members, maxNamed) {
-		if live, err = s.appendLive(ctx, live, owner, batch); err != nil {
+		var gone []member
+		if live, gone, err = s.appendLive(ctx, live, owner, batch); err != nil {
 			return nil, err
+		}
+		if len(gone) > 0 {
+			_ = s.clean(ctx, owner, gone) // or the next visit does
 		}
 	}
 	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
@@ -79,8 +84,8 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 	return live, nil
 }
 
-// appendLive appends those of a user's sessions that are alive to list.
-func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner driver.Hash, members []member) ([]driver.Owned, error) {
+// appendLive appends those of a user's sessions that are alive to list, and returns those that are not there.
+func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner driver.Hash, members []member) (_ []driver.Owned, gone []member, _ error) {
 	var answers []rueidis.RedisResult
 	var revoked map[string]string
 	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
@@ -99,15 +104,19 @@ func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner drive
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for i, m := range members {
 		values, err := answers[i].AsStrMap()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		r, err := decodeHash(values)
-		if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) || s.ends.has(m.id) {
+		if errors.Is(err, driver.ErrNotFound) {
+			gone = append(gone, m)
+			continue
+		}
+		if errors.Is(err, driver.ErrMoved) || s.ends.has(m.id) {
 			continue
 		}
 		over := false
@@ -115,13 +124,13 @@ func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner drive
 			over, err = s.revoked(m.id, r, revoked)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("redisstore: session %s: %w", m.id, err)
+			return nil, nil, fmt.Errorf("redisstore: session %s: %w", m.id, err)
 		}
 		if !over {
 			list = append(list, driver.Owned{ID: m.id, Record: r})
 		}
 	}
-	return list, nil
+	return list, gone, nil
 }
 
 // SignIn implements driver.UserStore. The session that the browser had lies in another slot, so this goes in steps, each of which may be
@@ -146,7 +155,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	}
 	res, err := s.enter(ctx, id, in, from, began)
 	if err != nil && !errors.Is(err, driver.ErrUnknown) { // after an unknown outcome the mark lapses by itself, or the caller repeats
-		_, _ = s.move(ctx, "stay", id, in) // if this does not get through, the mark lapses by itself
+		_, _ = s.move(ctx, "stay", id, in, nil) // if this does not get through, the mark lapses by itself
 	}
 	if err != nil {
 		return nil, err
@@ -154,8 +163,8 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	var left sync.WaitGroup
 	if from != nil {
 		// The new session stands, so the old one is over, also if this does not get through: it is repeated, as ends are.
-		left.Go(func() { _, _ = s.move(ctx, "left", id, in) })
-		s.ends.move(in.From.ID)
+		left.Go(func() { _, _ = s.move(ctx, "left", id, in, from) })
+		s.ends.move(in.From.ID, ownerIn(from))
 		s.forget(in.From.ID)
 	}
 	// Everybody may have been revoked meanwhile, the session before included. The script cannot see that: the key lies in another slot.
@@ -176,7 +185,7 @@ func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*dr
 	if in.From == nil || s.ends.has(in.From.ID) {
 		return nil, nil
 	}
-	r, err := s.move(ctx, "leave", id, in)
+	r, err := s.move(ctx, "leave", id, in, nil)
 	s.forget(in.From.ID)
 	switch {
 	case err != nil:
@@ -202,17 +211,18 @@ func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*dr
 	return record, nil
 }
 
-func (s *Store) move(ctx context.Context, action string, id driver.ID, in *driver.SignIn) (r reply, err error) {
+// move is a step of move.lua; from is the old session, whose user's index is told that it left.
+func (s *Store) move(ctx context.Context, action string, id driver.ID, in *driver.SignIn, from *driver.Record) (r reply, err error) {
 	if in.From == nil {
 		return r, nil
 	}
-	key := s.keys.session(in.From.ID)
-	keys, args := []string{key}, []string{action, id.Selector.String(), in.From.Verifier.String(), s.all.argument()}
+	keys, more := s.oldKeys(in.From.ID, ownerIn(from))
 	if action == "leave" {
-		keys = append(keys, s.keys.revocationsOf(key))
+		keys, more = append(keys, s.keys.revocationsOf(keys[0])), []string{s.all.argument()}
 	}
+	args := append([]string{action, id.Selector.String(), in.From.Verifier.String()}, more...)
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		if r, err = s.execKeys(ctx, moveScript, keys, args); moving(err) {
+		if r, err = s.execKeys(ctx, moveScript, keys, args); action == "leave" && moving(err) {
 			r, err = s.execMoving(ctx, moveScript, in.From.ID, keys[:1], args)
 		}
 		return err
@@ -220,10 +230,27 @@ func (s *Store) move(ctx context.Context, action string, id driver.ID, in *drive
 	return r, err
 }
 
+// oldKeys are the keys of move.lua, and the argument that goes with the second.
+func (s *Store) oldKeys(id driver.ID, owner driver.Hash) (keys, more []string) {
+	keys = []string{s.keys.session(id)}
+	if owner == (driver.Hash{}) {
+		return keys, nil
+	}
+	return append(keys, s.keys.index(owner)), []string{id.Selector.String()}
+}
+
+// ownerIn is whose session it is, the zero Hash if nobody's.
+func ownerIn(r *driver.Record) (owner driver.Hash) {
+	if r != nil && r.Principal != nil {
+		owner = r.Principal.Owner
+	}
+	return owner
+}
+
 // enter stores the new session: it reads the user's index, and makes the change on the version that it read.
 func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record, began int64) (*driver.Result, error) {
 	var exclude string
-	if from != nil && from.Principal != nil && from.Principal.Owner == in.Origin.Principal.Owner {
+	if ownerIn(from) == in.Origin.Principal.Owner {
 		exclude = in.From.ID.Selector.String()
 	}
 	for {
@@ -241,13 +268,14 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		}
 		if in.Max == 0 {
 			version = "" // what others do meanwhile does not matter
+			if exclude != "" && !slices.ContainsFunc(members, func(m member) bool { return m.name == exclude }) {
+				members = append(members, member{name: exclude, id: in.From.ID})
+			}
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, members, version, exclude)
 		args[5] = strconv.FormatInt(began, 10)
-		asked := time.Now()
 		var r reply
 		err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-			asked = time.Now()
 			r, err = s.execPlain(ctx, signInScript, keys, args)
 			return err
 		})
@@ -261,7 +289,7 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 				ids = append(ids, m.id)
 			}
 			s.rosters.set(in.Origin.Principal.Owner, ids)
-			return s.entered(id, in, from, &r, asked)
+			return s.entered(id, in, from, &r, members)
 		case "again":
 			return &driver.Result{Now: s.clock.now()}, nil
 		case "exists":
@@ -310,26 +338,24 @@ func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, me
 const unused = time.Minute
 
 // entered makes the result of a sign-in that was stored.
-func (s *Store) entered(id driver.ID, in *driver.SignIn, from *driver.Record, r *reply, asked time.Time) (*driver.Result, error) {
+func (s *Store) entered(id driver.ID, in *driver.SignIn, from *driver.Record, r *reply, members []member) (*driver.Result, error) {
 	res, err := driver.NewSignedIn(r.now, in, from)
 	if err != nil {
 		return nil, err
 	}
 	res.Record.Seen = res.Record.Seen.Add(-max(0, res.Record.Idle-unused))
-	for i := range r.rest {
-		name, err := r.rest[i].ToString()
-		if err != nil {
-			return nil, errReply
-		}
-		selector, err := driver.ParseHash(name)
-		if err != nil {
-			return nil, errReply
-		}
-		old := driver.ID{Bucket: id.Bucket, Selector: selector}
-		s.ends.add(old)
-		s.forget(old)
-		res.Evicted = append(res.Evicted, old)
+	owner := in.Origin.Principal.Owner
+	evicted, expired, err := r.names(id.Bucket)
+	if err != nil {
+		return nil, err
 	}
+	s.expiry.gone(owner, expired, members, r.now, s.ends.has)
+	for _, old := range evicted {
+		s.ends.add(old, owner)
+		s.forget(old)
+	}
+	res.Evicted = evicted
+	s.expiry.watch(id, res.Record)
 	if s.near != nil {
 		s.near.learn(id)
 	}

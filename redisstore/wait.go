@@ -1,7 +1,9 @@
 package redisstore
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,14 +12,22 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// endOnReplicas deletes a key and waits for replicas. Too few answers are an error, though the key is gone from the primary.
-func (s *Store) endOnReplicas(ctx context.Context, key string) error {
-	return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Del().Key(key).Build() })
+// endOnReplicas ends a session and waits for replicas. Too few answers are an error, though the session is gone from the primary.
+func (s *Store) endOnReplicas(ctx context.Context, keys, args []string) (reply, error) {
+	asked := time.Now()
+	res, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+		return b.Eval().Script(endSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	})
+	if few := new(ReplicaError); err != nil && !errors.As(err, &few) {
+		return reply{}, err
+	}
+	r, err2 := s.replied(res, asked)
+	return r, cmp.Or(err, err2)
 }
 
 // replicate writes and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and blocks it.
-func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) error {
-	return s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
+func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) (written rueidis.RedisResult, err error) {
+	err = s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
 		ms := s.opt.ReplicaTimeout.Milliseconds()
 		wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
 		if s.opt.Fsync {
@@ -27,8 +37,10 @@ func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueid
 		if err := res[0].Error(); err != nil {
 			return err
 		}
+		written = res[0]
 		return s.counted(res[1])
 	})
+	return written, err
 }
 
 // onReplicas waits for replicas after a change in the slot of a key, if Options.Replicas asks for it. Replication is one stream in order,
@@ -38,7 +50,8 @@ func (s *Store) onReplicas(ctx context.Context, key string) error {
 		return nil
 	}
 	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Set().Key(key).Value("").Px(time.Second).Build() })
+		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Set().Key(key).Value("").Px(time.Second).Build() })
+		return err
 	})
 }
 

@@ -3,6 +3,7 @@ package storetest_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -24,8 +25,19 @@ type brokenUsers struct {
 	endUser  func(context.Context, driver.Hash, driver.Which) ([]driver.ID, error)
 	endAll   func(context.Context) error
 	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
+	onExpiry func(f func(driver.Expired))
+	publish  func([]byte)
+	follow   func(context.Context) (iter.Seq2[[]byte, error], error)
 	onReopen func()
 	leaked   int
+}
+
+func (b *brokenUsers) OnExpiry(f func(driver.Expired)) {
+	if b.onExpiry != nil {
+		b.onExpiry(f)
+		return
+	}
+	b.Store.OnExpiry(f)
 }
 
 func (b *brokenUsers) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
@@ -68,6 +80,21 @@ func (b *brokenUsers) EndAll(ctx context.Context) error {
 		return b.endAll(ctx)
 	}
 	return b.Store.EndAll(ctx)
+}
+
+func (b *brokenUsers) Publish(event []byte) {
+	if b.publish != nil {
+		b.publish(event)
+		return
+	}
+	b.Store.Publish(event)
+}
+
+func (b *brokenUsers) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
+	if b.follow != nil {
+		return b.follow(ctx)
+	}
+	return b.Store.Follow(ctx)
 }
 
 func (b *brokenUsers) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {

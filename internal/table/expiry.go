@@ -26,6 +26,7 @@ func (t *Table) expire(s *shard, now time.Time, limit int) (more bool) {
 			continue
 		}
 		s.remove(e)
+		t.expired.note(e)
 		t.journal.Note(e.id, nil)
 	}
 	return true

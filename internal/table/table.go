@@ -14,6 +14,7 @@ type Table struct {
 	shards  [shards]shard
 	sweeper sweeper
 	users   users
+	expired expired
 }
 
 const shards = 256 // one for each first byte of a selector
@@ -114,6 +115,7 @@ func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.Origin, 
 		return nil, nil, err
 	}
 	if old := s.entries[id]; old != nil { // expired, not yet removed
+		t.expired.note(old)
 		s.remove(old)
 	}
 	e := &entry{id: id, due: res.Record.Expires()}
@@ -185,7 +187,9 @@ func (t *Table) EndOwned(ctx context.Context, id driver.ID, _ driver.Hash) (ende
 	s.mu.Lock()
 	e := s.entries[id]
 	if e != nil {
-		ended = e.latest.Live(s.clock.now())
+		if ended = e.latest.Live(s.clock.now()); !ended {
+			t.expired.note(e)
+		}
 		s.remove(e)
 	}
 	// Also where there is none: an end before this one may not be durable yet, and this one must not say so earlier.
@@ -228,7 +232,8 @@ func (t *Table) Publish(id driver.ID, r *driver.Record) {
 	}
 }
 
-// Restore puts in a record that an earlier process stored. It is for the time before the table is used.
+// Restore puts in a record that an earlier process stored, also one that has expired and is to be told of. It is for the time before the
+// table is used.
 func (t *Table) Restore(id driver.ID, r *driver.Record) {
 	s := t.shard(id)
 	s.mu.Lock()

@@ -160,6 +160,7 @@ func (t *Table) enter(id driver.ID, res *driver.Result, from *entry, extra []*en
 	}
 	s := t.shard(id)
 	if old := s.entries[id]; old != nil { // expired, not yet removed
+		t.expired.note(old)
 		s.remove(old)
 	}
 	s.add(e)
@@ -310,6 +311,9 @@ func (t *Table) endAll() Receipt {
 		versions := make([]Version, 0, len(s.entries))
 		for id, e := range s.entries {
 			versions = append(versions, Version{id, nil})
+			if !e.latest.Live(now) {
+				t.expired.note(e)
+			}
 			s.remove(e)
 		}
 		if len(versions) > 0 {

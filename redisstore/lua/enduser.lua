@@ -11,9 +11,11 @@
 --           again  go on with a revocation, which a failover may have undone: end those named ones that it is for
 -- ARGV[3]   all: how long to remember it, in milliseconds; again: the revocation
 -- ARGV[4]   how many sessions to end are named
--- ARGV[5…]  their names; then, for all, the names of those to keep
+-- ARGV[5]   when everybody was revoked last; 0: never
+-- ARGV[6…]  their names; then, for all, the names of those to keep
 --
--- Replies {"ok", seconds, microseconds, the revocation, how many of the named were alive, their names …, names of others to end …}
+-- Replies {"ok", seconds, microseconds, the revocation, a, e, names of the a of the named that were alive …, of the e that had expired …, names
+-- of others to end …}
 -- The last ones are 500 at most, the oldest first: call with "again" until there are none. Revoked they are already.
 
 local index, revocations, owner, action, count = KEYS[1], KEYS[2], ARGV[1], ARGV[2], tonumber(ARGV[4])
@@ -47,9 +49,9 @@ elseif action == 'all' then
   local newest = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES') -- perhaps of another server, whose clock was ahead
   local since = math.max(now, tonumber(newest[2] or 0))
   new = {since = since, til = since + tonumber(ARGV[3]), kept = {}}
-  for i = count + 1, #ARGV - 4 do
+  for i = count + 1, #ARGV - 5 do
     local created = redis.call('HGET', KEYS[2 + i], '@created')
-    if created then new.kept[ARGV[4 + i]] = tonumber(created) end
+    if created then new.kept[ARGV[5 + i]] = tonumber(created) end
   end
 end
 if new then
@@ -80,16 +82,19 @@ if new then
   entry, is = text, sum
 end
 
-local ended, named, keys = {}, {}, {}
-local member = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 5, 4 + count))
+local ended, expired, named, keys = {}, {}, {}, {}
+local member = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 6, 5 + count))
 for i = 1, count do
-  local name, key = ARGV[4 + i], KEYS[2 + i]
+  local name, key = ARGV[5 + i], KEYS[2 + i]
   if member[i] then -- another user's session is not touched
-    local created = redis.call('HGET', key, '@created')
+    local there = redis.call('HMGET', key, '@created', '@moving')
+    local created = there[1]
     if not created or action == 'only' or is and revoked(is, name, tonumber(created)) then
       named[#named + 1] = name
-      if created then -- else the key may have word of where the session moved
+      if created then
         ended[#ended + 1], keys[#keys + 1] = name, key
+      elseif there[2] ~= 'moved' and tonumber(member[i]) > tonumber(ARGV[5]) then -- what has word of where the session moved stays
+        expired[#expired + 1] = name
       end
     end
   end
@@ -100,13 +105,14 @@ if #named > 0 then
   redis.call('ZADD', index, 'XX', 'INCR', 1, '@rev')
 end
 
-local reply = {'ok', clock[1], clock[2], entry or '', #ended, unpack(ended)}
+local reply = {'ok', clock[1], clock[2], entry or '', #ended, #expired, unpack(ended)}
+for i = 1, #expired do reply[#reply + 1] = expired[i] end
 if action ~= 'only' then
   local kept = 0
   for _ in pairs(is.kept) do kept = kept + 1 end
   local members = redis.call('ZRANGE', index, 0, is.since .. '', 'BYSCORE', 'LIMIT', 0, MOST + kept + 1)
   for _, name in ipairs(members) do
-    if name ~= '@rev' and not is.kept[name] and #reply < 5 + #ended + MOST then reply[#reply + 1] = name end
+    if name ~= '@rev' and not is.kept[name] and #reply < 6 + #named + MOST then reply[#reply + 1] = name end
   end
 end
 return reply

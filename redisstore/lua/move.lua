@@ -3,10 +3,12 @@
 --
 -- KEYS[1]  the old session's hash
 -- KEYS[2]  leave: the revocations of its bucket, as in apply.lua
+--          left, again: the index of the old session's user, if it had one: see signin.lua
 -- ARGV[1]  leave, left or stay; again, when a failover may have undone a "left"
 -- ARGV[2]  what names this sign-in: the hash of the new session's selector
 -- ARGV[3]  leave: hash of the verifier that the request presented
 -- ARGV[4]  leave: when everybody was revoked last; 0: never
+--          left, again: the old session's name in KEYS[2]
 --
 -- Replies
 --   {"ok", seconds, microseconds, names and values of the hash …}   leave: nobody writes to the session any more, for 10 s at most
@@ -22,11 +24,13 @@ local moving, lease
 if have[3] then moving, lease = string.match(have[3], '^([^.]+)%.?(%d*)$') end
 
 if action == 'left' or action == 'again' then
-  if moving == 'moved' or not have[1] then return {'ok'} end
-  if action == 'left' and moving ~= attempt then return {'gone'} end
-  redis.call('DEL', key)
-  redis.call('HSET', key, '@moving', 'moved')
-  redis.call('PEXPIRE', key, REPLACED_FOR)
+  if moving ~= 'moved' and have[1] then
+    if action == 'left' and moving ~= attempt then return {'gone'} end
+    redis.call('DEL', key)
+    redis.call('HSET', key, '@moving', 'moved')
+    redis.call('PEXPIRE', key, REPLACED_FOR)
+  end
+  if KEYS[2] then redis.call('ZREM', KEYS[2], ARGV[4]) end
   return {'ok'}
 end
 if action == 'stay' then

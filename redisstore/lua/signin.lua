@@ -12,7 +12,8 @@
 -- ARGV[6]   when the authentication began, by the server's clock in milliseconds
 -- ARGV[7]   how many sessions the user may have, this one included; 0: any number
 -- ARGV[8]   "refuse" at the limit; else the oldest end
--- ARGV[9]   name of a session that does not count, since this one takes its place; "" for none
+-- ARGV[9]   name of a session of the same user that this one takes the place of, and which does not count; "" for none. What move.lua does
+--           to it last is done here, in the same step
 -- ARGV[10]  beginning of "@principal", up to the time of the authentication
 -- ARGV[11]  its end
 -- ARGV[12]  how many sessions KEYS names
@@ -20,7 +21,7 @@
 -- ARGV[14…] their names, the oldest first; then all other names and values of the hash but the times
 --
 -- Replies
---   {"ok", seconds, microseconds, names of the sessions that were ended …}
+--   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of those that had expired …}
 --   {"again"}    this very session was stored before, and the answer was lost
 --   {"exists"}   another session has the key
 --   {"changed"}  the index is of another version: read it and try again
@@ -31,7 +32,7 @@
 
 local key, index, name = KEYS[1], KEYS[2], ARGV[1]
 local idle, lifetime, max, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7]), tonumber(ARGV[12])
-local UNUSED = 60000
+local UNUSED, MEMORY, REPLACED_FOR = 60000, 86400000, 60000
 
 local there = redis.call('HGET', key, '@id')
 if there then return {there == ARGV[4] and 'again' or 'exists'} end
@@ -48,15 +49,22 @@ if math.min(now, tonumber(ARGV[6])) <= math.max(since, everybody) then return {'
 local version = redis.call('ZSCORE', index, '@rev') or '0'
 if ARGV[5] ~= '' and version ~= ARGV[5] then return {'changed'} end
 
-local gone, live = {}, {}
+local gone, live, expired, replaced = {}, {}, {}, nil
 for i = 1, count do
-  local member = ARGV[13 + i]
-  local created = tonumber(redis.call('HGET', KEYS[3 + i], '@created') or 0)
-  if created <= everybody or created <= since and not string.find(kept, '.' .. member .. '.', 1, true) then
-    if created > 0 then redis.call('DEL', KEYS[3 + i]) end -- a revocation that did not get so far
+  local member, theirs = ARGV[13 + i], KEYS[3 + i]
+  local there = redis.call('HMGET', theirs, '@created', '@moving')
+  local created = tonumber(there[1] or 0)
+  if created > 0 and (created <= everybody or created <= since and not string.find(kept, '.' .. member .. '.', 1, true)) then
+    redis.call('DEL', theirs) -- a revocation that did not get so far
     gone[#gone + 1] = member
-  elseif member ~= ARGV[9] then
+  elseif member == ARGV[9] then
+    if there[1] and there[2] and string.sub(there[2], 1, #name + 1) == name .. '.' then replaced = theirs end
+    if replaced or not there[1] then gone[#gone + 1] = member end
+  elseif there[1] then
     live[#live + 1] = i
+  else
+    gone[#gone + 1] = member
+    if there[2] ~= 'moved' then expired[#expired + 1] = member end
   end
 end
 local evicted = {}
@@ -70,6 +78,12 @@ if max > 0 and #live >= max then
   end
 end
 
+if replaced then
+  redis.call('DEL', replaced)
+  redis.call('HSET', replaced, '@moving', 'moved')
+  redis.call('PEXPIRE', replaced, REPLACED_FOR)
+end
+
 local deadline = now + lifetime
 local seen = now - math.max(0, idle - UNUSED)
 local set = {'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '', '@deadline', deadline .. '',
@@ -80,9 +94,11 @@ redis.call('PEXPIREAT', key, math.min(seen + idle, deadline) .. '')
 
 for i = 1, #gone, 1000 do redis.call('ZREM', index, unpack(gone, i, math.min(i + 999, #gone))) end
 redis.call('ZADD', index, now .. '', name, version + 1 .. '', '@rev')
-if redis.call('PTTL', index) < lifetime then redis.call('PEXPIREAT', index, deadline .. '') end
+local memory = math.max(lifetime, MEMORY) -- so that somebody finds in it what has expired
+if redis.call('PTTL', index) < memory then redis.call('PEXPIREAT', index, now + memory .. '') end
 
 redis.call('HLEN', key) -- the read that keeps the key tracked
-local reply = {'ok', clock[1], clock[2]}
-for i = 1, #evicted do reply[3 + i] = evicted[i] end
+local reply = {'ok', clock[1], clock[2], #evicted}
+for i = 1, #evicted do reply[#reply + 1] = evicted[i] end
+for i = 1, #expired do reply[#reply + 1] = expired[i] end
 return reply

@@ -1,0 +1,77 @@
+package session
+
+import (
+	"context"
+	"sync"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// listen finds out who is to be told of events, and has the store tell of sessions that expire if anybody is.
+func (m *Manager) listen() {
+	if feed, ok := m.store.(driver.Feed); ok && feed.Publishing() {
+		m.feed = feed
+	}
+	m.heard = m.cfg.OnEvent != nil || m.feed != nil
+	store, ok := m.store.(driver.ExpiryReporter)
+	if !ok || !m.heard {
+		return
+	}
+	m.names = &names{}
+	store.OnExpiry(func(x driver.Expired) {
+		e := Event{Kind: Expired, Handle: x.ID.String(), Time: x.At, User: m.names.of(x.Owner)}
+		if x.Record != nil {
+			if p, err := m.keys.sealer(x.Record.Secret).openPrincipal(x.Record.Principal); err == nil && p != nil {
+				e.User = p.User
+			}
+		}
+		m.happened(context.Background(), e)
+	})
+}
+
+// noteUser remembers whose session was read, if anybody will ask. The caller holds the lock.
+func (s *Session) noteUser(p *driver.Principal) {
+	if s.m.names == nil || p == nil {
+		return
+	}
+	if p.Sealed != "" {
+		p = s.who
+	}
+	if p != nil && p.User != "" {
+		s.m.names.note(s.record.Principal.Owner, p.User)
+	}
+}
+
+// names remembers users by what stores know them by: a store that tells of a session has its record no longer.
+type names struct {
+	mu    sync.RWMutex
+	known map[driver.Hash]string
+}
+
+// maxNames is how many users a Manager remembers, some 100 bytes each.
+const maxNames = 100_000
+
+// note remembers a user. A nil n does nothing.
+func (n *names) note(owner driver.Hash, user string) {
+	if n == nil || n.of(owner) == user {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.known == nil {
+		n.known = map[driver.Hash]string{}
+	}
+	if len(n.known) >= maxNames {
+		for old := range n.known { // any: who comes again is remembered again
+			delete(n.known, old)
+			break
+		}
+	}
+	n.known[owner] = user
+}
+
+func (n *names) of(owner driver.Hash) string {
+	n.mu.RLock()
+	defer n.mu.RUnlock()
+	return n.known[owner]
+}

@@ -1,0 +1,181 @@
+package redisstore_test
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// expiries are what stores have told of.
+type expiries struct {
+	mu   sync.Mutex
+	told []driver.ID
+}
+
+func (x *expiries) hear(s *redisstore.Store) {
+	s.OnExpiry(func(e driver.Expired) {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.told = append(x.told, e.ID)
+	})
+}
+
+func (x *expiries) count() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.told)
+}
+
+// shortly signs in to a session that expires after so long.
+func shortly(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
+	t.Helper()
+	id, in := signInOf(user, 0)
+	in.Origin.Idle, in.Origin.Lifetime = d, d
+	_, err := s.SignIn(t.Context(), id, in)
+	ok(t, err)
+	return id, in
+}
+
+func indexKey(owner driver.Hash) string {
+	return fmt.Sprintf("coatcheck:{%02x%02x}:u:%s", owner[0], owner[1], owner)
+}
+
+// TestExpiredOfADeadNode: the next who visits the user's sessions tells, and cleans the index.
+func TestExpiredOfADeadNode(t *testing.T) {
+	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
+		"list": func(s *redisstore.Store, owner driver.Hash) error {
+			_, err := s.Sessions(t.Context(), owner)
+			return err
+		},
+		"end": func(s *redisstore.Store, owner driver.Hash) error {
+			_, err := s.EndUser(t.Context(), owner, driver.Which{})
+			return err
+		},
+		"sign in": func(s *redisstore.Store, _ driver.Hash) error {
+			id, in := signInOf("ada", 0)
+			_, err := s.SignIn(t.Context(), id, in)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			node := redistest.Start(t, redistest.Options{})
+			url := "redis://" + node.Addr()
+			dead, lives := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
+			var told expiries
+			told.hear(dead)
+			told.hear(lives)
+			ended, in := shortly(t, dead, "ada", 300*time.Millisecond)
+			owner := in.Origin.Principal.Owner
+			ok(t, lives.End(t.Context(), ended))
+			for range 3 {
+				shortly(t, dead, "ada", 300*time.Millisecond)
+			}
+			ok(t, dead.Close())
+			time.Sleep(time.Second)
+			if told.count() != 0 {
+				t.Errorf("told of %d by nobody", told.count())
+			}
+			ok(t, visit(lives, owner))
+			eventually(t, time.Second, func() error {
+				if n := told.count(); n != 3 {
+					return fmt.Errorf("told of %d sessions, want 3", n)
+				}
+				return nil
+			})
+			ok(t, visit(lives, owner))
+			time.Sleep(500 * time.Millisecond)
+			if n := told.count(); n != 3 {
+				t.Errorf("told of %d sessions, want 3", n)
+			}
+			members, err := node.Do("ZRANGEBYSCORE", indexKey(owner), "1000000000000", "+inf")
+			ok(t, err)
+			if n := len(members.([]any)); n > 2 {
+				t.Errorf("the index names %d sessions", n)
+			}
+		})
+	}
+}
+
+// TestIndexNamesTheLiving: who ends, replaces or evicts a session removes it from its user's index in the same step: what is left there would
+// be taken for expired.
+func TestIndexNamesTheLiving(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	gone := func(what string, id driver.ID, in *driver.SignIn) {
+		t.Helper()
+		score, err := node.Do("ZSCORE", indexKey(in.Origin.Principal.Owner), id.Selector.String())
+		if err != nil || score != nil {
+			t.Errorf("%s: the index still names the session: %v, %v", what, score, err)
+		}
+	}
+	enter := func(user string, limit int, from *driver.Presented) (driver.ID, *driver.SignIn) {
+		t.Helper()
+		id, in := signInOf(user, limit)
+		in.From = from
+		_, err := s.SignIn(t.Context(), id, in)
+		ok(t, err)
+		return id, in
+	}
+	id, in := enter("ada", 0, nil)
+	ok(t, s.End(t.Context(), id))
+	gone("End", id, in)
+	id, in = enter("ada", 0, nil)
+	_, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
+	ok(t, err)
+	gone("EndOwned", id, in)
+	id, in = enter("ada", 0, nil)
+	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Which{})
+	ok(t, err)
+	gone("EndUser", id, in)
+	for range 25 { // more than a sign-in without a limit looks at
+		enter("ada", 0, nil)
+	}
+	id, in = enter("ada", 0, nil)
+	next, nextIn := enter("ada", 0, &driver.Presented{ID: id, Verifier: in.Origin.Verifier})
+	gone("SignIn over the user's own", id, in)
+	last, lastIn := enter("bob", 0, &driver.Presented{ID: next, Verifier: nextIn.Origin.Verifier})
+	gone("SignIn over another user's", next, nextIn)
+	time.Sleep(2 * time.Millisecond)
+	enter("bob", 1, nil)
+	gone("SignIn at the limit", last, lastIn)
+}
+
+// TestEndedIsNotExpired: what EndAll leaves in the indexes, and what an end leaves that a failover undid, did not expire.
+func TestEndedIsNotExpired(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	url := "redis://" + node.Addr()
+	s, other := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
+	var told expiries
+	told.hear(s)
+	told.hear(other)
+	_, in := shortly(t, s, "ada", time.Minute)
+	owner := in.Origin.Principal.Owner
+	ok(t, s.EndAll(t.Context()))
+	_, err := other.Sessions(t.Context(), owner)
+	ok(t, err)
+	time.Sleep(2 * time.Millisecond)
+
+	id, _ := shortly(t, s, "ada", time.Minute)
+	ok(t, s.End(t.Context(), id))
+	_, err = node.Do("ZADD", indexKey(owner), strconv.FormatInt(time.Now().UnixMilli(), 10), id.Selector.String()) // as before the end
+	ok(t, err)
+	eventually(t, 3*time.Second, func() error { // the end is repeated, there too
+		score, err := node.Do("ZSCORE", indexKey(owner), id.Selector.String())
+		if err != nil || score != nil {
+			return fmt.Errorf("the index still names it: %v, %v", score, err)
+		}
+		return nil
+	})
+	_, err = other.Sessions(t.Context(), owner)
+	ok(t, err)
+	time.Sleep(600 * time.Millisecond)
+	if n := told.count(); n != 0 {
+		t.Errorf("told of %d sessions that were ended", n)
+	}
+}

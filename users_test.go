@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -98,6 +99,10 @@ func TestRevokeUser(t *testing.T) {
 		t.Errorf("with a mistyped handle: %d, %v", n, err)
 	}
 	want(t, "nobody is signed out by a mistype", phone.who(), "ada")
+	many := slices.Repeat([]string{here.info().Handle}, driver.MaxExcept+1)
+	if n, err := s.m.RevokeUser(t.Context(), "ada", many...); n != 0 || !errors.Is(err, session.ErrInvalid) {
+		t.Errorf("with too many that are to stay: %d, %v", n, err)
+	}
 	w := here.do(func(ses *session.Session) error {
 		n, err := s.m.RevokeUser(t.Context(), "ada", ses.Info().Handle, bob.info().Handle)
 		want(t, "ended", n, 2)

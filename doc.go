@@ -24,7 +24,7 @@
 // another site caused is refused by default; Config.CSRF asks for a token of the session's own pages, too.
 //
 // Stores are packages of their own: memstore (in memory), filestore (on disk, for one process), redisstore (on Redis or Valkey, for many).
-// Package driver is for authors of stores.
+// Config.OnEvent is told what happens to sessions on this node, [Manager.Events] what happens on all. Package driver is for authors of stores.
 //
 // What is promised: no write of a concurrent request is lost; a session that has ended stays ended; only tokens issued here are
 // accepted; the store holds only hashes of them,

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -34,4 +35,40 @@ func ExampleEvent() {
 	// Hello World #0
 	// event: signed in, user "ada", instead of another: true
 	// event: signed out, user "ada", instead of another: false
+}
+
+// A page that shows what happens on all nodes. What it missed it says.
+func ExampleManager_Events() {
+	sessions, err := session.New(memstore.New(), session.Config{}) // of several processes: a redisstore with Options.Events
+	if err != nil {
+		panic(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	events := sessions.Events(ctx) // from now on
+
+	login := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada"})
+	})
+	browse(sessions.Handler(login), "/")
+	if _, err := sessions.RevokeUser(ctx, "ada"); err != nil {
+		panic(err)
+	}
+
+	for e, err := range events {
+		switch {
+		case errors.Is(err, session.ErrGap):
+			fmt.Println("some events are missing here")
+			continue
+		case err != nil:
+			panic(err)
+		}
+		fmt.Println(e.User, e.Kind)
+		if e.Kind == session.Revoked {
+			break
+		}
+	}
+	// Output:
+	// ada signed in
+	// ada revoked
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -231,4 +232,22 @@ func TestEverybodyReachesOtherNodes(t *testing.T) {
 	}
 	slices.Sort(delays)
 	t.Logf("another node stopped serving after %v (median), %v (p99)", delays[len(delays)/2], delays[len(delays)*99/100])
+}
+
+// TestEverybodyOnReplicas: with Options.Replicas a revocation of everybody waits for them, and is an error if they do not answer.
+func TestEverybodyOnReplicas(t *testing.T) {
+	few(t)
+	servers := redistest.StartSentinel(t, redistest.Options{})
+	ok(t, servers.Settle())
+	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 2})
+	ok(t, s.EndAll(t.Context()))
+	for _, n := range servers.Nodes {
+		if there, err := n.Do("EXISTS", "coatcheck:revoked"); err != nil || there != int64(1) {
+			t.Errorf("%s has no time of the revocation, error %v", n, err)
+		}
+	}
+	tooMany := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 3})
+	if err := tooMany.EndAll(t.Context()); !errors.As(err, new(*redisstore.ReplicaError)) {
+		t.Errorf("with more replicas than there are: %v, want a ReplicaError", err)
+	}
 }

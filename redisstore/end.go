@@ -22,7 +22,7 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 
 // EndOwned implements driver.OwnedEnder. With the owner it is one round trip, as [Store.End] it takes two.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	s.ends.add(id, owner)
+	defer s.ends.making(id, owner)()
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both
 	defer cancel()
 	if owner == (driver.Hash{}) {

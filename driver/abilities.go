@@ -44,6 +44,6 @@ type Expired struct {
 // and what a request has read counts as having been there.
 type OwnedEnder interface {
 	// EndOwned is End of a session of the owner, the zero Hash for one that nobody is signed in to. It reports whether the session was
-	// alive; true, too, if the answer to an earlier try was lost. Of several calls at the same time one ends it.
+	// alive, and false where an answer of the store's server was lost that may have said so. Of several calls at the same time one ends it.
 	EndOwned(ctx context.Context, id ID, owner Hash) (ended bool, err error)
 }

@@ -22,7 +22,9 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 
 // EndOwned implements driver.OwnedEnder. With the owner it is one round trip, as [Store.End] it takes two.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	s.ends.add(id, owner)
+	defer s.ends.making(id, owner)()
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both
+	defer cancel()
 	if owner == (driver.Hash{}) {
 		if owner = s.ownerOf(ctx, id); owner != (driver.Hash{}) {
 			s.ends.add(id, owner)
@@ -38,6 +40,8 @@ func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (
 
 // ownerOf returns whose session it is: the zero Hash if nobody's, or if the server does not say.
 func (s *Store) ownerOf(ctx context.Context, id driver.ID) (owner driver.Hash) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2) // the rest is for the end itself
+	defer cancel()
 	var text string
 	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
 		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@principal").Build()).ToString()
@@ -65,14 +69,12 @@ func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (en
 		keys, args = append(keys, s.keys.index(owner)), []string{id.Selector.String()}
 	}
 	var r reply
-	lost := false // an earlier try may have ended it
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		if s.opt.Replicas > 0 {
 			r, err = s.endOnReplicas(ctx, keys, args)
 		} else {
 			r, err = s.execKeys(ctx, endScript, keys, args)
 		}
-		lost = lost || err != nil && judge(err) == uncertain
 		return err
 	})
 	if err != nil {
@@ -85,5 +87,5 @@ func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (en
 	if err != nil {
 		return false, errReply
 	}
-	return alive == 1 || lost, nil
+	return alive == 1, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,8 +21,9 @@ type ends struct {
 	kept    map[driver.ID]ending
 	order   []driver.ID // oldest first: what is over the bound goes
 	delayed [len(endDelays)][]delayed
-	all     bool          // repeat all
-	wake    chan struct{} // all was set
+	all     bool              // repeat all
+	going   map[driver.ID]int // ends that are being made for the first time, by so many callers
+	wake    chan struct{}     // all was set
 	seen    nodes
 }
 
@@ -47,7 +49,7 @@ const (
 )
 
 func newEnds() *ends {
-	return &ends{kept: map[driver.ID]ending{}, wake: make(chan struct{}, 1)}
+	return &ends{kept: map[driver.ID]ending{}, going: map[driver.ID]int{}, wake: make(chan struct{}, 1)}
 }
 
 // add notes that a session ended.
@@ -86,6 +88,22 @@ func (e *ends) refusal(id driver.ID) error {
 		return driver.ErrMoved
 	}
 	return driver.ErrNotFound
+}
+
+// making notes an end that is being made until done is called. It is not repeated at once meanwhile: a repetition would end the session, and who
+// makes the end would be told that there was none.
+func (e *ends) making(id driver.ID, owner driver.Hash) (done func()) {
+	e.add(id, owner)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.going[id]++
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.going[id]--; e.going[id] == 0 {
+			delete(e.going, id)
+		}
+	}
 }
 
 // owner returns whose session ended here.
@@ -142,7 +160,7 @@ func (e *ends) due(now time.Time) (ids []driver.ID, all bool) {
 	}
 	if e.all {
 		e.all = false
-		return append([]driver.ID(nil), e.order...), true
+		return slices.DeleteFunc(slices.Clone(e.order), func(id driver.ID) bool { return e.going[id] > 0 }), true
 	}
 	return ids, false
 }

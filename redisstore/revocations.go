@@ -66,6 +66,7 @@ type repetition struct {
 	until time.Time // forgotten then
 	tries int       // how often it was repeated
 	at    time.Time // due then
+	made  time.Time // when its answer was there
 }
 
 const repetitionsKept = 10_000
@@ -78,7 +79,7 @@ func (p *repetitions) add(owner driver.Hash, text string) {
 		p.made = p.made[1:]
 	}
 	now := time.Now()
-	p.made = append(p.made, repetition{owner, text, now.Add(endsFor), 0, now.Add(endDelays[0])})
+	p.made = append(p.made, repetition{owner, text, now.Add(endsFor), 0, now.Add(endDelays[0]), now})
 }
 
 // forget has the revocation of an owner not repeated.
@@ -128,6 +129,31 @@ func (p *repetitions) retry(owner driver.Hash, now time.Time) {
 			p.made[i].tries, p.made[i].at = 0, now.Add(endDelays[0])
 		}
 	}
+}
+
+// after returns when an authentication began, in milliseconds by the server's clock, which does not tell what came first within one. What began
+// here after a revocation that this process made began after it: so who resets a password is signed in at once, with a pause of a millisecond.
+func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
+	local, began := time.Now().Add(-ago), s.clock.now().Add(-ago).UnixMilli()
+	s.made.mu.Lock()
+	var own repetition
+	for i := range s.made.made {
+		if s.made.made[i].owner == owner {
+			own = s.made.made[i]
+		}
+	}
+	s.made.mu.Unlock()
+	r, err := parseRevocation(own.text)
+	if own.text == "" || err != nil || !local.After(own.made) || began != r.since {
+		return began
+	}
+	for range 3 {
+		if s.clock.now().UnixMilli() > r.since {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	return r.since + 1
 }
 
 // repeatRevocations repeats those that are due, or all.

@@ -142,7 +142,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if id.Bucket != driver.BucketOf(in.Origin.Principal.Owner) {
 		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, driver.BucketOf(in.Origin.Principal.Owner))
 	}
-	began := s.clock.now().Add(-in.Ago).UnixMilli() // by the server's clock, so that no time under way makes it later
+	began := s.after(in.Origin.Principal.Owner, in.Ago) // by the server's clock, so that no time under way makes it later
 	if in.Ago > driver.MaxAgo {
 		return nil, driver.ErrRevoked
 	}

@@ -2,6 +2,7 @@ package redisstore_test
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -20,6 +21,19 @@ type proxy struct {
 	pairs  sync.Map     // of open connections
 	odds   atomic.Int64 // one command in so many finds its connection lost; 0: none
 	lost   atomic.Int64 // connections that were
+	steps  atomic.Int64 // scripts that may still pass; with the one that is too many the client is dead to the server. 0: any number
+	dead   atomic.Bool
+}
+
+// diesAfter lets so many more scripts pass. All that comes after them goes nowhere, as from a process that was killed.
+func (p *proxy) diesAfter(scripts int64) { p.steps.Store(scripts + 1) }
+
+// script notes a command, and reports whether the client is alive.
+func (p *proxy) script(frame []byte) bool {
+	if p.steps.Load() > 0 && bytes.Contains(frame[:min(len(frame), 40)], []byte("EVAL")) && p.steps.Add(-1) == 0 {
+		p.dead.Store(true)
+	}
+	return !p.dead.Load()
 }
 
 func startProxy(t testing.TB, target string) *proxy {
@@ -77,6 +91,10 @@ func (c *pair) close() {
 }
 
 func (p *proxy) serve(client net.Conn) {
+	if p.dead.Load() {
+		client.Close()
+		return
+	}
 	server, err := net.Dial("tcp", p.target)
 	if err != nil {
 		client.Close()
@@ -87,7 +105,10 @@ func (p *proxy) serve(client net.Conn) {
 	defer p.pairs.Delete(c)
 	defer c.close()
 	var both sync.WaitGroup
-	both.Go(func() { defer c.close(); p.copy(server, client, c.command) })
+	both.Go(func() {
+		defer c.close()
+		p.copy(server, client, func(frame []byte, odds int64) bool { return p.script(frame) && c.command(frame, odds) })
+	})
 	both.Go(func() { defer c.close(); p.copy(client, server, c.reply) })
 	both.Wait()
 	if c.lost {

@@ -14,6 +14,10 @@ func scriptCases() []scriptVector {
 	c.endUser()
 	c.move()
 	c.revoked()
+	c.create()
+	c.touch()
+	c.end()
+	c.publish()
 	return c.all
 }
 
@@ -138,6 +142,8 @@ func (c *cases) move() {
 	old := keyOfV{Hash: map[string]string{"@token": "0." + presented, "@idle": "3600000", "@created": "<-60000>", "@seen": "<-1000>", "@deadline": "<+86400000>"}}
 	marked := old.with("@moving", attempt+".<+10000>")
 	moved := keyOfV{Hash: map[string]string{"@moving": "moved"}}
+	c.add("move.lua", "leave", "the session takes no more changes for ten seconds, and its fields are replied", keyValues{keyA: a}, []string{keyA, keyRevoked},
+		[]string{"leave", attempt, presented, "0"}, leaving(a, attempt), keyValues{keyA: a.with("@moving", attempt+".<+10000>")})
 	c.add("move.lua", "leave, another", "another sign-in is under way", keyValues{keyA: old.with("@moving", nameB+".<+9000>")}, []string{keyA, keyRevoked}, leave("0"),
 		[]any{"moved"}, keyValues{keyA: old.with("@moving", nameB+".<+9000>")})
 	c.add("move.lua", "leave, revoked", "the session before was revoked", plus(keyValues{keyA: a}, keyValues{keyRevoked: revocationOf("<-20000>.<+86400000>")}),

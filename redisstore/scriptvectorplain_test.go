@@ -1,0 +1,74 @@
+package redisstore
+
+import (
+	"maps"
+	"slices"
+)
+
+// leaving is the reply to who takes a session's fields along, in the order of the names.
+func leaving(session keyOfV, attempt string) []any {
+	h := session.with("@moving", attempt+".<+10000>").Hash
+	reply := replyOK()
+	for _, name := range slices.Sorted(maps.Keys(h)) {
+		reply = append(reply, name, h[name])
+	}
+	return reply
+}
+
+func (c *cases) create() {
+	secret := vectorA.Hash["@id"]
+	token := "0.0." + verifierA.String()
+	args := []string{"3600000", day, secret, "@v", "1", "@token", token, "@rev", "1", "@size", "2", "n", "1"}
+	stored := keyOfV{Hash: map[string]string{
+		"@v": "1", "@id": secret, "@token": token, "@idle": "3600000", "@created": "<+0>", "@seen": "<+0>", "@deadline": "<+86400000>", "@rev": "1", "@size": "2", "n": "1",
+	}}
+	c.add("create.lua", "first", "an anonymous session, with what the first request set", nil, []string{keyNew}, args, replyOK("1"), keyValues{keyNew: stored})
+	c.add("create.lua", "again", "the answer was lost, and it is repeated", keyValues{keyNew: stored}, []string{keyNew}, args, []any{"again"}, keyValues{keyNew: stored})
+	other := keyValues{keyNew: vectorA.with("@id", nameA)}
+	c.add("create.lua", "exists", "another session has the key", other, []string{keyNew}, args, []any{"exists"}, other)
+}
+
+func (c *cases) touch() {
+	keys, presented := []string{keyA, keyRevoked}, []string{verifierA.String(), "0"}
+	used := vectorA.with("@seen", "<-120000>")
+	c.add("touch.lua", "due", "the session would live longer by two minutes", keyValues{keyA: used}, keys, presented, replyOK("8"),
+		keyValues{keyA: used.with("@seen", "<+0>", "@rev", "8")})
+	c.add("touch.lua", "not due", "by a second: nothing is written", keyValues{keyA: vectorA}, keys, presented, replyOK("7"), keyValues{keyA: vectorA})
+	over := keyValues{keyA: vectorA.with("@seen", "<-3600001>")}
+	c.add("touch.lua", "over", "the idle limit counts, whether or not the server has removed the key", over, keys, presented, []any{"gone"}, over)
+	before := "AAAAAAAAAAAAAAAAAAAAAA"
+	rotated := vectorA.with("@previous", "pending."+before+".30000")
+	c.add("touch.lua", "first use", "of a rotated token: the grace of the one before begins", keyValues{keyA: rotated}, keys, presented, replyOK("8"),
+		keyValues{keyA: rotated.with("@seen", "<+0>", "@rev", "8", "@previous", "grace."+before+".<+30000>")})
+	renewed := keyValues{keyA: vectorA.with("@previous", "replaced."+before+".<+60000>")}
+	c.add("touch.lua", "replaced", "a verifier that was replaced by a renewal opens nothing", renewed, keys, []string{before, "0"}, []any{"moved"}, renewed)
+}
+
+func (c *cases) end() {
+	c.add("end.lua", "anonymous", "a session that nobody is signed in to", keyValues{keyA: vectorA.with("@principal", "")}, []string{keyA}, nil, replyOK(1), nil)
+	c.add("end.lua", "user's", "it leaves the index in the same step", vectorTwo, []string{keyA, keyIndex}, []string{nameA}, replyOK(1),
+		keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+	c.add("end.lua", "over", "it had ended", nil, []string{keyA, keyIndex}, []string{nameA}, replyOK(0), nil)
+
+	three := []string{keyIndex, keyA, keyB}
+	c.add("clean.lua", "expired", "what is not there leaves the index, and who removes it tells; what is there stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, three,
+		[]string{nameA, nameB}, replyOK(nameA), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+	word := keyOfV{Hash: map[string]string{"@moving": "moved"}}
+	c.add("clean.lua", "moved", "a session that moved has not expired", keyValues{keyA: word, keyB: vectorB, keyIndex: vectorIndex}, three, []string{nameA, nameB},
+		replyOK(), keyValues{keyA: word, keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+	c.add("clean.lua", "told", "another one removed it, and told", keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")}, three, []string{nameA, nameB},
+		replyOK(), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")})
+}
+
+func (c *cases) publish() {
+	const feed, markA, markB, markC = "vector:events", "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccccccccccc"
+	first := []string{"1-0", "mark", markA, "before", "", "node", "node a", "n", "1", "event", "{}"}
+	c.add("publish.lua", "first", "the first entry has nothing before it", nil, []string{feed}, []string{"1000", "node a", markA, "1", "{}"}, []any{"ok"},
+		keyValues{feed: {Stream: [][]string{first}}})
+	c.add("publish.lua", "two", "numbers go on, and each entry has the mark of the one before; the last one says that events were lost", keyValues{feed: {Stream: [][]string{first}}},
+		[]string{feed}, []string{"1000", "node b", markB, "7", "{}", markC, "9", ""}, []any{"ok"}, keyValues{feed: {Stream: [][]string{
+			first,
+			{"2-0", "mark", markB, "before", markA, "node", "node b", "n", "7", "event", "{}"},
+			{"3-0", "mark", markC, "before", markB, "node", "node b", "n", "9", "event", ""},
+		}}})
+}

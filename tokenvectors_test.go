@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-var updateVectors = flag.Bool("update-vectors", false, "write format/vectors/tokens.json anew")
+var updateVectors = flag.Bool("update-vectors", false, "write the files of format/vectors anew, but for those of redisstore")
 
 // tokenVector is a token, and all that another language must make of it.
 type tokenVector struct {

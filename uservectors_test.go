@@ -1,0 +1,83 @@
+package session
+
+import (
+	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// userVector is a user's id, and where the user's sessions are.
+type userVector struct {
+	Key    string `json:"key,omitempty"` // Config.UserKey in hex; none: 32 zeros
+	User   string `json:"user"`          // hex
+	Owner  string `json:"owner"`         // as "@principal" has it
+	Bucket string `json:"bucket"`
+	Index  string `json:"index"`       // in the namespace "coatcheck"
+	N      string `json:"revocations"` // the key of the bucket's
+}
+
+// sameVectors writes the file if it is asked to, and checks that it has v.
+func sameVectors(t *testing.T, name string, v any) {
+	t.Helper()
+	file := "format/vectors/" + name
+	want, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, '\n')
+	if *updateVectors {
+		if err := os.WriteFile(file, want, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s is not what the code says, error %v: go test . -run Vectors -update-vectors", file, err)
+	}
+}
+
+func must[T any](t *testing.T) func(v T, err error) T {
+	return func(v T, err error) T {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+}
+
+// TestUserVectors: owners are made by hand as format/README.md has it, and compared with what a Manager makes of them.
+func TestUserVectors(t *testing.T) {
+	bytesOf := must[[]byte](t)
+	var vectors []userVector
+	for _, key := range [][]byte{nil, bytes.Repeat([]byte{9}, 32)} {
+		m := must[*Manager](t)(New(memstore.New(), Config{UserKey: key}))
+		given := key
+		if key == nil {
+			given = make([]byte, 32)
+		}
+		for _, user := range []string{"ada", "Ada", "\x00\xff", "é", strings.Repeat("\xfe", 256)} {
+			h := hmac.New(sha256.New, bytesOf(hkdf.Key(sha256.New, given, nil, "coatcheck/1 user", 32)))
+			h.Write([]byte(user))
+			owner := h.Sum(nil)[:16]
+			text, bucket := base64.RawURLEncoding.EncodeToString(owner), fmt.Sprintf("%04x", driver.BucketOf(m.owner(user)))
+			if m.owner(user).String() != text || bucket != hex.EncodeToString(owner[:2]) {
+				t.Errorf("%q: %s and %s, the format says %s", user, m.owner(user), bucket, text)
+			}
+			vectors = append(vectors, userVector{
+				hex.EncodeToString(key), hex.EncodeToString([]byte(user)), text, bucket, "coatcheck:{" + bucket + "}:u:" + text, "coatcheck:{" + bucket + "}:n",
+			})
+		}
+	}
+	sameVectors(t, "users.json", vectors)
+}

@@ -24,7 +24,7 @@ func ExampleSession_SignIn() {
 		return err
 	}
 	devices := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		list, err := sessions.Sessions(r.Context(), s.User())
+		list, err := sessions.Sessions(r.Context(), s.User()) // this one is that of s.Info().Handle
 		if err != nil {
 			return err
 		}

@@ -167,42 +167,50 @@ func (v *scriptVector) run(t *testing.T, c rueidis.Client, script *rueidis.Lua) 
 		t.Errorf("the keys are %q, error %v, the vector has %d", keys, err, len(v.After))
 	}
 	for key, want := range v.After {
-		got := map[string]string{}
-		switch {
-		case want.Hash != nil:
-			got, err = do(c.B().Hgetall().Key(key).Build()).AsStrMap()
-		case want.Scores != nil:
-			var scores []rueidis.ZScore
-			scores, err = do(c.B().Zrange().Key(key).Min("0").Max("-1").Withscores().Build()).AsZScores()
-			for _, z := range scores {
-				got[z.Member] = strconv.FormatFloat(z.Score, 'f', -1, 64)
-			}
-			want.Hash = want.Scores
-		case want.Stream != nil:
-			var entries []rueidis.XRangeEntry
-			entries, err = do(c.B().Xrange().Key(key).Start("-").End("+").Build()).AsXRange()
-			want.Hash = map[string]string{}
-			for i, e := range entries {
-				got[fmt.Sprint(i)] = fmt.Sprint(e.ID, e.FieldValues)
-			}
-			for i, e := range want.Stream {
-				values := map[string]string{}
-				for j := 1; j < len(e); j += 2 {
-					values[e[j]] = e[j+1]
-				}
-				want.Hash[fmt.Sprint(i)] = fmt.Sprint(e[0], values)
-			}
-		default:
-			got["text"], err = do(c.B().Get().Key(key).Build()).ToString()
-			want.Hash = map[string]string{"text": want.Text}
+		want.isAt(t, c, key, now)
+	}
+}
+
+// isAt checks that a key holds what it should.
+func (k keyOfV) isAt(t *testing.T, c rueidis.Client, key string, now int64) {
+	t.Helper()
+	do := func(cmd rueidis.Completed) rueidis.RedisResult { return c.Do(t.Context(), cmd) }
+	got, want := map[string]string{}, k.Hash
+	var err error
+	switch {
+	case k.Hash != nil:
+		got, err = do(c.B().Hgetall().Key(key).Build()).AsStrMap()
+	case k.Scores != nil:
+		var scores []rueidis.ZScore
+		scores, err = do(c.B().Zrange().Key(key).Min("0").Max("-1").Withscores().Build()).AsZScores()
+		for _, z := range scores {
+			got[z.Member] = strconv.FormatFloat(z.Score, 'f', -1, 64)
 		}
-		if err != nil || len(got) != len(want.Hash) {
-			t.Errorf("%s is %q, error %v, the vector says %q", key, got, err, want.Hash)
+		want = k.Scores
+	case k.Stream != nil:
+		var entries []rueidis.XRangeEntry
+		entries, err = do(c.B().Xrange().Key(key).Start("-").End("+").Build()).AsXRange()
+		for _, e := range entries {
+			got[e.ID] = fmt.Sprint(e.FieldValues)
 		}
-		for name, text := range want.Hash {
-			if !fits(got[name], text, now) {
-				t.Errorf("%s has %s %q, the vector says %q", key, name, got[name], text)
+		want = map[string]string{}
+		for _, e := range k.Stream {
+			values := map[string]string{}
+			for i := 1; i < len(e); i += 2 {
+				values[e[i]] = e[i+1]
 			}
+			want[e[0]] = fmt.Sprint(values)
+		}
+	default:
+		got["text"], err = do(c.B().Get().Key(key).Build()).ToString()
+		want = map[string]string{"text": k.Text}
+	}
+	if err != nil || len(got) != len(want) {
+		t.Errorf("%s is %q, error %v, the vector says %q", key, got, err, want)
+	}
+	for name, text := range want {
+		if !fits(got[name], text, now) {
+			t.Errorf("%s has %s %q, the vector says %q", key, name, got[name], text)
 		}
 	}
 }

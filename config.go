@@ -57,7 +57,7 @@ type Config struct {
 
 	// Keys are 32 random bytes each. With keys, tokens are signed, and a forged one costs no round trip to the store. The first
 	// signs, all are accepted: append a new key on all nodes, then put it first, and drop the old one a Lifetime later, or MaxRemember if that
-	// is longer. Adding the first key signs everybody out, unless UnsignedUntil lies a Lifetime ahead; dropping all keys signs nobody out.
+	// is longer. A token of a key that is not there opens nothing. Adding the first key signs everybody out, unless UnsignedUntil lies a Lifetime ahead; dropping all keys signs nobody out.
 	Keys          [][]byte
 	UnsignedUntil time.Time // until then tokens without a signature are accepted, too
 
@@ -93,7 +93,7 @@ type Config struct {
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 
 	// OnEvent is told what happens to sessions, once the store has acknowledged it: by the goroutine that made it happen, with the context
-	// of its call, which may be done. It must not block. It may use the session and the Manager; what it changes in a session whose header
+	// of its call, which may be done; so by several at the same time. It must not block. It may use the session and the Manager; what it changes in a session whose header
 	// has left is lost. Default: nobody is told.
 	OnEvent func(ctx context.Context, e Event)
 

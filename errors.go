@@ -24,7 +24,7 @@ var (
 	ErrHeaderSent = errors.New("session: too late for a new cookie: the response header has left")
 	// ErrTooLarge: the session would be over Config.MaxSize, or a bound of the format.
 	ErrTooLarge = errors.New("session: over the size limit")
-	// ErrInvalid: a field's name, a value or a sum that the format does not allow.
+	// ErrInvalid: a field's name, a value or a sum that the format does not allow; a Login out of its bounds; a text that is no handle.
 	ErrInvalid = errors.New("session: invalid change")
 	// ErrDecode: a stored value is of another type than the field that reads it.
 	ErrDecode = errors.New("session: the stored value is of another type")

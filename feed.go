@@ -18,8 +18,8 @@ import (
 // Events follows what happens on all nodes that share the store, from the moment it is called: what concerns users, that is all kinds but
 // [Refused] and those of anonymous sessions, with which visitors could flood it. The order is one for all nodes. It is best effort, and says so
 // where it fails: [ErrGap] stands where events are missing, or cannot be read for want of the right one of Config.Keys, and what happens
-// after it follows; an event may then come twice. Only what a node had not passed on when it died is not missed. It waits while the store is away. It ends when ctx is done, and with an error when it
-// cannot go on; errors.ErrUnsupported if the store has no feed.
+// after it follows; an event may then come twice. Only what a node had not passed on when it died is not missed. It waits while the store is
+// away. It ends when ctx is done, and with an error when it cannot go on; errors.ErrUnsupported if the store has no feed.
 //
 // With Config.Keys events are sealed on their way; without, the store sees them.
 func (m *Manager) Events(ctx context.Context) iter.Seq2[Event, error] {

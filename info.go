@@ -9,7 +9,7 @@ import (
 
 // Info describes a session to people. It holds no secret. The zero Info is that of a session that is not stored.
 type Info struct {
-	Handle   string    // public, the same until sign-in: safe to log, to list and to put in a URL
+	Handle   string    // public, the same until sign-in: safe to log, to list and to put in a URL; tells which of Manager.Sessions this one is
 	Created  time.Time // times are the store's
 	Seen     time.Time // last use, to within the touch interval: a twentieth of the idle timeout, at most a minute
 	Idle     time.Time // ends then unless used

@@ -8,7 +8,9 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Sessions lists a user's live sessions, the newest first. Errors: [ErrUnavailable]; [ErrSealed]; errors.ErrUnsupported if the store does not know users.
+// Sessions lists a user's live sessions, all of them, the newest first. The one of the request that asks has the Handle of [Session.Info]. It is
+// read from the store, not from a copy: a session that had ended when it was called is not in it; one that ends meanwhile may be. Errors:
+// [ErrUnavailable]; [ErrSealed] if one of them cannot be opened; errors.ErrUnsupported if the store does not know users.
 func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	store, err := m.users()
 	if err != nil || user == "" {
@@ -29,8 +31,9 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	return list, nil
 }
 
-// Revoke ends one session of user. [ErrNotFound] if user has none of that handle, whoever else may: who asks does not learn of other
-// users' sessions.
+// Revoke ends one session of user, for good and for all requests. [ErrNotFound] if user has none of that handle, whoever else may: who asks
+// does not learn of other users' sessions. Other errors: [ErrUnavailable], and the session may then be alive; errors.ErrUnsupported if the
+// store does not know users.
 func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	if _, err := m.users(); err != nil {
 		return err
@@ -47,8 +50,10 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 }
 
 // RevokeUser ends all sessions of user but those of the handles in except, 100 at most, in one atomic step, and returns how many there
-// were. A sign-in of the user that began before is refused with [ErrRevoked]: the password it was checked against may be the old one. After
-// an error call it again: of a user with thousands of sessions, those that are left are ended then.
+// were. A sign-in of the user that began before is refused with [ErrRevoked]: the password it was checked against may be the old one.
+//
+// Errors: [ErrInvalid] for what is no handle, and nothing has ended; [ErrUnavailable], and n are those that have certainly ended: call it again,
+// and those that are left are ended then; errors.ErrUnsupported if the store does not know users.
 func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
 	var which driver.Which
 	for _, handle := range except {
@@ -80,8 +85,9 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Which) (
 	return len(ended), fromStore(err)
 }
 
-// RevokeAll ends every session of the store: for an incident. A sign-in that began before is refused with [ErrRevoked]. After an error call
-// it again, from any process: what is left is ended then.
+// RevokeAll ends every session of the store: for an incident. A sign-in that began before is refused with [ErrRevoked]. It takes as long as the
+// store needs to remove them, whatever becomes of ctx. Errors: [ErrUnavailable]: call it again, from any process, and what is left is ended
+// then; errors.ErrUnsupported if the store does not know users.
 func (m *Manager) RevokeAll(ctx context.Context) error {
 	store, err := m.users()
 	if err != nil {

@@ -15,5 +15,5 @@
 // share sets Second.
 //
 // Each case names the promise of docs/design.md that it belongs to: P1 no write is lost, P2 ended is ended, P3 only our
-// tickets, P5 time limits hold, P9 a user's sessions exactly, P10 everything is bounded. When one fails it prints what is at stake.
+// tickets, P4 a dump opens no door, P5 time limits hold, P9 a user's sessions exactly, P10 everything is bounded. When one fails it prints what is at stake.
 package storetest

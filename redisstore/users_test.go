@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,32 +36,52 @@ func anonymous(t *testing.T, s *redisstore.Store, n int64) *driver.Presented {
 }
 
 // TestLimitUnderConcurrentSignIns: 200 sign-ins of one user at the same time, under a limit of 5, on a Cluster, from two processes: at no
-// moment are more than 5 of the user's sessions alive.
+// moment are more than 5 of the user's sessions alive: counted by one command on the server, whatever the index says, and by the list.
 func TestLimitUnderConcurrentSignIns(t *testing.T) {
 	const limit, visitors = 5, 200
-	url := "redis+cluster://" + strings.Join(redistest.StartCluster(t, redistest.Options{}).Addrs(), ",")
+	cluster := redistest.StartCluster(t, redistest.Options{})
+	url := "redis+cluster://" + strings.Join(cluster.Addrs(), ",")
 	o := redisstore.Options{Timeout: 20 * time.Second}
 	nodes := [2]*redisstore.Store{open(t, url, o), open(t, url, o)}
 	owner := driver.HashOf([]byte("ada"))
 	watch := open(t, url, o)
-	var most, looks atomic.Int64
-	var watcher, all sync.WaitGroup
+	server, err := cluster.NodeOfSlot(redistest.Slot(bucketKey("ada", "u:")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := `local n = 0
+		for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do n = n + redis.call('HEXISTS', key, '@principal') end
+		return n`
+	var all, watchers sync.WaitGroup
 	stop := make(chan struct{})
-	watcher.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
+	watched := func(look func() (int64, error)) (most, looks *int64) {
+		most, looks = new(int64), new(int64)
+		watchers.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				n, err := look()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				*looks++
+				*most = max(*most, n)
 			}
-			live, err := watch.Sessions(t.Context(), owner)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			looks.Add(1)
-			most.Store(max(most.Load(), int64(len(live))))
-		}
+		})
+		return most, looks
+	}
+	most, looks := watched(func() (int64, error) {
+		v, err := server.Do("EVAL", count, "1", bucketKey("ada", "s:"))
+		n, _ := v.(int64)
+		return n, err
+	})
+	mostListed, lists := watched(func() (int64, error) {
+		live, err := watch.Sessions(t.Context(), owner)
+		return int64(len(live)), err
 	})
 	for i := range visitors {
 		all.Go(func() {
@@ -85,14 +104,15 @@ func TestLimitUnderConcurrentSignIns(t *testing.T) {
 	}
 	all.Wait()
 	close(stop)
-	watcher.Wait()
+	watchers.Wait()
 	live, err := watch.Sessions(t.Context(), owner)
 	if err != nil || len(live) != limit {
 		t.Errorf("%d sessions are left (%v), want %d", len(live), err, limit)
 	}
-	if most.Load() > limit || looks.Load() < 10 {
-		t.Errorf("%d sessions were alive at a moment, in %d looks; at most %d are allowed", most.Load(), looks.Load(), limit)
+	if *most != limit || *mostListed > limit || *looks < 50 || *lists < 10 {
+		t.Errorf("%d sessions were alive at a moment, in %d looks, and %d in %d lists; at most %d are allowed", *most, *looks, *mostListed, *lists, limit)
 	}
+	t.Logf("%d looks at the server, %d lists", *looks, *lists)
 }
 
 // TestSignInThatStopsHalfWay: the process dies after each step of a sign-in. No cart is lost, and nothing counts against the limit for long.

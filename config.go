@@ -36,7 +36,8 @@ type Config struct {
 	KeepFields  []string      // fields of an anonymous session that come along at sign-in; the others may have been planted
 
 	// UserKey is 32 random bytes that name users to the store: with it, the store's keys do not tell who is signed in. It must stay the
-	// same: with another one the store does not find a user's sessions. Default: names are hashed without a key.
+	// same: with another one, or the first one, sessions from before are served, and neither listed, limited nor ended with their user's:
+	// call [Manager.RevokeAll] after such a change. Default: names are hashed without a key.
 	UserKey []byte
 
 	CookieName   string        // default "__Host-session", with InsecureHTTP "session"

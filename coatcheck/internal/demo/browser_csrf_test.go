@@ -18,6 +18,9 @@ func TestPageUnderAAL2(t *testing.T) {
 	ctx := browser(t)
 	console := listen(ctx)
 	do(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
+	if commands := text(t, ctx, `[aria-labelledby="terminal"]`); !strings.Contains(commands, `-H "X-CSRF-Token: $csrf"`) {
+		t.Errorf("the page does not say how to post with a token: %s", commands)
+	}
 	increments := func() {
 		t.Helper()
 		do(t, ctx, chromedp.Click(chromedp.CSS("#add")), chromedp.WaitVisible(chromedp.CSS(`#add-verdict:is([data-state="good"], [data-state="bad"])`)))

@@ -24,6 +24,9 @@ func (s *Session) rotation(ctx context.Context) *rotation {
 	if every == 0 || s.state != live || s.record == nil || s.readOnly || s.sent {
 		return nil
 	}
+	if s.passive {
+		return nil // the write would be a use of the session
+	}
 	if !s.cred.hasCookie || s.cred.inHeader || s.setToken != keepCookie || s.next != nil || ctx.Err() != nil {
 		return nil // the token came in a header, or the request has one on its way, or nobody hears the answer
 	}

@@ -18,7 +18,7 @@ type Route struct {
 	MinLevel int           // and at least at this assurance level
 	Fresh    bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
 	Down     Down          // when the store is down
-	Passive  bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive
+	Passive  bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive. Writes do
 }
 
 // Down says what a route does when the store is down. A cookie is never cleared then, none is set, and a write always fails with
@@ -32,7 +32,8 @@ const (
 )
 
 // Check decides whether a request may go on, as a question: a handler may ask it of a part of what it does, and a stream again after
-// [Session.Reload]. Errors: [ErrSignedOut], [ErrNotFresh], and those of [From].
+// [Session.Reload]. Of the Routes that a request meets the last one's Down holds; Fresh and Passive stay once one has them. Errors:
+// [ErrSignedOut], [ErrNotFresh], and those of [From].
 //
 // Signing in again as the route asks meets it, and keeps the session's fields. Config.OnError may lead people there: see the example
 // of a step-up. The default answers 401, and to [ErrNotFresh] with the challenge of RFC 9470, by which clients with a bearer token
@@ -74,7 +75,7 @@ func (s *Session) route(ctx context.Context, rt *Route) {
 	defer s.mu.Unlock()
 	again := (s.state == failed || s.state == degraded) && rt.Down != s.down ||
 		s.state == live && rt.Fresh && !s.fresh && len(s.ops) == 0 && s.err == nil
-	s.fresh, s.down, s.passive = rt.Fresh, rt.Down, rt.Passive
+	s.fresh, s.down, s.passive = s.fresh || rt.Fresh, rt.Down, s.passive || rt.Passive
 	if again && !s.refused {
 		s.err = nil
 		s.readAgain(ctx)

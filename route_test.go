@@ -146,3 +146,27 @@ func TestFreshRouteReadsAgain(t *testing.T) {
 		return nil
 	}))
 }
+
+// TestFreshStays: a question with another Route does not bring copies back.
+func TestFreshStays(t *testing.T) {
+	store := newCopying(newFaulty())
+	t.Cleanup(func() { store.Close() })
+	s := store.site(t, session.Config{})
+	v := s.known()
+	v.count()
+	old := store.site(t, session.Config{})
+	v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+	store.mu.Lock()
+	store.old = true
+	store.mu.Unlock()
+	v.at(old).handle(session.Route{Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		want(t, "n", n.Get(ses), 2)
+		v.also().do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+		_ = session.Route{User: true}.Check(r.Context())
+		if err := ses.Reload(r.Context()); err != nil {
+			return err
+		}
+		want(t, "n after a question", n.Get(ses), 3)
+		return nil
+	})))
+}

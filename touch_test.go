@@ -178,3 +178,29 @@ func TestPassiveRoute(t *testing.T) {
 		want(t, "n after an hour of asking", v.count(), 0)
 	})
 }
+
+// TestPassiveRouteDoesNotRotate: a poll that finds the token old leaves it so, for the write of a new one would be a use; and what a handler asks of a
+// part of itself does not make it one.
+func TestPassiveRouteDoesNotRotate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{IdleTimeout: 10 * time.Minute, RotateEvery: 5 * time.Minute})
+		v := s.known()
+		poll := session.Route{Passive: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			if err := ses.Reload(r.Context()); err != nil {
+				return err
+			}
+			_ = session.Route{User: true}.Check(r.Context())
+			n.Get(ses)
+			return nil
+		}))
+		for range 10 {
+			time.Sleep(time.Minute)
+			if w := v.handle(poll); len(cookies(w)) != 0 {
+				t.Fatalf("Set-Cookie %q", cookies(w))
+			}
+			synctest.Wait()
+		}
+		want(t, "n after ten minutes of asking", v.count(), 0)
+		want(t, "uses written down", s.store.touches.Load(), 0)
+	})
+}

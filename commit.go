@@ -371,7 +371,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.unlock(ctx)
 	known, replaced := s.cred.found, s.state == gone
-	s.ops, s.record, s.edited, s.next, s.secret = nil, nil, false, nil, driver.Secret{}
+	s.ops, s.record, s.edited, s.readOnly, s.next, s.secret = nil, nil, false, false, nil, driver.Secret{}
 	if !s.refused {
 		s.err, s.told = nil, false
 	}

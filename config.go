@@ -67,8 +67,8 @@ type Config struct {
 	// entries; times, methods and levels of authentication; and what was stored before, until its next write. It needs Keys and UserKey.
 	// A sealed value takes a third and 44 bytes more, which count for MaxSize; a field that is a Counter anywhere must not be a Value
 	// elsewhere. Turning it on or off signs nobody out, as long as the Keys stay: without the key of one of its values a session cannot be
-	// read, and From returns ErrSealed. It keeps secrets from who reads the store; who writes to it can still put a value in clear, or
-	// an older one of the same session and field, in the place of a sealed one. Default: values are in clear.
+	// read, and From returns ErrSealed, but where [Route].Down is Anonymous. It keeps secrets from who reads the store; who writes to it can
+	// still put a value in clear, or an older one of the same session and field, in the place of a sealed one. Default: values are in clear.
 	Seal bool
 
 	MaxSize       int           // bytes of one session's keys and values; default 64 KiB
@@ -81,7 +81,7 @@ type Config struct {
 	// CSRF asks for a token of [Session.CSRFToken] in each request with an unsafe method whose cookie opens a session: in the header
 	// [CSRFHeader], or in a form's field [CSRFField], within the first 64 KiB of the body. A request without one, or with another
 	// session's, fails with [ErrCSRF] before the handler. It stands beside CrossOrigin, which guards without tokens but trusts what
-	// browsers say of a request's origin. The session of such a request is read before its [Route] is known: if that fails, the
+	// browsers say of a request's origin. The session of such a request is read before its [Route] is known: if the store is down, the
 	// request fails. Requests with a bearer token, and [Manager.Load], do not check. Default: off; on under the presets of package
 	// policy (NIST SP 800-63B-4, 5.1).
 	CSRF bool

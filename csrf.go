@@ -38,7 +38,8 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 			return "", s.err
 		}
 	}
-	if s.state != live { // nothing is spoilt by asking: the rest of the page may do without
+	secret, ok := s.csrfSecret()
+	if !ok { // nothing is spoilt by asking: the rest of the page may do without
 		if s.state == gone {
 			return "", ErrEnded
 		}
@@ -46,7 +47,17 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 	}
 	var pad [csrfSize]byte
 	rand.Read(pad[:])
-	return csrfText(s.secret, pad), nil
+	return csrfText(secret, pad), nil
+}
+
+// csrfSecret returns what the session's tokens derive from. One that is there and cannot be read for want of a key has it, too: so it can be
+// left. The caller holds the lock.
+func (s *Session) csrfSecret() (driver.Secret, bool) {
+	switch s.state {
+	case live, degraded, failed:
+		return s.secret, s.secret != driver.Secret{}
+	}
+	return driver.Secret{}, false
 }
 
 // CheckCSRF returns [ErrCSRF] unless token is one of [Session.CSRFToken]'s. A session that is not stored has none. With Config.CSRF the
@@ -54,10 +65,11 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 func (s *Session) CheckCSRF(token string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live {
+	secret, ok := s.csrfSecret()
+	if !ok {
 		return fmt.Errorf("%w: there is no session that could have one", ErrCSRF)
 	}
-	return checkCSRFText(s.secret, token)
+	return checkCSRFText(secret, token)
 }
 
 // csrfSize is 144 bits: a token is then a whole number of base64 characters, so it has one text.
@@ -102,13 +114,14 @@ func (x *exchange) checkCSRF(r *http.Request) error {
 	if !s.m.cfg.CSRF || !s.cred.hasCookie || s.cred.inHeader || isSafe(r.Method) || s.m.exempt(r) {
 		return nil
 	}
-	if _, err := From(x); err != nil {
+	if _, err := From(x); err != nil && !errors.Is(err, ErrSealed) {
 		return err
 	}
 	s.mu.Lock()
-	live := s.state == live
+	_, has := s.csrfSecret()
+	opens := has || s.state == live
 	s.mu.Unlock()
-	if !live {
+	if !opens {
 		return nil // the cookie opens nothing: the request is a stranger's, who could as well leave it out
 	}
 	token := r.Header.Get(CSRFHeader)

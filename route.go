@@ -17,18 +17,18 @@ type Route struct {
 	Methods  []string      // with all of these methods
 	MinLevel int           // and at least at this assurance level
 	Fresh    bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
-	Down     Down          // when the store is down
+	Down     Down          // when the session cannot be read
 	Passive  bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive. Writes do
 }
 
-// Down says what a route does when the store is down. A cookie is never cleared then, none is set, and a write always fails with
-// [ErrUnavailable].
+// Down says what a route does when the store is down. Its cookie is then cleared by [Session.SignOut] alone, none is set, and a write always
+// fails with [ErrUnavailable].
 type Down int
 
 const (
 	Refuse    Down = iota // [From] returns ErrUnavailable
 	ReadOnly              // serve this process's copy within its bound, if the store keeps copies and has one; else refuse
-	Anonymous             // serve as to an unknown visitor; [Session.Degraded] reports it
+	Anonymous             // serve as to an unknown visitor, in place of [ErrSealed], too; [Session.Degraded] reports it
 )
 
 // Check decides whether a request may go on, as a question: a handler may ask it of a part of what it does, and a stream again after

@@ -189,12 +189,12 @@ func (s *Session) opened(k driver.Key, value []byte) ([]byte, error) {
 // canOpen makes r what the session's values are opened with. It reports whether their keys are there, and opens who is signed in: so a key
 // that is missing is an error before a handler runs, at the price of comparing the beginnings of values.
 func (s *Session) canOpen(r *driver.Record) (err error) {
+	s.secret = r.Secret // also of a session that cannot be read: see csrfSecret
 	for i := range r.Fields {
 		if err := s.m.keys.has(r.Fields[i].Key, r.Fields[i].Value); err != nil {
 			return err
 		}
 	}
-	s.secret = r.Secret
 	if r.Principal != nil && r.Principal.Sealed != "" {
 		s.who, err = s.sealer().openPrincipal(r.Principal)
 	}

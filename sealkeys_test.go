@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/driver"
@@ -181,4 +182,64 @@ func (v *visitor) broken() (driver.ID, *driver.Record) {
 	}
 	v.site.t.Fatal("no such session")
 	return driver.ID{}, nil
+}
+
+// TestSignOutWithoutTheKey: who has a session that cannot be read can leave it, with the token of a page from before, too.
+func TestSignOutWithoutTheKey(t *testing.T) {
+	a, b := key(1), key(2)
+	cfg := sealing(a, b)
+	cfg.CSRF = true
+	first, l := listening(t, cfg)
+	v, other := first.user("ada"), first.user("ada")
+	v.do(func(ses *session.Session) error { theme.Set(ses, "violet"); return nil })
+	token, handle := v.csrfToken(t), v.info().Handle
+	cfg = sealing(b)
+	cfg.CSRF, cfg.OnEvent, cfg.UnsignedUntil = true, l.hear, time.Now().Add(time.Hour)
+	next := first.with(cfg)
+	v, other = next.resigned(v), next.resigned(other)
+	l.take()
+
+	ran := false
+	out := session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		ran = true
+		if !ses.Degraded() || ses.User() != "" || theme.Get(ses) != "" {
+			t.Errorf("not degraded, or not empty: %q, %q", ses.User(), theme.Get(ses))
+		}
+		own, err := ses.CSRFToken(r.Context())
+		if err != nil || ses.CheckCSRF(own) != nil {
+			t.Errorf("CSRFToken: %v", err)
+		}
+		if err := ses.SignOut(r.Context()); err != nil {
+			return err
+		}
+		n.Add(ses, 1)
+		return nil
+	}))
+	v.header["X-Csrf-Token"] = "AAAA"
+	wantAnswer(t, v.request("POST", next.m.Handler(out)), 403)
+	want(t, "the handler ran without a token", ran, false)
+	v.header["X-Csrf-Token"] = token
+	w := v.request("POST", next.m.Handler(out))
+	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 1 {
+		t.Errorf("signed out, with another session begun: %d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
+	}
+	if got := l.take(); len(got) != 2 || got[0] != "signed out "+handle {
+		t.Errorf("told of %q", got)
+	}
+	wantAnswer(t, other.do(func(*session.Session) error { t.Error("the handler runs without the values"); return nil }), 500)
+	w = other.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(
+		func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil })))
+	wantAnswer(t, w, 503)
+	if len(cookies(w)) != 0 {
+		t.Errorf("Set-Cookie %q: nobody signed out", cookies(w))
+	}
+}
+
+// resigned is the same browser with a token as this site signs it.
+func (s *site) resigned(v *visitor) *visitor {
+	v = v.at(s)
+	name, text, _ := strings.Cut(v.cookie, "=")
+	v.header = map[string]string{}
+	v.cookie = name + "=" + text[:52] // what is signed
+	return v
 }

@@ -68,7 +68,7 @@ const (
 	anonymous              // there is none: the first write makes one
 	live
 	gone     // it ended or got another token while the request ran: empty, refuses writes, sends no cookie
-	degraded // the store is down: empty, refuses writes, sends no cookie
+	degraded // the store is down, or a key is missing: empty, refuses writes, sends no cookie
 	failed   // reading it failed, with readErr
 )
 
@@ -96,7 +96,8 @@ func sessionOf(ctx context.Context) (*Session, error) {
 // cookie is set, when the first change is. After a nil error reading fields cannot fail.
 //
 // Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous]; [ErrSealed] if
-// Config.Keys lacks the key of a value, whichever the request would read.
+// Config.Keys lacks the key of a value, whichever the request would read. A route that ends sessions has Down: [Anonymous]: [Session.SignOut]
+// works also where the store does not answer, and where a key is missing.
 func From(ctx context.Context) (*Session, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {
@@ -203,11 +204,15 @@ func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
 	s.whose, s.whoseID = r.Principal, r.Secret
 	switch r.Tokens.Standing(s.verifier, now) {
 	case driver.Current, driver.Grace:
-		if err := s.canOpen(r); err != nil {
+		switch err := s.canOpen(r); {
+		case err == nil:
+			s.become(r, now)
+		case s.down == Anonymous:
+			s.state = degraded
+			s.m.cfg.Logger.ErrorContext(ctx, "session: a session cannot be read; the visitor is served as an unknown one", "error", err)
+		default:
 			s.cannotRead(err)
-			return
 		}
-		s.become(r, now)
 	case driver.Replaced:
 		s.state = gone
 	case driver.Foreign:
@@ -254,7 +259,7 @@ func (s *Session) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Degraded reports that the store is down and that the session stands in for one that could not be read: see [Anonymous] and
+// Degraded reports that the session stands in for one that could not be read, most often since the store is down: see [Anonymous] and
 // [ReadOnly].
 func (s *Session) Degraded() bool {
 	s.mu.Lock()

@@ -284,3 +284,26 @@ func (c *copying) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 	defer c.mu.Unlock()
 	return c.kept[id], time.Now(), c.kept[id] != nil
 }
+
+// TestSignOutFromACopy: when the store is back by then, what follows goes into a new session.
+func TestSignOutFromACopy(t *testing.T) {
+	store := newCopying(newFaulty())
+	t.Cleanup(func() { store.Close() })
+	s := store.site(t, session.Config{})
+	v := s.known()
+	want(t, "n", v.count(), 1)
+	store.down()
+	w := v.handle(session.Route{Down: session.ReadOnly}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		want(t, "degraded", ses.Degraded(), true)
+		store.up()
+		if err := ses.SignOut(r.Context()); err != nil {
+			return err
+		}
+		want(t, "degraded after it", ses.Degraded(), false)
+		n.Add(ses, 5)
+		return ses.SignIn(r.Context(), session.Login{User: "ada"})
+	})))
+	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 5 {
+		t.Errorf("%d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
+	}
+}

@@ -65,6 +65,13 @@ func (b *sealer) openPrincipal(p *driver.Principal) (*driver.Principal, error) {
 	return &out, nil
 }
 
+// withoutSealed is what can be told of a user's principal that does not open.
+func withoutSealed(p *driver.Principal, user string) *driver.Principal {
+	out := *p
+	out.User, out.Sealed = user, ""
+	return &out
+}
+
 // principal returns who is signed in, in clear; nil: nobody. It was opened when the record was read, since those who ask cannot be told of
 // an error. The caller holds the lock.
 func (s *Session) principal() *driver.Principal {

@@ -9,8 +9,9 @@ import (
 )
 
 // Sessions lists a user's live sessions, all of them, the newest first. The one of the request that asks has the Handle of [Session.Info]. It is
-// read from the store, not from a copy: a session that had ended when it was called is not in it; one that ends meanwhile may be. Errors:
-// [ErrUnavailable]; [ErrSealed] if one of them cannot be opened; errors.ErrUnsupported if the store does not know users.
+// read from the store, not from a copy: a session that had ended when it was called is not in it; one that ends meanwhile may be. One whose key
+// Config.Keys lacks is in it without what is sealed, its device for one: it can be revoked like the others. Errors: [ErrUnavailable];
+// errors.ErrUnsupported if the store does not know users.
 func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	store, err := m.users()
 	if err != nil || user == "" {
@@ -24,7 +25,8 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	for i, o := range owned {
 		p, err := m.keys.sealer(o.Record.Secret).openPrincipal(o.Record.Principal)
 		if err != nil {
-			return nil, fmt.Errorf("session %s: %w", o.ID, err)
+			m.cfg.Logger.ErrorContext(ctx, "session: a session is listed without its device", "session", o.ID.String(), "error", err)
+			p = withoutSealed(o.Record.Principal, user)
 		}
 		list[i] = infoOf(o.ID, o.Record, p)
 	}

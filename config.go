@@ -94,8 +94,9 @@ type Config struct {
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 
 	// OnEvent is told what happens to sessions, once the store has acknowledged it: by the goroutine that made it happen, with the context
-	// of its call, which may be done; so by several at the same time. It must not block. It may use the session and the Manager; what it changes in a session whose header
-	// has left is lost. Default: nobody is told.
+	// of its call, which may be done; so by several at the same time. Of Expired it is told by one of the store's, where a panic is logged. It
+	// must not block. It may use the session and the Manager; what it changes in a session whose header has left is lost. Default: nobody is
+	// told.
 	OnEvent func(ctx context.Context, e Event)
 
 	Logger *slog.Logger // default slog.Default(). It never gets a token

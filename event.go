@@ -89,10 +89,11 @@ func (m *Manager) revoked(ctx context.Context, user string, ended []driver.ID) {
 	if !m.heard {
 		return
 	}
-	now := m.now()
-	for _, id := range ended {
-		m.happened(ctx, Event{Kind: Revoked, Handle: id.String(), User: user, Time: now})
+	now, events := m.now(), make([]Event, len(ended))
+	for i, id := range ended {
+		events[i] = Event{Kind: Revoked, Handle: id.String(), User: user, Time: now}
 	}
+	m.happenedAll(ctx, events)
 }
 
 // unlock releases the lock and tells what has happened under it, so that who is told may use the session.
@@ -100,8 +101,8 @@ func (s *Session) unlock(ctx context.Context) {
 	events := s.events
 	s.events = nil
 	s.mu.Unlock()
-	for i := range events {
-		s.m.happened(ctx, events[i])
+	if len(events) > 0 {
+		s.m.happenedAll(ctx, events)
 	}
 }
 
@@ -109,6 +110,20 @@ func (s *Session) unlock(ctx context.Context) {
 func (s *Session) tell(ctx context.Context) {
 	s.mu.Lock()
 	s.unlock(ctx)
+}
+
+// happenedAll tells of each event, also if OnEvent panics.
+func (m *Manager) happenedAll(ctx context.Context, events []Event) {
+	next := 0
+	defer func() {
+		if next < len(events) {
+			m.happenedAll(ctx, events[next:])
+		}
+	}()
+	for next < len(events) {
+		next++
+		m.happened(ctx, events[next-1])
+	}
 }
 
 // happened tells this node, and then the others.

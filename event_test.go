@@ -359,3 +359,49 @@ func TestEventExpiredUser(t *testing.T) {
 		told[2].want(t, "who never heard of the user", "expired "+handle)
 	})
 }
+
+// TestPanickingHook: what it is told after a panic is told all the same; and one that nobody calls from a request does not end the process.
+func TestPanickingHook(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		var l told
+		hook := func(ctx context.Context, e session.Event) {
+			l.hear(ctx, e)
+			panic("in the hook")
+		}
+		s := newSite(t, session.Config{OnEvent: hook, MaxPerUser: 1, IdleTimeout: time.Hour})
+		do := func(what string, f func(), kinds ...session.EventKind) {
+			t.Helper()
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s: no panic", what)
+					}
+				}()
+				f()
+			}()
+			var got []session.EventKind
+			for _, e := range l.events {
+				got = append(got, e.Kind)
+			}
+			if l.take(); !slices.Equal(got, kinds) {
+				t.Errorf("%s: told of %q, want %q", what, got, kinds)
+			}
+		}
+		do("the first", func() { s.visitor().do(signIn("ada")) }, session.SignedIn)
+		do("the second", func() { s.visitor().do(signIn("ada")) }, session.SignedIn, session.Evicted)
+		quiet := *s
+		quiet.m, _ = session.New(s.store, session.Config{IdleTimeout: time.Hour})
+		quiet.visitor().do(signIn("ada"))
+		do("revoked", func() { s.m.RevokeUser(t.Context(), "ada") }, session.Revoked, session.Revoked)
+		time.Sleep(time.Second)
+		last := quiet.visitor()
+		last.do(signIn("ada"))
+		handle := last.info().Handle
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		l.want(t, "expired", "expired "+handle+" ada")
+		if log := s.log.String(); !strings.Contains(log, "OnEvent panicked") || !strings.Contains(log, "event_test.go") {
+			t.Errorf("the log: %s", log)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"runtime/debug"
 	"sync"
 
 	"github.com/coatcheck-go/session/driver"
@@ -25,8 +26,18 @@ func (m *Manager) listen() {
 				e.User = p.User
 			}
 		}
-		m.happened(context.Background(), e)
+		m.happenedAside(e)
 	})
+}
+
+// happenedAside tells from a goroutine of the store's. There is no server that a panic of OnEvent would end a request of: it would end the process.
+func (m *Manager) happenedAside(e Event) {
+	defer func() {
+		if why := recover(); why != nil {
+			m.cfg.Logger.Error("session: OnEvent panicked", "event", e, "panic", why, "stack", string(debug.Stack()))
+		}
+	}()
+	m.happened(context.Background(), e)
 }
 
 // noteUser remembers whose session was read, if anybody will ask. The caller holds the lock.

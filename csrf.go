@@ -173,13 +173,20 @@ func newPatterns(list []string) (p patterns, err error) {
 	return p, nil
 }
 
+// match reports that a request matches, whether a router goes by its path as it was sent, as ServeMux does, or decoded: "/hook/..%2Fbuy" is
+// below "/hook/" in one form and leads elsewhere in the other.
 func (p patterns) match(r *http.Request) bool {
 	if p.mux == nil {
 		return false
 	}
-	h, _ := p.mux.Handler(r)
-	_, listed := h.(isListed)
-	return listed
+	lists := func(r *http.Request) bool {
+		h, _ := p.mux.Handler(r)
+		_, listed := h.(isListed)
+		return listed
+	}
+	decoded, u := *r, *r.URL
+	u.RawPath, decoded.URL = "", &u
+	return lists(r) && (r.URL.RawPath == "" || lists(&decoded))
 }
 
 func (m *Manager) exempt(r *http.Request) bool { return m.csrfExempt.match(r) }

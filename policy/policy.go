@@ -20,6 +20,7 @@ package policy
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -31,7 +32,7 @@ const day = 24 * time.Hour
 //
 //   - Lifetime and MaxRemember are at most 30 days (2.1.3, SHOULD; that there is a limit, SHALL);
 //   - InsecureHTTP is refused (5.1 and 5.1.1, SHALL);
-//   - CSRF is on: what is posted carries something of the session that is verified (5.1, SHALL).
+//   - CSRF is on: what is posted carries something of the session that is verified (5.1, SHALL), and CSRFExempt is not all there is.
 //
 // Zero limits are the defaults of session.New, which are stricter. Cookies that outlive the browser are left to the application, though
 // they SHOULD NOT (5.1).
@@ -39,7 +40,7 @@ func AAL1(c *session.Config) error {
 	p := preset{c: c, name: "AAL1", of: nist}
 	p.atMost("Lifetime", c.Lifetime, 30*day, "2.1.3")
 	p.atMost("MaxRemember", c.MaxRemember, 30*day, "2.1.3")
-	return p.session("5.1.1")
+	return p.session("5.1.1", "5.1")
 }
 
 // AAL2 is NIST SP 800-63B-4 at authentication assurance level 2, with what it recommends:
@@ -55,7 +56,7 @@ func AAL2(c *session.Config) error {
 	p.limits(time.Hour, day, "2.2.3")
 	p.noRemembering("5.1")
 	p.noCrossSite("5.1.1")
-	return p.session("5.1.1")
+	return p.session("5.1.1", "5.1")
 }
 
 // AAL3 is NIST SP 800-63B-4 at authentication assurance level 3, with what it recommends:
@@ -68,7 +69,7 @@ func AAL3(c *session.Config) error {
 	p.limits(15*time.Minute, 12*time.Hour, "2.3.3")
 	p.noRemembering("5.1")
 	p.noCrossSite("5.1.1")
-	return p.session("5.1.1")
+	return p.session("5.1.1", "5.1")
 }
 
 // HighValue is what OWASP's Session Management Cheat Sheet says of applications of high value, such as a bank's:
@@ -96,7 +97,7 @@ func HighValue(c *session.Config) error {
 	if c.ClearSiteData == nil {
 		c.ClearSiteData = []string{"cache", "cookies", "storage"}
 	}
-	return p.session("Transport Layer Security")
+	return p.session("Transport Layer Security", "Synchronizer Token Pattern")
 }
 
 const nist = "NIST SP 800-63B-4"
@@ -148,10 +149,21 @@ func (p *preset) noCrossSite(section string) {
 }
 
 // session is what all presets ask for. It returns the first rule that was broken.
-func (p *preset) session(transport string) error {
+func (p *preset) session(transport, csrf string) error {
 	if p.c.InsecureHTTP {
 		p.refuse("InsecureHTTP", transport, "is on: the cookie must go over TLS alone")
 	}
 	p.c.CSRF = true
+	for _, pattern := range p.c.CSRFExempt {
+		if isEverywhere(pattern) {
+			p.refuse("CSRFExempt", csrf, "is %q, which is every route: list those that receive posts from other sites", pattern)
+		}
+	}
 	return p.err
+}
+
+// isEverywhere reports that a pattern of http.ServeMux matches all paths of a host.
+func isEverywhere(pattern string) bool {
+	_, path, ok := strings.Cut(pattern, "/")
+	return ok && path == "" || strings.HasPrefix(path, "{") && strings.HasSuffix(path, "...}") && !strings.Contains(path, "/")
 }

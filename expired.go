@@ -42,14 +42,15 @@ func (m *Manager) happenedAside(e Event) {
 
 // noteUser remembers whose session was read, if anybody will ask. The caller holds the lock.
 func (s *Session) noteUser(p *driver.Principal) {
-	if s.m.names == nil || p == nil {
+	if s.m.names == nil {
 		return
 	}
+	owner := p.Owner
 	if p.Sealed != "" {
 		p = s.who
 	}
 	if p != nil && p.User != "" {
-		s.m.names.note(s.record.Principal.Owner, p.User)
+		s.m.names.note(owner, p.User)
 	}
 }
 

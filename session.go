@@ -40,7 +40,7 @@ type Session struct {
 
 	record   *driver.Record // as the store had it; shared, not to be modified
 	now      time.Time      // the store's time when record was read
-	readAt   time.Time      // and ours
+	readAt   time.Time      // and ours, if somebody is signed in
 	draft    driver.Draft   // what the request sees once it has changed something
 	edited   bool           // draft is in use
 	ops      []driver.Op    // not yet committed
@@ -226,8 +226,10 @@ func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
 
 func (s *Session) become(r *driver.Record, now time.Time) {
 	s.state, s.record, s.whose, s.now, s.edited = live, r, r.Principal, now, false
-	s.readAt = time.Now()
-	s.noteUser(r.Principal)
+	if r.Principal != nil { // who is signed in since when is all that is asked of the time
+		s.readAt = time.Now()
+		s.noteUser(r.Principal)
+	}
 	if s.handle.Load() == nil {
 		id := s.id
 		s.handle.Store(&id)

@@ -2,6 +2,7 @@ package session_test
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -73,9 +74,13 @@ func TestBearer(t *testing.T) {
 			t.Errorf("%s: 401 without WWW-Authenticate", tt.name)
 		}
 	}
-	w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil)
-	if got := w.Result().Header.Get("Vary"); got != "Authorization" {
-		t.Errorf("Vary %q", got)
+	for name, f := range map[string]func(*session.Session) error{"read": nil, "signed out": signOut} {
+		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Cookie": {"__Host-session=" + token}}, {}} {
+			w, _ := s.send(h, f)
+			if got := w.Result().Header["Vary"]; !slices.Equal(got, []string{"Cookie", "Authorization"}) {
+				t.Errorf("%s, with %v: Vary %q: whoever comes with the other one gets another answer", name, h, got)
+			}
+		}
 	}
 }
 

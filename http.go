@@ -116,11 +116,10 @@ func (s *Session) writeHeader(h http.Header) {
 	if !s.used {
 		return
 	}
-	varyBy := "Cookie"
-	if s.cred.inHeader {
-		varyBy = "Authorization"
+	addVary(h, "Cookie")
+	if s.m.cfg.Bearer {
+		addVary(h, "Authorization")
 	}
-	addVary(h, varyBy)
 	s.clearSite(h, s.setToken == setCookie)
 	switch s.setToken {
 	case setCookie:

@@ -442,7 +442,7 @@ func (s *Session) Token(ctx context.Context) (string, error) {
 		return "", s.err
 	}
 	s.setToken = handedOut
-	return s.cred.token.text(&s.m.keys), nil
+	return s.cred.token.text(s.m.keys), nil
 }
 
 func (s *Session) touchDue() (id driver.ID, verifier driver.Hash, due bool) {

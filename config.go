@@ -255,7 +255,7 @@ func (c *Config) checkCookie() error {
 	case c.Persistent && c.Lifetime > maxCookieAge:
 		return fail("K07", "Lifetime %v: browsers cut a persistent cookie's Max-Age to 400 days", c.Lifetime)
 	}
-	deletion := Manager{cfg: *c}
+	deletion := Manager{cfg: c}
 	if c.CookieDomain != "" && !strings.Contains(deletion.cookie("", 0), "; Domain=") { // net/http leaves out what is none
 		return fail("K05, K11", "CookieDomain %.40q is not a domain name", c.CookieDomain)
 	}

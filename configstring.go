@@ -34,6 +34,9 @@ func (c Config) String() string {
 	return strings.Join(lines, "\n")
 }
 
+// GoString is String, for %#v.
+func (c Config) GoString() string { return c.String() }
+
 // fields says what the fields of Config mean, and what they are when they are zero. A field that is not here is printed by its type.
 var fields = map[string]struct{ zero, means string }{
 	"Policy":        {"none", "fills in what is zero, and refuses what it forbids"},

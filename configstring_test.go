@@ -69,7 +69,7 @@ func TestConfigString(t *testing.T) {
 	want(t, "CrossOrigin by default", row(inForce, "CrossOrigin"), "same origin only")
 }
 
-// TestConfigPrintsNoKey, however it is printed, and before it is checked, too.
+// TestConfigPrintsNoKey, however it is printed, and before it is checked, too; nor does the Manager.
 func TestConfigPrintsNoKey(t *testing.T) {
 	cfg := session.Config{Keys: [][]byte{[]byte("keykeykeykeykeykeykeykeykeykeyke")}, UserKey: []byte("useruseruseruseruseruseruseruser")}
 	m, err := session.New(memstore.New(), cfg)
@@ -77,7 +77,8 @@ func TestConfigPrintsNoKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
-		cfg.String(), fmt.Sprint(cfg), fmt.Sprintf("%+v %s", cfg, &cfg), fmt.Sprint(m.Config()), fmt.Sprintf("%#v", m.Config()),
+		cfg.String(), fmt.Sprint(cfg), fmt.Sprintf("%+v %s %#v", cfg, &cfg, cfg), fmt.Sprint(m.Config()), fmt.Sprintf("%#v", m.Config()),
+		fmt.Sprintf("%v %+v %#v", m, m, m),
 	} {
 		for _, secret := range []string{"keykey", "useruser", "0x6b, 0x65", "107 101", "6b6579"} {
 			if strings.Contains(text, secret) {

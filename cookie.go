@@ -56,7 +56,7 @@ func (c *credentials) add(m *Manager, text string) {
 		c.refuse(m, errMalformed)
 		return
 	}
-	t, err := parseToken(append(buf[:0], text...), &m.keys)
+	t, err := parseToken(append(buf[:0], text...), m.keys)
 	switch {
 	case err != nil:
 		c.refuse(m, err)

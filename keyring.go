@@ -16,6 +16,7 @@ type keyring struct {
 	macKeys       [][]byte
 	seals         []sealKey
 	events        []cipher.AEAD // seal what nodes tell each other
+	user          []byte        // names users to the store
 	unsignedUntil time.Time
 }
 

@@ -13,13 +13,13 @@ import (
 // Manager applies one Config to one store. It is safe for concurrent use and has nothing to close: the application closes the
 // store, after the last request.
 type Manager struct {
-	cfg   Config
-	given Config // without the defaults that are no values
-	store driver.Store
-	keys  keyring
-	turns turns
-	// userKey names users to the store.
-	userKey    []byte
+	// What has keys is behind pointers, which is all that is printed of them.
+	cfg   *Config
+	given *Config // without the defaults that are no values
+	keys  *keyring
+
+	store      driver.Store
+	turns      turns
 	csrfExempt patterns
 	heard      bool        // somebody is told of events: Config.OnEvent, or other nodes
 	feed       driver.Feed // to other nodes; nil: none
@@ -54,8 +54,7 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if err != nil {
 		return nil, errors.New("session: Config.Keys: " + err.Error())
 	}
-	userKey, err := newUserKey(cfg.UserKey)
-	if err != nil {
+	if keys.user, err = newUserKey(cfg.UserKey); err != nil {
 		return nil, errors.New("session: Config.UserKey: " + err.Error())
 	}
 	exempt, err := newPatterns(cfg.CSRFExempt)
@@ -63,7 +62,7 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
 	}
 	m := &Manager{
-		cfg: cfg, given: given, store: store, keys: keys, userKey: userKey, csrfExempt: exempt, turns: newTurns(), touches: make(chan struct{}, maxTouches),
+		cfg: &cfg, given: &given, store: store, keys: &keys, csrfExempt: exempt, turns: newTurns(), touches: make(chan struct{}, maxTouches),
 	}
 	m.listen()
 	return m, nil
@@ -72,7 +71,7 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 // Config returns the configuration in force: defaults and policy filled in, but for CrossOrigin, OnError and Logger, where nil stays the
 // default. Of keys it tells how many there are: they are blank, and [New] refuses blank ones.
 func (m *Manager) Config() Config {
-	c := m.cfg
+	c := *m.cfg
 	c.CrossOrigin, c.OnError, c.Logger = m.given.CrossOrigin, m.given.OnError, m.given.Logger
 	c.KeepFields, c.CSRFExempt, c.ClearSiteData = slices.Clone(c.KeepFields), slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
 	if c.Keys != nil {

@@ -186,7 +186,7 @@ func (m *Manager) carry(owner driver.Hash) func(*driver.Record) driver.Fields {
 
 // owner is what the store knows a user by.
 func (m *Manager) owner(user string) driver.Hash {
-	h := hmac.New(sha256.New, m.userKey)
+	h := hmac.New(sha256.New, m.keys.user)
 	h.Write([]byte(user))
 	owner := driver.Hash(h.Sum(nil)[:16])
 	m.names.note(owner, user)

@@ -173,7 +173,7 @@ func FuzzCredentials(f *testing.F) {
 			}
 			return
 		}
-		text, where := c.token.text(&m.keys), cookie
+		text, where := c.token.text(m.keys), cookie
 		if c.inHeader {
 			where = authorization
 		}

@@ -96,8 +96,8 @@ func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argum
 		}
 	}
 	over := out.ended
-	if errors.Is(err, driver.ErrUnknown) && action != "all" {
-		over = end // the end is repeated until it is certain
+	if errors.Is(err, driver.ErrUnknown) && action == "again" {
+		over = end // the end is repeated until it is certain. Of "only", the script has yet to say whose the sessions are
 	}
 	for _, id := range over {
 		s.ends.add(id, owner)

@@ -157,7 +157,7 @@ func TestToken(t *testing.T) {
 			}
 			return err
 		})
-		if w.Code != 200 || len(cookies(w)) != 0 || old.count() != 0 {
+		if w.Code != 200 || v.cookie != "" || old.count() != 0 {
 			t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
 		}
 		if _, got := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil); got != 1 {
@@ -175,4 +175,44 @@ func TestToken(t *testing.T) {
 		})
 		wantAnswer(t, w, 409)
 	})
+}
+
+// TestTokenInPlaceOfACookie: a cookie whose token leads nowhere goes when another is handed out, or the client would send two different ones
+// from then on. One that is still good stays.
+func TestTokenInPlaceOfACookie(t *testing.T) {
+	for name, f := range map[string]func(*session.Session) error{
+		"sign-in": signIn("ada"), "renewal": renew,
+		"sign-out": func(ses *session.Session) error {
+			err := ses.SignOut(t.Context())
+			n.Add(ses, 1)
+			return err
+		},
+		"unknown": func(ses *session.Session) error { n.Add(ses, 1); return nil },
+	} {
+		s := newSite(t, session.Config{Bearer: true})
+		v := s.known()
+		if name == "unknown" {
+			s.store.endAll(t)
+		}
+		var token string
+		w := v.do(func(ses *session.Session) (err error) {
+			if err = f(ses); err == nil {
+				token, err = ses.Token(t.Context())
+			}
+			return err
+		})
+		if w.Code != 200 || v.cookie != "" || len(cookies(w)) != 1 || w.Result().Header.Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: %d, Set-Cookie %q; want the cookie deleted", name, w.Code, cookies(w))
+		}
+		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Authorization": {"Bearer " + token}, "Cookie": {"__Host-session=" + token}}} {
+			w, _ := s.send(h, func(ses *session.Session) error {
+				got, err := ses.Token(t.Context())
+				want(t, name+": the token", got, token)
+				return err
+			})
+			if w.Code != 200 || len(cookies(w)) != 0 {
+				t.Errorf("%s: then %d, Set-Cookie %q", name, w.Code, cookies(w))
+			}
+		}
+	}
 }

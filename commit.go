@@ -196,7 +196,7 @@ func (s *Session) mayHaveToken() error {
 
 // newToken makes t the session's token, on its way to the client.
 func (s *Session) newToken(t token) {
-	s.cred.token, s.cred.found, s.next = t, true, nil
+	s.cred.token, s.cred.found, s.next, s.stale = t, true, nil, s.cred.hasCookie
 	s.id, s.verifier = t.id(), t.verifierHash()
 	if s.setToken != handedOut && !s.cred.inHeader {
 		s.setToken = setCookie
@@ -417,8 +417,8 @@ func (s *Session) end(ctx context.Context, known bool) (ended bool, err error) {
 }
 
 // Token returns the token, for a client that will send it as "Authorization: Bearer". It commits, and stores the session if it was
-// not. No cookie is set for a token that was handed out. Only with Config.Bearer, and not for the token that a cookie brought: that
-// one stays out of reach of scripts. Errors: as [Session.Commit].
+// not. No cookie is set for a token that was handed out, and one that leads nowhere now is deleted. Only with Config.Bearer, and not for the
+// token that a cookie brought: that one stays out of reach of scripts. Errors: as [Session.Commit].
 func (s *Session) Token(ctx context.Context) (string, error) {
 	s.mu.Lock()
 	defer s.unlock(ctx)

@@ -27,7 +27,6 @@
 // Config.OnEvent is told what happens to sessions on this node, [Manager.Events] what happens on all. Package driver is for authors of stores.
 //
 // What is promised: no write of a concurrent request is lost; a session that has ended stays ended; only tokens issued here are
-// accepted; the store holds only hashes of them,
-// and with Config.Seal neither values nor users in clear; changes are committed before the first byte of the response; a store that is
-// down is an error and never an empty session.
+// accepted; the store holds only hashes of them, and with Config.Seal neither values nor users in clear; changes are committed before the
+// first byte of the response; a store that is down is an error and never an empty session.
 package session

@@ -138,6 +138,10 @@ func (s *Session) writeHeader(h http.Header) {
 		s.cred.hasCookie = true
 	case deleteCookie:
 		h.Add("Set-Cookie", s.m.cookie("", 0))
+	case handedOut:
+		if s.stale { // beside the new token it would make every request ambiguous
+			h.Add("Set-Cookie", s.m.cookie("", 0))
+		}
 	}
 	switch {
 	case s.setToken != keepCookie:

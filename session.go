@@ -29,6 +29,7 @@ type Session struct {
 	id       driver.ID
 	verifier driver.Hash
 	setToken setToken
+	stale    bool          // the browser has a cookie that leads nowhere
 	next     *token        // what the response gives the browser in place of token: see rotated
 	theft    bool          // token was stolen
 	sent     bool          // the response header has left

@@ -86,7 +86,8 @@ type Config struct {
 	// policy (NIST SP 800-63B-4, 5.1).
 	CSRF bool
 	// CSRFExempt lists routes that receive posts from other sites by design, as patterns of http.ServeMux. Let them pass CrossOrigin,
-	// too, and see to it that they need no session.
+	// too, and see to it that they need no session. A sign-out that is to delete the cookie also when the store is down belongs here:
+	// CrossOrigin still guards it.
 	CSRFExempt []string
 
 	// OnError answers a request that failed with err; see [Error]. It must not call Error. Default: the status of [Status] and a

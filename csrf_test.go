@@ -415,3 +415,19 @@ func TestCSRFForms(t *testing.T) {
 		}
 	})
 }
+
+// TestCSRFSignOutWithTheStoreDown: a sign-out on an exempt route deletes the cookie, and no other site can cause it.
+func TestCSRFSignOutWithTheStoreDown(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /{$}"}})
+	v := s.known()
+	s.store.down()
+	h := s.m.Handler(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(
+		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			return ses.SignOut(r.Context())
+		})))
+	v.header["Sec-Fetch-Site"] = "cross-site"
+	wantAnswer(t, v.request("POST", h), 403)
+	v.header["Sec-Fetch-Site"] = "same-origin"
+	wantAnswer(t, v.request("POST", h), 503)
+	want(t, "the cookie", v.cookie, "")
+}

@@ -58,7 +58,8 @@ type Config struct {
 
 	// Keys are 32 random bytes each. With keys, tokens are signed, and a forged one costs no round trip to the store. The first
 	// signs, all are accepted: append a new key on all nodes, then put it first, and drop the old one a Lifetime later, or MaxRemember if that
-	// is longer. A token of a key that is not there opens nothing. Adding the first key signs everybody out, unless UnsignedUntil lies a Lifetime ahead; dropping all keys signs nobody out.
+	// is longer. A token of a key that is not there opens nothing. Adding the first key signs everybody out, unless UnsignedUntil lies a
+	// Lifetime ahead; dropping all keys signs nobody out.
 	Keys          [][]byte
 	UnsignedUntil time.Time // until then tokens without a signature are accepted, too
 

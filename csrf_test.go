@@ -291,7 +291,8 @@ func TestCSRFExempt(t *testing.T) {
 		"https://shop.example/hook/7": 200, "https://shop.example/hook/7/8": 403, "https://shop.example/hook": 403,
 		"https://shop.example/sub/x": 200, "https://shop.example/sub": 403, "https://shop.example/sub/../buy": 403,
 		"https://shop.example/buy/../sub/": 403, "https://shop.example/sub/..%2fbuy": 403, "https://shop.example/sub/%2e%2e%2fbuy": 403,
-		"https://shop.example/sub/x%2F..%2f..%2Fbuy": 403, "https://shop.example/hook/7%2Fpay": 403, "https://shop.example/sub/a%2fb": 200, "https://shop.example/sub/a..b": 200,
+		"https://shop.example/sub/x%2F..%2f..%2Fbuy": 403, "https://shop.example/hook/7%2Fpay": 403,
+		"https://shop.example/sub/a%2fb": 200, "https://shop.example/sub/a..b": 200,
 		"https://shop.example//sub/": 403, "https://other.example/buy": 200, "https://shop.example/": 403,
 	} {
 		r := httptest.NewRequest("POST", target, nil)

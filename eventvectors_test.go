@@ -69,7 +69,7 @@ func TestEventVectors(t *testing.T) {
 		if err != nil || e != want {
 			t.Errorf("%s is read as %+v, %v", v.Plain, e, err)
 		}
-		m.keys = keyring{}
+		m.keys = &keyring{}
 		if text := m.sealEvent(e); string(text) != v.Plain {
 			t.Errorf("%s is written as %s", v.Plain, text)
 		}

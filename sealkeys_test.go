@@ -212,7 +212,7 @@ func TestSignOutWithoutTheKey(t *testing.T) {
 			return err
 		}
 		n.Add(ses, 1)
-		return nil
+		return ses.SignIn(r.Context(), session.Login{User: "ada"})
 	}))
 	v.header["X-Csrf-Token"] = "AAAA"
 	wantAnswer(t, v.request("POST", next.m.Handler(out)), 403)
@@ -222,7 +222,7 @@ func TestSignOutWithoutTheKey(t *testing.T) {
 	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 1 {
 		t.Errorf("signed out, with another session begun: %d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
 	}
-	if got := l.take(); len(got) != 2 || got[0] != "signed out "+handle {
+	if got := l.take(); len(got) != 2 || got[0] != "signed out "+handle || !strings.HasPrefix(got[1], "signed in ") {
 		t.Errorf("told of %q", got)
 	}
 	wantAnswer(t, other.do(func(*session.Session) error { t.Error("the handler runs without the values"); return nil }), 500)

@@ -98,7 +98,7 @@ func sessionOf(ctx context.Context) (*Session, error) {
 //
 // Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous]; [ErrSealed] if
 // Config.Keys lacks the key of a value, whichever the request would read. A route that ends sessions has Down: [Anonymous]: [Session.SignOut]
-// works also where the store does not answer, and where a key is missing.
+// works also where the store does not answer, and where a key is missing, and SignIn after it.
 func From(ctx context.Context) (*Session, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {

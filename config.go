@@ -36,8 +36,8 @@ type Config struct {
 	KeepFields  []string      // fields of an anonymous session that come along at sign-in; the others may have been planted
 
 	// UserKey is 32 random bytes that name users to the store: with it, the store's keys do not tell who is signed in. It must stay the
-	// same: with another one, or the first one, sessions from before are served, and neither listed, limited nor ended with their user's:
-	// call [Manager.RevokeAll] after such a change. Default: names are hashed without a key.
+	// same: with another one, or the first one, sessions of users from before could be neither listed nor ended with their user's. They are
+	// an error, 500, until it is put back or [Manager.RevokeAll] has ended them. Default: names are hashed without a key.
 	UserKey []byte
 
 	CookieName   string        // default "__Host-session", with InsecureHTTP "session"

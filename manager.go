@@ -24,7 +24,8 @@ type Manager struct {
 	heard      bool        // somebody is told of events: Config.OnEvent, or other nodes
 	feed       driver.Feed // to other nodes; nil: none
 	// names are those of users who were here, for events of sessions that are gone; nil: nobody listens.
-	names *names
+	names  *names
+	owners *owners
 	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.
 	touches chan struct{}
 }
@@ -62,7 +63,7 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
 	}
 	m := &Manager{
-		cfg: &cfg, given: &given, store: store, keys: &keys, csrfExempt: exempt, turns: newTurns(), touches: make(chan struct{}, maxTouches),
+		cfg: &cfg, given: &given, store: store, keys: &keys, csrfExempt: exempt, turns: newTurns(), owners: &owners{}, touches: make(chan struct{}, maxTouches),
 	}
 	m.listen()
 	return m, nil

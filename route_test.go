@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/driver"
 )
 
 // TestRoute: who may go on.
@@ -16,8 +15,10 @@ func TestRoute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		unknown, anonymous := s.visitor(), s.known()
-		s.store.principal = &driver.Principal{User: "ada", Authenticated: time.Now(), Methods: []string{"pwd", "otp"}, Level: 2}
-		ada := s.known()
+		ada := s.visitor()
+		ada.do(func(ses *session.Session) error {
+			return ses.SignIn(t.Context(), session.Login{User: "ada", Methods: []string{"pwd", "otp"}, Level: 2})
+		})
 		time.Sleep(10 * time.Minute)
 		for _, tt := range []struct {
 			name                    string

@@ -187,7 +187,7 @@ func (s *Session) opened(k driver.Key, value []byte) ([]byte, error) {
 }
 
 // canOpen makes r what the session's values are opened with. It reports whether their keys are there, and opens who is signed in: so a key
-// that is missing is an error before a handler runs, at the price of comparing the beginnings of values.
+// that is missing, or another than it was, is an error before a handler runs, at the price of comparing the beginnings of values.
 func (s *Session) canOpen(r *driver.Record) (err error) {
 	s.secret = r.Secret // also of a session that cannot be read: see csrfSecret
 	for i := range r.Fields {
@@ -195,10 +195,20 @@ func (s *Session) canOpen(r *driver.Record) (err error) {
 			return err
 		}
 	}
-	if r.Principal != nil && r.Principal.Sealed != "" {
-		s.who, err = s.sealer().openPrincipal(r.Principal)
+	p := r.Principal
+	if p == nil {
+		return nil
 	}
-	return err
+	if p.Sealed != "" {
+		if s.who, err = s.sealer().openPrincipal(p); err != nil {
+			return err
+		}
+		p = s.who
+	}
+	if !s.m.owns(p.Owner, p.User) {
+		return errUserKey
+	}
+	return nil
 }
 
 // value returns one value as the request sees it, opened. It must not be modified. The caller does not hold the lock.

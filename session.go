@@ -97,8 +97,9 @@ func sessionOf(ctx context.Context) (*Session, error) {
 // cookie is set, when the first change is. After a nil error reading fields cannot fail.
 //
 // Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous]; [ErrSealed] if
-// Config.Keys lacks the key of a value, whichever the request would read. A route that ends sessions has Down: [Anonymous]: [Session.SignOut]
-// works also where the store does not answer, and where a key is missing, and SignIn after it.
+// Config.Keys lacks the key of a value, whichever the request would read; one that says so if Config.UserKey has changed. A route that
+// ends sessions has Down: [Anonymous]: [Session.SignOut] works also where the store does not answer, and where a key is missing, and
+// SignIn after it.
 func From(ctx context.Context) (*Session, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {

@@ -32,9 +32,11 @@ type ending struct {
 	owner driver.Hash // zero: nobody's, or not known
 	until time.Time   // forgotten then
 	moved time.Time   // until then the session is said to have moved: it was replaced at sign-in
+	next  time.Time   // when it is repeated next; zero: only with all
 }
 
-// delayed is an end that is due for one more repetition. All of one queue wait equally long, so each is in order.
+// delayed is an end that is due for one more repetition. All of one queue wait equally long, so each is in order. It counts only if the end is not
+// due at another time by now: else each that fails would be one more to repeat.
 type delayed struct {
 	id driver.ID
 	at time.Time
@@ -69,8 +71,19 @@ func (e *ends) note(id driver.ID, owner driver.Hash, moved time.Duration) {
 		}
 		e.order = append(e.order, id)
 	}
-	e.kept[id] = ending{owner, now.Add(endsFor), now.Add(moved)}
-	e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
+	e.kept[id] = ending{owner: owner, until: now.Add(endsFor), moved: now.Add(moved)}
+	e.schedule(id, 0, now.Add(endDelays[0]))
+}
+
+// schedule has an end repeated at a time, and not at the one before.
+func (e *ends) schedule(id driver.ID, queue int, at time.Time) {
+	end, ok := e.kept[id]
+	if !ok {
+		return
+	}
+	end.next = at
+	e.kept[id] = end
+	e.delayed[queue] = append(e.delayed[queue], delayed{id, at})
 }
 
 // refusal returns driver.ErrNotFound for a session that ended here, driver.ErrMoved for one that was replaced a moment ago, nil for others.
@@ -149,11 +162,14 @@ func (e *ends) due(now time.Time) (ids []driver.ID, all bool) {
 	for i := range e.delayed {
 		queue := e.delayed[i]
 		for len(queue) > 0 && !now.Before(queue[0].at) {
-			id := queue[0].id
+			d := queue[0]
 			queue = queue[1:]
-			ids = append(ids, id)
+			if end, ok := e.kept[d.id]; !ok || !end.next.Equal(d.at) {
+				continue
+			}
+			ids = append(ids, d.id)
 			if next := i + 1; next < len(e.delayed) {
-				e.delayed[next] = append(e.delayed[next], delayed{id, now.Add(endDelays[next] - endDelays[i])})
+				e.schedule(d.id, next, now.Add(endDelays[next]-endDelays[i]))
 			}
 		}
 		e.delayed[i] = queue
@@ -170,7 +186,7 @@ func (e *ends) retry(ids []driver.ID, now time.Time) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range ids {
-		e.delayed[0] = append(e.delayed[0], delayed{id, now.Add(endDelays[0])})
+		e.schedule(id, 0, now.Add(endDelays[0]))
 	}
 }
 

@@ -18,12 +18,22 @@ import (
 // whether its key was deleted yet or not. It stands in a key of its own, in any slot, so scripts are told what their node knows.
 //
 // A node with a near cache reads the key on its tracked connection, and hears when it changes; then it reads it before anything else.
-// Each checkup reads it, too: that is how other nodes learn, and how a value is put back that a failover lost.
+// Each checkup reads it, too: that is how other nodes learn, and it puts a value back that a failover lost.
 type everybody struct {
-	at    atomic.Int64  // milliseconds since 1970, 0: never. The latest that this node has heard of; it does not go back
-	told  atomic.Uint64 // how often the server said that the key changed
-	heard atomic.Uint64 // told, when the last reading began
-	mu    sync.Mutex    // one reads
+	at     atomic.Int64  // milliseconds since 1970, 0: never. The latest that this node has heard of; it does not go back
+	told   atomic.Uint64 // how often the server said that the key changed
+	heard  atomic.Uint64 // told, when the last reading began
+	behind atomic.Bool   // the key says less than this node knows
+	back   atomic.Bool   // it is being put back
+
+	mu      sync.Mutex
+	reading *sharedReading // nil: nobody reads for those who wait
+}
+
+// sharedReading is one reading of the key for all who wait for it.
+type sharedReading struct {
+	done chan struct{}
+	err  error // once done is closed
 }
 
 // covers reports whether a session was ended with everybody's.
@@ -47,31 +57,49 @@ func (e *everybody) learn(at int64) (later bool) {
 
 func (e *everybody) argument() string { return strconv.FormatInt(e.at.Load(), 10) }
 
-// upToDate returns when this node knows all that the server has told it of.
+// upToDate returns when this node knows all that the server has told it of by now. Those who wait do so together: one after the other, all but the
+// first would wait for longer than an operation may take.
 func (s *Store) upToDate(ctx context.Context) error {
-	if s.all.current() {
-		return nil
+	for told := s.all.told.Load(); s.all.heard.Load() < told; {
+		r := s.readTogether()
+		select {
+		case <-r.done:
+			if r.err != nil {
+				return r.err
+			}
+		case <-ctx.Done():
+			return fmt.Errorf("redisstore: it is not known whether everybody was signed out: %w", ctx.Err())
+		}
 	}
-	s.all.mu.Lock()
-	defer s.all.mu.Unlock()
-	if s.all.current() {
-		return nil
-	}
-	return s.attempt(ctx, reading, s.readEverybody)
+	return nil
 }
 
-// readEverybody reads the key. A value that is behind what this node has heard of was lost by a failover, and is put back.
+// readTogether returns the reading under way, or begins one.
+func (s *Store) readTogether() *sharedReading {
+	s.all.mu.Lock()
+	defer s.all.mu.Unlock()
+	if s.all.reading == nil {
+		r := &sharedReading{done: make(chan struct{})}
+		s.all.reading = r
+		go func() { // it takes Options.Timeout at most, whoever of those who wait hangs up
+			r.err = s.attempt(context.Background(), reading, s.readEverybody)
+			s.all.mu.Lock()
+			s.all.reading = nil
+			s.all.mu.Unlock()
+			close(r.done)
+		}()
+	}
+	return s.all.reading
+}
+
+// readEverybody reads the key, and notes whether its value is behind what this node has heard of: a failover has lost that.
 func (s *Store) readEverybody(ctx context.Context) error {
 	told := s.all.told.Load()
 	at, err := s.tracked.Do(ctx, s.tracked.B().Get().Key(s.keys.all()).Build()).AsInt64()
 	if err != nil && !rueidis.IsRedisNil(err) {
 		return err
 	}
-	if s.all.learn(at) {
-		if _, err := s.revokeEverybody(ctx, s.all.argument()); err != nil {
-			return err
-		}
-	}
+	s.all.behind.Store(s.all.learn(at))
 	for {
 		old := s.all.heard.Load()
 		if old >= told || s.all.heard.CompareAndSwap(old, told) {
@@ -80,11 +108,24 @@ func (s *Store) readEverybody(ctx context.Context) error {
 	}
 }
 
+// putBack writes the time that a failover lost. It is not waited for: this node knows the time, and serves though the server takes no writes. The
+// next checkup finds out whether it was done.
+func (s *Store) putBack(ctx context.Context) {
+	if !s.all.behind.Load() || s.all.back.Swap(true) {
+		return
+	}
+	s.work.Go(func() {
+		defer s.all.back.Store(false)
+		ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+		defer cancel()
+		_, _ = s.revokeEverybody(ctx, s.all.argument())
+	})
+}
+
 // revokeEverybody raises the time to at, "" for that of the key's server, and returns it.
 func (s *Store) revokeEverybody(ctx context.Context, at string) (int64, error) {
 	r, err := s.execKeys(ctx, revokeAllScript, []string{s.keys.all()}, []string{at})
 	if err != nil {
-		s.all.told.Add(1) // it may have been done, and the server does not tell of what this node did itself
 		return 0, err
 	}
 	if r.status != "ok" || len(r.rest) != 1 {
@@ -111,6 +152,9 @@ func (s *Store) EndAll(ctx context.Context) error {
 	note := func(at string) error {
 		return s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 			n, err := s.revokeEverybody(ctx, at)
+			if err != nil {
+				s.all.told.Add(1) // it may have been done, and the server does not tell of what this node did itself
+			}
 			first = max(first, n)
 			return err
 		})

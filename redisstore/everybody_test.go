@@ -251,3 +251,73 @@ func TestEverybodyOnReplicas(t *testing.T) {
 		t.Errorf("with more replicas than there are: %v, want a ReplicaError", err)
 	}
 }
+
+// TestEverybodyAway: the answer to a revocation of everybody was lost, and the server is silent. Those who wait for what it says do so together, and
+// not one after the other.
+func TestEverybodyAway(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), redisstore.Options{Timeout: 300 * time.Millisecond})
+	id, o := fresh()
+	create(t, s, id, o)
+	ok(t, node.Pause())
+	if err := s.EndAll(t.Context()); err == nil {
+		t.Fatal("it is to fail")
+	}
+	var all sync.WaitGroup
+	begin := time.Now()
+	for range 30 {
+		all.Go(func() {
+			if _, _, err := s.Load(t.Context(), id); err == nil {
+				t.Error("a session is served, though it may be revoked")
+			}
+		})
+	}
+	all.Wait()
+	if took := time.Since(begin); took > 2*time.Second {
+		t.Errorf("30 at the same time took %v, with a timeout of 300ms for each", took)
+	}
+	ok(t, node.Resume())
+	eventually(t, recovery, func() error {
+		_, _, err := s.Load(t.Context(), id)
+		if errors.Is(err, driver.ErrNotFound) { // it was revoked after all
+			err = nil
+		}
+		return err
+	})
+}
+
+// TestEverybodyLostForGood: a failover loses the time, and the new primary takes no writes, so that it cannot be put back. Visitors are served.
+func TestEverybodyLostForGood(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{Config: []string{"min-replicas-to-write 1"}})
+	_, err := node.Do("CONFIG", "SET", "min-replicas-to-write", "0")
+	ok(t, err)
+	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := fresh()
+	create(t, s, id, o)
+	ok(t, s.EndAll(t.Context()))
+	id, o = fresh()
+	time.Sleep(2 * time.Millisecond)
+	create(t, s, id, o)
+	ok(t, node.Restart()) // with nothing, and without replicas
+	eventually(t, recovery, func() error {
+		if _, _, err := s.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+			return fmt.Errorf("Load: %v, want ErrNotFound", err)
+		}
+		return nil
+	})
+	time.Sleep(time.Second) // some checkups
+	for range 5 {
+		begin := time.Now()
+		if _, _, err := s.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) || time.Since(begin) > time.Second {
+			t.Errorf("Load: %v after %v, want ErrNotFound at once", err, time.Since(begin))
+		}
+	}
+	_, err = node.Do("CONFIG", "SET", "min-replicas-to-write", "0")
+	ok(t, err)
+	eventually(t, 5*time.Second, func() error {
+		if there, err := node.Do("EXISTS", "coatcheck:revoked"); err != nil || there != int64(1) {
+			return errors.New("the time is not put back")
+		}
+		return nil
+	})
+}

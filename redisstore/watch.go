@@ -25,6 +25,7 @@ func (s *Store) watch(ctx context.Context) {
 		case <-wake:
 		}
 		s.checkup(ctx)
+		s.putBack(ctx)
 	}
 }
 

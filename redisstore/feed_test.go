@@ -201,6 +201,47 @@ func TestFeedEmptied(t *testing.T) {
 	}
 }
 
+// TestFeedCleared: somebody cuts the stream down to nothing, where the server remembers the last number, and adds entries by hand. It goes on, and nobody
+// goes round in circles.
+func TestFeedCleared(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), publishing)
+	f := follow(t, s)
+	publish(s, 1, 1, 5, 0)
+	f.until(t, 5*time.Second, "1:5")
+	_, err := node.Do("XTRIM", "coatcheck:events", "MAXLEN", "0")
+	ok(t, err)
+	publish(s, 1, 6, 8, 0)
+	f.until(t, 5*time.Second, "1:8")
+	late := follow(t, s)
+	_, err = node.Do("XADD", "coatcheck:events", "3-7", "made", "up")
+	ok(t, err)
+	time.Sleep(2 * time.Second)
+	before := callsOf(t, node, "xrange") + callsOf(t, node, "xread")
+	time.Sleep(2 * time.Second)
+	if n := callsOf(t, node, "xrange") + callsOf(t, node, "xread") - before; n > 20 {
+		t.Errorf("while nothing happened two followers sent %d commands in two seconds", n)
+	}
+	publish(s, 1, 9, 12, 0)
+	f.until(t, 5*time.Second, "1:12")
+	got := late.until(t, 5*time.Second, "1:12")
+	if missing, gaps := checkNoSilence(t, got, 1, 9, 12); missing != 0 || gaps > 1 {
+		t.Errorf("%d missing, %d gaps: %q", missing, gaps, got)
+	}
+}
+
+// callsOf is how often a server has run a command.
+func callsOf(t *testing.T, node *redistest.Node, command string) (calls int) {
+	t.Helper()
+	stats, err := node.Do("INFO", "commandstats")
+	ok(t, err)
+	if _, rest, found := strings.Cut(stats.(string), "cmdstat_"+command+":calls="); found {
+		_, err = fmt.Sscanf(rest, "%d", &calls)
+		ok(t, err)
+	}
+	return calls
+}
+
 // TestFeedFailover replaces the primary while two nodes publish: what it lost is a gap.
 func TestFeedFailover(t *testing.T) {
 	for _, topology := range replacing {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -182,13 +183,18 @@ func (f *follower) forgetAfter(number uint64) {
 func (f *follower) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*followPoll)
 	defer cancel()
-	read := f.s.plain.B().Xread().Count(1).Block(followPoll.Milliseconds()).Streams().Key(f.s.keys.events()).Id(id(f.last)).Build()
+	read := f.s.plain.B().Xread().Count(1).Block(followPoll.Milliseconds()).Streams().Key(f.s.keys.events()).Id(idAfter(f.last)).Build()
 	if err := f.s.plain.Do(ctx, read).Error(); err != nil && !rueidis.IsRedisNil(err) {
 		pause(ctx, 8)
 	}
 }
 
 func id(number uint64) string { return strconv.FormatUint(number, 10) + "-0" }
+
+// idAfter is after all entries that somebody could have added by hand with the same number.
+func idAfter(number uint64) string {
+	return strconv.FormatUint(number, 10) + "-" + strconv.FormatUint(math.MaxUint64, 10)
+}
 
 // rangeOf reads entries from one on, or from one back.
 func (f *follower) rangeOf(ctx context.Context, back bool, from string, count int64) (entries []entry, err error) {
@@ -202,9 +208,11 @@ func (f *follower) rangeOf(ctx context.Context, back bool, from string, count in
 		if err != nil {
 			return err
 		}
-		entries = make([]entry, len(list))
-		for i, x := range list {
-			entries[i] = parseEntry(&x)
+		entries = make([]entry, 0, len(list))
+		for i := range list {
+			if strings.HasSuffix(list[i].ID, "-0") { // else it was not added by publish.lua
+				entries = append(entries, parseEntry(&list[i]))
+			}
 		}
 		return nil
 	})

@@ -18,10 +18,20 @@ if last then
     if last[2][i] == 'mark' then before = last[2][i + 1] end
   end
 end
-for i = 3, #ARGV, 3 do
+local function append(i)
   number = number + 1
-  redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', number), 'mark', ARGV[i], 'before', before, 'node', ARGV[2], 'n', ARGV[i + 1],
-    'event', ARGV[i + 2])
+  local done = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', number), 'mark', ARGV[i], 'before', before, 'node', ARGV[2],
+    'n', ARGV[i + 1], 'event', ARGV[i + 2])
   before = ARGV[i]
+  return type(done) == 'table' and done.err
+end
+for i = 3, #ARGV, 3 do
+  local err = append(i)
+  if err and string.find(err, 'stream', 1, true) then -- somebody removed the last entries, and the server does not give their numbers again
+    redis.call('DEL', KEYS[1])
+    number, before = 0, ''
+    err = append(i)
+  end
+  if err then return redis.error_reply(err) end
 end
 return {'ok'}

@@ -52,6 +52,49 @@ func TestOutOfMemory(t *testing.T) {
 	create(t, s, other, p)
 }
 
+// TestRevokedOutOfMemory fills a server, and ends sessions in all ways that there are, with replicas that must have heard of it, too.
+func TestRevokedOutOfMemory(t *testing.T) {
+	few(t)
+	servers := redistest.StartSentinel(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
+	ok(t, servers.Settle())
+	url := "redis+sentinel://" + strings.Join(servers.Addrs(), ",") + "/" + servers.Name
+	node, err := servers.Primary()
+	ok(t, err)
+	for _, replicas := range []int{0, 1} {
+		t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
+			s := open(t, url, redisstore.Options{Replicas: replicas, Namespace: fmt.Sprint("ns", replicas)})
+			var ids []driver.ID
+			var owners []driver.Hash
+			for _, user := range []string{"ada", "bob", "eve", "ida"} {
+				id, in := signInOf(user, 0)
+				_, err := s.SignIn(t.Context(), id, in)
+				ok(t, err)
+				ids, owners = append(ids, id), append(owners, in.Origin.Principal.Owner)
+			}
+			time.Sleep(2 * time.Millisecond)
+			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than it takes by itself
+			ok(t, err)
+			defer func() {
+				_, err := node.Do("CONFIG", "SET", "maxmemory", "0")
+				ok(t, err)
+			}()
+			for i, end := range []func() error{
+				func() error { _, err := s.EndUser(t.Context(), owners[0], driver.Which{}); return err },
+				func() error { _, err := s.EndUser(t.Context(), owners[1], driver.Which{Only: ids[1:2]}); return err },
+				func() error { _, err := s.EndOwned(t.Context(), ids[2], owners[2]); return err },
+				func() error { return s.EndAll(t.Context()) },
+			} {
+				if err := end(); err != nil {
+					t.Errorf("end %d: %v", i, err)
+				}
+				if _, _, err := s.LoadFresh(t.Context(), ids[i]); !errors.Is(err, driver.ErrNotFound) {
+					t.Errorf("end %d: %v, want ErrNotFound", i, err)
+				}
+			}
+		})
+	}
+}
+
 // TestReadOnly makes a primary a replica, and back, as an operator or a failover does.
 func TestReadOnly(t *testing.T) {
 	few(t)

@@ -50,10 +50,13 @@ func (s *Store) onReplicas(ctx context.Context, key string) error {
 		return nil
 	}
 	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Set().Key(key).Value("").Px(time.Second).Build() })
+		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Eval().Script(markSource).Numkeys(1).Key(key).Build() })
 		return err
 	})
 }
+
+// markSource writes something. It begins with a DEL, since the change that it comes after may be an end, which must work where memory is full.
+const markSource = `redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], '', 'PX', 1000)`
 
 // counted turns what WAIT or WAITAOF replied, after the end was done, into an error if it is too little.
 func (s *Store) counted(res rueidis.RedisResult) error {

@@ -82,7 +82,9 @@ func (x *expiry) again(w watched, due time.Time) {
 	w.due = due.UnixMilli()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.push(w)
+	if _, ok := x.watched[w.id]; !ok { // somebody has used it meanwhile
+		x.push(w)
+	}
 }
 
 // due takes out those that are to be looked at now.
@@ -110,7 +112,7 @@ func (x *expiry) gone(owner driver.Hash, expired []driver.ID, members []member, 
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, id := range expired {
-		if !ended(id) {
+		if !ended(id) && len(x.found) < maxWatched {
 			x.found = append(x.found, foundExpired{driver.Expired{ID: id, Owner: owner, At: now}, created[id]})
 		}
 	}
@@ -169,7 +171,7 @@ func (s *Store) look(ctx context.Context, batch []watched) {
 		case err != nil:
 			s.expiry.again(w, now.Add(time.Second))
 		case ttl != -2:
-			s.expiry.again(w, now.Add(max(time.Duration(ttl)*time.Millisecond, 100*time.Millisecond)))
+			s.expiry.again(w, now.Add(max(time.Duration(ttl)*time.Millisecond, lookEvery)))
 		default:
 			gone[w.owner] = append(gone[w.owner], member{w.id.Selector.String(), w.id, float64(w.created)})
 		}
@@ -185,13 +187,13 @@ func (s *Store) look(ctx context.Context, batch []watched) {
 
 // clean removes sessions that are gone from a user's index.
 func (s *Store) clean(ctx context.Context, owner driver.Hash, members []member) error {
-	keys, args := []string{s.keys.index(owner)}, make([]string, len(members))
+	keys, args := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}, make([]string, len(members))
 	for i, m := range members {
 		keys, args[i] = append(keys, s.keys.session(m.id)), m.name
 	}
 	var r reply
 	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execKeys(ctx, cleanScript, keys, args)
+		r, err = s.execPlain(ctx, cleanScript, keys, args)
 		return err
 	})
 	if err != nil {

@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -177,5 +178,54 @@ func TestEndedIsNotExpired(t *testing.T) {
 	time.Sleep(600 * time.Millisecond)
 	if n := told.count(); n != 0 {
 		t.Errorf("told of %d sessions that were ended", n)
+	}
+}
+
+// TestRevokedIsNotExpired: a revocation stands there, and who made it has not removed the sessions. Whoever comes upon them tells nobody that they
+// expired.
+func TestRevokedIsNotExpired(t *testing.T) {
+	for _, how := range []string{"listed", "watched", "refused", "signed in"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			node := redistest.Start(t, redistest.Options{})
+			s := open(t, "redis://"+node.Addr(), redisstore.Options{})
+			other := open(t, "redis://"+node.Addr(), redisstore.Options{})
+			var told expiries
+			told.hear(other)
+			if how == "watched" {
+				told.hear(s)
+			}
+			old, in := shortly(t, s, "ada", 500*time.Millisecond)
+			owner := in.Origin.Principal.Owner
+			time.Sleep(2 * time.Millisecond)
+			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
+			ok(t, err)
+			young, _ := shortly(t, s, "ada", time.Minute)
+			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), created.(string)+"."+strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10))
+			ok(t, err)
+			if how != "refused" {
+				time.Sleep(time.Second)
+			}
+			id, again := signInOf("ada", 1)
+			switch again.Refuse = how == "refused"; how {
+			case "refused":
+				if _, err := other.SignIn(t.Context(), id, again); !errors.Is(err, driver.ErrTooMany) {
+					t.Fatalf("%v, want ErrTooMany", err)
+				}
+			case "signed in":
+				res, err := other.SignIn(t.Context(), id, again)
+				ok(t, err)
+				if len(res.Evicted) != 1 || res.Evicted[0] != young {
+					t.Errorf("ended: %v, want the younger session", res.Evicted)
+				}
+			}
+			if list, err := other.Sessions(t.Context(), owner); err != nil || len(list) != 1 {
+				t.Errorf("%d sessions, error %v, want 1", len(list), err)
+			}
+			time.Sleep(time.Second)
+			if n := told.count(); n != 0 {
+				t.Errorf("told of %d sessions that were revoked", n)
+			}
+		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -156,17 +157,23 @@ func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
 	return r.since + 1
 }
 
-// repeatRevocations repeats those that are due, or all.
+// repeatRevocations repeats those that are due, or all, some at a time: one after the other, ten thousand would take longer than a failover may show.
 func (s *Store) repeatRevocations(ctx context.Context, all bool) {
-	for _, r := range s.made.due(time.Now(), all) {
+	for batch := range slices.Chunk(s.made.due(time.Now(), all), 64) {
+		var each sync.WaitGroup
+		for _, r := range batch {
+			each.Go(func() {
+				limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+				defer cancel()
+				_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0", "0"})
+				if err != nil {
+					s.made.retry(r.owner, time.Now())
+				}
+			})
+		}
+		each.Wait()
 		if ctx.Err() != nil {
 			return
-		}
-		limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
-		_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0", "0"})
-		cancel()
-		if err != nil {
-			s.made.retry(r.owner, time.Now())
 		}
 	}
 }

@@ -115,6 +115,27 @@ func TestLimitUnderConcurrentSignIns(t *testing.T) {
 	t.Logf("%d looks at the server, %d lists", *looks, *lists)
 }
 
+// TestLimitWhereAnotherTookOver: while a sign-in takes long another one has marked the session before as its own. It is not replaced then, and counts.
+func TestLimitWhereAnotherTookOver(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s, other := open(t, "redis://"+node.Addr(), redisstore.Options{}), open(t, "redis://"+node.Addr(), redisstore.Options{})
+	before, first := signInOf("ada", 1)
+	_, err := s.SignIn(t.Context(), before, first)
+	ok(t, err)
+	id, in := signInOf("ada", 1)
+	in.From = &driver.Presented{ID: before, Verifier: first.Origin.Verifier}
+	in.Carry = func(r *driver.Record) (driver.Fields, error) {
+		_, err := node.Do("HSET", keyOf(before), "@moving", fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli()))
+		return r.Fields, err
+	}
+	time.Sleep(2 * time.Millisecond)
+	_, err = s.SignIn(t.Context(), id, in)
+	ok(t, err)
+	if list, err := other.Sessions(t.Context(), in.Origin.Principal.Owner); err != nil || len(list) != 1 || list[0].ID != id {
+		t.Errorf("%d sessions are alive, error %v, want the new one alone", len(list), err)
+	}
+}
+
 // TestSignInThatStopsHalfWay: the process dies after each step of a sign-in. No cart is lost, and nothing counts against the limit for long.
 func TestSignInThatStopsHalfWay(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})

@@ -50,7 +50,9 @@ func (s *Store) onReplicas(ctx context.Context, key string) error {
 		return nil
 	}
 	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed { return b.Eval().Script(markSource).Numkeys(1).Key(key).Build() })
+		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+			return b.Eval().Script(markSource).Numkeys(1).Key(key).Build()
+		})
 		return err
 	})
 }

@@ -1,15 +1,25 @@
 -- Removes from a user's index sessions that are there no longer. Of all who call it one is told that a session expired.
 --
 -- KEYS[1]   the user's index: see signin.lua
--- KEYS[2…]  the hashes of sessions that are gone, as far as the caller knows
+-- KEYS[2]   the revocations of the bucket: see enduser.lua
+-- KEYS[3…]  the hashes of sessions that are gone, as far as the caller knows
 -- ARGV[1…]  their names, as KEYS
 --
 -- Reply {"ok", seconds, microseconds, names of those that had expired …}
+--
+-- What was revoked, and expired before somebody removed it, was ended.
 
+local since, kept = string.match(redis.call('HGET', KEYS[2], string.sub(KEYS[1], -22)) or '', '^(%d+)%.%d+(.*)$')
+since = tonumber(since or 0)
 local expired = {}
-for i = 2, #KEYS do
+for i = 3, #KEYS do
+  local name = ARGV[i - 2]
   local there = redis.call('HMGET', KEYS[i], '@token', '@moving')
-  if not there[1] and redis.call('ZREM', KEYS[1], ARGV[i - 1]) == 1 and there[2] ~= 'moved' then expired[#expired + 1] = ARGV[i - 1] end
+  local created = not there[1] and redis.call('ZSCORE', KEYS[1], name)
+  if created and redis.call('ZREM', KEYS[1], name) == 1 and there[2] ~= 'moved'
+    and (tonumber(created) > since or string.find(kept, '.' .. name .. '.', 1, true)) then
+    expired[#expired + 1] = name
+  end
 end
 local clock = redis.call('TIME')
 return {'ok', clock[1], clock[2], unpack(expired)}

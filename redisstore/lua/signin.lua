@@ -12,8 +12,8 @@
 -- ARGV[6]   when the authentication began, by the server's clock in milliseconds
 -- ARGV[7]   how many sessions the user may have, this one included; 0: any number
 -- ARGV[8]   "refuse" at the limit; else the oldest end
--- ARGV[9]   name of a session of the same user that this one takes the place of, and which does not count; "" for none. What move.lua does
---           to it last is done here, in the same step
+-- ARGV[9]   name of a session of the same user that this one takes the place of, and which does not count if it is marked for this sign-in;
+--           "" for none. What move.lua does to it last is done here, in the same step
 -- ARGV[10]  beginning of "@principal", up to the time of the authentication
 -- ARGV[11]  its end
 -- ARGV[12]  how many sessions KEYS names
@@ -49,27 +49,31 @@ if math.min(now, tonumber(ARGV[6])) <= math.max(since, everybody) then return {'
 local version = redis.call('ZSCORE', index, '@rev') or '0'
 if ARGV[5] ~= '' and version ~= ARGV[5] then return {'changed'} end
 
-local gone, live, expired, replaced = {}, {}, {}, nil
+local gone, live, expired, revoked, replaced = {}, {}, {}, {}, nil
+local function over(member, created) -- the session was revoked
+  return created <= everybody or created <= since and not string.find(kept, '.' .. member .. '.', 1, true)
+end
 for i = 1, count do
   local member, theirs = ARGV[13 + i], KEYS[3 + i]
   local there = redis.call('HMGET', theirs, '@created', '@moving')
   local created = tonumber(there[1] or 0)
-  if created > 0 and (created <= everybody or created <= since and not string.find(kept, '.' .. member .. '.', 1, true)) then
-    redis.call('DEL', theirs) -- a revocation that did not get so far
-    gone[#gone + 1] = member
-  elseif member == ARGV[9] then
-    if there[1] and there[2] and string.sub(there[2], 1, #name + 1) == name .. '.' then replaced = theirs end
-    if replaced or not there[1] then gone[#gone + 1] = member end
-  elseif there[1] then
+  if created > 0 and over(member, created) then
+    gone[#gone + 1], revoked[#revoked + 1] = member, theirs -- a revocation that did not get so far
+  elseif member == ARGV[9] and created > 0 and there[2] and string.sub(there[2], 1, #name + 1) == name .. '.' then
+    gone[#gone + 1], replaced = member, theirs
+  elseif created > 0 then
     live[#live + 1] = i
   else
     gone[#gone + 1] = member
-    if there[2] ~= 'moved' then expired[#expired + 1] = member end
+    if member ~= ARGV[9] and there[2] ~= 'moved' then
+      local score = since > 0 and redis.call('ZSCORE', index, member)
+      if not score or not over(member, tonumber(score)) then expired[#expired + 1] = member end
+    end
   end
 end
 local evicted = {}
 if max > 0 and #live >= max then
-  if ARGV[8] == 'refuse' then return {'full'} end
+  if ARGV[8] == 'refuse' then return {'full'} end -- before anything is written: what is not there and in the index is taken for expired
   for j = 1, #live - max + 1 do
     local i = live[j]
     redis.call('DEL', KEYS[3 + i]) -- first: a script that begins with another write is refused when memory is full
@@ -78,6 +82,7 @@ if max > 0 and #live >= max then
   end
 end
 
+for i = 1, #revoked do redis.call('DEL', revoked[i]) end
 if replaced then
   redis.call('DEL', replaced)
   redis.call('HSET', replaced, '@moving', 'moved')

@@ -48,27 +48,7 @@ var processCases = []testCase{
 		why:   "P5: limits hold across a restart, also while no process runs, and the store's time does not go back.",
 		needs: reopens,
 		run: func(k *kit) {
-			u := k.h.Unit
-			idle, late := k.createFor(u, 8*u), k.createFor(8*u, 2*u)
-			idleEnds, lateEnds := k.load(idle).Created.Add(u), k.load(late).Deadline
-			before := k.now()
-			k.reopen()
-			if now := k.now(); now.Before(before) {
-				k.Errorf("the store's time went back from %v to %v", before, now)
-			}
-			k.justBefore(idleEnds)
-			k.load(idle)
-			k.at(idleEnds)
-			k.reopen()
-			k.gone(idle)
-			k.apply(late, add("n", 1))
-			k.reopen()
-			k.justBefore(lateEnds)
-			k.load(late)
-			k.at(lateEnds)
-			k.gone(late)
-			k.reopen()
-			k.gone(late)
+			k.inTime(limitsHoldAcross)
 		},
 	},
 	{
@@ -275,4 +255,31 @@ func (k *kit) eventually(what string, ok func() bool) {
 			k.Fatalf("%s was not seen within %v", what, k.h.Visible)
 		}
 	}
+}
+
+func limitsHoldAcross(k *kit) bool {
+	u := k.h.Unit
+	idle, late := k.createFor(u, 8*u), k.createFor(8*u, 3*u)
+	idleEnds, lateEnds := k.load(idle).Created.Add(u), k.load(late).Deadline
+	before := k.now()
+	k.reopen()
+	if now := k.now(); now.Before(before) {
+		k.Errorf("the store's time went back from %v to %v", before, now)
+	}
+	if !k.liveBefore(idle, idleEnds) {
+		return false
+	}
+	k.at(idleEnds)
+	k.reopen()
+	k.gone(idle)
+	k.apply(late, add("n", 1))
+	k.reopen()
+	if !k.liveBefore(late, lateEnds) {
+		return false
+	}
+	k.at(lateEnds)
+	k.gone(late)
+	k.reopen()
+	k.gone(late)
+	return true
 }

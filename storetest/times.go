@@ -291,3 +291,29 @@ func (k *kit) justBefore(t time.Time) {
 	k.Helper()
 	k.wait(t.Sub(k.now()) - max(k.h.Slack, time.Millisecond))
 }
+
+// liveBefore waits until shortly before t, and checks that a session is there that ends then. It returns false if the machine was too slow, and t
+// has come by the store's clock.
+func (k *kit) liveBefore(v visitor, t time.Time) bool {
+	k.Helper()
+	k.justBefore(t)
+	_, _, err := k.store.Load(k.Context(), v.id)
+	if err != nil && k.h.Slack > 0 && !k.now().Before(t) {
+		return false
+	}
+	if err != nil {
+		k.Fatalf("Load of a session that ends at %v, before that: %v", t, err)
+	}
+	return true
+}
+
+// inTime runs a part of a case until the machine was fast enough for it.
+func (k *kit) inTime(part func(*kit) bool) {
+	k.Helper()
+	for range 5 {
+		if part(k) {
+			return
+		}
+	}
+	k.Fatal("the machine is too slow for the harness's Unit")
+}

@@ -126,8 +126,8 @@ var endUserCases = []testCase{
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			all := append(k.signIns(o, 3), k.signIn(other), k.create(set("cart", `"tea"`)))
-			began := time.Second + k.h.Slack
 			k.pause()
+			since := k.earlier(time.Second)
 			if err := k.users().EndAll(k.Context()); err != nil {
 				k.Fatalf("EndAll: %v", err)
 			}
@@ -137,8 +137,7 @@ var endUserCases = []testCase{
 			k.hasSessions(o)
 			v := o.visitor()
 			in := o.login(v)
-			in.Ago = began
-			_ = k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
 			k.wait(k.h.Slack + 2*time.Millisecond)
 			k.clock = nil // it ended with the others
 			k.create(add("n", 1))
@@ -255,6 +254,7 @@ var endUserCases = []testCase{
 			} {
 				o := newOwner()
 				k.signIn(o)
+				since := k.earlier(time.Second)
 				if err := revoke(o); err != nil {
 					k.Fatal(err)
 				}
@@ -262,8 +262,7 @@ var endUserCases = []testCase{
 				k.reopen()
 				v := o.visitor()
 				in := o.login(v)
-				in.Ago = time.Minute + k.h.Slack
-				_ = k.barred(o, v, driver.ErrRevoked, in)
+				_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
 				k.wait(k.h.Slack + 2*time.Millisecond)
 				in.Ago = 0
 				k.enters(v, in)
@@ -280,6 +279,7 @@ var endUserCases = []testCase{
 			mine, theirs := k.signIn(o), other.signIn(o)
 			k.hasSessions(o, mine, theirs)
 			other.hasSessions(o, mine, theirs)
+			since := k.earlier(time.Second)
 			other.endUser(o, driver.Which{}, mine, theirs)
 			for _, v := range []visitor{mine, theirs} {
 				if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
@@ -290,8 +290,7 @@ var endUserCases = []testCase{
 			k.hasSessions(o)
 			v := o.visitor()
 			in := o.login(v)
-			in.Ago = time.Second + k.h.Slack
-			_ = k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
 		},
 	},
 }
@@ -404,14 +403,17 @@ func revoked(k *kit) {
 		o, other := newOwner(), newOwner()
 		all, from := k.signIns(o, had), k.create(set("cart", `"tea"`))
 		k.pause()
+		var began []func() time.Duration
+		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
+			began = append(began, k.earlier(before))
+		}
 		k.endUser(o, driver.Which{}, all...)
 		v := o.visitor()
 		in := o.login(v, from)
-		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
-			in.Ago = before + k.h.Slack
-			_ = k.barred(o, v, driver.ErrRevoked, in)
+		for _, since := range began {
+			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
 			in.Max, in.Refuse = 1, true
-			_ = k.barred(o, v, driver.ErrRevoked, in)
+			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
 			in.Max, in.Refuse = 0, false
 		}
 		theirs := other.visitor()
@@ -423,11 +425,11 @@ func revoked(k *kit) {
 		k.enters(v, in)
 		k.has(v, "cart", `"tea"`)
 		k.pause()
+		since := k.earlier(time.Millisecond)
 		k.endUser(o, driver.Which{Except: idsOf(v)}) // a revocation, too
 		again := o.visitor()
 		in = o.login(again)
-		in.Ago = time.Millisecond + k.h.Slack
-		_ = k.barred(o, again, driver.ErrRevoked, in)
+		_ = k.barredSince(o, again, driver.ErrRevoked, in, since)
 		k.hasSessions(o, v)
 	}
 }

@@ -84,11 +84,25 @@ func (k *kit) enters(v visitor, in *driver.SignIn) *driver.Result {
 // barred is a sign-in that must be refused with this error, and leave all sessions of the user, and the one before, as they are.
 func (k *kit) barred(o owner, v visitor, want error, in *driver.SignIn) error {
 	k.Helper()
+	ago := in.Ago
+	return k.barredSince(o, v, want, in, func() time.Duration { return ago })
+}
+
+// earlier returns how long ago it was so long before now, whenever it is asked: a slow machine makes no later sign-in of an early one.
+func (k *kit) earlier(before time.Duration) func() time.Duration {
+	now := time.Now()
+	return func() time.Duration { return time.Since(now) + before + k.h.Slack }
+}
+
+// barredSince is barred for a sign-in whose authentication began as long ago as since says when it is sent.
+func (k *kit) barredSince(o owner, v visitor, want error, in *driver.SignIn, since func() time.Duration) error {
+	k.Helper()
 	before := k.listed(o)
 	var from *driver.Record
 	if in.From != nil {
 		from, _, _ = k.store.Load(k.Context(), in.From.ID)
 	}
+	in.Ago = since()
 	res, err := k.users().SignIn(k.Context(), v.id, in)
 	if !errors.Is(err, want) || res != nil {
 		k.Errorf("SignIn: result %v, error %v, want none and %v", res != nil, err, want)

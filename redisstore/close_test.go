@@ -61,6 +61,49 @@ func TestCloseLeavesNothing(t *testing.T) {
 	}
 	closeWhileHung(t, node)
 	nothing(t)
+	closeWhileBusy(t, node)
+	nothing(t)
+}
+
+// closeWhileBusy closes a store that waits for a server with all of its own work: sessions to look at that are about to expire, events to publish
+// and to follow, a user's and everybody's revocation to repeat, ends.
+func closeWhileBusy(t *testing.T, node *redistest.Node) {
+	t.Helper()
+	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
+	ok(t, err)
+	s.OnExpiry(func(driver.Expired) {})
+	events, err := s.Follow(t.Context())
+	ok(t, err)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for range events {
+		}
+	})
+	shortly(t, s, "ada", 300*time.Millisecond)
+	_, err = s.EndUser(t.Context(), ownerOf("bob"), driver.Which{})
+	ok(t, err)
+	ok(t, node.Pause())
+	for range 5000 {
+		s.Publish([]byte("event"))
+	}
+	id, o := fresh()
+	for _, call := range []func() error{
+		func() error { return s.EndAll(t.Context()) },
+		func() error { return s.End(t.Context(), id) },
+		func() error { _, err := s.EndUser(t.Context(), ownerOf("eve"), driver.Which{}); return err },
+		func() error { _, _, err := s.Load(t.Context(), id); return err },
+		func() error { return s.Touch(t.Context(), id, o.Verifier) },
+	} {
+		all.Go(func() {
+			if err := call(); err == nil {
+				t.Error("a call succeeds while the server stands still")
+			}
+		})
+	}
+	time.Sleep(1500 * time.Millisecond) // they are due
+	ok(t, within(t, 5*time.Second, s.Close))
+	all.Wait()
+	ok(t, node.Resume())
 }
 
 // closeWhileHung closes a store that waits for a server: operations under way end, and those that may have run say so.

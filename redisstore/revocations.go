@@ -132,8 +132,9 @@ func (p *repetitions) retry(owner driver.Hash, now time.Time) {
 	}
 }
 
-// after returns when an authentication began, in milliseconds by the server's clock, which does not tell what came first within one. What began
-// here after a revocation that this process made began after it: so who resets a password is signed in at once, with a pause of a millisecond.
+// after returns when an authentication began, in milliseconds by the server's clock, which does not tell what came first within one, and
+// which is as far as this process knows that of another server, that is behind. What began here after a revocation that this process made began after
+// it: so who resets a password is signed in at once, with a pause of a millisecond.
 func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
 	local, began := time.Now().Add(-ago), s.clock.now().Add(-ago).UnixMilli()
 	s.made.mu.Lock()
@@ -145,7 +146,7 @@ func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
 	}
 	s.made.mu.Unlock()
 	r, err := parseRevocation(own.text)
-	if own.text == "" || err != nil || !local.After(own.made) || began != r.since {
+	if own.text == "" || err != nil || !local.After(own.made) || began > r.since {
 		return began
 	}
 	for range 3 {

@@ -169,6 +169,19 @@ func TestRevokedWithoutIndex(t *testing.T) {
 	})
 }
 
+// TestIndexThatLies: the index names a session that is younger than it says. To end all of the user's sessions does not go round in circles.
+func TestIndexThatLies(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	a, b := open(t, "redis://"+node.Addr(), redisstore.Options{}), open(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, _ := signedIn(t, a, "ada")
+	_, err := node.Do("HSET", keyOf(id), "@created", fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))
+	ok(t, err)
+	err = within(t, 2*time.Second, func() error { _, err := b.EndUser(t.Context(), ownerOf("ada"), driver.Which{}); return err })
+	if err == nil {
+		t.Error("a session that is left is not an error")
+	}
+}
+
 // TestTenThousandSessions: of a user with so many all are over at once, listed, limited and removed.
 func TestTenThousandSessions(t *testing.T) {
 	const user, n = "ada", 10_000

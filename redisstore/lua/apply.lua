@@ -78,7 +78,7 @@ local first_use = state == 'pending' and presented == current
 local done, renew = 'ok', ARGV[3] ~= ''
 if renew and ARGV[4] ~= '0' then
   local issued = string.match(token, '%.(%d+)%.')
-  if issued == '0' then issued = redis.call('HGET', key, '@created') end
+  if issued == '0' then issued = created end
   -- With a verifier that is not current only as long as the current one has not been used: the response with it was lost.
   if now - issued < tonumber(ARGV[5]) or (presented ~= current and state ~= 'pending') then done, renew = 'kept', false end
 end

@@ -112,8 +112,9 @@ func createArgs(o *driver.Origin, r *driver.Record) []string {
 // reply is what a script answered.
 type reply struct {
 	status   string
-	kept     bool // "kept": as "ok", but the token stayed
-	now      time.Time
+	kept     bool      // "kept": as "ok", but the token stayed
+	asked    time.Time // when the script was sent
+	now      time.Time // the server's
 	revision uint64
 	rest     []rueidis.RedisMessage
 }
@@ -162,6 +163,7 @@ func (s *Store) execOn(ctx context.Context, client rueidis.Client, script *rueid
 }
 
 func (s *Store) replied(res rueidis.RedisResult, asked time.Time) (r reply, err error) {
+	r.asked = asked
 	m, err := res.ToArray()
 	if err != nil {
 		return r, err

@@ -290,10 +290,8 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	if s.near != nil {
 		generation = s.near.generation(id)
 	}
-	asked := time.Now()
 	var r reply
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		asked = time.Now()
 		if r, err = s.execKeys(ctx, createScript, []string{s.keys.session(id)}, args); err == nil && r.status == "ok" {
 			r, err = r.withRevision()
 		}
@@ -315,7 +313,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 		return nil, err
 	}
 	if s.near != nil {
-		s.near.add(id, res.Record, asked, generation)
+		s.near.add(id, res.Record, r.asked, generation)
 	}
 	return res, nil
 }
@@ -332,10 +330,8 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 		return nil, err
 	}
 	args := applyArgs(c, s.all.argument())
-	asked := time.Now()
 	var r reply
 	err := s.attempt(ctx, once, func(ctx context.Context) (err error) {
-		asked = time.Now()
 		r, err = s.exec(ctx, applyScript, id, args)
 		return err
 	})
@@ -362,15 +358,15 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 		s.forget(id)
 		return nil, err
 	}
-	return &driver.Result{Values: values, Record: s.advance(id, c, &r, asked), Now: r.now, Renewed: c.Renew != nil && !r.kept}, nil
+	return &driver.Result{Values: values, Record: s.advance(id, c, &r), Now: r.now, Renewed: c.Renew != nil && !r.kept}, nil
 }
 
 // advance brings this process's copy up to date with a change that it made itself.
-func (s *Store) advance(id driver.ID, c *driver.Change, r *reply, asked time.Time) *driver.Record {
+func (s *Store) advance(id driver.ID, c *driver.Change, r *reply) *driver.Record {
 	if s.near == nil {
 		return nil
 	}
-	return s.near.replace(id, r.revision-1, asked, func(old *driver.Record) *driver.Record {
+	return s.near.replace(id, r.revision-1, r.asked, func(old *driver.Record) *driver.Record {
 		res, err := old.Apply(r.now, c)
 		if err != nil || res.Record.Revision != r.revision {
 			return nil
@@ -394,12 +390,10 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	if err := s.upToDate(ctx); err != nil {
 		return err
 	}
-	asked := time.Now()
 	tries := 0
 	var r reply
 	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		tries++
-		asked = time.Now()
 		r, err = s.exec(ctx, touchScript, id, []string{verifier.String(), s.all.argument()})
 		return err
 	})
@@ -420,7 +414,7 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	if tries > 1 { // an earlier one may have done it, at another time
 		s.forget(id)
 	} else if s.near != nil {
-		s.near.replace(id, r.revision-1, asked, func(old *driver.Record) *driver.Record {
+		s.near.replace(id, r.revision-1, r.asked, func(old *driver.Record) *driver.Record {
 			next, err := old.Touch(r.now, verifier)
 			if err != nil || next.Revision != r.revision {
 				return nil

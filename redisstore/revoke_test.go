@@ -330,3 +330,45 @@ func TestSignOutEverywhereOnTheMove(t *testing.T) {
 		node = to
 	}
 }
+
+// TestSignOutOnTheMove: while a slot moves, a session and its user's index may be on two servers. To end the session does not wait for that.
+func TestSignOutOnTheMove(t *testing.T) {
+	cluster := redistest.StartCluster(t, redistest.Options{})
+	s := open(t, "redis+cluster://"+strings.Join(cluster.Addrs(), ","), redisstore.Options{})
+	var ids []driver.ID
+	for range 3 {
+		id, _ := signedIn(t, s, "ada")
+		ids = append(ids, id)
+	}
+	index := bucketKey("ada", "u:"+ownerOf("ada").String())
+	node, err := cluster.NodeOfSlot(redistest.Slot(index))
+	ok(t, err)
+	primaries, err := cluster.Primaries()
+	ok(t, err)
+	to := primaries[0]
+	if to == node {
+		to = primaries[1]
+	}
+	m, err := cluster.Migrate(redistest.Slot(index), to)
+	ok(t, err)
+	end := func(id driver.ID) {
+		t.Helper()
+		begin := time.Now()
+		ended, err := s.EndOwned(t.Context(), id, ownerOf("ada"))
+		if took := time.Since(begin); err != nil || !ended || took > time.Second {
+			t.Errorf("EndOwned: %v, error %v, after %v", ended, err, took)
+		}
+		if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+			t.Errorf("%v, want ErrNotFound", err)
+		}
+	}
+	ok(t, m.Move(keyOf(ids[0])))
+	end(ids[0])
+	ok(t, m.Move(index))
+	end(ids[1])
+	ok(t, m.Finish())
+	end(ids[2])
+	if list, err := s.Sessions(t.Context(), ownerOf("ada")); err != nil || len(list) != 0 {
+		t.Errorf("%d sessions are left, error %v", len(list), err)
+	}
+}

@@ -172,7 +172,8 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	left.Wait()
 	switch {
 	case errors.Is(err, driver.ErrRevoked):
-		_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id}) // if this does not get through, it is repeated
+		s.ends.add(id, in.Origin.Principal.Owner) // if what follows does not get through, it is repeated
+		_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id})
 		return nil, err
 	case err != nil:
 		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)

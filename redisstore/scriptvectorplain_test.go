@@ -50,14 +50,17 @@ func (c *cases) end() {
 		keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
 	c.add("end.lua", "over", "it had ended", nil, []string{keyA, keyIndex}, []string{nameA}, replyOK(0), nil)
 
-	three := []string{keyIndex, keyA, keyB}
-	c.add("clean.lua", "expired", "what is not there leaves the index, and who removes it tells; what is there stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, three,
+	four := []string{keyIndex, keyRevoked, keyA, keyB}
+	c.add("clean.lua", "expired", "what is not there leaves the index, and who removes it tells; what is there stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, four,
 		[]string{nameA, nameB}, replyOK(nameA), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
 	word := keyOfV{Hash: map[string]string{"@moving": "moved"}}
-	c.add("clean.lua", "moved", "a session that moved has not expired", keyValues{keyA: word, keyB: vectorB, keyIndex: vectorIndex}, three, []string{nameA, nameB},
+	c.add("clean.lua", "moved", "a session that moved has not expired", keyValues{keyA: word, keyB: vectorB, keyIndex: vectorIndex}, four, []string{nameA, nameB},
 		replyOK(), keyValues{keyA: word, keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
-	c.add("clean.lua", "told", "another one removed it, and told", keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")}, three, []string{nameA, nameB},
+	c.add("clean.lua", "told", "another one removed it, and told", keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")}, four, []string{nameA, nameB},
 		replyOK(), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")})
+	revoked := revocationOf("<-20000>.<+86400000>")
+	c.add("clean.lua", "revoked", "nor has one that was revoked", keyValues{keyIndex: vectorIndex, keyRevoked: revoked}, four, []string{nameA, nameB},
+		replyOK(), keyValues{keyIndex: scoresOf("@rev", "7"), keyRevoked: revoked})
 }
 
 func (c *cases) publish() {

@@ -101,6 +101,7 @@ func TestEverybodyInterrupted(t *testing.T) {
 // TestRevocationsLost: a failover loses the times at which a user and everybody were revoked, and brings the sessions back. The nodes that
 // know of them put them back.
 func TestRevocationsLost(t *testing.T) {
+	few(t)
 	eachTopology(t, func(t *testing.T, url string, do func(key string, args ...string) any) {
 		a, b := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
 		other := open(t, url, redisstore.Options{NearCache: -1})
@@ -255,6 +256,7 @@ func TestEverybodyOnReplicas(t *testing.T) {
 // TestEverybodyAway: the answer to a revocation of everybody was lost, and the server is silent. Those who wait for what it says do so together, and
 // not one after the other.
 func TestEverybodyAway(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{Timeout: 300 * time.Millisecond})
 	id, o := fresh()
@@ -288,6 +290,7 @@ func TestEverybodyAway(t *testing.T) {
 
 // TestEverybodyLostForGood: a failover loses the time, and the new primary takes no writes, so that it cannot be put back. Visitors are served.
 func TestEverybodyLostForGood(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"min-replicas-to-write 1"}})
 	_, err := node.Do("CONFIG", "SET", "min-replicas-to-write", "0")
 	ok(t, err)

@@ -49,6 +49,7 @@ func indexKey(owner driver.Hash) string {
 
 // TestExpiredOfADeadNode: the next who visits the user's sessions tells, and cleans the index.
 func TestExpiredOfADeadNode(t *testing.T) {
+	few(t)
 	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
 		"list": func(s *redisstore.Store, owner driver.Hash) error {
 			_, err := s.Sessions(t.Context(), owner)
@@ -106,6 +107,7 @@ func TestExpiredOfADeadNode(t *testing.T) {
 // TestIndexNamesTheLiving: who ends, replaces or evicts a session removes it from its user's index in the same step: what is left there would
 // be taken for expired.
 func TestIndexNamesTheLiving(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 	gone := func(what string, id driver.ID, in *driver.SignIn) {
@@ -149,6 +151,7 @@ func TestIndexNamesTheLiving(t *testing.T) {
 
 // TestEndedIsNotExpired: what EndAll leaves in the indexes, and what an end leaves that a failover undid, did not expire.
 func TestEndedIsNotExpired(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
 	s, other := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
@@ -184,6 +187,7 @@ func TestEndedIsNotExpired(t *testing.T) {
 // TestRevokedIsNotExpired: a revocation stands there, and who made it has not removed the sessions. Whoever comes upon them tells nobody that they
 // expired.
 func TestRevokedIsNotExpired(t *testing.T) {
+	few(t)
 	for _, how := range []string{"listed", "watched", "refused", "signed in"} {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()

@@ -141,6 +141,7 @@ func TestFeedThousand(t *testing.T) {
 
 // TestFeedRestart kills the server under way, with a file and without. What was lost is a gap, and the feed goes on.
 func TestFeedRestart(t *testing.T) {
+	few(t)
 	for name, config := range map[string][]string{"AOF": {"appendonly yes", "appendfsync always"}, "nothing on disk": nil} {
 		t.Run(name, func(t *testing.T) {
 			few(t)
@@ -177,6 +178,7 @@ func TestFeedRestart(t *testing.T) {
 
 // TestFeedEmptied: all is gone while nobody publishes, and then again while the numbers grow past those that were there.
 func TestFeedEmptied(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), publishing)
 	f := follow(t, s)
@@ -204,6 +206,7 @@ func TestFeedEmptied(t *testing.T) {
 // TestFeedCleared: somebody cuts the stream down to nothing, where the server remembers the last number, and adds entries by hand. It goes on, and nobody
 // goes round in circles.
 func TestFeedCleared(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), publishing)
 	f := follow(t, s)
@@ -287,6 +290,7 @@ func TestFeedFailover(t *testing.T) {
 
 // TestFeedOverflow: more than the queue holds while the server stands still is a gap, also if nothing follows; no publisher waits.
 func TestFeedOverflow(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
 	s, other := open(t, url, publishing), open(t, url, redisstore.Options{})
@@ -315,6 +319,7 @@ func TestFeedOverflow(t *testing.T) {
 
 // TestFeedForeign: an entry of another format is a gap, and no more.
 func TestFeedForeign(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), publishing)
 	f := follow(t, s)
@@ -332,6 +337,7 @@ func TestFeedForeign(t *testing.T) {
 
 // TestFeedRepeated: what was published twice, since the answer was lost, is told once.
 func TestFeedRepeated(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := open(t, "redis://"+node.Addr(), publishing)
 	f := follow(t, s)
@@ -355,6 +361,7 @@ func TestFeedRepeated(t *testing.T) {
 
 // TestFeedTrimmed: who follows too slowly finds a gap where the stream was cut; the stream stays short.
 func TestFeedTrimmed(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
 	s := open(t, url, redisstore.Options{Events: 100})
@@ -393,6 +400,7 @@ func TestFeedOptions(t *testing.T) {
 
 // TestFeedOfManagers: a process hears of what happened in another, by name: sign-ins, ends, and sessions that expired there.
 func TestFeedOfManagers(t *testing.T) {
+	few(t)
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	key := []byte("01234567890123456789012345678901")
 	config := session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true, IdleTimeout: time.Second}

@@ -111,6 +111,7 @@ func lives(t testing.TB, s *redisstore.Store, id driver.ID, verifier driver.Hash
 // TestRevokedWithoutIndex: somebody lost a user's index. Revoking the user ends their sessions all the same: for another node that has
 // copies of them, for its writers, and for a sign-in in their place; all but the one that was to stay.
 func TestRevokedWithoutIndex(t *testing.T) {
+	few(t)
 	eachTopology(t, func(t *testing.T, url string, do func(key string, args ...string) any) {
 		a, b := open(t, url, redisstore.Options{Timeout: 10 * time.Second}), open(t, url, redisstore.Options{Timeout: 10 * time.Second})
 		const user = "ada"
@@ -171,6 +172,7 @@ func TestRevokedWithoutIndex(t *testing.T) {
 
 // TestIndexThatLies: the index names a session that is younger than it says. To end all of the user's sessions does not go round in circles.
 func TestIndexThatLies(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	a, b := open(t, "redis://"+node.Addr(), redisstore.Options{}), open(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, _ := signedIn(t, a, "ada")
@@ -284,6 +286,7 @@ func TestTenThousandSessions(t *testing.T) {
 // TestSignOutEverywhereOnTheMove: while a slot moves, the keys of a session and of its bucket's revocations may be on two servers. Changes go on
 // nevertheless, and sessions that were revoked take none, wherever they are.
 func TestSignOutEverywhereOnTheMove(t *testing.T) {
+	few(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
 	url := "redis+cluster://" + strings.Join(cluster.Addrs(), ",")
 	a, b := open(t, url, redisstore.Options{Timeout: 10 * time.Second}), open(t, url, redisstore.Options{Timeout: 10 * time.Second})
@@ -333,6 +336,7 @@ func TestSignOutEverywhereOnTheMove(t *testing.T) {
 
 // TestSignOutOnTheMove: while a slot moves, a session and its user's index may be on two servers. To end the session does not wait for that.
 func TestSignOutOnTheMove(t *testing.T) {
+	few(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
 	s := open(t, "redis+cluster://"+strings.Join(cluster.Addrs(), ","), redisstore.Options{})
 	var ids []driver.ID

@@ -117,6 +117,7 @@ func TestLimitUnderConcurrentSignIns(t *testing.T) {
 
 // TestLimitWhereAnotherTookOver: while a sign-in takes long another one has marked the session before as its own. It is not replaced then, and counts.
 func TestLimitWhereAnotherTookOver(t *testing.T) {
+	few(t)
 	node := redistest.Start(t, redistest.Options{})
 	s, other := open(t, "redis://"+node.Addr(), redisstore.Options{}), open(t, "redis://"+node.Addr(), redisstore.Options{})
 	before, first := signInOf("ada", 1)
@@ -221,6 +222,7 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 // TestSignOutEverywhereWhileResharding: a slot moves while a user signs in and is signed out everywhere. What is reported as ended is ended,
 // and nothing that was there before is left.
 func TestSignOutEverywhereWhileResharding(t *testing.T) {
+	few(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
 	s := open(t, "redis+cluster://"+strings.Join(cluster.Addrs(), ","), redisstore.Options{Timeout: 20 * time.Second})
 	for round := range 3 {

@@ -34,10 +34,7 @@ end
 
 local function revoked(r, name, created) return created <= r.since and not r.kept[name] end
 
-local all, entry = redis.call('HGETALL', revocations), nil
-for i = 1, #all, 2 do
-  if all[i] == owner then entry = all[i + 1] end
-end
+local entry = redis.call('HGET', revocations, owner)
 local is = entry and parse(entry)
 
 -- A revocation only ever grows: what it refused once it refuses for good.
@@ -70,12 +67,12 @@ if new then
   local text = sum.since .. '.' .. sum.til
   for _, name in ipairs(names) do text = text .. '.' .. name .. '.' .. sum.kept[name] end
   if text ~= entry then
-    local latest = sum.til
-    for i = 1, #all, 2 do
-      local til = tonumber(string.match(all[i + 1], '^%d+%.(%d+)'))
-      if til < now then redis.call('HDEL', revocations, all[i]) else latest = math.max(latest, til) end
-    end
     redis.call('HDEL', revocations, owner) -- first: a script that begins with another write is refused when memory is full
+    local latest, others = sum.til, redis.call('HGETALL', revocations)
+    for i = 1, #others, 2 do
+      local til = tonumber(string.match(others[i + 1], '^%d+%.(%d+)'))
+      if til < now then redis.call('HDEL', revocations, others[i]) else latest = math.max(latest, til) end
+    end
     redis.call('HSET', revocations, owner, text)
     redis.call('PEXPIREAT', revocations, latest .. '')
   end
@@ -83,17 +80,19 @@ if new then
 end
 
 local ended, expired, named, keys = {}, {}, {}, {}
-local member = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 6, 5 + count))
+local scores = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 6, 5 + count))
+-- Mostly all are alive, and nothing more needs to be asked: the score of a session is its "@created".
+local alive = count > 0 and redis.call('EXISTS', unpack(KEYS, 3, 2 + count)) == count
 for i = 1, count do
-  local name, key = ARGV[5 + i], KEYS[2 + i]
-  if member[i] then -- another user's session is not touched
-    local there = redis.call('HMGET', key, '@created', '@moving')
-    local created = there[1]
-    if not created or action == 'only' or is and revoked(is, name, tonumber(created)) then
+  local name, key, created = ARGV[5 + i], KEYS[2 + i], tonumber(scores[i])
+  if created then -- another user's session is not touched
+    local there = alive or redis.call('HMGET', key, '@created', '@moving')
+    local lives = alive or there[1]
+    if not lives or action == 'only' or revoked(is, name, created) then
       named[#named + 1] = name
-      if created then
+      if lives then
         ended[#ended + 1], keys[#keys + 1] = name, key
-      elseif there[2] ~= 'moved' and tonumber(member[i]) > tonumber(ARGV[5]) then -- what has word of where the session moved stays
+      elseif there[2] ~= 'moved' and created > tonumber(ARGV[5]) then -- what has word of where the session moved stays
         expired[#expired + 1] = name
       end
     end
@@ -107,7 +106,7 @@ end
 
 local reply = {'ok', clock[1], clock[2], entry or '', #ended, #expired, unpack(ended)}
 for i = 1, #expired do reply[#reply + 1] = expired[i] end
-if action ~= 'only' then
+if action ~= 'only' and redis.call('ZCARD', index) > 1 then
   local kept = 0
   for _ in pairs(is.kept) do kept = kept + 1 end
   local members = redis.call('ZRANGE', index, 0, is.since .. '', 'BYSCORE', 'LIMIT', 0, MOST + kept + 1)

@@ -55,10 +55,11 @@ func (s *Store) revoked(id driver.ID, r *driver.Record, revocations map[string]s
 	return revocation.covers(id, r.Created), err
 }
 
-// repetitions are the revocations that this process made. As ends they are repeated: a failover may have undone them.
+// repetitions are the revocations that this process made. As ends they are repeated: a failover may have undone them. The zero repetitions
+// are ready.
 type repetitions struct {
-	mu   sync.Mutex
-	made []repetition // at most one of an owner, the oldest first
+	mu sync.Mutex
+	of map[driver.Hash]*repetition // by owner
 }
 
 type repetition struct {
@@ -66,7 +67,7 @@ type repetition struct {
 	text  string
 	until time.Time // forgotten then
 	tries int       // how often it was repeated
-	at    time.Time // due then
+	at    time.Time // due then; zero: not any more
 	made  time.Time // when its answer was there
 }
 
@@ -75,39 +76,52 @@ const repetitionsKept = 10_000
 func (p *repetitions) add(owner driver.Hash, text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(owner)
-	if len(p.made) >= repetitionsKept {
-		p.made = p.made[1:]
+	if p.of == nil {
+		p.of = map[driver.Hash]*repetition{}
+	}
+	if p.of[owner] == nil && len(p.of) >= repetitionsKept {
+		p.removeOldest()
 	}
 	now := time.Now()
-	p.made = append(p.made, repetition{owner, text, now.Add(endsFor), 0, now.Add(endDelays[0]), now})
+	p.of[owner] = &repetition{owner, text, now.Add(endsFor), 0, now.Add(endDelays[0]), now}
+}
+
+func (p *repetitions) removeOldest() {
+	var oldest *repetition
+	for _, r := range p.of {
+		if oldest == nil || r.made.Before(oldest.made) {
+			oldest = r
+		}
+	}
+	delete(p.of, oldest.owner)
+}
+
+// own returns the last revocation of an owner, the zero repetition if there was none.
+func (p *repetitions) own(owner driver.Hash) (own repetition) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if r := p.of[owner]; r != nil {
+		own = *r
+	}
+	return own
 }
 
 // forget has the revocation of an owner not repeated.
 func (p *repetitions) forget(owner driver.Hash) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remove(owner)
-}
-
-func (p *repetitions) remove(owner driver.Hash) {
-	for i := range p.made {
-		if p.made[i].owner == owner {
-			p.made = append(p.made[:i], p.made[i+1:]...)
-			return
-		}
-	}
+	delete(p.of, owner)
 }
 
 // due returns what is to be repeated now.
 func (p *repetitions) due(now time.Time, all bool) (due []repetition) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for len(p.made) > 0 && !now.Before(p.made[0].until) {
-		p.made = p.made[1:]
-	}
-	for i := range p.made {
-		r := &p.made[i]
+	for owner, r := range p.of {
+		if !now.Before(r.until) {
+			delete(p.of, owner)
+			continue
+		}
 		if !all && (r.at.IsZero() || now.Before(r.at)) {
 			continue
 		}
@@ -125,10 +139,8 @@ func (p *repetitions) due(now time.Time, all bool) (due []repetition) {
 func (p *repetitions) retry(owner driver.Hash, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.made {
-		if p.made[i].owner == owner {
-			p.made[i].tries, p.made[i].at = 0, now.Add(endDelays[0])
-		}
+	if r := p.of[owner]; r != nil {
+		r.tries, r.at = 0, now.Add(endDelays[0])
 	}
 }
 
@@ -137,14 +149,7 @@ func (p *repetitions) retry(owner driver.Hash, now time.Time) {
 // it: so who resets a password is signed in at once, with a pause of a millisecond.
 func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
 	local, began := time.Now().Add(-ago), s.clock.now().Add(-ago).UnixMilli()
-	s.made.mu.Lock()
-	var own repetition
-	for i := range s.made.made {
-		if s.made.made[i].owner == owner {
-			own = s.made.made[i]
-		}
-	}
-	s.made.mu.Unlock()
+	own := s.made.own(owner)
 	r, err := parseRevocation(own.text)
 	if own.text == "" || err != nil || !local.After(own.made) || began > r.since {
 		return began

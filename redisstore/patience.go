@@ -10,7 +10,8 @@ import (
 
 // patience keeps the limit on an operation's time where the client does not: a connection holds 1,024 commands that are not answered
 // yet, those included that nobody waits for any longer, and the next one waits for room however long that takes. So when many are
-// under way, or one has timed out of late, operations run in goroutines that can be left behind.
+// under way, or one has timed out of late, operations run in goroutines that can be left behind. One that is interrupted after that was decided,
+// while a thousand others fill the connection to a server that hangs, still waits for the client to give the connection up: some seconds.
 type patience struct {
 	busy  atomic.Int64 // operations under way, those included that were left behind
 	doubt atomic.Int64 // until when servers are suspected, by the monotonic clock, since started

@@ -67,7 +67,7 @@ type Config struct {
 	// and not who is signed in, on what device and from where. In clear stay counters, which the store adds to; names of fields and keys of
 	// entries; times, methods and levels of authentication; and what was stored before, until its next write. It needs Keys and UserKey.
 	// A sealed value takes a third and 44 bytes more, which count for MaxSize; a field that is a Counter anywhere must not be a Value
-	// elsewhere. Turning it on or off signs nobody out, as long as the Keys stay: without the key of one of its values a session cannot be
+	// elsewhere. Turning it on or off signs nobody out, as long as Keys and UserKey stay: without the key of one of its values a session cannot be
 	// read, and From returns ErrSealed, but where [Route].Down is Anonymous. It keeps secrets from who reads the store; who writes to it can
 	// still put a value in clear, or an older one of the same session and field, in the place of a sealed one. Default: values are in clear.
 	Seal bool

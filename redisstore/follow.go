@@ -199,6 +199,7 @@ func idAfter(number uint64) string {
 // rangeOf reads entries from one on, or from one back.
 func (f *follower) rangeOf(ctx context.Context, back bool, from string, count int64) (entries []entry, err error) {
 	b := f.s.plain.B
+	var found []entry // which a try that was left behind may still write to
 	err = f.s.attempt(ctx, reading, func(ctx context.Context) error {
 		command := b().Xrange().Key(f.s.keys.events()).Start(from).End("+").Count(count).Build()
 		if back {
@@ -208,14 +209,18 @@ func (f *follower) rangeOf(ctx context.Context, back bool, from string, count in
 		if err != nil {
 			return err
 		}
-		entries = make([]entry, 0, len(list))
+		read := make([]entry, 0, len(list))
 		for i := range list {
 			if strings.HasSuffix(list[i].ID, "-0") { // else it was not added by publish.lua
-				entries = append(entries, parseEntry(&list[i]))
+				read = append(read, parseEntry(&list[i]))
 			}
 		}
+		found = read
 		return nil
 	})
+	if err == nil {
+		entries = found
+	}
 	return entries, err
 }
 

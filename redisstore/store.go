@@ -233,9 +233,10 @@ var errRevoked = fmt.Errorf("%w: it was revoked", driver.ErrNotFound)
 func (s *Store) read(ctx context.Context, client rueidis.Client, id driver.ID) (r *driver.Record, asked time.Time, err error) {
 	key := s.keys.session(id)
 	revocations := s.keys.revocationsOf(key)
-	var values, revoked map[string]string
+	var values, revoked map[string]string // which a try that was left behind may still write to, as to sent
+	var sent time.Time
 	err = s.attempt(ctx, reading, func(ctx context.Context) (err error) {
-		asked = time.Now()
+		sent = time.Now()
 		res := client.DoMulti(ctx, client.B().Hgetall().Key(key).Build(), client.B().Hgetall().Key(revocations).Build())
 		if values, err = res[0].AsStrMap(); err == nil {
 			revoked, err = res[1].AsStrMap()
@@ -243,8 +244,9 @@ func (s *Store) read(ctx context.Context, client rueidis.Client, id driver.ID) (
 		return err
 	})
 	if err != nil {
-		return nil, time.Time{}, err // a try that was left behind may still write to the others
+		return nil, asked, err
 	}
+	asked = sent
 	r, err = decodeHash(values)
 	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
 		return nil, asked, err

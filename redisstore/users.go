@@ -222,12 +222,16 @@ func (s *Store) move(ctx context.Context, action string, id driver.ID, in *drive
 		keys, more = append(keys, s.keys.revocationsOf(keys[0])), []string{s.all.argument()}
 	}
 	args := append([]string{action, id.Selector.String(), in.From.Verifier.String()}, more...)
+	var answer reply // which a try that was left behind may still write to
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		if r, err = s.execKeys(ctx, moveScript, keys, args); action == "leave" && moving(err) {
-			r, err = s.execMoving(ctx, moveScript, in.From.ID, keys[:1], args)
+		if answer, err = s.execKeys(ctx, moveScript, keys, args); action == "leave" && moving(err) {
+			answer, err = s.execMoving(ctx, moveScript, in.From.ID, keys[:1], args)
 		}
 		return err
 	})
+	if err == nil {
+		r = answer
+	}
 	return r, err
 }
 

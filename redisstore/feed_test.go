@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +22,8 @@ const gap = "GAP"
 type followed struct {
 	mu     sync.Mutex
 	events []string
-	hold   sync.Mutex // who has it stops the follower
+	hold   sync.Mutex   // who has it stops the follower
+	came   atomic.Int64 // events the follower was given, the one included that it stands at
 }
 
 func follow(t *testing.T, s *redisstore.Store) *followed {
@@ -33,6 +35,7 @@ func follow(t *testing.T, s *redisstore.Store) *followed {
 	go func() {
 		defer close(done)
 		for b, err := range events {
+			f.came.Add(1)
 			f.hold.Lock()
 			f.hold.Unlock() //nolint:staticcheck // only to wait
 			text := string(b)
@@ -55,6 +58,21 @@ func (f *followed) got() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]string(nil), f.events...)
+}
+
+// stop publishes an event, and returns when the follower stands still at it, until f.hold is unlocked. The follower must have been given all
+// that was published before.
+func (f *followed) stop(t *testing.T, publish func()) {
+	t.Helper()
+	f.hold.Lock()
+	before := f.came.Load()
+	publish()
+	eventually(t, 5*time.Second, func() error {
+		if f.came.Load() == before {
+			return errors.New("the follower was given nothing")
+		}
+		return nil
+	})
 }
 
 // until waits for an event.
@@ -189,9 +207,7 @@ func TestFeedEmptied(t *testing.T) {
 	f.until(t, 5*time.Second, gap)
 	publish(s, 1, 6, 8, 0)
 	f.until(t, 5*time.Second, "1:8")
-	f.hold.Lock()
-	publish(s, 1, 9, 9, 0) // the follower has read it, and stands still
-	time.Sleep(300 * time.Millisecond)
+	f.stop(t, func() { publish(s, 1, 9, 9, 0) })
 	_, err = node.Do("DEL", "coatcheck:events")
 	ok(t, err)
 	publish(s, 1, 10, 60, 0)
@@ -366,8 +382,8 @@ func TestFeedTrimmed(t *testing.T) {
 	url := "redis://" + node.Addr()
 	s := open(t, url, redisstore.Options{Events: 100})
 	f := follow(t, s)
-	f.hold.Lock()
-	publish(s, 1, 1, 3000, 0)
+	f.stop(t, func() { publish(s, 1, 1, 1, 0) }) // so that it meets the cut once: one that is slow to start would meet it twice
+	publish(s, 1, 2, 3000, 0)
 	s.Publish([]byte("end"))
 	eventually(t, 5*time.Second, func() error {
 		last, err := node.Do("XREVRANGE", "coatcheck:events", "+", "-", "COUNT", "1")

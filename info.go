@@ -60,9 +60,6 @@ func (s *Session) User() string {
 	return ""
 }
 
-// Clear unsets all fields.
-func (s *Session) Clear() { s.change(driver.Op{Kind: driver.Clear}) }
-
 func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a

@@ -17,11 +17,24 @@ type rosters struct {
 const (
 	rostersKept = 4096
 	rosterMost  = 100 // sessions of one user
+	rosterAdded = 20  // of them if none was looked up since: of the older ones most may be gone
 )
 
 func (r *rosters) set(owner driver.Hash, ids []driver.ID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.put(owner, ids)
+}
+
+// add notes one more session of a user, the newest.
+func (r *rosters) add(owner driver.Hash, id driver.ID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := r.of[owner]
+	r.put(owner, append([]driver.ID{id}, known[:min(len(known), rosterAdded-1)]...))
+}
+
+func (r *rosters) put(owner driver.Hash, ids []driver.ID) {
 	if r.of == nil {
 		r.of = map[driver.Hash][]driver.ID{}
 	}

@@ -16,8 +16,14 @@ import (
 
 var _ driver.UserStore = (*Store)(nil)
 
-// maxNamed is how many of a user's sessions are read, or ended, in one go.
-const maxNamed = 500
+const (
+	maxNamed = 500 // of a user's sessions are read, or ended, in one go
+
+	// Without a limit, and if nobody is to be told of what has expired, one sign-in in sweepEvery reads the user's index, to remove from it
+	// some whose sessions are gone: more than the others have added.
+	sweepEvery = 8
+	sweepMost  = 20
+)
 
 // member is one session in a user's index.
 type member struct {
@@ -146,7 +152,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if in.Ago > driver.MaxAgo {
 		return nil, driver.ErrRevoked
 	}
-	if err := s.refusedByAll(ctx, began); err != nil {
+	if err := s.refusedAhead(ctx, in, began); err != nil {
 		return nil, err
 	}
 	from, err := s.leave(ctx, id, in)
@@ -179,6 +185,21 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 	}
 	return res, s.onReplicas(ctx, s.keys.mark(id.Bucket))
+}
+
+// refusedAhead refuses a sign-in before its first step. A node that hears of a change at once asks nobody if there is nothing that a refusal
+// could not put right after the last step: no session that was left, and none that was ended for this one.
+func (s *Store) refusedAhead(ctx context.Context, in *driver.SignIn, began int64) error {
+	if s.near == nil || in.From != nil || in.Max > 0 {
+		return s.refusedByAll(ctx, began)
+	}
+	if err := s.upToDate(ctx); err != nil {
+		return err
+	}
+	if began <= s.all.at.Load() {
+		return driver.ErrRevoked
+	}
+	return nil
 }
 
 // leave closes the session that the browser had to writers, and returns it; nil if there is none.
@@ -252,7 +273,7 @@ func ownerIn(r *driver.Record) (owner driver.Hash) {
 	return owner
 }
 
-// enter stores the new session: it reads the user's index, and makes the change on the version that it read.
+// enter stores the new session. To keep a limit it reads the user's index, and makes the change on the version that it read.
 func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record, began int64) (*driver.Result, error) {
 	var exclude string
 	if ownerIn(from) == in.Origin.Principal.Owner {
@@ -263,19 +284,9 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		if err != nil {
 			return nil, err
 		}
-		most := 0
-		if in.Max == 0 { // those whose sessions are gone are still removed, some at a time
-			most = 20
-		}
-		members, version, err := s.index(ctx, in.Origin.Principal.Owner, most)
+		members, version, err := s.others(ctx, id, in, exclude)
 		if err != nil {
 			return nil, err
-		}
-		if in.Max == 0 {
-			version = "" // what others do meanwhile does not matter
-			if exclude != "" && !slices.ContainsFunc(members, func(m member) bool { return m.name == exclude }) {
-				members = append(members, member{name: exclude, id: in.From.ID})
-			}
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, members, version, exclude)
 		args[5] = strconv.FormatInt(began, 10)
@@ -289,11 +300,7 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		}
 		switch r.status {
 		case "ok":
-			ids := []driver.ID{id}
-			for _, m := range members[max(0, len(members)-rosterMost):] {
-				ids = append(ids, m.id)
-			}
-			s.rosters.set(in.Origin.Principal.Owner, ids)
+			s.noteRoster(id, in, members)
 			return s.entered(id, in, from, &r, members)
 		case "again":
 			return &driver.Result{Now: s.clock.now()}, nil
@@ -311,6 +318,35 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 			return nil, errReply
 		}
 	}
+}
+
+// others returns the user's sessions that a sign-in has to know of, and the version of the index if it must not change meanwhile.
+func (s *Store) others(ctx context.Context, id driver.ID, in *driver.SignIn, exclude string) (members []member, version string, err error) {
+	if in.Max > 0 {
+		return s.index(ctx, in.Origin.Principal.Owner, 0)
+	}
+	if s.expiry.listening.Load() || id.Selector[0]%sweepEvery == 0 { // which is random
+		if members, _, err = s.index(ctx, in.Origin.Principal.Owner, sweepMost); err != nil {
+			return nil, "", err
+		}
+	}
+	if exclude != "" && !slices.ContainsFunc(members, func(m member) bool { return m.name == exclude }) {
+		members = append(members, member{name: exclude, id: in.From.ID})
+	}
+	return members, "", nil
+}
+
+// noteRoster remembers the user's sessions after a sign-in; members are all of them if there is a limit.
+func (s *Store) noteRoster(id driver.ID, in *driver.SignIn, members []member) {
+	if in.Max == 0 {
+		s.rosters.add(in.Origin.Principal.Owner, id)
+		return
+	}
+	ids := []driver.ID{id}
+	for _, m := range members[max(0, len(members)-rosterMost):] {
+		ids = append(ids, m.id)
+	}
+	s.rosters.set(in.Origin.Principal.Owner, ids)
 }
 
 func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, members []member, version, exclude string) (keys, args []string) {

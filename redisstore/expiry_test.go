@@ -187,10 +187,9 @@ func TestEndedIsNotExpired(t *testing.T) {
 // TestRevokedIsNotExpired: a revocation stands there, and who made it has not removed the sessions. Whoever comes upon them tells nobody that they
 // expired.
 func TestRevokedIsNotExpired(t *testing.T) {
-	few(t)
 	for _, how := range []string{"listed", "watched", "refused", "signed in"} {
 		t.Run(how, func(t *testing.T) {
-			t.Parallel()
+			few(t)
 			node := redistest.Start(t, redistest.Options{})
 			s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 			other := open(t, "redis://"+node.Addr(), redisstore.Options{})

@@ -18,7 +18,8 @@ const (
 	slack    = 2 * time.Second
 )
 
-// few runs a test at the same time as others, but not many: each has servers of its own.
+// few runs a test at the same time as others, but not many: each has servers of its own. A test that has subtests which run at the same time
+// must leave it to them: it would hold its place, and they wait for one.
 func few(t *testing.T) {
 	t.Helper()
 	t.Parallel()

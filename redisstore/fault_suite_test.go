@@ -16,7 +16,7 @@ import (
 // TestDisconnectedAtRandom runs the whole suite over connections of which one command in fifteen finds itself cut off. What the store then
 // calls unknown has certainly not run, see proxy: so it may be repeated, and every promise must hold.
 func TestDisconnectedAtRandom(t *testing.T) {
-	few(t)
+	t.Parallel()
 	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
 	connect := func(t testing.TB, namespace string) driver.Store {
 		for {

@@ -159,7 +159,6 @@ func TestFeedThousand(t *testing.T) {
 
 // TestFeedRestart kills the server under way, with a file and without. What was lost is a gap, and the feed goes on.
 func TestFeedRestart(t *testing.T) {
-	few(t)
 	for name, config := range map[string][]string{"AOF": {"appendonly yes", "appendfsync always"}, "nothing on disk": nil} {
 		t.Run(name, func(t *testing.T) {
 			few(t)

@@ -1,10 +1,8 @@
 package session
 
 import (
-	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"os"
 	"testing"
 
 	"github.com/coatcheck-go/session/driver"
@@ -49,24 +47,7 @@ func csrfVectors() (out []csrfVector) {
 }
 
 func TestCSRFVectors(t *testing.T) {
-	const file = "format/vectors/csrf.json"
-	want, err := json.MarshalIndent(csrfVectors(), "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want = append(want, '\n')
-	if *updateVectors {
-		if err := os.WriteFile(file, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the code says: go test . -run Vectors -update-vectors", file)
-	}
+	got := sameVectors(t, "csrf.json", csrfVectors())
 	var vectors []csrfVector
 	if err := json.Unmarshal(got, &vectors); err != nil {
 		t.Fatal(err)

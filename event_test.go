@@ -390,7 +390,10 @@ func TestPanickingHook(t *testing.T) {
 		do("the first", func() { s.visitor().do(signIn("ada")) }, session.SignedIn)
 		do("the second", func() { s.visitor().do(signIn("ada")) }, session.SignedIn, session.Evicted)
 		quiet := *s
-		quiet.m, _ = session.New(s.store, session.Config{IdleTimeout: time.Hour})
+		var err error
+		if quiet.m, err = session.New(s.store, session.Config{IdleTimeout: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
 		quiet.visitor().do(signIn("ada"))
 		do("revoked", func() { s.m.RevokeUser(t.Context(), "ada") }, session.Revoked, session.Revoked)
 		time.Sleep(time.Second)

@@ -7,9 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -25,35 +23,6 @@ type userVector struct {
 	Bucket string `json:"bucket"`
 	Index  string `json:"index"`       // in the namespace "coatcheck"
 	N      string `json:"revocations"` // the key of the bucket's
-}
-
-// sameVectors writes the file if it is asked to, and checks that it has v.
-func sameVectors(t *testing.T, name string, v any) {
-	t.Helper()
-	file := "format/vectors/" + name
-	want, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want = append(want, '\n')
-	if *updateVectors {
-		if err := os.WriteFile(file, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := os.ReadFile(file); err != nil || !bytes.Equal(got, want) {
-		t.Errorf("%s is not what the code says, error %v: go test . -run Vectors -update-vectors", file, err)
-	}
-}
-
-func must[T any](t *testing.T) func(v T, err error) T {
-	return func(v T, err error) T {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return v
-	}
 }
 
 // TestUserVectors: owners are made by hand as format/README.md has it, and compared with what a Manager makes of them.

@@ -86,16 +86,9 @@ func usesOnTheMove(t *testing.T, s *redisstore.Store, c *redistest.Cluster) {
 	id, o := fresh()
 	create(t, s, id, o)
 	key := keyOf(id)
-	from, err := c.NodeOfSlot(redistest.Slot(key))
-	ok(t, err)
-	to := c.Nodes[0]
-	if to == from {
-		to = c.Nodes[1]
-	}
-	m, err := c.Migrate(redistest.Slot(key), to)
-	ok(t, err)
+	m, _ := migrate(t, c, redistest.Slot(key))
 	ok(t, m.Move(key))
-	_, err = s.Apply(t.Context(), id, add1(o))
+	_, err := s.Apply(t.Context(), id, add1(o))
 	ok(t, err)
 	_, _, err = s.LoadFresh(t.Context(), id)
 	ok(t, err)

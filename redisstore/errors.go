@@ -59,6 +59,8 @@ const (
 
 // attempt runs do until it succeeds, fails for good, or Options.Timeout is up. What it returns is ErrUnknown if any of the tries may
 // have changed something, or may yet: also if the last one certainly did not.
+//
+// What do writes may be read after a nil error only, and must be no named result: a try that was left behind may still write it.
 func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) error) error {
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) > s.opt.Timeout {
 		var cancel context.CancelFunc

@@ -118,7 +118,7 @@ func TestRevocationsLost(t *testing.T) {
 		// A user: the session that the index did not know is known to nobody, but the time is.
 		id, _ := signedIn(t, a, "ada")
 		dump := do(keyOf(id), "DUMP", keyOf(id)).(string)
-		lost(bucketKey("ada", "u:"+ownerOf("ada").String()))
+		lost(indexKey(ownerOf("ada")))
 		time.Sleep(2 * time.Millisecond)
 		if _, err := a.EndUser(t.Context(), ownerOf("ada"), driver.Which{}); err != nil {
 			t.Fatal(err)

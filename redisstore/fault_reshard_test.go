@@ -51,6 +51,21 @@ func TestResharding(t *testing.T) {
 	}
 }
 
+// migrate begins to move a slot from the node that has it to another, which it returns, too.
+func migrate(t *testing.T, c *redistest.Cluster, slot int) (m *redistest.Migration, to *redistest.Node) {
+	t.Helper()
+	from, err := c.NodeOfSlot(slot)
+	ok(t, err)
+	primaries, err := c.Primaries()
+	ok(t, err)
+	if to = primaries[0]; to == from {
+		to = primaries[1]
+	}
+	m, err = c.Migrate(slot, to)
+	ok(t, err)
+	return m, to
+}
+
 // moveSlot moves the keys of a slot one by one, and calls between after each.
 func moveSlot(t *testing.T, c *redistest.Cluster, slot int, to *redistest.Node, between func()) {
 	t.Helper()

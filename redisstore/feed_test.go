@@ -127,6 +127,17 @@ func publish(s *redisstore.Store, publisher, from, to int, every time.Duration) 
 	}
 }
 
+// startFollowed starts a server and a store whose one follower was told of n events of publisher 1.
+func startFollowed(t *testing.T, n int) (*redistest.Node, *redisstore.Store, *followed) {
+	t.Helper()
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), publishing)
+	f := follow(t, s)
+	publish(s, 1, 1, n, 0)
+	f.until(t, 5*time.Second, fmt.Sprint("1:", n))
+	return node, s, f
+}
+
 var publishing = redisstore.Options{Events: 10_000}
 
 // TestFeedThousand: a thousand events of two nodes, in order, without a gap, for one who only follows, too.
@@ -196,11 +207,7 @@ func TestFeedRestart(t *testing.T) {
 // TestFeedEmptied: all is gone while nobody publishes, and then again while the numbers grow past those that were there.
 func TestFeedEmptied(t *testing.T) {
 	few(t)
-	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), publishing)
-	f := follow(t, s)
-	publish(s, 1, 1, 5, 0)
-	f.until(t, 5*time.Second, "1:5")
+	node, s, f := startFollowed(t, 5)
 	_, err := node.Do("DEL", "coatcheck:events")
 	ok(t, err)
 	f.until(t, 5*time.Second, gap)
@@ -222,11 +229,7 @@ func TestFeedEmptied(t *testing.T) {
 // goes round in circles.
 func TestFeedCleared(t *testing.T) {
 	few(t)
-	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), publishing)
-	f := follow(t, s)
-	publish(s, 1, 1, 5, 0)
-	f.until(t, 5*time.Second, "1:5")
+	node, s, f := startFollowed(t, 5)
 	_, err := node.Do("XTRIM", "coatcheck:events", "MAXLEN", "0")
 	ok(t, err)
 	publish(s, 1, 6, 8, 0)
@@ -335,11 +338,7 @@ func TestFeedOverflow(t *testing.T) {
 // TestFeedForeign: an entry of another format is a gap, and no more.
 func TestFeedForeign(t *testing.T) {
 	few(t)
-	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), publishing)
-	f := follow(t, s)
-	publish(s, 1, 1, 3, 0)
-	f.until(t, 5*time.Second, "1:3")
+	node, s, f := startFollowed(t, 3)
 	_, err := node.Do("XADD", "coatcheck:events", "*", "hello", "world")
 	ok(t, err)
 	f.until(t, 5*time.Second, gap)
@@ -353,11 +352,7 @@ func TestFeedForeign(t *testing.T) {
 // TestFeedRepeated: what was published twice, since the answer was lost, is told once.
 func TestFeedRepeated(t *testing.T) {
 	few(t)
-	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), publishing)
-	f := follow(t, s)
-	publish(s, 1, 1, 3, 0)
-	f.until(t, 5*time.Second, "1:3")
+	node, s, f := startFollowed(t, 3)
 	list, err := node.Do("XREVRANGE", "coatcheck:events", "+", "-", "COUNT", "1")
 	ok(t, err)
 	values := map[string]string{}

@@ -197,10 +197,10 @@ func idAfter(number uint64) string {
 }
 
 // rangeOf reads entries from one on, or from one back.
-func (f *follower) rangeOf(ctx context.Context, back bool, from string, count int64) (entries []entry, err error) {
+func (f *follower) rangeOf(ctx context.Context, back bool, from string, count int64) ([]entry, error) {
 	b := f.s.plain.B
-	var found []entry // which a try that was left behind may still write to
-	err = f.s.attempt(ctx, reading, func(ctx context.Context) error {
+	var entries []entry
+	err := f.s.attempt(ctx, reading, func(ctx context.Context) error {
 		command := b().Xrange().Key(f.s.keys.events()).Start(from).End("+").Count(count).Build()
 		if back {
 			command = b().Xrevrange().Key(f.s.keys.events()).End(from).Start("-").Count(count).Build()
@@ -215,13 +215,13 @@ func (f *follower) rangeOf(ctx context.Context, back bool, from string, count in
 				read = append(read, parseEntry(&list[i]))
 			}
 		}
-		found = read
+		entries = read
 		return nil
 	})
-	if err == nil {
-		entries = found
+	if err != nil {
+		return nil, err
 	}
-	return entries, err
+	return entries, nil
 }
 
 // parseEntry reads an entry. One that is of another format is a gap: it has no event.

@@ -123,7 +123,7 @@ func TestRevokedWithoutIndex(t *testing.T) {
 			warm(t, b, id)
 		}
 		neighbour, theirs := signedIn(t, a, "bob")
-		index := bucketKey(user, "u:"+ownerOf(user).String())
+		index := indexKey(ownerOf(user))
 		if n := do(index, "DEL", index); n != int64(1) {
 			t.Fatalf("the index is not there: %v", n)
 		}
@@ -305,14 +305,7 @@ func TestSignOutEverywhereOnTheMove(t *testing.T) {
 	for _, first := range [][]string{{revocations}, {keyOf(young), keyOf(old)}} {
 		_, err = node.Do("RESTORE", keyOf(old), "0", dump.(string), "REPLACE")
 		ok(t, err)
-		primaries, err := cluster.Primaries()
-		ok(t, err)
-		to := primaries[0]
-		if to == node {
-			to = primaries[1]
-		}
-		m, err := cluster.Migrate(redistest.Slot(revocations), to)
-		ok(t, err)
+		m, to := migrate(t, cluster, redistest.Slot(revocations))
 		check := func() {
 			t.Helper()
 			for _, s := range []*redisstore.Store{a, b} {
@@ -343,17 +336,8 @@ func TestSignOutOnTheMove(t *testing.T) {
 		id, _ := signedIn(t, s, "ada")
 		ids = append(ids, id)
 	}
-	index := bucketKey("ada", "u:"+ownerOf("ada").String())
-	node, err := cluster.NodeOfSlot(redistest.Slot(index))
-	ok(t, err)
-	primaries, err := cluster.Primaries()
-	ok(t, err)
-	to := primaries[0]
-	if to == node {
-		to = primaries[1]
-	}
-	m, err := cluster.Migrate(redistest.Slot(index), to)
-	ok(t, err)
+	index := indexKey(ownerOf("ada"))
+	m, _ := migrate(t, cluster, redistest.Slot(index))
 	end := func(id driver.ID) {
 		t.Helper()
 		begin := time.Now()

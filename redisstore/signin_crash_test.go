@@ -121,7 +121,7 @@ func (d *dying) repeats(id driver.ID, in *driver.SignIn) {
 // goesOn is the visitor with the old cookie.
 func (d *dying) goesOn(done int, same bool, id driver.ID, in *driver.SignIn) {
 	if done == 2 { // what nobody has a token of lives for a minute
-		if ttl, err := d.node.Do("PTTL", fmt.Sprintf("coatcheck:{%s}:s:%s", id.String()[:4], id.String()[5:])); err != nil || ttl.(int64) <= 0 || ttl.(int64) > 60_000 {
+		if ttl, err := d.node.Do("PTTL", keyOf(id)); err != nil || ttl.(int64) <= 0 || ttl.(int64) > 60_000 {
 			d.t.Errorf("the new session lives for %v ms (%v), want at most a minute", ttl, err)
 		}
 		if same { // its script has closed the old one, too: as if the response alone was lost

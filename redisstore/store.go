@@ -233,7 +233,7 @@ var errRevoked = fmt.Errorf("%w: it was revoked", driver.ErrNotFound)
 func (s *Store) read(ctx context.Context, client rueidis.Client, id driver.ID) (r *driver.Record, asked time.Time, err error) {
 	key := s.keys.session(id)
 	revocations := s.keys.revocationsOf(key)
-	var values, revoked map[string]string // which a try that was left behind may still write to, as to sent
+	var values, revoked map[string]string
 	var sent time.Time
 	err = s.attempt(ctx, reading, func(ctx context.Context) (err error) {
 		sent = time.Now()

@@ -234,26 +234,26 @@ func (s *Store) leave(ctx context.Context, id driver.ID, in *driver.SignIn) (*dr
 }
 
 // move is a step of move.lua; from is the old session, whose user's index is told that it left.
-func (s *Store) move(ctx context.Context, action string, id driver.ID, in *driver.SignIn, from *driver.Record) (r reply, err error) {
+func (s *Store) move(ctx context.Context, action string, id driver.ID, in *driver.SignIn, from *driver.Record) (reply, error) {
 	if in.From == nil {
-		return r, nil
+		return reply{}, nil
 	}
 	keys, more := s.oldKeys(in.From.ID, ownerIn(from))
 	if action == "leave" {
 		keys, more = append(keys, s.keys.revocationsOf(keys[0])), []string{s.all.argument()}
 	}
 	args := append([]string{action, id.Selector.String(), in.From.Verifier.String()}, more...)
-	var answer reply // which a try that was left behind may still write to
-	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		if answer, err = s.execKeys(ctx, moveScript, keys, args); action == "leave" && moving(err) {
-			answer, err = s.execMoving(ctx, moveScript, in.From.ID, keys[:1], args)
+	var r reply
+	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+		if r, err = s.execKeys(ctx, moveScript, keys, args); action == "leave" && moving(err) {
+			r, err = s.execMoving(ctx, moveScript, in.From.ID, keys[:1], args)
 		}
 		return err
 	})
-	if err == nil {
-		r = answer
+	if err != nil {
+		return reply{}, err
 	}
-	return r, err
+	return r, nil
 }
 
 // oldKeys are the keys of move.lua, and the argument that goes with the second.

@@ -149,10 +149,6 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 		}
 		return v
 	}
-	key := func(id driver.ID) string {
-		handle := id.String()
-		return fmt.Sprintf("coatcheck:{%s}:s:%s", handle[:4], handle[5:])
-	}
 	add := func(p *driver.Presented) error {
 		_, err := s.Apply(t.Context(), p.ID, &driver.Change{Verifier: p.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}})
 		return err
@@ -161,7 +157,7 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 	t.Run("after the old session was closed", func(t *testing.T) {
 		from := anonymous(t, s, 3)
 		now := time.Now().UnixMilli()
-		do("HSET", key(from.ID), "@moving", fmt.Sprintf("somebody.%d", now+60_000))
+		do("HSET", keyOf(from.ID), "@moving", fmt.Sprintf("somebody.%d", now+60_000))
 		if err := add(from); !errors.Is(err, driver.ErrMoved) {
 			t.Errorf("a write while somebody signs in: %v, want ErrMoved", err)
 		}
@@ -173,7 +169,7 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 		if r, _, err := s.Load(t.Context(), id); err != nil || len(r.Fields) != 0 {
 			t.Errorf("it took along what the first one has: %v %v", r, err)
 		}
-		do("HSET", key(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1)) // the lease lapses
+		do("HSET", keyOf(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1)) // the lease lapses
 		if err := add(from); err != nil {
 			t.Errorf("a write after the lease: %v", err)
 		}
@@ -191,14 +187,14 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 		if _, err := s.SignIn(t.Context(), id, in); err != nil {
 			t.Fatal(err)
 		}
-		ttl, _ := do("PTTL", key(id)).(int64)
+		ttl, _ := do("PTTL", keyOf(id)).(int64)
 		if ttl <= 0 || ttl > 60_000 {
 			t.Errorf("the new session lives for %d ms until its first use, want at most a minute", ttl)
 		}
 		if err := s.Touch(t.Context(), id, in.Origin.Verifier); err != nil {
 			t.Fatal(err)
 		}
-		if ttl, _ := do("PTTL", key(id)).(int64); ttl < 3_000_000 {
+		if ttl, _ := do("PTTL", keyOf(id)).(int64); ttl < 3_000_000 {
 			t.Errorf("after its first use it lives for %d ms, want an hour", ttl)
 		}
 	})
@@ -238,22 +234,7 @@ func TestSignOutEverywhereWhileResharding(t *testing.T) {
 		}
 		handle := ids[0].String()
 		slot := redistest.Slot("coatcheck:{" + handle[:4] + "}:")
-		from, err := cluster.NodeOfSlot(slot)
-		if err != nil {
-			t.Fatal(err)
-		}
-		primaries, err := cluster.Primaries()
-		if err != nil {
-			t.Fatal(err)
-		}
-		to := primaries[0]
-		if to == from {
-			to = primaries[1]
-		}
-		migration, err := cluster.Migrate(slot, to)
-		if err != nil {
-			t.Fatal(err)
-		}
+		migration, _ := migrate(t, cluster, slot)
 		keys, err := migration.Keys()
 		if err != nil {
 			t.Fatal(err)

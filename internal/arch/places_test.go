@@ -54,22 +54,17 @@ func takesPlace(body *ast.BlockStmt) (found bool) {
 
 // parallelIn returns what makes a subtest run beside others, nil if nothing does.
 func parallelIn(body *ast.BlockStmt) (found ast.Node) {
-	depth := 0
-	var stack []ast.Node
+	subtest := func(n ast.Node) bool {
+		if call, ok := n.(*ast.CallExpr); ok && (calls(call, "", "few") || calls(call, "t", "Parallel")) {
+			found = call
+		}
+		return true
+	}
 	ast.Inspect(body, func(n ast.Node) bool {
-		if n == nil {
-			if _, ok := stack[len(stack)-1].(*ast.FuncLit); ok {
-				depth--
-			}
-			stack = stack[:len(stack)-1]
-			return true
+		if f, ok := n.(*ast.FuncLit); ok {
+			ast.Inspect(f, subtest)
 		}
-		stack = append(stack, n)
-		if _, ok := n.(*ast.FuncLit); ok {
-			depth++
-		}
-		call, ok := n.(*ast.CallExpr)
-		if ok && (calls(call, "storetest", "Run") || depth > 0 && (calls(call, "", "few") || calls(call, "t", "Parallel"))) {
+		if call, ok := n.(*ast.CallExpr); ok && calls(call, "storetest", "Run") {
 			found = call
 		}
 		return true

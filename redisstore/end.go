@@ -68,23 +68,20 @@ func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (en
 	if owner != (driver.Hash{}) {
 		keys, args = append(keys, s.keys.index(owner)), []string{id.Selector.String()}
 	}
-	end := func(ctx context.Context, keys, args []string) (reply, error) {
-		if s.opt.Replicas > 0 {
-			return s.endOnReplicas(ctx, keys, args)
-		}
-		return s.execKeys(ctx, endScript, keys, args)
-	}
 	var r reply
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		if r, err = end(ctx, keys, args); !moving(err) {
+		if r, err = s.execKeys(ctx, endScript, keys, args); !moving(err) {
 			return err
 		}
 		// The two may be on two servers. First the index, or a visitor of it would take the session for one that expired.
 		if err = s.plain.Do(ctx, s.plain.B().Zrem().Key(keys[1]).Member(args[0]).Build()).Error(); err == nil {
-			r, err = end(ctx, keys[:1], nil)
+			r, err = s.execKeys(ctx, endScript, keys[:1], nil)
 		}
 		return err
 	})
+	if err == nil {
+		err = s.onReplicas(ctx, keys[0]) // which removes it once more: a primary that was promoted meanwhile may have it still
+	}
 	if err != nil {
 		return false, err
 	}

@@ -188,11 +188,8 @@ func (s *Store) everybodyOnReplicas(ctx context.Context, at int64) error {
 	}
 	next := strconv.FormatInt(at+1, 10)
 	s.all.learn(at + 1)
-	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
-			return b.Eval().Script(revokeAllSource).Numkeys(1).Key(s.keys.all()).Arg(next).Build()
-		})
-		return err
+	return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+		return b.Eval().Script(revokeAllSource).Numkeys(1).Key(s.keys.all()).Arg(next).Build()
 	})
 }
 

@@ -49,7 +49,7 @@ func (k keyspace) parseRevocations(key string) (bucket uint16, ok bool) {
 	return uint16(n), err == nil
 }
 
-// mark names a key in the slot of a bucket that is written for the replicas' sake, and holds nothing.
+// mark names a key in the slot of a bucket that is written and removed for the replicas' sake.
 func (k keyspace) mark(bucket uint16) string { return fmt.Sprintf("%s%04x}:w", k.prefix, bucket) }
 
 // all names the time at which everybody's sessions were ended.

@@ -11,18 +11,22 @@ import (
 // Options say how the store behaves. The zero Options are good for production.
 type Options struct {
 	Namespace string        // begins every key; 1 to 64 of a-z A-Z 0-9 . _ -; default "coatcheck"
-	Timeout   time.Duration // of one operation, repetitions included; default 2s. A shorter deadline of the context wins
+	Timeout   time.Duration // of one operation, repetitions included; default 2s, with Fsync 4s. A shorter deadline of the context wins
 	TLS       *tls.Config   // for rediss:// and the like; default: the system's roots and the host's name
 
 	NearCache int           // bytes of records kept in this process; default 64 MiB; negative: none
 	MaxAge    time.Duration // how long a copy is kept at most; default 5 min
 	Lease     time.Duration // how long a copy is trusted without a sign of life from the primaries; default 2s
 
-	// Replicas is how many replicas an end waits for, ReplicaTimeout how long: less than Timeout, default 500ms or half of Timeout. The
-	// end is done in any case; the error says how many answered, see [ReplicaError]. Replicas that answered can still lose it if another one is promoted: see docs/design.md.
+	// Replicas is how many replicas an end waits for, ReplicaTimeout how long: less than Timeout, default 500ms or half of Timeout, with Fsync
+	// 3s or three quarters of it. The end is done in any case; the error says how many answered, see [ReplicaError]. Replicas that answered
+	// can still lose it if another one is promoted: see docs/design.md.
 	Replicas       int
 	ReplicaTimeout time.Duration
-	Fsync          bool // with Replicas: they, and the primary, must have written it to disk (WAITAOF: Redis or Valkey 7.2, AOF on)
+
+	// Fsync, with Replicas, has them and the primary write it to their disks (WAITAOF: Redis or Valkey 7.2, AOF on). A replica tells what
+	// is on its disk once a second, so an end takes up to 1s with appendfsync always, and up to 2.1s with everysec.
+	Fsync bool
 
 	// Events is how many events the feed keeps, for session.Manager.Events: a write with each sign-in and each end. It must be the same on all
 	// nodes; 10,000 suits most. Default 0: this node publishes none, though it can follow.
@@ -44,6 +48,13 @@ func (o Options) checked() (Options, error) {
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Second
+		if o.Fsync {
+			o.Timeout = 4 * time.Second
+		}
+	}
+	wait := min(500*time.Millisecond, o.Timeout/2)
+	if o.Fsync {
+		wait = min(3*time.Second, o.Timeout*3/4)
 	}
 	for _, d := range []struct {
 		name string
@@ -53,7 +64,7 @@ func (o Options) checked() (Options, error) {
 		{"Timeout", &o.Timeout, 0},
 		{"MaxAge", &o.MaxAge, 5 * time.Minute},
 		{"Lease", &o.Lease, 2 * time.Second},
-		{"ReplicaTimeout", &o.ReplicaTimeout, max(min(500*time.Millisecond, o.Timeout/2), 10*time.Millisecond)},
+		{"ReplicaTimeout", &o.ReplicaTimeout, max(wait, 10*time.Millisecond)},
 	} {
 		if *d.d == 0 {
 			*d.d = d.def

@@ -1,64 +1,52 @@
 package redisstore
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/redis/rueidis"
 
 	"github.com/coatcheck-go/session/driver"
 )
 
-// endOnReplicas ends a session and waits for replicas. Too few answers are an error, though the session is gone from the primary.
-func (s *Store) endOnReplicas(ctx context.Context, keys, args []string) (reply, error) {
-	asked := time.Now()
-	res, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
-		return b.Eval().Script(endSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
-	})
-	if few := new(ReplicaError); err != nil && !errors.As(err, &few) {
-		return reply{}, err
-	}
-	r, err2 := s.replied(res, asked)
-	return r, cmp.Or(err, err2)
-}
-
-// replicate writes and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and blocks it.
-func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) (written rueidis.RedisResult, err error) {
-	err = s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
-		ms := s.opt.ReplicaTimeout.Milliseconds()
-		wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
-		if s.opt.Fsync {
-			wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
-		}
-		res := c.DoMulti(ctx, write(c.B()), wait)
-		if err := res[0].Error(); err != nil {
-			return err
-		}
-		written = res[0]
-		return s.counted(res[1])
-	})
-	return written, err
-}
-
 // onReplicas waits for replicas after a change in the slot of a key, if Options.Replicas asks for it. Replication is one stream in order,
-// so a replica that has what is written here has the change, too.
+// so a replica that has what is written here has the change, too. The key is gone afterwards.
 func (s *Store) onReplicas(ctx context.Context, key string) error {
+	return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+		return b.Eval().Script(markSource).Numkeys(1).Key(key).Build()
+	})
+}
+
+// replicate writes and waits for replicas, if Options.Replicas asks for it, on a connection of its own: WAIT speaks of the writes of its
+// connection, and blocks it. The change that it comes after was done, so what goes wrong here is a ReplicaError.
+func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) error {
 	if s.opt.Replicas == 0 {
 		return nil
 	}
-	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		_, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
-			return b.Eval().Script(markSource).Numkeys(1).Key(key).Build()
+	err := s.attempt(ctx, repeatable, func(ctx context.Context) error {
+		return s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
+			ms := s.opt.ReplicaTimeout.Milliseconds()
+			wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
+			if s.opt.Fsync {
+				wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
+			}
+			res := c.DoMulti(ctx, write(c.B()), wait)
+			if err := res[0].Error(); err != nil {
+				return err
+			}
+			return s.counted(res[1])
 		})
-		return err
 	})
+	if err != nil && !errors.As(err, new(*ReplicaError)) {
+		err = &ReplicaError{Want: s.opt.Replicas, Unsaved: s.opt.Fsync, Err: err}
+	}
+	return err
 }
 
-// markSource writes something. It begins with a DEL, since the change that it comes after may be an end, which must work where memory is full.
-const markSource = `redis.call('DEL', KEYS[1]) return redis.call('SET', KEYS[1], '', 'PX', 1000)`
+// markSource writes, whatever is there: to delete what is gone already is no write, and WAIT would have nothing to wait for. It begins with a
+// DEL, since the change that it comes after may be an end, which must work where memory is full.
+const markSource = `redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])`
 
 // counted turns what WAIT or WAITAOF replied, after the end was done, into an error if it is too little.
 func (s *Store) counted(res rueidis.RedisResult) error {
@@ -82,7 +70,7 @@ func (s *Store) counted(res rueidis.RedisResult) error {
 type ReplicaError struct {
 	Want, Got int
 	Unsaved   bool  // with Options.Fsync: the primary has not written it to its disk in time
-	Err       error // why the server did not count, or nil
+	Err       error // why nobody counted, or nil
 }
 
 // Error says how many replicas answered.
@@ -99,3 +87,6 @@ func (e *ReplicaError) Error() string {
 
 // Is reports that the outcome is not what was asked for, nor nothing.
 func (e *ReplicaError) Is(target error) bool { return target == driver.ErrUnknown }
+
+// Unwrap returns Err.
+func (e *ReplicaError) Unwrap() error { return e.Err }

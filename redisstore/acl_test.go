@@ -117,7 +117,7 @@ func denied(t *testing.T, nodes ...*redistest.Node) {
 // waits ends a session that waits for a replica.
 func waits(t *testing.T, address string) {
 	t.Helper()
-	s := open(t, address, redisstore.Options{Replicas: 1})
+	s := open(t, address, waitingFor(1))
 	id, o := fresh()
 	create(t, s, id, o)
 	ok(t, s.End(t.Context(), id))

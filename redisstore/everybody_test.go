@@ -240,7 +240,7 @@ func TestEverybodyOnReplicas(t *testing.T) {
 	few(t)
 	servers := redistest.StartSentinel(t, redistest.Options{})
 	ok(t, servers.Settle())
-	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 2})
+	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, waitingFor(2))
 	ok(t, s.EndAll(t.Context()))
 	for _, n := range servers.Nodes {
 		if there, err := n.Do("EXISTS", "coatcheck:revoked"); err != nil || there != int64(1) {

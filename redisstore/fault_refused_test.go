@@ -62,7 +62,9 @@ func TestRevokedOutOfMemory(t *testing.T) {
 	ok(t, err)
 	for _, replicas := range []int{0, 1} {
 		t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
-			s := open(t, url, redisstore.Options{Replicas: replicas, Namespace: fmt.Sprint("ns", replicas)})
+			o := waitingFor(replicas)
+			o.Namespace = fmt.Sprint("ns", replicas)
+			s := open(t, url, o)
 			var ids []driver.ID
 			var owners []driver.Hash
 			for _, user := range []string{"ada", "bob", "eve", "ida"} {

@@ -30,6 +30,11 @@ func waitingServers(t *testing.T) (with, without []redistest.Server) {
 // replicaTimeout is what the tests wait for replicas: twice what the slowest disk that is in order takes, since the machine is busy.
 const replicaTimeout = 5 * time.Second
 
+// waitingFor are the options of a store that waits for so many replicas.
+func waitingFor(replicas int) redisstore.Options {
+	return redisstore.Options{Replicas: replicas, Timeout: replicaTimeout + time.Second, ReplicaTimeout: replicaTimeout}
+}
+
 // endFails creates a session and ends it, and checks what the error says.
 func endFails(t *testing.T, s *redisstore.Store, want *redisstore.ReplicaError) (id driver.ID) {
 	t.Helper()
@@ -62,11 +67,10 @@ func TestReplicas(t *testing.T) {
 		t.Run(name+", Sentinel", func(t *testing.T) {
 			few(t)
 			servers := redistest.StartSentinel(t, o)
-			start := func() *redisstore.Store {
-				return open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name,
-					redisstore.Options{Replicas: 2, Fsync: fsync, Timeout: replicaTimeout + time.Second, ReplicaTimeout: replicaTimeout})
-			}
-			s, other := start(), start()
+			url := "redis+sentinel://" + strings.Join(servers.Addrs(), ",") + "/" + servers.Name
+			options := waitingFor(2)
+			options.Fsync = fsync
+			s, other := open(t, url, options), open(t, url, options)
 			// A replica that has just synchronised takes its time until it is on a disk.
 			eventually(t, 15*time.Second, func() error { id, _ := fresh(); return s.End(t.Context(), id) })
 			endFails(t, s, nil)
@@ -81,7 +85,8 @@ func TestReplicas(t *testing.T) {
 		t.Run(name+", Cluster", func(t *testing.T) {
 			few(t)
 			nodes := redistest.StartCluster(t, o)
-			options := redisstore.Options{Replicas: 1, Fsync: fsync, Timeout: replicaTimeout + time.Second, ReplicaTimeout: replicaTimeout}
+			options := waitingFor(1)
+			options.Fsync = fsync
 			s := open(t, "redis+cluster://"+nodes.Addrs()[0], options)
 			ends := func() {
 				for third := range 3 { // a new replica takes its time until it is on a disk

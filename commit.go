@@ -127,10 +127,7 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 	t := newToken()
 	c.Verifier = t.verifierHash()
 	o := driver.Origin{Secret: s.ownSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
-	res, err := s.m.store.Create(ctx, t.id(), &o, c)
-	if errors.Is(err, driver.ErrUnknown) { // it names all by values chosen here, so it may be repeated
-		res, err = s.m.store.Create(ctx, t.id(), &o, c)
-	}
+	res, err := twice(func() (*driver.Result, error) { return s.m.store.Create(ctx, t.id(), &o, c) })
 	if err != nil {
 		return nil, err
 	}
@@ -142,15 +139,31 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 }
 
 func (s *Session) apply(ctx context.Context, c *driver.Change) (*driver.Result, error) {
-	res, err := s.m.store.Apply(ctx, s.id, c)
-	if errors.Is(err, driver.ErrMoved) && s.goOn() {
-		c.Verifier = s.verifier
-		res, err = s.m.store.Apply(ctx, s.id, c)
+	change := func() (*driver.Result, error) {
+		res, err := s.m.store.Apply(ctx, s.id, c)
+		if errors.Is(err, driver.ErrMoved) && s.goOn() {
+			c.Verifier = s.verifier
+			res, err = s.m.store.Apply(ctx, s.id, c)
+		}
+		return res, err
 	}
-	if c.Renew != nil && c.Renew.Grace == 0 && errors.Is(err, driver.ErrUnknown) { // a renewal that was seen is not done again
-		res, err = s.m.store.Apply(ctx, s.id, c)
+	if c.Renew != nil && c.Renew.Grace == 0 { // one that was seen is not done again
+		return twice(change)
 	}
-	return res, err
+	return change()
+}
+
+// twice makes a change that names all by values chosen here, so that it may be repeated where the outcome is not known. A second try that
+// gets no answer does not make it known.
+func twice(change func() (*driver.Result, error)) (*driver.Result, error) {
+	res, err := change()
+	if !errors.Is(err, driver.ErrUnknown) {
+		return res, err
+	}
+	if again, err := change(); !errors.Is(fromStore(err), ErrUnavailable) {
+		return again, err
+	}
+	return nil, err
 }
 
 // settle makes the view what the store's answer says of it, where the store does not have the whole record at hand. The store has
@@ -386,7 +399,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 		defer cancel()
 		id := s.cred.token.id()
 		ended, err := s.end(ctx, s.state == live)
-		if ended && err == nil {
+		if ended {
 			s.happened(s.own(SignedOut, id, s.m.now()))
 		}
 		if err != nil {

@@ -54,7 +54,7 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 		s.err = ErrUnavailable
 	}
 	if s.err == nil || s.state == gone && errors.Is(s.err, ErrEnded) { // signing in is how to go on after an end
-		s.err = s.enter(ctx, store, in)
+		s.err = s.enter(ctx, store, in, l.Began)
 	}
 	s.told = s.err != nil
 	if errors.Is(s.err, ErrTooMany) || errors.Is(s.err, ErrRevoked) { // nothing has happened, and the session goes on as it was
@@ -65,7 +65,7 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 }
 
 // enter signs in. The caller holds the lock.
-func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn) error {
+func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, began time.Time) error {
 	if s.sent {
 		return ErrHeaderSent
 	}
@@ -87,10 +87,10 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 		in.From = &driver.Presented{ID: s.id, Verifier: s.verifier}
 		before = s.record
 	}
-	res, err := store.SignIn(ctx, t.id(), in)
-	if errors.Is(err, driver.ErrUnknown) { // it names all by values chosen here, so it may be repeated
-		res, err = store.SignIn(ctx, t.id(), in)
-	}
+	res, err := twice(func() (*driver.Result, error) {
+		in.Ago = max(0, time.Since(began)) // with each try: a revocation since the first one refuses the second
+		return store.SignIn(ctx, t.id(), in)
+	})
 	if err != nil {
 		return fromStore(err)
 	}
@@ -142,7 +142,6 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 	return &driver.SignIn{
 		Origin: driver.Origin{Secret: secret, Idle: idle, Lifetime: lifetime, Principal: p},
 		Carry:  m.resealing(secret, m.carry(owner)),
-		Ago:    max(0, time.Since(l.Began)),
 		Max:    m.cfg.MaxPerUser,
 		Refuse: m.cfg.RefuseExtra,
 	}, nil

@@ -44,6 +44,7 @@ type Expired struct {
 // and what a request has read counts as having been there.
 type OwnedEnder interface {
 	// EndOwned is End of a session of the owner, the zero Hash for one that nobody is signed in to. It reports whether the session was
-	// alive, and false where an answer of the store's server was lost that may have said so. Of several calls at the same time one ends it.
+	// alive, and false where an answer of the store's server was lost that may have said so. With an error it may be true all the same: the
+	// session has ended, and not all servers that were to hear of it have. Of several calls at the same time one ends it.
 	EndOwned(ctx context.Context, id ID, owner Hash) (ended bool, err error)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -62,35 +63,57 @@ func (s *Store) ownerOf(ctx context.Context, id driver.ID) (owner driver.Hash) {
 	return owner
 }
 
-// remove deletes a session, with its entry in the index, and waits for replicas if that was asked for.
+// remove deletes a session, with its entry in the index, and waits for replicas if that was asked for. Where too few of them answer, it was
+// done all the same.
 func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (ended bool, err error) {
-	keys, args := []string{s.keys.session(id)}, []string(nil)
+	keys, args := []string{s.keys.session(id)}, []string{""}
 	if owner != (driver.Hash{}) {
-		keys, args = append(keys, s.keys.index(owner)), []string{id.Selector.String()}
+		keys, args[0] = append(keys, s.keys.index(owner)), id.Selector.String()
 	}
 	var r reply
+	var few error
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		if r, err = s.execKeys(ctx, endScript, keys, args); !moving(err) {
+		if r, few, err = s.endWith(ctx, keys, args); !moving(err) {
 			return err
 		}
 		// The two may be on two servers. First the index, or a visitor of it would take the session for one that expired.
 		if err = s.plain.Do(ctx, s.plain.B().Zrem().Key(keys[1]).Member(args[0]).Build()).Error(); err == nil {
-			r, err = s.execKeys(ctx, endScript, keys[:1], nil)
+			r, few, err = s.endWith(ctx, keys[:1], args)
 		}
 		return err
 	})
-	if err == nil {
-		err = s.onReplicas(ctx, keys[0]) // which removes it once more: a primary that was promoted meanwhile may have it still
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, err
-	}
-	if len(r.rest) == 0 {
+	case r.status == "moved": // a repetition must not take the word of that away, either
+		s.ends.move(id, owner)
+		return false, few
+	case r.status != "ok" || len(r.rest) == 0:
 		return false, errReply
 	}
 	alive, err := r.rest[0].AsInt64()
 	if err != nil {
 		return false, errReply
 	}
-	return alive == 1, nil
+	return alive == 1, few
+}
+
+// endWith runs end.lua; few is a ReplicaError, or nil.
+func (s *Store) endWith(ctx context.Context, keys, args []string) (r reply, few, err error) {
+	if s.opt.Replicas == 0 {
+		r, err = s.execKeys(ctx, endScript, keys, args)
+		return r, nil, err
+	}
+	asked := time.Now()
+	args = append(args[:1:1], "write")
+	res, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+		return b.Eval().Script(endSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
+	})
+	if errors.As(err, new(*ReplicaError)) {
+		few, err = err, nil
+	}
+	if err == nil {
+		r, err = s.replied(res, asked)
+	}
+	return r, few, err
 }

@@ -64,14 +64,19 @@ func (e *ends) note(id driver.ID, owner driver.Hash, moved time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
-	if _, again := e.kept[id]; !again {
+	was, again := e.kept[id]
+	if !again {
 		if len(e.order) >= endsKept {
 			delete(e.kept, e.order[0])
 			e.order = e.order[1:]
 		}
 		e.order = append(e.order, id)
 	}
-	e.kept[id] = ending{owner: owner, until: now.Add(endsFor), moved: now.Add(moved)}
+	until := now.Add(moved)
+	if was.moved.After(until) { // to end what has moved takes nothing back
+		until = was.moved
+	}
+	e.kept[id] = ending{owner: owner, until: now.Add(endsFor), moved: until}
 	e.schedule(id, 0, now.Add(endDelays[0]))
 }
 

@@ -90,7 +90,10 @@ func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) 
 		if err = s.patience.run(ctx, do); err == nil {
 			return nil
 		}
-		if errors.Is(err, errNotSent) || errors.As(err, new(*ReplicaError)) {
+		if errors.As(err, new(*ReplicaError)) { // whatever became of the tries before, this one was done
+			return err
+		}
+		if errors.Is(err, errNotSent) {
 			return fail(err)
 		}
 		switch judge(err) {

@@ -181,17 +181,17 @@ func (s *Store) EndAll(ctx context.Context) error {
 	return few
 }
 
-// everybodyOnReplicas waits for replicas, if Options.Replicas asks for it. What is waited for is a write, so the time is raised once more.
+// everybodyOnReplicas waits for replicas, if Options.Replicas asks for it. What is waited for is a write, so the time is written once more.
 func (s *Store) everybodyOnReplicas(ctx context.Context, at int64) error {
-	if s.opt.Replicas == 0 {
-		return nil
-	}
-	next := strconv.FormatInt(at+1, 10)
-	s.all.learn(at + 1)
-	return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
-		return b.Eval().Script(revokeAllSource).Numkeys(1).Key(s.keys.all()).Arg(next).Build()
+	return s.waitAfter(ctx, func(b rueidis.Builder) rueidis.Completed {
+		return b.Eval().Script(everybodyAgainSource).Numkeys(1).Key(s.keys.all()).Arg(strconv.FormatInt(at, 10)).Build()
 	})
 }
+
+const everybodyAgainSource = `
+local at = math.max(tonumber(redis.call('GET', KEYS[1]) or 0), tonumber(ARGV[1]))
+redis.call('DEL', KEYS[1]) -- first: see revokeall.lua
+return redis.call('SET', KEYS[1], at .. '')`
 
 // primaries returns those that answer, the latest of their times in milliseconds, and what is known of others.
 func (s *Store) primaries(ctx context.Context) (found map[string]rueidis.Client, latest int64, away error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -250,6 +251,32 @@ func TestEverybodyOnReplicas(t *testing.T) {
 	tooMany := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 3})
 	if err := tooMany.EndAll(t.Context()); !errors.As(err, new(*redisstore.ReplicaError)) {
 		t.Errorf("with more replicas than there are: %v, want a ReplicaError", err)
+	}
+}
+
+// TestEverybodyOnReplicasAhead: the time that is noted may be ahead already. What waits for replicas writes all the same.
+func TestEverybodyOnReplicasAhead(t *testing.T) {
+	few(t)
+	with, _ := waitingServers(t)
+	servers := redistest.StartSentinel(t, redistest.Options{Server: with[0]})
+	ok(t, servers.Settle())
+	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 2})
+	ahead := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
+	primary, err := servers.Primary()
+	ok(t, err)
+	_, err = primary.Do("SET", "coatcheck:revoked", ahead)
+	ok(t, err)
+	ok(t, servers.Settle())
+	for _, n := range servers.Nodes {
+		if n != primary {
+			ok(t, n.Pause())
+		}
+	}
+	if err := s.EndAll(t.Context()); !errors.As(err, new(*redisstore.ReplicaError)) {
+		t.Errorf("with replicas that hang: %v, want a ReplicaError", err)
+	}
+	if at, err := primary.Do("GET", "coatcheck:revoked"); err != nil || at != ahead {
+		t.Errorf("the time is %v, error %v; want %s as before", at, err, ahead)
 	}
 }
 

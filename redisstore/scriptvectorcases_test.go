@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"maps"
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -106,8 +107,12 @@ func (c *cases) endUser() {
 	named := []string{keyIndex, keyRevoked, keyA, keyB}
 	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "1", "0", nameA},
 		replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
-	c.add("enduser.lua", "another's", "a session that the index does not have is not touched", keyValues{keyA: a, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")},
-		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: a, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+	left := scoresOf(nameB, "<-30000>", "@rev", "7")
+	theirs := a.with("@principal", strings.ReplaceAll(a.Hash["@principal"], owner, driver.HashOf([]byte("another")).String()))
+	c.add("enduser.lua", "another's", "a session of another user is not touched", keyValues{keyA: theirs, keyB: b, keyIndex: left},
+		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
+	c.add("enduser.lua", "only, not listed", "the user's own ends also where the index was lost", keyValues{keyA: a, keyB: b, keyIndex: left},
+		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	revokedNow := "<+0>.<+86400000>"
 	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0", "0"},
 		replyOK(revokedNow, 0, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))

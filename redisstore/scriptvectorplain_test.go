@@ -49,11 +49,13 @@ func (c *cases) end() {
 	c.add("end.lua", "user's", "it leaves the index in the same step", vectorTwo, []string{keyA, keyIndex}, []string{nameA}, replyOK(1),
 		keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
 	c.add("end.lua", "over", "it had ended", nil, []string{keyA, keyIndex}, []string{nameA}, replyOK(0), nil)
+	c.add("end.lua", "over, and written", "and something is written and removed, for replicas to be waited for", nil, []string{keyA}, []string{"", "write"}, replyOK(0), nil)
+	word := keyOfV{Hash: map[string]string{"@moving": "moved"}}
+	c.add("end.lua", "moved", "the word that it moved stays", keyValues{keyA: word}, []string{keyA}, []string{"", "write"}, []any{"moved"}, keyValues{keyA: word})
 
 	four := []string{keyIndex, keyRevoked, keyA, keyB}
 	c.add("clean.lua", "expired", "what is not there leaves the index, and who removes it tells; what is there stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, four,
 		[]string{nameA, nameB}, replyOK(nameA), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
-	word := keyOfV{Hash: map[string]string{"@moving": "moved"}}
 	c.add("clean.lua", "moved", "a session that moved has not expired", keyValues{keyA: word, keyB: vectorB, keyIndex: vectorIndex}, four, []string{nameA, nameB},
 		replyOK(), keyValues{keyA: word, keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
 	c.add("clean.lua", "told", "another one removed it, and told", keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")}, four, []string{nameA, nameB},

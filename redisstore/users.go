@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -19,8 +18,8 @@ var _ driver.UserStore = (*Store)(nil)
 const (
 	maxNamed = 500 // of a user's sessions are read, or ended, in one go
 
-	// Without a limit, and if nobody is to be told of what has expired, one sign-in in sweepEvery reads the user's index, to remove from it
-	// some whose sessions are gone: more than the others have added.
+	// Without a limit, and if nobody is to be told of what has expired, one sign-in in sweepEvery looks at some sessions of the user's index, to
+	// remove those that are gone: of an index of which a half is gone, more than the others have added.
 	sweepEvery = 8
 	sweepMost  = 20
 )
@@ -32,15 +31,22 @@ type member struct {
 	created float64 // in milliseconds
 }
 
-// index reads the sessions that a user's index names, the oldest first, at most so many unless most is 0, and its version.
-func (s *Store) index(ctx context.Context, owner driver.Hash, most int) (members []member, version string, err error) {
-	last := int64(most) // the version is among them: of all scores it is the least
-	if most == 0 {
-		last = -1
-	}
+// index reads the sessions that a user's index names, the oldest first, and its version.
+func (s *Store) index(ctx context.Context, owner driver.Hash) (members []member, version string, err error) {
+	return s.members(ctx, owner, s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max("-1").Withscores().Build().Pin())
+}
+
+// someOf reads a few of the sessions that a user's index names, by chance: the oldest might be those that live longest.
+func (s *Store) someOf(ctx context.Context, owner driver.Hash) ([]member, error) {
+	members, _, err := s.members(ctx, owner, s.plain.B().Zrandmember().Key(s.keys.index(owner)).Count(sweepMost).Withscores().Build().Pin())
+	return members, err
+}
+
+// members runs a command, which may be repeated, that replies with members of a user's index.
+func (s *Store) members(ctx context.Context, owner driver.Hash, command rueidis.Completed) (members []member, version string, err error) {
 	var scores []rueidis.ZScore
 	err = s.attempt(ctx, reading, func(ctx context.Context) (err error) {
-		scores, err = s.plain.Do(ctx, s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max(strconv.FormatInt(last, 10)).Withscores().Build()).AsZScores()
+		scores, err = s.plain.Do(ctx, command).AsZScores()
 		return err
 	})
 	if err != nil {
@@ -67,7 +73,7 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 	if err := s.upToDate(ctx); err != nil {
 		return nil, err
 	}
-	members, _, err := s.index(ctx, owner, 0)
+	members, _, err := s.index(ctx, owner)
 	if err != nil {
 		return nil, err
 	}
@@ -166,25 +172,23 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if err != nil {
 		return nil, err
 	}
-	var left sync.WaitGroup
-	if from != nil {
-		// The new session stands, so the old one is over, also if this does not get through: it is repeated, as ends are.
-		left.Go(func() { _, _ = s.move(ctx, "left", id, in, from) })
-		s.ends.move(in.From.ID, ownerIn(from))
-		s.forget(in.From.ID)
-	}
 	// Everybody may have been revoked meanwhile, the session before included. The script cannot see that: the key lies in another slot.
 	err = s.refusedByAll(ctx, began)
-	left.Wait()
 	switch {
 	case errors.Is(err, driver.ErrRevoked):
 		s.ends.add(id, in.Origin.Principal.Owner) // if what follows does not get through, it is repeated
 		_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id})
 		return nil, err
-	case err != nil:
+	case err != nil: // the caller repeats, or the visitor keeps the session that he had
 		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 	}
-	return res, s.onReplicas(ctx, s.keys.mark(id.Bucket))
+	if from != nil {
+		// The new session stands, so the old one is over, also if this does not get through: it is repeated, as ends are.
+		s.ends.move(in.From.ID, ownerIn(from))
+		s.forget(in.From.ID)
+		_, _ = s.move(ctx, "left", id, in, from)
+	}
+	return res, nil
 }
 
 // refusedAhead refuses a sign-in before its first step. A node that hears of a change at once asks nobody if there is nothing that a refusal
@@ -323,10 +327,10 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 // others returns the user's sessions that a sign-in has to know of, and the version of the index if it must not change meanwhile.
 func (s *Store) others(ctx context.Context, id driver.ID, in *driver.SignIn, exclude string) (members []member, version string, err error) {
 	if in.Max > 0 {
-		return s.index(ctx, in.Origin.Principal.Owner, 0)
+		return s.index(ctx, in.Origin.Principal.Owner)
 	}
 	if s.expiry.listening.Load() || id.Selector[0]%sweepEvery == 0 { // which is random
-		if members, _, err = s.index(ctx, in.Origin.Principal.Owner, sweepMost); err != nil {
+		if members, err = s.someOf(ctx, in.Origin.Principal.Owner); err != nil {
 			return nil, "", err
 		}
 	}

@@ -13,30 +13,24 @@ import (
 // onReplicas waits for replicas after a change in the slot of a key, if Options.Replicas asks for it. Replication is one stream in order,
 // so a replica that has what is written here has the change, too. The key is gone afterwards.
 func (s *Store) onReplicas(ctx context.Context, key string) error {
-	return s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
+	return s.waitAfter(ctx, func(b rueidis.Builder) rueidis.Completed {
 		return b.Eval().Script(markSource).Numkeys(1).Key(key).Build()
 	})
 }
 
-// replicate writes and waits for replicas, if Options.Replicas asks for it, on a connection of its own: WAIT speaks of the writes of its
-// connection, and blocks it. The change that it comes after was done, so what goes wrong here is a ReplicaError.
-func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) error {
+// markSource writes, whatever is there: to delete what is gone already is no write, and WAIT would have nothing to wait for. It begins with a
+// DEL, since the change that it comes after may be an end, which must work where memory is full.
+const markSource = `redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])`
+
+// waitAfter writes and waits for replicas, if Options.Replicas asks for it. The change that it comes after was done, so what goes wrong here is
+// a ReplicaError.
+func (s *Store) waitAfter(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) error {
 	if s.opt.Replicas == 0 {
 		return nil
 	}
 	err := s.attempt(ctx, repeatable, func(ctx context.Context) error {
-		return s.plain.Dedicated(func(c rueidis.DedicatedClient) error {
-			ms := s.opt.ReplicaTimeout.Milliseconds()
-			wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
-			if s.opt.Fsync {
-				wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
-			}
-			res := c.DoMulti(ctx, write(c.B()), wait)
-			if err := res[0].Error(); err != nil {
-				return err
-			}
-			return s.counted(res[1])
-		})
+		_, err := s.replicate(ctx, write)
+		return err
 	})
 	if err != nil && !errors.As(err, new(*ReplicaError)) {
 		err = &ReplicaError{Want: s.opt.Replicas, Unsaved: s.opt.Fsync, Err: err}
@@ -44,9 +38,38 @@ func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueid
 	return err
 }
 
-// markSource writes, whatever is there: to delete what is gone already is no write, and WAIT would have nothing to wait for. It begins with a
-// DEL, since the change that it comes after may be an end, which must work where memory is full.
-const markSource = `redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])`
+// replicate writes and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and blocks it. A
+// connection of that kind follows no redirection by itself. A ReplicaError comes with the answer to what was written.
+func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) (written rueidis.RedisResult, err error) {
+	on := func(client rueidis.Client, first ...string) error {
+		return client.Dedicated(func(c rueidis.DedicatedClient) error {
+			ms := s.opt.ReplicaTimeout.Milliseconds()
+			wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
+			if s.opt.Fsync {
+				wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
+			}
+			var commands []rueidis.Completed
+			for _, name := range first {
+				commands = append(commands, c.B().Arbitrary(name).Build())
+			}
+			res := c.DoMulti(ctx, append(commands, write(c.B()), wait)...)
+			if err := res[len(first)].Error(); err != nil {
+				return err
+			}
+			written = res[len(first)]
+			return s.counted(res[len(first)+1])
+		})
+	}
+	err = on(s.plain)
+	if redisErr, ok := rueidis.IsRedisErr(err); ok { // nil has none
+		if addr, asks := redisErr.IsAsk(); asks { // the slot moves, and the key is there already, if anywhere
+			if node := s.plain.Nodes()[addr]; node != nil {
+				err = on(node, "ASKING")
+			}
+		}
+	}
+	return written, err
+}
 
 // counted turns what WAIT or WAITAOF replied, after the end was done, into an error if it is too little.
 func (s *Store) counted(res rueidis.RedisResult) error {
@@ -65,7 +88,7 @@ func (s *Store) counted(res rueidis.RedisResult) error {
 	return e
 }
 
-// ReplicaError says that an end or a sign-in was done by the primary, and acknowledged by fewer replicas than Options.Replicas asks for. A failover
+// ReplicaError says that an end was done by the primary, and acknowledged by fewer replicas than Options.Replicas asks for. A failover
 // to one of the others could undo it; the store repeats it then. It is a driver.ErrUnknown: what was asked for may yet come true.
 type ReplicaError struct {
 	Want, Got int

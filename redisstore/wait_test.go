@@ -103,6 +103,49 @@ func TestReplicas(t *testing.T) {
 	}
 }
 
+// TestReplicasWhileSlotMoves: an end that waits for replicas is done where the key is, also while its slot is on the way.
+func TestReplicasWhileSlotMoves(t *testing.T) {
+	few(t)
+	c := redistest.StartCluster(t, redistest.Options{})
+	s := open(t, "redis+cluster://"+c.Addrs()[0], waitingFor(1))
+	stays, o := fresh()
+	moves, p := fresh()
+	moves.Bucket = stays.Bucket // which is what the slot comes from
+	create(t, s, stays, o)
+	create(t, s, moves, p)
+	m, _ := migrate(t, c, redistest.Slot(keyOf(stays)))
+	ok(t, m.Move(keyOf(moves)))
+	for name, id := range map[string]driver.ID{"not moved yet": stays, "moved": moves} {
+		for _, again := range []string{"", ", again"} {
+			if err := s.End(t.Context(), id); err != nil {
+				t.Errorf("%s%s: %v", name, again, err)
+			}
+		}
+		if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+			t.Errorf("%s: %v, want ErrNotFound", name, err)
+		}
+	}
+}
+
+// TestSignInWithoutReplicas: to sign in ends nothing that waits for replicas, or nobody could sign in while one is away.
+func TestSignInWithoutReplicas(t *testing.T) {
+	s := open(t, "redis://"+redistest.Start(t, redistest.Options{}).Addr(), redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
+	id, in := signInOf("ada", 1)
+	in.From = anonymous(t, s, 3)
+	_, err := s.SignIn(t.Context(), id, in)
+	ok(t, err)
+	ended, err := s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Which{})
+	if !errors.As(err, new(*redisstore.ReplicaError)) || len(ended) != 1 {
+		t.Errorf("EndUser: %v, %v; want the one session and a ReplicaError", ended, err)
+	}
+	id, in = signInOf("ada", 1)
+	_, err = s.SignIn(t.Context(), id, in)
+	ok(t, err)
+	if ended, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner); !errors.As(err, new(*redisstore.ReplicaError)) || !ended {
+		t.Errorf("EndOwned: %v, %v; want true and a ReplicaError", ended, err)
+	}
+}
+
 // TestFsyncByDefault: the default times leave room for what a disk takes, which a replica tells once a second.
 func TestFsyncByDefault(t *testing.T) {
 	few(t)

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -202,4 +203,18 @@ func (k *kit) swapUntilDone(v visitor, key driver.Key) {
 		present = op.Present
 	}
 	k.Error("a swap failed 10,000 times")
+}
+
+// together runs f n times at the same time, and returns when all are done.
+func together(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for _, i := range rand.Perm(n) { // the scheduler likes to begin with the last
+		wg.Go(func() {
+			<-start
+			f(i)
+		})
+	}
+	close(start)
+	wg.Wait()
 }

@@ -207,6 +207,20 @@ var userDefects = []userDefect{
 			return r, now, err
 		}
 	}},
+	{"what moved and is ended was never there", []string{"sign-in/moved-and-ended"}, func(b *brokenUsers) {
+		ended := sync.Map{}
+		b.endOwned = func(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+			ended.Store(id, true)
+			return b.Store.EndOwned(ctx, id, owner)
+		}
+		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+			r, now, err := b.Store.Load(ctx, id)
+			if _, ok := ended.Load(id); ok && err != nil {
+				err = driver.ErrNotFound
+			}
+			return r, now, err
+		}
+	}},
 	{"user ids are text", []string{"sign-in/principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
 			p := *in.Origin.Principal

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -238,20 +237,6 @@ func (k *kit) hasValues(r *driver.Record, keysAndValues ...string) {
 	if r.Size != want.Size() {
 		k.Errorf("Size is %d, want %d", r.Size, want.Size())
 	}
-}
-
-// together runs f n times at the same time, and returns when all are done.
-func together(n int, f func(i int)) {
-	var wg sync.WaitGroup
-	start := make(chan struct{})
-	for i := range n {
-		wg.Go(func() {
-			<-start
-			f(i)
-		})
-	}
-	close(start)
-	wg.Wait()
 }
 
 // same reports that two records are equal, as all languages see them.

@@ -83,6 +83,31 @@ var signInCases = []testCase{
 		},
 	},
 	{
+		name: "sign-in/moved-and-ended",
+		why:  "P3: a sign-out with the token from before does not let a request that is under way with it open a session over the new one.",
+		run: func(k *kit) {
+			o := newOwner()
+			from, v := k.create(), o.visitor()
+			k.enters(v, o.login(v, from))
+			nodes := []*kit{k}
+			if k.h.Second != nil {
+				nodes = append(nodes, k.other())
+			}
+			for _, node := range nodes {
+				node.end(from)
+				if store, ok := node.store.(driver.OwnedEnder); ok {
+					if ended, err := store.EndOwned(k.Context(), from.id, driver.Hash{}); ended || err != nil {
+						k.Errorf("EndOwned of what has moved: %v, %v", ended, err)
+					}
+				}
+				for _, reader := range nodes {
+					reader.moved(from, driver.ErrMoved)
+				}
+			}
+			k.load(v)
+		},
+	},
+	{
 		name: "sign-in/principal",
 		why:  "Whom a session belongs to is stored as it was given, whatever bytes an id has; when they authenticated is the store's to say.",
 		run:  principals,

@@ -85,6 +85,10 @@ local scores = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 6, 5 + co
 local alive = count > 0 and redis.call('EXISTS', unpack(KEYS, 3, 2 + count)) == count
 for i = 1, count do
   local name, key, created = ARGV[5 + i], KEYS[2 + i], tonumber(scores[i])
+  if not created and action == 'only' then -- the index may have been lost
+    local have = redis.call('HMGET', key, '@principal', '@created')
+    if have[1] and string.match(have[1], '"owner":"([%w_-]+)"') == owner then created = tonumber(have[2]) end
+  end
   if created then -- another user's session is not touched
     local there = alive or redis.call('HMGET', key, '@created', '@moving')
     local lives = alive or there[1]

@@ -182,7 +182,7 @@ func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driv
 	if err == nil {
 		err = s.attempt(ctx, repeatable, func(ctx context.Context) error {
 			b := s.tracked.B()
-			for _, res := range s.tracked.DoMulti(ctx, b.Del().Key(s.keys.index(owner)).Build(),
+			for _, res := range s.tracked.DoMulti(ctx, b.Del().Key(s.keys.index(owner)).Build(), b.Del().Key(s.keys.session(from.ID)).Build(),
 				b.Hdel().Key(s.keys.revocations(id.Bucket)).Field(owner.String()).Build()) {
 				if err := res.Error(); err != nil {
 					return err

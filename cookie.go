@@ -33,7 +33,7 @@ func (m *Manager) read(h http.Header) (c credentials) {
 		for len(line) > 0 {
 			var part string
 			part, line, _ = strings.Cut(line, ";")
-			name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
+			name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=") // no other space: to browsers a name that begins with it has no prefix
 			if !ok || name != m.cfg.CookieName {
 				continue
 			}

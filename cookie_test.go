@@ -66,6 +66,8 @@ func TestCookieHeader(t *testing.T) {
 		{"a newline in it", lines{"__Host-session=" + token[:51] + "\n"}, 200, 0, 0},
 		{"another case of the name", lines{"__host-session=" + token}, 200, 0, 0},
 		{"a longer name", lines{"x__Host-session=" + token}, 200, 0, 0},
+		{"a name that begins with what is no space to browsers", lines{"x=1; \u2000" + a, "\u00a0" + a, "\v" + a}, 200, 0, 0},
+		{"a tab", lines{"x=1;\t" + a}, 200, 1, 1},
 		{"only separators", lines{";;; ; =; ==;"}, 200, 0, 0},
 	} {
 		before := s.store.loads.Load()

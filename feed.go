@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -52,9 +53,12 @@ func (m *Manager) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
+// ofVisitors are kinds of events that strangers can make as many of as they like: of anonymous sessions they are not published.
+var ofVisitors = []EventKind{Created, Renewed, Rotated, SignedOut, Stolen}
+
 // publish tells other nodes of an event, if it is one for them.
 func (m *Manager) publish(e Event) {
-	if m.feed == nil || e.Kind == Refused || e.User == "" && (e.Kind == Created || e.Kind == Renewed || e.Kind == Rotated || e.Kind == SignedOut) {
+	if m.feed == nil || e.Kind == Refused || e.User == "" && slices.Contains(ofVisitors, e.Kind) {
 		return
 	}
 	m.feed.Publish(m.sealEvent(e))

@@ -74,6 +74,11 @@ func TestFollow(t *testing.T) {
 				anonymous.do(signOut)
 				last := n[0].user("bob").info().Handle
 				time.Sleep(3 * time.Hour)
+				stolen := n[0].known()
+				stale := stolen.also()
+				stolen.do(renew)
+				time.Sleep(2 * time.Minute)
+				stale.count()
 				n[1].m.RevokeAll(t.Context())
 				gone := n[0].known()
 				gone.do(signOut)

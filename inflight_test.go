@@ -335,3 +335,25 @@ func TestReloadSeesOthers(t *testing.T) {
 		t.Errorf("n = %d", v.count())
 	}
 }
+
+// TestLateFrom: a request that asks for its session when the word that it moved is forgotten makes none over the browser's newer cookie.
+func TestLateFrom(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		late := v.also()
+		w := late.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			v.do(signIn("ada"))
+			time.Sleep(61 * time.Second) // an upload
+			ses, err := session.From(r.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			n.Add(ses, 1)
+		}))
+		if w.Code != 409 || len(cookies(w)) != 0 {
+			t.Errorf("%d, Set-Cookie %q; want 409 and none", w.Code, cookies(w))
+		}
+	})
+}

@@ -17,7 +17,7 @@ const maxNames = 100_000
 
 // note remembers a user. A nil n does nothing.
 func (n *names) note(owner driver.Hash, user string) {
-	if n == nil || n.of(owner) == user {
+	if n == nil || len(user) > driver.MaxUser || n.of(owner) == user {
 		return
 	}
 	n.mu.Lock()

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"time"
 )
@@ -72,12 +73,24 @@ func (rt Route) Handler(next http.Handler) http.Handler {
 // route sets how the session is read, and reads it again if it was read in another way.
 func (s *Session) route(ctx context.Context, rt *Route) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	again := (s.state == failed || s.state == degraded) && rt.Down != s.down ||
-		s.state == live && rt.Fresh && !s.fresh && len(s.ops) == 0 && s.err == nil
+	defer s.unlock(ctx)
+	again := (s.state == failed || s.state == degraded || s.readOnly) && rt.Down != s.down || s.state == live && rt.Fresh && !s.fresh
 	s.fresh, s.down, s.passive = s.fresh || rt.Fresh, rt.Down, s.passive || rt.Passive
-	if again && !s.refused {
+	unreadable := s.state == failed && errors.Is(s.err, s.readErr)
+	if again && !s.refused && (s.err == nil || unreadable) { // a change that was refused stays an error
 		s.err = nil
 		s.readAgain(ctx)
+		s.redo()
+	}
+}
+
+// redo makes the changes that are not committed yet on the view that was read again. What it leaves out the commit will refuse.
+func (s *Session) redo() {
+	if s.state != live || len(s.ops) == 0 {
+		return
+	}
+	s.edit()
+	for i := range s.ops {
+		_, _ = s.draft.Do(&s.ops[i])
 	}
 }

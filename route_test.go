@@ -133,6 +133,77 @@ func TestNestedRoutes(t *testing.T) {
 	}
 }
 
+// TestStrictRouteInReadOnly: a route that refuses copies does so inside one that does not.
+func TestStrictRouteInReadOnly(t *testing.T) {
+	store := newCopying(newFaulty())
+	t.Cleanup(func() { store.Close() })
+	s := store.site(t, session.Config{})
+	v := s.user("ada")
+	v.count()
+	store.down()
+	page := session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { return nil })
+	outer := session.Route{User: true, Down: session.ReadOnly}
+	if w := v.handle(outer.Handler(page)); w.Code != 200 {
+		t.Errorf("the outer route alone: %d, want 200 by the copy", w.Code)
+	}
+	if w := v.handle(outer.Handler(session.Route{User: true}.Handler(page))); w.Code != 503 {
+		t.Errorf("with one that refuses: %d, want 503", w.Code)
+	}
+}
+
+// TestRefusedWriteInNestedRoute: a store that is back does not make good what was refused while it was down.
+func TestRefusedWriteInNestedRoute(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	s.store.down()
+	w := v.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		s.store.up()
+		session.Route{}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+		return nil
+	})))
+	if w.Code != 503 || v.count() != 1 {
+		t.Errorf("%d, n = %d; want 503 and 1", w.Code, v.count())
+	}
+}
+
+// TestFreshRouteAfterChange: what the request has changed by then is no reason not to ask the store.
+func TestFreshRouteAfterChange(t *testing.T) {
+	store := newCopying(newFaulty())
+	t.Cleanup(func() { store.Close() })
+	s := store.site(t, session.Config{})
+	for name, revoked := range map[string]bool{"revoked": true, "changed": false} {
+		v := s.user("ada")
+		v.count()
+		old := store.site(t, session.Config{})
+		v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+		if revoked {
+			if _, err := s.m.RevokeUser(t.Context(), "ada"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		store.mu.Lock()
+		store.old = true
+		store.mu.Unlock()
+		ran := false
+		w := v.at(old).handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 10)
+			session.Route{User: true, Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+				ran = true
+				want(t, name, n.Get(ses), 11)
+				return nil
+			})).ServeHTTP(w, r)
+			return nil
+		}))
+		if ran == revoked || revoked != (w.Code != 200) {
+			t.Errorf("%s: %d, the handler ran %v", name, w.Code, ran)
+		}
+		store.mu.Lock()
+		store.old = false
+		store.mu.Unlock()
+	}
+}
+
 // TestFreshRouteReadsAgain: what another request did a moment ago is seen.
 func TestFreshRouteReadsAgain(t *testing.T) {
 	s := newSite(t, session.Config{})

@@ -143,6 +143,8 @@ func (s *Session) read(ctx context.Context) {
 	switch {
 	case err == nil:
 		s.accept(ctx, r, now)
+	case errors.Is(err, driver.ErrNotFound) && time.Since(s.begun) >= driver.ReplacedFor:
+		s.state = gone // it may have moved, and the word of that be forgotten: the browser may have a newer cookie
 	case errors.Is(err, driver.ErrNotFound):
 		s.state = anonymous
 	case errors.Is(err, driver.ErrMoved):

@@ -150,8 +150,8 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 // limits are those of the session that a login begins.
 func (m *Manager) limits(l *Login) (idle, lifetime time.Duration, err error) {
 	switch {
-	case l.Remember < 0 || l.Remember > m.cfg.MaxRemember:
-		return 0, 0, fmt.Errorf("%w: Login.Remember is %v, Config.MaxRemember allows %v", ErrInvalid, l.Remember, m.cfg.MaxRemember)
+	case l.Remember != 0 && l.Remember < time.Millisecond || l.Remember > m.cfg.MaxRemember:
+		return 0, 0, fmt.Errorf("%w: Login.Remember is %v: it is 1ms to Config.MaxRemember, %v, and 0 for none", ErrInvalid, l.Remember, m.cfg.MaxRemember)
 	case l.Lifetime != 0 && (l.Lifetime < time.Millisecond || l.Lifetime > m.cfg.Lifetime):
 		return 0, 0, fmt.Errorf("%w: Login.Lifetime is %v: it is 1ms to Config.Lifetime, %v, and 0 for that", ErrInvalid, l.Lifetime, m.cfg.Lifetime)
 	case l.Lifetime != 0 && l.Remember != 0:

@@ -222,6 +222,7 @@ func TestLoginBounds(t *testing.T) {
 		{"negative level", session.Login{User: "ada", Level: -1}, session.ErrInvalid},
 		{"remember", session.Login{User: "ada", Remember: 30 * 24 * time.Hour}, nil},
 		{"remember for too long", session.Login{User: "ada", Remember: 30*24*time.Hour + 1}, session.ErrInvalid},
+		{"remember for no time", session.Login{User: "ada", Remember: 1}, session.ErrInvalid},
 		{"remember backwards", session.Login{User: "ada", Remember: -1}, session.ErrInvalid},
 		{"lifetime", session.Login{User: "ada", Lifetime: time.Hour}, nil},
 		{"longer than others", session.Login{User: "ada", Lifetime: time.Hour + 1}, session.ErrInvalid},

@@ -162,8 +162,13 @@ func (p *preset) session(transport, csrf string) error {
 	return p.err
 }
 
-// isEverywhere reports that a pattern of http.ServeMux matches all paths of a host.
+// isEverywhere reports that a pattern of http.ServeMux names no part of a path, and so matches all, or all of a length.
 func isEverywhere(pattern string) bool {
 	_, path, ok := strings.Cut(pattern, "/")
-	return ok && path == "" || strings.HasPrefix(path, "{") && strings.HasSuffix(path, "...}") && !strings.Contains(path, "/")
+	for part := range strings.SplitSeq(path, "/") {
+		if part != "" && !strings.HasPrefix(part, "{") || part == "{$}" {
+			return false
+		}
+	}
+	return ok
 }

@@ -98,6 +98,8 @@ func TestForbidden(t *testing.T) {
 		{"InsecureHTTP", "HighValue", session.Config{Policy: policy.HighValue, InsecureHTTP: true}},
 		{"CSRFExempt", "AAL1 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL1, CSRFExempt: []string{"POST /hook", "/"}}},
 		{"CSRFExempt", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, CSRFExempt: []string{"POST /{all...}"}}},
+		{"CSRFExempt", "AAL2", session.Config{Policy: policy.AAL2, CSRFExempt: []string{"/{$}", "/{a}/{rest...}"}}},
+		{"CSRFExempt", "AAL3", session.Config{Policy: policy.AAL3, CSRFExempt: []string{"POST /hooks/{name}", "POST /{a}/"}}},
 		{"CSRFExempt", "HighValue", session.Config{Policy: policy.HighValue, CSRFExempt: []string{"POST  shop.example/"}}},
 		{"Lifetime", "the least is 1ms", session.Config{Policy: policy.AAL2, Lifetime: -1}},
 		{"IdleTimeout", "the least is 1ms", session.Config{Policy: policy.AAL3, IdleTimeout: -time.Hour}},

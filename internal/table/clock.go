@@ -1,11 +1,15 @@
 package table
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // clock is the time that records live by. It follows the system's clock and never goes back: when the system's clock is
 // set back, it runs on from where it was at the pace of the monotonic clock, so that a jump prolongs no limit.
-// It is guarded by the lock of whatever holds it.
+// One is for the whole table: what one shard has made is never of another one's future. It is safe for concurrent use.
 type clock struct {
+	mu    sync.Mutex
 	shown time.Time     // what it said last
 	mono  time.Duration // when that was
 }
@@ -19,6 +23,8 @@ func (c *clock) now() time.Time {
 }
 
 func (c *clock) read(wall time.Time, mono time.Duration) time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	paced := c.shown.Add(max(0, mono-c.mono))
 	if c.shown.IsZero() || !wall.Before(paced) {
 		paced = wall

@@ -36,8 +36,7 @@ func TestClock(t *testing.T) {
 // After a restart with a clock that was set back meanwhile, time goes on from the last that was written.
 func TestClockNotBefore(t *testing.T) {
 	later := time.Now().Add(time.Hour)
-	s := &New(nil, later).shards[0]
-	if got := s.clock.now(); got.Before(later) || got.After(later.Add(time.Minute)) {
+	if got := New(nil, later).Now(); got.Before(later) || got.After(later.Add(time.Minute)) {
 		t.Errorf("the time is %v, want %v", got, later)
 	}
 }

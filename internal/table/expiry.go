@@ -63,7 +63,7 @@ func (t *Table) sweep() {
 		s := &t.shards[i]
 		for more := true; more; { // a batch at a time, so that no request waits long for the lock
 			s.mu.Lock()
-			if more = t.expire(s, s.clock.now(), 64); !more {
+			if more = t.expire(s, t.clock.now(), 64); !more {
 				left += len(s.entries)
 			}
 			s.mu.Unlock()

@@ -12,6 +12,7 @@ import (
 type Table struct {
 	journal Journal
 	shards  [shards]shard
+	clock   clock
 	sweeper sweeper
 	users   users
 	expired expired
@@ -22,7 +23,6 @@ const shards = 256 // one for each first byte of a selector
 // shard holds the records whose selectors begin with the same byte. Each operation takes one lock, for a microsecond.
 type shard struct {
 	mu      sync.Mutex
-	clock   clock
 	entries map[driver.ID]*entry
 	queue   expiryQueue
 	most    int // entries since the map was made
@@ -42,13 +42,11 @@ type entry struct {
 // New returns an empty table. journal may be nil: the records then live as long as the process. Its time does not begin
 // before notBefore, the last that an earlier process saw.
 func New(journal Journal, notBefore time.Time) *Table {
-	t := &Table{journal: journal}
+	t := &Table{journal: journal, clock: clock{shown: notBefore, mono: time.Since(started)}}
 	if journal == nil {
 		t.journal = noJournal{}
 	}
 	for i := range t.shards {
-		t.shards[i].clock.shown = notBefore
-		t.shards[i].clock.mono = time.Since(started)
 		t.shards[i].entries = map[driver.ID]*entry{}
 		t.shards[i].users = &t.users
 	}
@@ -74,7 +72,7 @@ func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	s := t.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.now()
+	now := t.clock.now()
 	e := s.live(id, now)
 	if e == nil || e.published == nil {
 		return nil, now, s.missing(id, now)
@@ -90,7 +88,7 @@ func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	t.sweeper.arm(t)
 	s := t.shard(id)
 	s.mu.Lock()
-	now := s.clock.now()
+	now := t.clock.now()
 	t.expire(s, now, sweepBatch)
 	res, receipt, err := t.create(s, id, now, o, c)
 	s.mu.Unlock()
@@ -131,7 +129,7 @@ func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	}
 	s := t.shard(id)
 	s.mu.Lock()
-	now := s.clock.now()
+	now := t.clock.now()
 	e := s.live(id, now)
 	if e == nil {
 		defer s.mu.Unlock()
@@ -158,7 +156,7 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	s := t.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	now := s.clock.now()
+	now := t.clock.now()
 	e := s.live(id, now)
 	if e == nil {
 		return s.missing(id, now)
@@ -187,7 +185,7 @@ func (t *Table) EndOwned(ctx context.Context, id driver.ID, _ driver.Hash) (ende
 	s.mu.Lock()
 	e := s.entries[id]
 	if e != nil {
-		if ended = e.latest.Live(s.clock.now()); !ended {
+		if ended = e.latest.Live(t.clock.now()); !ended {
 			t.expired.note(e)
 		}
 		s.remove(e)
@@ -244,12 +242,7 @@ func (t *Table) Restore(id driver.ID, r *driver.Record) {
 }
 
 // Now returns the table's time, which runs on when the system's clock is set back.
-func (t *Table) Now() time.Time {
-	s := &t.shards[0]
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.clock.now()
-}
+func (t *Table) Now() time.Time { return t.clock.now() }
 
 // Len returns how many records there are, those included that have expired and were not removed yet.
 func (t *Table) Len() int {

@@ -145,7 +145,7 @@ func (t *Table) enter(id driver.ID, res *driver.Result, from *entry, extra []*en
 	if from != nil {
 		s := t.shard(from.id)
 		s.remove(from)
-		s.moved.add(from.id, s.clock.now())
+		s.moved.add(from.id, t.clock.now())
 		versions = append(versions, Version{from.id, nil})
 	}
 	for _, e := range extra {
@@ -190,7 +190,7 @@ func (t *Table) lock(ids []driver.ID) (unlock func()) {
 // live returns the entry of a live record, nil if there is none. The caller holds the lock.
 func (t *Table) live(id driver.ID) *entry {
 	s := t.shard(id)
-	return s.live(id, s.clock.now())
+	return s.live(id, t.clock.now())
 }
 
 func (e *entry) record() *driver.Record {

@@ -23,7 +23,9 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 
 // EndOwned implements driver.OwnedEnder. With the owner it is one round trip, as [Store.End] it takes two.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	defer s.ends.making(id, owner)()
+	none := false
+	done := s.ends.making(id, owner)
+	defer func() { done(none) }()
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both
 	defer cancel()
 	if owner == (driver.Hash{}) {
@@ -32,7 +34,7 @@ func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (
 		}
 	}
 	s.forget(id)
-	ended, err := s.remove(ctx, id, owner)
+	ended, none, err := s.remove(ctx, id, owner)
 	if err != nil && !errors.Is(err, ErrClosed) {
 		err = fmt.Errorf("%w; the end is being repeated", err)
 	}
@@ -64,15 +66,17 @@ func (s *Store) ownerOf(ctx context.Context, id driver.ID) (owner driver.Hash) {
 }
 
 // remove deletes a session, with its entry in the index, and waits for replicas if that was asked for. Where too few of them answer, it was
-// done all the same.
-func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (ended bool, err error) {
+// done all the same. none says that there was no such session for sure: no answer was lost that may have said otherwise.
+func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (ended, none bool, err error) {
 	keys, args := []string{s.keys.session(id)}, []string{""}
 	if owner != (driver.Hash{}) {
 		keys, args[0] = append(keys, s.keys.index(owner)), id.Selector.String()
 	}
 	var r reply
 	var few error
+	lost := false // an answer
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+		defer func() { lost = lost || err != nil && judge(err) == uncertain }()
 		if r, few, err = s.endWith(ctx, keys, args); !moving(err) {
 			return err
 		}
@@ -84,18 +88,18 @@ func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (en
 	})
 	switch {
 	case err != nil:
-		return false, err
+		return false, false, err
 	case r.status == "moved": // a repetition must not take the word of that away, either
 		s.ends.move(id, owner)
-		return false, few
+		return false, false, few
 	case r.status != "ok" || len(r.rest) == 0:
-		return false, errReply
+		return false, false, errReply
 	}
 	alive, err := r.rest[0].AsInt64()
 	if err != nil {
-		return false, errReply
+		return false, false, errReply
 	}
-	return alive == 1, few
+	return alive == 1, alive == 0 && few == nil && !lost, few
 }
 
 // endWith runs end.lua; few is a ReplicaError, or nil.

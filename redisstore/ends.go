@@ -21,9 +21,9 @@ type ends struct {
 	kept    map[driver.ID]ending
 	order   []driver.ID // oldest first: what is over the bound goes
 	delayed [len(endDelays)][]delayed
-	all     bool              // repeat all
-	going   map[driver.ID]int // ends that are being made for the first time, by so many callers
-	wake    chan struct{}     // all was set
+	all     bool // repeat all
+	going   map[driver.ID]underWay
+	wake    chan struct{} // all was set
 	seen    nodes
 }
 
@@ -51,7 +51,7 @@ const (
 )
 
 func newEnds() *ends {
-	return &ends{kept: map[driver.ID]ending{}, going: map[driver.ID]int{}, wake: make(chan struct{}, 1)}
+	return &ends{kept: map[driver.ID]ending{}, going: map[driver.ID]underWay{}, wake: make(chan struct{}, 1)}
 }
 
 // add notes that a session ended.
@@ -63,6 +63,11 @@ func (e *ends) move(id driver.ID, owner driver.Hash) { e.note(id, owner, driver.
 func (e *ends) note(id driver.ID, owner driver.Hash, moved time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.noteLocked(id, owner, moved)
+}
+
+// noteLocked is note by who holds the lock.
+func (e *ends) noteLocked(id driver.ID, owner driver.Hash, moved time.Duration) {
 	now := time.Now()
 	was, again := e.kept[id]
 	if !again {
@@ -108,18 +113,41 @@ func (e *ends) refusal(id driver.ID) error {
 	return driver.ErrNotFound
 }
 
-// making notes an end that is being made until done is called. It is not repeated at once meanwhile: a repetition would end the session, and who
-// makes the end would be told that there was none.
-func (e *ends) making(id driver.ID, owner driver.Hash) (done func()) {
-	e.add(id, owner)
+// underWay is an end that is being made for the first time.
+type underWay struct {
+	callers int
+	keep    bool // it was known before, or one of them has ended something, or may have
+}
+
+// making notes an end that is being made until done is called. It is not repeated meanwhile: a repetition would end the session, and who
+// makes the end would be told that there was none. If there was none for sure, nothing is kept: anybody can make up what a sign-out names.
+func (e *ends) making(id driver.ID, owner driver.Hash) (done func(none bool)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.going[id]++
-	return func() {
+	_, known := e.kept[id]
+	e.noteLocked(id, owner, 0)
+	now := e.going[id]
+	e.going[id] = underWay{now.callers + 1, now.keep || now.callers == 0 && known}
+	return func(none bool) {
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		if e.going[id]--; e.going[id] == 0 {
-			delete(e.going, id)
+		now := e.going[id]
+		if now.callers--; !none {
+			now.keep = true
+		}
+		if e.going[id] = now; now.callers > 0 {
+			return
+		}
+		delete(e.going, id)
+		if now.keep {
+			return
+		}
+		delete(e.kept, id)
+		for i := len(e.order) - 1; i >= 0; i-- { // it is among the last
+			if e.order[i] == id {
+				e.order = slices.Delete(e.order, i, i+1)
+				break
+			}
 		}
 	}
 }
@@ -164,12 +192,17 @@ func (e *ends) due(now time.Time) (ids []driver.ID, all bool) {
 		delete(e.kept, e.order[0])
 		e.order = e.order[1:]
 	}
+	var later []driver.ID // what is still being made: see making
 	for i := range e.delayed {
 		queue := e.delayed[i]
 		for len(queue) > 0 && !now.Before(queue[0].at) {
 			d := queue[0]
 			queue = queue[1:]
 			if end, ok := e.kept[d.id]; !ok || !end.next.Equal(d.at) {
+				continue
+			}
+			if e.going[d.id].callers > 0 {
+				later = append(later, d.id)
 				continue
 			}
 			ids = append(ids, d.id)
@@ -179,9 +212,12 @@ func (e *ends) due(now time.Time) (ids []driver.ID, all bool) {
 		}
 		e.delayed[i] = queue
 	}
+	for _, id := range later {
+		e.schedule(id, 0, now.Add(endDelays[0]))
+	}
 	if e.all {
 		e.all = false
-		return slices.DeleteFunc(slices.Clone(e.order), func(id driver.ID) bool { return e.going[id] > 0 }), true
+		return slices.DeleteFunc(slices.Clone(e.order), func(id driver.ID) bool { return e.going[id].callers > 0 }), true
 	}
 	return ids, false
 }

@@ -36,3 +36,43 @@ func TestEndsDuringAnOutage(t *testing.T) {
 		}
 	}
 }
+
+// TestEndUnderWay: an end that is being made is not repeated until it is known what it found.
+func TestEndUnderWay(t *testing.T) {
+	e := newEnds()
+	id, now := driver.ID{Bucket: 1}, time.Now()
+	done := e.making(id, driver.Hash{})
+	for range 10 {
+		now = now.Add(time.Second)
+		if ids, _ := e.due(now); len(ids) > 0 {
+			t.Fatal("an end under way was repeated")
+		}
+	}
+	done(false)
+	if ids, _ := e.due(now.Add(2 * time.Second)); len(ids) != 1 {
+		t.Errorf("%d ends are due afterwards, want the one", len(ids))
+	}
+}
+
+// TestEndOfNothing: ends of what never was are not kept, however many callers name it, and push out no other.
+func TestEndOfNothing(t *testing.T) {
+	e := newEnds()
+	kept, made := driver.ID{Bucket: 1}, driver.ID{Bucket: 2}
+	e.making(kept, driver.Hash{})(false)
+	e.making(kept, driver.Hash{})(true) // once more, and it was gone
+	first, second := e.making(made, driver.Hash{}), e.making(made, driver.Hash{})
+	first(true)
+	if e.refusal(made) == nil {
+		t.Error("it is refused as long as somebody makes its end")
+	}
+	second(true)
+	if len(e.kept) != 1 || len(e.order) != 1 || len(e.going) != 0 || e.refusal(kept) == nil || e.refusal(made) != nil {
+		t.Errorf("kept are %v in order %v, under way %v; want %v", e.kept, e.order, e.going, kept)
+	}
+	first, second = e.making(made, driver.Hash{}), e.making(made, driver.Hash{})
+	first(false)
+	second(true)
+	if e.refusal(made) == nil {
+		t.Error("one of two found the session, and its end is forgotten")
+	}
+}

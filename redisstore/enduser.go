@@ -55,10 +55,10 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Whi
 func (s *Store) endNamed(ctx context.Context, owner driver.Hash, ids []driver.ID) (ended []driver.ID, err error) {
 	for batch := range slices.Chunk(ids, maxNamed) {
 		out, err := s.endRevoked(ctx, owner, "only", "", batch, nil)
+		ended = append(ended, out.ended...)
 		if err != nil {
 			return ended, err
 		}
-		ended = append(ended, out.ended...)
 	}
 	return ended, s.onReplicas(ctx, s.keys.mark(driver.BucketOf(owner)))
 }
@@ -82,8 +82,10 @@ func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argum
 		args = append(args, id.Selector.String())
 	}
 	var r reply
+	lost := false // an answer
 	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
 		r, err = s.execPlain(ctx, endUserScript, s.userKeys(owner, named), args)
+		lost = lost || err != nil && judge(err) == uncertain
 		return err
 	})
 	bucket := driver.BucketOf(owner)
@@ -94,6 +96,9 @@ func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argum
 		if out, err = parseUserEnds(&r, bucket); err == nil {
 			s.expiry.gone(owner, out.expired, members, r.now, known)
 		}
+	}
+	if err == nil && action == "only" && lost && len(out.ended) < len(end) { // what the others were, an answer said that was lost
+		err = fmt.Errorf("%w: which sessions were ended is not known", driver.ErrUnknown)
 	}
 	over := out.ended
 	if errors.Is(err, driver.ErrUnknown) && action == "again" {

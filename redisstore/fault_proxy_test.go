@@ -23,7 +23,11 @@ type proxy struct {
 	lost   atomic.Int64 // connections that were
 	steps  atomic.Int64 // scripts that may still pass; with the one that is too many the client is dead to the server. 0: any number
 	dead   atomic.Bool
+	loses  atomic.Pointer[string] // the next script that has this argument is run, and its answer is lost with the connection
 }
+
+// losesAnswer runs the next script that has this argument, and loses its answer.
+func (p *proxy) losesAnswer(argument string) { p.loses.Store(&argument) }
 
 // diesAfter lets so many more scripts pass. All that comes after them goes nowhere, as from a process that was killed.
 func (p *proxy) diesAfter(scripts int64) { p.steps.Store(scripts + 1) }
@@ -83,6 +87,7 @@ type pair struct {
 	mu             sync.Mutex
 	open           int // commands that are not answered
 	lost           bool
+	deaf           atomic.Bool
 }
 
 func (c *pair) close() {
@@ -107,7 +112,12 @@ func (p *proxy) serve(client net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer c.close()
-		p.copy(server, client, func(frame []byte, odds int64) bool { return p.script(frame) && c.command(frame, odds) })
+		p.copy(server, client, func(frame []byte, odds int64) bool {
+			if m := p.loses.Load(); m != nil && bytes.Contains(frame, []byte("EVALSHA")) && bytes.Contains(frame, []byte(*m)) && p.loses.CompareAndSwap(m, nil) {
+				c.deaf.Store(true)
+			}
+			return p.script(frame) && c.command(frame, odds)
+		})
 	})
 	both.Go(func() { defer c.close(); p.copy(client, server, c.reply) })
 	both.Wait()
@@ -151,6 +161,10 @@ func (c *pair) command(_ []byte, odds int64) bool {
 }
 
 func (c *pair) reply(frame []byte, _ int64) bool {
+	if c.deaf.Load() {
+		c.close()
+		return false
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if frame[0] != '>' {

@@ -137,7 +137,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 		func() error { return s.Touch(ctx, id, verifier) },
 		func() error { _, _, err := s.LoadFresh(ctx, id); return err },
 		func() error { return s.rehearseSignIn(ctx, o, &driver.Presented{ID: id, Verifier: verifier}) },
-		func() error { _, err := s.remove(ctx, id, driver.Hash{}); return err },
+		func() error { _, _, err := s.remove(ctx, id, driver.Hash{}); return err },
 	} {
 		if err = step(); errors.As(err, &few) {
 			if err = few.Err; err != nil {

@@ -359,3 +359,50 @@ func TestSignOutOnTheMove(t *testing.T) {
 		t.Errorf("%d sessions are left, error %v", len(list), err)
 	}
 }
+
+// TestRevokeAnswerLost: what an end did that is not answered is not known, and nobody is told that there was no such session.
+func TestRevokeAnswerLost(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	p := startProxy(t, node.Addr())
+	s := open(t, "redis://"+p.Addr(), redisstore.Options{})
+	id, in := signInOf("ada", 0)
+	owner := in.Origin.Principal.Owner
+	_, err := s.SignIn(t.Context(), id, in)
+	ok(t, err)
+	only := driver.Which{Only: []driver.ID{id}}
+	_, err = s.EndUser(t.Context(), ownerOf("bob"), only) // the script is there
+	ok(t, err)
+	p.losesAnswer("only")
+	if ended, err := s.EndUser(t.Context(), owner, only); !errors.Is(err, driver.ErrUnknown) {
+		t.Errorf("%v, %v; want ErrUnknown", ended, err)
+	}
+	if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+		t.Errorf("%v, want ErrNotFound", err)
+	}
+	if ended, err := s.EndUser(t.Context(), owner, only); err != nil || len(ended) > 0 {
+		t.Errorf("again: %v, %v; want none", ended, err)
+	}
+}
+
+// TestMadeUpEnds: sign-outs with tokens that nobody was given leave nothing behind; a real one does, by which it is repeated.
+func TestMadeUpEnds(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := fresh()
+	create(t, s, id, o)
+	ok(t, s.End(t.Context(), id))
+	for range 20 {
+		made, _ := fresh()
+		ok(t, s.End(t.Context(), made))
+	}
+	before := callsOf(t, node, "del")
+	eventually(t, 5*time.Second, func() error { // a second later it is repeated
+		if n := callsOf(t, node, "del") - before; n == 0 {
+			return errors.New("the end was not repeated")
+		}
+		return nil
+	})
+	if n := callsOf(t, node, "del") - before; n > 5 {
+		t.Errorf("%d ends were repeated, want that of the session that there was", n)
+	}
+}

@@ -24,7 +24,8 @@ type Config struct {
 	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
 
 	// RotateEvery is how old a token may become: the next response that can carry a cookie brings another, in the same write as the
-	// request's changes. The old one works until the new one is used and for 30 s more; who shows it later has stolen it, or was stolen from.
+	// request's changes. The old one works until the new one is used and for 30 s more, unless that is old by then and changed in its
+	// turn; who shows it later has stolen it, or was stolen from.
 	// A stream that others' requests leave behind so hears [ErrEnded], and is opened again. One minute to Lifetime; default 0: never. Tokens
 	// from the Authorization header never rotate: there is no way back for a new one.
 	RotateEvery time.Duration
@@ -43,7 +44,7 @@ type Config struct {
 	CookieName   string        // default "__Host-session", with InsecureHTTP "session"
 	CookiePath   string        // default "/"
 	CookieDomain string        // default "": this host alone. Needs a name without "__Host-"
-	SameSite     http.SameSite // default Lax
+	SameSite     http.SameSite // default Lax. With Strict a page that links from other sites lead to must not write: its new cookie would take the old one's place
 	Partitioned  bool          // CHIPS: a cookie for each top-level site, for pages that are embedded
 	Persistent   bool          // the cookie has Max-Age and outlives the browser; default: it goes with the browser
 
@@ -59,7 +60,7 @@ type Config struct {
 	// Keys are 32 random bytes each. With keys, tokens are signed, and a forged one costs no round trip to the store. The first
 	// signs, all are accepted: append a new key on all nodes, then put it first, and drop the old one a Lifetime later, or MaxRemember if that
 	// is longer. A token of a key that is not there opens nothing. Adding the first key signs everybody out, unless UnsignedUntil lies a
-	// Lifetime ahead; dropping all keys signs nobody out.
+	// Lifetime ahead, or MaxRemember, from when the last node signs; dropping all keys signs nobody out.
 	Keys          [][]byte
 	UnsignedUntil time.Time // until then tokens without a signature are accepted, too
 

@@ -16,7 +16,8 @@ import (
 // that panics changes nothing but what it had committed itself; put a recovery middleware outside of this one, so that it need not tell
 // a panic from an answer.
 //
-// A change made after the header has left is committed when the handler returns; its failure is logged.
+// A change made after the header has left is committed when the handler returns; its failure is logged. An http.TimeoutHandler belongs outside of
+// this one: inside, its answer is one like any other, and commits what the handler had changed by then.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s, err := sessionOf(r.Context()); err == nil && s.m == m {

@@ -26,7 +26,8 @@ type UserStore interface {
 	// EndUser ends sessions of the owner in one step and returns those that were alive; with an error those that it has certainly ended all
 	// the same. Unless only named sessions are ended, it revokes all that came before it: a SignIn of the owner that began earlier is refused
 	// with ErrRevoked, and no session from before that is not excepted is found again, also one that the store no longer knows to be the
-	// owner's. After an error it can be called again, and goes on.
+	// owner's. After an error it can be called again, and goes on. Where an answer of the store's server was lost it may return fewer than it
+	// has ended; if sessions are named, ErrUnknown.
 	EndUser(ctx context.Context, owner Hash, which Which) ([]ID, error)
 
 	// EndAll ends every session that the store has when it is called. A SignIn that began before it is refused with ErrRevoked, after a

@@ -19,6 +19,8 @@ type Event struct {
 	Before string    // SignedIn: handle of the session that the visitor had, whosever, and that this one took the place of; "": none
 	Reason string    // Refused: "malformed", "forged", or "unknown": there is no such session, often since it has ended
 	Time   time.Time // the store's, where it tells
+
+	anonymous bool // nobody was signed in, and that is known
 }
 
 // EventKind says what happened.
@@ -63,7 +65,7 @@ func (s *Session) own(kind EventKind, id driver.ID, at time.Time) (e Event) {
 	if !s.m.heard {
 		return e // which nobody sees
 	}
-	e = Event{Kind: kind, Handle: id.String(), Time: at}
+	e = Event{Kind: kind, Handle: id.String(), Time: at, anonymous: s.whose == nil && s.state != degraded}
 	if s.whose != nil {
 		if p, err := s.m.keys.sealer(s.whoseID).openPrincipal(s.whose); err == nil {
 			e.User = p.User

@@ -58,7 +58,7 @@ var ofVisitors = []EventKind{Created, Renewed, Rotated, SignedOut, Stolen}
 
 // publish tells other nodes of an event, if it is one for them.
 func (m *Manager) publish(e Event) {
-	if m.feed == nil || e.Kind == Refused || e.User == "" && slices.Contains(ofVisitors, e.Kind) {
+	if m.feed == nil || e.Kind == Refused || e.anonymous && slices.Contains(ofVisitors, e.Kind) {
 		return
 	}
 	m.feed.Publish(m.sealEvent(e))

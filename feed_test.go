@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"iter"
+	"net/http"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -92,6 +93,24 @@ func TestFollow(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestFollowUnread: a user's session that is signed out where it could not be read is no visitor's.
+func TestFollowUnread(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newFaulty()
+		n := nodes(t, store, session.Config{}, session.Config{})
+		l := follow(t, n[1].m)
+		v := n[0].user("ada")
+		handle := v.info().Handle
+		store.fail("load", errDown)
+		v.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			store.up()
+			return ses.SignOut(r.Context())
+		})))
+		synctest.Wait()
+		l.want(t, "the other node", "signed in "+handle+" ada", "signed out "+handle)
+	})
 }
 
 // peeking is a store that shows what is published.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"iter"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -46,12 +47,13 @@ type entry struct {
 // meets another history than it has seen, after a failover, it tells of a gap and goes on where the two part.
 func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	f := &follower{s: s, marks: map[uint64]string{}, nodes: map[string]heard{}}
-	tail, err := f.rangeOf(ctx, true, "+", 1)
+	tail, err := f.rangeOf(ctx, true, "+", followRemember)
 	if err != nil {
 		return nil, err
 	}
-	if len(tail) > 0 {
-		f.remember(&tail[0])
+	for _, e := range slices.Backward(tail) { // so that it knows what to expect of who has published lately
+		f.remember(&e)
+		f.nodes[e.node] = heard{max(e.n, f.nodes[e.node].n), 0}
 	}
 	return func(yield func([]byte, error) bool) {
 		for f.turn(ctx, yield) {

@@ -69,16 +69,21 @@ func (u *users) revoke(owner driver.Hash, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	for len(u.order) > 0 && now.Sub(u.order[0].at) > driver.MaxAgo {
-		if old := u.order[0]; u.revoked[old.owner].Equal(old.at) {
-			delete(u.revoked, old.owner)
-		}
+		old := u.order[0]
 		u.order = u.order[1:]
+		if at := u.revoked[old.owner]; at.Equal(old.at) {
+			delete(u.revoked, old.owner)
+		} else { // there was another one since
+			u.order = append(u.order, revocation{old.owner, at})
+		}
 	}
 	if u.revoked == nil {
 		u.revoked = map[driver.Hash]time.Time{}
 	}
+	if _, again := u.revoked[owner]; !again { // each owner is in order once
+		u.order = append(u.order, revocation{owner, now})
+	}
 	u.revoked[owner] = now
-	u.order = append(u.order, revocation{owner, now})
 }
 
 // revokedSince reports whether an authentication that began at a time may not sign in any more.

@@ -24,8 +24,7 @@ type Config struct {
 	Lifetime    time.Duration // from creation to the end, whatever happens; default 24 h
 
 	// RotateEvery is how old a token may become: the next response that can carry a cookie brings another, in the same write as the
-	// request's changes. The old one works until the new one is used and for 30 s more, unless that is old by then and changed in its
-	// turn; who shows it later has stolen it, or was stolen from.
+	// request's changes. The old one works until the new one is used and for 30 s more; who shows it later has stolen it, or was stolen from.
 	// A stream that others' requests leave behind so hears [ErrEnded], and is opened again. One minute to Lifetime; default 0: never. Tokens
 	// from the Authorization header never rotate: there is no way back for a new one.
 	RotateEvery time.Duration

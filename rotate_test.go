@@ -363,3 +363,22 @@ func TestRotatedCookie(t *testing.T) {
 		want(t, "Cache-Control", fmt.Sprint(w.Header()["Cache-Control"]), "[no-store]")
 	})
 }
+
+// TestRotationLeavesTheGrace: a token that is old at its first use does not take the grace from the one before.
+func TestRotationLeavesTheGrace(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		_, l, v := rotating(t, session.Config{})
+		before := v.rotates(t, look)
+		time.Sleep(every)
+		v.keeps(t, "the first use, when it is old")
+		time.Sleep(time.Second)
+		before.keeps(t, "within the grace")
+		time.Sleep(30 * time.Second)
+		v.rotates(t, look)
+		for _, e := range l.take() {
+			if strings.Contains(e, "stolen") {
+				t.Error(e)
+			}
+		}
+	})
+}

@@ -70,12 +70,18 @@ type Renewal struct {
 
 // Renews reports whether a change at this time, by a request that presented a verifier which opens r, takes n. A renewal always is. A
 // rotation is if the current verifier is old enough, and the visitor's own: a request with the one before may rotate only as long as the
-// current one has not been used, for then the response that brought it was lost.
+// current one has not been used, for then the response that brought it was lost; one with the current verifier only when the one before is
+// accepted no more, since the record remembers one, and that one has its grace.
 func (r *Record) Renews(n *Renewal, presented Hash, now time.Time) bool {
 	if n.Grace <= 0 {
 		return true
 	}
-	return r.TokenAge(now) >= n.MinAge.Truncate(time.Millisecond) && (r.Tokens.Current.Equal(presented) || r.Tokens.pending())
+	t := &r.Tokens
+	may := t.pending()
+	if t.Current.Equal(presented) {
+		may = !may && !(t.Accepted && now.Before(t.Until))
+	}
+	return may && r.TokenAge(now) >= n.MinAge.Truncate(time.Millisecond)
 }
 
 // TokenAge is how long ago the current verifier was issued.

@@ -21,7 +21,9 @@ import (
 // age makes a token an hour older, unless the browser has not shown it yet. KEYS[1] is the session's hash.
 const age = `
 local generation, issued, hash = string.match(redis.call('HGET', KEYS[1], '@token'), '^(%d+)%.(%d+)%.(.+)$')
-if string.find(redis.call('HGET', KEYS[1], '@previous') or '', '^pending') then return 0 end
+local state, before, number = string.match(redis.call('HGET', KEYS[1], '@previous') or '', '^(%a+)%.([^.]+)%.(%d+)$')
+if state == 'pending' then return 0 end
+if state == 'grace' then redis.call('HSET', KEYS[1], '@previous', 'grace.' .. before .. '.' .. number - 3600000) end
 if issued == '0' then issued = redis.call('HGET', KEYS[1], '@created') end
 redis.call('HSET', KEYS[1], '@token', generation .. '.' .. issued - 3600000 .. '.' .. hash)
 redis.call('HINCRBY', KEYS[1], '@rev', 1)

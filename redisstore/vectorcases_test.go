@@ -122,6 +122,16 @@ var changeCases = []changeCase{
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"rotate at the first use", "the one before has its grace first; the rest of the change is done",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, Accepted: true, Grace: 30 * time.Second}
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
+			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"rotate in the grace", "nor during it",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, Accepted: true, Until: now.Add(20 * time.Second)}
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
+			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"grace is over", "then it does not",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(-time.Second)}

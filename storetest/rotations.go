@@ -9,7 +9,7 @@ import (
 
 // aged is a rotation that takes place if the current token is so old.
 func (v visitor) aged(to driver.Hash, age time.Duration, ops ...driver.Op) *driver.Change {
-	c := v.rotation(to, time.Hour, ops...)
+	c := v.rotation(to, max(age/2, time.Second), ops...) // the grace, which is over when the new one is as old
 	c.Renew.MinAge = age
 	return c
 }
@@ -84,22 +84,25 @@ var rotationCases = []testCase{
 	{
 		name: "rotation/used",
 		why: "P3: once the browser has shown the new token, no request with the one before rotates, however old; one with the new token does when that is " +
-			"old, and thereby shows it.",
+			"old and the one before has had its grace.",
 		run: func(k *kit) {
 			age := k.h.Unit / 2
 			v := k.createFor(16*age, 32*age)
 			next, last := v.with(newHash()), v.with(newHash())
 			k.wait(age + k.h.Slack)
-			c := v.rotation(next.verifier, 16*age)
+			c := v.rotation(next.verifier, 2*age)
 			c.Renew.MinAge = age
 			k.renews(v, c)
-			k.keeps(v, next.aged(last.verifier, age)) // its first use
+			k.wait(age + k.h.Slack)
+			k.keeps(v, next.aged(last.verifier, age)) // its first use, though it is old
 			k.standing(v, driver.Grace)
-			if k.load(v).Tokens.Until.IsZero() {
+			until := k.load(v).Tokens.Until
+			if until.IsZero() {
 				k.Error("a rotation that did not take place hides the first use of the token")
 			}
-			k.wait(age + k.h.Slack)
 			k.keeps(v, v.aged(last.verifier, age, add("n", 1)))
+			k.keeps(v, next.aged(last.verifier, age))
+			k.at(until)
 			k.renews(v, next.aged(last.verifier, age, add("n", 1)))
 			k.standing(v, driver.Foreign)
 			k.standing(next, driver.Grace)

@@ -168,9 +168,9 @@ var tokenCases = []testCase{
 			k.apply(next)
 			k.keeps(v, v.rotation(newHash(), time.Hour, add("n", 1))) // it may still write
 			k.standing(next, driver.Current)
-			k.applyChange(v, next.rotation(newHash(), time.Hour))
-			k.standing(v, driver.Foreign)
-			k.standing(next, driver.Grace)
+			k.keeps(v, next.rotation(newHash(), time.Hour)) // the one before has its grace
+			k.standing(v, driver.Grace)
+			k.standing(next, driver.Current)
 		},
 	},
 	{

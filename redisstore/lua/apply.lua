@@ -79,8 +79,11 @@ local done, renew = 'ok', ARGV[3] ~= ''
 if renew and ARGV[4] ~= '0' then
   local issued = string.match(token, '%.(%d+)%.')
   if issued == '0' then issued = created end
-  -- With a verifier that is not current only as long as the current one has not been used: the response with it was lost.
-  if now - issued < tonumber(ARGV[5]) or (presented ~= current and state ~= 'pending') then done, renew = 'kept', false end
+  -- With the one before only as long as the current one has not been used: the response with it was lost. With the current one only when the
+  -- one before is accepted no more: it has its grace.
+  local may = state == 'pending'
+  if presented == current then may = not may and not (state == 'grace' and now < tonumber(number)) end
+  if now - issued < tonumber(ARGV[5]) or not may then done, renew = 'kept', false end
 end
 
 -- Integers are decimal strings. Lua's numbers are exact to 2^53 only, so large ones are added by their digits.

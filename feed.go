@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -53,12 +52,9 @@ func (m *Manager) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// ofVisitors are kinds of events that strangers can make as many of as they like: of anonymous sessions they are not published.
-var ofVisitors = []EventKind{Created, Renewed, Rotated, SignedOut, Stolen}
-
-// publish tells other nodes of an event, if it is one for them.
+// publish tells other nodes of an event, if it is one for them. Of anonymous sessions strangers can make as many as they like.
 func (m *Manager) publish(e Event) {
-	if m.feed == nil || e.Kind == Refused || e.anonymous && slices.Contains(ofVisitors, e.Kind) {
+	if m.feed == nil || e.Kind == Refused || e.anonymous {
 		return
 	}
 	m.feed.Publish(m.sealEvent(e))

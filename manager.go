@@ -94,8 +94,8 @@ func (m *Manager) Load(ctx context.Context, h http.Header) context.Context {
 }
 
 // Commit stores the changes of ctx's session and returns what to add to the response header: Set-Cookie, Vary, Cache-Control,
-// Clear-Site-Data; nil if the session was not used. Call it once, before the header leaves. After an error send an error response (see [Status]) with
-// the returned header, and nothing of what the handler made.
+// Clear-Site-Data; nil if the session was not used. Call it once, before the header leaves. After an error send an error response
+// (see [Status]) with the returned header, and nothing of what the handler made.
 func (m *Manager) Commit(ctx context.Context) (http.Header, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {

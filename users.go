@@ -52,7 +52,8 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 }
 
 // RevokeUser ends all sessions of user but those of the handles in except, 100 at most, in one atomic step, and returns how many there
-// were; fewer where an answer of the store was lost that may have named more. A sign-in of the user that began before is refused with [ErrRevoked]: the password it was checked against may be the old one.
+// were; fewer where an answer of the store was lost that may have named more. A sign-in of the user that began before is refused with
+// [ErrRevoked]: the password it was checked against may be the old one.
 //
 // Errors: [ErrInvalid] for what is no handle, and nothing has ended; [ErrUnavailable], and n are those that have certainly ended: call it again,
 // and those that are left are ended then; errors.ErrUnsupported if the store does not know users.

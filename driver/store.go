@@ -36,8 +36,8 @@ type Store interface {
 	Touch(ctx context.Context, id ID, verifier Hash) error
 
 	// End removes a record, whoever asks. From the moment it is called no reader of this process finds the record; once it
-	// returns nil nothing brings it back. Ending what is not there is not an error, and of
-	// what has moved the word of that stays.
+	// returns nil nothing brings it back. Ending what is not there is not an error, and of what has moved the
+	// word of that stays.
 	End(ctx context.Context, id ID) error
 }
 

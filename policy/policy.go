@@ -79,8 +79,8 @@ func AAL3(c *session.Config) error {
 //   - RotateEvery is 15 min if it is zero and Lifetime is longer (Renewal Timeout, which names no figure);
 //   - MaxRemember and Persistent are refused (Expire and Max-Age Attributes: non-persistent cookies);
 //   - SameSite is Strict if it is zero, Lax may be chosen, None is refused (SameSite Attribute). With Strict a visitor who follows a link from
-//     another site, or comes back from an identity provider, arrives without a session: such a page leads on to one of its own, and neither writes nor has a form, since its new session's cookie would
-//     take the place of the visitor's;
+//     another site, or comes back from an identity provider, arrives without a session: such a page leads on to one of its own, and neither writes nor has a form, since the
+//     cookie of its new session would take the place of the visitor's;
 //   - ClearSiteData is "cache", "cookies" and "storage" if it is nil (Logout; ASVS 14.3.1);
 //   - InsecureHTTP is refused (Transport Layer Security);
 //   - CSRF is on (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet, Synchronizer Token Pattern).

@@ -74,9 +74,7 @@ func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (en
 	}
 	var r reply
 	var few error
-	lost := false // an answer
-	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		defer func() { lost = lost || err != nil && judge(err) == uncertain }()
+	lost, err := s.tried(ctx, repeatable, func(ctx context.Context) (err error) {
 		if r, few, err = s.endWith(ctx, keys, args); !moving(err) {
 			return err
 		}

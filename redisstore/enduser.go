@@ -82,10 +82,8 @@ func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argum
 		args = append(args, id.Selector.String())
 	}
 	var r reply
-	lost := false // an answer
-	err = s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
+	lost, err := s.tried(ctx, repeatable, func(ctx context.Context) (err error) {
 		r, err = s.execPlain(ctx, endUserScript, s.userKeys(owner, named), args)
-		lost = lost || err != nil && judge(err) == uncertain
 		return err
 	})
 	bucket := driver.BucketOf(owner)

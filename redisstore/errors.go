@@ -57,27 +57,32 @@ const (
 	reading                  // nothing happens at all
 )
 
-// attempt runs do until it succeeds, fails for good, or Options.Timeout is up. What it returns is ErrUnknown if any of the tries may
-// have changed something, or may yet: also if the last one certainly did not.
+// attempt is tried for who need not know whether an answer was lost on the way to a good one.
+func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) error) error {
+	_, err := s.tried(ctx, e, do)
+	return err
+}
+
+// tried runs do until it succeeds, fails for good, or Options.Timeout is up. What it returns is ErrUnknown if any of the tries may
+// have changed something, or may yet: also if the last one certainly did not. lost says that one of them may have, before the last one.
 //
 // What do writes may be read after a nil error only, and must be no named result: a try that was left behind may still write it.
-func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) error) error {
+func (s *Store) tried(ctx context.Context, e effect, do func(context.Context) error) (lost bool, err error) {
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) > s.opt.Timeout {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
 		defer cancel()
 	}
 	var unknown error // of the last try that may have run
-	fail := func(err error) error {
+	fail := func(err error) (bool, error) {
 		switch {
 		case unknown == nil || e == reading:
-			return err
+			return unknown != nil, err
 		case errors.Is(err, ErrClosed):
-			return fmt.Errorf("%w: %w", driver.ErrUnknown, ErrClosed)
+			return true, fmt.Errorf("%w: %w", driver.ErrUnknown, ErrClosed)
 		}
-		return fmt.Errorf("%w: %v", driver.ErrUnknown, unknown)
+		return true, fmt.Errorf("%w: %v", driver.ErrUnknown, unknown)
 	}
-	var err error
 	for try := 0; ; try++ {
 		switch {
 		case s.closed.Load():
@@ -88,10 +93,10 @@ func (s *Store) attempt(ctx context.Context, e effect, do func(context.Context) 
 			return fail(fmt.Errorf("redisstore: nothing was sent: %w", ctx.Err()))
 		}
 		if err = s.patience.run(ctx, do); err == nil {
-			return nil
+			return unknown != nil, nil
 		}
 		if errors.As(err, new(*ReplicaError)) { // whatever became of the tries before, this one was done
-			return err
+			return unknown != nil, err
 		}
 		if errors.Is(err, errNotSent) {
 			return fail(err)

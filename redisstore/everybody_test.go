@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -241,14 +240,14 @@ func TestEverybodyOnReplicas(t *testing.T) {
 	few(t)
 	servers := redistest.StartSentinel(t, redistest.Options{})
 	ok(t, servers.Settle())
-	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, waitingFor(2))
+	s := open(t, sentinelURL(servers), waitingFor(2))
 	ok(t, s.EndAll(t.Context()))
 	for _, n := range servers.Nodes {
 		if there, err := n.Do("EXISTS", "coatcheck:revoked"); err != nil || there != int64(1) {
 			t.Errorf("%s has no time of the revocation, error %v", n, err)
 		}
 	}
-	tooMany := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 3})
+	tooMany := open(t, sentinelURL(servers), redisstore.Options{Replicas: 3})
 	if err := tooMany.EndAll(t.Context()); !errors.As(err, new(*redisstore.ReplicaError)) {
 		t.Errorf("with more replicas than there are: %v, want a ReplicaError", err)
 	}
@@ -260,7 +259,7 @@ func TestEverybodyOnReplicasAhead(t *testing.T) {
 	with, _ := waitingServers(t)
 	servers := redistest.StartSentinel(t, redistest.Options{Server: with[0]})
 	ok(t, servers.Settle())
-	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 2})
+	s := open(t, sentinelURL(servers), redisstore.Options{Replicas: 2})
 	ahead := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
 	primary, err := servers.Primary()
 	ok(t, err)

@@ -25,7 +25,7 @@ func startSentinel(t *testing.T) *replicated {
 	t.Helper()
 	s := redistest.StartSentinel(t, redistest.Options{})
 	return &replicated{
-		url: "redis+sentinel://" + strings.Join(s.Addrs(), ",") + "/" + s.Name, settle: s.Settle,
+		url: sentinelURL(s), settle: s.Settle,
 		primaries: func() ([]*redistest.Node, error) { n, err := s.Primary(); return []*redistest.Node{n}, err },
 		planned:   func() error { _, err := s.Failover(); return err },
 	}

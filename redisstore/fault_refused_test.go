@@ -57,7 +57,7 @@ func TestRevokedOutOfMemory(t *testing.T) {
 	few(t)
 	servers := redistest.StartSentinel(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
 	ok(t, servers.Settle())
-	url := "redis+sentinel://" + strings.Join(servers.Addrs(), ",") + "/" + servers.Name
+	url := sentinelURL(servers)
 	node, err := servers.Primary()
 	ok(t, err)
 	for _, replicas := range []int{0, 1} {

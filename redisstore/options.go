@@ -25,8 +25,8 @@ type Options struct {
 	ReplicaTimeout time.Duration
 
 	// Fsync, with Replicas, has them and the primary write it to their disks (WAITAOF: Redis or Valkey 7.2, AOF on). A replica tells what
-	// is on its disk once a second, so an end takes up to 1s with appendfsync always, up to 2.1s with everysec: session.Config.CommitTimeout has to
-	// leave room for that, say 5s.
+	// is on its disk once a second, so an end takes up to 1s with appendfsync always, up to 2.1s with everysec: session.Config.CommitTimeout
+	// has to leave room for that, say 5s.
 	Fsync bool
 
 	// Events is how many events the feed keeps, for session.Manager.Events: a write with each sign-in and each end. It must be the same on all

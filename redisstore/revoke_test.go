@@ -54,7 +54,7 @@ func eachTopology(t *testing.T, run func(t *testing.T, url string, do func(key s
 	})
 	t.Run("sentinel", func(t *testing.T) {
 		s := redistest.StartSentinel(t, redistest.Options{})
-		run(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+s.Name, command(t, func(string) (*redistest.Node, error) { return s.Primary() }))
+		run(t, sentinelURL(s), command(t, func(string) (*redistest.Node, error) { return s.Primary() }))
 	})
 	t.Run("cluster", func(t *testing.T) {
 		c := redistest.StartCluster(t, redistest.Options{})

@@ -26,7 +26,7 @@ var topologies = []struct {
 	}},
 	{"sentinel", func(t testing.TB, o redistest.Options) string {
 		s := redistest.StartSentinel(t, o)
-		return "redis+sentinel://" + strings.Join(s.Addrs(), ",") + "/" + s.Name
+		return sentinelURL(s)
 	}},
 	{"cluster", func(t testing.TB, o redistest.Options) string {
 		return "redis+cluster://" + strings.Join(redistest.StartCluster(t, o).Addrs(), ",")
@@ -60,6 +60,11 @@ type opened struct {
 
 // lastNamespace keeps the cases apart that use one server at the same time.
 var lastNamespace atomic.Int64
+
+// sentinelURL is the address of a store on these servers.
+func sentinelURL(s *redistest.Sentinel) string {
+	return "redis+sentinel://" + strings.Join(s.Addrs(), ",") + "/" + s.Name
+}
 
 func runSuite(t *testing.T, url string, o redisstore.Options) {
 	o.Events = 1000

@@ -179,7 +179,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		s.ends.add(id, in.Origin.Principal.Owner) // if what follows does not get through, it is repeated
 		_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id})
 		return nil, err
-	case err != nil: // the caller repeats, or the visitor keeps the session that he had
+	case err != nil: // the caller repeats, or the visitor keeps what he had; a session of the same user the script has replaced
 		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 	}
 	if from != nil {

@@ -40,34 +40,37 @@ func (s *Store) waitAfter(ctx context.Context, write func(rueidis.Builder) rueid
 
 // replicate writes and waits for replicas, on a connection of its own: WAIT speaks of the writes of its connection, and blocks it. A
 // connection of that kind follows no redirection by itself. A ReplicaError comes with the answer to what was written.
-func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) (written rueidis.RedisResult, err error) {
-	on := func(client rueidis.Client, first ...string) error {
-		return client.Dedicated(func(c rueidis.DedicatedClient) error {
-			ms := s.opt.ReplicaTimeout.Milliseconds()
-			wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
-			if s.opt.Fsync {
-				wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
-			}
-			var commands []rueidis.Completed
-			for _, name := range first {
-				commands = append(commands, c.B().Arbitrary(name).Build())
-			}
-			res := c.DoMulti(ctx, append(commands, write(c.B()), wait)...)
-			if err := res[len(first)].Error(); err != nil {
-				return err
-			}
-			written = res[len(first)]
-			return s.counted(res[len(first)+1])
-		})
-	}
-	err = on(s.plain)
+func (s *Store) replicate(ctx context.Context, write func(rueidis.Builder) rueidis.Completed) (rueidis.RedisResult, error) {
+	written, err := s.replicateOn(ctx, s.plain, write)
 	if redisErr, ok := rueidis.IsRedisErr(err); ok { // nil has none
 		if addr, asks := redisErr.IsAsk(); asks { // the slot moves, and the key is there already, if anywhere
 			if node := s.plain.Nodes()[addr]; node != nil {
-				err = on(node, "ASKING")
+				return s.replicateOn(ctx, node, write, "ASKING")
 			}
 		}
 	}
+	return written, err
+}
+
+// replicateOn is replicate on one client; first are commands without arguments that go before.
+func (s *Store) replicateOn(ctx context.Context, client rueidis.Client, write func(rueidis.Builder) rueidis.Completed, first ...string) (written rueidis.RedisResult, err error) {
+	err = client.Dedicated(func(c rueidis.DedicatedClient) error {
+		ms := s.opt.ReplicaTimeout.Milliseconds()
+		wait := c.B().Wait().Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
+		if s.opt.Fsync {
+			wait = c.B().Waitaof().Numlocal(1).Numreplicas(int64(s.opt.Replicas)).Timeout(ms).Build()
+		}
+		var commands []rueidis.Completed
+		for _, name := range first {
+			commands = append(commands, c.B().Arbitrary(name).Build())
+		}
+		res := c.DoMulti(ctx, append(commands, write(c.B()), wait)...)[len(first):]
+		if err := res[0].Error(); err != nil {
+			return err
+		}
+		written = res[0]
+		return s.counted(res[1])
+	})
 	return written, err
 }
 

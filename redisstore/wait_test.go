@@ -67,7 +67,7 @@ func TestReplicas(t *testing.T) {
 		t.Run(name+", Sentinel", func(t *testing.T) {
 			few(t)
 			servers := redistest.StartSentinel(t, o)
-			url := "redis+sentinel://" + strings.Join(servers.Addrs(), ",") + "/" + servers.Name
+			url := sentinelURL(servers)
 			options := waitingFor(2)
 			options.Fsync = fsync
 			s, other := open(t, url, options), open(t, url, options)
@@ -151,11 +151,10 @@ func TestFsyncByDefault(t *testing.T) {
 	few(t)
 	with, _ := waitingServers(t)
 	servers := redistest.StartSentinel(t, redistest.Options{Server: with[0], Config: []string{"appendonly yes", "appendfsync always"}})
-	s := open(t, "redis+sentinel://"+strings.Join(servers.Addrs(), ",")+"/"+servers.Name, redisstore.Options{Replicas: 2, Fsync: true})
+	s := open(t, sentinelURL(servers), redisstore.Options{Replicas: 2, Fsync: true})
 	end := func() error { id, _ := fresh(); return s.End(t.Context(), id) }
 	eventually(t, recovery, end)
-	for range 5 { // of them half a second would do for one in two
-		time.Sleep(100 * time.Millisecond)
+	for range 5 { // each from one such moment to the next
 		ok(t, end())
 	}
 }

@@ -15,7 +15,7 @@ func (s *site) bearer(t *testing.T) string {
 	var token string
 	w := s.visitor().do(func(ses *session.Session) (err error) {
 		n.Add(ses, 1)
-		token, err = ses.Token(t.Context())
+		token, err = ses.BearerToken(t.Context())
 		return err
 	})
 	if w.Code != 200 || len(cookies(w)) != 0 || w.Result().Header.Get("Cache-Control") != "no-store" {
@@ -91,7 +91,7 @@ func TestBearerRenewal(t *testing.T) {
 	var next string
 	w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) (err error) {
 		if err = renew(ses); err == nil {
-			next, err = ses.Token(t.Context())
+			next, err = ses.BearerToken(t.Context())
 		}
 		return err
 	})
@@ -116,7 +116,7 @@ func TestToken(t *testing.T) {
 	t.Run("not asked for", func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		s.visitor().do(func(ses *session.Session) error {
-			if token, err := ses.Token(ctx); err == nil || token != "" {
+			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
 				t.Errorf("%q, %v", token, err)
 			}
 			return nil
@@ -126,7 +126,7 @@ func TestToken(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
 		v := s.known()
 		v.do(func(ses *session.Session) error {
-			if token, err := ses.Token(ctx); err == nil || token != "" {
+			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
 				t.Errorf("a token that lives in a cookie is handed out: %v", err)
 			}
 			return nil
@@ -140,7 +140,7 @@ func TestToken(t *testing.T) {
 		s.visitor().handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			w.Write([]byte("page"))
-			if token, err := ses.Token(ctx); err == nil || token != "" {
+			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
 				t.Errorf("a token that lives in a cookie is handed out: %v", err)
 			}
 			return nil
@@ -153,7 +153,7 @@ func TestToken(t *testing.T) {
 		var token string
 		w := v.do(func(ses *session.Session) (err error) {
 			if err = renew(ses); err == nil {
-				token, err = ses.Token(ctx)
+				token, err = ses.BearerToken(ctx)
 			}
 			return err
 		})
@@ -170,7 +170,7 @@ func TestToken(t *testing.T) {
 		w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error {
 			s.store.endAll(t)
 			n.Add(ses, 1)
-			_, err := ses.Token(ctx)
+			_, err := ses.BearerToken(ctx)
 			return err
 		})
 		wantAnswer(t, w, 409)
@@ -197,7 +197,7 @@ func TestTokenInPlaceOfACookie(t *testing.T) {
 		var token string
 		w := v.do(func(ses *session.Session) (err error) {
 			if err = f(ses); err == nil {
-				token, err = ses.Token(t.Context())
+				token, err = ses.BearerToken(t.Context())
 			}
 			return err
 		})
@@ -206,7 +206,7 @@ func TestTokenInPlaceOfACookie(t *testing.T) {
 		}
 		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Authorization": {"Bearer " + token}, "Cookie": {"__Host-session=" + token}}} {
 			w, _ := s.send(h, func(ses *session.Session) error {
-				got, err := ses.Token(t.Context())
+				got, err := ses.BearerToken(t.Context())
 				want(t, name+": the token", got, token)
 				return err
 			})

@@ -40,10 +40,10 @@ func (s *Session) refresh(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	switch r.Tokens.Standing(s.verifier, now) {
+	switch r.Tokens.Status(s.verifier, now) {
 	case driver.Current, driver.Grace:
 		s.become(r, now)
-	case driver.Replaced, driver.Foreign: // the next change hears of it
+	case driver.Superseded, driver.Unknown: // the next change hears of it
 	}
 }
 
@@ -134,7 +134,7 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 	s.newToken(t)
 	s.state, s.whose = live, nil
 	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
-	s.happened(s.own(Created, s.id, res.Now))
+	s.happened(s.own(EventCreated, s.id, res.Now))
 	return res, nil
 }
 
@@ -202,7 +202,7 @@ func (s *Session) mayHaveToken() error {
 		}
 	}
 	if s.cred.inHeader && s.setToken != handedOut {
-		return refuse(fmt.Errorf("%w: the token in the Authorization header leads nowhere, and a new one has no way back", ErrSignedOut))
+		return refuse(fmt.Errorf("%w: the token in the Authorization header leads nowhere, and a new one has no way back", ErrNotSignedIn))
 	}
 	return nil
 }
@@ -339,7 +339,7 @@ func (s *Session) ready(k driver.Key) error {
 
 // Renew changes the token: call it when privilege changes. It commits. The token before is dead at once, the handle stays. A
 // session that is not stored has no token to change. With a token from the Authorization header, hand the new one out with
-// [Session.Token]. Errors: as [Session.Commit].
+// [Session.BearerToken]. Errors: as [Session.Commit].
 func (s *Session) Renew(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.unlock(ctx)
@@ -373,7 +373,7 @@ func (s *Session) renew(ctx context.Context) error {
 		return err
 	}
 	s.newToken(t)
-	s.happened(s.own(Renewed, s.id, res.Now))
+	s.happened(s.own(EventRenewed, s.id, res.Now))
 	return nil
 }
 
@@ -400,7 +400,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 		id := s.cred.token.id()
 		ended, err := s.end(ctx, s.state == live)
 		if ended {
-			s.happened(s.own(SignedOut, id, s.m.now()))
+			s.happened(s.own(EventSignedOut, id, s.m.now()))
 		}
 		if err != nil {
 			s.state, s.told = gone, true
@@ -432,7 +432,7 @@ func (s *Session) end(ctx context.Context, known bool) (ended bool, err error) {
 // Token returns the token, for a client that will send it as "Authorization: Bearer". It commits, and stores the session if it was
 // not. No cookie is set for a token that was handed out, and one that leads nowhere now is deleted. Only with Config.Bearer, and not for the
 // token that a cookie brought: that one stays out of reach of scripts. Errors: as [Session.Commit].
-func (s *Session) Token(ctx context.Context) (string, error) {
+func (s *Session) BearerToken(ctx context.Context) (string, error) {
 	s.mu.Lock()
 	defer s.unlock(ctx)
 	switch {

@@ -248,7 +248,7 @@ func TestNestedHandler(t *testing.T) {
 	s.store.fail("apply", errDown)
 	wantAnswer(t, v.handle(h), 503)
 
-	other := newSite(t, session.Config{CookieName: "__Host-other"})
+	other := newSite(t, session.Config{Cookie: session.Cookie{Name: "__Host-other"}})
 	other.store.fail("create", errDown)
 	s.store.up()
 	w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {

@@ -28,7 +28,6 @@ type Config struct {
 	// A stream that others' requests leave behind so hears [ErrEnded], and is opened again. One minute to Lifetime; default 0: never. Tokens
 	// from the Authorization header never rotate: there is no way back for a new one.
 	RotateEvery time.Duration
-	KeepStolen  bool // report a stolen token and go on; default: the session ends, for the thief and for the visitor
 
 	MaxRemember time.Duration // bound of Login.Remember; default 0: not allowed
 	MaxPerUser  int           // sessions of one user at the same time; default 0: no limit
@@ -40,12 +39,7 @@ type Config struct {
 	// an error, 500, until it is put back or [Manager.RevokeAll] has ended them. Default: names are hashed without a key.
 	UserKey []byte
 
-	CookieName   string        // default "__Host-session", with InsecureHTTP "session"
-	CookiePath   string        // default "/"
-	CookieDomain string        // default "": this host alone. Needs a name without "__Host-"
-	SameSite     http.SameSite // default Lax. With Strict a page that links from other sites lead to must not write: its new cookie would take the old one's place
-	Partitioned  bool          // CHIPS: a cookie for each top-level site, for pages that are embedded
-	Persistent   bool          // the cookie has Max-Age and outlives the browser; default: it goes with the browser
+	Cookie Cookie // name, scope and lifetime of the cookie; the zero Cookie is secure
 
 	// ClearSiteData are the directives of the Clear-Site-Data header that goes with a sign-out, which makes the browser forget what the
 	// application left there: "cache", "cookies", "storage", or "*" for all. It goes with what deletes the cookie in answer to
@@ -53,8 +47,7 @@ type Config struct {
 	// registrable domain. Default: none. (ASVS 14.3.1)
 	ClearSiteData []string
 
-	Bearer       bool // also accept "Authorization: Bearer"; see Session.Token
-	InsecureHTTP bool // a cookie without Secure and "__Host-": for development on plain http, where browsers refuse those
+	Bearer bool // also accept "Authorization: Bearer"; see Session.BearerToken
 
 	// Keys are 32 random bytes each. With keys, tokens are signed, and a forged one costs no round trip to the store. The first
 	// signs, all are accepted: append a new key on all nodes, then put it first, and drop the old one a Lifetime later, or MaxRemember if that
@@ -128,16 +121,16 @@ func (c Config) checked() (Config, error) {
 	if err := c.checkSiteData(); err != nil {
 		return c, err
 	}
-	if c.SameSite == 0 {
-		c.SameSite = http.SameSiteLaxMode
+	if c.Cookie.SameSite == 0 {
+		c.Cookie.SameSite = http.SameSiteLaxMode
 	}
-	if c.CookiePath == "" {
-		c.CookiePath = "/"
+	if c.Cookie.Path == "" {
+		c.Cookie.Path = "/"
 	}
-	if c.CookieName == "" {
-		c.CookieName = "__Host-session"
-		if c.InsecureHTTP {
-			c.CookieName = "session"
+	if c.Cookie.Name == "" {
+		c.Cookie.Name = "__Host-session"
+		if c.Cookie.Insecure {
+			c.Cookie.Name = "session"
 		}
 	}
 	if err := c.checkCookie(); err != nil {
@@ -221,48 +214,48 @@ func (c *Config) checkCookie() error {
 	fail := func(rule, format string, args ...any) error {
 		return fmt.Errorf("session: Config.%s (%s)", fmt.Sprintf(format, args...), rule)
 	}
-	if !isToken(c.CookieName) {
-		return fail("K03, K11", "CookieName %q: a cookie's name has one or more letters, digits and !#$%%&'*+-.^_`|~", c.CookieName)
+	if !isToken(c.Cookie.Name) {
+		return fail("K03, K11", "Cookie.Name %q: a cookie's name has one or more letters, digits and !#$%%&'*+-.^_`|~", c.Cookie.Name)
 	}
-	name := strings.ToLower(c.CookieName) // browsers compare prefixes so
+	name := strings.ToLower(c.Cookie.Name) // browsers compare prefixes so
 	secureOnly := ""
 	for _, prefix := range []string{"__secure-", "__host-", "__http-", "__host-http-"} {
 		if strings.HasPrefix(name, prefix) {
-			secureOnly = c.CookieName[:len(prefix)]
+			secureOnly = c.Cookie.Name[:len(prefix)]
 		}
 	}
 	switch {
-	case secureOnly != "" && c.InsecureHTTP:
-		return fail("K01, K02, K04", "CookieName %q: browsers ignore a cookie with the prefix %q and without Secure, which InsecureHTTP leaves out", c.CookieName, secureOnly)
-	case strings.HasPrefix(name, "__host-") && c.CookieDomain != "":
-		return fail("K02", "CookieDomain %q: browsers ignore a cookie with the prefix \"__Host-\" and a Domain; choose a CookieName with \"__Secure-\"", c.CookieDomain)
-	case strings.HasPrefix(name, "__host-") && c.CookiePath != "/":
-		return fail("K02", "CookiePath %q: browsers ignore a cookie with the prefix \"__Host-\" unless its path is \"/\"; choose a CookieName with \"__Secure-\"", c.CookiePath)
-	case secureOnly == "" && !c.InsecureHTTP:
-		return fail("K01, K14", "CookieName %q: without the prefix \"__Host-\" (or \"__Secure-\", for a domain or a path) a neighbour or plain http can plant the cookie", c.CookieName)
-	case c.CookiePath[0] != '/' || len(c.CookiePath) > 1024 || !isAttribute(c.CookiePath):
-		return fail("K05, K11", "CookiePath %.40q: a path begins with \"/\", has no control characters and no \";\", and at most 1024 bytes", c.CookiePath)
-	case len(c.CookieDomain) > 253 || c.CookieDomain != "" && !isDomain(c.CookieDomain):
-		return fail("K05, K11", "CookieDomain %.40q is not a domain name", c.CookieDomain)
-	case c.SameSite == http.SameSiteDefaultMode:
-		return fail("K09", "SameSite: the default of browsers lets some cross-site posts carry the cookie; choose Lax, Strict or None")
-	case c.SameSite < http.SameSiteLaxMode || c.SameSite > http.SameSiteNoneMode:
-		return fail("K09", "SameSite %d is none of Lax, Strict and None", c.SameSite)
-	case c.SameSite == http.SameSiteNoneMode && c.InsecureHTTP:
-		return fail("K08", "SameSite None: browsers ignore it without Secure, which InsecureHTTP leaves out")
-	case c.Partitioned && c.InsecureHTTP:
-		return fail("K15", "Partitioned: browsers ignore it without Secure, which InsecureHTTP leaves out")
-	case c.Partitioned && c.SameSite != http.SameSiteNoneMode:
-		return fail("K15", "Partitioned serves pages that other sites embed, where only SameSite None cookies are sent")
-	case c.Persistent && c.Lifetime > maxCookieAge:
+	case secureOnly != "" && c.Cookie.Insecure:
+		return fail("K01, K02, K04", "Cookie.Name %q: browsers ignore a cookie with the prefix %q and without Secure, which Cookie.Insecure leaves out", c.Cookie.Name, secureOnly)
+	case strings.HasPrefix(name, "__host-") && c.Cookie.Domain != "":
+		return fail("K02", "Cookie.Domain %q: browsers ignore a cookie with the prefix \"__Host-\" and a Domain; choose a Cookie.Name with \"__Secure-\"", c.Cookie.Domain)
+	case strings.HasPrefix(name, "__host-") && c.Cookie.Path != "/":
+		return fail("K02", "Cookie.Path %q: browsers ignore a cookie with the prefix \"__Host-\" unless its path is \"/\"; choose a Cookie.Name with \"__Secure-\"", c.Cookie.Path)
+	case secureOnly == "" && !c.Cookie.Insecure:
+		return fail("K01, K14", "Cookie.Name %q: without the prefix \"__Host-\" (or \"__Secure-\", for a domain or a path) a neighbour or plain http can plant the cookie", c.Cookie.Name)
+	case c.Cookie.Path[0] != '/' || len(c.Cookie.Path) > 1024 || !isAttribute(c.Cookie.Path):
+		return fail("K05, K11", "Cookie.Path %.40q: a path begins with \"/\", has no control characters and no \";\", and at most 1024 bytes", c.Cookie.Path)
+	case len(c.Cookie.Domain) > 253 || c.Cookie.Domain != "" && !isDomain(c.Cookie.Domain):
+		return fail("K05, K11", "Cookie.Domain %.40q is not a domain name", c.Cookie.Domain)
+	case c.Cookie.SameSite == http.SameSiteDefaultMode:
+		return fail("K09", "Cookie.SameSite: the default of browsers lets some cross-site posts carry the cookie; choose Lax, Strict or None")
+	case c.Cookie.SameSite < http.SameSiteLaxMode || c.Cookie.SameSite > http.SameSiteNoneMode:
+		return fail("K09", "Cookie.SameSite %d is none of Lax, Strict and None", c.Cookie.SameSite)
+	case c.Cookie.SameSite == http.SameSiteNoneMode && c.Cookie.Insecure:
+		return fail("K08", "Cookie.SameSite None: browsers ignore it without Secure, which Cookie.Insecure leaves out")
+	case c.Cookie.Partitioned && c.Cookie.Insecure:
+		return fail("K15", "Cookie.Partitioned: browsers ignore it without Secure, which Cookie.Insecure leaves out")
+	case c.Cookie.Partitioned && c.Cookie.SameSite != http.SameSiteNoneMode:
+		return fail("K15", "Cookie.Partitioned serves pages that other sites embed, where only SameSite None cookies are sent")
+	case c.Cookie.Persistent && c.Lifetime > maxCookieAge:
 		return fail("K07", "Lifetime %v: browsers cut a persistent cookie's Max-Age to 400 days", c.Lifetime)
 	}
 	deletion := Manager{cfg: c}
-	if c.CookieDomain != "" && !strings.Contains(deletion.cookie("", 0), "; Domain=") { // net/http leaves out what is none
-		return fail("K05, K11", "CookieDomain %.40q is not a domain name", c.CookieDomain)
+	if c.Cookie.Domain != "" && !strings.Contains(deletion.cookie("", 0), "; Domain=") { // net/http leaves out what is none
+		return fail("K05, K11", "Cookie.Domain %.40q is not a domain name", c.Cookie.Domain)
 	}
 	if n := len(deletion.cookie(strings.Repeat("x", 76), c.Lifetime)); n > 4096 {
-		return fail("K05", "CookieName: the cookie would have %d bytes, and browsers ignore one of more than 4096", n)
+		return fail("K05", "Cookie.Name: the cookie would have %d bytes, and browsers ignore one of more than 4096", n)
 	}
 	return nil
 }

@@ -219,7 +219,7 @@ func TestUnknownVisitorIsNotStored(t *testing.T) {
 		"signs out": signOut,
 		"renews":    renew,
 		"takes nothing": func(ses *session.Session) error {
-			_, ok, err := session.Once[string]("notice").Take(t.Context(), ses)
+			_, ok, err := session.Value[string]("notice").Take(t.Context(), ses)
 			if ok {
 				t.Error("something was taken")
 			}

@@ -228,7 +228,7 @@ func TestCSRFErrors(t *testing.T) {
 		s := newSite(t, cfg)
 		v := s.known()
 		s.store.down()
-		w := v.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(
+		w := v.handle(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
 			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 				if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrUnavailable) {
 					t.Errorf("CSRFToken: %v", err)
@@ -422,7 +422,7 @@ func TestCSRFSignOutWithTheStoreDown(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /{$}"}})
 	v := s.known()
 	s.store.down()
-	h := s.m.Handler(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(
+	h := s.m.Handler(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
 		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			return ses.SignOut(r.Context())
 		})))

@@ -4,7 +4,7 @@
 // Three things are all that most applications need:
 //
 //   - a [Manager], made by [New] from a store and a [Config]; its [Manager.Handler] is the middleware;
-//   - fields, declared once as package variables or constants: [Counter], [Counters], [Value], [Map], [Once];
+//   - fields, declared once as package variables or constants: [Counter], [Counters], [Value], [Map], [Value];
 //   - [HandlerFunc], a handler that is given its [Session], or [From], which gets it from a request's context.
 //
 // One rule tells the cost of a call from its signature:

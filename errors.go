@@ -36,8 +36,8 @@ var (
 	ErrCrossOrigin = errors.New("session: cross-origin request")
 	// ErrCSRF: the request has no CSRF token of its session. See Config.CSRF.
 	ErrCSRF = errors.New("session: no valid CSRF token")
-	// ErrSignedOut: nobody is signed in.
-	ErrSignedOut = errors.New("session: nobody is signed in")
+	// ErrNotSignedIn: nobody is signed in.
+	ErrNotSignedIn = errors.New("session: nobody is signed in")
 	// ErrNotFresh: somebody is signed in, and the route asks for a newer or stronger authentication.
 	ErrNotFresh = errors.New("session: a newer or stronger authentication is needed")
 	// ErrTooMany: the user has as many sessions as Config.MaxPerUser allows.
@@ -57,7 +57,7 @@ var statuses = []struct {
 }{
 	{ErrUnavailable, http.StatusServiceUnavailable, "The service is not available at the moment. Please try again."},
 	{ErrEnded, http.StatusConflict, "Your session has changed meanwhile. Please reload and try again."},
-	{ErrSignedOut, http.StatusUnauthorized, "Please sign in."},
+	{ErrNotSignedIn, http.StatusUnauthorized, "Please sign in."},
 	{ErrNotFresh, http.StatusUnauthorized, "Please sign in again."},
 	{ErrRevoked, http.StatusUnauthorized, "Please sign in again."},
 	{ErrTooMany, http.StatusConflict, "You are signed in on as many devices as allowed. Please sign out on one of them."},
@@ -68,7 +68,7 @@ var statuses = []struct {
 }
 
 // Status returns the HTTP status that [Error] answers err with: 503 for ErrUnavailable, 409 for ErrEnded, and ErrTooMany, 401 for
-// ErrSignedOut, ErrNotFresh and ErrRevoked, 404 for ErrNotFound, 400 for ErrAmbiguous, 403 for ErrCrossOrigin and
+// ErrNotSignedIn, ErrNotFresh and ErrRevoked, 404 for ErrNotFound, 400 for ErrAmbiguous, 403 for ErrCrossOrigin and
 // ErrCSRF, 500 otherwise. It is for servers that are not net/http.
 func Status(err error) int {
 	status, _ := answerTo(err)

@@ -17,7 +17,7 @@ func TestStatus(t *testing.T) {
 		session.ErrUnavailable:    503,
 		session.ErrUnknownOutcome: 503,
 		session.ErrEnded:          409,
-		session.ErrSignedOut:      401,
+		session.ErrNotSignedIn:    401,
 		session.ErrNotFresh:       401,
 		session.ErrAmbiguous:      400,
 		session.ErrCrossOrigin:    403,
@@ -53,7 +53,7 @@ func TestError(t *testing.T) {
 			return err
 		}
 		n.Add(ses, 10)
-		return session.ErrSignedOut
+		return session.ErrNotSignedIn
 	})
 	wantAnswer(t, w, 401)
 	want(t, "n", v.count(), 2)

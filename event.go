@@ -28,16 +28,16 @@ type EventKind string
 
 // The kinds of events. Each happening is one event, on the node that made it.
 const (
-	Created   EventKind = "created"    // an anonymous session was stored
-	SignedIn  EventKind = "signed in"  // a session of User was stored
-	Renewed   EventKind = "renewed"    // Session.Renew changed the token
-	Rotated   EventKind = "rotated"    // the token was changed because of its age
-	SignedOut EventKind = "signed out" // Session.SignOut ended it
-	Revoked   EventKind = "revoked"    // Manager.Revoke, RevokeUser or RevokeAll ended it
-	Evicted   EventKind = "evicted"    // it ended for Config.MaxPerUser
-	Expired   EventKind = "expired"    // somebody was signed in, and it ended by itself
-	Stolen    EventKind = "stolen"     // a token was used that had been changed for another long before; the session has ended, unless Config.KeepStolen
-	Refused   EventKind = "refused"    // a token opened no session; of texts that are no tokens at most one a request is told
+	EventCreated   EventKind = "created"    // an anonymous session was stored
+	EventSignedIn  EventKind = "signed in"  // a session of User was stored
+	EventRenewed   EventKind = "renewed"    // Session.Renew changed the token
+	EventRotated   EventKind = "rotated"    // the token was changed because of its age
+	EventSignedOut EventKind = "signed out" // Session.SignOut ended it
+	EventRevoked   EventKind = "revoked"    // Manager.Revoke, RevokeUser or RevokeAll ended it
+	EventEvicted   EventKind = "evicted"    // it ended for Config.MaxPerUser
+	EventExpired   EventKind = "expired"    // somebody was signed in, and it ended by itself
+	EventStolen    EventKind = "stolen"     // a token was used that had been changed for another long before; the session has ended
+	EventRefused   EventKind = "refused"    // a token opened no session; of texts that are no tokens at most one a request is told
 )
 
 // LogValue implements slog.LogValuer.
@@ -75,14 +75,14 @@ func (s *Session) own(kind EventKind, id driver.ID, at time.Time) (e Event) {
 }
 
 // signedIn are the events of a sign-in, in place of a session that the visitor may have had. The caller holds the lock.
-func (s *Session) signedIn(res *driver.Result, before *driver.Presented) {
-	e := s.own(SignedIn, s.id, res.Now)
+func (s *Session) signedIn(res *driver.Result, before *driver.Credential) {
+	e := s.own(EventSignedIn, s.id, res.Now)
 	if before != nil && e.Kind != "" {
 		e.Before = before.ID.String()
 	}
 	s.happened(e)
 	for _, id := range res.Evicted {
-		s.happened(s.own(Evicted, id, res.Now))
+		s.happened(s.own(EventEvicted, id, res.Now))
 	}
 }
 
@@ -93,7 +93,7 @@ func (m *Manager) revoked(ctx context.Context, user string, ended []driver.ID) {
 	}
 	now, events := m.now(), make([]Event, len(ended))
 	for i, id := range ended {
-		events[i] = Event{Kind: Revoked, Handle: id.String(), User: user, Time: now}
+		events[i] = Event{Kind: EventRevoked, Handle: id.String(), User: user, Time: now}
 	}
 	m.happenedAll(ctx, events)
 }
@@ -138,7 +138,7 @@ func (m *Manager) happened(ctx context.Context, e Event) {
 
 // refusedToken is the event of a token that opens no session. The caller holds the lock.
 func (s *Session) refusedToken(reason, handle string) {
-	s.happened(Event{Kind: Refused, Handle: handle, Reason: reason, Time: s.m.now()})
+	s.happened(Event{Kind: EventRefused, Handle: handle, Reason: reason, Time: s.m.now()})
 }
 
 // now is the store's time, where it tells.

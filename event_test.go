@@ -242,7 +242,7 @@ func TestEventHookMayUseTheSession(t *testing.T) {
 			}
 			ses.Info()
 			n.Get(ses)
-			if e.Kind == session.Renewed {
+			if e.Kind == session.EventRenewed {
 				if _, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil }); err != nil {
 					t.Errorf("Update: %v", err)
 				}
@@ -250,7 +250,7 @@ func TestEventHookMayUseTheSession(t *testing.T) {
 			if _, err := s.m.RevokeUser(context.Background(), "eve"); err != nil {
 				t.Errorf("RevokeUser: %v", err)
 			}
-			if e.Kind == session.SignedOut {
+			if e.Kind == session.EventSignedOut {
 				panic(http.ErrAbortHandler)
 			}
 		}})
@@ -271,7 +271,7 @@ func TestEventHookMayUseTheSession(t *testing.T) {
 			}()
 			ses.SignOut(ctx)
 		})
-		if want := []session.EventKind{session.Created, session.Renewed, session.SignedIn, session.SignedOut}; !slices.Equal(kinds, want) {
+		if want := []session.EventKind{session.EventCreated, session.EventRenewed, session.EventSignedIn, session.EventSignedOut}; !slices.Equal(kinds, want) {
 			t.Errorf("told of %q, want %q", kinds, want)
 		}
 	})
@@ -387,15 +387,15 @@ func TestPanickingHook(t *testing.T) {
 				t.Errorf("%s: told of %q, want %q", what, got, kinds)
 			}
 		}
-		do("the first", func() { s.visitor().do(signIn("ada")) }, session.SignedIn)
-		do("the second", func() { s.visitor().do(signIn("ada")) }, session.SignedIn, session.Evicted)
+		do("the first", func() { s.visitor().do(signIn("ada")) }, session.EventSignedIn)
+		do("the second", func() { s.visitor().do(signIn("ada")) }, session.EventSignedIn, session.EventEvicted)
 		quiet := *s
 		var err error
 		if quiet.m, err = session.New(s.store, session.Config{IdleTimeout: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		quiet.visitor().do(signIn("ada"))
-		do("revoked", func() { s.m.RevokeUser(t.Context(), "ada") }, session.Revoked, session.Revoked)
+		do("revoked", func() { s.m.RevokeUser(t.Context(), "ada") }, session.EventRevoked, session.EventRevoked)
 		time.Sleep(time.Second)
 		last := quiet.visitor()
 		last.do(signIn("ada"))

@@ -62,9 +62,9 @@ func TestEventVectors(t *testing.T) {
 			}
 			continue
 		}
-		want := Event{Kind: SignedIn, Handle: handle, User: "ada", Before: before, Time: time.UnixMilli(1_800_000_000_000)}
+		want := Event{Kind: EventSignedIn, Handle: handle, User: "ada", Before: before, Time: time.UnixMilli(1_800_000_000_000)}
 		if v.Plain == all {
-			want = Event{Kind: Revoked, Time: want.Time}
+			want = Event{Kind: EventRevoked, Time: want.Time}
 		}
 		if err != nil || e != want {
 			t.Errorf("%s is read as %+v, %v", v.Plain, e, err)

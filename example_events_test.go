@@ -64,7 +64,7 @@ func ExampleManager_Events() {
 			panic(err)
 		}
 		fmt.Println(e.User, e.Kind)
-		if e.Kind == session.Revoked {
+		if e.Kind == session.EventRevoked {
 			break
 		}
 	}

@@ -117,12 +117,12 @@ func ExampleMap() {
 	// work: 12 High Street, Cambridge
 }
 
-func ExampleOnce() {
-	const notice session.Once[string] = "notice"
+func ExampleValue_Take() {
+	const notice session.Value[string] = "notice"
 
 	show([]string{"/save", "/", "/"}, map[string]session.HandlerFunc{
 		"/save": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-			notice.Put(s, "Saved.")
+			notice.Set(s, "Saved.")
 			return nil
 		},
 		"/": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {

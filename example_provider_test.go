@@ -46,7 +46,7 @@ func ExampleManager_Revoke() {
 	mux := http.NewServeMux()
 	mux.Handle("/callback", session.HandlerFunc(callback))
 	mux.HandleFunc("/ended", ended)
-	mux.Handle("/account", session.Route{User: true}.Handler(session.HandlerFunc(account)))
+	mux.Handle("/account", session.Route{SignedIn: true}.Handler(session.HandlerFunc(account)))
 
 	browse(sessions.Handler(mux), "/callback", "/account", "/ended", "/account")
 	// Output:

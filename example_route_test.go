@@ -18,9 +18,9 @@ func ExampleRoute() {
 		_, err := fmt.Fprintf(w, "for %q\n", s.User())
 		return err
 	})
-	members := session.Route{User: true}
-	recently := session.Route{User: true, MaxAge: 10 * time.Minute}
-	catalogue := session.Route{Down: session.Anonymous} // serves a page also when the store is down
+	members := session.Route{SignedIn: true}
+	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
+	catalogue := session.Route{Down: session.DownAnonymous} // serves a page also when the store is down
 
 	mux := http.NewServeMux()
 	mux.Handle("/orders", members.Handler(page))

@@ -41,7 +41,7 @@ func ExampleSession_SignIn() {
 		return err
 	}
 
-	members := session.Route{User: true}
+	members := session.Route{SignedIn: true}
 	mux := http.NewServeMux()
 	mux.Handle("/login", session.HandlerFunc(login))
 	mux.Handle("/devices", members.Handler(session.HandlerFunc(devices)))
@@ -78,11 +78,11 @@ func ExampleManager_RevokeUser() {
 		return err
 	}
 
-	recently := session.Route{User: true, MaxAge: 10 * time.Minute} // signed in no longer ago than that
+	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute} // signed in no longer ago than that
 	mux := http.NewServeMux()
 	mux.Handle("/login", session.HandlerFunc(login))
 	mux.Handle("/password", recently.Handler(session.HandlerFunc(password)))
-	mux.Handle("/home", session.Route{User: true}.Handler(session.HandlerFunc(home)))
+	mux.Handle("/home", session.Route{SignedIn: true}.Handler(session.HandlerFunc(home)))
 
 	browse(sessions.Handler(mux), "/login")                       // a phone
 	browse(sessions.Handler(mux), "/login", "/password", "/home") // and a laptop

@@ -14,7 +14,7 @@ import (
 // A step-up: a route asks for a second factor, people are led to where they give it, and the session keeps what is in it.
 func ExampleRoute_stepUp() {
 	signIn := func(w http.ResponseWriter, r *http.Request, err error) {
-		if r.Method != http.MethodGet || !errors.Is(err, session.ErrSignedOut) && !errors.Is(err, session.ErrNotFresh) {
+		if r.Method != http.MethodGet || !errors.Is(err, session.ErrNotSignedIn) && !errors.Is(err, session.ErrNotFresh) {
 			http.Error(w, http.StatusText(session.Status(err)), session.Status(err))
 			return
 		}
@@ -55,11 +55,11 @@ func ExampleRoute_stepUp() {
 		return err
 	}
 
-	secondFactor := session.Route{User: true, Methods: []string{"pwd", "otp"}, MaxAge: 10 * time.Minute}
+	secondFactor := session.Route{SignedIn: true, AuthMethods: []string{"pwd", "otp"}, MaxAuthAge: 10 * time.Minute}
 	mux := http.NewServeMux()
 	mux.Handle("/shop", session.HandlerFunc(shop))
 	mux.Handle("/login", session.HandlerFunc(login))
-	mux.Handle("/login/again", session.Route{User: true}.Handler(session.HandlerFunc(again)))
+	mux.Handle("/login/again", session.Route{SignedIn: true}.Handler(session.HandlerFunc(again)))
 	mux.Handle("/pay", secondFactor.Handler(session.HandlerFunc(pay)))
 
 	browse(sessions.Handler(mux), "/shop", "/pay", "/pay", "/pay")

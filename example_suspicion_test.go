@@ -33,7 +33,7 @@ func ExampleSession_Info() {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/login", session.HandlerFunc(login))
-	mux.Handle("/account", session.Route{User: true}.Handler(sameBrowser(account)))
+	mux.Handle("/account", session.Route{SignedIn: true}.Handler(sameBrowser(account)))
 	handler := sessions.Handler(mux)
 
 	visit := func(path, userAgent, cookie string) *http.Response {

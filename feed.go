@@ -16,7 +16,7 @@ import (
 )
 
 // Events follows what happens on all nodes that share the store, from the moment it is called: what concerns users, that is all kinds but
-// [Refused] and those of anonymous sessions, with which visitors could flood it. The order is one for all nodes. It is best effort, and says so
+// [EventRefused] and those of anonymous sessions, with which visitors could flood it. The order is one for all nodes. It is best effort, and says so
 // where it fails: [ErrGap] stands where events are missing, or cannot be read for want of the right one of Config.Keys, and what happens
 // after it follows; an event may then come twice. Only what a node had not passed on when it died is not missed. It waits while the store is
 // away. It ends when ctx is done, and with an error when it cannot go on; errors.ErrUnsupported if the store has no feed.
@@ -54,7 +54,7 @@ func (m *Manager) Events(ctx context.Context) iter.Seq2[Event, error] {
 
 // publish tells other nodes of an event, if it is one for them. Of anonymous sessions strangers can make as many as they like.
 func (m *Manager) publish(e Event) {
-	if m.feed == nil || e.Kind == Refused || e.anonymous {
+	if m.feed == nil || e.Kind == EventRefused || e.anonymous {
 		return
 	}
 	m.feed.Publish(m.sealEvent(e))

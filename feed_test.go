@@ -104,7 +104,7 @@ func TestFollowUnread(t *testing.T) {
 		v := n[0].user("ada")
 		handle := v.info().Handle
 		store.fail("load", errDown)
-		v.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		v.handle(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			store.up()
 			return ses.SignOut(r.Context())
 		})))
@@ -214,7 +214,7 @@ func TestFollowTooSlowly(t *testing.T) {
 		t.Errorf("%d events before the gap", n)
 	}
 	store.Publish([]byte(`{"kind":"stolen","time":1}`))
-	if e, err, _ := next(); err != nil || e.Kind != session.Stolen {
+	if e, err, _ := next(); err != nil || e.Kind != session.EventStolen {
 		t.Errorf("after the gap %+v, %v", e, err)
 	}
 }

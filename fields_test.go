@@ -18,7 +18,7 @@ import (
 const (
 	cart   session.Counters        = "cart"
 	gifts  session.Map[gift]       = "gifts"
-	notice session.Once[string]    = "notice"
+	notice session.Value[string]   = "notice"
 	basket session.Value[[]string] = "basket"
 )
 
@@ -122,7 +122,7 @@ func TestFields(t *testing.T) {
 				break // early
 			}
 		}},
-		{"once", func(s *session.Session) { notice.Put(s, "first"); notice.Put(s, "saved") }, func(t *testing.T, s *session.Session) {}},
+		{"once", func(s *session.Session) { notice.Set(s, "first"); notice.Set(s, "saved") }, func(t *testing.T, s *session.Session) {}},
 		{"all cleared", func(s *session.Session) { n.Add(s, 1); theme.Set(s, "x"); cart.Add(s, "a", 1); s.Clear(); n.Add(s, 3) },
 			func(t *testing.T, s *session.Session) {
 				want(t, "n", n.Get(s), 3)
@@ -302,12 +302,12 @@ func TestUpdateErrorLeavesEverything(t *testing.T) {
 	want(t, "status", w.Code, 200)
 }
 
-// TestTakenOnce: by one of 50, with the request's other changes.
-func TestTakenOnce(t *testing.T) {
+// TestTakeReturnsValueToOneRequest: by one of 50, with the request's other changes.
+func TestTakeReturnsValueToOneRequest(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	v.inRequest(func(ctx context.Context, s *session.Session) {
-		notice.Put(s, "saved")
+		notice.Set(s, "saved")
 		gifts.Set(s, "state", gift{"Ada", 1})
 	})
 	var mu sync.Mutex
@@ -341,7 +341,7 @@ func TestTakenOnce(t *testing.T) {
 func TestTakeOwn(t *testing.T) {
 	s := newSite(t, session.Config{})
 	s.visitor().inRequest(func(ctx context.Context, s *session.Session) {
-		notice.Put(s, "saved")
+		notice.Set(s, "saved")
 		text, ok, err := notice.Take(ctx, s)
 		want(t, "Take", fmt.Sprint(text, ok, err), "savedtrue <nil>")
 	})
@@ -385,7 +385,7 @@ func TestErrDecodeSticks(t *testing.T) {
 		}
 	})
 	w := v.do(func(s *session.Session) error { // taken, it is gone
-		_, ok, err := session.Once[int]("theme").Take(t.Context(), s)
+		_, ok, err := session.Value[int]("theme").Take(t.Context(), s)
 		if ok || !errors.Is(err, session.ErrDecode) {
 			t.Errorf("Take: %v, %v", ok, err)
 		}

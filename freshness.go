@@ -52,13 +52,13 @@ func (e *freshnessError) challenge() string {
 // isMetBy decides whether an authentication is what the route asks for, at a time of the store's.
 func (rt *Route) isMetBy(p *driver.Principal, now time.Time) error {
 	var e freshnessError
-	if rt.MaxAge != 0 && now.Sub(p.Authenticated) > rt.MaxAge { // a negative MaxAge is a mistake, and no leave
-		e.tooOld, e.maxAge = true, rt.MaxAge
+	if rt.MaxAuthAge != 0 && now.Sub(p.Authenticated) > rt.MaxAuthAge { // a negative MaxAge is a mistake, and no leave
+		e.tooOld, e.maxAge = true, rt.MaxAuthAge
 	}
 	if p.Level < rt.MinLevel {
 		e.level = rt.MinLevel
 	}
-	for _, m := range rt.Methods {
+	for _, m := range rt.AuthMethods {
 		if !slices.Contains(p.Methods, m) {
 			e.methods = append(e.methods, m)
 		}

@@ -26,12 +26,12 @@ func TestChallenge(t *testing.T) {
 			name, want, log string
 			route           session.Route
 		}{
-			{"enough", "", "", session.Route{User: true, MaxAge: 10 * time.Minute, MinLevel: 1, Methods: []string{"pwd"}}},
-			{"old", insufficient + old + `, max_age="300"`, "one no older than 5m0s", session.Route{MaxAge: 5 * time.Minute, MinLevel: 1}},
-			{"low", insufficient + low + `, acr_values="2"`, "level 2", session.Route{MaxAge: time.Hour, MinLevel: 2}},
-			{"old and low", insufficient + old + `, max_age="0", acr_values="3"`, "level 3", session.Route{MaxAge: time.Millisecond, MinLevel: 3}},
-			{"method", insufficient + low, "otp", session.Route{Methods: []string{"pwd", "otp"}}},
-			{"a negative age", insufficient + old + `, max_age="0"`, "no older than -1h0m0s", session.Route{MaxAge: -time.Hour}},
+			{"enough", "", "", session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute, MinLevel: 1, AuthMethods: []string{"pwd"}}},
+			{"old", insufficient + old + `, max_age="300"`, "one no older than 5m0s", session.Route{MaxAuthAge: 5 * time.Minute, MinLevel: 1}},
+			{"low", insufficient + low + `, acr_values="2"`, "level 2", session.Route{MaxAuthAge: time.Hour, MinLevel: 2}},
+			{"old and low", insufficient + old + `, max_age="0", acr_values="3"`, "level 3", session.Route{MaxAuthAge: time.Millisecond, MinLevel: 3}},
+			{"method", insufficient + low, "otp", session.Route{AuthMethods: []string{"pwd", "otp"}}},
+			{"a negative age", insufficient + old + `, max_age="0"`, "no older than -1h0m0s", session.Route{MaxAuthAge: -time.Hour}},
 		} {
 			w := v.handle(tt.route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
 			status := 401
@@ -44,7 +44,7 @@ func TestChallenge(t *testing.T) {
 				t.Errorf("%s: the log does not say what is missing: %s", tt.name, s.log)
 			}
 		}
-		w := s.visitor().handle(session.Route{User: true, MaxAge: 1}.Handler(http.NotFoundHandler()))
+		w := s.visitor().handle(session.Route{SignedIn: true, MaxAuthAge: 1}.Handler(http.NotFoundHandler()))
 		want(t, "nobody", w.Result().Header.Get("WWW-Authenticate"), prefix)
 	})
 }
@@ -55,7 +55,7 @@ func TestFreshnessOfALongRequest(t *testing.T) {
 		s := newSite(t, session.Config{})
 		v := s.visitor()
 		v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), session.Login{User: "ada"}) })
-		recently := session.Route{MaxAge: 10 * time.Minute}
+		recently := session.Route{MaxAuthAge: 10 * time.Minute}
 		w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			time.Sleep(10 * time.Minute)
 			if err := recently.Check(r.Context()); err != nil {

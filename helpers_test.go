@@ -146,7 +146,7 @@ func (f *faulty) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*
 	return res, f.done("signin", err)
 }
 
-func (f *faulty) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+func (f *faulty) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 	if err := f.before("enduser", &f.endUsers); err != nil {
 		return nil, err
 	}

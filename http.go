@@ -158,7 +158,7 @@ func (s *Session) persistent() bool {
 	if s.record != nil && s.record.Principal != nil {
 		return s.record.Principal.Persistent
 	}
-	return s.m.cfg.Persistent
+	return s.m.cfg.Cookie.Persistent
 }
 
 func addVary(h http.Header, name string) {

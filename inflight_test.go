@@ -98,7 +98,7 @@ func TestReadingGoesOnWhileTheSessionEnds(t *testing.T) {
 // TestReplacedToken: a request that arrives with the token before the renewal.
 func TestReplacedToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, session.Config{KeepStolen: true})
+		s := newSite(t, session.Config{})
 		v := s.known()
 		old := v.also()
 		if v.do(renew); v.cookie == old.cookie {
@@ -116,21 +116,6 @@ func TestReplacedToken(t *testing.T) {
 		w = old.also().do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
 		if wantAnswer(t, w, 409); len(cookies(w)) != 0 {
 			t.Errorf("writing: Set-Cookie %q", cookies(w))
-		}
-		time.Sleep(2 * time.Minute) // the token is remembered for a minute; then it is one that was never issued
-		stranger := old.also()
-		if w := stranger.do(signOut); w.Code != 200 {
-			t.Errorf("sign-out with a forgotten token: %d", w.Code)
-		}
-		if v.count() != 1 {
-			t.Error("who held a token that was replaced long ago can end the session")
-		}
-		stranger = old.also()
-		if w := stranger.do(func(ses *session.Session) error { n.Add(ses, 5); return nil }); w.Code != 200 || len(cookies(w)) != 1 {
-			t.Errorf("writing with a forgotten token: %d, Set-Cookie %q", w.Code, cookies(w))
-		}
-		if v.count() != 1 || stranger.count() != 5 || s.store.Len() != 2 {
-			t.Errorf("n = %d and %d, %d sessions", v.count(), stranger.count(), s.store.Len())
 		}
 	})
 }
@@ -233,7 +218,7 @@ func TestSignOut(t *testing.T) {
 
 // TestSignOutWithTheStoreDown: 503, the cookie goes all the same, and nothing new is made.
 func TestSignOutWithTheStoreDown(t *testing.T) {
-	down := session.Route{Down: session.Anonymous}
+	down := session.Route{Down: session.DownAnonymous}
 	for name, wrap := range map[string]func(http.Handler) http.Handler{
 		"read before": func(h http.Handler) http.Handler { return h },
 		"degraded":    down.Handler,

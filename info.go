@@ -12,7 +12,7 @@ type Info struct {
 	Handle   string    // public, the same until sign-in: safe to log, to list and to put in a URL; tells which of Manager.Sessions this one is
 	Created  time.Time // times are the store's
 	Seen     time.Time // last use, to within the touch interval: a twentieth of the idle timeout, at most a minute
-	Idle     time.Time // ends then unless used
+	Expires  time.Time // ends then unless used
 	Deadline time.Time // ends then
 
 	User          string // "" if nobody is signed in
@@ -40,7 +40,7 @@ func infoOf(id driver.ID, r *driver.Record, p *driver.Principal) Info {
 		Handle:   id.String(),
 		Created:  r.Created,
 		Seen:     latest(r.Seen, r.Created), // a session that was never used since sign-in may be kept as seen before it
-		Idle:     r.Expires(),
+		Expires:  r.Expires(),
 		Deadline: r.Deadline,
 	}
 	if p != nil {

@@ -60,7 +60,7 @@ func (m *model) change(f func(*view)) {
 func (m *model) commit() {
 	if len(m.ops) > 0 && !m.committed.stored {
 		m.now.stored = true
-		m.events = append(m.events, session.Created)
+		m.events = append(m.events, session.EventCreated)
 	}
 	m.committed, m.ops = m.now, nil
 }
@@ -75,13 +75,13 @@ func (m *model) signIn(user string) {
 		f(&next)
 	}
 	m.now, m.committed, m.ops = next, next, nil
-	m.events = append(m.events, session.SignedIn)
+	m.events = append(m.events, session.EventSignedIn)
 	m.old, m.csrf = m.csrf, ""
 }
 
 func (m *model) signOut() {
 	if m.committed.stored {
-		m.events = append(m.events, session.SignedOut)
+		m.events = append(m.events, session.EventSignedOut)
 	}
 	*m = model{events: m.events, old: m.csrf}
 }
@@ -125,7 +125,7 @@ func (m *model) step(ctx context.Context, s *session.Session) (name string, err 
 		was := m.committed.stored
 		m.commit()
 		if was {
-			m.events = append(m.events, session.Renewed)
+			m.events = append(m.events, session.EventRenewed)
 		}
 		return "renew", s.Renew(ctx)
 	case 10:
@@ -214,7 +214,7 @@ func (m *model) tells(t *testing.T, l *told, done []string) {
 	t.Helper()
 	var got []session.EventKind
 	for _, e := range l.events {
-		if e.Kind != session.Rotated {
+		if e.Kind != session.EventRotated {
 			got = append(got, e.Kind)
 		}
 	}

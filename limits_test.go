@@ -27,7 +27,7 @@ func TestNamesAndSizes(t *testing.T) {
 		{"key of 257 bytes", func(s *session.Session) { cart.Add(s, long, 1) }, session.ErrInvalid},
 		{"key not UTF-8", func(s *session.Session) { cart.Add(s, "\xff", 1) }, session.ErrInvalid},
 		{"bad name of a map", func(s *session.Session) { session.Map[int]("a/b").Clear(s) }, session.ErrInvalid},
-		{"take with a bad name", func(s *session.Session) { session.Once[int]("a/b").Take(t.Context(), s) }, session.ErrInvalid},
+		{"take with a bad name", func(s *session.Session) { session.Value[int]("a/b").Take(t.Context(), s) }, session.ErrInvalid},
 		{"update with a bad name", func(s *session.Session) {
 			session.Value[int]("a/b").Update(t.Context(), s, func(int) (int, error) { return 1, nil })
 		}, session.ErrInvalid},

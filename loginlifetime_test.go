@@ -11,7 +11,7 @@ import (
 // TestLoginLifetime: one sign-in may be for less long, whatever is done with it; the next one is as long as any.
 func TestLoginLifetime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{Persistent: true})
+		s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: true}})
 		v := s.visitor()
 		short := func(ses *session.Session) error {
 			return ses.SignIn(t.Context(), session.Login{User: "ada", Lifetime: 10 * time.Minute})

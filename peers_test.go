@@ -161,7 +161,7 @@ func TestRenewalAndClearKeepTheDeadline(t *testing.T) {
 }
 
 func TestSessionCookieDoesNotDeleteTheSession(t *testing.T) { // Max-Age 0 did
-	s := newSite(t, session.Config{Persistent: false})
+	s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: false}})
 	v := s.visitor()
 	w := v.do(func(s *session.Session) error { n.Add(s, 1); return nil })
 	if strings.Contains(cookies(w)[0], "Max-Age") || strings.Contains(cookies(w)[0], "Expires") {

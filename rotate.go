@@ -9,7 +9,7 @@ import (
 )
 
 // minRotateEvery leaves the record time to forget a renewal, and requests under way time to end.
-const minRotateEvery = driver.ReplacedFor
+const minRotateEvery = driver.SupersededFor
 
 // rotation is a new token for a session whose own has become old.
 type rotation struct {
@@ -68,7 +68,7 @@ func (s *Session) rotated(n *rotation, res *driver.Result) {
 		return
 	}
 	s.next, s.setToken = &n.token, setCookie
-	s.happened(s.own(Rotated, s.id, res.Now))
+	s.happened(s.own(EventRotated, s.id, res.Now))
 }
 
 // goOn makes the token that the request rotated to its own: the browser has shown it, and the one before is refused by now. It reports
@@ -98,21 +98,17 @@ func (s *Session) foreign(ctx context.Context, r *driver.Record, now time.Time) 
 // them is the visitor's, so the session ends for both. The request goes on, as that of an unknown visitor.
 func (s *Session) stolen(ctx context.Context, now time.Time) {
 	logger := s.m.cfg.Logger
-	if s.m.cfg.KeepStolen {
-		logger.WarnContext(ctx, "session: a stolen token was used; the session goes on", "session", s.id.String())
-	} else {
-		limited, cancel := s.m.detached(ctx)
-		defer cancel()
-		ended, err := s.end(limited, true)
-		switch {
-		case err != nil:
-			logger.ErrorContext(ctx, "session: a stolen token was used, and the session could not be ended", "session", s.id.String(), "error", err)
-		case !ended:
-			return // another request was faster
-		default:
-			logger.WarnContext(ctx, "session: a stolen token was used; the session has ended", "session", s.id.String())
-		}
+	limited, cancel := s.m.detached(ctx)
+	defer cancel()
+	ended, err := s.end(limited, true)
+	switch {
+	case err != nil:
+		logger.ErrorContext(ctx, "session: a stolen token was used, and the session could not be ended", "session", s.id.String(), "error", err)
+	case !ended:
+		return // another request was faster
+	default:
+		logger.WarnContext(ctx, "session: a stolen token was used; the session has ended", "session", s.id.String())
 	}
-	s.happened(s.own(Stolen, s.id, now))
+	s.happened(s.own(EventStolen, s.id, now))
 	s.theft = true
 }

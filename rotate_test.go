@@ -233,7 +233,7 @@ func TestGenerationOfARenewal(t *testing.T) {
 		if _, text, _ := strings.Cut(old.cookie, "="); text == "" || text == v.cookie {
 			t.Fatal("not renewed")
 		}
-		time.Sleep(driver.ReplacedFor)
+		time.Sleep(driver.SupersededFor)
 		l.take()
 		old.withToken(2, false).keeps(t, "of the second generation")
 		want(t, "the token", old.withToken(2, false).cookie, old.cookie)
@@ -273,7 +273,7 @@ func TestWhatDoesNotRotate(t *testing.T) {
 			v.keeps(t, "while the store is up")
 			v.site = store.site(t, session.Config{RotateEvery: every})
 			s.store.fail("load", errDown)
-			return v.handle(session.Route{Down: session.ReadOnly}.Handler(session.HandlerFunc(
+			return v.handle(session.Route{Down: session.DownReadOnly}.Handler(session.HandlerFunc(
 				func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
 					if !ses.Degraded() || n.Get(ses) != 1 {
 						t.Error("not degraded, or not served")
@@ -349,7 +349,7 @@ func TestAgeOfAToken(t *testing.T) {
 // TestRotatedCookie: it is a cookie like the first one, and no cache keeps the response.
 func TestRotatedCookie(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{RotateEvery: every, Persistent: true, Lifetime: time.Hour})
+		s := newSite(t, session.Config{RotateEvery: every, Cookie: session.Cookie{Persistent: true}, Lifetime: time.Hour})
 		v := s.known()
 		time.Sleep(every)
 		w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, ses *session.Session) error {

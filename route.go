@@ -13,13 +13,13 @@ import (
 //	recently := session.Route{User: true, MaxAge: 10 * time.Minute}
 //	mux.Handle("POST /password", recently.Handler(session.HandlerFunc(changePassword)))
 type Route struct {
-	User     bool          // somebody is signed in
-	MaxAge   time.Duration // and authenticated no longer ago than this; 0: whenever
-	Methods  []string      // with all of these methods
-	MinLevel int           // and at least at this assurance level
-	Fresh    bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
-	Down     Down          // when the session cannot be read
-	Passive  bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive. Writes do
+	SignedIn    bool          // somebody is signed in
+	MaxAuthAge  time.Duration // and authenticated no longer ago than this; 0: whenever
+	AuthMethods []string      // with all of these methods
+	MinLevel    int           // and at least at this assurance level
+	Fresh       bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
+	Down        Down          // when the session cannot be read
+	Passive     bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive. Writes do
 }
 
 // Down says what a route does when the store is down. Its cookie is then cleared by [Session.SignOut] alone, none is set, and a write always
@@ -27,14 +27,14 @@ type Route struct {
 type Down int
 
 const (
-	Refuse    Down = iota // [From] returns ErrUnavailable
-	ReadOnly              // serve this process's copy within its bound, if the store keeps copies and has one; else refuse
-	Anonymous             // serve as to an unknown visitor, in place of [ErrSealed], too; [Session.Degraded] reports it
+	DownRefuse    Down = iota // [From] returns ErrUnavailable
+	DownReadOnly              // serve this process's copy within its bound, if the store keeps copies and has one; else refuse
+	DownAnonymous             // serve as to an unknown visitor, in place of [ErrSealed], too; [Session.Degraded] reports it
 )
 
 // Check decides whether a request may go on, as a question: a handler may ask it of a part of what it does, and a stream again after
 // [Session.Reload]. Of the Routes that a request meets the last one's Down holds; Fresh and Passive stay once one has them. Errors:
-// [ErrSignedOut], [ErrNotFresh], and those of [From].
+// [ErrNotSignedIn], [ErrNotFresh], and those of [From].
 //
 // Signing in again as the route asks meets it, and keeps the session's fields. Config.OnError may lead people there: see the example
 // of a step-up. The default answers 401, and to [ErrNotFresh] with the challenge of RFC 9470, by which clients with a bearer token
@@ -45,7 +45,7 @@ func (rt Route) Check(ctx context.Context) error {
 		return err
 	}
 	s.route(ctx, &rt)
-	if !rt.User && rt.MaxAge == 0 && len(rt.Methods) == 0 && rt.MinLevel == 0 {
+	if !rt.SignedIn && rt.MaxAuthAge == 0 && len(rt.AuthMethods) == 0 && rt.MinLevel == 0 {
 		return nil
 	}
 	if s, err = From(ctx); err != nil {
@@ -54,7 +54,7 @@ func (rt Route) Check(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != live || s.record == nil || s.record.Principal == nil {
-		return ErrSignedOut
+		return ErrNotSignedIn
 	}
 	return rt.isMetBy(s.record.Principal, s.now.Add(time.Since(s.readAt)))
 }

@@ -27,11 +27,11 @@ func TestRoute(t *testing.T) {
 		}{
 			{"anything", session.Route{}, 200, 200, 200},
 			{"fresh", session.Route{Fresh: true}, 200, 200, 200},
-			{"user", session.Route{User: true}, 401, 401, 200},
-			{"recently", session.Route{User: true, MaxAge: 10 * time.Minute}, 401, 401, 200},
-			{"very recently", session.Route{MaxAge: 10*time.Minute - 1}, 401, 401, 401},
-			{"methods", session.Route{Methods: []string{"otp", "pwd"}}, 401, 401, 200},
-			{"other methods", session.Route{Methods: []string{"otp", "hwk"}}, 401, 401, 401},
+			{"user", session.Route{SignedIn: true}, 401, 401, 200},
+			{"recently", session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}, 401, 401, 200},
+			{"very recently", session.Route{MaxAuthAge: 10*time.Minute - 1}, 401, 401, 401},
+			{"methods", session.Route{AuthMethods: []string{"otp", "pwd"}}, 401, 401, 200},
+			{"other methods", session.Route{AuthMethods: []string{"otp", "hwk"}}, 401, 401, 401},
 			{"level", session.Route{MinLevel: 2}, 401, 401, 200},
 			{"higher level", session.Route{MinLevel: 3}, 401, 401, 401},
 		} {
@@ -52,7 +52,7 @@ func TestRoute(t *testing.T) {
 			}
 			return nil
 		})
-		for err, is := range map[error]session.Route{session.ErrSignedOut: {User: true, Fresh: true}, session.ErrNoManager: {}} {
+		for err, is := range map[error]session.Route{session.ErrNotSignedIn: {SignedIn: true, Fresh: true}, session.ErrNoManager: {}} {
 			r := anonymous.site.m.Load(t.Context(), http.Header{"Cookie": {anonymous.cookie}})
 			if err == session.ErrNoManager {
 				r = t.Context()
@@ -75,12 +75,12 @@ func TestRouteWhenTheStoreIsDown(t *testing.T) {
 		status int
 	}{
 		{"refuse, read", session.Route{}, read, 503},
-		{"read-only, no copy", session.Route{Down: session.ReadOnly}, read, 503},
-		{"anonymous, read", session.Route{Down: session.Anonymous}, read, 200},
-		{"anonymous, write", session.Route{Down: session.Anonymous}, write, 503},
-		{"anonymous, renew", session.Route{Down: session.Anonymous}, renew, 503},
-		{"anonymous, write when the store is back", session.Route{Down: session.Anonymous}, nil, 503},
-		{"anonymous, signed in", session.Route{Down: session.Anonymous, User: true}, read, 401},
+		{"read-only, no copy", session.Route{Down: session.DownReadOnly}, read, 503},
+		{"anonymous, read", session.Route{Down: session.DownAnonymous}, read, 200},
+		{"anonymous, write", session.Route{Down: session.DownAnonymous}, write, 503},
+		{"anonymous, renew", session.Route{Down: session.DownAnonymous}, renew, 503},
+		{"anonymous, write when the store is back", session.Route{Down: session.DownAnonymous}, nil, 503},
+		{"anonymous, signed in", session.Route{Down: session.DownAnonymous, SignedIn: true}, read, 401},
 	} {
 		s := newSite(t, session.Config{})
 		v := s.known()
@@ -115,7 +115,7 @@ func TestNestedRoutes(t *testing.T) {
 			next.ServeHTTP(w, r)
 		})
 	}
-	anonymous, refuse := session.Route{Down: session.Anonymous}, session.Route{}
+	anonymous, refuse := session.Route{Down: session.DownAnonymous}, session.Route{}
 	for _, tt := range []struct {
 		name   string
 		h      http.Handler
@@ -142,11 +142,11 @@ func TestStrictRouteInReadOnly(t *testing.T) {
 	v.count()
 	store.down()
 	page := session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { return nil })
-	outer := session.Route{User: true, Down: session.ReadOnly}
+	outer := session.Route{SignedIn: true, Down: session.DownReadOnly}
 	if w := v.handle(outer.Handler(page)); w.Code != 200 {
 		t.Errorf("the outer route alone: %d, want 200 by the copy", w.Code)
 	}
-	if w := v.handle(outer.Handler(session.Route{User: true}.Handler(page))); w.Code != 503 {
+	if w := v.handle(outer.Handler(session.Route{SignedIn: true}.Handler(page))); w.Code != 503 {
 		t.Errorf("with one that refuses: %d, want 503", w.Code)
 	}
 }
@@ -156,7 +156,7 @@ func TestRefusedWriteInNestedRoute(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	s.store.down()
-	w := v.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	w := v.handle(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		n.Add(ses, 1)
 		s.store.up()
 		session.Route{}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
@@ -188,7 +188,7 @@ func TestFreshRouteAfterChange(t *testing.T) {
 		ran := false
 		w := v.at(old).handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 10)
-			session.Route{User: true, Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+			session.Route{SignedIn: true, Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
 				ran = true
 				want(t, name, n.Get(ses), 11)
 				return nil
@@ -234,7 +234,7 @@ func TestFreshStays(t *testing.T) {
 	v.at(old).handle(session.Route{Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		want(t, "n", n.Get(ses), 2)
 		v.also().do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
-		_ = session.Route{User: true}.Check(r.Context())
+		_ = session.Route{SignedIn: true}.Check(r.Context())
 		if err := ses.Reload(r.Context()); err != nil {
 			return err
 		}

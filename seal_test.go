@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	secrets session.Map[string]  = "secrets"
-	secret  session.Once[string] = "secret"
+	secrets session.Map[string]   = "secrets"
+	secret  session.Value[string] = "secret"
 )
 
 // sealing is a Config that seals with the first of keys.
@@ -116,7 +116,7 @@ func TestSealedValues(t *testing.T) {
 	w := v.do(func(ses *session.Session) error {
 		theme.Set(ses, "violet")
 		secrets.Set(ses, "a", "indigo")
-		secret.Put(ses, "orange")
+		secret.Set(ses, "orange")
 		want(t, "own write", theme.Get(ses), "violet")
 		if err := ses.Commit(t.Context()); err != nil {
 			return err
@@ -233,7 +233,7 @@ func TestSealedUser(t *testing.T) {
 				t.Fatalf("Sessions: %v, %v", list, err)
 			}
 			check("Sessions", list[0])
-			route := session.Route{User: true, Methods: []string{"pwd"}, MinLevel: 2}
+			route := session.Route{SignedIn: true, AuthMethods: []string{"pwd"}, MinLevel: 2}
 			want(t, "route", v.also().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
 
 			want(t, "again", v.do(signIn("ada-7")).Code, 200) // all of the same user's

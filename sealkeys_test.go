@@ -199,7 +199,7 @@ func TestSignOutWithoutTheKey(t *testing.T) {
 	l.take()
 
 	ran := false
-	out := session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	out := session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		ran = true
 		if !ses.Degraded() || ses.User() != "" || theme.Get(ses) != "" {
 			t.Errorf("not degraded, or not empty: %q, %q", ses.User(), theme.Get(ses))
@@ -226,7 +226,7 @@ func TestSignOutWithoutTheKey(t *testing.T) {
 		t.Errorf("told of %q", got)
 	}
 	wantAnswer(t, other.do(func(*session.Session) error { t.Error("the handler runs without the values"); return nil }), 500)
-	w = other.handle(session.Route{Down: session.Anonymous}.Handler(session.HandlerFunc(
+	w = other.handle(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
 		func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil })))
 	wantAnswer(t, w, 503)
 	if len(cookies(w)) != 0 {

@@ -98,7 +98,7 @@ func sessionOf(ctx context.Context) (*Session, error) {
 //
 // Errors: [ErrNoManager]; [ErrUnavailable] if the store is down, unless the [Route] says otherwise; [ErrAmbiguous]; [ErrSealed] if
 // Config.Keys lacks the key of a value, whichever the request would read; one that says so if Config.UserKey has changed. A route that
-// ends sessions has Down: [Anonymous]: [Session.SignOut] works also where the store does not answer, and where a key is missing, and
+// ends sessions has Down: [DownAnonymous]: [Session.SignOut] works also where the store does not answer, and where a key is missing, and
 // SignIn after it.
 func From(ctx context.Context) (*Session, error) {
 	s, err := sessionOf(ctx)
@@ -143,16 +143,16 @@ func (s *Session) read(ctx context.Context) {
 	switch {
 	case err == nil:
 		s.accept(ctx, r, now)
-	case errors.Is(err, driver.ErrNotFound) && time.Since(s.begun) >= driver.ReplacedFor:
+	case errors.Is(err, driver.ErrNotFound) && time.Since(s.begun) >= driver.SupersededFor:
 		s.state = gone // it may have moved, and the word of that be forgotten: the browser may have a newer cookie
 	case errors.Is(err, driver.ErrNotFound):
 		s.state = anonymous
 	case errors.Is(err, driver.ErrMoved):
 		s.state = gone
-	case s.down == Anonymous:
+	case s.down == DownAnonymous:
 		s.state = degraded
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served as an unknown one", "error", err)
-	case s.down == ReadOnly && s.readStale(ctx):
+	case s.down == DownReadOnly && s.readStale(ctx):
 		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
 	default:
 		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
@@ -170,7 +170,7 @@ func (s *Session) load(ctx context.Context) (*driver.Record, time.Time, error) {
 		return store.LoadFresh(ctx, s.id)
 	}
 	r, now, err := s.m.store.Load(ctx, s.id)
-	if copies && err == nil && r.Tokens.Standing(s.verifier, now) == driver.Foreign {
+	if copies && err == nil && r.Tokens.Status(s.verifier, now) == driver.Unknown {
 		return store.LoadFresh(ctx, s.id)
 	}
 	return r, now, err
@@ -183,7 +183,7 @@ func (s *Session) readStale(ctx context.Context) bool {
 		return false
 	}
 	r, now, ok := store.LoadStale(s.id)
-	if !ok || r.Tokens.Standing(s.verifier, now) == driver.Foreign { // the token may be newer than the copy
+	if !ok || r.Tokens.Status(s.verifier, now) == driver.Unknown { // the token may be newer than the copy
 		return false
 	}
 	if s.accept(ctx, r, now); s.state == live {
@@ -206,20 +206,20 @@ func (s *Session) cannotRead(err error) { s.state, s.readErr, s.err = failed, er
 // accept makes r the session, if the request's token opens it.
 func (s *Session) accept(ctx context.Context, r *driver.Record, now time.Time) {
 	s.whose, s.whoseID = r.Principal, r.Secret
-	switch r.Tokens.Standing(s.verifier, now) {
+	switch r.Tokens.Status(s.verifier, now) {
 	case driver.Current, driver.Grace:
 		switch err := s.canOpen(r); {
 		case err == nil:
 			s.become(r, now)
-		case s.down == Anonymous:
+		case s.down == DownAnonymous:
 			s.state = degraded
 			s.m.cfg.Logger.ErrorContext(ctx, "session: a session cannot be read; the visitor is served as an unknown one", "error", err)
 		default:
 			s.cannotRead(err)
 		}
-	case driver.Replaced:
+	case driver.Superseded:
 		s.state = gone
-	case driver.Foreign:
+	case driver.Unknown:
 		if s.goOn() {
 			s.accept(ctx, r, now)
 			return
@@ -265,8 +265,8 @@ func (s *Session) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Degraded reports that the session stands in for one that could not be read, most often since the store is down: see [Anonymous] and
-// [ReadOnly].
+// Degraded reports that the session stands in for one that could not be read, most often since the store is down: see [DownAnonymous] and
+// [DownReadOnly].
 func (s *Session) Degraded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

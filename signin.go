@@ -69,7 +69,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	if s.sent {
 		return ErrHeaderSent
 	}
-	if err := s.mayHaveToken(); err != nil && !errors.Is(err, ErrSignedOut) { // with Session.Token the new one has a way back
+	if err := s.mayHaveToken(); err != nil && !errors.Is(err, ErrNotSignedIn) { // with Session.BearerToken the new one has a way back
 		return err
 	}
 	ctx, cancel := s.m.detached(ctx)
@@ -84,7 +84,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}
 	var before *driver.Record
 	if s.state == live {
-		in.From = &driver.Presented{ID: s.id, Verifier: s.verifier}
+		in.From = &driver.Credential{ID: s.id, Verifier: s.verifier}
 		before = s.record
 	}
 	res, err := twice(func() (*driver.Result, error) {
@@ -120,7 +120,7 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 	p := &driver.Principal{
 		User: l.User, Owner: m.owner(l.User), Methods: slices.Clone(l.Methods), Level: l.Level,
 		Device: cut(l.Device, driver.MaxDevice), UserAgent: cut(l.UserAgent, driver.MaxUserAgent), Address: cut(l.Address, driver.MaxAddress),
-		Persistent: l.Remember > 0 || m.cfg.Persistent,
+		Persistent: l.Remember > 0 || m.cfg.Cookie.Persistent,
 	}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("%w: Login: %v", ErrInvalid, err)

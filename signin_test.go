@@ -146,7 +146,7 @@ func TestFixation(t *testing.T) {
 			if victim.who() != "ada" {
 				t.Fatalf("the planted token signs the victim out: %d", w.Code)
 			}
-			time.Sleep(driver.ReplacedFor)
+			time.Sleep(driver.SupersededFor)
 		}
 	})
 }
@@ -342,7 +342,7 @@ func TestSignInTooLate(t *testing.T) {
 		code  int
 	}{
 		"header sent":      {session.Route{}, func(_ *site, w http.ResponseWriter) { w.WriteHeader(204) }, session.ErrHeaderSent, 204},
-		"degraded":         {session.Route{Down: session.Anonymous}, nil, session.ErrUnavailable, 503},
+		"degraded":         {session.Route{Down: session.DownAnonymous}, nil, session.ErrUnavailable, 503},
 		"store down since": {session.Route{}, func(s *site, _ http.ResponseWriter) { s.store.down() }, session.ErrUnavailable, 503},
 		"unknown outcome": {session.Route{}, func(s *site, _ http.ResponseWriter) { s.store.fail("signin", driver.ErrUnknown) },
 			session.ErrUnknownOutcome, 503},
@@ -419,7 +419,7 @@ func TestSignInWithoutARecord(t *testing.T) {
 		if err := signIn("ada")(ses); err != nil {
 			return err
 		}
-		if err := (session.Route{User: true}).Check(r.Context()); err != nil {
+		if err := (session.Route{SignedIn: true}).Check(r.Context()); err != nil {
 			t.Errorf("Check: %v", err)
 		}
 		return nil
@@ -437,7 +437,7 @@ func TestBearerSignIn(t *testing.T) {
 		}
 		w, _ := s.send(h, func(ses *session.Session) (err error) {
 			if err = signIn("ada")(ses); err == nil {
-				token, err = ses.Token(t.Context())
+				token, err = ses.BearerToken(t.Context())
 			}
 			return err
 		})
@@ -467,8 +467,8 @@ func TestRouteOfUsers(t *testing.T) {
 		code := func(rt session.Route) int {
 			return v.also().handle(rt.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code
 		}
-		recently, twoFactors, high := session.Route{MaxAge: 10 * time.Minute}, session.Route{Methods: []string{"pwd", "otp"}}, session.Route{MinLevel: 2}
-		want(t, "nobody", code(session.Route{User: true}), 401)
+		recently, twoFactors, high := session.Route{MaxAuthAge: 10 * time.Minute}, session.Route{AuthMethods: []string{"pwd", "otp"}}, session.Route{MinLevel: 2}
+		want(t, "nobody", code(session.Route{SignedIn: true}), 401)
 		as(session.Login{Methods: []string{"pwd"}, Level: 1})
 		v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
 		time.Sleep(10 * time.Minute)

@@ -78,25 +78,6 @@ func TestStolenTokenOfAUser(t *testing.T) {
 	})
 }
 
-// TestKeepStolen: the theft is told each time, and the session goes on for who has its token.
-func TestKeepStolen(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s, l, v := rotating(t, session.Config{KeepStolen: true})
-		old := v.rotates(t, look)
-		v.keeps(t, "the new token")
-		time.Sleep(time.Minute)
-		handle := v.info().Handle
-		l.take()
-		for range 2 {
-			old.lost(t, "the old token")
-			l.want(t, "theft", "stolen "+handle)
-		}
-		old.also().do(signOut) // ends nothing
-		v.keeps(t, "the new token")
-		want(t, "sessions", s.store.Len(), 1)
-	})
-}
-
 // TestTheftAtTheSameTime: the session ends once, and that is told once.
 func TestTheftAtTheSameTime(t *testing.T) {
 	bubble(t, func(t *testing.T) {
@@ -170,7 +151,7 @@ func TestNoTheft(t *testing.T) {
 			time.Sleep(every)
 			old := v.rotates(t, look)
 			v.do(renew)
-			time.Sleep(driver.ReplacedFor - time.Millisecond)
+			time.Sleep(driver.SupersededFor - time.Millisecond)
 			old.lost(t, "the request under way")
 			if w := old.also().do(add); w.Code != 409 || len(cookies(w)) != 0 {
 				t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
@@ -231,7 +212,7 @@ func TestTokenThatACopyDoesNotKnow(t *testing.T) {
 		v.do(renew)
 		here.cookie = v.cookie
 		s.store.fail("load", errDown)
-		w := here.handle(session.Route{Down: session.ReadOnly}.Handler(session.HandlerFunc(
+		w := here.handle(session.Route{Down: session.DownReadOnly}.Handler(session.HandlerFunc(
 			func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { return look(ses) })))
 		wantAnswer(t, w, 503)
 	})
@@ -293,7 +274,7 @@ func TestSignOutFromACopy(t *testing.T) {
 	v := s.known()
 	want(t, "n", v.count(), 1)
 	store.down()
-	w := v.handle(session.Route{Down: session.ReadOnly}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	w := v.handle(session.Route{Down: session.DownReadOnly}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		want(t, "degraded", ses.Degraded(), true)
 		store.up()
 		if err := ses.SignOut(r.Context()); err != nil {

@@ -151,8 +151,8 @@ func TestPassiveRoute(t *testing.T) {
 				if change {
 					n.Add(ses, 1)
 				}
-				if i := ses.Info(); !i.Idle.IsZero() {
-					left = time.Until(i.Idle)
+				if i := ses.Info(); !i.Expires.IsZero() {
+					left = time.Until(i.Expires)
 				}
 				return nil
 			})
@@ -189,7 +189,7 @@ func TestPassiveRouteDoesNotRotate(t *testing.T) {
 			if err := ses.Reload(r.Context()); err != nil {
 				return err
 			}
-			_ = session.Route{User: true}.Check(r.Context())
+			_ = session.Route{SignedIn: true}.Check(r.Context())
 			n.Get(ses)
 			return nil
 		}))

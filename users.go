@@ -44,7 +44,7 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	if err != nil || user == "" {
 		return ErrNotFound
 	}
-	n, err := m.revoke(ctx, user, driver.Which{Only: []driver.ID{id}})
+	n, err := m.revoke(ctx, user, driver.Selection{Only: []driver.ID{id}})
 	if err == nil && n == 0 {
 		return ErrNotFound
 	}
@@ -58,7 +58,7 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 // Errors: [ErrInvalid] for what is no handle, and nothing has ended; [ErrUnavailable], and n are those that have certainly ended: call it again,
 // and those that are left are ended then; errors.ErrUnsupported if the store does not know users.
 func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
-	var which driver.Which
+	var which driver.Selection
 	for _, handle := range except {
 		id, err := driver.ParseID(handle)
 		if err != nil {
@@ -75,7 +75,7 @@ func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string)
 	return m.revoke(ctx, user, which)
 }
 
-func (m *Manager) revoke(ctx context.Context, user string, which driver.Which) (int, error) {
+func (m *Manager) revoke(ctx context.Context, user string, which driver.Selection) (int, error) {
 	store, err := m.users()
 	if err != nil {
 		return 0, err
@@ -99,7 +99,7 @@ func (m *Manager) RevokeAll(ctx context.Context) error {
 	if err := store.EndAll(context.WithoutCancel(ctx)); err != nil {
 		return fromStore(err)
 	}
-	m.happened(ctx, Event{Kind: Revoked, Time: m.now()})
+	m.happened(ctx, Event{Kind: EventRevoked, Time: m.now()})
 	return nil
 }
 

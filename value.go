@@ -6,7 +6,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Value is one value of type T. The last write of this field wins; other fields are not touched.
+// Value is one value of type T. The last write of the field wins. [Value.Update] is atomic, [Value.Take] hands the value to one caller.
 type Value[T any] string
 
 // Get returns a fresh copy: changing it changes nothing. The zero T if unset. A stored value that is not a T fails the request with
@@ -27,6 +27,13 @@ func (v Value[T]) Lookup(s *Session) (t T, ok bool, err error) {
 
 // Set sets the value. One that does not encode as JSON fails the commit with [ErrInvalid].
 func (v Value[T]) Set(s *Session, t T) { put(s, driver.Key(v), t) }
+
+// Take removes the value and returns it, to exactly one caller: for a notice after a redirect. It commits the request's other changes in the
+// same step. If the value is unset, ok is false and the store is not asked. Errors: those of [Session.Commit]; [ErrDecode], and the value
+// is gone.
+func (v Value[T]) Take(ctx context.Context, s *Session) (t T, ok bool, err error) {
+	return take[T](ctx, s, driver.Key(v))
+}
 
 // Delete unsets the value.
 func (v Value[T]) Delete(s *Session) { s.change(driver.Op{Kind: driver.Unset, Key: driver.Key(v)}) }

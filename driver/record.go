@@ -104,9 +104,9 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 	if c.Renew != nil && r.Tokens.Current.Equal(c.Renew.Verifier) {
 		return &Result{Record: r, Now: now, Renewed: true}, nil
 	}
-	switch r.Tokens.Standing(c.Verifier, now) {
+	switch r.Tokens.Status(c.Verifier, now) {
 	case Current, Grace:
-	case Replaced, Foreign:
+	case Superseded, Unknown:
 		return nil, ErrMoved
 	}
 	return r.with(now, c, c.Renew != nil && r.Renews(c.Renew, c.Verifier, now))
@@ -143,9 +143,9 @@ func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 // is due. Errors: [ErrMoved].
 func (r *Record) Touch(now time.Time, verifier Hash) (*Record, error) {
 	now = now.Truncate(time.Millisecond)
-	switch r.Tokens.Standing(verifier, now) {
+	switch r.Tokens.Status(verifier, now) {
 	case Current, Grace:
-	case Replaced, Foreign:
+	case Superseded, Unknown:
 		return nil, ErrMoved
 	}
 	if !r.TouchDue(verifier, now) {

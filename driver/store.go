@@ -19,7 +19,7 @@ import (
 // [ErrUnknown] means that a change may or may not have been done, or may be done yet. The caller does not send it again.
 type Store interface {
 	// Load returns the record and the store's time. It never writes. ErrNotFound; ErrMoved if the session went to another id
-	// less than ReplacedFor ago.
+	// less than SupersededFor ago.
 	Load(ctx context.Context, id ID) (*Record, time.Time, error)
 
 	// Create stores NewRecord(now, o, c). ErrExists if another record has the id. A second Create with the Secret of the record

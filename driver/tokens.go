@@ -2,9 +2,9 @@ package driver
 
 import "time"
 
-// ReplacedFor is how long a record remembers the verifier that a renewal replaced, so that a request under way with it is
+// SupersededFor is how long a record remembers the verifier that a renewal replaced, so that a request under way with it is
 // told apart from one that carries a token nobody issued.
-const ReplacedFor = time.Minute
+const SupersededFor = time.Minute
 
 // Tokens says which verifiers open a record. Of each only the hash is kept. A new verifier is one write of one key: the
 // record's name, which comes from the selector, stays.
@@ -20,28 +20,28 @@ type Tokens struct {
 }
 
 // Standing is what a verifier is to a record.
-type Standing uint8
+type TokenStatus uint8
 
 const (
-	Foreign  Standing = iota // neither the current nor a remembered one: never issued, or long replaced
-	Current                  // the current one
-	Grace                    // rotated out, still accepted
-	Replaced                 // renewed away less than ReplacedFor ago: the browser has a newer cookie, or is about to
+	Unknown    TokenStatus = iota // neither the current nor a remembered one: never issued, or long replaced
+	Current                       // the current one
+	Grace                         // rotated out, still accepted
+	Superseded                    // renewed away less than SupersededFor ago: the browser has a newer cookie, or is about to
 )
 
 // Standing reports what the verifier with this hash is at a time.
-func (t *Tokens) Standing(verifier Hash, now time.Time) Standing {
+func (t *Tokens) Status(verifier Hash, now time.Time) TokenStatus {
 	if t.Current.Equal(verifier) {
 		return Current
 	}
 	remembered := t.Previous != Hash{} && (t.Until.IsZero() || now.Before(t.Until))
 	if !t.Previous.Equal(verifier) || !remembered {
-		return Foreign
+		return Unknown
 	}
 	if t.Accepted {
 		return Grace
 	}
-	return Replaced
+	return Superseded
 }
 
 // Stolen reports that a verifier, which its token says is of a generation, is in two hands: it is neither current nor remembered, and
@@ -49,7 +49,7 @@ func (t *Tokens) Standing(verifier Hash, now time.Time) Standing {
 // was under way when its verifier changed is no thief's. A generation of the record's own, or ahead of it, is a write that a failover
 // lost, or a response that was overtaken, and never theft.
 func (t *Tokens) Stolen(verifier Hash, generation uint32, at time.Time) bool {
-	if generation >= t.Generation || t.Standing(verifier, at) != Foreign || at.Before(t.Issued) {
+	if generation >= t.Generation || t.Status(verifier, at) != Unknown || at.Before(t.Issued) {
 		return false
 	}
 	return t.Accepted || !at.Before(t.Until) // a renewal cuts off at once what a rotation before it left in grace
@@ -96,7 +96,7 @@ func (r *Record) TokenAge(now time.Time) time.Duration {
 func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
 	next := Tokens{Current: n.Verifier, Generation: t.Generation + 1, Issued: now, Previous: t.Current}
 	if n.Grace == 0 {
-		next.Until = now.Add(ReplacedFor)
+		next.Until = now.Add(SupersededFor)
 		return next
 	}
 	next.Accepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)

@@ -15,20 +15,20 @@ type UserStore interface {
 
 	// SignIn stores a new record at id, ends the one that the browser had, and keeps the owner's limit, all of it or nothing. The limit is
 	// exact whatever signs in at the same time: at no moment are more than s.Max sessions of the owner alive. Load of s.From.ID answers
-	// ErrMoved for ReplacedFor. Result.Evicted are the sessions that were ended for the limit. A second SignIn with the Secret of the record
+	// ErrMoved for SupersededFor. Result.Evicted are the sessions that were ended for the limit. A second SignIn with the Secret of the record
 	// at id is the first one repeated. ErrTooMany; ErrRevoked; ErrExists; ErrPrincipal; an *OpError; what Carry returned. After an error
 	// all is as it was.
 	SignIn(ctx context.Context, id ID, s *SignIn) (*Result, error)
 
 	// Sessions returns the owner's live sessions, the newest first.
-	Sessions(ctx context.Context, owner Hash) ([]Owned, error)
+	Sessions(ctx context.Context, owner Hash) ([]UserSession, error)
 
 	// EndUser ends sessions of the owner in one step and returns those that were alive; with an error those that it has certainly ended all
 	// the same. Unless only named sessions are ended, it revokes all that came before it: a SignIn of the owner that began earlier is refused
 	// with ErrRevoked, and no session from before that is not excepted is found again, also one that the store no longer knows to be the
 	// owner's. After an error it can be called again, and goes on. Where an answer of the store's server was lost it may return fewer than it
 	// has ended; if sessions are named, ErrUnknown.
-	EndUser(ctx context.Context, owner Hash, which Which) ([]ID, error)
+	EndUser(ctx context.Context, owner Hash, which Selection) ([]ID, error)
 
 	// EndAll ends every session that the store has when it is called. A SignIn that began before it is refused with ErrRevoked, after a
 	// restart of the store, too, as with EndUser. After an error it can be called again, and goes on; several may call it at the same time.
@@ -36,13 +36,13 @@ type UserStore interface {
 }
 
 // Owned is a session of a user.
-type Owned struct {
+type UserSession struct {
 	ID     ID
 	Record *Record
 }
 
 // Which says which sessions of an owner: all, all but Except, or those of Only.
-type Which struct {
+type Selection struct {
 	Only   []ID // not nil: these, if they are the owner's
 	Except []ID // at most MaxExcept
 
@@ -60,9 +60,9 @@ func BucketOf(owner Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1])
 
 // SignIn is what a store makes a signed-in session of.
 type SignIn struct {
-	Origin Origin     // Principal is who signs in; its Authenticated is the store's to fill in
-	Change Change     // done on the fields that come along
-	From   *Presented // what the browser had; nil: nothing
+	Origin Origin      // Principal is who signs in; its Authenticated is the store's to fill in
+	Change Change      // done on the fields that come along
+	From   *Credential // what the browser had; nil: nothing
 
 	// Carry returns the fields of the session that the browser had which come along. It is called with a live record that accepts
 	// From.Verifier, perhaps more than once, and must not block.
@@ -74,7 +74,7 @@ type SignIn struct {
 }
 
 // Presented is a session as a browser names it.
-type Presented struct {
+type Credential struct {
 	ID       ID
 	Verifier Hash
 }

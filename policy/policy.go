@@ -31,7 +31,7 @@ const day = 24 * time.Hour
 // AAL1 is NIST SP 800-63B-4 at authentication assurance level 1:
 //
 //   - Lifetime and MaxRemember are at most 30 days (2.1.3, SHOULD; that there is a limit, SHALL);
-//   - InsecureHTTP is refused (5.1 and 5.1.1, SHALL);
+//   - Cookie.Insecure is refused (5.1 and 5.1.1, SHALL);
 //   - CSRF is on: what is posted carries something of the session that is verified (5.1, SHALL), and CSRFExempt is not all there is.
 //
 // Zero limits are the defaults of session.New, which are stricter. Cookies that outlive the browser are left to the application, though
@@ -50,7 +50,7 @@ func AAL1(c *session.Config) error {
 //   - MaxRemember and Persistent are refused: a secret does not survive the browser (5.1, SHOULD NOT), and a remembered browser is no
 //     authentication (5.1, SHALL NOT);
 //   - SameSite None is refused (5.1.1, SHOULD);
-//   - InsecureHTTP is refused, and CSRF is on, as in [AAL1].
+//   - Cookie.Insecure is refused, and CSRF is on, as in [AAL1].
 func AAL2(c *session.Config) error {
 	p := preset{c: c, name: "AAL2", of: nist}
 	p.limits(time.Hour, day, "2.2.3")
@@ -82,7 +82,7 @@ func AAL3(c *session.Config) error {
 //     another site, or comes back from an identity provider, arrives without a session: such a page leads on to one of its own, and neither writes nor has a form, since the
 //     cookie of its new session would take the place of the visitor's;
 //   - ClearSiteData is "cache", "cookies" and "storage" if it is nil (Logout; ASVS 14.3.1);
-//   - InsecureHTTP is refused (Transport Layer Security);
+//   - Cookie.Insecure is refused (Transport Layer Security);
 //   - CSRF is on (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet, Synchronizer Token Pattern).
 func HighValue(c *session.Config) error {
 	p := preset{c: c, name: "HighValue", of: "OWASP Session Management Cheat Sheet"}
@@ -91,8 +91,8 @@ func HighValue(c *session.Config) error {
 		c.RotateEvery = 15 * time.Minute
 	}
 	p.noRemembering("Expire and Max-Age Attributes")
-	if c.SameSite == 0 {
-		c.SameSite = http.SameSiteStrictMode
+	if c.Cookie.SameSite == 0 {
+		c.Cookie.SameSite = http.SameSiteStrictMode
 	}
 	p.noCrossSite("SameSite Attribute")
 	if c.ClearSiteData == nil {
@@ -138,21 +138,21 @@ func (p *preset) noRemembering(section string) {
 	if p.c.MaxRemember != 0 {
 		p.refuse("MaxRemember", section, "is %v: a sign-in must not outlive Config.Lifetime", p.c.MaxRemember)
 	}
-	if p.c.Persistent {
-		p.refuse("Persistent", section, "is on: the cookie must not outlive the browser")
+	if p.c.Cookie.Persistent {
+		p.refuse("Cookie.Persistent", section, "is on: the cookie must not outlive the browser")
 	}
 }
 
 func (p *preset) noCrossSite(section string) {
-	if p.c.SameSite == http.SameSiteNoneMode {
-		p.refuse("SameSite", section, "is None: other sites' requests must not carry the cookie")
+	if p.c.Cookie.SameSite == http.SameSiteNoneMode {
+		p.refuse("Cookie.SameSite", section, "is None: other sites' requests must not carry the cookie")
 	}
 }
 
 // session is what all presets ask for. It returns the first rule that was broken.
 func (p *preset) session(transport, csrf string) error {
-	if p.c.InsecureHTTP {
-		p.refuse("InsecureHTTP", transport, "is on: the cookie must go over TLS alone")
+	if p.c.Cookie.Insecure {
+		p.refuse("Cookie.Insecure", transport, "is on: the cookie must go over TLS alone")
 	}
 	p.c.CSRF = true
 	for _, pattern := range p.c.CSRFExempt {

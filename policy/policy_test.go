@@ -39,8 +39,8 @@ func TestFilledIn(t *testing.T) {
 		{"HighValue", policy.HighValue, 5 * time.Minute, 8 * time.Hour, 15 * time.Minute, http.SameSiteStrictMode, "cache cookies storage"},
 	} {
 		c := inForce(t, session.Config{Policy: tt.preset})
-		if c.IdleTimeout != tt.idle || c.Lifetime != tt.lifetime || c.SameSite != tt.sameSite || c.RotateEvery != tt.rotate || !c.CSRF ||
-			strings.Join(c.ClearSiteData, " ") != tt.clears || c.InsecureHTTP || c.Persistent || c.MaxRemember != 0 {
+		if c.IdleTimeout != tt.idle || c.Lifetime != tt.lifetime || c.Cookie.SameSite != tt.sameSite || c.RotateEvery != tt.rotate || !c.CSRF ||
+			strings.Join(c.ClearSiteData, " ") != tt.clears || c.Cookie.Insecure || c.Cookie.Persistent || c.MaxRemember != 0 {
 			t.Errorf("%s is\n%v", tt.name, c)
 		}
 	}
@@ -56,16 +56,16 @@ func TestStricterIsKept(t *testing.T) {
 	if c.Lifetime != day || c.IdleTimeout != time.Hour {
 		t.Errorf("just so much:\n%v", c)
 	}
-	c = inForce(t, session.Config{Policy: policy.AAL1, Lifetime: 30 * day, IdleTimeout: 30 * day, MaxRemember: 30 * day, Persistent: true})
-	if c.Lifetime != 30*day || !c.Persistent {
+	c = inForce(t, session.Config{Policy: policy.AAL1, Lifetime: 30 * day, IdleTimeout: 30 * day, MaxRemember: 30 * day, Cookie: session.Cookie{Persistent: true}})
+	if c.Lifetime != 30*day || !c.Cookie.Persistent {
 		t.Errorf("AAL1 allows a month:\n%v", c)
 	}
 	c = inForce(t, session.Config{Policy: policy.HighValue, Lifetime: 30 * time.Second})
 	if c.RotateEvery != 0 || c.IdleTimeout != 30*time.Second {
 		t.Errorf("a session that is too short to rotate:\n%v", c)
 	}
-	c = inForce(t, session.Config{Policy: policy.HighValue, SameSite: http.SameSiteLaxMode, ClearSiteData: []string{}})
-	if c.SameSite != http.SameSiteLaxMode || len(c.ClearSiteData) != 0 {
+	c = inForce(t, session.Config{Policy: policy.HighValue, Cookie: session.Cookie{SameSite: http.SameSiteLaxMode}, ClearSiteData: []string{}})
+	if c.Cookie.SameSite != http.SameSiteLaxMode || len(c.ClearSiteData) != 0 {
 		t.Errorf("HighValue allows Lax:\n%v", c)
 	}
 }
@@ -78,24 +78,24 @@ func TestForbidden(t *testing.T) {
 	}{
 		{"Lifetime", "AAL1 (NIST SP 800-63B-4, 2.1.3)", session.Config{Policy: policy.AAL1, Lifetime: 30*day + 1}},
 		{"MaxRemember", "AAL1 (NIST SP 800-63B-4, 2.1.3)", session.Config{Policy: policy.AAL1, MaxRemember: 31 * day}},
-		{"InsecureHTTP", "AAL1 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL1, InsecureHTTP: true}},
+		{"Cookie.Insecure", "AAL1 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL1, Cookie: session.Cookie{Insecure: true}}},
 		{"Lifetime", "AAL2 (NIST SP 800-63B-4, 2.2.3)", session.Config{Policy: policy.AAL2, Lifetime: 30 * time.Hour}},
 		{"IdleTimeout", "AAL2 (NIST SP 800-63B-4, 2.2.3)", session.Config{Policy: policy.AAL2, IdleTimeout: 2 * time.Hour}},
 		{"MaxRemember", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, MaxRemember: 30 * day}},
-		{"Persistent", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, Persistent: true}},
-		{"SameSite", "AAL2 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL2, SameSite: http.SameSiteNoneMode}},
-		{"InsecureHTTP", "AAL2 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL2, InsecureHTTP: true}},
+		{"Cookie.Persistent", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, Cookie: session.Cookie{Persistent: true}}},
+		{"Cookie.SameSite", "AAL2 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL2, Cookie: session.Cookie{SameSite: http.SameSiteNoneMode}}},
+		{"Cookie.Insecure", "AAL2 (NIST SP 800-63B-4, 5.1.1)", session.Config{Policy: policy.AAL2, Cookie: session.Cookie{Insecure: true}}},
 		{"Lifetime", "AAL3 (NIST SP 800-63B-4, 2.3.3)", session.Config{Policy: policy.AAL3, Lifetime: 12*time.Hour + 1}},
 		{"IdleTimeout", "AAL3 (NIST SP 800-63B-4, 2.3.3)", session.Config{Policy: policy.AAL3, IdleTimeout: 16 * time.Minute}},
-		{"Persistent", "AAL3", session.Config{Policy: policy.AAL3, Persistent: true}},
-		{"SameSite", "AAL3", session.Config{Policy: policy.AAL3, SameSite: http.SameSiteNoneMode}},
-		{"InsecureHTTP", "AAL3", session.Config{Policy: policy.AAL3, InsecureHTTP: true}},
+		{"Cookie.Persistent", "AAL3", session.Config{Policy: policy.AAL3, Cookie: session.Cookie{Persistent: true}}},
+		{"Cookie.SameSite", "AAL3", session.Config{Policy: policy.AAL3, Cookie: session.Cookie{SameSite: http.SameSiteNoneMode}}},
+		{"Cookie.Insecure", "AAL3", session.Config{Policy: policy.AAL3, Cookie: session.Cookie{Insecure: true}}},
 		{"Lifetime", "HighValue (OWASP Session Management Cheat Sheet", session.Config{Policy: policy.HighValue, Lifetime: 9 * time.Hour}},
 		{"IdleTimeout", "HighValue", session.Config{Policy: policy.HighValue, IdleTimeout: 6 * time.Minute}},
 		{"MaxRemember", "HighValue", session.Config{Policy: policy.HighValue, MaxRemember: day}},
-		{"Persistent", "HighValue", session.Config{Policy: policy.HighValue, Persistent: true}},
-		{"SameSite", "HighValue", session.Config{Policy: policy.HighValue, SameSite: http.SameSiteNoneMode}},
-		{"InsecureHTTP", "HighValue", session.Config{Policy: policy.HighValue, InsecureHTTP: true}},
+		{"Cookie.Persistent", "HighValue", session.Config{Policy: policy.HighValue, Cookie: session.Cookie{Persistent: true}}},
+		{"Cookie.SameSite", "HighValue", session.Config{Policy: policy.HighValue, Cookie: session.Cookie{SameSite: http.SameSiteNoneMode}}},
+		{"Cookie.Insecure", "HighValue", session.Config{Policy: policy.HighValue, Cookie: session.Cookie{Insecure: true}}},
 		{"CSRFExempt", "AAL1 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL1, CSRFExempt: []string{"POST /hook", "/"}}},
 		{"CSRFExempt", "AAL2 (NIST SP 800-63B-4, 5.1)", session.Config{Policy: policy.AAL2, CSRFExempt: []string{"POST /{all...}"}}},
 		{"CSRFExempt", "AAL2", session.Config{Policy: policy.AAL2, CSRFExempt: []string{"/{$}", "/{a}/{rest...}"}}},

@@ -80,7 +80,7 @@ func closeWhileBusy(t *testing.T, node *redistest.Node) {
 		}
 	})
 	shortly(t, s, "ada", 300*time.Millisecond)
-	_, err = s.EndUser(t.Context(), ownerOf("bob"), driver.Which{})
+	_, err = s.EndUser(t.Context(), ownerOf("bob"), driver.Selection{})
 	ok(t, err)
 	ok(t, node.Pause())
 	for range 5000 {
@@ -90,7 +90,7 @@ func closeWhileBusy(t *testing.T, node *redistest.Node) {
 	for _, call := range []func() error{
 		func() error { return s.EndAll(t.Context()) },
 		func() error { return s.End(t.Context(), id) },
-		func() error { _, err := s.EndUser(t.Context(), ownerOf("eve"), driver.Which{}); return err },
+		func() error { _, err := s.EndUser(t.Context(), ownerOf("eve"), driver.Selection{}); return err },
 		func() error { _, _, err := s.Load(t.Context(), id); return err },
 		func() error { return s.Touch(t.Context(), id, o.Verifier) },
 	} {

@@ -117,7 +117,7 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 	const (
 		value   session.Value[string] = "value"
 		entries session.Map[string]   = "entries"
-		once    session.Once[string]  = "once"
+		once    session.Value[string] = "once"
 		updated session.Value[string] = "updated"
 		n       session.Counter       = "n"
 	)
@@ -144,11 +144,11 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 		do(func(s *session.Session) error {
 			value.Set(s, inValue)
 			entries.Set(s, "a", inEntry+strings.Repeat(" and more", 20)) // no longer in the compact encoding
-			once.Put(s, inOnce)
+			once.Set(s, inOnce)
 			n.Add(s, 1)
 			return nil
 		})
-		do(func(s *session.Session) error { once.Put(s, inOnce); return s.SignIn(t.Context(), login) })
+		do(func(s *session.Session) error { once.Set(s, inOnce); return s.SignIn(t.Context(), login) })
 		do(func(s *session.Session) error { return s.Renew(t.Context()) })
 		do(func(s *session.Session) error {
 			_, err := updated.Update(t.Context(), s, func(string) (string, error) { return inUpdate, nil })

@@ -58,7 +58,7 @@ func newEnds() *ends {
 func (e *ends) add(id driver.ID, owner driver.Hash) { e.note(id, owner, 0) }
 
 // move notes that a session was replaced by another one.
-func (e *ends) move(id driver.ID, owner driver.Hash) { e.note(id, owner, driver.ReplacedFor) }
+func (e *ends) move(id driver.ID, owner driver.Hash) { e.note(id, owner, driver.SupersededFor) }
 
 func (e *ends) note(id driver.ID, owner driver.Hash, moved time.Duration) {
 	e.mu.Lock()

@@ -16,7 +16,7 @@ const forever = 10 * 365 * 24 * time.Hour
 
 // EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time. It also removes the
 // sessions that this process guesses, and names the others, which are removed in turn, so many at a time.
-func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 	if which.Only != nil {
 		only := slices.DeleteFunc(slices.Clone(which.Only), func(id driver.ID) bool {
 			return id.Bucket != driver.BucketOf(owner) || slices.Contains(which.Except, id)

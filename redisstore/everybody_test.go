@@ -120,7 +120,7 @@ func TestRevocationsLost(t *testing.T) {
 		dump := do(keyOf(id), "DUMP", keyOf(id)).(string)
 		lost(indexKey(ownerOf("ada")))
 		time.Sleep(2 * time.Millisecond)
-		if _, err := a.EndUser(t.Context(), ownerOf("ada"), driver.Which{}); err != nil {
+		if _, err := a.EndUser(t.Context(), ownerOf("ada"), driver.Selection{}); err != nil {
 			t.Fatal(err)
 		}
 		lost(bucketKey("ada", "n"))
@@ -169,7 +169,7 @@ func TestRevokedAroundFailover(t *testing.T) {
 				var each sync.WaitGroup
 				for i := range users - 1 {
 					each.Go(func() {
-						if _, err := a.EndUser(t.Context(), ownerOf(fmt.Sprint("user", i)), driver.Which{}); err == nil {
+						if _, err := a.EndUser(t.Context(), ownerOf(fmt.Sprint("user", i)), driver.Selection{}); err == nil {
 							acknowledged.Store(i, nil)
 						}
 					})

@@ -56,7 +56,7 @@ func TestExpiredOfADeadNode(t *testing.T) {
 			return err
 		},
 		"end": func(s *redisstore.Store, owner driver.Hash) error {
-			_, err := s.EndUser(t.Context(), owner, driver.Which{})
+			_, err := s.EndUser(t.Context(), owner, driver.Selection{})
 			return err
 		},
 		"sign in": func(s *redisstore.Store, _ driver.Hash) error {
@@ -117,7 +117,7 @@ func TestIndexNamesTheLiving(t *testing.T) {
 			t.Errorf("%s: the index still names the session: %v, %v", what, score, err)
 		}
 	}
-	enter := func(user string, limit int, from *driver.Presented) (driver.ID, *driver.SignIn) {
+	enter := func(user string, limit int, from *driver.Credential) (driver.ID, *driver.SignIn) {
 		t.Helper()
 		id, in := signInOf(user, limit)
 		in.From = from
@@ -133,16 +133,16 @@ func TestIndexNamesTheLiving(t *testing.T) {
 	ok(t, err)
 	gone("EndOwned", id, in)
 	id, in = enter("ada", 0, nil)
-	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Which{Only: []driver.ID{id}}) // a revocation would refuse what follows
+	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{id}}) // a revocation would refuse what follows
 	ok(t, err)
 	gone("EndUser", id, in)
 	for range 25 { // more than a sign-in without a limit looks at
 		enter("ada", 0, nil)
 	}
 	id, in = enter("ada", 0, nil)
-	next, nextIn := enter("ada", 0, &driver.Presented{ID: id, Verifier: in.Origin.Verifier})
+	next, nextIn := enter("ada", 0, &driver.Credential{ID: id, Verifier: in.Origin.Verifier})
 	gone("SignIn over the user's own", id, in)
-	last, lastIn := enter("bob", 0, &driver.Presented{ID: next, Verifier: nextIn.Origin.Verifier})
+	last, lastIn := enter("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Origin.Verifier})
 	gone("SignIn over another user's", next, nextIn)
 	time.Sleep(2 * time.Millisecond)
 	enter("bob", 1, nil)

@@ -170,7 +170,7 @@ func TestRouteWhenDown(t *testing.T) {
 		return nil
 	}))
 	mux.Handle("/refuse", show)
-	mux.Handle("/stale", session.Route{Down: session.ReadOnly}.Handler(show))
+	mux.Handle("/stale", session.Route{Down: session.DownReadOnly}.Handler(show))
 	server := httptest.NewTLSServer(sessions.Handler(mux))
 	defer server.Close()
 	var cookie *http.Cookie

@@ -81,8 +81,11 @@ func TestRevokedOutOfMemory(t *testing.T) {
 				ok(t, err)
 			}()
 			for i, end := range []func() error{
-				func() error { _, err := s.EndUser(t.Context(), owners[0], driver.Which{}); return err },
-				func() error { _, err := s.EndUser(t.Context(), owners[1], driver.Which{Only: ids[1:2]}); return err },
+				func() error { _, err := s.EndUser(t.Context(), owners[0], driver.Selection{}); return err },
+				func() error {
+					_, err := s.EndUser(t.Context(), owners[1], driver.Selection{Only: ids[1:2]})
+					return err
+				},
 				func() error { _, err := s.EndOwned(t.Context(), ids[2], owners[2]); return err },
 				func() error { return s.EndAll(t.Context()) },
 			} {

@@ -434,11 +434,11 @@ func TestFeedOfManagers(t *testing.T) {
 	ok(t, s.SignIn(request, session.Login{User: "ada"})) // and is not seen again
 	third := s.Info().Handle
 	want := []session.Event{
-		{Kind: session.SignedIn, Handle: first, User: "ada"},
-		{Kind: session.SignedIn, Handle: second, User: "ada", Before: first},
-		{Kind: session.SignedOut, Handle: second, User: "ada"},
-		{Kind: session.SignedIn, Handle: third, User: "ada"},
-		{Kind: session.Expired, Handle: third, User: "ada"},
+		{Kind: session.EventSignedIn, Handle: first, User: "ada"},
+		{Kind: session.EventSignedIn, Handle: second, User: "ada", Before: first},
+		{Kind: session.EventSignedOut, Handle: second, User: "ada"},
+		{Kind: session.EventSignedIn, Handle: third, User: "ada"},
+		{Kind: session.EventExpired, Handle: third, User: "ada"},
 	}
 	var last time.Time
 	for e, err := range events {

@@ -136,7 +136,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 		func() error { _, err := s.Apply(ctx, id, second); return err },
 		func() error { return s.Touch(ctx, id, verifier) },
 		func() error { _, _, err := s.LoadFresh(ctx, id); return err },
-		func() error { return s.rehearseSignIn(ctx, o, &driver.Presented{ID: id, Verifier: verifier}) },
+		func() error { return s.rehearseSignIn(ctx, o, &driver.Credential{ID: id, Verifier: verifier}) },
 		func() error { _, _, err := s.remove(ctx, id, driver.Hash{}); return err },
 	} {
 		if err = step(); errors.As(err, &few) {
@@ -159,7 +159,7 @@ func (s *Store) rehearse(ctx context.Context) error {
 }
 
 // rehearseSignIn signs somebody in, who is nobody, and out.
-func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driver.Presented) error {
+func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driver.Credential) error {
 	owner := driver.HashOf(o.Secret[:])
 	id := driver.ID{Bucket: driver.BucketOf(owner), Selector: driver.HashOf(o.Secret[4:])}
 	in := &driver.SignIn{Origin: *o, Change: driver.Change{Verifier: o.Verifier}, From: from, Max: 1}
@@ -174,7 +174,7 @@ func (s *Store) rehearseSignIn(ctx context.Context, o *driver.Origin, from *driv
 	}
 	var few error
 	if err == nil {
-		if _, err = s.EndUser(ctx, owner, driver.Which{}); errors.As(err, new(*ReplicaError)) {
+		if _, err = s.EndUser(ctx, owner, driver.Selection{}); errors.As(err, new(*ReplicaError)) {
 			few, err = err, nil
 		}
 	}

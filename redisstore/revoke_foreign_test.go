@@ -19,7 +19,7 @@ func TestRevokeOfAnothersWithoutAnAnswer(t *testing.T) {
 	neighbour := ownerOf("ada")
 	neighbour[15]++
 	ok(t, node.Pause())
-	if _, err := s.EndUser(t.Context(), neighbour, driver.Which{Only: []driver.ID{id}}); !errors.Is(err, driver.ErrUnknown) {
+	if _, err := s.EndUser(t.Context(), neighbour, driver.Selection{Only: []driver.ID{id}}); !errors.Is(err, driver.ErrUnknown) {
 		t.Errorf("EndUser: %v, want ErrUnknown", err)
 	}
 	ok(t, node.Resume())

@@ -129,7 +129,7 @@ func TestRevokedWithoutIndex(t *testing.T) {
 		}
 		time.Sleep(2 * time.Millisecond)
 		before, _ := b.Near()
-		if _, err := a.EndUser(t.Context(), ownerOf(user), driver.Which{Except: ids[3:]}); err != nil {
+		if _, err := a.EndUser(t.Context(), ownerOf(user), driver.Selection{Except: ids[3:]}); err != nil {
 			t.Fatal(err)
 		}
 		for i := range 3 {
@@ -137,7 +137,7 @@ func TestRevokedWithoutIndex(t *testing.T) {
 			isOver(t, b, ids[i], verifiers[i])
 			isOver(t, a, ids[i], verifiers[i])
 			id, in := signInOf("eve", 0)
-			in.From = &driver.Presented{ID: ids[i], Verifier: verifiers[i]}
+			in.From = &driver.Credential{ID: ids[i], Verifier: verifiers[i]}
 			in.Carry = func(r *driver.Record) (driver.Fields, error) {
 				t.Error("a sign-in takes along what a revoked session had")
 				return nil, nil
@@ -156,7 +156,7 @@ func TestRevokedWithoutIndex(t *testing.T) {
 		}
 		// Who was not to stay before does not stay now, and who was to stay does not come back.
 		do(index, "DEL", index)
-		ended, err := b.EndUser(t.Context(), ownerOf(user), driver.Which{Except: []driver.ID{ids[0], id}})
+		ended, err := b.EndUser(t.Context(), ownerOf(user), driver.Selection{Except: []driver.ID{ids[0], id}})
 		if err != nil || len(ended) != 0 {
 			t.Errorf("EndUser: %v, error %v: without an index it knows of none", ended, err)
 		}
@@ -179,7 +179,7 @@ func TestIndexThatLies(t *testing.T) {
 	id, verifier := signedIn(t, a, "ada")
 	_, err := node.Do("HSET", keyOf(id), "@created", fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))
 	ok(t, err)
-	ok(t, within(t, 2*time.Second, func() error { _, err := b.EndUser(t.Context(), ownerOf("ada"), driver.Which{}); return err }))
+	ok(t, within(t, 2*time.Second, func() error { _, err := b.EndUser(t.Context(), ownerOf("ada"), driver.Selection{}); return err }))
 	isOver(t, b, id, verifier)
 }
 
@@ -235,7 +235,7 @@ func TestTenThousandSessions(t *testing.T) {
 			}
 		}
 	}()
-	ended, err := a.EndUser(ctx, ownerOf(user), driver.Which{})
+	ended, err := a.EndUser(ctx, ownerOf(user), driver.Selection{})
 	<-stop
 	if err == nil {
 		t.Fatal("it was to be interrupted")
@@ -251,7 +251,7 @@ func TestTenThousandSessions(t *testing.T) {
 		t.Errorf("%v keys are left, error %v: it was not interrupted", left, err)
 	}
 	begin := time.Now()
-	rest, err := b.EndUser(t.Context(), ownerOf(user), driver.Which{})
+	rest, err := b.EndUser(t.Context(), ownerOf(user), driver.Selection{})
 	if total := len(ended) + len(rest); err != nil || total > n || total < n-500 { // of one batch the answer was not heard
 		t.Errorf("%d and then %d sessions were ended, error %v, want %d", len(ended), len(rest), err, n)
 	}
@@ -297,7 +297,7 @@ func TestSignOutEverywhereOnTheMove(t *testing.T) {
 	dump, err := node.Do("DUMP", keyOf(old)) // the session comes back, as from a backup
 	ok(t, err)
 	time.Sleep(2 * time.Millisecond)
-	if _, err := a.EndUser(t.Context(), ownerOf(user), driver.Which{}); err != nil {
+	if _, err := a.EndUser(t.Context(), ownerOf(user), driver.Selection{}); err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(2 * time.Millisecond)
@@ -369,7 +369,7 @@ func TestRevokeAnswerLost(t *testing.T) {
 	owner := in.Origin.Principal.Owner
 	_, err := s.SignIn(t.Context(), id, in)
 	ok(t, err)
-	only := driver.Which{Only: []driver.ID{id}}
+	only := driver.Selection{Only: []driver.ID{id}}
 	_, err = s.EndUser(t.Context(), ownerOf("bob"), only) // the script is there
 	ok(t, err)
 	p.losesAnswer("only")

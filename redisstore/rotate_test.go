@@ -36,7 +36,7 @@ func TestRotationOnTwoNodes(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	var mu sync.Mutex
 	told := map[session.EventKind]int{}
-	cfg := session.Config{InsecureHTTP: true, RotateEvery: 30 * time.Minute, OnEvent: func(_ context.Context, e session.Event) {
+	cfg := session.Config{Cookie: session.Cookie{Insecure: true}, RotateEvery: 30 * time.Minute, OnEvent: func(_ context.Context, e session.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		told[e.Kind]++
@@ -120,7 +120,7 @@ func TestRotationOnTwoNodes(t *testing.T) {
 		}
 	}
 	request(nodes[1], http.MethodGet)
-	if told[session.Stolen]+told[session.Refused] > 0 || told[session.Created] != 1 || told[session.Rotated] < 20 {
+	if told[session.EventStolen]+told[session.EventRefused] > 0 || told[session.EventCreated] != 1 || told[session.EventRotated] < 20 {
 		t.Errorf("told of %v", told)
 	}
 	values, err := client.Do(t.Context(), client.B().Hget().Key("coatcheck:{"+bucket+"}:s:"+name).Field("hits").Build()).AsInt64()

@@ -50,7 +50,7 @@ type dying struct {
 }
 
 // visitor has a session with 3 in it.
-func (d *dying) visitor(signedIn bool) *driver.Presented {
+func (d *dying) visitor(signedIn bool) *driver.Credential {
 	from := anonymous(d.t, d.other, 3)
 	if !signedIn {
 		return from
@@ -60,7 +60,7 @@ func (d *dying) visitor(signedIn bool) *driver.Presented {
 	_, err := d.other.SignIn(d.t.Context(), id, in)
 	ok(d.t, err)
 	ok(d.t, d.other.Touch(d.t.Context(), id, in.Origin.Verifier))
-	return &driver.Presented{ID: id, Verifier: in.Origin.Verifier}
+	return &driver.Credential{ID: id, Verifier: in.Origin.Verifier}
 }
 
 // signsIn signs in by a process that dies when so many scripts have run.

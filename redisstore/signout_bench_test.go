@@ -57,7 +57,7 @@ func BenchmarkSignOutEverywhere(b *testing.B) {
 		}
 		time.Sleep(2 * time.Millisecond)
 		begin := time.Now()
-		ended, err := s.EndUser(b.Context(), ownerOf(name), driver.Which{})
+		ended, err := s.EndUser(b.Context(), ownerOf(name), driver.Selection{})
 		done := time.Now()
 		if err != nil || len(ended) != 10 {
 			b.Fatalf("%d sessions were ended, error %v", len(ended), err)

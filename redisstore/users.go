@@ -69,7 +69,7 @@ func (s *Store) members(ctx context.Context, owner driver.Hash, command rueidis.
 }
 
 // Sessions implements driver.UserStore. Of sessions that are gone it cleans the index.
-func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 	if err := s.upToDate(ctx); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 	if err != nil {
 		return nil, err
 	}
-	var live []driver.Owned
+	var live []driver.UserSession
 	for batch := range slices.Chunk(members, maxNamed) {
 		var gone []member
 		if live, gone, err = s.appendLive(ctx, live, owner, batch); err != nil {
@@ -87,7 +87,7 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 			_ = s.clean(ctx, owner, gone) // or the next visit does
 		}
 	}
-	slices.SortFunc(live, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) })
+	slices.SortFunc(live, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) })
 	ids := make([]driver.ID, 0, rosterMost)
 	for _, one := range live[:min(len(live), rosterMost)] {
 		ids = append(ids, one.ID)
@@ -97,7 +97,7 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned
 }
 
 // appendLive appends those of a user's sessions that are alive to list, and returns those that are not there.
-func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner driver.Hash, members []member) (_ []driver.Owned, gone []member, _ error) {
+func (s *Store) appendLive(ctx context.Context, list []driver.UserSession, owner driver.Hash, members []member) (_ []driver.UserSession, gone []member, _ error) {
 	var answers []rueidis.RedisResult
 	var revoked map[string]string
 	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
@@ -139,7 +139,7 @@ func (s *Store) appendLive(ctx context.Context, list []driver.Owned, owner drive
 			return nil, nil, fmt.Errorf("redisstore: session %s: %w", m.id, err)
 		}
 		if !over {
-			list = append(list, driver.Owned{ID: m.id, Record: r})
+			list = append(list, driver.UserSession{ID: m.id, Record: r})
 		}
 	}
 	return list, gone, nil

@@ -25,14 +25,14 @@ func signInOf(user string, limit int) (driver.ID, *driver.SignIn) {
 func everything(r *driver.Record) (driver.Fields, error) { return r.Fields, nil }
 
 // anonymous stores an anonymous session with a counter at n.
-func anonymous(t *testing.T, s *redisstore.Store, n int64) *driver.Presented {
+func anonymous(t *testing.T, s *redisstore.Store, n int64) *driver.Credential {
 	t.Helper()
 	id, o := fresh()
 	add := []driver.Op{{Kind: driver.Add, Key: "n", Delta: n}}
 	if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier, Ops: add}); err != nil {
 		t.Fatal(err)
 	}
-	return &driver.Presented{ID: id, Verifier: o.Verifier}
+	return &driver.Credential{ID: id, Verifier: o.Verifier}
 }
 
 // TestLimitUnderConcurrentSignIns: 200 sign-ins of one user at the same time, under a limit of 5, on a Cluster, from two processes: at no
@@ -124,7 +124,7 @@ func TestLimitWhereAnotherTookOver(t *testing.T) {
 	_, err := s.SignIn(t.Context(), before, first)
 	ok(t, err)
 	id, in := signInOf("ada", 1)
-	in.From = &driver.Presented{ID: before, Verifier: first.Origin.Verifier}
+	in.From = &driver.Credential{ID: before, Verifier: first.Origin.Verifier}
 	in.Carry = func(r *driver.Record) (driver.Fields, error) {
 		_, err := node.Do("HSET", keyOf(before), "@moving", fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli()))
 		return r.Fields, err
@@ -149,7 +149,7 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 		}
 		return v
 	}
-	add := func(p *driver.Presented) error {
+	add := func(p *driver.Credential) error {
 		_, err := s.Apply(t.Context(), p.ID, &driver.Change{Verifier: p.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}})
 		return err
 	}
@@ -247,7 +247,7 @@ func TestSignOutEverywhereWhileResharding(t *testing.T) {
 			time.Sleep(300 * time.Millisecond)
 			finished <- migration.Finish()
 		}()
-		ended, err := s.EndUser(t.Context(), owner, driver.Which{})
+		ended, err := s.EndUser(t.Context(), owner, driver.Selection{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -134,7 +134,7 @@ func TestSignInWithoutReplicas(t *testing.T) {
 	in.From = anonymous(t, s, 3)
 	_, err := s.SignIn(t.Context(), id, in)
 	ok(t, err)
-	ended, err := s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Which{})
+	ended, err := s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{})
 	if !errors.As(err, new(*redisstore.ReplicaError)) || len(ended) != 1 {
 		t.Errorf("EndUser: %v, %v; want the one session and a ReplicaError", ended, err)
 	}

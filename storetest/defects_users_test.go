@@ -21,8 +21,8 @@ type brokenUsers struct {
 	load     func(context.Context, driver.ID) (*driver.Record, time.Time, error)
 	apply    func(context.Context, driver.ID, *driver.Change) (*driver.Result, error)
 	signIn   func(context.Context, driver.ID, *driver.SignIn) (*driver.Result, error)
-	sessions func(context.Context, driver.Hash) ([]driver.Owned, error)
-	endUser  func(context.Context, driver.Hash, driver.Which) ([]driver.ID, error)
+	sessions func(context.Context, driver.Hash) ([]driver.UserSession, error)
+	endUser  func(context.Context, driver.Hash, driver.Selection) ([]driver.ID, error)
 	endAll   func(context.Context) error
 	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
 	onExpiry func(f func(driver.Expired))
@@ -61,14 +61,14 @@ func (b *brokenUsers) SignIn(ctx context.Context, id driver.ID, in *driver.SignI
 	return b.Store.SignIn(ctx, id, in)
 }
 
-func (b *brokenUsers) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+func (b *brokenUsers) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 	if b.sessions != nil {
 		return b.sessions(ctx, owner)
 	}
 	return b.Store.Sessions(ctx, owner)
 }
 
-func (b *brokenUsers) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+func (b *brokenUsers) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 	if b.endUser != nil {
 		return b.endUser(ctx, owner, which)
 	}
@@ -238,9 +238,9 @@ var userDefects = []userDefect{
 		})
 	}},
 	{"sealed sessions are not listed", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
-		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 			list, err := b.Store.Sessions(ctx, owner)
-			return slices.DeleteFunc(list, func(o driver.Owned) bool { return o.Record.Principal.User == "" }), err
+			return slices.DeleteFunc(list, func(o driver.UserSession) bool { return o.Record.Principal.User == "" }), err
 		}
 	}},
 	{"bad principals are cut", []string{"sign-in/bad-principal"}, func(b *brokenUsers) {
@@ -264,7 +264,7 @@ var userDefects = []userDefect{
 			spoilt := *in
 			if in.From != nil {
 				if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil {
-					spoilt.From = &driver.Presented{ID: in.From.ID, Verifier: r.Tokens.Current}
+					spoilt.From = &driver.Credential{ID: in.From.ID, Verifier: r.Tokens.Current}
 				}
 			}
 			return b.Store.SignIn(ctx, id, &spoilt)
@@ -320,21 +320,21 @@ var userDefects = []userDefect{
 			time.Sleep(10 * time.Microsecond)
 			list, err := b.Store.Sessions(ctx, in.Origin.Principal.Owner)
 			for _, s := range list[min(in.Max, len(list)):] {
-				ended, _ := b.Store.EndUser(ctx, in.Origin.Principal.Owner, driver.Which{Only: []driver.ID{s.ID}})
+				ended, _ := b.Store.EndUser(ctx, in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{s.ID}})
 				res.Evicted = append(res.Evicted, ended...)
 			}
 			return res, err
 		}
 	}},
 	{"the oldest first", []string{"user/sessions", "user/listed-while-ending"}, func(b *brokenUsers) {
-		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 			list, err := b.Store.Sessions(ctx, owner)
 			slices.Reverse(list)
 			return list, err
 		}
 	}},
 	{"all but the oldest", []string{"user/end-all", "user/second", "user/thousand-sessions"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 			if list, err := b.Store.Sessions(ctx, owner); err == nil && len(list) > 1 {
 				which.Except = append(which.Except, list[len(list)-1].ID)
 			}
@@ -343,7 +343,7 @@ var userDefects = []userDefect{
 	}},
 	{"who was to stay once stays for ever", []string{"user/end-keeps"}, func(b *brokenUsers) {
 		var kept []driver.ID
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 			if which.Only == nil {
 				kept = append(kept, which.Except...)
 				which.Except = kept
@@ -352,7 +352,7 @@ var userDefects = []userDefect{
 		}
 	}},
 	{"ends after it has said so", []string{"user/end-against-writers"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 			go func() {
 				time.Sleep(10 * time.Millisecond)
 				b.Store.EndUser(context.WithoutCancel(ctx), owner, which)
@@ -374,13 +374,13 @@ var userDefects = []userDefect{
 		}
 	}},
 	{"exceptions are not made", []string{"user/end-except"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 			which.Except = nil
 			return b.Store.EndUser(ctx, owner, which)
 		}
 	}},
 	{"who names a session ends it", []string{"user/end-only"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 			for _, id := range which.Only {
 				defer b.End(ctx, id)
 			}
@@ -388,14 +388,14 @@ var userDefects = []userDefect{
 		}
 	}},
 	{"one after the other", []string{"user/end-in-one-step", "user/revoked"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Which) (ended []driver.ID, err error) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) (ended []driver.ID, err error) {
 			list, err := b.Store.Sessions(ctx, owner)
 			for _, s := range list {
 				if which.Only == nil && slices.Contains(which.Except, s.ID) || which.Only != nil && !slices.Contains(which.Only, s.ID) {
 					continue
 				}
 				time.Sleep(10 * time.Microsecond)
-				one, _ := b.Store.EndUser(ctx, owner, driver.Which{Only: []driver.ID{s.ID}})
+				one, _ := b.Store.EndUser(ctx, owner, driver.Selection{Only: []driver.ID{s.ID}})
 				ended = append(ended, one...)
 			}
 			return ended, err
@@ -412,7 +412,7 @@ var userDefects = []userDefect{
 		b.beforeSignIn(func(in *driver.SignIn) { owners.Store(in.Origin.Principal.Owner, true) })
 		b.endAll = func(ctx context.Context) (err error) {
 			owners.Range(func(owner, _ any) bool {
-				_, err = b.Store.EndUser(ctx, owner.(driver.Hash), driver.Which{})
+				_, err = b.Store.EndUser(ctx, owner.(driver.Hash), driver.Selection{})
 				return err == nil
 			})
 			return err
@@ -421,7 +421,7 @@ var userDefects = []userDefect{
 	{"the index is lost with the process", []string{"user/reopen"}, func(b *brokenUsers) {
 		var lost atomic.Bool
 		b.onReopen = func() { lost.Store(true) }
-		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 			if lost.Load() {
 				return nil, nil
 			}

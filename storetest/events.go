@@ -33,7 +33,7 @@ var eventCases = []testCase{
 			k.at(k.load(expired).Expires())
 			k.endOwned(expired, o.hash, false)
 			k.hasSessions(o, all[3])
-			k.endUser(o, driver.Which{Only: idsOf(all[0], all[1], all[2])})
+			k.endUser(o, driver.Selection{Only: idsOf(all[0], all[1], all[2])})
 		},
 	},
 	{
@@ -58,7 +58,7 @@ var eventCases = []testCase{
 					})
 				}
 				all.Go(func() {
-					did, err := k.users().EndUser(k.Context(), o.hash, driver.Which{})
+					did, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{})
 					if err != nil {
 						k.Errorf("EndUser: %v", err)
 					}
@@ -178,7 +178,7 @@ func expiresOnce(k *kit) {
 	ended, endedUnowned, endedByUser, evicted := k.shortly(other), k.shortly(other), k.shortly(other), k.shortly(other)
 	k.endOwned(ended, other.hash, true)
 	k.end(endedUnowned)
-	k.endUser(other, driver.Which{Only: idsOf(endedByUser)}, endedByUser)
+	k.endUser(other, driver.Selection{Only: idsOf(endedByUser)}, endedByUser)
 	v := other.visitor()
 	k.enters(v, other.limited(v, 1, false))
 	k.gone(evicted)

@@ -104,7 +104,7 @@ var rotationCases = []testCase{
 			k.keeps(v, next.aged(last.verifier, age))
 			k.at(until)
 			k.renews(v, next.aged(last.verifier, age, add("n", 1)))
-			k.standing(v, driver.Foreign)
+			k.standing(v, driver.Unknown)
 			k.standing(next, driver.Grace)
 			k.has(v, "n", "2")
 		},

@@ -31,7 +31,7 @@ var tokenCases = []testCase{
 				k.refused(v, driver.ErrMoved, thief.renewal(newHash()))
 				k.refused(v, driver.ErrMoved, thief.rotation(newHash(), time.Hour))
 				k.touchRefused(v, thief)
-				if r, now := k.loadAt(v); r.Tokens.Standing(bad, now) != driver.Foreign {
+				if r, now := k.loadAt(v); r.Tokens.Status(bad, now) != driver.Unknown {
 					k.Error("a token that was never issued means something to the record")
 				}
 			}
@@ -142,7 +142,7 @@ var tokenCases = []testCase{
 			k.applyChange(v, v.rotation(lost.verifier, time.Hour))
 			k.applyChange(v, v.rotation(next.verifier, time.Hour))
 			k.refused(v, driver.ErrMoved, lost.change(add("n", 1)))
-			k.standing(lost, driver.Foreign)
+			k.standing(lost, driver.Unknown)
 			k.apply(v, add("n", 1))
 			k.standing(v, driver.Grace)
 			k.apply(next, add("n", 1))
@@ -202,8 +202,8 @@ var tokenCases = []testCase{
 				k.applyChange(v, next.renewal(last.verifier))
 				k.refused(v, driver.ErrMoved, v.change())
 				k.refused(v, driver.ErrMoved, next.change())
-				k.standing(v, driver.Foreign)
-				k.standing(next, driver.Replaced)
+				k.standing(v, driver.Unknown)
+				k.standing(next, driver.Superseded)
 				k.standing(last, driver.Current)
 			}
 		},
@@ -222,14 +222,14 @@ func renew(k *kit) {
 	if !res.Renewed || !r.Tokens.Issued.Equal(res.Now) {
 		k.Errorf("Result.Renewed is %v, want true; the token was issued at %v, want %v", res.Renewed, r.Tokens.Issued, res.Now)
 	}
-	if want := res.Now.Add(driver.ReplacedFor); !r.Tokens.Until.Equal(want) {
+	if want := res.Now.Add(driver.SupersededFor); !r.Tokens.Until.Equal(want) {
 		k.Errorf("the token before is remembered until %v, want %v", r.Tokens.Until, want)
 	}
 	for _, at := range []struct {
 		after time.Duration
-		want  driver.Standing
-	}{{0, driver.Replaced}, {driver.ReplacedFor - time.Millisecond, driver.Replaced}, {driver.ReplacedFor, driver.Foreign}} {
-		if got := r.Tokens.Standing(v.verifier, res.Now.Add(at.after)); got != at.want {
+		want  driver.TokenStatus
+	}{{0, driver.Superseded}, {driver.SupersededFor - time.Millisecond, driver.Superseded}, {driver.SupersededFor, driver.Unknown}} {
+		if got := r.Tokens.Status(v.verifier, res.Now.Add(at.after)); got != at.want {
 			k.Errorf("the token before stands as %v %v after the renewal, want %v", got, at.after, at.want)
 		}
 	}
@@ -243,8 +243,8 @@ func renew(k *kit) {
 	k.touch(next)
 	last := v.with(newHash())
 	k.applyChange(v, next.renewal(last.verifier))
-	k.standing(v, driver.Foreign)
-	k.standing(next, driver.Replaced)
+	k.standing(v, driver.Unknown)
+	k.standing(next, driver.Superseded)
 	k.apply(last, add("n", 1))
 	k.has(v, "cart:a", "1", "n", "2")
 }
@@ -325,7 +325,7 @@ func (k *kit) rotateConfirmed(use func(next visitor)) {
 	k.at(until)
 	k.refused(v, driver.ErrMoved, v.change(add("n", 1)))
 	k.touchRefused(v, v)
-	k.standing(v, driver.Foreign)
+	k.standing(v, driver.Unknown)
 	k.apply(next)
 }
 
@@ -341,10 +341,10 @@ func (k *kit) touchRefused(v, with visitor) {
 	}
 }
 
-func (k *kit) standing(v visitor, want driver.Standing) {
+func (k *kit) standing(v visitor, want driver.TokenStatus) {
 	k.Helper()
 	r, now := k.loadAt(v)
-	if got := r.Tokens.Standing(v.verifier, now); got != want {
+	if got := r.Tokens.Status(v.verifier, now); got != want {
 		k.Errorf("the token stands as %v, want %v; the tokens are %+v", got, want, r.Tokens)
 	}
 }

@@ -70,14 +70,14 @@ var signInCases = []testCase{
 	{
 		name:  "sign-in/moved-for-a-while",
 		why:   "P3: a slow request is told that the session moved for as long as requests run, and no longer: then the id was never there.",
-		needs: func(h *Harness) bool { return h.Unit >= driver.ReplacedFor },
+		needs: func(h *Harness) bool { return h.Unit >= driver.SupersededFor },
 		run: func(k *kit) {
 			o := newOwner()
 			from, v := k.create(), o.visitor()
 			at := k.enters(v, o.login(v, from)).Now
-			k.justBefore(at.Add(driver.ReplacedFor))
+			k.justBefore(at.Add(driver.SupersededFor))
 			k.moved(from, driver.ErrMoved)
-			k.at(at.Add(driver.ReplacedFor + time.Millisecond))
+			k.at(at.Add(driver.SupersededFor + time.Millisecond))
 			k.gone(from)
 			k.load(v)
 		},
@@ -350,7 +350,7 @@ func sealedPrincipals(k *kit) {
 	k.gone(first)
 	fourth := enter(2, second)
 	k.hasSessions(o, third, fourth)
-	k.endUser(o, driver.Which{}, third, fourth)
+	k.endUser(o, driver.Selection{}, third, fourth)
 }
 
 var errCarry = errors.New("a field that does not open")

@@ -45,11 +45,11 @@ var endUserCases = []testCase{
 		why:  "P9: signing out everywhere ends all sessions of the user and nobody else's, and tells which were alive.",
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
-			k.endUser(o, driver.Which{})
+			k.endUser(o, driver.Selection{})
 			all, anonymous, theirs := k.signIns(o, 4), k.create(), k.signIn(other)
 			k.end(all[0])
-			k.endUser(o, driver.Which{}, all[1:]...)
-			k.endUser(o, driver.Which{})
+			k.endUser(o, driver.Selection{}, all[1:]...)
+			k.endUser(o, driver.Selection{})
 			k.hasSessions(o)
 			k.hasSessions(other, theirs)
 			k.load(anonymous)
@@ -61,10 +61,10 @@ var endUserCases = []testCase{
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			all, theirs := k.signIns(o, 4), k.signIn(other)
-			k.endUser(o, driver.Which{Except: idsOf(all[1], all[3], theirs, newVisitor())}, all[0], all[2])
+			k.endUser(o, driver.Selection{Except: idsOf(all[1], all[3], theirs, newVisitor())}, all[0], all[2])
 			k.hasSessions(o, all[1], all[3])
 			k.hasSessions(other, theirs)
-			k.endUser(o, driver.Which{Except: []driver.ID{}}, all[1], all[3])
+			k.endUser(o, driver.Selection{Except: []driver.ID{}}, all[1], all[3])
 		},
 	},
 	{
@@ -76,11 +76,11 @@ var endUserCases = []testCase{
 			all, theirs, anonymous := k.signIns(o, 4), k.signIn(other), k.create()
 			began := k.now()
 			k.pause()
-			k.endUser(o, driver.Which{Only: []driver.ID{}})
-			k.endUser(o, driver.Which{Only: idsOf(theirs, anonymous, newVisitor())})
-			k.endUser(o, driver.Which{Only: idsOf(all[2], theirs)}, all[2])
-			k.endUser(o, driver.Which{Only: idsOf(all[2])})
-			k.endUser(o, driver.Which{Only: idsOf(all[0], all[1]), Except: idsOf(all[1])}, all[0])
+			k.endUser(o, driver.Selection{Only: []driver.ID{}})
+			k.endUser(o, driver.Selection{Only: idsOf(theirs, anonymous, newVisitor())})
+			k.endUser(o, driver.Selection{Only: idsOf(all[2], theirs)}, all[2])
+			k.endUser(o, driver.Selection{Only: idsOf(all[2])})
+			k.endUser(o, driver.Selection{Only: idsOf(all[0], all[1]), Except: idsOf(all[1])}, all[0])
 			k.hasSessions(o, all[1], all[3])
 			k.hasSessions(other, theirs)
 			k.load(anonymous)
@@ -171,7 +171,7 @@ var endUserCases = []testCase{
 			if res := k.enters(v, o.limited(v, 901, false)); len(res.Evicted) != 100 {
 				k.Errorf("the limit ended %d, want 100", len(res.Evicted))
 			}
-			ended, err := k.users().EndUser(k.Context(), o.hash, driver.Which{Except: idsOf(v)})
+			ended, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{Except: idsOf(v)})
 			if err != nil || len(ended) != 900 {
 				k.Errorf("EndUser: %d and error %v, want 900", len(ended), err)
 			}
@@ -199,7 +199,7 @@ var endUserCases = []testCase{
 				if i%2 == 0 {
 					k.end(next)
 				} else {
-					k.endUser(o, driver.Which{Except: idsOf(keep)}, next)
+					k.endUser(o, driver.Selection{Except: idsOf(keep)}, next)
 				}
 				k.pause()
 			}
@@ -219,7 +219,7 @@ var endUserCases = []testCase{
 			k.pause()
 			v := o.visitor()
 			k.enters(v, o.limited(v, 4, false, from))
-			k.endUser(o, driver.Which{Only: idsOf(all[1])}, all[1])
+			k.endUser(o, driver.Selection{Only: idsOf(all[1])}, all[1])
 			k.reopen()
 			k.hasSessions(o, all[2], all[3], v)
 			k.hasSessions(other, theirs)
@@ -229,7 +229,7 @@ var endUserCases = []testCase{
 					k.Errorf("%v is back", gone.id)
 				}
 			}
-			k.endUser(o, driver.Which{}, all[2], all[3], v)
+			k.endUser(o, driver.Selection{}, all[2], all[3], v)
 			k.reopen()
 			k.hasSessions(o)
 			k.hasSessions(other, theirs)
@@ -247,7 +247,7 @@ var endUserCases = []testCase{
 		run: func(k *kit) {
 			for _, revoke := range []func(o owner) error{
 				func(o owner) error {
-					_, err := k.users().EndUser(k.Context(), o.hash, driver.Which{})
+					_, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{})
 					return err
 				},
 				func(owner) error { return k.users().EndAll(k.Context()) },
@@ -280,7 +280,7 @@ var endUserCases = []testCase{
 			k.hasSessions(o, mine, theirs)
 			other.hasSessions(o, mine, theirs)
 			since := k.earlier(time.Second)
-			other.endUser(o, driver.Which{}, mine, theirs)
+			other.endUser(o, driver.Selection{}, mine, theirs)
 			for _, v := range []visitor{mine, theirs} {
 				if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
 					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
@@ -338,7 +338,7 @@ func listedWhileEnding(k *kit) {
 			if j%2 == 0 {
 				err = k.store.End(k.Context(), all[j].id)
 			} else {
-				_, err = k.users().EndUser(k.Context(), o.hash, driver.Which{Only: idsOf(all[j])})
+				_, err = k.users().EndUser(k.Context(), o.hash, driver.Selection{Only: idsOf(all[j])})
 			}
 			if err != nil {
 				k.Errorf("ending one: %v", err)
@@ -387,7 +387,7 @@ func endInOneStep(k *kit) {
 			})
 		}
 		begun.Wait()
-		if ended, err := k.users().EndUser(k.Context(), o.hash, driver.Which{}); err != nil || len(ended) != len(all) {
+		if ended, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{}); err != nil || len(ended) != len(all) {
 			k.Errorf("EndUser: %d, error %v", len(ended), err)
 		}
 		done.Store(true)
@@ -407,7 +407,7 @@ func revoked(k *kit) {
 		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
 			began = append(began, k.earlier(before))
 		}
-		k.endUser(o, driver.Which{}, all...)
+		k.endUser(o, driver.Selection{}, all...)
 		v := o.visitor()
 		in := o.login(v, from)
 		for _, since := range began {
@@ -426,7 +426,7 @@ func revoked(k *kit) {
 		k.has(v, "cart", `"tea"`)
 		k.pause()
 		since := k.earlier(time.Millisecond)
-		k.endUser(o, driver.Which{Except: idsOf(v)}) // a revocation, too
+		k.endUser(o, driver.Selection{Except: idsOf(v)}) // a revocation, too
 		again := o.visitor()
 		in = o.login(again)
 		_ = k.barredSince(o, again, driver.ErrRevoked, in, since)
@@ -445,7 +445,7 @@ func endAgainstSignIns(k *kit) {
 		together(11, func(i int) {
 			if i == 10 {
 				ending.Store(true)
-				if _, err := k.users().EndUser(k.Context(), o.hash, driver.Which{}); err != nil {
+				if _, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{}); err != nil {
 					k.Errorf("EndUser: %v", err)
 				}
 				ended.Store(true)

@@ -30,7 +30,7 @@ func (o owner) login(v visitor, from ...visitor) *driver.SignIn {
 	in := &driver.SignIn{Origin: *v.origin(longIdle, longLifetime), Change: *v.change()}
 	in.Origin.Principal = &driver.Principal{User: o.name, Owner: o.hash, Methods: []string{"pwd"}, Level: 1}
 	if len(from) > 0 {
-		in.From = &driver.Presented{ID: from[0].id, Verifier: from[0].verifier}
+		in.From = &driver.Credential{ID: from[0].id, Verifier: from[0].verifier}
 		in.Carry = func(r *driver.Record) (driver.Fields, error) { return r.Fields, nil }
 	}
 	return in
@@ -142,9 +142,9 @@ func (k *kit) listed(o owner) []driver.ID {
 	return ids
 }
 
-func (k *kit) inOrder(list []driver.Owned) {
+func (k *kit) inOrder(list []driver.UserSession) {
 	k.Helper()
-	if !slices.IsSortedFunc(list, func(a, b driver.Owned) int { return b.Record.Created.Compare(a.Record.Created) }) {
+	if !slices.IsSortedFunc(list, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) }) {
 		k.Error("Sessions: not the newest first")
 	}
 }
@@ -160,7 +160,7 @@ func (k *kit) hasSessions(o owner, want ...visitor) {
 }
 
 // endUser ends sessions of a user, and checks which were.
-func (k *kit) endUser(o owner, which driver.Which, want ...visitor) {
+func (k *kit) endUser(o owner, which driver.Selection, want ...visitor) {
 	k.Helper()
 	got, err := k.users().EndUser(k.Context(), o.hash, which)
 	if err != nil {

@@ -18,7 +18,7 @@ var revokeCases = []testCase{
 			o := newOwner()
 			all := k.signIns(o, 3)
 			k.pause()
-			k.endUser(o, driver.Which{Except: idsOf(all[0]), Longest: longLifetime}, all[1], all[2])
+			k.endUser(o, driver.Selection{Except: idsOf(all[0]), Longest: longLifetime}, all[1], all[2])
 			k.apply(all[0], add("n", 1))
 			k.touch(all[0])
 			next := all[0].with(newHash())
@@ -27,7 +27,7 @@ var revokeCases = []testCase{
 			young := k.signIn(o)
 			k.hasSessions(o, all[0], young)
 			k.pause()
-			k.endUser(o, driver.Which{Except: idsOf(all[1], young)}, next)
+			k.endUser(o, driver.Selection{Except: idsOf(all[1], young)}, next)
 			k.gone(all[1])
 			k.has(young)
 			k.hasSessions(o, young)
@@ -53,7 +53,7 @@ var revokeCases = []testCase{
 				other.load(v)
 			}
 			k.pause()
-			k.endUser(o, driver.Which{Except: idsOf(all[2])}, all[0], all[1])
+			k.endUser(o, driver.Selection{Except: idsOf(all[2])}, all[0], all[1])
 			other.apply(all[2], add("n", 1))
 			other.touch(all[2])
 			other.overIn(k, all[0], all[1])
@@ -120,7 +120,7 @@ func endAgainstWriters(k *kit) {
 				time.Sleep(time.Millisecond)
 				var err error
 				if round%2 == 0 {
-					_, err = k.users().EndUser(k.Context(), o.hash, driver.Which{})
+					_, err = k.users().EndUser(k.Context(), o.hash, driver.Selection{})
 				} else {
 					err = k.users().EndAll(k.Context())
 				}

@@ -6,7 +6,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// moved remembers, for driver.ReplacedFor, the ids of sessions that went to another one at sign-in.
+// moved remembers, for driver.SupersededFor, the ids of sessions that went to another one at sign-in.
 type moved struct {
 	until map[driver.ID]time.Time
 	order []driver.ID // the oldest first
@@ -17,7 +17,7 @@ func (m *moved) add(id driver.ID, now time.Time) {
 	if m.until == nil {
 		m.until = map[driver.ID]time.Time{}
 	}
-	m.until[id] = now.Add(driver.ReplacedFor)
+	m.until[id] = now.Add(driver.SupersededFor)
 	m.order = append(m.order, id)
 }
 

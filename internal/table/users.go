@@ -206,7 +206,7 @@ func (e *entry) record() *driver.Record {
 }
 
 // presented returns the session that a browser had, nil if it had none. The caller holds the lock.
-func (t *Table) presented(p *driver.Presented, now time.Time) *entry {
+func (t *Table) presented(p *driver.Credential, now time.Time) *entry {
 	if p == nil {
 		return nil
 	}
@@ -214,10 +214,10 @@ func (t *Table) presented(p *driver.Presented, now time.Time) *entry {
 	if e == nil {
 		return nil
 	}
-	switch e.latest.Tokens.Standing(p.Verifier, now) {
+	switch e.latest.Tokens.Status(p.Verifier, now) {
 	case driver.Current, driver.Grace:
 		return e
-	case driver.Replaced, driver.Foreign:
+	case driver.Superseded, driver.Unknown:
 	}
 	return nil
 }
@@ -252,22 +252,22 @@ func newestFirst(a driver.ID, ra *driver.Record, b driver.ID, rb *driver.Record)
 }
 
 // Sessions implements driver.UserStore.
-func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.Owned, error) {
+func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	var live []driver.Owned
+	var live []driver.UserSession
 	for _, id := range t.users.of(owner) {
 		if r, _, err := t.Load(ctx, id); err == nil {
-			live = append(live, driver.Owned{ID: id, Record: r})
+			live = append(live, driver.UserSession{ID: id, Record: r})
 		}
 	}
-	slices.SortFunc(live, func(a, b driver.Owned) int { return newestFirst(a.ID, a.Record, b.ID, b.Record) })
+	slices.SortFunc(live, func(a, b driver.UserSession) int { return newestFirst(a.ID, a.Record, b.ID, b.Record) })
 	return live, ctx.Err()
 }
 
 // EndUser implements driver.UserStore.
-func (t *Table) EndUser(ctx context.Context, owner driver.Hash, which driver.Which) ([]driver.ID, error) {
+func (t *Table) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
 	ended, receipt := t.endUser(owner, which)
 	if err := wait(ctx, receipt); err != nil {
 		return nil, err
@@ -275,7 +275,7 @@ func (t *Table) EndUser(ctx context.Context, owner driver.Hash, which driver.Whi
 	return ended, nil
 }
 
-func (t *Table) endUser(owner driver.Hash, which driver.Which) (ended []driver.ID, receipt Receipt) {
+func (t *Table) endUser(owner driver.Hash, which driver.Selection) (ended []driver.ID, receipt Receipt) {
 	turn := t.users.turn(owner)
 	turn.Lock()
 	defer turn.Unlock()

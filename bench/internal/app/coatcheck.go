@@ -24,7 +24,7 @@ func openCoatcheck(o Options) (Library, error) {
 	if err != nil {
 		return nil, err
 	}
-	manager, err := session.New(store, session.Config{InsecureHTTP: true})
+	manager, err := session.New(store, session.Config{Cookie: session.Cookie{Insecure: true}})
 	return coatcheck{manager}, err
 }
 

@@ -82,7 +82,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 			err = closing
 		}
 	}()
-	app, err := demo.New(store, session.Config{Policy: preset.policy, InsecureHTTP: o.insecureHTTP, Logger: log})
+	app, err := demo.New(store, session.Config{Policy: preset.policy, Cookie: session.Cookie{Insecure: o.insecureHTTP}, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -107,17 +107,16 @@ func (p *preset) print(w io.Writer, asJSON bool) error {
 		e.SetIndent("", "  ")
 		return e.Encode(map[string]any{"preset": p.name, "source": p.source, "config": plain(m.Config())})
 	}
-	_, err = fmt.Fprintf(w, "%s: %s\n%s\n\n%s", p.name, p.source, p.code, m.Config())
+	_, err = fmt.Fprintf(w, "%s: %s\n%s\n\n%s", p.name, p.source, p.code, configTable(m.Config()))
 	return err
 }
 
 // plain returns the fields of a configuration that JSON has a form for: no functions, loggers and keys.
 func plain(c session.Config) map[string]any {
 	fields := map[string]any{}
-	v := reflect.ValueOf(c)
-	for i := range v.NumField() {
-		name := v.Type().Field(i).Name
-		switch x := v.Field(i).Interface().(type) {
+	for _, f := range configFields(reflect.ValueOf(c), "") {
+		name := f.name
+		switch x := f.value.Interface().(type) {
 		case time.Duration:
 			fields[name] = x.Seconds()
 		case http.SameSite:

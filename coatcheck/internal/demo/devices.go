@@ -11,7 +11,7 @@ import (
 )
 
 // signedIn is what the routes of the devices ask. Fresh: who was signed out elsewhere a moment ago must not sign out others.
-var signedIn = session.Route{User: true, Fresh: true}
+var signedIn = session.Route{SignedIn: true, Fresh: true}
 
 // device is one of the places where a user is signed in.
 type device struct {
@@ -87,7 +87,7 @@ func own(next session.HandlerFunc) session.HandlerFunc {
 			err = next(w, r, s)
 		}
 		switch {
-		case errors.Is(err, session.ErrSignedOut) && accepts(r, "text/html"):
+		case errors.Is(err, session.ErrNotSignedIn) && accepts(r, "text/html"):
 			return reply(w, r, s, "you are signed out here: on another device, or after a while")
 		case errors.Is(err, session.ErrNotFound) && accepts(r, "text/html"):
 			return reply(w, r, s, "that device was signed out already")
@@ -101,7 +101,7 @@ func reply(w http.ResponseWriter, r *http.Request, s *session.Session, text stri
 	if !accepts(r, "text/html") {
 		return writeText(w, text)
 	}
-	notice.Put(s, text)
+	notice.Set(s, text)
 	http.Redirect(w, r, "/#devices", http.StatusSeeOther)
 	return nil
 }

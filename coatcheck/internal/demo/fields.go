@@ -10,7 +10,7 @@ import (
 const (
 	count    session.Counter          = "count"    // visits, and what the lab adds
 	lastSlow session.Value[slowWrite] = "lab.slow" // left by the last slow request
-	notice   session.Once[string]     = "notice"   // what the page says once, after a redirect
+	notice   session.Value[string]    = "notice"   // what the page says once, after a redirect
 )
 
 // slowWrite is what a slow request writes when it has waited.

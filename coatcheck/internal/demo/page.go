@@ -37,7 +37,7 @@ type view struct {
 
 func (a *app) viewOf(ctx context.Context, s *session.Session) (v view, err error) {
 	i := s.Info()
-	v = view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Idle, Deadline: i.Deadline, User: i.User, Count: count.Get(s)}
+	v = view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Expires, Deadline: i.Deadline, User: i.User, Count: count.Get(s)}
 	if slow, ok, err := lastSlow.Lookup(s); ok && err == nil {
 		v.LastSlow = &slow
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // Commit stores the changes made so far, in one atomic step, and makes the view exact: it then has other requests' changes, too, and
@@ -124,10 +125,10 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 	if err := s.mayHaveToken(); err != nil {
 		return nil, err
 	}
-	t := newToken()
-	c.Verifier = t.verifierHash()
+	t := ticket.New()
+	c.Verifier = t.VerifierHash()
 	o := driver.Origin{Secret: s.ownSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
-	res, err := twice(func() (*driver.Result, error) { return s.m.store.Create(ctx, t.id(), &o, c) })
+	res, err := twice(func() (*driver.Result, error) { return s.m.store.Create(ctx, t.ID(), &o, c) })
 	if err != nil {
 		return nil, err
 	}
@@ -208,9 +209,9 @@ func (s *Session) mayHaveToken() error {
 }
 
 // newToken makes t the session's token, on its way to the client.
-func (s *Session) newToken(t token) {
+func (s *Session) newToken(t ticket.Token) {
 	s.cred.token, s.cred.found, s.next, s.stale = t, true, nil, s.cred.hasCookie
-	s.id, s.verifier = t.id(), t.verifierHash()
+	s.id, s.verifier = t.ID(), t.VerifierHash()
 	if s.setToken != handedOut && !s.cred.inHeader {
 		s.setToken = setCookie
 	}
@@ -307,7 +308,7 @@ func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) 
 	if !ok {
 		return nil, false, nil
 	}
-	if err := s.m.keys.has(k, stored); err != nil { // what cannot be read stays where it is
+	if err := s.m.keys.CanOpen(k, stored); err != nil { // what cannot be read stays where it is
 		return nil, false, err
 	}
 	last := len(s.ops)
@@ -364,11 +365,11 @@ func (s *Session) renew(ctx context.Context) error {
 	if s.sent {
 		return ErrHeaderSent
 	}
-	t := s.cred.token.renewed()
+	t := s.cred.token.Renewed()
 	if s.record != nil { // the token may be the one before
-		t.generation = s.record.Tokens.Generation + 1
+		t.Generation = s.record.Tokens.Generation + 1
 	}
-	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.verifierHash()})
+	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.VerifierHash()})
 	if err != nil {
 		return err
 	}
@@ -397,7 +398,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if known {
 		ctx, cancel := s.m.detached(ctx)
 		defer cancel()
-		id := s.cred.token.id()
+		id := s.cred.token.ID()
 		ended, err := s.end(ctx, s.state == live)
 		if ended {
 			s.happened(s.own(EventSignedOut, id, s.m.now()))
@@ -418,7 +419,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 // end ends the session that is stored, and reports whether it was there; known is the answer of a store that does not tell. The caller
 // holds the lock.
 func (s *Session) end(ctx context.Context, known bool) (ended bool, err error) {
-	id := s.cred.token.id()
+	id := s.cred.token.ID()
 	if store, ok := s.m.store.(driver.OwnedEnder); ok {
 		var owner driver.Hash
 		if s.whose != nil {
@@ -455,7 +456,7 @@ func (s *Session) BearerToken(ctx context.Context) (string, error) {
 		return "", s.err
 	}
 	s.setToken = handedOut
-	return s.cred.token.text(s.m.keys), nil
+	return s.cred.token.Text(s.m.keys), nil
 }
 
 func (s *Session) touchDue() (id driver.ID, verifier driver.Hash, due bool) {

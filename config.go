@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // Config says how sessions behave. The zero Config is secure. [New] checks it and fills in what is zero; nothing changes after.
@@ -188,11 +189,10 @@ func (c *Config) checkUsers() error {
 	if c.RefuseExtra && c.MaxPerUser == 0 {
 		return errors.New("session: Config.RefuseExtra has no meaning without Config.MaxPerUser")
 	}
-	if n := len(c.UserKey); n != 0 && n != 32 {
-		return fmt.Errorf("session: Config.UserKey has %d bytes: a key has 32, from crypto/rand", n)
-	}
-	if c.UserKey != nil && isZero(c.UserKey) {
-		return errors.New("session: Config.UserKey is all zeros: was it never filled in?")
+	if c.UserKey != nil {
+		if err := ticket.CheckKey(c.UserKey); err != nil {
+			return fmt.Errorf("session: Config.UserKey %w", err)
+		}
 	}
 	for _, name := range c.KeepFields {
 		if err := driver.Key(name).Check(); err != nil || strings.Contains(name, ":") {

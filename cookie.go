@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // credentials are the tokens of one request header.
 type credentials struct {
-	token     token
+	token     ticket.Token
 	found     bool   // token is one: well-formed and, with keys, signed
 	inHeader  bool   // it came in Authorization, so a new one has no way back
 	hasCookie bool   // our cookie was there, whatever its value
@@ -53,10 +55,10 @@ func (m *Manager) read(h http.Header) (c credentials) {
 func (c *credentials) add(m *Manager, text string) {
 	var buf [80]byte // more than a token has
 	if len(text) > len(buf) {
-		c.refuse(m, errMalformed)
+		c.refuse(m, ticket.ErrMalformed)
 		return
 	}
-	t, err := parseToken(append(buf[:0], text...), m.keys)
+	t, err := ticket.Parse(append(buf[:0], text...), m.keys)
 	switch {
 	case err != nil:
 		c.refuse(m, err)
@@ -72,7 +74,7 @@ func (c *credentials) refuse(m *Manager, err error) {
 	if m.cfg.OnEvent == nil {
 		return
 	}
-	if errors.Is(err, errForged) {
+	if errors.Is(err, ticket.ErrForged) {
 		c.refused = "forged"
 	} else if c.refused == "" {
 		c.refused = "malformed"

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -75,6 +76,8 @@ func (s *Session) CheckCSRF(token string) error {
 // csrfSize is 144 bits: a token is then a whole number of base64 characters, so it has one text.
 const csrfSize = 18
 
+var csrfEncoding = base64.RawURLEncoding
+
 // csrfKey is what the CSRF tokens of a session hide.
 func csrfKey(s driver.Secret) []byte {
 	key, err := hkdf.Key(sha256.New, s[:], nil, "coatcheck/1 csrf", csrfSize)
@@ -89,15 +92,15 @@ func csrfText(s driver.Secret, pad [csrfSize]byte) string {
 	var b [2 * csrfSize]byte
 	copy(b[:], pad[:])
 	subtle.XORBytes(b[csrfSize:], pad[:], csrfKey(s))
-	return tokenEncoding.EncodeToString(b[:])
+	return csrfEncoding.EncodeToString(b[:])
 }
 
 func checkCSRFText(s driver.Secret, token string) error {
 	var b [2 * csrfSize]byte
-	if len(token) != tokenEncoding.EncodedLen(len(b)) {
+	if len(token) != csrfEncoding.EncodedLen(len(b)) {
 		return fmt.Errorf("%w: of %d characters", ErrCSRF, len(token))
 	}
-	if n, err := tokenEncoding.Decode(b[:], []byte(token)); err != nil || n != len(b) { // the decoder passes over line ends
+	if n, err := csrfEncoding.Decode(b[:], []byte(token)); err != nil || n != len(b) { // the decoder passes over line ends
 		return fmt.Errorf("%w: not base64url", ErrCSRF)
 	}
 	subtle.XORBytes(b[csrfSize:], b[csrfSize:], b[:csrfSize])

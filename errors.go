@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // What can go wrong. Test with errors.Is. The text that follows in an error's message is for the log: it names the field and
@@ -29,7 +30,7 @@ var (
 	// ErrDecode: a stored value is of another type than the field that reads it.
 	ErrDecode = errors.New("session: the stored value is of another type")
 	// ErrSealed: a stored value is sealed, and no key of Config.Keys opens it.
-	ErrSealed = errors.New("session: no key of Config.Keys opens the stored value")
+	ErrSealed = ticket.ErrSealed
 	// ErrAmbiguous: the request carries two different tokens.
 	ErrAmbiguous = errors.New("session: the request carries two different tokens")
 	// ErrCrossOrigin: another site caused the request (net/http.CrossOriginProtection).

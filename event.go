@@ -67,7 +67,7 @@ func (s *Session) own(kind EventKind, id driver.ID, at time.Time) (e Event) {
 	}
 	e = Event{Kind: kind, Handle: id.String(), Time: at, anonymous: s.whose == nil && s.state != degraded}
 	if s.whose != nil {
-		if p, err := s.m.keys.sealer(s.whoseID).openPrincipal(s.whose); err == nil {
+		if p, err := s.m.keys.Sealer(s.whoseID).OpenPrincipal(s.whose); err == nil {
 			e.User = p.User
 		}
 	}

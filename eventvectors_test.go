@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coatcheck-go/session/internal/ticket"
 	"github.com/coatcheck-go/session/memstore"
 )
 
@@ -69,7 +70,7 @@ func TestEventVectors(t *testing.T) {
 		if err != nil || e != want {
 			t.Errorf("%s is read as %+v, %v", v.Plain, e, err)
 		}
-		m.keys = &keyring{}
+		m.keys = &ticket.Ring{}
 		if text := m.sealEvent(e); string(text) != v.Plain {
 			t.Errorf("%s is written as %s", v.Plain, text)
 		}

@@ -21,7 +21,7 @@ func (m *Manager) listen() {
 	store.OnExpiry(func(x driver.Expired) {
 		e := Event{Kind: EventExpired, Handle: x.ID.String(), Time: x.At, User: m.names.of(x.Owner)}
 		if x.Record != nil {
-			if p, err := m.keys.sealer(x.Record.Secret).openPrincipal(x.Record.Principal); err == nil && p != nil {
+			if p, err := m.keys.Sealer(x.Record.Secret).OpenPrincipal(x.Record.Principal); err == nil && p != nil {
 				e.User = p.User
 			}
 		}

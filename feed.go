@@ -2,10 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,30 +65,21 @@ type eventJSON struct {
 	Time    int64     `json:"time"` // milliseconds
 }
 
-// sealEvent is JSON, or with keys 0x01, a nonce of 12 bytes, and the JSON sealed by AES-256-GCM with the first one's key.
+// sealEvent returns an event as nodes send it: JSON, sealed if there are keys.
 func (m *Manager) sealEvent(e Event) []byte {
 	b, err := json.Marshal(eventJSON{e.Kind, e.Handle, []byte(e.User), e.Before, e.Time.UnixMilli()})
-	if err != nil || len(m.keys.events) == 0 {
+	if err != nil {
 		return b // of these types it always encodes
 	}
-	return m.keys.events[0].Seal([]byte{sealedEvent}, nil, b, nil) //nolint:gosec // this AEAD draws its nonce by itself
+	return m.keys.SealEvent(b)
 }
 
-const sealedEvent = 0x01
-
 func (m *Manager) openEvent(b []byte) (Event, error) {
-	if len(b) > 0 && b[0] == sealedEvent {
-		for _, key := range m.keys.events {
-			if text, err := key.Open(nil, nil, b[1:], nil); err == nil {
-				return decodeEvent(text)
-			}
-		}
-		return Event{}, fmt.Errorf("%w: an event that none of Config.Keys opens", ErrGap)
+	text, err := m.keys.OpenEvent(b)
+	if err != nil {
+		return Event{}, fmt.Errorf("%w: %v", ErrGap, err)
 	}
-	if len(m.keys.events) > 0 { // or who can write to the store could tell what they like
-		return Event{}, fmt.Errorf("%w: an event that is not sealed, though there are Config.Keys", ErrGap)
-	}
-	return decodeEvent(b)
+	return decodeEvent(text)
 }
 
 func decodeEvent(b []byte) (Event, error) {
@@ -101,17 +88,4 @@ func decodeEvent(b []byte) (Event, error) {
 		return Event{}, fmt.Errorf("%w: an event of another format", ErrGap)
 	}
 	return Event{Kind: e.Kind, Handle: e.Session, User: string(e.User), Before: e.Before, Time: time.UnixMilli(e.Time)}, nil
-}
-
-// newEventKey is what seals events, with a random nonce for each.
-func newEventKey(key []byte) (cipher.AEAD, error) {
-	own, err := hkdf.Key(sha256.New, key, nil, "coatcheck/1 event", 32)
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(own)
-	if err != nil {
-		return nil, err
-	}
-	return cipher.NewGCMWithRandomNonce(block)
 }

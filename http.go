@@ -135,7 +135,7 @@ func (s *Session) writeHeader(h http.Header) {
 		if s.next != nil {
 			t = s.next
 		}
-		h.Add("Set-Cookie", s.m.cookie(t.text(s.m.keys), maxAge))
+		h.Add("Set-Cookie", s.m.cookie(t.Text(s.m.keys), maxAge))
 		s.cred.hasCookie = true
 	case deleteCookie:
 		h.Add("Set-Cookie", s.m.cookie("", 0))

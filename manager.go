@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // Manager applies one Config to one store. It is safe for concurrent use and has nothing to close: the application closes the
@@ -16,7 +17,7 @@ type Manager struct {
 	// What has keys is behind pointers, which is all that is printed of them.
 	cfg   *Config
 	given *Config // without the defaults that are no values
-	keys  *keyring
+	keys  *ticket.Ring
 
 	store      driver.Store
 	turns      turns
@@ -51,19 +52,16 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	keys, err := newKeyring(cfg.Keys, cfg.UnsignedUntil)
+	keys, err := ticket.NewRing(cfg.Keys, cfg.UnsignedUntil, cfg.UserKey)
 	if err != nil {
 		return nil, errors.New("session: Config.Keys: " + err.Error())
-	}
-	if keys.user, err = newUserKey(cfg.UserKey); err != nil {
-		return nil, errors.New("session: Config.UserKey: " + err.Error())
 	}
 	exempt, err := newPatterns(cfg.CSRFExempt)
 	if err != nil {
 		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
 	}
 	m := &Manager{
-		cfg: &cfg, given: &given, store: store, keys: &keys, csrfExempt: exempt, turns: newTurns(), owners: &owners{}, touches: make(chan struct{}, maxTouches),
+		cfg: &cfg, given: &given, store: store, keys: keys, csrfExempt: exempt, turns: newTurns(), owners: &owners{}, touches: make(chan struct{}, maxTouches),
 	}
 	m.listen()
 	return m, nil

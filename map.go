@@ -34,10 +34,10 @@ func (m Map[T]) Delete(s *Session, key string) {
 func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
 		fields, secret := s.view()
-		box := s.m.keys.sealer(secret)
+		box := s.m.keys.Sealer(secret)
 		for key, b := range fields.Entries(string(m)) {
 			var t T
-			b, err := box.open(m.key(key), b)
+			b, err := box.Open(m.key(key), b)
 			if err == nil {
 				t, err = decode[T](m.key(key), b)
 			}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // minRotateEvery leaves the record time to forget a renewal, and requests under way time to end.
@@ -13,7 +14,7 @@ const minRotateEvery = driver.SupersededFor
 
 // rotation is a new token for a session whose own has become old.
 type rotation struct {
-	token   token
+	token   ticket.Token
 	renewal driver.Renewal
 }
 
@@ -34,12 +35,12 @@ func (s *Session) rotation(ctx context.Context) *rotation {
 	if !s.record.Renews(&n, s.verifier, s.now) {
 		return nil
 	}
-	t := s.cred.token.renewed()
-	t.generation = s.record.Tokens.Generation
+	t := s.cred.token.Renewed()
+	t.Generation = s.record.Tokens.Generation
 	if s.record.Tokens.Current.Equal(s.verifier) {
-		t.generation++
+		t.Generation++
 	}
-	n.Verifier = t.verifierHash()
+	n.Verifier = t.VerifierHash()
 	return &rotation{t, n}
 }
 
@@ -77,13 +78,13 @@ func (s *Session) goOn() bool {
 	if s.next == nil {
 		return false
 	}
-	s.cred.token, s.verifier, s.next = *s.next, s.next.verifierHash(), nil
+	s.cred.token, s.verifier, s.next = *s.next, s.next.VerifierHash(), nil
 	return true
 }
 
 // foreign judges a token that does not open r, the store's own record. The caller holds the lock.
 func (s *Session) foreign(ctx context.Context, r *driver.Record, now time.Time) {
-	generation := s.cred.token.generation
+	generation := s.cred.token.Generation
 	switch {
 	case r.Tokens.Stolen(s.verifier, generation, now.Add(-time.Since(s.begun))):
 		s.stolen(ctx, now)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // Session is one request's view of a visitor's session, with the changes that it has made. It is safe for concurrent use by the
@@ -30,7 +31,7 @@ type Session struct {
 	verifier driver.Hash
 	setToken setToken
 	stale    bool          // the browser has a cookie that leads nowhere
-	next     *token        // what the response gives the browser in place of token: see rotated
+	next     *ticket.Token // what the response gives the browser in place of token: see rotated
 	theft    bool          // token was stolen
 	sent     bool          // the response header has left
 	told     bool          // the handler knows of err
@@ -52,7 +53,7 @@ type Session struct {
 	events  []Event           // not yet told: see unlock
 
 	secret driver.Secret     // the @id of the session; zero: not chosen yet
-	box    *sealer           // of secret; nil: not needed so far
+	box    *ticket.Sealer    // of secret; nil: not needed so far
 	who    *driver.Principal // what record's has sealed; the rest of it may be older
 
 	readOnly bool // the record is a copy that the store cannot vouch for
@@ -138,7 +139,7 @@ func (s *Session) read(ctx context.Context) {
 		s.state = anonymous
 		return
 	}
-	s.id, s.verifier = s.cred.token.id(), s.cred.token.verifierHash()
+	s.id, s.verifier = s.cred.token.ID(), s.cred.token.VerifierHash()
 	r, now, err := s.load(ctx)
 	switch {
 	case err == nil:

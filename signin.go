@@ -2,9 +2,6 @@ package session
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // Login is what an application knows when it signs somebody in. Only User is needed. Texts that a client sends may be long or broken:
@@ -74,9 +72,9 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	}
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
-	t := newToken()
-	t.bucket = driver.BucketOf(in.Origin.Principal.Owner)
-	in.Origin.Verifier = t.verifierHash()
+	t := ticket.New()
+	t.Bucket = driver.BucketOf(in.Origin.Principal.Owner)
+	in.Origin.Verifier = t.VerifierHash()
 	ops, err := s.resealedOps(in.Origin.Secret)
 	if err != nil {
 		return err
@@ -89,7 +87,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	}
 	res, err := twice(func() (*driver.Result, error) {
 		in.Ago = max(0, time.Since(began)) // with each try: a revocation since the first one refuses the second
-		return store.SignIn(ctx, t.id(), in)
+		return store.SignIn(ctx, t.ID(), in)
 	})
 	if err != nil {
 		return fromStore(err)
@@ -100,7 +98,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
 	s.state, s.readOnly, s.record, s.edited, s.secret = live, false, nil, false, in.Origin.Secret
 	s.whose, s.whoseID = in.Origin.Principal, in.Origin.Secret
-	if s.who, err = s.sealer().openPrincipal(in.Origin.Principal); err != nil {
+	if s.who, err = s.sealer().OpenPrincipal(in.Origin.Principal); err != nil {
 		return err
 	}
 	if res.Record != nil {
@@ -132,10 +130,10 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 	if l.Began.IsZero() {
 		l.Began = begun
 	}
-	secret, owner := newSecret(), p.Owner
+	secret, owner := ticket.NewSecret(), p.Owner
 	if m.cfg.Seal {
 		var err error
-		if p, err = m.keys.sealer(secret).sealPrincipal(p); err != nil {
+		if p, err = m.keys.Sealer(secret).SealPrincipal(p); err != nil {
 			return nil, err
 		}
 	}
@@ -185,19 +183,9 @@ func (m *Manager) carry(owner driver.Hash) func(*driver.Record) driver.Fields {
 
 // owner is what the store knows a user by.
 func (m *Manager) owner(user string) driver.Hash {
-	h := hmac.New(sha256.New, m.keys.user)
-	h.Write([]byte(user))
-	owner := driver.Hash(h.Sum(nil)[:16])
+	owner := m.keys.Owner(user)
 	m.names.note(owner, user)
 	return owner
-}
-
-// newUserKey derives the key of owner; without a key of the application's it is known to everybody.
-func newUserKey(key []byte) ([]byte, error) {
-	if key == nil {
-		key = make([]byte, 32)
-	}
-	return hkdf.Key(sha256.New, key, nil, "coatcheck/1 user", 32)
 }
 
 // cut returns the beginning of a text, whole characters of at most so many bytes.

@@ -23,7 +23,7 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	}
 	list := make([]Info, len(owned))
 	for i, o := range owned {
-		p, err := m.keys.sealer(o.Record.Secret).openPrincipal(o.Record.Principal)
+		p, err := m.keys.Sealer(o.Record.Secret).OpenPrincipal(o.Record.Principal)
 		if err != nil {
 			m.cfg.Logger.ErrorContext(ctx, "session: a session is listed without its device", "session", o.ID.String(), "error", err)
 			p = withoutSealed(o.Record.Principal, user)
@@ -108,4 +108,11 @@ func (m *Manager) users() (driver.UserStore, error) {
 		return store, nil
 	}
 	return nil, fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
+}
+
+// withoutSealed returns a principal that does not open, with the parts that are known.
+func withoutSealed(p *driver.Principal, user string) *driver.Principal {
+	out := *p
+	out.User, out.Sealed = user, ""
+	return &out
 }

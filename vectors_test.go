@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var updateVectors = flag.Bool("update-vectors", false, "write the files of format/vectors anew, but for those of redisstore")
+var updateVectors = flag.Bool("update-vectors", false, "write the files in format/vectors that this package's tests make")
 
 // sameVectors writes the file if it is asked to, checks that it has v, and returns what it has.
 func sameVectors(t *testing.T, name string, v any) []byte {
@@ -31,7 +31,7 @@ func sameVectors(t *testing.T, name string, v any) []byte {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want.Bytes()) {
-		t.Errorf("%s is not what the code says: go test . -run Vectors -update-vectors", file)
+		t.Errorf("%s is not what the code says: go test . ./internal/ticket -run Vectors -update-vectors", file)
 	}
 	return got
 }

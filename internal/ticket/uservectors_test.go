@@ -1,4 +1,4 @@
-package session
+package ticket
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
-	"github.com/coatcheck-go/session/memstore"
 )
 
 // userVector is a user's id, and where the user's sessions are.
@@ -25,12 +25,12 @@ type userVector struct {
 	N      string `json:"revocations"` // the key of the bucket's
 }
 
-// TestUserVectors: owners are made by hand as format/README.md has it, and compared with what a Manager makes of them.
+// TestUserVectors: owners are made by hand as format/README.md has it, and compared with what the Ring makes of them.
 func TestUserVectors(t *testing.T) {
 	bytesOf := must[[]byte](t)
 	var vectors []userVector
 	for _, key := range [][]byte{nil, bytes.Repeat([]byte{9}, 32)} {
-		m := must[*Manager](t)(New(memstore.New(), Config{UserKey: key}))
+		ring := must[*Ring](t)(NewRing(nil, time.Time{}, key))
 		given := key
 		if key == nil {
 			given = make([]byte, 32)
@@ -39,9 +39,9 @@ func TestUserVectors(t *testing.T) {
 			h := hmac.New(sha256.New, bytesOf(hkdf.Key(sha256.New, given, nil, "coatcheck/1 user", 32)))
 			h.Write([]byte(user))
 			owner := h.Sum(nil)[:16]
-			text, bucket := base64.RawURLEncoding.EncodeToString(owner), fmt.Sprintf("%04x", driver.BucketOf(m.owner(user)))
-			if m.owner(user).String() != text || bucket != hex.EncodeToString(owner[:2]) {
-				t.Errorf("%q: %s and %s, the format says %s", user, m.owner(user), bucket, text)
+			text, bucket := base64.RawURLEncoding.EncodeToString(owner), fmt.Sprintf("%04x", driver.BucketOf(ring.Owner(user)))
+			if ring.Owner(user).String() != text || bucket != hex.EncodeToString(owner[:2]) {
+				t.Errorf("%q: %s and %s, the format says %s", user, ring.Owner(user), bucket, text)
 			}
 			vectors = append(vectors, userVector{
 				hex.EncodeToString(key), hex.EncodeToString([]byte(user)), text, bucket, "coatcheck:{" + bucket + "}:u:" + text, "coatcheck:{" + bucket + "}:n",

@@ -1,4 +1,4 @@
-package session
+package ticket
 
 import (
 	"bytes"
@@ -110,7 +110,7 @@ func TestSealedVectors(t *testing.T) {
 	}
 	for _, v := range vectors {
 		box := sealerOf(t, v.Key, v.ID)
-		plain, err := box.open(driver.Key(v.Name), []byte(v.Sealed))
+		plain, err := box.Open(driver.Key(v.Name), []byte(v.Sealed))
 		if v.Why != "" {
 			if plain != nil || !errors.Is(err, ErrSealed) {
 				t.Errorf("%s: %q opens to %q, %v; want ErrSealed", v.Why, v.Sealed, plain, err)
@@ -123,20 +123,20 @@ func TestSealedVectors(t *testing.T) {
 		if v.Name != "@principal" {
 			continue
 		}
-		p, err := box.openPrincipal(&driver.Principal{Level: 2, Sealed: v.Sealed})
+		p, err := box.OpenPrincipal(&driver.Principal{Level: 2, Sealed: v.Sealed})
 		if err != nil || p.User == "" || p.Level != 2 || p.Sealed != "" {
 			t.Errorf("%q is the principal %+v, %v", v.Sealed, p, err)
 		}
 	}
 }
 
-func sealerOf(t testing.TB, key, id string) *sealer {
+func sealerOf(t testing.TB, key, id string) *Sealer {
 	t.Helper()
 	k, err := hex.DecodeString(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := newKeyring([][]byte{bytes.Repeat([]byte{1}, 32), k}, time.Time{})
+	ring, err := NewRing([][]byte{bytes.Repeat([]byte{1}, 32), k}, time.Time{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,14 +144,14 @@ func sealerOf(t testing.TB, key, id string) *sealer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ring.sealer(driver.Secret(secret))
+	return ring.Sealer(driver.Secret(secret))
 }
 
 // TestSealsDiffer: the same value twice is two texts, and neither has the value.
 func TestSealsDiffer(t *testing.T) {
 	box, seen := sealerOf(t, strings.Repeat("07", 32), driver.Hash{}.String()), map[string]bool{}
 	for range 100 {
-		text, err := box.seal("theme", []byte(`"dark"`))
+		text, err := box.Seal("theme", []byte(`"dark"`))
 		if err != nil || seen[string(text)] || bytes.Contains(text, []byte("dark")) {
 			t.Fatalf("%q, %v", text, err)
 		}
@@ -169,15 +169,15 @@ func TestPrincipalsThatOpenAndAreNone(t *testing.T) {
 		``, `null`, `{}`, `{"user":""}`, `[]`, `"ada"`, `{"user":"YWRh","role":"admin"}`, `{"user":"YWRh"} {}`, `{"user":"?"}`,
 		`{"user":"YWRh","device":"` + strings.Repeat("d", driver.MaxDevice+1) + `"}`,
 	} {
-		text, err := box.seal(principalKey, []byte(plain))
+		text, err := box.Seal(principalKey, []byte(plain))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := box.openPrincipal(&driver.Principal{Sealed: string(text)}); p != nil || !errors.Is(err, ErrSealed) {
+		if p, err := box.OpenPrincipal(&driver.Principal{Sealed: string(text)}); p != nil || !errors.Is(err, ErrSealed) {
 			t.Errorf("%s is %+v, %v; want ErrSealed", plain, p, err)
 		}
 	}
-	if p, err := box.openPrincipal(&driver.Principal{Sealed: `{"user":"YWRh"}`}); p != nil || !errors.Is(err, ErrSealed) {
+	if p, err := box.OpenPrincipal(&driver.Principal{Sealed: `{"user":"YWRh"}`}); p != nil || !errors.Is(err, ErrSealed) {
 		t.Errorf("in clear in the place of sealed: %+v, %v; want ErrSealed", p, err)
 	}
 }
@@ -186,23 +186,23 @@ func TestPrincipalsThatOpenAndAreNone(t *testing.T) {
 func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, text, plain string) {
 		box := sealerOf(t, strings.Repeat("07", 32), driver.Hash{}.String())
-		sealed, err := box.seal(driver.Key(name), []byte(plain))
+		sealed, err := box.Seal(driver.Key(name), []byte(plain))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := box.open(driver.Key(name), sealed); err != nil || string(got) != plain {
+		if got, err := box.Open(driver.Key(name), sealed); err != nil || string(got) != plain {
 			t.Fatalf("%q is sealed as %q, and that opens to %q, %v", plain, sealed, got, err)
 		}
-		got, err := box.open(driver.Key(name), []byte(text))
+		got, err := box.Open(driver.Key(name), []byte(text))
 		switch {
-		case !isSealed([]byte(text)):
+		case !IsSealed([]byte(text)):
 			if err != nil || string(got) != text {
 				t.Errorf("%q, in clear, opens to %q, %v", text, got, err)
 			}
 		case got != nil || !errors.Is(err, ErrSealed): // the corpus has none of this name and key
 			t.Errorf("%q opens to %q, %v", text, got, err)
 		}
-		if _, err := box.openPrincipal(&driver.Principal{Sealed: text}); text != "" && !errors.Is(err, ErrSealed) {
+		if _, err := box.OpenPrincipal(&driver.Principal{Sealed: text}); text != "" && !errors.Is(err, ErrSealed) {
 			t.Errorf("%q is a principal: %v", text, err)
 		}
 	})

@@ -1,4 +1,4 @@
-package session
+package ticket
 
 import (
 	"bytes"
@@ -26,22 +26,22 @@ type tokenVector struct {
 func tokenVectors(t *testing.T) []tokenVector {
 	t.Helper()
 	key := bytes.Repeat([]byte{7}, 32)
-	signing, err := newKeyring([][]byte{key}, time.Time{})
+	signing, err := NewRing([][]byte{key}, time.Time{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out []tokenVector
-	sample := token{bucket: 0xbeef, generation: 1<<24 + 5}
+	sample := Token{Bucket: 0xbeef, Generation: 1<<24 + 5}
 	for i := range sample.selector {
 		sample.selector[i], sample.verifier[i] = byte(i), byte(0xf0+i)
 	}
-	for _, tok := range []token{{}, sample, {bucket: 65535, selector: sample.verifier, generation: 1<<32 - 1, verifier: sample.selector}} {
-		for _, keys := range []*keyring{{}, &signing} {
-			id := tok.id()
+	for _, tok := range []Token{{}, sample, {Bucket: 65535, selector: sample.verifier, Generation: 1<<32 - 1, verifier: sample.selector}} {
+		for _, keys := range []*Ring{{}, signing} {
+			id := tok.ID()
 			handle := id.String()
 			v := tokenVector{
-				Token: tok.text(keys), Valid: true, Bucket: tok.bucket, Selector: hex.EncodeToString(tok.selector[:]), Generation: tok.generation,
-				Verifier: hex.EncodeToString(tok.verifier[:]), VerifierHash: tok.verifierHash().String(), Handle: handle,
+				Token: tok.Text(keys), Valid: true, Bucket: tok.Bucket, Selector: hex.EncodeToString(tok.selector[:]), Generation: tok.Generation,
+				Verifier: hex.EncodeToString(tok.verifier[:]), VerifierHash: tok.VerifierHash().String(), Handle: handle,
 				RedisKey: "coatcheck:{" + handle[:4] + "}:s:" + handle[5:],
 			}
 			if keys.signs() {
@@ -83,22 +83,22 @@ func TestTokenVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range vectors {
-		var keys keyring
+		keys := &Ring{}
 		if v.Key != "" {
 			key, err := hex.DecodeString(v.Key)
 			if err == nil {
-				keys, err = newKeyring([][]byte{key}, time.Time{})
+				keys, err = NewRing([][]byte{key}, time.Time{}, nil)
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
-		tok, err := parseToken([]byte(v.Token), &keys)
+		tok, err := Parse([]byte(v.Token), keys)
 		if (err == nil) != v.Valid {
 			t.Errorf("%q (%s): %v", v.Token, v.Why, err)
 			continue
 		}
-		if v.Valid && (tok.text(&keys) != v.Token || tok.id().String() != v.Handle || tok.verifierHash().String() != v.VerifierHash) {
+		if v.Valid && (tok.Text(keys) != v.Token || tok.ID().String() != v.Handle || tok.VerifierHash().String() != v.VerifierHash) {
 			t.Errorf("%q is read as %+v", v.Token, tok)
 		}
 	}

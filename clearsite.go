@@ -25,10 +25,10 @@ func (c *Config) checkSiteData() error {
 // clearSite adds what the browser is to forget, after a sign-out. A session that the same response begins keeps its cookie. What the
 // application has set itself stays. The caller holds the lock.
 func (s *Session) clearSite(h http.Header, keepCookies bool) {
-	if !s.signedOut {
+	if !s.response.signedOut {
 		return
 	}
-	s.signedOut = false
+	s.response.signedOut = false
 	directives := s.m.cfg.ClearSiteData
 	if keepCookies && slices.Contains(directives, "*") {
 		directives = siteData

@@ -209,6 +209,19 @@ const (
 	maxMaxSize  = 16 << 20
 )
 
+// checkSeal says what sealing lacks.
+func (c *Config) checkSeal() error {
+	switch {
+	case !c.Seal:
+		return nil
+	case len(c.Keys) == 0:
+		return errors.New("session: Config.Seal needs Config.Keys: there is nothing to seal with")
+	case len(c.UserKey) == 0:
+		return errors.New("session: Config.Seal needs Config.UserKey: without it a dump of the store tells who is signed in to anybody who can guess a user's id")
+	}
+	return nil
+}
+
 // checkCookie refuses what browsers ignore or what is unsafe. K01–K16 are the rules of docs/security.md.
 func (c *Config) checkCookie() error {
 	fail := func(rule, format string, args ...any) error {

@@ -43,7 +43,7 @@ func (c Counters) Delete(s *Session, key string) {
 // All yields the keys, in their order, with their counts.
 func (c Counters) All(s *Session) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
-		fields, _ := s.view()
+		fields, _ := s.snapshot()
 		for key, b := range fields.Entries(string(c)) {
 			n, ok := driver.ParseInt(b)
 			if !ok {

@@ -25,7 +25,7 @@ func FuzzCredentials(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, cookie, authorization string) {
-		c := m.read(http.Header{"Cookie": {cookie}, "Authorization": {authorization}})
+		c := m.credentialsOf(http.Header{"Cookie": {cookie}, "Authorization": {authorization}})
 		if !c.found {
 			if c.token != (ticket.Token{}) || c.ambiguous {
 				t.Errorf("none found, but %+v", c)

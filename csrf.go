@@ -28,20 +28,19 @@ const (
 // It derives from a secret of the session's, so a session that is not stored yet is stored, with what was changed so far. Errors: then as
 // [Session.Commit]; [ErrEnded]; [ErrUnavailable].
 func (s *Session) CSRFToken(ctx context.Context) (string, error) {
-	s.mu.Lock()
+	s.lock()
 	defer s.unlock(ctx)
 	if s.state == anonymous {
-		if s.err == nil {
-			_, _ = s.send(ctx, nil, nil) // its error is s.err
+		if s.outcome.err == nil {
+			_, _ = s.send(ctx, nil, nil) // its error is the outcome
 		}
-		if s.err != nil {
-			s.told = true
-			return "", s.err
+		if err := s.outcome.report(); err != nil {
+			return "", err
 		}
 	}
 	secret, ok := s.csrfSecret()
-	if !ok { // nothing is spoilt by asking: the rest of the page may do without
-		if s.state == gone {
+	if !ok { // the error does not stick: the rest of the page may do without a token
+		if s.state == ended || s.state == moved {
 			return "", ErrEnded
 		}
 		return "", ErrUnavailable
@@ -55,8 +54,8 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 // left. The caller holds the lock.
 func (s *Session) csrfSecret() (driver.Secret, bool) {
 	switch s.state {
-	case live, degraded, failed:
-		return s.secret, s.secret != driver.Secret{}
+	case live, readOnly, degraded, failed:
+		return s.identity.secret, s.identity.secret != driver.Secret{}
 	}
 	return driver.Secret{}, false
 }
@@ -114,15 +113,15 @@ func checkCSRFText(s driver.Secret, token string) error {
 // themselves, and no page of this session made it.
 func (x *exchange) checkCSRF(r *http.Request) error {
 	s := &x.session
-	if !s.m.cfg.CSRF || !s.cred.hasCookie || s.cred.inHeader || isSafe(r.Method) || s.m.exempt(r) {
+	if !s.m.cfg.CSRF || !s.cred.inCookie() || isSafe(r.Method) || s.m.exempt(r) {
 		return nil
 	}
 	if _, err := From(x); err != nil && !errors.Is(err, ErrSealed) {
 		return err
 	}
 	s.mu.Lock()
-	_, has := s.csrfSecret()
-	opens := has || s.state == live
+	_, opens := s.csrfSecret()
+	opens = opens || s.view.record != nil
 	s.mu.Unlock()
 	if !opens {
 		return nil // the cookie opens nothing: the request is a stranger's, who could as well leave it out

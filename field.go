@@ -53,6 +53,3 @@ func put[T any](s *Session, k driver.Key, v T) {
 		s.change(driver.Op{Kind: driver.Set, Key: k, Value: b})
 	}
 }
-
-// Clear unsets all fields.
-func (s *Session) Clear() { s.change(driver.Op{Kind: driver.Clear}) }

@@ -7,19 +7,26 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Info describes a session to people. It holds no secret. The zero Info is that of a session that is not stored.
+// Info describes a session to people. It holds no secret. The zero Info is that of a session that is
+// not stored.
 type Info struct {
-	Handle   string    // public, the same until sign-in: safe to log, to list and to put in a URL; tells which of Manager.Sessions this one is
-	Created  time.Time // times are the store's
-	Seen     time.Time // last use, to within the touch interval: a twentieth of the idle timeout, at most a minute
-	Expires  time.Time // ends then unless used
-	Deadline time.Time // ends then
+	// Handle is the session's public name. It stays the same until the next sign-in, and grants nothing:
+	// it is safe to log, to list and to put into a URL.
+	Handle string
+	// Created is when the session began. All times are the store's.
+	Created time.Time
+	// Seen is the last use, to within a twentieth of the idle timeout or a minute, whichever is less.
+	Seen time.Time
+	// Expires is when the session ends unless it is used.
+	Expires time.Time
+	// Deadline is when the session ends, used or not.
+	Deadline time.Time
 
-	User          string // "" if nobody is signed in
-	Authenticated time.Time
-	Methods       []string // how, as in RFC 8176: "pwd", "otp", "hwk"
-	Level         int      // assurance level, as the application counts
-	Device        string   // a label for people
+	User          string    // who is signed in; "": nobody
+	Authenticated time.Time // when the user signed in
+	Methods       []string  // how, as in RFC 8176: "pwd", "otp", "hwk"
+	Level         int       // assurance level, as the application counts
+	Device        string    // a label for people
 	UserAgent     string
 	Address       string
 }
@@ -28,18 +35,18 @@ type Info struct {
 func (s *Session) Info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record == nil {
+	if s.view.record == nil {
 		return Info{}
 	}
-	return infoOf(s.id, s.record, s.principal())
+	return infoOf(s.cred.id, s.view.record, s.identity.principal)
 }
 
-// infoOf describes a session; p is its principal in clear.
+// infoOf describes a session. p is its principal, opened.
 func infoOf(id driver.ID, r *driver.Record, p *driver.Principal) Info {
 	i := Info{
 		Handle:   id.String(),
 		Created:  r.Created,
-		Seen:     latest(r.Seen, r.Created), // a session that was never used since sign-in may be kept as seen before it
+		Seen:     latest(r.Seen, r.Created), // before its first use, a session can be stored as seen earlier
 		Expires:  r.Expires(),
 		Deadline: r.Deadline,
 	}
@@ -54,7 +61,7 @@ func infoOf(id driver.ID, r *driver.Record, p *driver.Principal) Info {
 func (s *Session) User() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p := s.principal(); p != nil {
+	if p := s.identity.principal; p != nil {
 		return p.User
 	}
 	return ""

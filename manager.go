@@ -11,29 +11,25 @@ import (
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
-// Manager applies one Config to one store. It is safe for concurrent use and has nothing to close: the application closes the
-// store, after the last request.
+// Manager applies one Config to one store. It is safe for concurrent use. It has nothing to close: the
+// application closes the store, after the last request.
 type Manager struct {
-	// What has keys is behind pointers, which is all that is printed of them.
+	// What has keys is behind pointers, so that printing a Manager prints no key.
 	cfg   *Config
-	given *Config // without the defaults that are no values
+	given *Config // cfg without the defaults for CrossOrigin, OnError and Logger
 	keys  *ticket.Ring
 
 	store      driver.Store
-	turns      turns
 	csrfExempt patterns
-	heard      bool        // somebody is told of events: Config.OnEvent, or other nodes
+	updates    updateQueue
+	touches    chan struct{} // bounds the touches that run at the same time
+	userIDs    *userCache
+	listening  bool        // somebody gets events: Config.OnEvent, or other nodes
 	feed       driver.Feed // to other nodes; nil: none
-	// names are those of users who were here, for events of sessions that are gone; nil: nobody listens.
-	names  *names
-	owners *owners
-	// touches bounds how many uses are being written down at the same time; what is over it is written by a later request.
-	touches chan struct{}
 }
 
-const maxTouches = 64
-
-// New checks cfg and returns a Manager of the sessions in store. The error names the field and what is wrong with it.
+// New checks cfg and returns a Manager of the sessions in store. The error names the field of cfg that
+// is wrong, and says why.
 func New(store driver.Store, cfg Config) (*Manager, error) {
 	if store == nil {
 		return nil, errors.New("session: New needs a store: memstore.New() for a start")
@@ -61,14 +57,18 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 		return nil, errors.New("session: Config.CSRFExempt: " + err.Error())
 	}
 	m := &Manager{
-		cfg: &cfg, given: &given, store: store, keys: keys, csrfExempt: exempt, turns: newTurns(), owners: &owners{}, touches: make(chan struct{}, maxTouches),
+		cfg: &cfg, given: &given, keys: keys, store: store, csrfExempt: exempt,
+		updates: updateQueue{sessions: map[driver.ID]*updateTurn{}},
+		touches: make(chan struct{}, maxTouches),
+		userIDs: newUserCache(cachedUsers),
 	}
 	m.listen()
 	return m, nil
 }
 
-// Config returns the configuration in force: defaults and policy filled in, but for CrossOrigin, OnError and Logger, where nil stays the
-// default. Of keys it tells how many there are: they are blank, and [New] refuses blank ones.
+// Config returns the configuration in force, with the policy and the defaults filled in. A nil
+// CrossOrigin, OnError or Logger stays nil. The keys are blank: their number is right, and [New]
+// refuses them.
 func (m *Manager) Config() Config {
 	c := *m.cfg
 	c.CrossOrigin, c.OnError, c.Logger = m.given.CrossOrigin, m.given.OnError, m.given.Logger
@@ -82,18 +82,19 @@ func (m *Manager) Config() Config {
 	return c
 }
 
-// Load returns a context from which [From] gets the session that a request header names. It does no I/O, reads only Cookie and
-// Authorization, and keeps nothing of h. With [Manager.Commit] it is the middleware for servers that are not net/http; these
-// check for cross-origin requests themselves.
+// Load returns a context from which [From] gets the session that a request header names. It does no
+// I/O, reads only Cookie and Authorization, and keeps nothing of h. Load and [Manager.Commit] are the
+// middleware for servers that are not net/http. Such a server must refuse cross-origin requests itself.
 func (m *Manager) Load(ctx context.Context, h http.Header) context.Context {
 	x := &exchange{Context: ctx}
 	x.session.begin(m, h)
 	return x
 }
 
-// Commit stores the changes of ctx's session and returns what to add to the response header: Set-Cookie, Vary, Cache-Control,
-// Clear-Site-Data; nil if the session was not used. Call it once, before the header leaves. After an error send an error response
-// (see [Status]) with the returned header, and nothing of what the handler made.
+// Commit stores the changes of ctx's session and returns what to add to the response header:
+// Set-Cookie, Vary, Cache-Control, Clear-Site-Data; nil if the session was not used. Call it once,
+// before the header leaves. After an error, send an error response (see [Status]) with the returned
+// header, and nothing that the handler wrote.
 func (m *Manager) Commit(ctx context.Context) (http.Header, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {
@@ -109,52 +110,8 @@ func (m *Manager) Commit(ctx context.Context) (http.Header, error) {
 	return h, err
 }
 
-// touch writes down that the session was used, if that is due. It does not delay the response, and its failure is none of the
-// request.
-func (m *Manager) touch(ctx context.Context, s *Session) {
-	id, verifier, due := s.touchDue()
-	if !due {
-		return
-	}
-	select {
-	case m.touches <- struct{}{}:
-	default:
-		return
-	}
-	ctx = context.WithoutCancel(ctx)
-	go func() {
-		defer func() { <-m.touches }()
-		ctx, cancel := context.WithTimeout(ctx, m.cfg.CommitTimeout)
-		defer cancel()
-		if err := m.store.Touch(ctx, id, verifier); err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
-			m.cfg.Logger.WarnContext(ctx, "session: a use was not written down; a later one will be", "session", id.String(), "error", err)
-		}
-	}()
-}
-
-// turns lets one Update of a session run at a time in this process, so that they do not make each other's comparisons fail.
-type turns [64]chan struct{}
-
-func newTurns() (t turns) {
-	for i := range t {
-		t[i] = make(chan struct{}, 1)
-	}
-	return t
-}
-
-var errBusy = errors.New("other updates of the session took too long")
-
-func (t *turns) take(ctx context.Context, id driver.ID) (release func(), err error) {
-	ch := t[int(id.Selector[1])%len(t)]
-	select {
-	case ch <- struct{}{}:
-		return func() { <-ch }, nil
-	case <-ctx.Done():
-		return nil, errBusy
-	}
-}
-
-// detached is ctx without its cancellation and with the commit's own limit: a client that hangs up does not lose a commit.
+// detached returns ctx without its cancellation, and with the commit's own limit: a client that hangs
+// up does not lose a commit.
 func (m *Manager) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), m.cfg.CommitTimeout)
 }

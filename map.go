@@ -33,7 +33,7 @@ func (m Map[T]) Delete(s *Session, key string) {
 // All yields fresh copies of the entries in the order of their keys.
 func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
-		fields, secret := s.view()
+		fields, secret := s.snapshot()
 		box := s.m.keys.Sealer(secret)
 		for key, b := range fields.Entries(string(m)) {
 			var t T

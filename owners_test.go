@@ -27,7 +27,7 @@ func TestUserKeyChanged(t *testing.T) {
 			if len(cookies(w)) != 0 {
 				t.Errorf("Set-Cookie %q: a wrong key signs nobody out", cookies(w))
 			}
-			if log := before.log.String(); !strings.Contains(log, "Config.UserKey is another one") || strings.Contains(log, "ada") {
+			if log := before.log.String(); !strings.Contains(log, "Config.UserKey is not the one") || strings.Contains(log, "ada") {
 				t.Errorf("the log says %s", log)
 			}
 			wantAnswer(t, stranger.at(after).do(func(*session.Session) error { return nil }), 200)

@@ -44,7 +44,7 @@ func (rt Route) Check(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.route(ctx, &rt)
+	s.applyRoute(ctx, &rt)
 	if !rt.SignedIn && rt.MaxAuthAge == 0 && len(rt.AuthMethods) == 0 && rt.MinLevel == 0 {
 		return nil
 	}
@@ -53,10 +53,11 @@ func (rt Route) Check(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != live || s.record == nil || s.record.Principal == nil {
+	r := s.view.record
+	if r == nil || r.Principal == nil {
 		return ErrNotSignedIn
 	}
-	return rt.isMetBy(s.record.Principal, s.now.Add(time.Since(s.readAt)))
+	return rt.isMetBy(r.Principal, s.view.storeTime())
 }
 
 // Handler calls next if [Route.Check] returns nil, and answers with [Error] otherwise.
@@ -70,27 +71,29 @@ func (rt Route) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// route sets how the session is read, and reads it again if it was read in another way.
-func (s *Session) route(ctx context.Context, rt *Route) {
-	s.mu.Lock()
-	defer s.unlock(ctx)
-	again := (s.state == failed || s.state == degraded || s.readOnly) && rt.Down != s.down || s.state == live && rt.Fresh && !s.fresh
-	s.fresh, s.down, s.passive = s.fresh || rt.Fresh, rt.Down, s.passive || rt.Passive
-	unreadable := s.state == failed && errors.Is(s.err, s.readErr)
-	if again && !s.refused && (s.err == nil || unreadable) { // a change that was refused stays an error
-		s.err = nil
-		s.readAgain(ctx)
-		s.redo()
-	}
+// routeMode is what the routes of a request ask of reading and using the session.
+type routeMode struct {
+	fresh   bool // a cached copy will not do
+	passive bool // the request does not extend the idle timeout
+	down    Down
 }
 
-// redo makes the changes that are not committed yet on the view that was read again. What it leaves out the commit will refuse.
-func (s *Session) redo() {
-	if s.state != live || len(s.ops) == 0 {
-		return
+// applyRoute adds a route's demands. If the session was read in another way, it reads it again.
+func (s *Session) applyRoute(ctx context.Context, rt *Route) {
+	s.lock()
+	defer s.unlock(ctx)
+	before := s.mode
+	s.mode = routeMode{fresh: before.fresh || rt.Fresh, passive: before.passive || rt.Passive, down: rt.Down}
+	again := false
+	switch s.state {
+	case failed, degraded, readOnly:
+		again = rt.Down != before.down
+	case live:
+		again = rt.Fresh && !before.fresh
 	}
-	s.edit()
-	for i := range s.ops {
-		_, _ = s.draft.Do(&s.ops[i])
+	unreadable := s.state == failed && errors.Is(s.outcome.err, s.readErr)
+	if again && !s.outcome.final && (s.outcome.err == nil || unreadable) { // a change that was refused stays an error
+		s.outcome.err = nil
+		s.readAgain(ctx)
 	}
 }

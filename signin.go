@@ -13,61 +13,82 @@ import (
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
-// Login is what an application knows when it signs somebody in. Only User is needed. Texts that a client sends may be long or broken:
-// what is over their bound, or not UTF-8, is cut off.
+// Login is what an application knows when it signs somebody in. Only User is needed. Texts that a
+// client sends may be long or broken: SignIn cuts them at their bound, and replaces what is not UTF-8.
 type Login struct {
-	User      string        // the application's id of the user, 1 to 256 bytes of any kind
-	Methods   []string      // how they proved it, as in RFC 8176: "pwd", "otp", "hwk"; at most 16 of 32 bytes
-	Level     int           // assurance level reached, as the application counts, 0 to 99
-	Device    string        // a label for people: "Firefox on Linux"; 128 bytes are kept
-	UserAgent string        // 512 bytes are kept
-	Address   string        // as the application trusts it: often not RemoteAddr; 64 bytes are kept
-	Remember  time.Duration // lifetime of this session and of its cookie, at most Config.MaxRemember; 0: Config.Lifetime, and no Max-Age
-	Lifetime  time.Duration // of this session, less than Config.Lifetime: an identity provider's limit, a computer that many use; 0: as long
-
-	// Began is when the authentication began: when the password was sent, or the visitor left for the identity provider. A revocation of the
-	// user's sessions after it refuses the sign-in. Default: the beginning of this request; at most 24 h ago. A handler that revokes and
-	// signs in, for a reset password, sets it to the time after the revocation.
+	// User is the application's id of the user: 1 to 256 bytes of any kind.
+	User string
+	// Methods says how the user proved it, as in RFC 8176: "pwd", "otp", "hwk". At most 16 of 32 bytes.
+	Methods []string
+	// Level is the assurance level reached, as the application counts: 0 to 99.
+	Level int
+	// Device is a label for people: "Firefox on Linux". The first 128 bytes are kept.
+	Device string
+	// UserAgent is the browser's own description. The first 512 bytes are kept.
+	UserAgent string
+	// Address is the client's, as the application trusts it: often not RemoteAddr. The first 64 bytes
+	// are kept.
+	Address string
+	// Remember is the lifetime of this session and of its cookie, and its idle timeout, too. At most
+	// Config.MaxRemember. Default: Config.Lifetime, and a cookie without Max-Age.
+	Remember time.Duration
+	// Lifetime is a shorter lifetime for this session: for the limit of an identity provider, or for a
+	// shared computer. Less than Config.Lifetime. Default: Config.Lifetime.
+	Lifetime time.Duration
+	// Began is when the authentication began: when the password was sent, or the visitor left for the
+	// identity provider. At most 24 h ago. If the user's sessions were revoked since, SignIn returns
+	// ErrRevoked. A handler that revokes and then signs in, as after a password reset, sets Began to
+	// the time after the revocation. Default: the beginning of this request.
 	Began time.Time
 }
 
-// SignIn makes l.User the session's user, in a new session under a new token; the one before leads nowhere. Of an anonymous session the
-// fields of Config.KeepFields come along, of one of the same user all, of another user's none. What the request has changed so far, and not
-// committed, comes along in any case. It commits.
+// SignIn makes l.User the session's user. It commits. The user gets a new session under a new token;
+// the token before no longer opens a session.
 //
-// Errors: [ErrTooMany] when Config.MaxPerUser refuses; [ErrRevoked]; [ErrHeaderSent]; [ErrInvalid] for a Login out of its bounds; those of
-// [Session.Commit]. errors.ErrUnsupported if the store does not know users.
+// Fields of the session before are kept as follows: of an anonymous session those that
+// Config.KeepFields names; of a session of the same user all; of another user's session none. Changes
+// that this request made and did not commit are kept in any case.
+//
+// Errors: [ErrTooMany] if Config.MaxPerUser refuses the sign-in; [ErrRevoked]; [ErrHeaderSent];
+// [ErrInvalid] if a field of l is out of its bounds; those of [Session.Commit];
+// errors.ErrUnsupported if the store does not know users. After ErrTooMany and ErrRevoked the session
+// goes on as it was.
 func (s *Session) SignIn(ctx context.Context, l Login) error {
-	s.mu.Lock()
+	s.lock()
 	defer s.unlock(ctx)
 	store, ok := s.m.store.(driver.UserStore)
 	if !ok {
 		return fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
 	}
-	in, err := s.m.signIn(&l, s.begun)
+	in, err := s.m.signIn(&l, s.began)
 	if err != nil {
 		return err
 	}
-	if s.err == nil && (s.state == degraded || s.readOnly) {
-		s.err = ErrUnavailable
+	switch s.state {
+	case degraded, readOnly:
+		s.outcome.fail(ErrUnavailable)
+	case ended, moved: // signing in is how to go on after an end
+		if errors.Is(s.outcome.err, ErrEnded) {
+			s.outcome.forgive()
+		}
 	}
-	if s.err == nil || s.state == gone && errors.Is(s.err, ErrEnded) { // signing in is how to go on after an end
-		s.err = s.enter(ctx, store, in, l.Began)
+	if s.outcome.err == nil {
+		err := s.enter(ctx, store, in, l.Began)
+		if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
+			return err
+		}
+		s.outcome.err = err
 	}
-	s.told = s.err != nil
-	if errors.Is(s.err, ErrTooMany) || errors.Is(s.err, ErrRevoked) { // nothing has happened, and the session goes on as it was
-		err, s.err, s.told = s.err, nil, false
-		return err
-	}
-	return s.err
+	return s.outcome.report()
 }
 
-// enter signs in. The caller holds the lock.
+// enter signs in. The caller holds both locks.
 func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, began time.Time) error {
-	if s.sent {
-		return ErrHeaderSent
+	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) { // BearerToken can hand out the new one
+		return err
 	}
-	if err := s.mayHaveToken(); err != nil && !errors.Is(err, ErrNotSignedIn) { // with Session.BearerToken the new one has a way back
+	ops, err := s.resealed(s.view.ops, in.Origin.Secret)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := s.m.detached(ctx)
@@ -75,46 +96,58 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	t := ticket.New()
 	t.Bucket = driver.BucketOf(in.Origin.Principal.Owner)
 	in.Origin.Verifier = t.VerifierHash()
-	ops, err := s.resealedOps(in.Origin.Secret)
-	if err != nil {
-		return err
-	}
 	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}
-	var before *driver.Record
-	if s.state == live {
-		in.From = &driver.Credential{ID: s.id, Verifier: s.verifier}
-		before = s.record
+	in.Ago = max(0, time.Since(began))
+	before := s.view.record
+	if before != nil {
+		in.From = &driver.Credential{ID: s.cred.id, Verifier: s.cred.verifier}
 	}
-	res, err := twice(func() (*driver.Result, error) {
-		in.Ago = max(0, time.Since(began)) // with each try: a revocation since the first one refuses the second
-		return store.SignIn(ctx, t.ID(), in)
-	})
+	s.view.begin()
+	res, err := s.storeSignIn(ctx, store, t.ID(), in)
 	if err != nil {
+		s.view.restore()
 		return fromStore(err)
 	}
-	defer s.signedIn(res, in.From)
-	s.ops = nil
-	s.newToken(t)
-	s.handle.Store(&driver.ID{Bucket: s.id.Bucket, Selector: s.id.Selector})
-	s.state, s.readOnly, s.record, s.edited, s.secret = live, false, nil, false, in.Origin.Secret
-	s.whose, s.whoseID = in.Origin.Principal, in.Origin.Secret
-	if s.who, err = s.sealer().OpenPrincipal(in.Origin.Principal); err != nil {
+	s.view.end()
+	// Changes made while the store worked are sealed for the session before.
+	if s.view.ops, err = s.resealed(s.view.ops, in.Origin.Secret); err != nil {
 		return err
 	}
-	if res.Record != nil {
-		s.become(res.Record, res.Now)
-		return nil
+	s.issue(t)
+	s.setHandle()
+	record := res.Record
+	if record == nil {
+		if record, err = signedInRecord(res.Now, in, before); err != nil {
+			return err
+		}
 	}
-	// As far as this request knows; it must not go on with the view of whoever was signed in before.
-	if made, err := driver.NewSignedIn(res.Now, in, before); err == nil {
-		s.become(made.Record, made.Now)
+	if err := s.recognize(record); err != nil {
+		return err
 	}
-	s.refresh(ctx)
+	s.become(record, res.Now)
+	s.emitSignedIn(res, in.From)
+	if res.Record == nil {
+		s.refresh(ctx, nil, nil)
+	}
 	return nil
 }
 
-// signIn checks a login and makes of it what the store is asked.
-func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
+// signedInRecord returns the record of a sign-in as far as this request knows it. The request must
+// not go on with the view of the session before.
+func signedInRecord(now time.Time, in *driver.SignIn, before *driver.Record) (*driver.Record, error) {
+	made, err := driver.NewSignedIn(now, in, before)
+	if err != nil { // before was older than what the store had
+		bare := *in
+		bare.Change.Ops = nil
+		if made, err = driver.NewSignedIn(now, &bare, nil); err != nil {
+			return nil, err
+		}
+	}
+	return made.Record, nil
+}
+
+// signIn checks a login and returns the request to the store.
+func (m *Manager) signIn(l *Login, began time.Time) (*driver.SignIn, error) {
 	p := &driver.Principal{
 		User: l.User, Owner: m.owner(l.User), Methods: slices.Clone(l.Methods), Level: l.Level,
 		Device: cut(l.Device, driver.MaxDevice), UserAgent: cut(l.UserAgent, driver.MaxUserAgent), Address: cut(l.Address, driver.MaxAddress),
@@ -128,7 +161,7 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 		return nil, err
 	}
 	if l.Began.IsZero() {
-		l.Began = begun
+		l.Began = began
 	}
 	secret, owner := ticket.NewSecret(), p.Owner
 	if m.cfg.Seal {
@@ -139,13 +172,13 @@ func (m *Manager) signIn(l *Login, begun time.Time) (*driver.SignIn, error) {
 	}
 	return &driver.SignIn{
 		Origin: driver.Origin{Secret: secret, Idle: idle, Lifetime: lifetime, Principal: p},
-		Carry:  m.resealing(secret, m.carry(owner)),
+		Carry:  m.carry(owner, secret),
 		Max:    m.cfg.MaxPerUser,
 		Refuse: m.cfg.RefuseExtra,
 	}, nil
 }
 
-// limits are those of the session that a login begins.
+// limits returns the time limits of the session that a login begins.
 func (m *Manager) limits(l *Login) (idle, lifetime time.Duration, err error) {
 	switch {
 	case l.Remember != 0 && l.Remember < time.Millisecond || l.Remember > m.cfg.MaxRemember:
@@ -155,37 +188,37 @@ func (m *Manager) limits(l *Login) (idle, lifetime time.Duration, err error) {
 	case l.Lifetime != 0 && l.Remember != 0:
 		return 0, 0, fmt.Errorf("%w: Login has both Lifetime and Remember", ErrInvalid)
 	case l.Remember != 0:
-		return l.Remember, l.Remember, nil // who is remembered may stay away
+		return l.Remember, l.Remember, nil
 	case l.Lifetime != 0:
 		return min(m.cfg.IdleTimeout, l.Lifetime), l.Lifetime, nil
 	}
 	return m.cfg.IdleTimeout, m.cfg.Lifetime, nil
 }
 
-// carry says which fields of the session before come along.
-func (m *Manager) carry(owner driver.Hash) func(*driver.Record) driver.Fields {
-	return func(from *driver.Record) driver.Fields {
-		if from.Principal != nil {
-			if from.Principal.Owner == owner {
-				return from.Fields
-			}
-			return nil
-		}
-		var kept driver.Fields
-		for _, f := range from.Fields {
-			if field, _, _ := f.Key.Split(); slices.Contains(m.cfg.KeepFields, field) {
-				kept = append(kept, f)
-			}
-		}
-		return kept
+// carry returns what decides which fields of the session before are kept, sealed for the session
+// with the secret.
+func (m *Manager) carry(owner driver.Hash, secret driver.Secret) func(*driver.Record) (driver.Fields, error) {
+	resealer := m.keys.Resealer(secret)
+	return func(from *driver.Record) (driver.Fields, error) {
+		return resealer.Fields(from.Secret, m.kept(from, owner))
 	}
 }
 
-// owner is what the store knows a user by.
-func (m *Manager) owner(user string) driver.Hash {
-	owner := m.keys.Owner(user)
-	m.names.note(owner, user)
-	return owner
+// kept returns the fields of a session that are kept when the owner signs in.
+func (m *Manager) kept(from *driver.Record, owner driver.Hash) driver.Fields {
+	if from.Principal != nil {
+		if from.Principal.Owner == owner {
+			return from.Fields
+		}
+		return nil
+	}
+	var kept driver.Fields
+	for _, f := range from.Fields {
+		if field, _, _ := f.Key.Split(); slices.Contains(m.cfg.KeepFields, field) {
+			kept = append(kept, f)
+		}
+	}
+	return kept
 }
 
 // cut returns the beginning of a text, whole characters of at most so many bytes.

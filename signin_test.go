@@ -369,24 +369,6 @@ func TestSignInTooLate(t *testing.T) {
 	}
 }
 
-// TestSignInOutcomeUnknown: it is repeated once, and done once.
-func TestSignInOutcomeUnknown(t *testing.T) {
-	s := newSite(t, session.Config{KeepFields: []string{"n"}, MaxPerUser: 1})
-	v := s.known()
-	lost := false
-	s.store.after = func(call string) error {
-		if call == "signin" && !lost {
-			lost = true
-			return driver.ErrUnknown
-		}
-		return nil
-	}
-	w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return signIn("ada")(ses) })
-	if w.Code != 200 || len(cookies(w)) != 1 || v.who() != "ada" || v.count() != 2 || s.store.Len() != 1 || s.store.signIns.Load() != 2 {
-		t.Errorf("%d, Set-Cookie %q, user %q, n = %d, %d sessions", w.Code, cookies(w), v.who(), v.count(), s.store.Len())
-	}
-}
-
 // TestSignInWithoutARecord: a store that does not return the new record, and then goes down, leaves nothing of the user before in view.
 func TestSignInWithoutARecord(t *testing.T) {
 	for _, down := range []bool{false, true} {

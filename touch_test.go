@@ -84,7 +84,7 @@ func TestFailedTouchFailsNoRead(t *testing.T) {
 			t.Errorf("it took %v", time.Since(begin))
 		}
 		synctest.Wait()
-		if log := s.log.String(); s.store.touches.Load() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "not written down") {
+		if log := s.log.String(); s.store.touches.Load() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "not written to the store") {
 			t.Errorf("%d touches; log %s", s.store.touches.Load(), log)
 		}
 	})

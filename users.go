@@ -84,7 +84,7 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Selectio
 	defer cancel()
 	which.Longest = max(m.cfg.Lifetime, m.cfg.MaxRemember)
 	ended, err := store.EndUser(limited, m.owner(user), which)
-	m.revoked(ctx, user, ended)
+	m.emitRevoked(ctx, user, ended)
 	return len(ended), fromStore(err)
 }
 
@@ -99,7 +99,7 @@ func (m *Manager) RevokeAll(ctx context.Context) error {
 	if err := store.EndAll(context.WithoutCancel(ctx)); err != nil {
 		return fromStore(err)
 	}
-	m.happened(ctx, Event{Kind: EventRevoked, Time: m.now()})
+	m.emit(ctx, Event{Kind: EventRevoked, Time: m.now()})
 	return nil
 }
 

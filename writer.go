@@ -11,8 +11,8 @@ import (
 type responseWriter struct {
 	http.ResponseWriter
 	x       *exchange
-	wrote   bool // the final header has left, or an error took its place
-	swallow bool // an error took the place of what the handler writes
+	wrote   bool // the final header has left, or that of an error instead
+	swallow bool // the response is an error; what the handler writes is dropped
 }
 
 // Unwrap lets http.ResponseController reach what this type does not have.
@@ -23,7 +23,7 @@ func (w *responseWriter) begin(status int) {
 	s := &w.x.session
 	w.wrote = true
 	err := s.commitBeforeHeader(w.x, true)
-	if err != nil && !(s.wasTold() && status >= 400) { // a handler that was told may say so in its own words
+	if err != nil && !(s.wasReported() && status >= 400) { // a handler that knows of the error may answer itself
 		w.x.fail(err)
 		return
 	}
@@ -78,8 +78,8 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 // Flush implements http.Flusher.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits. If the commit failed, it
-// flushes the answer that took the response's place and returns the error, so that a stream ends.
+// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits.
+// If the commit failed, it flushes the error response and returns the error, so that a stream ends.
 func (w *responseWriter) FlushError() error {
 	going := w.start()
 	err := http.NewResponseController(w.ResponseWriter).Flush()
@@ -89,8 +89,8 @@ func (w *responseWriter) FlushError() error {
 	return err
 }
 
-// Hijack implements http.Hijacker. The one who takes the connection writes a header of their own, so it commits, and refuses if
-// that needs a cookie, which would not be sent.
+// Hijack implements http.Hijacker. The caller will write the header itself, so Hijack commits first. It
+// returns an error if the response needs a new cookie, which would not be sent.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	s := &w.x.session
 	if w.swallow {
@@ -120,19 +120,11 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 func (s *Session) sticky() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.err
+	return s.outcome.err
 }
 
-// needsCookie reports whether the response has to carry a cookie for the session's changes to be found again.
-func (s *Session) needsCookie() bool {
+func (s *Session) wasReported() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.setToken == setCookie || s.state == anonymous && len(s.ops) > 0 && s.setToken != handedOut
-}
-
-// unsend takes back that the header has left: a hijack was refused, or nothing was written, and an answer is still to come.
-func (s *Session) unsend() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.sent, s.told = false, s.err != nil
+	return s.outcome.reported
 }

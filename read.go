@@ -1,0 +1,178 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// read asks the store for the session that the request's token names. The changes that are not
+// committed stay. The caller holds both locks, as for all functions of this file.
+func (s *Session) read(ctx context.Context) {
+	if s.state == unread && s.cred.refused != "" {
+		s.emitRefused(s.cred.refused, "")
+	}
+	var r *driver.Record
+	var now time.Time
+	var err error
+	if s.cred.found && !s.cred.ambiguous {
+		s.cred.resolve()
+		r, now, err = s.load(ctx)
+	}
+	s.view.rebase(nil, now)
+	s.identity = identity{named: s.identity.named, box: s.identity.box}
+	switch {
+	case s.cred.ambiguous:
+		s.cannotRead(ErrAmbiguous)
+	case !s.cred.found:
+		s.state = anonymous
+	case err == nil:
+		s.open(ctx, r, now)
+	case errors.Is(err, driver.ErrNotFound) && time.Since(s.began) < driver.SupersededFor:
+		s.unknownToken()
+	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
+		// After SupersededFor the store no longer knows that a token was superseded: the browser may
+		// have a newer cookie.
+		s.state = moved
+	case s.mode.down == DownAnonymous:
+		s.degrade(ctx, err)
+	case s.mode.down == DownReadOnly && s.openCopy(ctx):
+		s.m.cfg.Logger.ErrorContext(ctx, "session: the store is down; the visitor is served from a copy", "error", err)
+	default:
+		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
+	}
+}
+
+// readAgain reads a session that was read before. One that is not there any more ended while the
+// request ran.
+func (s *Session) readAgain(ctx context.Context) {
+	before := s.state
+	s.read(ctx)
+	switch before {
+	case live, readOnly, ended, moved:
+		if s.state == anonymous {
+			s.state = ended
+		}
+	}
+}
+
+// open makes r the session if the request's token opens it, and else finds out what the token is.
+func (s *Session) open(ctx context.Context, r *driver.Record, now time.Time) {
+	s.identity.named = r
+	status := r.Tokens.Status(s.cred.verifier, now)
+	if status == driver.Unknown && s.adoptRotated() {
+		status = r.Tokens.Status(s.cred.verifier, now)
+	}
+	switch status {
+	case driver.Current, driver.Grace:
+		err := s.recognize(r)
+		switch {
+		case err == nil:
+			s.become(r, now)
+		case s.mode.down == DownAnonymous:
+			s.degrade(ctx, err)
+		default:
+			s.cannotRead(err)
+		}
+	case driver.Superseded:
+		s.state = moved
+	case driver.Unknown:
+		s.judge(ctx, r, now)
+	}
+}
+
+// openCopy makes this process's copy the session, read-only, if there is one that the token opens.
+// A token that does not open the copy may be newer.
+func (s *Session) openCopy(ctx context.Context) bool {
+	store, ok := s.m.store.(driver.StaleLoader)
+	if !ok {
+		return false
+	}
+	r, now, ok := store.LoadStale(s.cred.id)
+	if !ok || r.Tokens.Status(s.cred.verifier, now) == driver.Unknown {
+		return false
+	}
+	if s.open(ctx, r, now); s.state == live {
+		s.state = readOnly
+	}
+	return true
+}
+
+// judge decides about a token that does not open r, the store's own record.
+func (s *Session) judge(ctx context.Context, r *driver.Record, now time.Time) {
+	generation := s.cred.token.Generation
+	switch {
+	case r.Tokens.Stolen(s.cred.verifier, generation, now.Add(-time.Since(s.began))):
+		s.endStolen(ctx, now)
+		s.state = anonymous
+	case generation < r.Tokens.Generation: // it changed while the request was under way
+		s.state = moved
+		return
+	default:
+		s.unknownToken()
+	}
+	s.cred.found = false // whoever holds it must not end the session either
+}
+
+// unknownToken makes the visitor an unknown one. The first read of a request emits an event.
+func (s *Session) unknownToken() {
+	if s.state == unread && s.m.cfg.OnEvent != nil {
+		s.emitRefused("unknown", s.cred.id.String())
+	}
+	s.state = anonymous
+}
+
+// endStolen ends a session whose token was used after it had been changed for another long ago. Two
+// parties have it, and nobody can tell which is the visitor, so the session ends for both. The
+// request goes on as that of an unknown visitor.
+func (s *Session) endStolen(ctx context.Context, now time.Time) {
+	logger, handle := s.m.cfg.Logger, s.cred.id.String()
+	limited, cancel := s.m.detached(ctx)
+	defer cancel()
+	ended, err := s.storeEnd(limited, s.cred.id, true)
+	switch {
+	case err != nil:
+		logger.ErrorContext(ctx, "session: a stolen token was used, and the session could not be ended", "session", handle, "error", err)
+	case !ended: // another request was faster, and has reported it
+		s.unknownToken()
+		return
+	default:
+		logger.WarnContext(ctx, "session: a stolen token was used; the session has ended", "session", handle)
+	}
+	s.emit(s.event(EventStolen, s.cred.id, now))
+}
+
+func (s *Session) cannotRead(err error) {
+	s.state, s.readErr = failed, err
+	s.outcome.err = err
+}
+
+// degrade serves the visitor as an unknown one whose changes are refused.
+func (s *Session) degrade(ctx context.Context, err error) {
+	s.state = degraded
+	s.m.cfg.Logger.ErrorContext(ctx, "session: a session cannot be read; the visitor is served as an unknown one", "error", err)
+}
+
+// become makes r the session.
+func (s *Session) become(r *driver.Record, now time.Time) {
+	s.state, s.identity.named = live, r
+	s.view.rebase(r, now)
+	if s.handle.Load() == nil {
+		s.setHandle()
+	}
+}
+
+// setHandle makes the session's id the one that logs show.
+func (s *Session) setHandle() {
+	id := s.cred.id
+	s.handle.Store(&id)
+}
+
+// leave makes the session one that there is no more. What the request changed stays visible to it.
+func (s *Session) leave(st state) {
+	s.state, s.identity.principal = st, nil
+	s.view.hide()
+}

@@ -1,0 +1,71 @@
+package session
+
+import (
+	"context"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// This file has all calls of a Session to its store. Each releases Session.mu meanwhile, so that
+// fields can be read and set while the store works. Session.calls keeps other store calls out. The
+// caller holds both locks.
+
+// load asks for the record of the session's token. A copy in this process may be older than the
+// token, so a copy that the token does not open is not an answer.
+func (s *Session) load(ctx context.Context) (*driver.Record, time.Time, error) {
+	id, verifier, fresh := s.cred.id, s.cred.verifier, s.mode.fresh
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	store, copies := s.m.store.(driver.FreshLoader)
+	if copies && fresh {
+		return store.LoadFresh(ctx, id)
+	}
+	r, now, err := s.m.store.Load(ctx, id)
+	if copies && err == nil && r.Tokens.Status(verifier, now) == driver.Unknown {
+		return store.LoadFresh(ctx, id)
+	}
+	return r, now, err
+}
+
+// storeCreate stores a new session under the token t.
+func (s *Session) storeCreate(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return s.m.store.Create(ctx, id, o, c)
+}
+
+func (s *Session) storeApply(ctx context.Context, c *driver.Change) (*driver.Result, error) {
+	id := s.cred.id
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return s.m.store.Apply(ctx, id, c)
+}
+
+func (s *Session) storeSignIn(ctx context.Context, store driver.UserStore, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return store.SignIn(ctx, id, in)
+}
+
+func (s *Session) storeTouch(ctx context.Context) error {
+	id, verifier := s.cred.id, s.cred.verifier
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	return s.m.store.Touch(ctx, id, verifier)
+}
+
+// storeEnd ends the session that id names, and reports whether there was one. A store that does
+// not say answers with known.
+func (s *Session) storeEnd(ctx context.Context, id driver.ID, known bool) (ended bool, err error) {
+	var owner driver.Hash
+	if r := s.identity.named; r != nil && r.Principal != nil {
+		owner = r.Principal.Owner
+	}
+	s.mu.Unlock()
+	defer s.mu.Lock()
+	if store, ok := s.m.store.(driver.OwnedEnder); ok {
+		return store.EndOwned(ctx, id, owner)
+	}
+	return known, s.m.store.End(ctx, id)
+}

@@ -1,0 +1,173 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// maxAttempts bounds an Update against other processes. Within this one, Updates take turns.
+const maxAttempts = 100
+
+// update replaces the value under k by what f makes of it, atomically, and commits the other changes
+// with it. f gets nil if there is no value. It runs without a lock of the session.
+func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byte) ([]byte, error)) error {
+	limited, cancel := s.m.detached(ctx)
+	defer cancel()
+	defer s.emitNow(ctx) // after the turn: a listener may Update the session, too
+	release, err := s.waitForTurn(limited)
+	if err != nil {
+		return err
+	}
+	defer release()
+	stored, _ := s.get(k)
+	for attempt := range maxAttempts {
+		present, err := s.openValue(k, stored)
+		if err != nil {
+			return err
+		}
+		next, err := f(present)
+		if err != nil {
+			return err
+		}
+		conflict, err := s.swap(ctx, k, stored, next)
+		if conflict == nil {
+			return err
+		}
+		stored = conflict.Present
+		if attempt > 0 { // the first conflict is an old view; further ones are another process
+			time.Sleep(rand.N(time.Millisecond << min(attempt, 5))) //nolint:gosec // jitter is no secret
+		}
+		if limited.Err() != nil {
+			break
+		}
+	}
+	err = fmt.Errorf("%w: other processes keep changing field %q", ErrUnavailable, k)
+	s.fail(err)
+	return err
+}
+
+// swap replaces the stored value old by next, which is in clear. conflict has the value that is
+// stored instead of old.
+func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (conflict *driver.OpError, err error) {
+	s.lock()
+	defer s.calls.Unlock()
+	defer s.mu.Unlock()
+	if err := s.canSend(k); err != nil {
+		return nil, err
+	}
+	if next, err = s.sealed(k, next); err != nil {
+		s.outcome.fail(err)
+		return nil, s.outcome.err
+	}
+	_, err = s.send(ctx, &driver.Op{Kind: driver.Swap, Key: k, Old: old, Value: next}, nil)
+	if err != nil && s.outcome.err == nil {
+		errors.As(err, &conflict)
+		return conflict, err
+	}
+	return nil, s.outcome.report()
+}
+
+// take removes the value under k and returns it, to one caller only. It commits the other changes
+// with it. If there is no value it does nothing.
+func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) {
+	s.lock()
+	defer s.unlock(ctx)
+	if err := s.canSend(k); err != nil {
+		return nil, false, err
+	}
+	stored, ok := s.view.fields().Get(k)
+	if !ok {
+		return nil, false, nil
+	}
+	if err := s.m.keys.CanOpen(k, stored); err != nil { // what cannot be read stays where it is
+		return nil, false, err
+	}
+	last := len(s.view.ops)
+	res, err := s.send(ctx, &driver.Op{Kind: driver.Take, Key: k}, nil)
+	if err != nil {
+		return nil, false, s.outcome.report()
+	}
+	if last >= len(res.Values) || res.Values[last] == nil {
+		return nil, false, nil
+	}
+	b, err := s.opened(k, res.Values[last])
+	return b, err == nil, err
+}
+
+// canSend returns why a change of k that talks to the store now cannot be made.
+func (s *Session) canSend(k driver.Key) error {
+	err := s.refusal()
+	if err == nil {
+		if err = k.Check(); err != nil {
+			err = fromOp(err)
+		}
+	}
+	s.outcome.fail(err)
+	return s.outcome.report()
+}
+
+// openValue returns a stored value in clear.
+func (s *Session) openValue(k driver.Key, value []byte) ([]byte, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opened(k, value)
+}
+
+// waitForTurn waits for the session's other Updates in this process.
+func (s *Session) waitForTurn(ctx context.Context) (release func(), err error) {
+	s.mu.Lock()
+	id, isNew := s.cred.id, s.state == anonymous
+	s.mu.Unlock()
+	if isNew {
+		return func() {}, nil
+	}
+	if release, err = s.m.updates.wait(ctx, id); err != nil {
+		s.fail(err)
+	}
+	return release, err
+}
+
+// updateQueue lets one Update of a session run at a time in this process, so that Updates do not
+// make each other's comparisons fail. Other sessions do not wait.
+type updateQueue struct {
+	mu       sync.Mutex
+	sessions map[driver.ID]*updateTurn
+}
+
+type updateTurn struct {
+	free  chan struct{} // holds one value while nobody has the turn
+	users int           // how many have the turn or wait for it
+}
+
+// wait waits for the turn of a session. Its error matches ErrUnavailable.
+func (q *updateQueue) wait(ctx context.Context, id driver.ID) (release func(), err error) {
+	q.mu.Lock()
+	turn := q.sessions[id]
+	if turn == nil {
+		turn = &updateTurn{free: make(chan struct{}, 1)}
+		turn.free <- struct{}{}
+		q.sessions[id] = turn
+	}
+	turn.users++
+	q.mu.Unlock()
+	leave := func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if turn.users--; turn.users == 0 {
+			delete(q.sessions, id)
+		}
+	}
+	select {
+	case <-turn.free:
+		return func() { turn.free <- struct{}{}; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, fmt.Errorf("%w: other updates of the session took too long", ErrUnavailable)
+	}
+}

@@ -101,8 +101,8 @@ func TestForbidden(t *testing.T) {
 		{"CSRFExempt", "AAL2", session.Config{Policy: policy.AAL2, CSRFExempt: []string{"/{$}", "/{a}/{rest...}"}}},
 		{"CSRFExempt", "AAL3", session.Config{Policy: policy.AAL3, CSRFExempt: []string{"POST /hooks/{name}", "POST /{a}/"}}},
 		{"CSRFExempt", "HighValue", session.Config{Policy: policy.HighValue, CSRFExempt: []string{"POST  shop.example/"}}},
-		{"Lifetime", "the least is 1ms", session.Config{Policy: policy.AAL2, Lifetime: -1}},
-		{"IdleTimeout", "the least is 1ms", session.Config{Policy: policy.AAL3, IdleTimeout: -time.Hour}},
+		{"Lifetime", "it must be at least 1ms", session.Config{Policy: policy.AAL2, Lifetime: -1}},
+		{"IdleTimeout", "it must be at least 1ms", session.Config{Policy: policy.AAL3, IdleTimeout: -time.Hour}},
 	} {
 		m, err := session.New(memstore.New(), tt.cfg)
 		if err == nil || m != nil {

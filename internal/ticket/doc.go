@@ -1,20 +1,20 @@
-// Package ticket makes and checks what package session hands out: the tokens that browsers hold, the
-// sealed values that stores keep, and the hashes that name users to stores. It does no I/O. Its only
-// state is a [Ring], which holds the keys.
+// Package ticket makes and checks what package session hands out: the tokens that browsers hold,
+// the sealed values that stores keep, and the hashes that name users to stores. It does no I/O. Its
+// only state is a [Ring], which holds the keys.
 //
 // # Tokens
 //
 // A token is a random credential for one session. These are its bytes; numbers are big-endian:
 //
 //	 0      version: 1
-//	 1–2    bucket: sessions of one bucket are stored together
+//	 1–2    bucket: groups sessions in the store; all sessions of a user share one
 //	 3–18   selector: finds the record
 //	19–22   generation: how many verifiers this session had before
 //	23–38   verifier: the record holds its hash
 //	39–56   MAC of the bytes before it; present if the Ring has keys
 //
-// Its text is base64url without padding: 52 characters, or 76 with a MAC. Both lengths are multiples
-// of three bytes. So no character has unused bits, and each token has exactly one text.
+// Its text is base64url without padding: 52 characters, or 76 with a MAC. Both lengths are
+// multiples of three bytes. So no character has unused bits, and each token has exactly one text.
 //
 // # Sealed values
 //
@@ -25,21 +25,21 @@
 //	 3–14   random nonce
 //	15–     the value, encrypted with AES-256-GCM, and the tag of 16 bytes
 //
-// No JSON begins with "~", so a sealed value is never mistaken for a plain one. Each sealed value has
-// exactly one text.
+// No JSON begins with "~", so a sealed value is never mistaken for a plain one. Each sealed value
+// has exactly one text.
 //
 // The associated data are the 16 bytes of the session's "@id" and the name under which the value is
-// stored. So a value does not open in another session, field or entry. Each session has its own key,
-// so random nonces do not run out however long a key of the Ring is in use. The id of the key shows,
-// without decryption, that a key is missing.
+// stored. So a value does not open in another session, field or entry. Each session has its own
+// key, so random nonces do not run out however long a key of the Ring is in use. The id of the key
+// shows, without decryption, that a key is missing.
 //
 // # Derived keys
 //
-// No key serves two purposes. Each is derived with HKDF-SHA256, without salt, from a key of the Ring
-// or from the user key. These are the info strings:
+// No key serves two purposes. Each is derived with HKDF-SHA256, without salt, from a key of the
+// Ring or from the user key. These are the info strings:
 //
 //	coatcheck/1 token     signs tokens: HMAC-SHA256, of which a token has the first 18 bytes
-//	coatcheck/1 seal @id  seals one session's values; @id stands for the text of the session's "@id"
+//	coatcheck/1 seal @id  seals one session's values; @id stands for the text of its "@id"
 //	coatcheck/1 seal id   is the key's id in sealed values: 3 bytes
 //	coatcheck/1 event     seals the events that nodes send each other
 //	coatcheck/1 user      names users: HMAC-SHA256, of which the store gets the first 16 bytes

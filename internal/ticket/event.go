@@ -8,7 +8,8 @@ import (
 	"errors"
 )
 
-// sealedEvent is the first byte of a sealed event. A nonce of 12 bytes and the encrypted event follow.
+// sealedEvent is the first byte of a sealed event. A nonce of 12 bytes and the encrypted event
+// follow.
 const sealedEvent = 0x01
 
 // SealEvent returns an event as nodes send it: sealed with the first key, or plain without keys.
@@ -16,7 +17,7 @@ func (r *Ring) SealEvent(plain []byte) []byte {
 	if len(r.events) == 0 {
 		return plain
 	}
-	return r.events[0].Seal([]byte{sealedEvent}, nil, plain, nil) //nolint:gosec // this AEAD draws its nonce by itself
+	return r.events[0].Seal([]byte{sealedEvent}, nil, plain, nil) //nolint:gosec // the AEAD draws its own nonce
 }
 
 // OpenEvent returns the plain form of what SealEvent returned. If the ring has keys, it refuses a

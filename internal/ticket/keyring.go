@@ -27,8 +27,8 @@ const (
 	macSize = 18 // 144 bits: a signed token is a whole number of base64 characters
 )
 
-// NewRing derives a key for each purpose from each of keys. Until unsignedUntil the ring also accepts
-// tokens without a signature. A nil userKey stands for 32 zero bytes.
+// NewRing derives a key for each purpose from each of keys. Until unsignedUntil the ring also
+// accepts tokens without a signature. A nil userKey stands for 32 zero bytes.
 func NewRing(keys [][]byte, unsignedUntil time.Time, userKey []byte) (*Ring, error) {
 	r := &Ring{unsignedUntil: unsignedUntil}
 	for i, k := range keys {
@@ -69,8 +69,8 @@ func (r *Ring) add(k []byte) error {
 	return nil
 }
 
-// CheckKey returns an error if a key is not 32 bytes long or is all zeros. The error's text continues
-// a sentence that begins with the key's name.
+// CheckKey returns an error if a key is not 32 bytes long or is all zeros. The error's text
+// continues a sentence that begins with the key's name.
 func CheckKey(key []byte) error {
 	if len(key) != keySize {
 		return fmt.Errorf("has %d bytes: a key has %d, from crypto/rand", len(key), keySize)

@@ -60,7 +60,8 @@ func (b *Sealer) OpenPrincipal(p *driver.Principal) (*driver.Principal, error) {
 		return nil, fmt.Errorf("%w: %q opens, but has more after the principal", ErrSealed, principalKey)
 	}
 	out := *p
-	out.User, out.Device, out.UserAgent, out.Address, out.Sealed = string(in.User), in.Device, in.UserAgent, in.Address, ""
+	out.User, out.Device, out.UserAgent, out.Address = string(in.User), in.Device, in.UserAgent, in.Address
+	out.Sealed = ""
 	if err := out.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %q opens, but is out of bounds: %v", ErrSealed, principalKey, err)
 	}

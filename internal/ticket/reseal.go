@@ -2,8 +2,8 @@ package ticket
 
 import "github.com/coatcheck-go/session/driver"
 
-// Resealer seals values of other sessions for one session. It leaves plain values plain: one may be a
-// counter, which the store must be able to add to. It returns the same text each time it gets the
+// Resealer seals values of other sessions for one session. It leaves plain values plain: one may be
+// a counter, which the store must be able to add to. It returns the same text each time it gets the
 // same value, so that a store that asks twice gets the same answer. It is not safe for concurrent
 // use.
 type Resealer struct {

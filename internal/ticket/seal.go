@@ -105,20 +105,21 @@ func (b *Sealer) aead(i int) (cipher.AEAD, error) {
 	return b.aeads[i], err
 }
 
-// data returns the associated data of a value. The "@id" has a fixed length and k is unique within a
-// session, so no two values have the same associated data.
+// data returns the associated data of a value. The "@id" has a fixed length and k is unique within
+// a session, so no two values have the same associated data.
 func (b *Sealer) data(k driver.Key) []byte {
 	return append(append(make([]byte, 0, len(b.secret)+len(k)), b.secret[:]...), k...)
 }
 
-// Seal returns the sealed form of a value, made with the ring's first key. The ring must have a key.
+// Seal returns the sealed form of a value, made with the ring's first key. The ring must have a
+// key.
 func (b *Sealer) Seal(k driver.Key, value []byte) ([]byte, error) {
 	aead, err := b.aead(0)
 	if err != nil {
 		return nil, err
 	}
 	box := make([]byte, 0, sealExtra+len(value))
-	box = aead.Seal(box, nil, value, b.data(k)) //nolint:gosec // this AEAD draws its nonce by itself
+	box = aead.Seal(box, nil, value, b.data(k)) //nolint:gosec // the AEAD draws its own nonce
 	prefix := b.ring.seals[0].prefix
 	text := append(make([]byte, 0, len(prefix)+sealEncoding.EncodedLen(len(box))), prefix...)
 	return sealEncoding.AppendEncode(text, box), nil
@@ -152,6 +153,6 @@ func (b *Sealer) Open(k driver.Key, text []byte) ([]byte, error) {
 	if err := b.ring.CanOpen(k, text); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("%w: %q has its key in Config.Keys, but was altered in the store or moved from another place",
-		ErrSealed, k)
+	return nil, fmt.Errorf("%w: %q has its key in Config.Keys, "+
+		"but was altered in the store or moved from another place", ErrSealed, k)
 }

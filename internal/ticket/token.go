@@ -75,8 +75,8 @@ func (t *Token) Text(ring *Ring) string {
 }
 
 // Parse reads a token and checks its signature if the ring has keys. Without keys it ignores a
-// signature, so removing all keys from a configuration signs nobody out. Parse does not retain text.
-// The error wraps ErrMalformed, ErrVersion or ErrForged.
+// signature, so removing all keys from a configuration signs nobody out. Parse does not retain
+// text. The error wraps ErrMalformed, ErrVersion or ErrForged.
 func Parse(text []byte, ring *Ring) (t Token, err error) {
 	var buf [tokenSize + macSize]byte
 	signed := len(text) == tokenEncoding.EncodedLen(len(buf))

@@ -1,6 +1,6 @@
 // Package ticket makes and checks what package session hands out: the tokens that browsers hold,
-// the sealed values that stores keep, and the hashes that name users to stores. It does no I/O. Its
-// only state is a [Ring], which holds the keys.
+// the sealed values that stores keep, the hashes that name users to stores, and CSRF tokens. It
+// does no I/O. Its only state is a [Ring], which holds the keys.
 //
 // # Tokens
 //
@@ -33,16 +33,24 @@
 // key, so random nonces do not run out however long a key of the Ring is in use. The id of the key
 // shows, without decryption, that a key is missing.
 //
+// # CSRF tokens
+//
+// A CSRF token proves that a page of the session made a request. It is the base64url form, without
+// padding, of a random pad of 18 bytes and the session's CSRF key XORed with the pad: 48
+// characters. The pad makes each token different, so that compression of a page does not reveal the
+// key (BREACH).
+//
 // # Derived keys
 //
 // No key serves two purposes. Each is derived with HKDF-SHA256, without salt, from a key of the
-// Ring or from the user key. These are the info strings:
+// Ring, from the user key or from a session's "@id". These are the info strings:
 //
 //	coatcheck/1 token     signs tokens: HMAC-SHA256, of which a token has the first 18 bytes
 //	coatcheck/1 seal @id  seals one session's values; @id stands for the text of its "@id"
 //	coatcheck/1 seal id   is the key's id in sealed values: 3 bytes
 //	coatcheck/1 event     seals the events that nodes send each other
 //	coatcheck/1 user      names users: HMAC-SHA256, of which the store gets the first 16 bytes
+//	coatcheck/1 csrf      is a session's CSRF key, derived from its "@id": 18 bytes
 //
 // format/README.md specifies the formats for other languages. format/vectors has test vectors.
 package ticket

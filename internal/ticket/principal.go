@@ -23,12 +23,12 @@ type sealedPrincipal struct {
 const principalKey driver.Key = "@principal"
 
 // SealPrincipal returns a copy of p as it is stored, with the user and the device sealed.
-func (b *Sealer) SealPrincipal(p *driver.Principal) (*driver.Principal, error) {
+func (s *Sealer) SealPrincipal(p *driver.Principal) (*driver.Principal, error) {
 	plain, err := json.Marshal(sealedPrincipal{[]byte(p.User), p.Device, p.UserAgent, p.Address})
 	if err != nil {
 		return nil, err
 	}
-	text, err := b.Seal(principalKey, plain)
+	text, err := s.Seal(principalKey, plain)
 	if err != nil {
 		return nil, err
 	}
@@ -39,14 +39,14 @@ func (b *Sealer) SealPrincipal(p *driver.Principal) (*driver.Principal, error) {
 
 // OpenPrincipal returns the plain form of a stored principal. It returns nil for nil, and a plain
 // principal as it is. The error wraps ErrSealed if p does not open to a valid principal.
-func (b *Sealer) OpenPrincipal(p *driver.Principal) (*driver.Principal, error) {
+func (s *Sealer) OpenPrincipal(p *driver.Principal) (*driver.Principal, error) {
 	if p == nil || p.Sealed == "" {
 		return p, nil
 	}
 	if !IsSealed([]byte(p.Sealed)) {
 		return nil, fmt.Errorf("%w: %q is in a form that this program does not know", ErrSealed, principalKey)
 	}
-	plain, err := b.Open(principalKey, []byte(p.Sealed))
+	plain, err := s.Open(principalKey, []byte(p.Sealed))
 	if err != nil {
 		return nil, err
 	}

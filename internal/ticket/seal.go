@@ -83,17 +83,17 @@ type Sealer struct {
 func (r *Ring) Sealer(secret driver.Secret) *Sealer { return &Sealer{ring: r, secret: secret} }
 
 // Secret returns the "@id" of the session.
-func (b *Sealer) Secret() driver.Secret { return b.secret }
+func (s *Sealer) Secret() driver.Secret { return s.secret }
 
-func (b *Sealer) aead(i int) (cipher.AEAD, error) {
-	if b.aeads == nil {
-		b.aeads = make([]cipher.AEAD, len(b.ring.seals))
+func (s *Sealer) aead(i int) (cipher.AEAD, error) {
+	if s.aeads == nil {
+		s.aeads = make([]cipher.AEAD, len(s.ring.seals))
 	}
-	if b.aeads[i] != nil {
-		return b.aeads[i], nil
+	if s.aeads[i] != nil {
+		return s.aeads[i], nil
 	}
-	info := "coatcheck/1 seal " + driver.Hash(b.secret).String()
-	key, err := hkdf.Expand(sha256.New, b.ring.seals[i].master, info, keySize)
+	info := "coatcheck/1 seal " + driver.Hash(s.secret).String()
+	key, err := hkdf.Expand(sha256.New, s.ring.seals[i].master, info, keySize)
 	if err != nil {
 		return nil, err
 	}
@@ -101,38 +101,38 @@ func (b *Sealer) aead(i int) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, err
 	}
-	b.aeads[i], err = cipher.NewGCMWithRandomNonce(block)
-	return b.aeads[i], err
+	s.aeads[i], err = cipher.NewGCMWithRandomNonce(block)
+	return s.aeads[i], err
 }
 
 // data returns the associated data of a value. The "@id" has a fixed length and k is unique within
 // a session, so no two values have the same associated data.
-func (b *Sealer) data(k driver.Key) []byte {
-	return append(append(make([]byte, 0, len(b.secret)+len(k)), b.secret[:]...), k...)
+func (s *Sealer) data(k driver.Key) []byte {
+	return append(append(make([]byte, 0, len(s.secret)+len(k)), s.secret[:]...), k...)
 }
 
 // Seal returns the sealed form of a value, made with the ring's first key. The ring must have a
 // key.
-func (b *Sealer) Seal(k driver.Key, value []byte) ([]byte, error) {
-	aead, err := b.aead(0)
+func (s *Sealer) Seal(k driver.Key, value []byte) ([]byte, error) {
+	aead, err := s.aead(0)
 	if err != nil {
 		return nil, err
 	}
 	box := make([]byte, 0, sealExtra+len(value))
-	box = aead.Seal(box, nil, value, b.data(k)) //nolint:gosec // the AEAD draws its own nonce
-	prefix := b.ring.seals[0].prefix
+	box = aead.Seal(box, nil, value, s.data(k)) //nolint:gosec // the AEAD draws its own nonce
+	prefix := s.ring.seals[0].prefix
 	text := append(make([]byte, 0, len(prefix)+sealEncoding.EncodedLen(len(box))), prefix...)
 	return sealEncoding.AppendEncode(text, box), nil
 }
 
 // Open returns the value of a stored form. It returns a plain value as it is. The error wraps
 // ErrSealed if no key opens the value.
-func (b *Sealer) Open(k driver.Key, text []byte) ([]byte, error) {
+func (s *Sealer) Open(k driver.Key, text []byte) ([]byte, error) {
 	if !IsSealed(text) {
 		return text, nil
 	}
-	for i := range b.ring.seals {
-		coded, ok := bytes.CutPrefix(text, []byte(b.ring.seals[i].prefix))
+	for i := range s.ring.seals {
+		coded, ok := bytes.CutPrefix(text, []byte(s.ring.seals[i].prefix))
 		if !ok {
 			continue
 		}
@@ -141,16 +141,16 @@ func (b *Sealer) Open(k driver.Key, text []byte) ([]byte, error) {
 		if err != nil || bytes.ContainsAny(coded, "\r\n") { // Decode skips line breaks
 			continue
 		}
-		aead, err := b.aead(i)
+		aead, err := s.aead(i)
 		if err != nil {
 			return nil, err
 		}
 		plain := make([]byte, 0, max(0, len(box)-sealExtra))
-		if plain, err = aead.Open(plain, nil, box, b.data(k)); err == nil {
+		if plain, err = aead.Open(plain, nil, box, s.data(k)); err == nil {
 			return plain, nil
 		}
 	}
-	if err := b.ring.CanOpen(k, text); err != nil {
+	if err := s.ring.CanOpen(k, text); err != nil {
 		return nil, err
 	}
 	return nil, fmt.Errorf("%w: %q has its key in Config.Keys, "+

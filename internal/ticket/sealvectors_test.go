@@ -17,19 +17,20 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// sealedVector is a sealed value, and all that another language must make of it.
+// sealedVector is a sealed value, and everything that a program in another language must read from
+// it.
 type sealedVector struct {
-	Key    string `json:"key"`              // 32 bytes of Config.Keys in hex
+	Key    string `json:"key"`              // of Config.Keys, in hex
 	ID     string `json:"id"`               // "@id"
-	Name   string `json:"name"`             // of the value in the hash
+	Name   string `json:"name"`             // under which the value is stored
 	Nonce  string `json:"nonce,omitempty"`  // hex
 	Plain  string `json:"plain,omitempty"`  // the value
-	Sealed string `json:"sealed"`           // what the store has
-	Why    string `json:"why,omitempty"`    // it does not open
-	SealID string `json:"key_id,omitempty"` // of the key
+	Sealed string `json:"sealed"`           // the stored form
+	Why    string `json:"why,omitempty"`    // why it does not open
+	SealID string `json:"key_id,omitempty"` // the id of the key
 }
 
-// sealByHand is sealing as format/README.md has it, and not as seal.go has it.
+// sealByHand seals as format/README.md specifies, without the code of this package.
 func sealByHand(t *testing.T, v *sealedVector) {
 	t.Helper()
 	must := func(b []byte, err error) []byte {
@@ -66,7 +67,8 @@ func sealedVectors(t *testing.T) []sealedVector {
 		{Name: "theme", Plain: `{"a":"é😀"}`},
 		{Name: "theme:", Plain: `"dark"`}, // the entry whose key is empty
 		{Name: "gifts:a:b", Plain: `"dark"`},
-		{Name: "@principal", Plain: `{"user":"YWRh","device":"Firefox on Linux","agent":"Mozilla/5.0","address":"2001:db8::7"}`},
+		{Name: "@principal", Plain: `{"user":"YWRh","device":"Firefox on Linux","agent":"Mozilla/5.0",` +
+			`"address":"2001:db8::7"}`},
 		{Name: "@principal", Plain: `{"user":"/w=="}`},
 	}
 	for i := range all {
@@ -81,7 +83,7 @@ func sealedVectors(t *testing.T) []sealedVector {
 		{"another field", func(v *sealedVector) { v.Name = "colour" }},
 		{"an entry with an empty key is not the field", func(v *sealedVector) { v.Name = "theme:" }},
 		{"another session", func(v *sealedVector) { v.ID = driver.Hash{}.String() }},
-		{"another key, which its id says", func(v *sealedVector) { v.Key = hex.EncodeToString(bytes.Repeat([]byte{8}, 32)) }},
+		{"another key, which its id says", func(v *sealedVector) { v.Key = strings.Repeat("08", 32) }},
 		{"another version", func(v *sealedVector) { v.Sealed = "~2" + v.Sealed[2:] }},
 		{"a bit of the nonce", func(v *sealedVector) { v.Sealed = v.Sealed[:6] + "B" + v.Sealed[7:] }},
 		{"the tag is cut", func(v *sealedVector) { v.Sealed = v.Sealed[:len(v.Sealed)-4] }},
@@ -94,12 +96,15 @@ func sealedVectors(t *testing.T) []sealedVector {
 		bad.spoil(&v)
 		all = append(all, sealedVector{Key: v.Key, ID: v.ID, Name: v.Name, Sealed: v.Sealed, Why: bad.why})
 	}
-	one := sealedVector{Key: key, ID: id, Nonce: nonce, Name: "theme", Plain: "1"} // 32 bytes: two bits of the last character mean nothing
+	// Its 32 bytes leave two bits of the last character unused.
+	one := sealedVector{Key: key, ID: id, Nonce: nonce, Name: "theme", Plain: "1"}
 	sealByHand(t, &one)
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	end := len(one.Sealed) - 1
 	other := digits[strings.IndexByte(digits, one.Sealed[end])+1]
-	return append(all, one, sealedVector{Key: key, ID: id, Name: one.Name, Sealed: one.Sealed[:end] + string(other), Why: "bits that mean nothing"})
+	return append(all, one, sealedVector{
+		Key: key, ID: id, Name: one.Name, Sealed: one.Sealed[:end] + string(other), Why: "bits that mean nothing",
+	})
 }
 
 func TestSealedVectors(t *testing.T) {
@@ -109,7 +114,7 @@ func TestSealedVectors(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, v := range vectors {
-		box := sealerOf(t, v.Key, v.ID)
+		box := mustSealer(t, v.Key, v.ID)
 		plain, err := box.Open(driver.Key(v.Name), []byte(v.Sealed))
 		if v.Why != "" {
 			if plain != nil || !errors.Is(err, ErrSealed) {
@@ -118,19 +123,20 @@ func TestSealedVectors(t *testing.T) {
 			continue
 		}
 		if string(plain) != v.Plain || err != nil {
-			t.Errorf("%q opens to %q, %v", v.Sealed, plain, err)
+			t.Errorf("%q opens to %q, %v; want %q", v.Sealed, plain, err, v.Plain)
 		}
 		if v.Name != "@principal" {
 			continue
 		}
 		p, err := box.OpenPrincipal(&driver.Principal{Level: 2, Sealed: v.Sealed})
 		if err != nil || p.User == "" || p.Level != 2 || p.Sealed != "" {
-			t.Errorf("%q is the principal %+v, %v", v.Sealed, p, err)
+			t.Errorf("%q opens to the principal %+v, %v; want a user at level 2", v.Sealed, p, err)
 		}
 	}
 }
 
-func sealerOf(t testing.TB, key, id string) *Sealer {
+// mustSealer returns the Sealer of a session, of a ring in which key is the second key.
+func mustSealer(t testing.TB, key, id string) *Sealer {
 	t.Helper()
 	k, err := hex.DecodeString(key)
 	if err != nil {
@@ -147,63 +153,68 @@ func sealerOf(t testing.TB, key, id string) *Sealer {
 	return ring.Sealer(driver.Secret(secret))
 }
 
-// TestSealsDiffer: the same value twice is two texts, and neither has the value.
+// TestSealsDiffer: sealing a value twice gives two texts, and neither contains the value.
 func TestSealsDiffer(t *testing.T) {
-	box, seen := sealerOf(t, strings.Repeat("07", 32), driver.Hash{}.String()), map[string]bool{}
+	box, seen := mustSealer(t, strings.Repeat("07", 32), driver.Hash{}.String()), map[string]bool{}
 	for range 100 {
 		text, err := box.Seal("theme", []byte(`"dark"`))
 		if err != nil || seen[string(text)] || bytes.Contains(text, []byte("dark")) {
-			t.Fatalf("%q, %v", text, err)
+			t.Fatalf("the sealed form is %q, %v; want a new one that does not contain the value", text, err)
 		}
 		seen[string(text)] = true
 		if json.Valid(text) {
-			t.Errorf("%q is JSON, and could be a value in clear", text)
+			t.Errorf("the sealed form %q is JSON, so it could be taken for a plain value", text)
 		}
 	}
 }
 
-// TestPrincipalsThatOpenAndAreNone: whoever has the key can seal nonsense; it makes nobody signed in.
-func TestPrincipalsThatOpenAndAreNone(t *testing.T) {
-	box := sealerOf(t, strings.Repeat("07", 32), driver.Hash{}.String())
+// TestSealedNonsenseIsNoPrincipal: a sealed value that opens signs nobody in unless it is a valid
+// principal.
+func TestSealedNonsenseIsNoPrincipal(t *testing.T) {
+	box := mustSealer(t, strings.Repeat("07", 32), driver.Hash{}.String())
 	for _, plain := range []string{
-		``, `null`, `{}`, `{"user":""}`, `[]`, `"ada"`, `{"user":"YWRh","role":"admin"}`, `{"user":"YWRh"} {}`, `{"user":"?"}`,
+		``, `null`, `{}`, `{"user":""}`, `[]`, `"ada"`, `{"user":"YWRh","role":"admin"}`, `{"user":"YWRh"} {}`,
+		`{"user":"?"}`,
 		`{"user":"YWRh","device":"` + strings.Repeat("d", driver.MaxDevice+1) + `"}`,
 	} {
 		text, err := box.Seal(principalKey, []byte(plain))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, err := box.OpenPrincipal(&driver.Principal{Sealed: string(text)}); p != nil || !errors.Is(err, ErrSealed) {
-			t.Errorf("%s is %+v, %v; want ErrSealed", plain, p, err)
+		p, err := box.OpenPrincipal(&driver.Principal{Sealed: string(text)})
+		if p != nil || !errors.Is(err, ErrSealed) {
+			t.Errorf("%s opens to the principal %+v, %v; want ErrSealed", plain, p, err)
 		}
 	}
-	if p, err := box.OpenPrincipal(&driver.Principal{Sealed: `{"user":"YWRh"}`}); p != nil || !errors.Is(err, ErrSealed) {
-		t.Errorf("in clear in the place of sealed: %+v, %v; want ErrSealed", p, err)
+	p, err := box.OpenPrincipal(&driver.Principal{Sealed: `{"user":"YWRh"}`})
+	if p != nil || !errors.Is(err, ErrSealed) {
+		t.Errorf("a plain principal in place of a sealed one: %+v, %v; want ErrSealed", p, err)
 	}
 }
 
-// FuzzOpen: what is sealed opens to itself, and no other text opens.
+// FuzzOpen: a sealed value opens to the value that was sealed, and no other text opens.
 func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, name, text, plain string) {
-		box := sealerOf(t, strings.Repeat("07", 32), driver.Hash{}.String())
+		box := mustSealer(t, strings.Repeat("07", 32), driver.Hash{}.String())
 		sealed, err := box.Seal(driver.Key(name), []byte(plain))
 		if err != nil {
 			t.Fatal(err)
 		}
 		if got, err := box.Open(driver.Key(name), sealed); err != nil || string(got) != plain {
-			t.Fatalf("%q is sealed as %q, and that opens to %q, %v", plain, sealed, got, err)
+			t.Fatalf("%q is sealed as %q, which opens to %q, %v", plain, sealed, got, err)
 		}
 		got, err := box.Open(driver.Key(name), []byte(text))
 		switch {
 		case !IsSealed([]byte(text)):
 			if err != nil || string(got) != text {
-				t.Errorf("%q, in clear, opens to %q, %v", text, got, err)
+				t.Errorf("the plain value %q opens to %q, %v; want the value itself", text, got, err)
 			}
-		case got != nil || !errors.Is(err, ErrSealed): // the corpus has none of this name and key
-			t.Errorf("%q opens to %q, %v", text, got, err)
+		// No text of the corpus is sealed for this session.
+		case got != nil || !errors.Is(err, ErrSealed):
+			t.Errorf("%q opens to %q, %v; want ErrSealed", text, got, err)
 		}
 		if _, err := box.OpenPrincipal(&driver.Principal{Sealed: text}); text != "" && !errors.Is(err, ErrSealed) {
-			t.Errorf("%q is a principal: %v", text, err)
+			t.Errorf("%q opens as a principal: %v; want ErrSealed", text, err)
 		}
 	})
 }

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-func testKeyring(t testing.TB, n ...byte) *Ring {
+// mustRing returns a ring with a key of 32 equal bytes for each of n.
+func mustRing(t testing.TB, n ...byte) *Ring {
 	t.Helper()
 	var keys [][]byte
 	for _, b := range n {
@@ -23,34 +24,37 @@ func testKeyring(t testing.TB, n ...byte) *Ring {
 	return r
 }
 
-// layoutMAC was computed by another program (Python's hmac).
+// layoutMAC is the MAC of the token in TestTokenLayout, as Python's hmac computes it: HMAC-SHA256
+// of the token's bytes, cut to 18 bytes. The key is HKDF-SHA256 of 32 bytes 0x01, with no salt and
+// the info "coatcheck/1 token".
 const layoutMAC = "pLswNWvN8annzkWU70_cZQk0"
 
-// TestTokenLayout is final: other languages and releases read it.
+// TestTokenLayout checks the format of tokens. Other languages and releases read it, so it must not
+// change.
 func TestTokenLayout(t *testing.T) {
 	tok := Token{Bucket: 0x1234, Generation: 0x01020304}
 	for i := range tok.selector {
 		tok.selector[i], tok.verifier[i] = byte(0xa0+i), byte(0xc0+i)
 	}
 	const want = "01" + "1234" + "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf" + "01020304" + "c0c1c2c3c4c5c6c7c8c9cacbcccdcecf"
-	none := testKeyring(t)
+	none := mustRing(t)
 	b, err := tokenEncoding.DecodeString(tok.Text(none))
 	if err != nil || hex.EncodeToString(b) != want {
-		t.Errorf("%x, %v, want %s", b, err, want)
+		t.Errorf("the token's bytes are %x, %v; want %s", b, err, want)
 	}
-	// HKDF-SHA256 of 32 bytes 0x01, no salt, info "coatcheck/1 token"; HMAC-SHA256 of the bytes above, 18 of 32.
-	signed := tok.Text(testKeyring(t, 1))
+	signed := tok.Text(mustRing(t, 1))
 	if len(tok.Text(none)) != 52 || len(signed) != 76 || signed[:52] != tok.Text(none) {
-		t.Errorf("lengths %d and %d", len(tok.Text(none)), len(signed))
+		t.Errorf("the tokens are %q and signed %q; want 52 and 76 characters, with the same beginning",
+			tok.Text(none), signed)
 	}
 	if mac := signed[52:]; mac != layoutMAC {
-		t.Errorf("MAC %s, want %s", mac, layoutMAC)
+		t.Errorf("the MAC is %s, want %s", mac, layoutMAC)
 	}
 }
 
 func TestParseToken(t *testing.T) {
-	none, one, two, both := testKeyring(t), testKeyring(t, 1), testKeyring(t, 2), testKeyring(t, 2, 1)
-	soon := testKeyring(t, 1)
+	none, one, two, both := mustRing(t), mustRing(t, 1), mustRing(t, 2), mustRing(t, 2, 1)
+	soon := mustRing(t, 1)
 	soon.unsignedUntil = time.Now().Add(time.Hour)
 	tok := New()
 	plain, signed := tok.Text(none), tok.Text(one)
@@ -81,13 +85,13 @@ func TestParseToken(t *testing.T) {
 	} {
 		got, err := Parse([]byte(tt.text), tt.keys)
 		if !errors.Is(err, tt.err) || (err == nil) != (tt.err == nil) {
-			t.Errorf("%s: %v, want %v", tt.name, err, tt.err)
+			t.Errorf("%s: error %v, want %v", tt.name, err, tt.err)
 		}
 		if err == nil && got != tok || err != nil && got != (Token{}) {
-			t.Errorf("%s: %+v", tt.name, got)
+			t.Errorf("%s: parsed as %+v, want %+v, or the zero Token with an error", tt.name, got, tok)
 		}
 		if err != nil && len(err.Error()) > 100 {
-			t.Errorf("%s: an error of %d bytes", tt.name, len(err.Error()))
+			t.Errorf("%s: the error has %d bytes, want at most 100", tt.name, len(err.Error()))
 		}
 	}
 }
@@ -99,30 +103,31 @@ func TestTokensAreRandom(t *testing.T) {
 		a := New()
 		b := a.Renewed()
 		if a.ID() != b.ID() || b.Generation != a.Generation+1 || a.VerifierHash() == b.VerifierHash() {
-			t.Fatalf("renewed %+v is %+v", a, b)
+			t.Fatalf("%+v is renewed to %+v; want the same ID, the next generation and another verifier", a, b)
 		}
 		texts[a.Text(&Ring{})], texts[b.Text(&Ring{})] = true, true
 		buckets[a.Bucket] = true
 	}
 	if len(texts) != 2*many || len(buckets) < many*9/10 {
-		t.Errorf("%d texts of %d, %d buckets", len(texts), 2*many, len(buckets))
+		t.Errorf("%d tokens have %d texts, want as many; %d sessions have %d buckets, want at least 9 of 10",
+			2*many, len(texts), many, len(buckets))
 	}
 }
 
-// TestTheStoreSeesNoToken: hashes, of which the token cannot be made.
+// TestTheStoreSeesNoToken: what the store gets is hashed, so the token cannot be derived from it.
 func TestTheStoreSeesNoToken(t *testing.T) {
 	tok := New()
 	if id := tok.ID(); bytes.Contains(tok.selector[:], id.Selector[:]) || tok.VerifierHash() == tok.verifier {
-		t.Error("not hashed")
+		t.Error("the selector or the verifier is not hashed")
 	}
 	if strings.Contains(tok.Text(&Ring{}), tok.ID().String()[5:]) {
 		t.Error("the handle is part of the token")
 	}
 }
 
-// FuzzParseToken: what is accepted re-encodes to itself.
+// FuzzParseToken: a text that Parse accepts is the text of the token that Parse returns.
 func FuzzParseToken(f *testing.F) {
-	none, one := testKeyring(f), testKeyring(f, 1)
+	none, one := mustRing(f), mustRing(f, 1)
 	tok := Token{Bucket: 7, selector: [16]byte{1, 2, 3}, Generation: 9, verifier: [16]byte{4, 5, 6}}
 	for _, s := range []string{"", "A", tok.Text(none), tok.Text(one), tok.Text(none)[:50] + "\r\n"} {
 		f.Add([]byte(s))
@@ -130,20 +135,21 @@ func FuzzParseToken(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		given := string(b)
 		if tok, err := Parse(b, one); err == nil && tok.Text(one) != given {
-			t.Errorf("%q is accepted and is %q", given, tok.Text(one))
+			t.Errorf("%q is accepted, but its token's text is %q", given, tok.Text(one))
 		}
 		tok, err := Parse(b, none)
 		if string(b) != given {
-			t.Errorf("the input was changed to %q", b)
+			t.Errorf("Parse changed its input from %q to %q", given, b)
 		}
 		if err != nil {
 			if tok != (Token{}) || !errors.Is(err, ErrMalformed) && !errors.Is(err, ErrVersion) {
-				t.Errorf("%+v, %v", tok, err)
+				t.Errorf("Parse returns %+v, %v; want the zero Token and ErrMalformed or ErrVersion", tok, err)
 			}
 			return
 		}
-		if text := tok.Text(none); text != given && !(len(given) == 76 && text == given[:52]) { // a signature is passed over
-			t.Errorf("%q is accepted and is %q", given, text)
+		// Without keys a signature is ignored.
+		if text := tok.Text(none); text != given && !(len(given) == 76 && text == given[:52]) {
+			t.Errorf("%q is accepted, but its token's text is %q", given, text)
 		}
 	})
 }

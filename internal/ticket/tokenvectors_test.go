@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// tokenVector is a token, and all that another language must make of it.
+// tokenVector is a token, and everything that a program in another language must read from it.
 type tokenVector struct {
 	Token        string `json:"token"`
-	Key          string `json:"key,omitempty"` // 32 bytes of Config.Keys in hex; the token is signed with it
+	Key          string `json:"key,omitempty"` // a key of Config.Keys in hex; it signs the token
 	Valid        bool   `json:"valid"`
-	Why          string `json:"why,omitempty"` // it is not valid
+	Why          string `json:"why,omitempty"` // why the token is not valid
 	Bucket       uint16 `json:"bucket,omitempty"`
 	Selector     string `json:"selector,omitempty"` // hex
 	Generation   uint32 `json:"generation,omitempty"`
 	Verifier     string `json:"verifier,omitempty"`      // hex
-	VerifierHash string `json:"verifier_hash,omitempty"` // as "@token" has it
+	VerifierHash string `json:"verifier_hash,omitempty"` // as in "@token"
 	Handle       string `json:"handle,omitempty"`
 	RedisKey     string `json:"redis_key,omitempty"` // in the namespace "coatcheck"
 }
@@ -35,14 +35,16 @@ func tokenVectors(t *testing.T) []tokenVector {
 	for i := range sample.selector {
 		sample.selector[i], sample.verifier[i] = byte(i), byte(0xf0+i)
 	}
-	for _, tok := range []Token{{}, sample, {Bucket: 65535, selector: sample.verifier, Generation: 1<<32 - 1, verifier: sample.selector}} {
+	highest := Token{Bucket: 65535, Generation: 1<<32 - 1, selector: sample.verifier, verifier: sample.selector}
+	for _, tok := range []Token{{}, sample, highest} {
 		for _, keys := range []*Ring{{}, signing} {
 			id := tok.ID()
 			handle := id.String()
 			v := tokenVector{
-				Token: tok.Text(keys), Valid: true, Bucket: tok.Bucket, Selector: hex.EncodeToString(tok.selector[:]), Generation: tok.Generation,
-				Verifier: hex.EncodeToString(tok.verifier[:]), VerifierHash: tok.VerifierHash().String(), Handle: handle,
-				RedisKey: "coatcheck:{" + handle[:4] + "}:s:" + handle[5:],
+				Token: tok.Text(keys), Valid: true,
+				Bucket: tok.Bucket, Selector: hex.EncodeToString(tok.selector[:]), Generation: tok.Generation,
+				Verifier: hex.EncodeToString(tok.verifier[:]), VerifierHash: tok.VerifierHash().String(),
+				Handle: handle, RedisKey: "coatcheck:{" + handle[:4] + "}:s:" + handle[5:],
 			}
 			if keys.signs() {
 				v.Key = hex.EncodeToString(key)
@@ -95,11 +97,14 @@ func TestTokenVectors(t *testing.T) {
 		}
 		tok, err := Parse([]byte(v.Token), keys)
 		if (err == nil) != v.Valid {
-			t.Errorf("%q (%s): %v", v.Token, v.Why, err)
+			t.Errorf("%q (%s): error %v, want valid: %v", v.Token, v.Why, err, v.Valid)
 			continue
 		}
-		if v.Valid && (tok.Text(keys) != v.Token || tok.ID().String() != v.Handle || tok.VerifierHash().String() != v.VerifierHash) {
-			t.Errorf("%q is read as %+v", v.Token, tok)
+		if !v.Valid {
+			continue
+		}
+		if tok.Text(keys) != v.Token || tok.ID().String() != v.Handle || tok.VerifierHash().String() != v.VerifierHash {
+			t.Errorf("%q is parsed as %+v, want %+v", v.Token, tok, v)
 		}
 	}
 }

@@ -15,17 +15,18 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// userVector is a user's id, and where the user's sessions are.
+// userVector is a user's id, and where the user's sessions are stored.
 type userVector struct {
-	Key    string `json:"key,omitempty"` // Config.UserKey in hex; none: 32 zeros
+	Key    string `json:"key,omitempty"` // Config.UserKey in hex; without it, 32 zeros
 	User   string `json:"user"`          // hex
-	Owner  string `json:"owner"`         // as "@principal" has it
+	Owner  string `json:"owner"`         // as in "@principal"
 	Bucket string `json:"bucket"`
 	Index  string `json:"index"`       // in the namespace "coatcheck"
-	N      string `json:"revocations"` // the key of the bucket's
+	N      string `json:"revocations"` // the key of the bucket's revocations
 }
 
-// TestUserVectors: owners are made by hand as format/README.md has it, and compared with what the Ring makes of them.
+// TestUserVectors computes owners as format/README.md specifies, and compares them with those of
+// the Ring.
 func TestUserVectors(t *testing.T) {
 	bytesOf := must[[]byte](t)
 	var vectors []userVector
@@ -39,12 +40,14 @@ func TestUserVectors(t *testing.T) {
 			h := hmac.New(sha256.New, bytesOf(hkdf.Key(sha256.New, given, nil, "coatcheck/1 user", 32)))
 			h.Write([]byte(user))
 			owner := h.Sum(nil)[:16]
-			text, bucket := base64.RawURLEncoding.EncodeToString(owner), fmt.Sprintf("%04x", driver.BucketOf(ring.Owner(user)))
+			text := base64.RawURLEncoding.EncodeToString(owner)
+			bucket := fmt.Sprintf("%04x", driver.BucketOf(ring.Owner(user)))
 			if ring.Owner(user).String() != text || bucket != hex.EncodeToString(owner[:2]) {
-				t.Errorf("%q: %s and %s, the format says %s", user, ring.Owner(user), bucket, text)
+				t.Errorf("%q: owner %s in bucket %s, want owner %s", user, ring.Owner(user), bucket, text)
 			}
 			vectors = append(vectors, userVector{
-				hex.EncodeToString(key), hex.EncodeToString([]byte(user)), text, bucket, "coatcheck:{" + bucket + "}:u:" + text, "coatcheck:{" + bucket + "}:n",
+				hex.EncodeToString(key), hex.EncodeToString([]byte(user)), text, bucket,
+				"coatcheck:{" + bucket + "}:u:" + text, "coatcheck:{" + bucket + "}:n",
 			})
 		}
 	}

@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-var updateVectors = flag.Bool("update-vectors", false, "write the files in format/vectors that this package's tests make")
+var updateVectors = flag.Bool("update-vectors", false, "update this package's files in format/vectors")
 
-// sameVectors writes the file if it is asked to, checks that it has v, and returns what it has.
+// sameVectors checks that a file of format/vectors contains v, and returns its contents. With
+// -update-vectors it first writes the file.
 func sameVectors(t *testing.T, name string, v any) []byte {
 	t.Helper()
 	file := "../../format/vectors/" + name
@@ -31,7 +32,8 @@ func sameVectors(t *testing.T, name string, v any) []byte {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want.Bytes()) {
-		t.Errorf("%s is not what the code says: go test . ./internal/ticket -run Vectors -update-vectors", file)
+		t.Errorf("%s differs from what the code computes; to update it: "+
+			"go test . ./internal/ticket -run Vectors -update-vectors", file)
 	}
 	return got
 }

@@ -1,4 +1,4 @@
-package session
+package ticket
 
 import (
 	"encoding/hex"
@@ -8,13 +8,13 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// csrfVector is a CSRF token, and all that another language must make of it.
+// csrfVector is a CSRF token, and everything that a program in another language must read from it.
 type csrfVector struct {
 	ID    string `json:"id"`            // "@id": 16 bytes in hex
 	Pad   string `json:"pad,omitempty"` // hex
 	Token string `json:"token"`
 	Valid bool   `json:"valid"`
-	Why   string `json:"why,omitempty"` // it is not valid
+	Why   string `json:"why,omitempty"` // why the token is not valid
 }
 
 func csrfVectors() (out []csrfVector) {
@@ -28,7 +28,9 @@ func csrfVectors() (out []csrfVector) {
 	}
 	for _, s := range []driver.Secret{{}, id} {
 		for _, p := range [][csrfSize]byte{{}, pad} {
-			out = append(out, csrfVector{ID: hex.EncodeToString(s[:]), Pad: hex.EncodeToString(p[:]), Token: csrfText(s, p), Valid: true})
+			out = append(out, csrfVector{
+				ID: hex.EncodeToString(s[:]), Pad: hex.EncodeToString(p[:]), Token: csrfText(s, p), Valid: true,
+			})
 		}
 	}
 	mine, good := hex.EncodeToString(id[:]), out[3].Token
@@ -57,8 +59,8 @@ func TestCSRFVectors(t *testing.T) {
 		if _, err := hex.Decode(id[:], []byte(v.ID)); err != nil {
 			t.Fatal(err)
 		}
-		if err := checkCSRFText(id, v.Token); (err == nil) != v.Valid {
-			t.Errorf("%q of %s (%s): %v", v.Token, v.ID, v.Why, err)
+		if err := CheckCSRF(id, v.Token); (err == nil) != v.Valid {
+			t.Errorf("%q of %s (%s): error %v, want valid: %v", v.Token, v.ID, v.Why, err, v.Valid)
 		}
 	}
 }

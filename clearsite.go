@@ -7,23 +7,28 @@ import (
 	"strings"
 )
 
-// siteData are the directives of Clear-Site-Data (W3C Clear Site Data, 3.1, with those that browsers added since). "*" is all of them.
-var siteData = []string{"cache", "clientHints", "cookies", "executionContexts", "prefetchCache", "prerenderCache", "storage"}
+// siteData are the directives of Clear-Site-Data (W3C Clear Site Data, 3.1), and those that
+// browsers added. "*" stands for all of them.
+var siteData = []string{
+	"cache", "clientHints", "cookies", "executionContexts", "prefetchCache", "prerenderCache", "storage",
+}
 
 func (c *Config) checkSiteData() error {
 	for i, d := range c.ClearSiteData {
 		if d != "*" && !slices.Contains(siteData, d) {
-			return fmt.Errorf("session: Config.ClearSiteData: %.40q is none of %s and *, without quotes", d, strings.Join(siteData, ", "))
+			return fmt.Errorf("session: Config.ClearSiteData: %.40q is not one of %s and *, without quotes",
+				d, strings.Join(siteData, ", "))
 		}
 		if slices.Contains(c.ClearSiteData[:i], d) {
-			return fmt.Errorf("session: Config.ClearSiteData: %q is there twice", d)
+			return fmt.Errorf("session: Config.ClearSiteData: %q is listed twice", d)
 		}
 	}
 	return nil
 }
 
-// clearSite adds what the browser is to forget, after a sign-out. A session that the same response begins keeps its cookie. What the
-// application has set itself stays. The caller holds the lock.
+// clearSite adds the Clear-Site-Data header to the response after a sign-out. With keepCookies it
+// leaves out "cookies", because the same response sets the cookie of a new session. It does not
+// replace a header that the application set. The caller holds the lock.
 func (s *Session) clearSite(h http.Header, keepCookies bool) {
 	if !s.response.signedOut {
 		return

@@ -2,7 +2,7 @@ package session
 
 import "fmt"
 
-// String returns the configuration with its keys left out.
+// String returns the configuration without its keys.
 func (c Config) String() string {
 	type plain Config // without String
 	keys, userKey := len(c.Keys), len(c.UserKey) > 0
@@ -10,5 +10,5 @@ func (c Config) String() string {
 	return fmt.Sprintf("%+v (keys: %d, user key: %t)", plain(c), keys, userKey)
 }
 
-// GoString is String, for %#v.
+// GoString is String for the format %#v.
 func (c Config) GoString() string { return c.String() }

@@ -7,30 +7,32 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Counter is a whole number that adds. No increment is lost, whoever else adds at the same time.
+// Counter is a field that holds an integer. Concurrent additions add up: none is lost.
 type Counter string
 
-// Get returns the count as this request sees it: the stored one, and its own additions. After [Session.Commit] it is exact.
+// Get returns the count as this request sees it: the stored count plus the request's own additions.
+// It is exact after [Session.Commit]. A stored value that is not an integer fails the request with
+// [ErrDecode].
 func (c Counter) Get(s *Session) int64 { return count(s, driver.Key(c)) }
 
-// Add adds n, which may be negative. A sum that does not fit fails the commit with [ErrInvalid].
+// Add adds n, which may be negative. A sum that overflows int64 fails the commit with [ErrInvalid].
 func (c Counter) Add(s *Session, n int64) {
 	s.change(driver.Op{Kind: driver.Add, Key: driver.Key(c), Delta: n})
 }
 
-// Reset sets the counter back to 0.
+// Reset sets the counter to 0.
 func (c Counter) Reset(s *Session) { s.change(driver.Op{Kind: driver.Unset, Key: driver.Key(c)}) }
 
-// Counters is a counter for each key: the quantities of a cart. Additions to one key from two requests add up. A key is at most 256
-// bytes of UTF-8.
+// Counters is a field that holds a counter for each key, such as the quantities of a cart.
+// Concurrent additions to a key add up. A key has at most 256 bytes of UTF-8.
 type Counters string
 
-// Get returns the count of key as this request sees it, 0 if it has none.
+// Get returns the count of key as this request sees it, or 0 if there is none; see [Counter.Get].
 func (c Counters) Get(s *Session, key string) int64 {
 	return count(s, driver.EntryKey(string(c), key))
 }
 
-// Add adds n, which may be negative, to the count of key.
+// Add adds n, which may be negative, to the count of key; see [Counter.Add].
 func (c Counters) Add(s *Session, key string, n int64) {
 	s.change(driver.Op{Kind: driver.Add, Key: driver.EntryKey(string(c), key), Delta: n})
 }
@@ -40,7 +42,7 @@ func (c Counters) Delete(s *Session, key string) {
 	s.change(driver.Op{Kind: driver.Unset, Key: driver.EntryKey(string(c), key)})
 }
 
-// All yields the keys, in their order, with their counts.
+// All yields the keys and their counts, sorted by key.
 func (c Counters) All(s *Session) iter.Seq2[string, int64] {
 	return func(yield func(string, int64) bool) {
 		fields, _ := s.snapshot()
@@ -56,7 +58,7 @@ func (c Counters) All(s *Session) iter.Seq2[string, int64] {
 	}
 }
 
-// Clear removes all keys, those included that another request adds before the commit.
+// Clear removes all keys, including keys that another request adds before the commit.
 func (c Counters) Clear(s *Session) {
 	s.change(driver.Op{Kind: driver.UnsetEntries, Key: driver.Key(c)})
 }

@@ -9,73 +9,107 @@ import (
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
-// What can go wrong. Test with errors.Is. The text that follows in an error's message is for the log: it names the field and
-// the cause, and never goes to a client.
+// Errors of this package. Test for them with errors.Is. The rest of an error's text names the field
+// and the cause. It is for the log, and clients never see it.
 var (
-	// ErrNoManager: the context does not come from a Manager.
+	// ErrNoManager means that the context does not come from a Manager.
 	ErrNoManager = errors.New("session: no session in this context: wrap the handler in Manager.Handler")
-	// ErrUnavailable: the store did not answer. Nothing was stored.
+
+	// ErrUnavailable means that the store did not answer. Nothing was stored, unless the error is
+	// also an ErrUnknownOutcome.
 	ErrUnavailable = errors.New("session: the store did not answer")
-	// ErrUnknownOutcome: the store did not answer a change that was sent. It may have been stored, or may be yet; it is not sent
-	// again. It is an ErrUnavailable too.
+
+	// ErrUnknownOutcome means that the store did not answer after a change was sent. The change may
+	// have been stored, or may still be stored. It is not sent again. It is also an ErrUnavailable.
 	ErrUnknownOutcome = fmt.Errorf("%w: a change may or may not have been stored", ErrUnavailable)
-	// ErrEnded: the session ended, or got another token, while the request ran. Its changes were refused.
-	ErrEnded = errors.New("session: ended, or under a new token, while the request was running")
-	// ErrHeaderSent: a change needs a new cookie, and the response header has left. Nothing was stored.
-	ErrHeaderSent = errors.New("session: too late for a new cookie: the response header has left")
-	// ErrTooLarge: the session would be over Config.MaxSize, or a bound of the format.
+
+	// ErrEnded means that the session ended or got a new token while the request was running. The
+	// request's changes were refused.
+	ErrEnded = errors.New("session: ended, or got a new token, while the request was running")
+
+	// ErrHeaderSent means that a change needs a new cookie, but the response header was already
+	// sent. Nothing was stored.
+	ErrHeaderSent = errors.New("session: too late for a new cookie: the response header was already sent")
+
+	// ErrTooLarge means that the session would exceed Config.MaxSize or a limit of the format.
 	ErrTooLarge = errors.New("session: over the size limit")
-	// ErrInvalid: a field's name, a value or a sum that the format does not allow; a Login out of its bounds; a text that is no handle.
+
+	// ErrInvalid means that an argument is not valid: a field's name, a value, a sum, a Login or a
+	// handle.
 	ErrInvalid = errors.New("session: invalid change")
-	// ErrDecode: a stored value is of another type than the field that reads it.
+
+	// ErrDecode means that a stored value has another type than the field that reads it.
 	ErrDecode = errors.New("session: the stored value is of another type")
-	// ErrSealed: a stored value is sealed, and no key of Config.Keys opens it.
+
+	// ErrSealed means that a stored value is sealed and no key of Config.Keys opens it.
 	ErrSealed = ticket.ErrSealed
-	// ErrAmbiguous: the request carries two different tokens.
+
+	// ErrAmbiguous means that the request carries two different tokens.
 	ErrAmbiguous = errors.New("session: the request carries two different tokens")
-	// ErrCrossOrigin: another site caused the request (net/http.CrossOriginProtection).
+
+	// ErrCrossOrigin means that another site caused the request; see Config.CrossOrigin.
 	ErrCrossOrigin = errors.New("session: cross-origin request")
-	// ErrCSRF: the request has no CSRF token of its session. See Config.CSRF.
+
+	// ErrCSRF means that the request has no CSRF token of its session; see Config.CSRF.
 	ErrCSRF = errors.New("session: no valid CSRF token")
-	// ErrNotSignedIn: nobody is signed in.
+
+	// ErrNotSignedIn means that no user is signed in.
 	ErrNotSignedIn = errors.New("session: nobody is signed in")
-	// ErrNotFresh: somebody is signed in, and the route asks for a newer or stronger authentication.
+
+	// ErrNotFresh means that a user is signed in, but the route requires a newer or stronger
+	// authentication.
 	ErrNotFresh = errors.New("session: a newer or stronger authentication is needed")
-	// ErrTooMany: the user has as many sessions as Config.MaxPerUser allows.
+
+	// ErrTooMany means that the user has as many sessions as Config.MaxPerUser allows.
 	ErrTooMany = errors.New("session: the user has as many sessions as allowed")
-	// ErrRevoked: the user's sessions were revoked after this authentication began. It has to begin anew.
-	ErrRevoked = errors.New("session: the user's sessions were revoked since the authentication began")
-	// ErrGap: events are missing here; see Manager.Events.
+
+	// ErrRevoked means that the user's sessions were revoked after this authentication began. The
+	// user has to authenticate again.
+	ErrRevoked = errors.New("session: the user's sessions were revoked after the authentication began")
+
+	// ErrGap means that events are missing; see Manager.Events.
 	ErrGap = errors.New("session: events are missing")
-	// ErrNotFound: the user has no session of this handle, whoever else may.
+
+	// ErrNotFound means that the user has no session with this handle.
 	ErrNotFound = errors.New("session: no such session of the user")
 )
 
 var statuses = []struct {
 	err    error
 	status int
-	text   string // what the client is told
+	text   string // for the client
 }{
-	{ErrUnavailable, http.StatusServiceUnavailable, "The service is not available at the moment. Please try again."},
-	{ErrEnded, http.StatusConflict, "Your session has changed meanwhile. Please reload and try again."},
+	{ErrUnavailable, http.StatusServiceUnavailable,
+		"The service is not available at the moment. Please try again."},
+	{ErrEnded, http.StatusConflict, "Your session has changed. Please reload and try again."},
 	{ErrNotSignedIn, http.StatusUnauthorized, "Please sign in."},
 	{ErrNotFresh, http.StatusUnauthorized, "Please sign in again."},
 	{ErrRevoked, http.StatusUnauthorized, "Please sign in again."},
-	{ErrTooMany, http.StatusConflict, "You are signed in on as many devices as allowed. Please sign out on one of them."},
+	{ErrTooMany, http.StatusConflict,
+		"You are signed in on as many devices as allowed. Please sign out on one of them."},
 	{ErrNotFound, http.StatusNotFound, "There is no such session."},
-	{ErrAmbiguous, http.StatusBadRequest, "The request carries two different session tokens. Please delete this site's cookies."},
+	{ErrAmbiguous, http.StatusBadRequest,
+		"The request carries two different session tokens. Please delete this site's cookies."},
 	{ErrCrossOrigin, http.StatusForbidden, "Cross-origin request refused."},
 	{ErrCSRF, http.StatusForbidden, "This page is out of date. Please reload it and try again."},
 }
 
-// Status returns the HTTP status that [Error] answers err with: 503 for ErrUnavailable, 409 for ErrEnded, and ErrTooMany, 401 for
-// ErrNotSignedIn, ErrNotFresh and ErrRevoked, 404 for ErrNotFound, 400 for ErrAmbiguous, 403 for ErrCrossOrigin and
-// ErrCSRF, 500 otherwise. It is for servers that are not net/http.
+// Status returns the HTTP status with which [Error] responds to err. It is for servers that are not
+// net/http.
+//
+//   - 400: ErrAmbiguous
+//   - 401: ErrNotSignedIn, ErrNotFresh, ErrRevoked
+//   - 403: ErrCrossOrigin, ErrCSRF
+//   - 404: ErrNotFound
+//   - 409: ErrEnded, ErrTooMany
+//   - 503: ErrUnavailable
+//   - 500: all other errors
 func Status(err error) int {
 	status, _ := answerTo(err)
 	return status
 }
 
+// answerTo returns the status and the text for the client.
 func answerTo(err error) (status int, text string) {
 	for _, s := range statuses {
 		if errors.Is(err, s.err) {
@@ -85,8 +119,8 @@ func answerTo(err error) (status int, text string) {
 	return http.StatusInternalServerError, "Something went wrong. The error has been logged."
 }
 
-// fromStore turns what a store answered into what this package promises. The cause stays in the text alone: a store's errors
-// are not API.
+// fromStore translates a store's error into an error of this package. It keeps the cause as text
+// only, because a store's errors are not part of this package's API.
 func fromStore(err error) error {
 	var op *driver.OpError
 	switch {
@@ -102,7 +136,7 @@ func fromStore(err error) error {
 		return fmt.Errorf("%w: %v", ErrInvalid, err)
 	case errors.Is(err, driver.ErrUnknown):
 		return fmt.Errorf("%w: %v", ErrUnknownOutcome, err)
-	case errors.Is(err, ErrSealed): // of a field that was to come along
+	case errors.Is(err, ErrSealed): // of a field that a sign-in would have kept
 		return err
 	case errors.As(err, &op):
 		return fromOp(op)
@@ -111,6 +145,7 @@ func fromStore(err error) error {
 	}
 }
 
+// fromOp translates a store's error about one operation.
 func fromOp(err error) error {
 	if errors.Is(err, driver.ErrTooLarge) {
 		return fmt.Errorf("%w: %v", ErrTooLarge, err)

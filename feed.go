@@ -11,13 +11,20 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Events follows what happens on all nodes that share the store, from the moment it is called: what concerns users, that is all kinds but
-// [EventRefused] and those of anonymous sessions, with which visitors could flood it. The order is one for all nodes. It is best effort, and says so
-// where it fails: [ErrGap] stands where events are missing, or cannot be read for want of the right one of Config.Keys, and what happens
-// after it follows; an event may then come twice. Only what a node had not passed on when it died is not missed. It waits while the store is
-// away. It ends when ctx is done, and with an error when it cannot go on; errors.ErrUnsupported if the store has no feed.
+// Events yields the events of all nodes that share the store, from the moment it is called. It
+// yields the events of users' sessions. [EventRefused] and the events of anonymous sessions are
+// left out, because any visitor can cause as many of them as they like. All nodes see the same
+// order.
 //
-// With Config.Keys events are sealed on their way; without, the store sees them.
+// Delivery is best effort. Where events are missing, or no key of Config.Keys opens them, Events
+// yields [ErrGap] and goes on with later events. An event may come twice after a gap. Events that a
+// node had not yet published when it crashed are lost without ErrGap.
+//
+// While the store is down, Events waits. It ends when ctx is done. If it cannot go on, it yields an
+// error and ends: [ErrUnavailable], or errors.ErrUnsupported if the store has no feed.
+//
+// With Config.Keys, nodes seal the events that they send. Without keys the store sees them in plain
+// text. See docs/events.md.
 func (m *Manager) Events(ctx context.Context) iter.Seq2[Event, error] {
 	fail := func(err error) iter.Seq2[Event, error] {
 		return func(yield func(Event, error) bool) { yield(Event{}, err) }
@@ -48,7 +55,8 @@ func (m *Manager) Events(ctx context.Context) iter.Seq2[Event, error] {
 	}
 }
 
-// publish tells other nodes of an event, if it is one for them. Of anonymous sessions strangers can make as many as they like.
+// publish sends an event to all nodes. It leaves out events that any visitor can cause in any
+// number.
 func (m *Manager) publish(e Event) {
 	if m.feed == nil || e.Kind == EventRefused || e.anonymous {
 		return
@@ -56,11 +64,11 @@ func (m *Manager) publish(e Event) {
 	m.feed.Publish(m.sealEvent(e))
 }
 
-// eventJSON is an event on its way. The names are part of the format.
+// eventJSON is an event as nodes send it. The names are part of the format.
 type eventJSON struct {
 	Kind    EventKind `json:"kind"`
 	Session string    `json:"session,omitempty"`
-	User    []byte    `json:"user,omitempty"` // ids are any bytes
+	User    []byte    `json:"user,omitempty"` // not a string: an id may be any bytes
 	Before  string    `json:"before,omitempty"`
 	Time    int64     `json:"time"` // milliseconds
 }
@@ -69,7 +77,7 @@ type eventJSON struct {
 func (m *Manager) sealEvent(e Event) []byte {
 	b, err := json.Marshal(eventJSON{e.Kind, e.Handle, []byte(e.User), e.Before, e.Time.UnixMilli()})
 	if err != nil {
-		return b // of these types it always encodes
+		return b // not reached: these types always encode
 	}
 	return m.keys.SealEvent(b)
 }
@@ -85,7 +93,9 @@ func (m *Manager) openEvent(b []byte) (Event, error) {
 func decodeEvent(b []byte) (Event, error) {
 	var e eventJSON
 	if err := json.Unmarshal(b, &e); err != nil || e.Kind == "" {
-		return Event{}, fmt.Errorf("%w: an event of another format", ErrGap)
+		return Event{}, fmt.Errorf("%w: an event in an unknown format", ErrGap)
 	}
-	return Event{Kind: e.Kind, Handle: e.Session, User: string(e.User), Before: e.Before, Time: time.UnixMilli(e.Time)}, nil
+	return Event{
+		Kind: e.Kind, Handle: e.Session, User: string(e.User), Before: e.Before, Time: time.UnixMilli(e.Time),
+	}, nil
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// freshnessError is an ErrNotFresh that knows what is missing.
+// freshnessError is an ErrNotFresh that says what is missing.
 type freshnessError struct {
 	tooOld  bool
-	maxAge  time.Duration // what the route allows, if tooOld
-	level   int           // what the route asks for, 0 if it is reached
-	methods []string      // that were not used
+	maxAge  time.Duration // the route's MaxAuthAge, if tooOld
+	level   int           // the route's MinLevel, or 0 if it is met
+	methods []string      // those of the route's AuthMethods that were not used
 }
 
 func (e *freshnessError) Error() string {
@@ -33,7 +33,7 @@ func (e *freshnessError) Error() string {
 
 func (e *freshnessError) Unwrap() error { return ErrNotFresh }
 
-// challenge is the WWW-Authenticate of RFC 9470, 3. Its parameters name what is missing; methods have none.
+// challenge returns the WWW-Authenticate header of RFC 9470, 3. It has no parameter for methods.
 func (e *freshnessError) challenge() string {
 	description := "A different authentication level is required"
 	if e.tooOld {
@@ -49,10 +49,12 @@ func (e *freshnessError) challenge() string {
 	return c
 }
 
-// isMetBy decides whether an authentication is what the route asks for, at a time of the store's.
+// isMetBy returns a freshnessError if an authentication does not meet the route. now is the store's
+// time.
 func (rt *Route) isMetBy(p *driver.Principal, now time.Time) error {
 	var e freshnessError
-	if rt.MaxAuthAge != 0 && now.Sub(p.Authenticated) > rt.MaxAuthAge { // a negative MaxAge is a mistake, and no leave
+	// A negative MaxAuthAge is a mistake, so it refuses every authentication.
+	if rt.MaxAuthAge != 0 && now.Sub(p.Authenticated) > rt.MaxAuthAge {
 		e.tooOld, e.maxAge = true, rt.MaxAuthAge
 	}
 	if p.Level < rt.MinLevel {

@@ -5,9 +5,10 @@ import (
 	"log/slog"
 )
 
-// LogHandler returns a handler that adds "session", the handle, to records which are logged with the context of a request whose
-// session is stored and was read. After [Session.SignOut] it is still the handle of the session that ended, until another takes its
-// place, so that the line which tells of it can be found. The token is nowhere.
+// LogHandler returns a handler that adds the session's handle to log records, as the attribute
+// "session". It does so for records that are logged with a request's context, after the session was
+// read or stored. After [Session.SignOut] it adds the handle of the ended session until the request
+// stores a new one, so that log lines about the sign-out can be found. It never logs the token.
 func LogHandler(h slog.Handler) slog.Handler { return logHandler{h} }
 
 type logHandler struct{ slog.Handler }

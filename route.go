@@ -7,38 +7,69 @@ import (
 	"time"
 )
 
-// Route is what one route asks of its sessions, beyond the Manager's Config. Its Handler goes inside [Manager.Handler]. The zero
-// Route asks nothing. (ASVS 7.5.1, 7.5.3; NIST SP 800-63B-4, 2.2.3)
+// Route is what one route requires of its sessions. Its Handler goes inside [Manager.Handler]. The
+// zero Route requires nothing. (ASVS 7.5.1, 7.5.3; NIST SP 800-63B-4, 2.2.3)
 //
-//	recently := session.Route{User: true, MaxAge: 10 * time.Minute}
+//	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
 //	mux.Handle("POST /password", recently.Handler(session.HandlerFunc(changePassword)))
 type Route struct {
-	SignedIn    bool          // somebody is signed in
-	MaxAuthAge  time.Duration // and authenticated no longer ago than this; 0: whenever
-	AuthMethods []string      // with all of these methods
-	MinLevel    int           // and at least at this assurance level
-	Fresh       bool          // read the store, not this process's copy: the answer must know of what happened a moment ago elsewhere
-	Down        Down          // when the session cannot be read
-	Passive     bool          // a request is no use of the session: a page that asks for news, or for the time left, does not keep it alive. Writes do
+	// SignedIn requires that a user is signed in. MaxAuthAge, AuthMethods and MinLevel imply it.
+	SignedIn bool
+
+	// MaxAuthAge is how long ago the user may have authenticated. Default: 0, any time.
+	MaxAuthAge time.Duration
+
+	// AuthMethods are methods that the user must have authenticated with, all of them; see
+	// Login.Methods. Default: none.
+	AuthMethods []string
+
+	// MinLevel is the lowest assurance level that is accepted; see Login.Level. Default: 0, any
+	// level.
+	MinLevel int
+
+	// Fresh reads the session from the store, and not from this process's copy. Set it if the
+	// response must reflect a change that another node has just made. Default: false.
+	Fresh bool
+
+	// Down says what the route does when the session cannot be read. Default: DownRefuse.
+	Down Down
+
+	// Passive keeps a request from extending the idle timeout. Set it for a page that polls for
+	// news or for the time left. A write still extends the idle timeout. Default: false.
+	Passive bool
 }
 
-// Down says what a route does when the store is down. Its cookie is then cleared by [Session.SignOut] alone, none is set, and a write always
-// fails with [ErrUnavailable].
+// Down says what a route does when the session cannot be read because the store is down. Whatever
+// Down says, a write fails with [ErrUnavailable] and no cookie is set. Only [Session.SignOut]
+// deletes the cookie.
 type Down int
 
 const (
-	DownRefuse    Down = iota // [From] returns ErrUnavailable
-	DownReadOnly              // serve this process's copy within its bound, if the store keeps copies and has one; else refuse
-	DownAnonymous             // serve as to an unknown visitor, in place of [ErrSealed], too; [Session.Degraded] reports it
+	// DownRefuse makes [From] return ErrUnavailable.
+	DownRefuse Down = iota
+
+	// DownReadOnly serves this process's copy of the session, if the store keeps copies and the
+	// copy is not too old. Otherwise it is DownRefuse.
+	DownReadOnly
+
+	// DownAnonymous serves the visitor as an unknown one. [Session.Degraded] then returns true.
+	// DownAnonymous also applies to a session that fails with [ErrSealed].
+	DownAnonymous
 )
 
-// Check decides whether a request may go on, as a question: a handler may ask it of a part of what it does, and a stream again after
-// [Session.Reload]. Of the Routes that a request meets the last one's Down holds; Fresh and Passive stay once one has them. Errors:
-// [ErrNotSignedIn], [ErrNotFresh], and those of [From].
+// Check returns nil if the request meets the route. A handler can call it for a part of what it
+// does. A stream can call it again after [Session.Reload].
 //
-// Signing in again as the route asks meets it, and keeps the session's fields. Config.OnError may lead people there: see the example
-// of a step-up. The default answers 401, and to [ErrNotFresh] with the challenge of RFC 9470, by which clients with a bearer token
-// learn what is missing: "max_age" is MaxAge in seconds, "acr_values" is MinLevel.
+// If several Routes apply to a request, the Down of the last one applies, which is the innermost.
+// Fresh and Passive apply if any Route sets them.
+//
+// Errors: [ErrNotSignedIn], [ErrNotFresh], and those of [From]. If the user signs in again as the
+// route requires, the session keeps its fields and meets the route. Config.OnError can send the
+// user to the sign-in page; the step-up example shows how.
+//
+// The default OnError answers both errors with status 401. For [ErrNotFresh] the response also
+// carries the challenge of RFC 9470, which tells clients with a bearer token what is missing:
+// "max_age" is MaxAuthAge in seconds, "acr_values" is MinLevel.
 func (rt Route) Check(ctx context.Context) error {
 	s, err := sessionOf(ctx)
 	if err != nil {
@@ -60,7 +91,8 @@ func (rt Route) Check(ctx context.Context) error {
 	return rt.isMetBy(r.Principal, s.view.storeTime())
 }
 
-// Handler calls next if [Route.Check] returns nil, and answers with [Error] otherwise.
+// Handler returns a handler that calls next if [Route.Check] returns nil, and responds with [Error]
+// otherwise.
 func (rt Route) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := rt.Check(r.Context()); err != nil {
@@ -71,14 +103,15 @@ func (rt Route) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// routeMode is what the routes of a request ask of reading and using the session.
+// routeMode is what the routes of a request require of how the session is read and used.
 type routeMode struct {
-	fresh   bool // a cached copy will not do
+	fresh   bool // read the store, not a copy
 	passive bool // the request does not extend the idle timeout
 	down    Down
 }
 
-// applyRoute adds a route's demands. If the session was read in another way, it reads it again.
+// applyRoute adds a route to the request's mode. If the session was already read in another way,
+// applyRoute reads it again.
 func (s *Session) applyRoute(ctx context.Context, rt *Route) {
 	s.lock()
 	defer s.unlock(ctx)
@@ -92,7 +125,7 @@ func (s *Session) applyRoute(ctx context.Context, rt *Route) {
 		again = rt.Fresh && !before.fresh
 	}
 	unreadable := s.state == failed && errors.Is(s.outcome.err, s.readErr)
-	if again && !s.outcome.final && (s.outcome.err == nil || unreadable) { // a change that was refused stays an error
+	if again && !s.outcome.final && (s.outcome.err == nil || unreadable) { // an error of a change stays
 		s.outcome.err = nil
 		s.readAgain(ctx)
 	}

@@ -58,7 +58,7 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 	defer s.unlock(ctx)
 	store, ok := s.m.store.(driver.UserStore)
 	if !ok {
-		return fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
+		return fmt.Errorf("session: the store does not support users: %w", errors.ErrUnsupported)
 	}
 	in, err := s.m.signIn(&l, s.began)
 	if err != nil {

@@ -8,10 +8,14 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Sessions lists a user's live sessions, all of them, the newest first. The one of the request that asks has the Handle of [Session.Info]. It is
-// read from the store, not from a copy: a session that had ended when it was called is not in it; one that ends meanwhile may be. One whose key
-// Config.Keys lacks is in it without what is sealed, its device for one: it can be revoked like the others. Errors: [ErrUnavailable];
-// errors.ErrUnsupported if the store does not know users.
+// Sessions returns all live sessions of a user, the newest first. To find the session of the
+// current request, compare Handle with that of [Session.Info].
+//
+// Sessions reads the store, not a copy. The list contains no session that had ended before the
+// call. A session that ends during the call may be listed. A session that is sealed with a missing
+// key is listed without its sealed parts, such as Device, and can be revoked.
+//
+// Errors: [ErrUnavailable]; errors.ErrUnsupported if the store does not support users.
 func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	store, err := m.users()
 	if err != nil || user == "" {
@@ -25,7 +29,8 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	for i, o := range owned {
 		p, err := m.keys.Sealer(o.Record.Secret).OpenPrincipal(o.Record.Principal)
 		if err != nil {
-			m.cfg.Logger.ErrorContext(ctx, "session: a session is listed without its device", "session", o.ID.String(), "error", err)
+			m.cfg.Logger.ErrorContext(ctx, "session: a session is listed without its sealed parts",
+				"session", o.ID.String(), "error", err)
 			p = withoutSealed(o.Record.Principal, user)
 		}
 		list[i] = infoOf(o.ID, o.Record, p)
@@ -33,9 +38,11 @@ func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	return list, nil
 }
 
-// Revoke ends one session of user, for good and for all requests. [ErrNotFound] if user has none of that handle, whoever else may: who asks
-// does not learn of other users' sessions. Other errors: [ErrUnavailable], and the session may then be alive; errors.ErrUnsupported if the
-// store does not know users.
+// Revoke ends the session of user with this handle, permanently and for all requests.
+//
+// Errors: [ErrNotFound] if the user has no session with this handle, even if another user has one;
+// [ErrUnavailable], and the session may then still be live; errors.ErrUnsupported if the store does
+// not support users.
 func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	if _, err := m.users(); err != nil {
 		return err
@@ -51,23 +58,29 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	return err
 }
 
-// RevokeUser ends all sessions of user but those of the handles in except, 100 at most, in one atomic step, and returns how many there
-// were; fewer where an answer of the store was lost that may have named more. A sign-in of the user that began before is refused with
-// [ErrRevoked]: the password it was checked against may be the old one.
+// RevokeUser ends all sessions of user in one atomic step, except those with a handle in except.
+// except has at most 100 handles. A sign-in of the user that began before the call fails with
+// [ErrRevoked], because it may have checked the old password.
 //
-// Errors: [ErrInvalid] for what is no handle, and nothing has ended; [ErrUnavailable], and n are those that have certainly ended: call it again,
-// and those that are left are ended then; errors.ErrUnsupported if the store does not know users.
+// RevokeUser returns the number of sessions that it ended. The number may be too low if a reply
+// from the store was lost.
+//
+// Errors: [ErrInvalid] if except is not valid, and then no session has ended; [ErrUnavailable];
+// errors.ErrUnsupported if the store does not support users. After ErrUnavailable, n sessions have
+// certainly ended; call RevokeUser again to end the rest.
 func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
 	var which driver.Selection
 	for _, handle := range except {
 		id, err := driver.ParseID(handle)
 		if err != nil {
-			return 0, fmt.Errorf("%w: %v", ErrInvalid, err) // a typing error must not end the session that was to stay
+			// A mistyped handle must not end the session that it was meant to keep.
+			return 0, fmt.Errorf("%w: %v", ErrInvalid, err)
 		}
 		which.Except = append(which.Except, id)
 	}
 	if len(which.Except) > driver.MaxExcept {
-		return 0, fmt.Errorf("%w: %d sessions are to stay, at most %d may", ErrInvalid, len(which.Except), driver.MaxExcept)
+		return 0, fmt.Errorf("%w: %d sessions in except, at most %d are allowed",
+			ErrInvalid, len(which.Except), driver.MaxExcept)
 	}
 	if user == "" {
 		return 0, nil
@@ -75,6 +88,8 @@ func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string)
 	return m.revoke(ctx, user, which)
 }
 
+// revoke ends the selected sessions of a user and reports the events. It returns how many have
+// ended.
 func (m *Manager) revoke(ctx context.Context, user string, which driver.Selection) (int, error) {
 	store, err := m.users()
 	if err != nil {
@@ -88,9 +103,13 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Selectio
 	return len(ended), fromStore(err)
 }
 
-// RevokeAll ends every session of the store: for an incident. A sign-in that began before is refused with [ErrRevoked]. It takes as long as the
-// store needs to remove them, whatever becomes of ctx. Errors: [ErrUnavailable]: call it again, from any process, and what is left is ended
-// then; errors.ErrUnsupported if the store does not know users.
+// RevokeAll ends every session in the store. It is for an incident. A sign-in that began before the
+// call fails with [ErrRevoked]. RevokeAll returns when the store has removed all sessions, even if
+// ctx is done before.
+//
+// Errors: [ErrUnavailable], and some sessions may then still be live; errors.ErrUnsupported if the
+// store does not support users. After ErrUnavailable, call RevokeAll again, from any process, to
+// end the rest.
 func (m *Manager) RevokeAll(ctx context.Context) error {
 	store, err := m.users()
 	if err != nil {
@@ -103,14 +122,15 @@ func (m *Manager) RevokeAll(ctx context.Context) error {
 	return nil
 }
 
+// users returns the store if it supports users.
 func (m *Manager) users() (driver.UserStore, error) {
 	if store, ok := m.store.(driver.UserStore); ok {
 		return store, nil
 	}
-	return nil, fmt.Errorf("session: the store does not know users: %w", errors.ErrUnsupported)
+	return nil, fmt.Errorf("session: the store does not support users: %w", errors.ErrUnsupported)
 }
 
-// withoutSealed returns a principal that does not open, with the parts that are known.
+// withoutSealed returns a principal that does not open as a plain one, without its sealed parts.
 func withoutSealed(p *driver.Principal, user string) *driver.Principal {
 	out := *p
 	out.User, out.Sealed = user, ""

@@ -6,11 +6,13 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Value is one value of type T. The last write of the field wins. [Value.Update] is atomic, [Value.Take] hands the value to one caller.
+// Value is a field that holds one value of type T. The last write wins. [Value.Update] changes the
+// value atomically, and [Value.Take] returns it to only one caller.
 type Value[T any] string
 
-// Get returns a fresh copy: changing it changes nothing. The zero T if unset. A stored value that is not a T fails the request with
-// [ErrDecode], a sealed one that does not open with [ErrSealed]; [Value.Lookup] is for code that expects one.
+// Get returns a fresh copy of the value, or the zero T if it is unset. A stored value that is not a
+// T fails the request with [ErrDecode]. A sealed value that does not open fails it with
+// [ErrSealed]. Use [Value.Lookup] to handle these errors.
 func (v Value[T]) Get(s *Session) T {
 	t, _, err := v.Lookup(s)
 	if err != nil {
@@ -19,18 +21,20 @@ func (v Value[T]) Get(s *Session) T {
 	return t
 }
 
-// Lookup is Get for code that must tell unset from zero, or an older program's value from both: its error is [ErrDecode] or [ErrSealed],
-// and does not stick.
+// Lookup is like Get, but reports whether the value is set, and returns the error of a value that
+// cannot be read: [ErrDecode] or [ErrSealed]. The error does not fail the request.
 func (v Value[T]) Lookup(s *Session) (t T, ok bool, err error) {
 	return lookup[T](s, driver.Key(v))
 }
 
-// Set sets the value. One that does not encode as JSON fails the commit with [ErrInvalid].
+// Set sets the value. A value that does not encode as JSON fails the commit with [ErrInvalid].
 func (v Value[T]) Set(s *Session, t T) { put(s, driver.Key(v), t) }
 
-// Take removes the value and returns it, to exactly one caller: for a notice after a redirect. It commits the request's other changes in the
-// same step. If the value is unset, ok is false and the store is not asked. Errors: those of [Session.Commit]; [ErrDecode], and the value
-// is gone.
+// Take removes the value and returns it to exactly one caller. It is for values that may be used
+// only once, such as a notice after a redirect. Take commits the request's other changes in the
+// same step. If the value is unset, ok is false and Take does not call the store.
+//
+// Errors: those of [Session.Commit]. After [ErrDecode] the value is removed.
 func (v Value[T]) Take(ctx context.Context, s *Session) (t T, ok bool, err error) {
 	return take[T](ctx, s, driver.Key(v))
 }
@@ -38,9 +42,13 @@ func (v Value[T]) Take(ctx context.Context, s *Session) (t T, ok bool, err error
 // Delete unsets the value.
 func (v Value[T]) Delete(s *Session) { s.change(driver.Op{Kind: driver.Unset, Key: driver.Key(v)}) }
 
-// Update replaces the value by what f makes of it, atomically, and commits the request's other changes with it. f is called again
-// with a newer value when another request was faster, so it must do nothing else; it must not Update the session. An error of f
-// stops it, changes nothing, and is returned. Other errors: as [Session.Commit].
+// Update atomically replaces the value with the result of f, and returns the new value. It commits
+// the request's other changes in the same step. If another request changes the value first, Update
+// calls f again with the newer value. So f must have no side effects, and must not call Update on
+// the session.
+//
+// If f returns an error, Update changes nothing and returns that error. Other errors: those of
+// [Session.Commit].
 func (v Value[T]) Update(ctx context.Context, s *Session, f func(T) (T, error)) (T, error) {
 	return update(ctx, s, driver.Key(v), func(t T, _ bool) (T, error) { return f(t) })
 }
@@ -61,7 +69,7 @@ func update[T any](ctx context.Context, s *Session, k driver.Key, f func(T, bool
 		made = t
 		b, ok := encode(s, k, t)
 		if !ok {
-			return nil, s.Commit(ctx) // the error that encode left
+			return nil, s.Commit(ctx) // returns the error of encode
 		}
 		return b, nil
 	})

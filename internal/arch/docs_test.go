@@ -10,11 +10,22 @@ import (
 	"testing"
 )
 
-// TestReadmeProgram checks that the README's program is example_readme_test.go up to its main, except for the name of the package.
-// So the program compiles as it stands, imports included, and the example runs its handler.
+// readPage returns the text of a file of the repository.
+func readPage(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// TestReadmeProgram checks that the README's program is the beginning of example_readme_test.go,
+// except for the name of the package. So the program compiles as it stands, imports included, and
+// the example runs its handler.
 func TestReadmeProgram(t *testing.T) {
-	example := page(t, "example_readme_test.go")
-	for _, b := range fenced.FindAllStringSubmatch(page(t, "README.md"), -1) {
+	example := readPage(t, "example_readme_test.go")
+	for _, b := range fenced.FindAllStringSubmatch(readPage(t, "README.md"), -1) {
 		program, ok := strings.CutPrefix(b[1], "package main\n")
 		if !ok {
 			continue
@@ -27,7 +38,8 @@ func TestReadmeProgram(t *testing.T) {
 	t.Error("README.md shows no whole program")
 }
 
-// TestDocsQuoteExamples checks that the Go code in docs/ is in examples, which compile and run. Comments may differ.
+// TestDocsQuoteExamples checks that the Go code in docs/ is in examples, which compile and run.
+// Comments may differ.
 func TestDocsQuoteExamples(t *testing.T) {
 	repo := load(t)
 	var examples strings.Builder
@@ -40,7 +52,7 @@ func TestDocsQuoteExamples(t *testing.T) {
 		if path.Dir(name) != "docs" {
 			continue
 		}
-		for _, b := range fenced.FindAllStringSubmatch(page(t, name), -1) {
+		for _, b := range fenced.FindAllStringSubmatch(readPage(t, name), -1) {
 			if code := withoutComments(strings.TrimSpace(b[1])); !strings.Contains(examples.String(), flat(code)) {
 				t.Errorf("%s shows code that is in no example_*_test.go:\n\n%s", name, code)
 			}
@@ -50,7 +62,8 @@ func TestDocsQuoteExamples(t *testing.T) {
 
 var lineComment = regexp.MustCompile(`(?m)(^|[ \t])//.*$`)
 
-// withoutComments removes line comments and empty lines. It does not look at string literals: a URL has no space before its slashes.
+// withoutComments removes line comments and empty lines. It does not parse string literals: a URL
+// has no space before its slashes.
 func withoutComments(code string) string {
 	var lines []string
 	for line := range strings.SplitSeq(lineComment.ReplaceAllString(code, ""), "\n") {
@@ -63,7 +76,7 @@ func withoutComments(code string) string {
 
 // TestDocsIndex checks that docs/README.md links to each page of docs/.
 func TestDocsIndex(t *testing.T) {
-	index := page(t, "docs/README.md")
+	index := readPage(t, "docs/README.md")
 	for _, name := range load(t).pages {
 		if path.Dir(name) == "docs" && name != "docs/README.md" && !strings.Contains(index, "("+path.Base(name)+")") {
 			t.Errorf("docs/README.md does not link to %s", name)
@@ -71,11 +84,12 @@ func TestDocsIndex(t *testing.T) {
 	}
 }
 
-// TestAnchors checks that links to a heading, on the same page or on another one, name a heading that exists.
+// TestAnchors checks that links to a heading, on the same page or on another one, name a heading
+// that exists.
 func TestAnchors(t *testing.T) {
 	pages := map[string]string{}
 	for _, name := range load(t).pages {
-		pages[name] = page(t, name)
+		pages[name] = readPage(t, name)
 	}
 	for name, text := range pages {
 		for _, wrong := range wrongAnchors(name, text, pages) {
@@ -127,7 +141,8 @@ func anchors(text string) map[string]bool {
 	return names
 }
 
-// TestAnchorsAreChecked checks the check: it finds missing pages and headings, and accepts those that exist.
+// TestAnchorsAreChecked checks wrongAnchors: it reports missing pages and headings, and accepts
+// those that exist.
 func TestAnchorsAreChecked(t *testing.T) {
 	pages := map[string]string{"docs/a.md": "# Title\n\n## Sign `in`, out\n\n## Twice\n\n## Twice\n\n```sh\n# no heading\n```\n"}
 	for link, want := range map[string]bool{

@@ -127,10 +127,11 @@ func marked(row []cell, system string) []cell {
 func (r Report) notes() []string {
 	s := r.Setting
 	notes := []string{
-		"CPU is processor time a request, by the operating system's accounting, of the server's process and of Redis.",
-		"× limit: read against bare; write and sign-in against one-command.",
-		"Sign-in is of a visitor without a session. The others store the user's id in a new session; coatcheck also enters the session in the " +
-			"list of the user's, checks that the user was not revoked meanwhile, and would keep a limit on them.",
+		"CPU is the processor time that one request takes in the server's process and in Redis, as the operating system counts it.",
+		"bare is the handler without a session, one-command the handler with a single Redis command. They are the limits.",
+		"× limit compares a read with bare, a write or a sign-in with one-command.",
+		"A sign-in is that of a visitor without a session. The other libraries store the user's id in a new session. " +
+			"coatcheck also adds the session to the user's list and checks that the user was not revoked meanwhile. It would also enforce a limit.",
 		fmt.Sprintf("%s on %s, %d cores shared by client, server and Redis %s; %s.",
 			s.Go, s.Platform, s.Cores, s.Redis, s.rounds()),
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -164,4 +165,15 @@ func Example_bearer() {
 	}
 	browse(sessions.Handler(session.HandlerFunc(login)), "/login")
 	// Output: 52 characters
+}
+
+func Example_audit() {
+	audit := slog.New(slog.DiscardHandler) // in an application: a logger that does not block
+	_, err := session.New(memstore.New(), session.Config{
+		OnEvent: func(ctx context.Context, e session.Event) {
+			audit.InfoContext(ctx, "session", "event", e)
+		},
+	})
+	fmt.Println(err)
+	// Output: <nil>
 }

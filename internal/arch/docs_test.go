@@ -20,22 +20,19 @@ func readPage(t *testing.T, name string) string {
 	return string(text)
 }
 
-// TestReadmeProgram checks that the README's program is the beginning of example_readme_test.go,
+var readmeProgram = regexp.MustCompile("(?ms)^```go main.go\npackage main\n(.*?)^```$")
+
+// TestReadmeProgram checks that the README's main.go is the beginning of example_readme_test.go,
 // except for the name of the package. So the program compiles as it stands, imports included, and
 // the example runs its handler.
 func TestReadmeProgram(t *testing.T) {
-	example := readPage(t, "example_readme_test.go")
-	for _, b := range fenced.FindAllStringSubmatch(readPage(t, "README.md"), -1) {
-		program, ok := strings.CutPrefix(b[1], "package main\n")
-		if !ok {
-			continue
-		}
-		if !strings.HasPrefix(example, "package session_test\n"+program) {
-			t.Errorf("README.md shows a program that is not the beginning of example_readme_test.go:\n\n%s", b[1])
-		}
-		return
+	program := readmeProgram.FindStringSubmatch(readPage(t, "README.md"))
+	if program == nil {
+		t.Fatal("README.md shows no main.go")
 	}
-	t.Error("README.md shows no whole program")
+	if !strings.HasPrefix(readPage(t, "example_readme_test.go"), "package session_test\n"+program[1]) {
+		t.Errorf("README.md shows a main.go that is not the beginning of example_readme_test.go:\n\n%s", program[1])
+	}
 }
 
 // TestDocsQuoteExamples checks that the Go code in docs/ is in examples, which compile and run.

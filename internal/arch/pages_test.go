@@ -35,7 +35,7 @@ func TestReadmeQuotesTheExample(t *testing.T) {
 	}
 	for _, b := range blocks {
 		for part := range strings.SplitSeq(strings.TrimSpace(b[1]), "\n\n") {
-			if part != "package main" && !strings.Contains(examples.String(), flat(part)) { // TestReadmeProgram looks at the package
+			if !strings.Contains(examples.String(), flat(part)) {
 				t.Errorf("README.md shows code that is in no example_*_test.go:\n\n%s", part)
 			}
 		}

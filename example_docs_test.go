@@ -177,3 +177,35 @@ func Example_audit() {
 	fmt.Println(err)
 	// Output: <nil>
 }
+
+func Example_secondFactor() {
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada", Methods: []string{"pwd"}, Level: 1})
+	}
+	again := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		// Check the password and the one-time password, then:
+		l := session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}
+		return s.SignIn(r.Context(), l)
+	}
+	pay := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		_, err := fmt.Fprintf(w, "%s pays\n", s.User())
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/login", session.HandlerFunc(login))
+	mux.Handle("/login/again", session.HandlerFunc(again))
+	secondFactor := session.Route{
+		SignedIn:    true,
+		AuthMethods: []string{"pwd", "otp"},
+		MaxAuthAge:  10 * time.Minute,
+	}
+	mux.Handle("/pay", secondFactor.Handler(session.HandlerFunc(pay)))
+	browse(sessions.Handler(mux), "/login", "/pay", "/login/again", "/pay")
+	// Output:
+	// Please sign in again.
+	// ada pays
+}

@@ -5,12 +5,13 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session"
 )
 
 // bearer is a client of an API, with the token that it was given.
-func (s *site) bearer(t *testing.T) string {
+func (s *site) mustBearerToken(t *testing.T) string {
 	t.Helper()
 	var token string
 	w := s.visitor().do(func(ses *session.Session) (err error) {
@@ -24,9 +25,9 @@ func (s *site) bearer(t *testing.T) string {
 	return token
 }
 
-func TestBearer(t *testing.T) {
+func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})
-	token, v := s.bearer(t), s.known()
+	token, v := s.mustBearerToken(t), s.known()
 	v.do(func(ses *session.Session) error { n.Add(ses, 41); return nil })
 	mine := strings.TrimPrefix(v.cookie, "__Host-session=")
 	const jwt = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
@@ -84,34 +85,8 @@ func TestBearer(t *testing.T) {
 	}
 }
 
-// TestBearerRenewal: the new token is handed out, and no cookie is set for it.
-func TestBearerRenewal(t *testing.T) {
-	s := newSite(t, session.Config{Bearer: true})
-	token := s.bearer(t)
-	var next string
-	w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) (err error) {
-		if err = renew(ses); err == nil {
-			next, err = ses.BearerToken(t.Context())
-		}
-		return err
-	})
-	if w.Code != 200 || len(cookies(w)) != 0 || next == token {
-		t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
-	}
-	if _, got := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil); got != 0 {
-		t.Error("the old token still works")
-	}
-	if _, got := s.send(http.Header{"Authorization": {"Bearer " + next}}, nil); got != 1 {
-		t.Error("the new token does not work")
-	}
-	w, _ = s.send(http.Header{"Authorization": {"Bearer " + next}}, signOut)
-	if w.Code != 200 || len(cookies(w)) != 0 || s.store.Len() != 0 {
-		t.Errorf("sign-out: %d, Set-Cookie %q, %d sessions", w.Code, cookies(w), s.store.Len())
-	}
-}
-
-// TestToken: which tokens a handler may get hold of.
-func TestToken(t *testing.T) {
+// TestBearerTokenIsNoCookieToken: which tokens a handler may get hold of.
+func TestBearerTokenIsNoCookieToken(t *testing.T) {
 	ctx := t.Context()
 	t.Run("not asked for", func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -137,19 +112,19 @@ func TestToken(t *testing.T) {
 	})
 	t.Run("of a cookie that has just left", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
-		s.visitor().handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		s.visitor().serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			w.Write([]byte("page"))
 			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
 				t.Errorf("a token that lives in a cookie is handed out: %v", err)
 			}
 			return nil
-		}))
+		})
 	})
 	t.Run("of a cookie, renewed", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
 		v := s.known()
-		old := v.also()
+		old := v.tab()
 		var token string
 		w := v.do(func(ses *session.Session) (err error) {
 			if err = renew(ses); err == nil {
@@ -166,20 +141,20 @@ func TestToken(t *testing.T) {
 	})
 	t.Run("of a session that ended", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
-		token := s.bearer(t)
+		token := s.mustBearerToken(t)
 		w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error {
-			s.store.endAll(t)
+			s.store.mustEndAll(t)
 			n.Add(ses, 1)
 			_, err := ses.BearerToken(ctx)
 			return err
 		})
-		wantAnswer(t, w, 409)
+		mustAnswer(t, w, 409)
 	})
 }
 
-// TestTokenInPlaceOfACookie: a cookie whose token leads nowhere goes when another is handed out, or the client would send two different ones
+// TestBearerTokenDeletesADeadCookie: a cookie whose token leads nowhere goes when another is handed out, or the client would send two different ones
 // from then on. One that is still good stays.
-func TestTokenInPlaceOfACookie(t *testing.T) {
+func TestBearerTokenDeletesADeadCookie(t *testing.T) {
 	for name, f := range map[string]func(*session.Session) error{
 		"sign-in": signIn("ada"), "renewal": renew,
 		"sign-out": func(ses *session.Session) error {
@@ -187,12 +162,12 @@ func TestTokenInPlaceOfACookie(t *testing.T) {
 			n.Add(ses, 1)
 			return err
 		},
-		"unknown": func(ses *session.Session) error { n.Add(ses, 1); return nil },
+		"unknown": increment,
 	} {
 		s := newSite(t, session.Config{Bearer: true})
 		v := s.known()
 		if name == "unknown" {
-			s.store.endAll(t)
+			s.store.mustEndAll(t)
 		}
 		var token string
 		w := v.do(func(ses *session.Session) (err error) {
@@ -207,12 +182,117 @@ func TestTokenInPlaceOfACookie(t *testing.T) {
 		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Authorization": {"Bearer " + token}, "Cookie": {"__Host-session=" + token}}} {
 			w, _ := s.send(h, func(ses *session.Session) error {
 				got, err := ses.BearerToken(t.Context())
-				want(t, name+": the token", got, token)
+				mustEqual(t, name+": the token", got, token)
 				return err
 			})
 			if w.Code != 200 || len(cookies(w)) != 0 {
 				t.Errorf("%s: then %d, Set-Cookie %q", name, w.Code, cookies(w))
 			}
 		}
+	}
+}
+
+// TestBearerRenewalSetsNoCookie: the new token is handed out, and no cookie is set for it.
+func TestBearerRenewalSetsNoCookie(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	token := s.mustBearerToken(t)
+	var next string
+	w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) (err error) {
+		if err = renew(ses); err == nil {
+			next, err = ses.BearerToken(t.Context())
+		}
+		return err
+	})
+	if w.Code != 200 || len(cookies(w)) != 0 || next == token {
+		t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
+	}
+	if _, got := s.send(http.Header{"Authorization": {"Bearer " + token}}, nil); got != 0 {
+		t.Error("the old token still works")
+	}
+	if _, got := s.send(http.Header{"Authorization": {"Bearer " + next}}, nil); got != 1 {
+		t.Error("the new token does not work")
+	}
+	w, _ = s.send(http.Header{"Authorization": {"Bearer " + next}}, signOut)
+	if w.Code != 200 || len(cookies(w)) != 0 || s.store.Len() != 0 {
+		t.Errorf("sign-out: %d, Set-Cookie %q, %d sessions", w.Code, cookies(w), s.store.Len())
+	}
+}
+
+// TestBearerSignInSetsNoCookie: an API's client signs in with its token, or with none, and is handed the new one; no cookie is set.
+func TestBearerSignInSetsNoCookie(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true, KeepFields: []string{"n"}})
+	for _, header := range []string{"", "Bearer " + s.mustBearerToken(t)} {
+		var token string
+		h := http.Header{}
+		if header != "" {
+			h.Set("Authorization", header)
+		}
+		w, _ := s.send(h, func(ses *session.Session) (err error) {
+			if err = signIn("ada")(ses); err == nil {
+				token, err = ses.BearerToken(t.Context())
+			}
+			return err
+		})
+		if w.Code != 200 || len(cookies(w)) != 0 || "Bearer "+token == header {
+			t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
+		}
+		user := ""
+		s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error { user = ses.User(); return nil })
+		mustEqual(t, "user", user, "ada")
+		if header != "" {
+			_, got := s.send(h, nil)
+			mustEqual(t, "n under the old token", got, 0)
+		}
+	}
+}
+
+// TestBearerTokensDoNotRotate: there is no way back for a new one, beside a cookie or not.
+func TestBearerTokensDoNotRotate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery, Bearer: true})
+		token := s.mustBearerToken(t)
+		l.drain()
+		for _, cookie := range []string{"", "__Host-session=" + token} {
+			time.Sleep(rotateEvery)
+			v := s.visitor()
+			v.cookie, v.header["Authorization"] = cookie, "Bearer "+token
+			if w := v.do(increment); w.Code != 200 || len(cookies(w)) != 0 {
+				t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
+			}
+		}
+		l.mustReport(t, "requests with a bearer token")
+	})
+}
+
+// TestCrossOriginAllowsBearerRequests: a header is not sent by browsers of themselves, so there is nothing to guard.
+func TestCrossOriginAllowsBearerRequests(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	v := s.visitor()
+	v.header = map[string]string{"Authorization": "Bearer " + s.mustBearerToken(t), "Sec-Fetch-Site": "cross-site"}
+	w := v.request("POST", s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		return nil
+	})))
+	if w.Code != 200 || v.count() != 2 {
+		t.Errorf("%d, n = %d", w.Code, v.count())
+	}
+}
+
+// TestCSRFExemptsBearerRequests: what browsers do not send of themselves needs no token. A cookie that came with somebody else's header does.
+func TestCSRFExemptsBearerRequests(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true, Bearer: true})
+	bearer := s.mustBearerToken(t)
+	v := s.known()
+	for _, tt := range []struct {
+		name, authorization string
+		v                   *visitor
+		status              int
+	}{
+		{"bearer", "Bearer " + bearer, s.visitor(), 200},
+		{"bearer that is none, and the cookie", "Bearer x", v, 403},
+		{"basic and the cookie", "Basic eDp5", v, 403},
+	} {
+		w, _ := tt.v.post("POST", http.Header{"Authorization": {tt.authorization}}, "")
+		mustEqual(t, tt.name, w.Code, tt.status)
 	}
 }

@@ -17,9 +17,9 @@ import (
 )
 
 // wantsMuch is a handler that has said much about its body by the time that the commit fails.
-func wantsMuch(change func(s *session.Session)) session.HandlerFunc {
+func bodyHandler(change func(*session.Session) error) session.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		change(s)
+		_ = change(s)
 		h := w.Header()
 		h.Set("Content-Type", "application/json")
 		h.Set("Content-Length", "11")
@@ -38,50 +38,52 @@ func wantsMuch(change func(s *session.Session)) session.HandlerFunc {
 	}
 }
 
-var ofSuccess = []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Location", "Set-Cookie"}
-
-func addOne(s *session.Session) { n.Add(s, 1) }
+var bodyHeaders = []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Location", "Set-Cookie"}
 
 // TestFailedCommitGivesOneCleanAnswer is the peers' defect of two bodies under one header, and all that could be left of the first.
 func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 	big := strings.Repeat("x", 100)
 	for _, tt := range []struct {
 		name   string
-		damage func(f *faulty)
-		change func(s *session.Session)
+		damage func(f *faultyStore)
+		change func(*session.Session) error
 		status int
 		log    string
 	}{
-		{"store down", func(f *faulty) { f.fail("apply", errDown) }, addOne, 503, "redis-7.internal"},
-		{"outcome unknown", func(f *faulty) { f.fail("apply", driver.ErrUnknown) }, addOne, 503, "may or may not"},
-		{"ended meanwhile", func(f *faulty) { f.fail("apply", driver.ErrNotFound) }, addOne, 409, "ended"},
-		{"token replaced meanwhile", func(f *faulty) { f.fail("apply", driver.ErrMoved) }, addOne, 409, "ended"},
-		{"too large", func(*faulty) {}, func(s *session.Session) { theme.Set(s, big) }, 500, "theme"},
-		{"not JSON", func(*faulty) {}, func(s *session.Session) { session.Value[chan int]("pipe").Set(s, nil) }, 500, "pipe"},
-		{"bad name", func(*faulty) {}, func(s *session.Session) { session.Counter("a b").Add(s, 1) }, 500, "a b"},
-		{"not a counter", func(*faulty) {}, func(s *session.Session) { theme.Set(s, "x"); session.Counter("theme").Add(s, 1) }, 500, "theme"},
-		{"overflow", func(*faulty) {}, func(s *session.Session) { n.Add(s, 1<<63-1) }, 500, `n\"`},
+		{"store down", func(f *faultyStore) { f.fail("apply", errDown) }, increment, 503, "redis-7.internal"},
+		{"outcome unknown", func(f *faultyStore) { f.fail("apply", driver.ErrUnknown) }, increment, 503, "may or may not"},
+		{"ended meanwhile", func(f *faultyStore) { f.fail("apply", driver.ErrNotFound) }, increment, 409, "ended"},
+		{"token replaced meanwhile", func(f *faultyStore) { f.fail("apply", driver.ErrMoved) }, increment, 409, "ended"},
+		{"too large", func(*faultyStore) {}, func(s *session.Session) error { theme.Set(s, big); return nil }, 500, "theme"},
+		{"not JSON", func(*faultyStore) {}, func(s *session.Session) error { session.Value[chan int]("pipe").Set(s, nil); return nil }, 500, "pipe"},
+		{"bad name", func(*faultyStore) {}, func(s *session.Session) error { session.Counter("a b").Add(s, 1); return nil }, 500, "a b"},
+		{"not a counter", func(*faultyStore) {}, func(s *session.Session) error {
+			theme.Set(s, "x")
+			session.Counter("theme").Add(s, 1)
+			return nil
+		}, 500, "theme"},
+		{"overflow", func(*faultyStore) {}, func(s *session.Session) error { n.Add(s, 1<<63-1); return nil }, 500, `n\"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			onBoth(t, func(t *testing.T, http2 bool) {
+			onBothProtocols(t, func(t *testing.T, http2 bool) {
 				s := newSite(t, session.Config{MaxSize: 100})
-				srv, c := s.server(t, http2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-					h := wantsMuch(tt.change)
+				srv, c := s.newServer(t, http2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					h := bodyHandler(tt.change)
 					if r.URL.Path == "/new" {
 						h = func(w http.ResponseWriter, r *http.Request, s *session.Session) error { n.Add(s, 1); return nil }
 					}
 					h.ServeHTTP(w, r)
 				}))
-				fetch(t, c, srv.URL+"/new")
+				mustFetch(t, c, srv.URL+"/new")
 				tt.damage(s.store)
-				res, body := fetch(t, c, srv.URL)
+				res, body := mustFetch(t, c, srv.URL)
 				if res.StatusCode != tt.status {
 					t.Errorf("status %d, want %d", res.StatusCode, tt.status)
 				}
 				if strings.Contains(body, "ok") || strings.Contains(body, "redis") || strings.Contains(body, "theme") || strings.Count(body, "\n") != 1 {
 					t.Errorf("body %q", body)
 				}
-				for _, name := range ofSuccess {
+				for _, name := range bodyHeaders {
 					if v := res.Header[name]; v != nil {
 						t.Errorf("left over: %s: %s", name, v)
 					}
@@ -99,7 +101,7 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 					t.Errorf("log, to have %q once: %s", tt.log, log)
 				}
 				s.store.up()
-				if res, _ := fetch(t, c, srv.URL+"/new"); res.StatusCode != 200 || s.store.Len() != 1 {
+				if res, _ := mustFetch(t, c, srv.URL+"/new"); res.StatusCode != 200 || s.store.Len() != 1 {
 					t.Errorf("afterwards: %d, %d sessions", res.StatusCode, s.store.Len())
 				}
 			})
@@ -107,11 +109,11 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 	}
 }
 
-// TestNothingOfAFailedRequestIsStored: the changes after the answer are of the same request.
-func TestNothingOfAFailedRequestIsStored(t *testing.T) {
+// TestFailedRequestStoresNothing: the changes after the answer are of the same request.
+func TestFailedRequestStoresNothing(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		n.Add(ses, 10)
 		s.store.fail("apply", errDown)
 		io.WriteString(w, "page")
@@ -125,151 +127,35 @@ func TestNothingOfAFailedRequestIsStored(t *testing.T) {
 		}
 		n.Add(ses, 1000)
 		return nil
-	}))
+	})
 	if got := v.count(); got != 1 {
 		t.Errorf("n = %d, want 1", got)
 	}
 }
 
-func TestOnError(t *testing.T) {
-	var asked []error
-	s := newSite(t, session.Config{OnError: func(w http.ResponseWriter, r *http.Request, err error) {
-		asked = append(asked, err)
-		if ses, err := session.From(r.Context()); ses == nil && err == nil {
-			t.Error("From returns neither a session nor an error")
-		}
-		http.Redirect(w, r, "/oops", http.StatusFound) // a status that says all is well
-	}})
+func TestFailedCommitLeavesTheSessionUsable(t *testing.T) {
+	s := newSite(t, session.Config{})
 	v := s.known()
 	s.store.fail("apply", errDown)
-	for name, h := range map[string]session.HandlerFunc{
-		"ignored": wantsMuch(addOne),
-		"returned": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			return ses.Commit(r.Context())
-		},
-		"written nothing": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil },
-	} {
-		asked = nil
-		w := v.handle(h)
-		if w.Code != http.StatusFound || w.Header().Get("Location") != "/oops" || strings.Contains(w.Body.String(), "ok") {
-			t.Errorf("%s: %d %v %q", name, w.Code, w.Header(), w.Body)
-		}
-		if len(asked) != 1 || !errors.Is(asked[0], session.ErrUnavailable) {
-			t.Errorf("%s: OnError got %v", name, asked)
-		}
-	}
-	s.store.down()
-	asked = nil
-	if w := v.do(func(*session.Session) error { return nil }); w.Code != http.StatusFound || len(asked) != 1 {
-		t.Errorf("reading: %d, OnError got %v", w.Code, asked)
-	}
-}
-
-// TestHandlerAnswersInItsOwnWords: one that was told of the error may, with a status that says so.
-func TestHandlerAnswersInItsOwnWords(t *testing.T) {
-	for _, tt := range []struct {
-		status, want int
-		body         string
-	}{{507, 507, "mine"}, {400, 400, "mine"}, {200, 503, ""}, {302, 503, ""}} {
-		s := newSite(t, session.Config{})
-		v := s.known()
-		s.store.fail("apply", errDown)
-		w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			if ses.Commit(r.Context()) == nil {
-				t.Error("Commit with the store down: nil")
-			}
-			w.WriteHeader(tt.status)
-			io.WriteString(w, "mine")
-			return nil
-		}))
-		if w.Code != tt.want || tt.body != "" && w.Body.String() != tt.body || tt.body == "" && strings.Contains(w.Body.String(), "mine") {
-			t.Errorf("status %d: got %d %q, want %d", tt.status, w.Code, w.Body, tt.want)
-		}
-	}
-	t.Run("not told", func(t *testing.T) {
-		s := newSite(t, session.Config{})
-		v := s.known()
-		s.store.fail("apply", errDown)
-		w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			http.Error(w, "mine", 404)
-			return nil
-		}))
-		wantAnswer(t, w, 503)
-	})
-}
-
-// TestIgnoredReadErrorIsNoAnonymousPage: a handler that ignores From's error, like the peer that then overwrote the session.
-func TestIgnoredReadErrorIsNoAnonymousPage(t *testing.T) {
-	for name, write := range map[string]func(w http.ResponseWriter){
-		"writes":        func(w http.ResponseWriter) { io.WriteString(w, "hello, stranger") },
-		"writes header": func(w http.ResponseWriter) { w.WriteHeader(200) },
-		"nothing":       func(w http.ResponseWriter) {},
-	} {
-		s := newSite(t, session.Config{})
-		v := s.known()
-		cookie := v.cookie
-		s.store.down()
-		w := v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if ses, err := session.From(r.Context()); ses != nil || !errors.Is(err, session.ErrUnavailable) {
-				t.Errorf("From: %v, %v", ses, err)
-			}
-			write(w)
-		}))
-		wantAnswer(t, w, 503)
-		if len(cookies(w)) != 0 || v.cookie != cookie || strings.Contains(w.Body.String(), "stranger") {
-			t.Errorf("%s: %q, Set-Cookie %q", name, w.Body, cookies(w))
-		}
-		s.store.up()
-		if v.count() != 1 {
-			t.Errorf("%s: the session is lost", name)
-		}
-	}
-}
-
-func TestNestedHandler(t *testing.T) {
-	s := newSite(t, session.Config{})
-	v := s.visitor()
-	h := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	v.do(func(ses *session.Session) error {
 		n.Add(ses, 1)
-		inner := s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			_, err := io.WriteString(w, "page")
-			return err
-		}))
-		inner.ServeHTTP(w, r)
-		return nil
+		ses.Commit(t.Context())
+		n.Add(ses, 1) // hung, in a peer
+		n.Get(ses)
+		return ses.Commit(t.Context())
 	})
-	if w := v.handle(h); w.Code != 200 || len(cookies(w)) != 1 || s.store.Len() != 1 || v.count() != 2 {
-		t.Errorf("%d, Set-Cookie %q, %d sessions, n = %d", w.Code, cookies(w), s.store.Len(), v.count())
-	}
-	s.store.fail("apply", errDown)
-	wantAnswer(t, v.handle(h), 503)
-
-	other := newSite(t, session.Config{Cookie: session.Cookie{Name: "__Host-other"}})
-	other.store.fail("create", errDown)
 	s.store.up()
-	w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		n.Add(ses, 1)
-		other.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			_, err := io.WriteString(w, "page")
-			return err
-		})).ServeHTTP(w, r)
-		return nil
-	}))
-	wantAnswer(t, w, 503)
+	v.do(increment)
+	mustEqual(t, "n", v.count(), 2)
 }
 
 // TestStreamEndsWhenTheCommitFails: the client has the answer while the handler still runs, and Flush says why.
 func TestStreamEndsWhenTheCommitFails(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
 		s.store.fail("create", errDown)
 		answered := make(chan struct{})
-		srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			err := http.NewResponseController(w).Flush()
 			if !errors.Is(err, session.ErrUnavailable) {
@@ -299,7 +185,7 @@ func TestClientThatHangsUpDoesNotLoseTheCommit(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	running, done := make(chan struct{}), make(chan struct{})
-	url := plainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	url := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		defer close(done)
 		n.Add(ses, 1)
 		close(running)
@@ -324,27 +210,6 @@ func TestClientThatHangsUpDoesNotLoseTheCommit(t *testing.T) {
 	}
 }
 
-// hanging is a store whose server does not answer. Load works.
-type hanging struct{ *faulty }
-
-func (hanging) Create(ctx context.Context, _ driver.ID, _ *driver.Origin, _ *driver.Change) (*driver.Result, error) {
-	<-ctx.Done()
-	return nil, driver.ErrUnknown
-}
-
-func (h hanging) Apply(ctx context.Context, _ driver.ID, _ *driver.Change) (*driver.Result, error) {
-	return h.Create(ctx, driver.ID{}, nil, nil)
-}
-
-func (h hanging) Touch(ctx context.Context, _ driver.ID, _ driver.Hash) error {
-	<-ctx.Done()
-	return ctx.Err()
-}
-
-func (h hanging) EndOwned(ctx context.Context, _ driver.ID, _ driver.Hash) (bool, error) {
-	return false, h.Touch(ctx, driver.ID{}, driver.Hash{})
-}
-
 func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 	for name, f := range map[string]func(ctx context.Context, ses *session.Session) error{
 		"at the end": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
@@ -360,7 +225,7 @@ func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, session.Config{})
 				v := s.known()
-				m, err := session.New(hanging{s.store}, session.Config{CommitTimeout: 3 * time.Second, Logger: newSite(t, session.Config{}).discardLog()})
+				m, err := session.New(hangingStore{s.store}, session.Config{CommitTimeout: 3 * time.Second, Logger: newSite(t, session.Config{}).logger()})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -368,7 +233,7 @@ func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 				w := v.request("GET", m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 					return f(r.Context(), ses)
 				})))
-				wantAnswer(t, w, 503)
+				mustAnswer(t, w, 503)
 				if took := time.Since(begin); took < 3*time.Second || took > 3*time.Second+time.Millisecond {
 					t.Errorf("it took %v, want 3s", took)
 				}
@@ -391,25 +256,58 @@ func TestUnknownOutcomeIsNotSentAgain(t *testing.T) {
 			}
 			return err
 		})
-		if wantAnswer(t, w, 503); len(cookies(w)) != 0 {
+		if mustAnswer(t, w, 503); len(cookies(w)) != 0 {
 			t.Errorf("Set-Cookie %q", cookies(w))
 		}
 	}
-	add := func(ses *session.Session) error { n.Add(ses, 1); return nil }
-	send(v, add)
+	send(v, increment)
 	if s.store.applies.Load() != 1 || v.count() != 2 {
 		t.Errorf("sent %d times, n = %d, want 2", s.store.applies.Load(), v.count())
 	}
-	send(s.visitor(), add)
-	want(t, "sessions", s.store.Len(), 2)
+	send(s.visitor(), increment)
+	mustEqual(t, "sessions", s.store.Len(), 2)
 	send(v, renew)
-	want(t, "changes sent", int(s.store.applies.Load()), 2)
+	mustEqual(t, "changes sent", int(s.store.applies.Load()), 2)
 	send(s.visitor(), signIn("ada"))
-	want(t, "sign-ins sent", int(s.store.signIns.Load()), 1)
+	mustEqual(t, "sign-ins sent", int(s.store.signIns.Load()), 1)
 }
 
-// TestLoadAndCommit is the middleware for servers that are not net/http.
-func TestLoadAndCommit(t *testing.T) {
+func TestNestedHandlersShareOneSession(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.visitor()
+	h := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		inner := s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			_, err := io.WriteString(w, "page")
+			return err
+		}))
+		inner.ServeHTTP(w, r)
+		return nil
+	})
+	if w := v.handle(h); w.Code != 200 || len(cookies(w)) != 1 || s.store.Len() != 1 || v.count() != 2 {
+		t.Errorf("%d, Set-Cookie %q, %d sessions, n = %d", w.Code, cookies(w), s.store.Len(), v.count())
+	}
+	s.store.fail("apply", errDown)
+	mustAnswer(t, v.handle(h), 503)
+
+	other := newSite(t, session.Config{Cookie: session.Cookie{Name: "__Host-other"}})
+	other.store.fail("create", errDown)
+	s.store.up()
+	w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		n.Add(ses, 1)
+		other.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			_, err := io.WriteString(w, "page")
+			return err
+		})).ServeHTTP(w, r)
+		return nil
+	})
+	mustAnswer(t, w, 503)
+}
+
+// TestLoadAndCommitWorkWithoutNetHTTP is the middleware for servers that are not net/http.
+func TestLoadAndCommitWorkWithoutNetHTTP(t *testing.T) {
 	s := newSite(t, session.Config{})
 	ctx := s.m.Load(t.Context(), http.Header{})
 	if h, err := s.m.Commit(ctx); h != nil || err != nil {

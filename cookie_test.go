@@ -1,33 +1,211 @@
 package session_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/memstore"
 )
 
-// send sends a request with these header lines and returns its response and n.
-func (s *site) send(h http.Header, f func(*session.Session) error) (*httptest.ResponseRecorder, int64) {
-	got := int64(-1)
-	r := httptest.NewRequest("GET", "https://shop.example/", nil)
-	r.Header = h
-	w := httptest.NewRecorder()
-	s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		got = n.Get(ses)
-		if f != nil {
-			return f(ses)
+// TestNewRefusesInvalidConfig names the field, and for cookies the rule, of everything that browsers would ignore or that is unsafe.
+func TestNewRefusesInvalidConfig(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		rule, field string
+		cfg         session.Config
+	}{
+		{"K01", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Insecure: true}}},
+		{"K01", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__secure-s", Insecure: true}}},
+		{"K02", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-s", Insecure: true}}},
+		{"K02", "Cookie.Domain", session.Config{Cookie: session.Cookie{Domain: "shop.example"}}},
+		{"K02", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__hOsT-s", Domain: "shop.example"}}},
+		{"K02", "Cookie.Path", session.Config{Cookie: session.Cookie{Path: "/app"}}},
+		{"K02", "Cookie.Path", session.Config{Cookie: session.Cookie{Name: "__host-s", Path: "/app"}}},
+		{"K03", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: " "}}},
+		{"K04", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Http-s", Insecure: true}}},
+		{"K04", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s", Insecure: true}}},
+		{"K02", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s", Domain: "shop.example"}}},
+		{"K05", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-" + strings.Repeat("n", 4096)}}},
+		{"K05", "Cookie.Path", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Path: "/" + strings.Repeat("p", 1024)}}},
+		{"K05", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: strings.Repeat("a.", 600) + "example"}}},
+		{"K07", "Lifetime", session.Config{Cookie: session.Cookie{Persistent: true}, Lifetime: 400*day + time.Second}},
+		{"K08", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}}},
+		{"K09", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteDefaultMode}}},
+		{"K09", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: 9}}},
+		{"K09", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: -1}}},
+		{"K11", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-a\x00b"}}},
+		{"K11", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-a;b"}}},
+		{"K11", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-a=b"}}},
+		{"K11", "Cookie.Path", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Path: "/a\x7f"}}},
+		{"K11", "Cookie.Path", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Path: "/a;b"}}},
+		{"K11", "Cookie.Path", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Path: "app"}}},
+		{"K11", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: "shop.example;x"}}},
+		{"K11", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: "-shop.example"}}},
+		{"K11", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: "shop..example"}}},
+		{"K14", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "session"}}},
+		{"K15", "Cookie.Partitioned", session.Config{Cookie: session.Cookie{Partitioned: true, Insecure: true}}},
+		{"K15", "Cookie.Partitioned", session.Config{Cookie: session.Cookie{Partitioned: true}}},
+		{"", "Lifetime", session.Config{Lifetime: -time.Hour}},
+		{"", "Lifetime", session.Config{Lifetime: 11 * 365 * day}},
+		{"", "IdleTimeout", session.Config{IdleTimeout: -1}},
+		{"", "IdleTimeout", session.Config{IdleTimeout: 2 * day, Lifetime: day}},
+		{"", "CommitTimeout", session.Config{CommitTimeout: 1}},
+		{"", "RotateEvery", session.Config{RotateEvery: -time.Hour}},
+		{"", "RotateEvery", session.Config{RotateEvery: time.Minute - 1}},
+		{"", "RotateEvery", session.Config{RotateEvery: time.Hour + 1, Lifetime: time.Hour}},
+		{"", "MaxSize", session.Config{MaxSize: -1}},
+		{"", "MaxSize", session.Config{MaxSize: 1 << 30}},
+		{"", "Keys", session.Config{Keys: [][]byte{key(1), nil}}},
+		{"", "Keys", session.Config{Keys: [][]byte{key(1)[:31]}}},
+		{"", "Keys", session.Config{Keys: [][]byte{key(1), key(2), key(1)}}},
+		{"", "Keys", session.Config{Keys: [][]byte{key(1), key(0)}}},
+		{"", "Keys", session.Config{Keys: [][]byte{{}}}},
+		{"", "Keys", session.Config{Keys: [][]byte{append(key(1), 0)}}},
+		{"", "UserKey", session.Config{UserKey: key(0)}},
+		{"", "Seal", session.Config{Seal: true, UserKey: key(1)}},
+		{"", "Seal", session.Config{Seal: true, UserKey: key(1), Keys: [][]byte{}}},
+		{"", "Seal", session.Config{Seal: true, Keys: [][]byte{key(1)}}},
+		{"", "UnsignedUntil", session.Config{UnsignedUntil: time.Now()}},
+	} {
+		m, err := session.New(memstore.New(), tt.cfg)
+		if err == nil || m != nil {
+			t.Errorf("%+v is accepted", tt.cfg)
+			continue
 		}
-		return nil
-	})).ServeHTTP(w, r)
-	return w, got
+		if got := err.Error(); !strings.HasPrefix(got, "session: Config."+tt.field) || !strings.Contains(got, tt.rule) || len(got) > 300 {
+			t.Errorf("want Config.%s and %s in: %v", tt.field, tt.rule, err)
+		}
+	}
+	if _, err := session.New(nil, session.Config{}); err == nil || !strings.Contains(err.Error(), "store") {
+		t.Errorf("no store: %v", err)
+	}
 }
 
-// TestCookieHeader: what is not a token costs no round trip and is never adopted.
-func TestCookieHeader(t *testing.T) {
+// TestConfigPrintsNoKey, however it is printed, and before it is checked, too; nor does the Manager.
+func TestConfigPrintsNoKey(t *testing.T) {
+	cfg := session.Config{Keys: [][]byte{[]byte("keykeykeykeykeykeykeykeykeykeyke")}, UserKey: []byte("useruseruseruseruseruseruseruser")}
+	m, err := session.New(memstore.New(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{
+		cfg.String(), fmt.Sprint(cfg), fmt.Sprintf("%+v %s %#v", cfg, &cfg, cfg), fmt.Sprint(m.Config()), fmt.Sprintf("%#v", m.Config()),
+		fmt.Sprintf("%v %+v %#v", m, m, m),
+	} {
+		for _, secret := range []string{"keykey", "useruser", "0x6b, 0x65", "107 101", "6b6579"} {
+			if strings.Contains(text, secret) {
+				t.Errorf("a key is printed: %s", text)
+			}
+		}
+	}
+}
+
+// TestManagerConfigReturnsACopyWithDefaults is a copy with the defaults, of which no Manager can be made that would have other keys.
+func TestManagerConfigReturnsACopyWithDefaults(t *testing.T) {
+	keep := []string{"cart"}
+	m, err := session.New(memstore.New(), session.Config{KeepFields: keep, Keys: [][]byte{key(1)}, UserKey: key(2)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	keep[0] = "changed by the caller"
+	m.Config().KeepFields[0] = "changed by a reader"
+	c := m.Config()
+	if c.IdleTimeout != 2*time.Hour || c.Lifetime != 24*time.Hour || c.Cookie.Name != "__Host-session" || c.KeepFields[0] != "cart" {
+		t.Errorf("%+v", c)
+	}
+	for _, bad := range []session.Config{{Keys: c.Keys}, {UserKey: c.UserKey}} {
+		if _, err := session.New(memstore.New(), bad); err == nil {
+			t.Error("blank keys are accepted")
+		}
+	}
+	c.Keys, c.UserKey = nil, nil
+	if _, err := session.New(memstore.New(), c); err != nil {
+		t.Errorf("the rest of it is refused: %v", err)
+	}
+}
+
+// TestSetCookieHasTheConfiguredAttributes compares Set-Cookie to the byte, and its deletion, which must have the same name, path and domain (K16).
+func TestSetCookieHasTheConfiguredAttributes(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	for _, tt := range []struct {
+		name       string
+		cfg        session.Config
+		cookie, is string
+	}{
+		{"default", session.Config{}, "__Host-session", "; Path=/; HttpOnly; Secure; SameSite=Lax"},
+		{"persistent", session.Config{Cookie: session.Cookie{Persistent: true}}, "__Host-session", "; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"a long time", session.Config{Cookie: session.Cookie{Persistent: true}, Lifetime: year}, "__Host-session",
+			"; Path=/; Max-Age=31536000; HttpOnly; Secure; SameSite=Lax"},
+		{"strict", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteStrictMode}}, "__Host-session", "; Path=/; HttpOnly; Secure; SameSite=Strict"},
+		{"plain http", session.Config{Cookie: session.Cookie{Insecure: true}}, "session", "; Path=/; HttpOnly; SameSite=Lax"},
+		{"a domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: "shop.example", Path: "/app"}}, "__Secure-s",
+			"; Path=/app; Domain=shop.example; HttpOnly; Secure; SameSite=Lax"},
+		{"embedded", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}}, "__Host-session",
+			"; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"},
+		{"host and http", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s"}}, "__Host-Http-s", "; Path=/; HttpOnly; Secure; SameSite=Lax"},
+		{"signed", session.Config{Keys: [][]byte{key(1)}}, "__Host-session", "; Path=/; HttpOnly; Secure; SameSite=Lax"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t, tt.cfg)
+			v := s.visitor()
+			w := v.do(increment)
+			if len(cookies(w)) != 1 {
+				t.Fatalf("Set-Cookie %q", cookies(w))
+			}
+			value, attributes, _ := strings.Cut(cookies(w)[0], ";")
+			want := 52
+			if tt.cfg.Keys != nil {
+				want = 76
+			}
+			if got := len(value) - len(tt.cookie+"="); !strings.HasPrefix(value, tt.cookie+"=") || got != want {
+				t.Errorf("%q: a token of %d characters, want %d", value, got, want)
+			}
+			if ";"+attributes != tt.is {
+				t.Errorf("attributes %q, want %q", ";"+attributes, tt.is)
+			}
+			w = v.do(signOut)
+			want2 := strings.Replace(tt.is, "; HttpOnly", "; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly", 1)
+			for _, age := range []string{"; Max-Age=86400", "; Max-Age=31536000"} {
+				want2 = strings.Replace(want2, age, "", 1)
+			}
+			if len(cookies(w)) != 1 || cookies(w)[0] != tt.cookie+"="+want2 {
+				t.Errorf("deletion %q, want %q", cookies(w), tt.cookie+"="+want2)
+			}
+		})
+	}
+}
+
+func TestCookieWithoutMaxAgeKeepsTheSession(t *testing.T) { // Max-Age 0 did
+	s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: false}})
+	v := s.visitor()
+	w := v.do(increment)
+	if strings.Contains(cookies(w)[0], "Max-Age") || strings.Contains(cookies(w)[0], "Expires") {
+		t.Errorf("Set-Cookie %q", cookies(w))
+	}
+	mustEqual(t, "n", v.count(), 1)
+}
+
+// TestPersistentCookieEndsWithTheSession: a renewal does not prolong the deadline, nor does its cookie say so.
+func TestPersistentCookieEndsWithTheSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: true}})
+		v := s.known()
+		time.Sleep(time.Hour)
+		w := v.do(renew)
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 23*3600 {
+			t.Errorf("Set-Cookie %q, want Max-Age 82800", cookies(w))
+		}
+	})
+}
+
+// TestCookieHeaderAdoptsOnlyIssuedTokens: what is not a token costs no round trip and is never adopted.
+func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 	s := newSite(t, session.Config{})
 	a, b := s.known().cookie, s.known().cookie
 	token := strings.TrimPrefix(a, "__Host-session=")
@@ -88,24 +266,15 @@ func TestCookieHeader(t *testing.T) {
 		if tt.status != 200 || tt.n != 0 {
 			continue
 		}
-		w, _ = s.send(h, func(ses *session.Session) error { n.Add(ses, 1); return nil })
+		w, _ = s.send(h, increment)
 		if c := w.Result().Cookies(); len(c) != 1 || c[0].Value == "" || strings.Contains(strings.Join(tt.cookie, ";"), c[0].Value) {
 			t.Errorf("%s: a write sends Set-Cookie %q, want a new token", tt.name, cookies(w))
 		}
 	}
 }
 
-// flip changes one character of a token.
-func flip(token string, i int) string {
-	c := byte('A')
-	if token[i] == c {
-		c = 'B'
-	}
-	return token[:i] + string(c) + token[i+1:]
-}
-
-// TestForgedTokenCostsNothing: with keys, every character of a token counts.
-func TestForgedTokenCostsNothing(t *testing.T) {
+// TestForgedTokenCostsNoRoundTrip: with keys, every character of a token counts.
+func TestForgedTokenCostsNoRoundTrip(t *testing.T) {
 	s := newSite(t, session.Config{Keys: [][]byte{key(1)}})
 	cookie := s.known().cookie
 	if _, got := s.send(http.Header{"Cookie": {cookie}}, nil); got != 1 {
@@ -129,55 +298,8 @@ func TestForgedTokenCostsNothing(t *testing.T) {
 	}
 }
 
-// TestKeyRotation: a new key first, and the old one dropped, sign nobody out.
-func TestKeyRotation(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		first := newSite(t, session.Config{})
-		with := func(keys [][]byte, until time.Time) *site {
-			s := newSite(t, session.Config{Keys: keys, UnsignedUntil: until})
-			var err error
-			if s.m, err = session.New(first.store, session.Config{Keys: keys, UnsignedUntil: until}); err != nil {
-				t.Fatal(err)
-			}
-			return s
-		}
-		read := func(s *site, cookie string) int64 {
-			_, got := s.send(http.Header{"Cookie": {cookie}}, nil)
-			return got
-		}
-		unsigned := first.known()
-		one := with([][]byte{key(1)}, time.Now().Add(time.Hour))
-		if read(one, unsigned.cookie) != 1 {
-			t.Error("the first key signs out those without a signature before UnsignedUntil")
-		}
-		moved := &visitor{site: one, cookie: unsigned.cookie}
-		moved.do(renew)
-		if len(moved.cookie) != len(unsigned.cookie)+24 {
-			t.Errorf("a renewed token is not signed: %d characters", len(moved.cookie))
-		}
-		two := with([][]byte{key(2), key(1)}, time.Time{})
-		if read(two, moved.cookie) != 1 {
-			t.Error("the old key is not accepted")
-		}
-		again := &visitor{site: two, cookie: moved.cookie}
-		again.do(renew)
-		three := with([][]byte{key(2)}, time.Time{})
-		if read(three, again.cookie) != 1 || read(three, moved.cookie) != 0 {
-			t.Error("want the new key's token accepted, and the old key's refused")
-		}
-		if read(first, again.cookie) != 1 {
-			t.Error("dropping all keys signs out")
-		}
-		late := first.known()
-		time.Sleep(time.Hour)
-		if read(one, late.cookie) != 0 {
-			t.Error("unsigned is accepted after UnsignedUntil")
-		}
-	})
-}
-
-// TestNoTokenFromElsewhere: not from a URL, a form, nor, unless asked for, a header.
-func TestNoTokenFromElsewhere(t *testing.T) {
+// TestTokenIsReadOnlyFromTheCookie: not from a URL, a form, nor, unless asked for, a header.
+func TestTokenIsReadOnlyFromTheCookie(t *testing.T) {
 	s := newSite(t, session.Config{})
 	cookie := s.known().cookie
 	token := strings.TrimPrefix(cookie, "__Host-session=")
@@ -205,8 +327,32 @@ func TestNoTokenFromElsewhere(t *testing.T) {
 	}
 }
 
-// TestUnknownVisitorIsNotStored until the first write.
-func TestUnknownVisitorIsNotStored(t *testing.T) {
+func TestUnknownTokenIsNotAdopted(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.tab().do(signOut)
+	dead := v.cookie
+	for range 2 { // nor is it an error on every request until the cookie is gone
+		w := v.do(func(s *session.Session) error { return nil })
+		mustEqual(t, "status", w.Code, 200)
+	}
+	v.do(increment)
+	if v.cookie == dead {
+		t.Error("a dead token is revived")
+	}
+}
+
+func TestNoWildcardsInTokens(t *testing.T) {
+	s := newSite(t, session.Config{})
+	other := s.known()
+	v := s.visitor()
+	v.cookie = "__Host-session=*"
+	v.do(signOut)
+	mustEqual(t, "another visitor's n", other.count(), 1)
+}
+
+// TestVisitorIsNotStoredBeforeTheFirstWrite until the first write.
+func TestVisitorIsNotStoredBeforeTheFirstWrite(t *testing.T) {
 	s := newSite(t, session.Config{})
 	for name, f := range map[string]func(ses *session.Session) error{
 		"reads": func(ses *session.Session) error {
@@ -233,5 +379,58 @@ func TestUnknownVisitorIsNotStored(t *testing.T) {
 	}
 	if calls := s.store.loads.Load() + s.store.creates.Load() + s.store.applies.Load() + s.store.ends.Load() + s.store.touches.Load(); calls != 0 {
 		t.Errorf("%d calls of the store", calls)
+	}
+}
+
+// TestCachingHeadersAreSetWhereASessionIsUsed: Vary and Cache-Control, where a session was used or a cookie set, and only there.
+func TestCachingHeadersAreSetWhereASessionIsUsed(t *testing.T) {
+	use := func(set http.Header, f func(*session.Session)) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			for name, v := range set {
+				w.Header()[name] = slices.Clone(v)
+			}
+			if f != nil {
+				s, err := session.From(r.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				f(s)
+			}
+			w.Write([]byte("page"))
+		})
+	}
+	read := func(s *session.Session) { n.Get(s) }
+	write := func(s *session.Session) { n.Add(s, 1) }
+	public := http.Header{"Cache-Control": {"public, max-age=60"}}
+	for _, tt := range []struct {
+		name        string
+		known       bool
+		h           http.Handler
+		vary, cache []string
+	}{
+		{"not used", true, use(nil, nil), nil, nil},
+		{"not used, public", true, use(public, nil), nil, []string{"public, max-age=60"}},
+		{"read", true, use(nil, read), []string{"Cookie"}, []string{"private, no-cache"}},
+		{"read by an unknown visitor", false, use(nil, read), []string{"Cookie"}, []string{"private, no-cache"}},
+		{"read, the handler knows better", true, use(public, read), []string{"Cookie"}, []string{"public, max-age=60"}},
+		{"written, no new cookie", true, use(nil, write), []string{"Cookie"}, []string{"private, no-cache"}},
+		{"a new cookie", false, use(public, write), []string{"Cookie"}, []string{"no-store"}},
+		{"the cookie deleted", true, use(public, func(s *session.Session) { signOut(s) }), []string{"Cookie"}, []string{"no-store"}},
+		{"renewed", true, use(public, func(s *session.Session) { renew(s) }), []string{"Cookie"}, []string{"no-store"}},
+		{"Vary of others", true, use(http.Header{"Vary": {"Accept-Encoding"}}, read), []string{"Accept-Encoding", "Cookie"}, []string{"private, no-cache"}},
+		{"Vary is there", true, use(http.Header{"Vary": {"Accept, cookie"}}, read), []string{"Accept, cookie"}, []string{"private, no-cache"}},
+		{"Vary on all", true, use(http.Header{"Vary": {"*"}}, read), []string{"*"}, []string{"private, no-cache"}},
+	} {
+		s := newSite(t, session.Config{})
+		v := s.visitor()
+		if tt.known {
+			v = s.known()
+		}
+		w := v.handle(tt.h)
+		h := w.Result().Header
+		if !slices.Equal(h["Vary"], tt.vary) || !slices.Equal(h["Cache-Control"], tt.cache) {
+			t.Errorf("%s: Vary %q, Cache-Control %q; want %q, %q", tt.name, h["Vary"], h["Cache-Control"], tt.vary, tt.cache)
+		}
 	}
 }

@@ -15,12 +15,11 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/memstore"
 )
 
 // csrfToken is the token of a page that the visitor reads; the session is stored if it was not.
-func (v *visitor) csrfToken(t *testing.T) (token string) {
+func (v *visitor) mustCSRFToken(t *testing.T) (token string) {
 	t.Helper()
 	w := v.do(func(ses *session.Session) (err error) { token, err = ses.CSRFToken(t.Context()); return err })
 	if w.Code != 200 || len(token) != 48 {
@@ -43,11 +42,78 @@ func (v *visitor) post(method string, header http.Header, body string) (w *httpt
 	return w, ran
 }
 
-// TestCSRF: which requests need a token, and which tokens will do.
-func TestCSRF(t *testing.T) {
+// TestCrossOriginRequestsAreRefused: another site can neither use the cookie nor have it replaced.
+func TestCrossOriginRequestsAreRefused(t *testing.T) {
+	bypass := http.NewCrossOriginProtection()
+	bypass.AddInsecureBypassPattern("/{$}")
+	trusting := http.NewCrossOriginProtection()
+	if err := trusting.AddTrustedOrigin("https://partner.example"); err != nil {
+		t.Fatal(err)
+	}
+	cross := map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+	for _, tt := range []struct {
+		name          string
+		cfg           session.Config
+		method        string
+		header        map[string]string
+		known, writes bool
+		status        int
+		ran           bool
+		setCookie     int
+	}{
+		{"same origin", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-origin"}, true, true, 200, true, 0},
+		{"not a browser", session.Config{}, "POST", nil, true, true, 200, true, 0},
+		{"with the cookie", session.Config{}, "POST", cross, true, true, 403, false, 0},
+		{"with the cookie, only reads", session.Config{}, "POST", cross, true, false, 403, false, 0},
+		{"DELETE with the cookie", session.Config{}, "DELETE", cross, true, true, 403, false, 0},
+		{"origin of an older browser", session.Config{}, "POST", map[string]string{"Origin": "https://evil.example"}, true, true, 403, false, 0},
+		{"a neighbour", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-site"}, true, true, 403, false, 0},
+		{"GET", session.Config{}, "GET", cross, true, true, 200, true, 0},
+		{"without the cookie, writes", session.Config{}, "POST", cross, false, true, 403, true, 0},
+		{"without the cookie, only reads", session.Config{}, "POST", cross, false, false, 200, true, 0},
+		{"listed route", session.Config{CrossOrigin: bypass}, "POST", cross, true, true, 200, true, 0},
+		{"listed route, without the cookie", session.Config{CrossOrigin: bypass}, "POST", cross, false, true, 200, true, 1},
+		{"trusted origin", session.Config{CrossOrigin: trusting}, "POST",
+			map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://partner.example"}, true, true, 200, true, 0},
+		{"somebody else's bearer token beside the cookie", session.Config{Bearer: true}, "POST",
+			map[string]string{"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer x"}, true, true, 403, false, 0},
+	} {
+		s := newSite(t, tt.cfg)
+		v, want := s.visitor(), int64(0)
+		if tt.known {
+			v, want = s.known(), 1
+		}
+		cookie := v.cookie
+		v.header = tt.header
+		ran := false
+		w := v.request(tt.method, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			ran = true
+			if tt.writes {
+				n.Add(ses, 10)
+			}
+			return nil
+		})))
+		if w.Code != tt.status || ran != tt.ran || len(cookies(w)) != tt.setCookie {
+			t.Errorf("%s: %d, handler ran: %v, Set-Cookie %q; want %d, %v, %d", tt.name, w.Code, ran, cookies(w), tt.status, tt.ran, tt.setCookie)
+		}
+		if tt.status == 200 && tt.writes {
+			want += 10
+		}
+		v.header = nil
+		if got := v.count(); got != want {
+			t.Errorf("%s: n = %d, want %d", tt.name, got, want)
+		}
+		if tt.setCookie == 0 && v.cookie != cookie {
+			t.Errorf("%s: the cookie changed", tt.name)
+		}
+	}
+}
+
+// TestCSRFChecksUnsafeRequests: which requests need a token, and which tokens will do.
+func TestCSRFChecksUnsafeRequests(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true})
 	v, other, stranger := s.known(), s.known(), s.visitor()
-	good, foreign := v.csrfToken(t), other.csrfToken(t)
+	good, foreign := v.mustCSRFToken(t), other.mustCSRFToken(t)
 	dead := &visitor{site: s, cookie: "__Host-session=" + strings.Repeat("A", 52)}
 	in := func(tokens ...string) http.Header { return http.Header{"X-Csrf-Token": tokens} }
 	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
@@ -107,184 +173,16 @@ func TestCSRF(t *testing.T) {
 	}
 }
 
-// TestCSRFIsOff by default: the same requests pass.
-func TestCSRFIsOff(t *testing.T) {
+// TestCSRFIsOffByDefault by default: the same requests pass.
+func TestCSRFIsOffByDefault(t *testing.T) {
 	s := newSite(t, session.Config{})
 	if w, ran := s.known().post("POST", nil, ""); w.Code != 200 || !ran {
 		t.Errorf("%d", w.Code)
 	}
 }
 
-// TestCSRFTokenLives through renewals, in all its forms, and no longer than the session.
-func TestCSRFTokenLives(t *testing.T) {
-	s := newSite(t, session.Config{CSRF: true})
-	v := s.visitor()
-	first := v.csrfToken(t)
-	if v.cookie == "" || s.store.Len() != 1 {
-		t.Fatal("asking for a token did not store the session")
-	}
-	second := v.csrfToken(t)
-	if first == second || first[:24] == second[:24] || first[24:] == second[24:] {
-		t.Error("two tokens have a part in common: compression tells it")
-	}
-	check := func(what, token string, status int) {
-		t.Helper()
-		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
-		want(t, what, w.Code, status)
-	}
-	check("at once", first, 200)
-	v.do(renew)
-	check("after a renewal", first, 200)
-	check("another form of it", second, 200)
-	v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), session.Login{User: "ada"}) })
-	check("after sign-in", first, 403)
-	third := v.csrfToken(t)
-	check("a new one", third, 200)
-	v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), session.Login{User: "ada"}) })
-	check("after signing in again", third, 403)
-	v.do(signOut)
-	n0 := s.store.Len()
-	v.csrfToken(t)
-	want(t, "sessions after a page that asks", s.store.Len(), n0+1)
-	check("after sign-out", third, 403)
-}
-
-// TestCSRFTokenSurvivesRotation, in the page that was open meanwhile.
-func TestCSRFTokenSurvivesRotation(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{CSRF: true, RotateEvery: time.Minute})
-		v := s.known()
-		token, before := v.csrfToken(t), v.cookie
-		time.Sleep(2 * time.Minute)
-		v.do(func(ses *session.Session) error { n.Get(ses); return nil })
-		if v.cookie == before {
-			t.Fatal("the token did not rotate")
-		}
-		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
-		want(t, "status", w.Code, 200)
-	})
-}
-
-// TestCSRFTokenInTheRequestThatSignsIn is one of the new session, also where the store has no record at hand.
-func TestCSRFTokenInTheRequestThatSignsIn(t *testing.T) {
-	for _, noRecord := range []bool{false, true} {
-		s := newSite(t, session.Config{CSRF: true})
-		s.store.noRecord = noRecord
-		v := s.known()
-		before := v.csrfToken(t)
-		var token string
-		v.do(func(ses *session.Session) (err error) {
-			if err = ses.SignIn(t.Context(), session.Login{User: "ada"}); err == nil {
-				token, err = ses.CSRFToken(t.Context())
-			}
-			if ses.CheckCSRF(token) != nil || !errors.Is(ses.CheckCSRF(before), session.ErrCSRF) {
-				t.Error("the request that signed in knows the tokens of the session before")
-			}
-			return err
-		})
-		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
-		want(t, "with the token of that page", w.Code, 200)
-	}
-}
-
-// TestCSRFTokenOfALeanStore: the first page of a visitor on a store that has no record at hand.
-func TestCSRFTokenOfALeanStore(t *testing.T) {
-	m, err := session.New(forgetful{memstore.New()}, session.Config{CSRF: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := (&site{t: t, m: m}).visitor()
-	w, _ := v.post("POST", http.Header{"X-Csrf-Token": {v.csrfToken(t)}}, "")
-	want(t, "status", w.Code, 200)
-}
-
-// forgetful is a store that has no record at hand after it has made one.
-type forgetful struct{ driver.Store }
-
-func (f forgetful) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-	res, err := f.Store.Create(ctx, id, o, c)
-	if err == nil {
-		res.Record = nil
-	}
-	return res, err
-}
-
-// TestCSRFErrors: a store that is down is no wrong token, and a token that cannot be had spoils nothing else.
-func TestCSRFErrors(t *testing.T) {
-	cfg := session.Config{CSRF: true}
-	t.Run("the store is down", func(t *testing.T) {
-		s := newSite(t, cfg)
-		v := s.known()
-		token := v.csrfToken(t)
-		s.store.down()
-		w, ran := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
-		if wantAnswer(t, w, 503); ran || len(cookies(w)) != 0 {
-			t.Error("the handler ran, or a cookie was sent")
-		}
-		s.store.up()
-		want(t, "the session", v.count(), 1)
-	})
-	t.Run("the store is down, and the page is served to nobody", func(t *testing.T) {
-		s := newSite(t, cfg)
-		v := s.known()
-		s.store.down()
-		w := v.handle(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
-			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-				if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrUnavailable) {
-					t.Errorf("CSRFToken: %v", err)
-				}
-				return nil
-			})))
-		want(t, "the page without a form", w.Code, 200)
-	})
-	t.Run("two tokens", func(t *testing.T) {
-		s := newSite(t, cfg)
-		v := s.known()
-		v.cookie += "; " + s.known().cookie
-		w, _ := v.post("POST", nil, "")
-		wantAnswer(t, w, 400)
-	})
-	t.Run("moved", func(t *testing.T) {
-		s := newSite(t, cfg)
-		v := s.known()
-		late := v.also()
-		v.do(renew)
-		late.do(func(ses *session.Session) error {
-			if _, err := ses.CSRFToken(t.Context()); !errors.Is(err, session.ErrEnded) {
-				t.Errorf("CSRFToken: %v", err)
-			}
-			return nil
-		})
-	})
-	t.Run("too late", func(t *testing.T) {
-		newSite(t, cfg).visitor().handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			w.Write([]byte("page"))
-			if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrHeaderSent) {
-				t.Errorf("CSRFToken: %v", err)
-			}
-			return nil
-		}))
-	})
-	t.Run("without a session", func(t *testing.T) {
-		newSite(t, cfg).visitor().do(func(ses *session.Session) error {
-			if err := ses.CheckCSRF(""); !errors.Is(err, session.ErrCSRF) {
-				t.Errorf("CheckCSRF: %v", err)
-			}
-			return nil
-		})
-	})
-	t.Run("a wrong pattern", func(t *testing.T) {
-		for _, list := range [][]string{{"/{"}, {"/a", "/a"}, {""}, {"/{a}/b", "/b/{a}"}} {
-			_, err := session.New(memstore.New(), session.Config{CSRFExempt: list})
-			if err == nil || !strings.HasPrefix(err.Error(), "session: Config.CSRFExempt: ") {
-				t.Errorf("%q: %v", list, err)
-			}
-		}
-	})
-}
-
-// TestCSRFExempt: listed routes pass, and no other that looks like one.
-func TestCSRFExempt(t *testing.T) {
+// TestCSRFExemptsOnlyListedRoutes: listed routes pass, and no other that looks like one.
+func TestCSRFExemptsOnlyListedRoutes(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /hook/{id}", "/sub/", "other.example/"}})
 	v := s.known()
 	for target, status := range map[string]int{
@@ -305,30 +203,167 @@ func TestCSRFExempt(t *testing.T) {
 	}
 }
 
-// TestCSRFBearer: what browsers do not send of themselves needs no token. A cookie that came with somebody else's header does.
-func TestCSRFBearer(t *testing.T) {
-	s := newSite(t, session.Config{CSRF: true, Bearer: true})
-	bearer := s.bearer(t)
-	v := s.known()
-	for _, tt := range []struct {
-		name, authorization string
-		v                   *visitor
-		status              int
-	}{
-		{"bearer", "Bearer " + bearer, s.visitor(), 200},
-		{"bearer that is none, and the cookie", "Bearer x", v, 403},
-		{"basic and the cookie", "Basic eDp5", v, 403},
-	} {
-		w, _ := tt.v.post("POST", http.Header{"Authorization": {tt.authorization}}, "")
-		want(t, tt.name, w.Code, tt.status)
+// TestCSRFTokenIsValidUntilTheSessionEnds through renewals, in all its forms, and no longer than the session.
+func TestCSRFTokenIsValidUntilTheSessionEnds(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true})
+	v := s.visitor()
+	first := v.mustCSRFToken(t)
+	if v.cookie == "" || s.store.Len() != 1 {
+		t.Fatal("asking for a token did not store the session")
+	}
+	second := v.mustCSRFToken(t)
+	if first == second || first[:24] == second[:24] || first[24:] == second[24:] {
+		t.Error("two tokens have a part in common: compression tells it")
+	}
+	check := func(what, token string, status int) {
+		t.Helper()
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		mustEqual(t, what, w.Code, status)
+	}
+	check("at once", first, 200)
+	v.do(renew)
+	check("after a renewal", first, 200)
+	check("another form of it", second, 200)
+	v.do(signIn("ada"))
+	check("after sign-in", first, 403)
+	third := v.mustCSRFToken(t)
+	check("a new one", third, 200)
+	v.do(signIn("ada"))
+	check("after signing in again", third, 403)
+	v.do(signOut)
+	n0 := s.store.Len()
+	v.mustCSRFToken(t)
+	mustEqual(t, "sessions after a page that asks", s.store.Len(), n0+1)
+	check("after sign-out", third, 403)
+}
+
+// TestCSRFTokenSurvivesRotation, in the page that was open meanwhile.
+func TestCSRFTokenSurvivesRotation(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{CSRF: true, RotateEvery: time.Minute})
+		v := s.known()
+		token, before := v.mustCSRFToken(t), v.cookie
+		time.Sleep(2 * time.Minute)
+		v.do(readCount)
+		if v.cookie == before {
+			t.Fatal("the token did not rotate")
+		}
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		mustEqual(t, "status", w.Code, 200)
+	})
+}
+
+// TestCSRFTokenAfterSignInIsOfTheNewSession is one of the new session, also where the store has no record at hand.
+func TestCSRFTokenAfterSignInIsOfTheNewSession(t *testing.T) {
+	for _, noRecord := range []bool{false, true} {
+		s := newSite(t, session.Config{CSRF: true})
+		s.store.noRecord = noRecord
+		v := s.known()
+		before := v.mustCSRFToken(t)
+		var token string
+		v.do(func(ses *session.Session) (err error) {
+			if err = ses.SignIn(t.Context(), session.Login{User: "ada"}); err == nil {
+				token, err = ses.CSRFToken(t.Context())
+			}
+			if ses.CheckCSRF(token) != nil || !errors.Is(ses.CheckCSRF(before), session.ErrCSRF) {
+				t.Error("the request that signed in knows the tokens of the session before")
+			}
+			return err
+		})
+		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		mustEqual(t, "with the token of that page", w.Code, 200)
 	}
 }
 
-// TestCSRFWithoutNetHTTP: the same check where the middleware is not at hand.
-func TestCSRFWithoutNetHTTP(t *testing.T) {
+// TestCSRFTokenWithoutARecordFromCreate: the first page of a visitor on a store that has no record at hand.
+func TestCSRFTokenWithoutARecordFromCreate(t *testing.T) {
+	m, err := session.New(&recordlessStore{UserStore: memstore.New()}, session.Config{CSRF: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := (&site{t: t, m: m}).visitor()
+	w, _ := v.post("POST", http.Header{"X-Csrf-Token": {v.mustCSRFToken(t)}}, "")
+	mustEqual(t, "status", w.Code, 200)
+}
+
+// TestCSRFReportsOtherErrorsAsThemselves: a store that is down is no wrong token, and a token that cannot be had spoils nothing else.
+func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
+	cfg := session.Config{CSRF: true}
+	t.Run("the store is down", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		token := v.mustCSRFToken(t)
+		s.store.down()
+		w, ran := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
+		if mustAnswer(t, w, 503); ran || len(cookies(w)) != 0 {
+			t.Error("the handler ran, or a cookie was sent")
+		}
+		s.store.up()
+		mustEqual(t, "the session", v.count(), 1)
+	})
+	t.Run("the store is down, and the page is served to nobody", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		s.store.down()
+		w := v.serveRoute(session.Route{Down: session.DownAnonymous}, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("CSRFToken: %v", err)
+			}
+			return nil
+		})
+		mustEqual(t, "the page without a form", w.Code, 200)
+	})
+	t.Run("two tokens", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		v.cookie += "; " + s.known().cookie
+		w, _ := v.post("POST", nil, "")
+		mustAnswer(t, w, 400)
+	})
+	t.Run("moved", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		late := v.tab()
+		v.do(renew)
+		late.do(func(ses *session.Session) error {
+			if _, err := ses.CSRFToken(t.Context()); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("CSRFToken: %v", err)
+			}
+			return nil
+		})
+	})
+	t.Run("too late", func(t *testing.T) {
+		newSite(t, cfg).visitor().serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			w.Write([]byte("page"))
+			if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrHeaderSent) {
+				t.Errorf("CSRFToken: %v", err)
+			}
+			return nil
+		})
+	})
+	t.Run("without a session", func(t *testing.T) {
+		newSite(t, cfg).visitor().do(func(ses *session.Session) error {
+			if err := ses.CheckCSRF(""); !errors.Is(err, session.ErrCSRF) {
+				t.Errorf("CheckCSRF: %v", err)
+			}
+			return nil
+		})
+	})
+	t.Run("a wrong pattern", func(t *testing.T) {
+		for _, list := range [][]string{{"/{"}, {"/a", "/a"}, {""}, {"/{a}/b", "/b/{a}"}} {
+			_, err := session.New(memstore.New(), session.Config{CSRFExempt: list})
+			if err == nil || !strings.HasPrefix(err.Error(), "session: Config.CSRFExempt: ") {
+				t.Errorf("%q: %v", list, err)
+			}
+		}
+	})
+}
+
+// TestCheckCSRFWorksWithoutNetHTTP: the same check where the middleware is not at hand.
+func TestCheckCSRFWorksWithoutNetHTTP(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true})
 	v := s.known()
-	token := v.csrfToken(t)
+	token := v.mustCSRFToken(t)
 	ses, err := session.From(s.m.Load(context.Background(), http.Header{"Cookie": {v.cookie}}))
 	if err != nil {
 		t.Fatal(err)
@@ -336,16 +371,16 @@ func TestCSRFWithoutNetHTTP(t *testing.T) {
 	if err := ses.CheckCSRF(token); err != nil {
 		t.Error(err)
 	}
-	for _, bad := range []string{"", "x", s.known().csrfToken(t), strings.Repeat("A", 48)} {
+	for _, bad := range []string{"", "x", s.known().mustCSRFToken(t), strings.Repeat("A", 48)} {
 		if err := ses.CheckCSRF(bad); !errors.Is(err, session.ErrCSRF) || bad != "" && strings.Contains(err.Error(), bad+" ") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
 
-// TestCSRFForms posts forms to a real server: the handler reads them as if nobody had looked before.
-func TestCSRFForms(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+// TestCSRFLeavesTheFormToTheHandler posts forms to a real server: the handler reads them as if nobody had looked before.
+func TestCSRFLeavesTheFormToTheHandler(t *testing.T) {
+	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{CSRF: true})
 		var token string
 		large := strings.Repeat("picture ", 1<<17)
@@ -374,8 +409,8 @@ func TestCSRFForms(t *testing.T) {
 				}
 			}
 		})
-		srv, client := s.server(t, http2, mux)
-		fetch(t, client, srv.URL+"/form")
+		srv, client := s.newServer(t, http2, mux)
+		mustFetch(t, client, srv.URL+"/form")
 		simple := func(token string) (string, string) {
 			return "application/x-www-form-urlencoded", url.Values{"csrf_token": {token}, "text": {large}}.Encode()
 		}
@@ -415,20 +450,4 @@ func TestCSRFForms(t *testing.T) {
 			}
 		}
 	})
-}
-
-// TestCSRFSignOutWithTheStoreDown: a sign-out on an exempt route deletes the cookie, and no other site can cause it.
-func TestCSRFSignOutWithTheStoreDown(t *testing.T) {
-	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /{$}"}})
-	v := s.known()
-	s.store.down()
-	h := s.m.Handler(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
-		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			return ses.SignOut(r.Context())
-		})))
-	v.header["Sec-Fetch-Site"] = "cross-site"
-	wantAnswer(t, v.request("POST", h), 403)
-	v.header["Sec-Fetch-Site"] = "same-origin"
-	wantAnswer(t, v.request("POST", h), 503)
-	want(t, "the cookie", v.cookie, "")
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -12,7 +14,7 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-func TestStatus(t *testing.T) {
+func TestStatusOfErrors(t *testing.T) {
 	for err, status := range map[error]int{
 		session.ErrUnavailable:    503,
 		session.ErrUnknownOutcome: 503,
@@ -29,21 +31,21 @@ func TestStatus(t *testing.T) {
 		session.ErrNoManager:      500,
 		errors.New("any"):         500,
 	} {
-		want(t, err.Error(), session.Status(err), status)
-		want(t, err.Error()+", wrapped", session.Status(fmt.Errorf("handler: %w", err)), status)
+		mustEqual(t, err.Error(), session.Status(err), status)
+		mustEqual(t, err.Error()+", wrapped", session.Status(fmt.Errorf("handler: %w", err)), status)
 	}
 	if !errors.Is(session.ErrUnknownOutcome, session.ErrUnavailable) || errors.Is(session.ErrUnavailable, session.ErrUnknownOutcome) {
 		t.Error("an unknown outcome is an ErrUnavailable, and not the other way round")
 	}
 }
 
-// TestError: what a handler fails with, its changes dropped and the client told no cause.
-func TestError(t *testing.T) {
+// TestHandlerErrorDropsChangesAndHidesTheCause: what a handler fails with, its changes dropped and the client told no cause.
+func TestHandlerErrorDropsChangesAndHidesTheCause(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return errors.New("dial redis-7.internal: no") })
-	wantAnswer(t, w, 500)
-	want(t, "n", v.count(), 1)
+	mustAnswer(t, w, 500)
+	mustEqual(t, "n", v.count(), 1)
 	if log := s.log.String(); strings.Count(log, "redis-7.internal") != 1 || !strings.Contains(log, "level=ERROR") {
 		t.Errorf("log: %s", log)
 	}
@@ -55,28 +57,163 @@ func TestError(t *testing.T) {
 		n.Add(ses, 10)
 		return session.ErrNotSignedIn
 	})
-	wantAnswer(t, w, 401)
-	want(t, "n", v.count(), 2)
-	w = v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	mustAnswer(t, w, 401)
+	mustEqual(t, "n", v.count(), 2)
+	w = v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		w.Write([]byte("page"))
 		return errors.New("too late for an answer")
-	}))
+	})
 	if w.Body.String() != "page" || !strings.Contains(s.log.String(), "too late for an answer") {
 		t.Errorf("after the header: %q, log %s", w.Body, s.log)
 	}
 }
 
-func TestErrorWithoutManager(t *testing.T) {
+func TestHandlerFuncFailsWithoutAManager(t *testing.T) {
 	w := httptest.NewRecorder()
 	session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
 		t.Error("the handler ran")
 		return nil
 	}).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
-	wantAnswer(t, w, 500)
+	mustAnswer(t, w, 500)
 }
 
-// TestClientsFaultsAreNotLoggedAsErrors: an operator cannot mend them.
-func TestClientsFaultsAreNotLoggedAsErrors(t *testing.T) {
+func TestOnErrorWritesTheErrorResponse(t *testing.T) {
+	var asked []error
+	s := newSite(t, session.Config{OnError: func(w http.ResponseWriter, r *http.Request, err error) {
+		asked = append(asked, err)
+		if ses, err := session.From(r.Context()); ses == nil && err == nil {
+			t.Error("From returns neither a session nor an error")
+		}
+		http.Redirect(w, r, "/oops", http.StatusFound) // a status that says all is well
+	}})
+	v := s.known()
+	s.store.fail("apply", errDown)
+	for name, h := range map[string]session.HandlerFunc{
+		"ignored": bodyHandler(increment),
+		"returned": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			return ses.Commit(r.Context())
+		},
+		"written nothing": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil },
+	} {
+		asked = nil
+		w := v.handle(h)
+		if w.Code != http.StatusFound || w.Header().Get("Location") != "/oops" || strings.Contains(w.Body.String(), "ok") {
+			t.Errorf("%s: %d %v %q", name, w.Code, w.Header(), w.Body)
+		}
+		if len(asked) != 1 || !errors.Is(asked[0], session.ErrUnavailable) {
+			t.Errorf("%s: OnError got %v", name, asked)
+		}
+	}
+	s.store.down()
+	asked = nil
+	if w := v.do(func(*session.Session) error { return nil }); w.Code != http.StatusFound || len(asked) != 1 {
+		t.Errorf("reading: %d, OnError got %v", w.Code, asked)
+	}
+}
+
+// TestHandlerMayAnswerAReportedError: one that was told of the error may, with a status that says so.
+func TestHandlerMayAnswerAReportedError(t *testing.T) {
+	for _, tt := range []struct {
+		status, want int
+		body         string
+	}{{507, 507, "mine"}, {400, 400, "mine"}, {200, 503, ""}, {302, 503, ""}} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.fail("apply", errDown)
+		w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			if ses.Commit(r.Context()) == nil {
+				t.Error("Commit with the store down: nil")
+			}
+			w.WriteHeader(tt.status)
+			io.WriteString(w, "mine")
+			return nil
+		})
+		if w.Code != tt.want || tt.body != "" && w.Body.String() != tt.body || tt.body == "" && strings.Contains(w.Body.String(), "mine") {
+			t.Errorf("status %d: got %d %q, want %d", tt.status, w.Code, w.Body, tt.want)
+		}
+	}
+	t.Run("not told", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.fail("apply", errDown)
+		w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			http.Error(w, "mine", 404)
+			return nil
+		})
+		mustAnswer(t, w, 503)
+	})
+}
+
+// TestStoreDownSignsNobodyOut: an error, and no cookie.
+func TestStoreDownSignsNobodyOut(t *testing.T) {
+	for name, f := range map[string]func(ses *session.Session) error{
+		"read":  readCount,
+		"write": increment,
+	} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.down()
+		w := v.do(f)
+		if mustAnswer(t, w, 503); len(cookies(w)) != 0 {
+			t.Errorf("%s: Set-Cookie %q", name, cookies(w))
+		}
+		if w := s.visitor().do(f); name == "read" && w.Code != 200 || name == "write" && w.Code != 503 || len(cookies(w)) != 0 {
+			t.Errorf("%s by an unknown visitor: %d, Set-Cookie %q", name, w.Code, cookies(w))
+		}
+		s.store.up()
+		if v.count() != 1 {
+			t.Errorf("%s: the session is lost", name)
+		}
+	}
+}
+
+// TestIgnoredReadErrorStillAnswers503: a handler that ignores From's error, like the peer that then overwrote the session.
+func TestIgnoredReadErrorStillAnswers503(t *testing.T) {
+	for name, write := range map[string]func(w http.ResponseWriter){
+		"writes":        func(w http.ResponseWriter) { io.WriteString(w, "hello, stranger") },
+		"writes header": func(w http.ResponseWriter) { w.WriteHeader(200) },
+		"nothing":       func(w http.ResponseWriter) {},
+	} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		cookie := v.cookie
+		s.store.down()
+		w := v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if ses, err := session.From(r.Context()); ses != nil || !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("From: %v, %v", ses, err)
+			}
+			write(w)
+		}))
+		mustAnswer(t, w, 503)
+		if len(cookies(w)) != 0 || v.cookie != cookie || strings.Contains(w.Body.String(), "stranger") {
+			t.Errorf("%s: %q, Set-Cookie %q", name, w.Body, cookies(w))
+		}
+		s.store.up()
+		if v.count() != 1 {
+			t.Errorf("%s: the session is lost", name)
+		}
+	}
+}
+
+func TestStoreErrorIsNotAnEmptySessionThatOverwritesTheRealOne(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.store.down()
+		ses, err := session.From(r.Context())
+		if ses != nil || !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("%v, %v", ses, err)
+		}
+		s.store.up()
+	}))
+	mustEqual(t, "n", v.count(), 1)
+}
+
+// TestClientErrorsAreNotLoggedAsErrors: an operator cannot mend them.
+func TestClientErrorsAreNotLoggedAsErrors(t *testing.T) {
 	s := newSite(t, session.Config{})
 	a, b := s.known(), s.known()
 	if w, _ := s.send(http.Header{"Cookie": {a.cookie, b.cookie}}, nil); w.Code != 400 {
@@ -90,5 +227,113 @@ func TestClientsFaultsAreNotLoggedAsErrors(t *testing.T) {
 		ServeHTTP(httptest.NewRecorder(), r)
 	if log := s.log.String(); strings.Contains(log, "level=ERROR") || !strings.Contains(log, "level=INFO") || !strings.Contains(log, "level=DEBUG") {
 		t.Errorf("log: %s", log)
+	}
+}
+
+// TestLogHandlerAddsTheHandle: the handle on every line that is logged from a request's context, and never the token.
+func TestLogHandlerAddsTheHandle(t *testing.T) {
+	out := &logBuffer{}
+	log := slog.New(session.LogHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo})))
+	s := newSite(t, session.Config{Logger: log})
+	var handle string
+	line := func(ctx context.Context, l *slog.Logger) string {
+		before := len(out.String())
+		l.InfoContext(ctx, "line")
+		return out.String()[before:]
+	}
+	v := s.visitor()
+	v.mustDo(func(ctx context.Context, ses *session.Session) {
+		if got := line(ctx, log); strings.Contains(got, "session=") {
+			t.Errorf("not stored: %s", got)
+		}
+		n.Add(ses, 1)
+		if err := ses.Commit(ctx); err != nil {
+			t.Error(err)
+		}
+		handle = ses.Info().Handle
+		if got := line(ctx, log); len(handle) != 27 || strings.Count(got, "session="+handle) != 1 {
+			t.Errorf("stored as %q: %s", handle, got)
+		}
+	})
+	v.mustDo(func(ctx context.Context, ses *session.Session) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		if got := line(ctx, log.With("a", 1)); !strings.Contains(got, "session="+handle) || !strings.Contains(got, "a=1") {
+			t.Errorf("With: %s", got)
+		}
+		if got := line(ctx, log.WithGroup("g")); !strings.Contains(got, "g.session="+handle) {
+			t.Errorf("WithGroup: %s", got)
+		}
+		if err := ses.SignOut(ctx); err != nil {
+			t.Error(err)
+		}
+		if got := line(ctx, log); !strings.Contains(got, "session="+handle) { // the line that tells of the sign-out has it
+			t.Errorf("signed out: %s", got)
+		}
+	})
+	v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := line(r.Context(), log); strings.Contains(got, "session=") {
+			t.Errorf("not read: %s", got)
+		}
+	}))
+	if got := line(context.Background(), log); strings.Contains(got, "session=") {
+		t.Errorf("no request: %s", got)
+	}
+	if log.Enabled(context.Background(), slog.LevelDebug) {
+		t.Error("the level is lost")
+	}
+}
+
+// TestLogContainsNoToken, whatever goes wrong.
+func TestLogContainsNoToken(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	v := s.known()
+	_, token, _ := strings.Cut(v.cookie, "=")
+	for _, call := range []string{"load", "apply", "end"} {
+		s.store.fail(call, errDown)
+		v.tab().do(func(ses *session.Session) error { n.Add(ses, 1); return renew(ses) })
+		v.tab().do(signOut)
+	}
+	s.store.up()
+	s.send(http.Header{"Cookie": {v.cookie}, "Authorization": {"Bearer " + flip(token, 9)}}, nil)
+	v.header["Sec-Fetch-Site"] = "cross-site"
+	v.request("POST", s.m.Handler(http.NotFoundHandler()))
+	log := s.log.String()
+	if !strings.Contains(log, "status=400") || !strings.Contains(log, "status=403") || !strings.Contains(log, "status=503") {
+		t.Errorf("log: %s", log)
+	}
+	for i := 0; i+12 <= len(token); i += 4 {
+		if part := token[i : i+12]; strings.Contains(log, part) {
+			t.Errorf("%q of the token is in the log:\n%s", part, log)
+		}
+	}
+}
+
+// TestEventsContainNoToken: what is told, and logged, opens nothing.
+func TestEventsContainNoToken(t *testing.T) {
+	s, l := newSiteWithEvents(t, session.Config{})
+	var log logBuffer
+	v := s.visitor()
+	for _, do := range []func(*session.Session) error{
+		increment, renew, signIn("ada"), signIn("bob"), renew, signOut,
+		func(ses *session.Session) error { return nil },
+	} {
+		before := v.cookie
+		v.do(do)
+		logger := slog.New(slog.NewTextHandler(&log, nil))
+		for _, e := range l.events {
+			logger.Info("event", "event", e)
+		}
+		text := log.String() + fmt.Sprintf("%+v", l.events)
+		l.drain()
+		for _, cookie := range []string{before, v.cookie} {
+			if _, token, ok := strings.Cut(cookie, "="); ok && (strings.Contains(text, token) || strings.Contains(text, token[:20])) {
+				t.Errorf("token %q is in %q", token, text)
+			}
+		}
+	}
+	if got := log.String(); !strings.Contains(got, "event.kind=renewed event.session=") || !strings.Contains(got, "event.user=bob") ||
+		strings.Contains(got, "reason") || !strings.Contains(got, "event.time=") {
+		t.Errorf("logged %q", got)
 	}
 }

@@ -1,8 +1,10 @@
 package session_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -32,4 +34,62 @@ func ExampleRoute() {
 	// Please sign in.
 	// Please sign in.
 	// for ""
+}
+
+// A step-up: a route asks for a second factor, people are led to where they give it, and the session keeps what is in it.
+func ExampleRoute_stepUp() {
+	signIn := func(w http.ResponseWriter, r *http.Request, err error) {
+		if r.Method != http.MethodGet || !errors.Is(err, session.ErrNotSignedIn) && !errors.Is(err, session.ErrNotFresh) {
+			http.Error(w, http.StatusText(session.Status(err)), session.Status(err))
+			return
+		}
+		to := "/login?next=" + url.QueryEscape(r.URL.Path)
+		if errors.Is(err, session.ErrNotFresh) {
+			to = "/login/again?next=" + url.QueryEscape(r.URL.Path)
+		}
+		http.Redirect(w, r, to, http.StatusSeeOther)
+	}
+	sessions, err := session.New(memstore.New(), session.Config{KeepFields: []string{"cart"}, OnError: signIn})
+	if err != nil {
+		panic(err)
+	}
+
+	const cart session.Counters = "cart"
+	shop := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		cart.Add(s, "book", 1)
+		return nil
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		// … check the password …
+		if err := s.SignIn(r.Context(), session.Login{User: "ada", Methods: []string{"pwd"}, Level: 1}); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, "the password is right")
+		return err
+	}
+	again := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		// … check the password and the one-time password of s.User(): methods are those of one authentication …
+		if err := s.SignIn(r.Context(), session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, "both are right")
+		return err
+	}
+	pay := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		_, err := fmt.Fprintf(w, "%s pays for %d book, by %q\n", s.User(), cart.Get(s, "book"), s.Info().Methods)
+		return err
+	}
+
+	secondFactor := session.Route{SignedIn: true, AuthMethods: []string{"pwd", "otp"}, MaxAuthAge: 10 * time.Minute}
+	mux := http.NewServeMux()
+	mux.Handle("/shop", session.HandlerFunc(shop))
+	mux.Handle("/login", session.HandlerFunc(login))
+	mux.Handle("/login/again", session.Route{SignedIn: true}.Handler(session.HandlerFunc(again)))
+	mux.Handle("/pay", secondFactor.Handler(session.HandlerFunc(pay)))
+
+	browse(sessions.Handler(mux), "/shop", "/pay", "/pay", "/pay")
+	// Output:
+	// the password is right
+	// both are right
+	// ada pays for 1 book, by ["pwd" "otp"]
 }

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,53 +13,22 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-const (
-	cart   session.Counters        = "cart"
-	gifts  session.Map[gift]       = "gifts"
-	notice session.Value[string]   = "notice"
-	basket session.Value[[]string] = "basket"
-)
-
-type gift struct {
-	For   string `json:"for"`
-	Price int    `json:"price"`
-}
-
-// inRequest runs f in a request of v, whose answer must be 200.
-func (v *visitor) inRequest(f func(ctx context.Context, s *session.Session)) {
-	v.site.t.Helper()
-	w := v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		f(r.Context(), s)
-		return nil
-	}))
-	if w.Code != 200 {
-		v.site.t.Errorf("%d %s\n%s", w.Code, w.Body, v.site.log)
-	}
-}
-
-func want[T comparable](t *testing.T, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: %v, want %v", what, got, want)
-	}
-}
-
-// TestFields: each kind, in the request that changes it, before its commit, and in the next one.
-func TestFields(t *testing.T) {
+// TestFieldsReadBackWhatWasWritten: each kind, in the request that changes it, before its commit, and in the next one.
+func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(s *session.Session)
 		seen   func(t *testing.T, s *session.Session)
 	}{
 		{"counter", func(s *session.Session) { n.Add(s, 5); n.Add(s, -7) }, func(t *testing.T, s *session.Session) {
-			want(t, "n", n.Get(s), -2)
+			mustEqual(t, "n", n.Get(s), -2)
 		}},
 		{"counter reset", func(s *session.Session) { n.Add(s, 5); n.Reset(s); n.Add(s, 1) }, func(t *testing.T, s *session.Session) {
-			want(t, "n", n.Get(s), 1)
+			mustEqual(t, "n", n.Get(s), 1)
 		}},
 		{"counter's ends", func(s *session.Session) { n.Add(s, math.MaxInt64); cart.Add(s, "min", math.MinInt64) }, func(t *testing.T, s *session.Session) {
-			want(t, "n", n.Get(s), math.MaxInt64)
-			want(t, "min", cart.Get(s, "min"), math.MinInt64)
+			mustEqual(t, "n", n.Get(s), math.MaxInt64)
+			mustEqual(t, "min", cart.Get(s, "min"), math.MinInt64)
 		}},
 		{"counters", func(s *session.Session) {
 			cart.Add(s, "tea", 2)
@@ -78,30 +45,30 @@ func TestFields(t *testing.T) {
 			for k, c := range cart.All(s) {
 				keys = append(keys, fmt.Sprint(k, "=", c))
 			}
-			want(t, "All", strings.Join(keys, " "), "=1 a:b=3 tea=2 zoë=4")
-			want(t, "tea", cart.Get(s, "tea"), 2)
-			want(t, "gone", cart.Get(s, "gone"), 0)
-			want(t, "the field", session.Counter("cart").Get(s), 99)
+			mustEqual(t, "All", strings.Join(keys, " "), "=1 a:b=3 tea=2 zoë=4")
+			mustEqual(t, "tea", cart.Get(s, "tea"), 2)
+			mustEqual(t, "gone", cart.Get(s, "gone"), 0)
+			mustEqual(t, "the field", session.Counter("cart").Get(s), 99)
 		}},
 		{"counters cleared", func(s *session.Session) { cart.Add(s, "a", 2); cart.Clear(s); cart.Add(s, "b", 1) }, func(t *testing.T, s *session.Session) {
-			want(t, "All", len(maps.Collect(cart.All(s))), 1)
+			mustEqual(t, "All", len(maps.Collect(cart.All(s))), 1)
 		}},
 		{"value", func(s *session.Session) { theme.Set(s, "dark"); theme.Set(s, "light") }, func(t *testing.T, s *session.Session) {
-			want(t, "theme", theme.Get(s), "light")
+			mustEqual(t, "theme", theme.Get(s), "light")
 			v, ok, err := theme.Lookup(s)
-			want(t, "Lookup", fmt.Sprint(v, ok, err), "lighttrue <nil>")
+			mustEqual(t, "Lookup", fmt.Sprint(v, ok, err), "lighttrue <nil>")
 		}},
 		{"value's zero is not unset", func(s *session.Session) { theme.Set(s, "") }, func(t *testing.T, s *session.Session) {
 			v, ok, err := theme.Lookup(s)
-			want(t, "Lookup", fmt.Sprint(v, ok, err), "true <nil>")
+			mustEqual(t, "Lookup", fmt.Sprint(v, ok, err), "true <nil>")
 		}},
 		{"value's nil is not unset", func(s *session.Session) { basket.Set(s, nil) }, func(t *testing.T, s *session.Session) {
 			_, ok, err := basket.Lookup(s)
-			want(t, "Lookup", fmt.Sprint(ok, err), "true <nil>")
+			mustEqual(t, "Lookup", fmt.Sprint(ok, err), "true <nil>")
 		}},
 		{"value deleted", func(s *session.Session) { theme.Set(s, "dark"); theme.Delete(s); theme.Delete(s) }, func(t *testing.T, s *session.Session) {
 			_, ok, err := theme.Lookup(s)
-			want(t, "Lookup", fmt.Sprint(ok, err), "false <nil>")
+			mustEqual(t, "Lookup", fmt.Sprint(ok, err), "false <nil>")
 		}},
 		{"map", func(s *session.Session) {
 			for i, k := range []string{"vase", "book", "cup", "a\x00b"} {
@@ -113,11 +80,11 @@ func TestFields(t *testing.T) {
 			for k, g := range gifts.All(s) {
 				keys = append(keys, fmt.Sprint(k, g.Price))
 			}
-			want(t, "All", strings.Join(keys, " "), "a\x00b3 book1 vase0")
+			mustEqual(t, "All", strings.Join(keys, " "), "a\x00b3 book1 vase0")
 			g, ok := gifts.Get(s, "book")
-			want(t, "Get", fmt.Sprint(g, ok), "{Ada 1} true")
+			mustEqual(t, "Get", fmt.Sprint(g, ok), "{Ada 1} true")
 			_, ok = gifts.Get(s, "cup")
-			want(t, "deleted", ok, false)
+			mustEqual(t, "deleted", ok, false)
 			for range gifts.All(s) {
 				break // early
 			}
@@ -125,33 +92,33 @@ func TestFields(t *testing.T) {
 		{"once", func(s *session.Session) { notice.Set(s, "first"); notice.Set(s, "saved") }, func(t *testing.T, s *session.Session) {}},
 		{"all cleared", func(s *session.Session) { n.Add(s, 1); theme.Set(s, "x"); cart.Add(s, "a", 1); s.Clear(); n.Add(s, 3) },
 			func(t *testing.T, s *session.Session) {
-				want(t, "n", n.Get(s), 3)
-				want(t, "theme", theme.Get(s), "")
-				want(t, "cart", cart.Get(s, "a"), 0)
+				mustEqual(t, "n", n.Get(s), 3)
+				mustEqual(t, "theme", theme.Get(s), "")
+				mustEqual(t, "cart", cart.Get(s, "a"), 0)
 			}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, session.Config{})
 			v := s.visitor()
-			v.inRequest(func(ctx context.Context, s *session.Session) { tt.change(s); tt.seen(t, s) })
-			v.inRequest(func(ctx context.Context, s *session.Session) { tt.seen(t, s) })
+			v.mustDo(func(ctx context.Context, s *session.Session) { tt.change(s); tt.seen(t, s) })
+			v.mustDo(func(ctx context.Context, s *session.Session) { tt.seen(t, s) })
 		})
 	}
 }
 
-func TestUnset(t *testing.T) {
-	newSite(t, session.Config{}).visitor().inRequest(func(ctx context.Context, s *session.Session) {
-		want(t, "counter", n.Get(s), 0)
-		want(t, "value", theme.Get(s), "")
+func TestUnsetFieldsAreZero(t *testing.T) {
+	newSite(t, session.Config{}).visitor().mustDo(func(ctx context.Context, s *session.Session) {
+		mustEqual(t, "counter", n.Get(s), 0)
+		mustEqual(t, "value", theme.Get(s), "")
 		_, ok := gifts.Get(s, "x")
-		want(t, "map", ok, false)
+		mustEqual(t, "map", ok, false)
 		for range gifts.All(s) {
 			t.Error("an entry")
 		}
 		_, ok, err := notice.Take(ctx, s)
-		want(t, "once", fmt.Sprint(ok, err), "false <nil>")
+		mustEqual(t, "once", fmt.Sprint(ok, err), "false <nil>")
 		_, ok, err = gifts.Take(ctx, s, "x")
-		want(t, "entry", fmt.Sprint(ok, err), "false <nil>")
+		mustEqual(t, "entry", fmt.Sprint(ok, err), "false <nil>")
 	})
 }
 
@@ -159,19 +126,19 @@ func TestUnset(t *testing.T) {
 func TestGetReturnsACopy(t *testing.T) {
 	v := newSite(t, session.Config{}).visitor()
 	mine := []string{"tea"}
-	v.inRequest(func(ctx context.Context, s *session.Session) {
+	v.mustDo(func(ctx context.Context, s *session.Session) {
 		basket.Set(s, mine)
 		mine[0] = "stolen"
 		basket.Get(s)[0] = "stolen"
-		want(t, "own view", basket.Get(s)[0], "tea")
+		mustEqual(t, "own view", basket.Get(s)[0], "tea")
 	})
-	v.inRequest(func(ctx context.Context, s *session.Session) { want(t, "stored", basket.Get(s)[0], "tea") })
+	v.mustDo(func(ctx context.Context, s *session.Session) { mustEqual(t, "stored", basket.Get(s)[0], "tea") })
 }
 
-// TestAllWhileChanging: a loop may change the map that it goes over.
-func TestAllWhileChanging(t *testing.T) {
+// TestAllAllowsChangesInTheLoop: a loop may change the map that it goes over.
+func TestAllAllowsChangesInTheLoop(t *testing.T) {
 	v := newSite(t, session.Config{}).visitor()
-	v.inRequest(func(ctx context.Context, s *session.Session) {
+	v.mustDo(func(ctx context.Context, s *session.Session) {
 		for i := range 10 {
 			cart.Add(s, fmt.Sprint(i), 1)
 		}
@@ -181,19 +148,19 @@ func TestAllWhileChanging(t *testing.T) {
 			cart.Delete(s, k)
 			cart.Add(s, "new"+k, 1)
 		}
-		want(t, "steps", steps, 10)
-		want(t, "entries", len(maps.Collect(cart.All(s))), 10)
+		mustEqual(t, "steps", steps, 10)
+		mustEqual(t, "entries", len(maps.Collect(cart.All(s))), 10)
 	})
 }
 
 // many runs 50 requests at a time on one session.
-func many(v *visitor, f func(ctx context.Context, s *session.Session)) {
+func concurrently(v *visitor, f func(ctx context.Context, s *session.Session)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
 	for range 50 {
 		wg.Go(func() {
 			<-start
-			v.also().inRequest(f)
+			v.tab().mustDo(f)
 		})
 	}
 	close(start)
@@ -207,8 +174,8 @@ func TestUpdateIsAtomic(t *testing.T) {
 	} {
 		s := newSite(t, session.Config{})
 		v := s.known()
-		v.inRequest(known)
-		many(v, func(ctx context.Context, s *session.Session) {
+		v.mustDo(known)
+		concurrently(v, func(ctx context.Context, s *session.Session) {
 			n.Add(s, 1)
 			made, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil })
 			if err != nil || len(made) == 0 || len(made) > len(basket.Get(s)) {
@@ -219,15 +186,15 @@ func TestUpdateIsAtomic(t *testing.T) {
 			}
 			n.Add(s, 1)
 		})
-		v.inRequest(func(ctx context.Context, s *session.Session) {
+		v.mustDo(func(ctx context.Context, s *session.Session) {
 			g, _ := gifts.Get(s, "book")
-			want(t, name, fmt.Sprint(len(basket.Get(s)), g.Price, n.Get(s)), "50 50 101")
+			mustEqual(t, name, fmt.Sprint(len(basket.Get(s)), g.Price, n.Get(s)), "50 50 101")
 		})
 	}
 }
 
-// TestUpdateOfAnotherProcess: two Managers on one store do not take turns.
-func TestUpdateOfAnotherProcess(t *testing.T) {
+// TestUpdateIsAtomicAcrossManagers: two Managers on one store do not take turns.
+func TestUpdateIsAtomicAcrossManagers(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	other := *s
@@ -237,11 +204,11 @@ func TestUpdateOfAnotherProcess(t *testing.T) {
 	}
 	theirs := &visitor{site: &other, cookie: v.cookie}
 	calls := 0
-	v.inRequest(func(ctx context.Context, s *session.Session) {
+	v.mustDo(func(ctx context.Context, s *session.Session) {
 		theme.Set(s, "mine")
 		if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) {
 			if calls++; calls <= 3 {
-				theirs.inRequest(func(ctx context.Context, s *session.Session) {
+				theirs.mustDo(func(ctx context.Context, s *session.Session) {
 					basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "theirs"), nil })
 				})
 			}
@@ -249,18 +216,18 @@ func TestUpdateOfAnotherProcess(t *testing.T) {
 		}); err != nil {
 			t.Error(err)
 		}
-		want(t, "view", strings.Join(basket.Get(s), " "), "theirs theirs theirs mine")
-		want(t, "theme", theme.Get(s), "mine")
+		mustEqual(t, "view", strings.Join(basket.Get(s), " "), "theirs theirs theirs mine")
+		mustEqual(t, "theme", theme.Get(s), "mine")
 	})
-	want(t, "calls", calls, 4)
+	mustEqual(t, "calls", calls, 4)
 }
 
-// TestUpdateErrorLeavesEverything: what f refuses was never there, and the request goes on.
-func TestUpdateErrorLeavesEverything(t *testing.T) {
+// TestUpdateErrorChangesNothing: what f refuses was never there, and the request goes on.
+func TestUpdateErrorChangesNothing(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	sorry := errors.New("out of tea")
-	v.inRequest(func(ctx context.Context, ses *session.Session) {
+	v.mustDo(func(ctx context.Context, ses *session.Session) {
 		basket.Set(ses, []string{"cup"})
 		got, err := basket.Update(ctx, ses, func(b []string) ([]string, error) { return append(b, "tea"), sorry })
 		if err != sorry || got != nil {
@@ -269,13 +236,13 @@ func TestUpdateErrorLeavesEverything(t *testing.T) {
 		if s.store.applies.Load() != 0 {
 			t.Error("it talked to the store")
 		}
-		want(t, "view", len(basket.Get(ses)), 1)
+		mustEqual(t, "view", len(basket.Get(ses)), 1)
 		n.Add(ses, 1)
 	})
-	v.inRequest(func(ctx context.Context, s *session.Session) {
-		want(t, "stored", fmt.Sprint(basket.Get(s), n.Get(s)), "[cup] 2")
+	v.mustDo(func(ctx context.Context, s *session.Session) {
+		mustEqual(t, "stored", fmt.Sprint(basket.Get(s), n.Get(s)), "[cup] 2")
 	})
-	v.inRequest(func(ctx context.Context, s *session.Session) { // one that panics gives its turn back
+	v.mustDo(func(ctx context.Context, s *session.Session) { // one that panics gives its turn back
 		func() {
 			defer func() { recover() }()
 			basket.Update(ctx, s, func([]string) ([]string, error) { panic("x") })
@@ -291,7 +258,7 @@ func TestUpdateErrorLeavesEverything(t *testing.T) {
 		}
 		return err
 	})
-	wantAnswer(t, w, 500)
+	mustAnswer(t, w, 500)
 	w = v.do(func(s *session.Session) error {
 		_, err := session.Value[int]("basket").Update(t.Context(), s, func(int) (int, error) { t.Error("f ran"); return 0, nil })
 		if !errors.Is(err, session.ErrDecode) {
@@ -299,20 +266,20 @@ func TestUpdateErrorLeavesEverything(t *testing.T) {
 		}
 		return nil
 	})
-	want(t, "status", w.Code, 200)
+	mustEqual(t, "status", w.Code, 200)
 }
 
 // TestTakeReturnsValueToOneRequest: by one of 50, with the request's other changes.
 func TestTakeReturnsValueToOneRequest(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	v.inRequest(func(ctx context.Context, s *session.Session) {
+	v.mustDo(func(ctx context.Context, s *session.Session) {
 		notice.Set(s, "saved")
 		gifts.Set(s, "state", gift{"Ada", 1})
 	})
 	var mu sync.Mutex
 	var notices, entries int
-	many(v, func(ctx context.Context, s *session.Session) {
+	concurrently(v, func(ctx context.Context, s *session.Session) {
 		n.Add(s, 1)
 		text, ok, err := notice.Take(ctx, s)
 		if err != nil || ok != (text == "saved") {
@@ -334,21 +301,21 @@ func TestTakeReturnsValueToOneRequest(t *testing.T) {
 			entries++
 		}
 	})
-	want(t, "taken", fmt.Sprint(notices, entries, v.count()), "1 1 51")
+	mustEqual(t, "taken", fmt.Sprint(notices, entries, v.count()), "1 1 51")
 }
 
-// TestTakeOwn: put and taken by one request.
-func TestTakeOwn(t *testing.T) {
+// TestTakeReturnsAValueOfTheSameRequest: put and taken by one request.
+func TestTakeReturnsAValueOfTheSameRequest(t *testing.T) {
 	s := newSite(t, session.Config{})
-	s.visitor().inRequest(func(ctx context.Context, s *session.Session) {
+	s.visitor().mustDo(func(ctx context.Context, s *session.Session) {
 		notice.Set(s, "saved")
 		text, ok, err := notice.Take(ctx, s)
-		want(t, "Take", fmt.Sprint(text, ok, err), "savedtrue <nil>")
+		mustEqual(t, "Take", fmt.Sprint(text, ok, err), "savedtrue <nil>")
 	})
 }
 
-// TestErrDecodeSticks: a value of another type fails the request that reads it as one, and Lookup tells.
-func TestErrDecodeSticks(t *testing.T) {
+// TestDecodeErrorFailsTheCommit: a value of another type fails the request that reads it as one, and Lookup tells.
+func TestDecodeErrorFailsTheCommit(t *testing.T) {
 	for name, read := range map[string]func(s *session.Session){
 		"value":        func(s *session.Session) { session.Value[int]("theme").Get(s) },
 		"counter":      func(s *session.Session) { session.Counter("theme").Get(s) },
@@ -359,7 +326,7 @@ func TestErrDecodeSticks(t *testing.T) {
 	} {
 		s := newSite(t, session.Config{})
 		v := s.known()
-		v.inRequest(func(_ context.Context, s *session.Session) { theme.Set(s, "x"); gifts.Set(s, "book", gift{}) })
+		v.mustDo(func(_ context.Context, s *session.Session) { theme.Set(s, "x"); gifts.Set(s, "book", gift{}) })
 		w := v.do(func(s *session.Session) error {
 			n.Add(s, 10)
 			read(s)
@@ -370,14 +337,14 @@ func TestErrDecodeSticks(t *testing.T) {
 			(session.Route{Fresh: true}).Check(t.Context())
 			return nil
 		})
-		wantAnswer(t, w, 500)
+		mustAnswer(t, w, 500)
 		if log := s.log.String(); !strings.Contains(log, "theme") && !strings.Contains(log, "gifts") {
 			t.Errorf("%s: the log does not name the field: %s", name, log)
 		}
-		want(t, name+": n", v.count(), 1)
+		mustEqual(t, name+": n", v.count(), 1)
 	}
 	v := newSite(t, session.Config{}).known()
-	v.inRequest(func(_ context.Context, s *session.Session) {
+	v.mustDo(func(_ context.Context, s *session.Session) {
 		theme.Set(s, "x")
 		_, ok, err := session.Value[int]("theme").Lookup(s)
 		if ok || !errors.Is(err, session.ErrDecode) {
@@ -391,40 +358,6 @@ func TestErrDecodeSticks(t *testing.T) {
 		}
 		return nil
 	})
-	want(t, "status", w.Code, 200)
-	v.inRequest(func(_ context.Context, s *session.Session) { want(t, "theme", theme.Get(s), "") })
-}
-
-// TestOneSessionFromManyGoroutines is for the race detector: the goroutines of one request share its session.
-func TestOneSessionFromManyGoroutines(t *testing.T) {
-	v := newSite(t, session.Config{}).visitor()
-	v.inRequest(func(ctx context.Context, s *session.Session) {
-		var wg sync.WaitGroup
-		for i := range 8 {
-			wg.Go(func() {
-				for range 20 {
-					n.Add(s, 1)
-					n.Get(s)
-					cart.Add(s, fmt.Sprint(i), 1)
-					_ = maps.Collect(cart.All(s))
-					theme.Set(s, "x")
-					s.Info()
-					s.User()
-					s.Degraded()
-					if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
-						t.Error(err)
-					}
-					if err := s.Commit(ctx); err != nil {
-						t.Error(err)
-					}
-					session.From(ctx)
-				}
-			})
-		}
-		wg.Wait()
-	})
-	v.inRequest(func(_ context.Context, s *session.Session) {
-		counts := slices.Collect(maps.Values(maps.Collect(cart.All(s))))
-		want(t, "all", fmt.Sprint(n.Get(s), len(basket.Get(s)), counts), fmt.Sprint(160, 160, slices.Repeat([]int64{20}, 8)))
-	})
+	mustEqual(t, "status", w.Code, 200)
+	v.mustDo(func(_ context.Context, s *session.Session) { mustEqual(t, "theme", theme.Get(s), "") })
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// TestRoute: who may go on.
-func TestRoute(t *testing.T) {
+// TestRouteAdmitsOnlyWhoMeetsIt: who may go on.
+func TestRouteAdmitsOnlyWhoMeetsIt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		unknown, anonymous := s.visitor(), s.known()
@@ -64,10 +64,113 @@ func TestRoute(t *testing.T) {
 	})
 }
 
-// TestRouteWhenTheStoreIsDown: refuse, or serve as to an unknown visitor, read-only and without a cookie.
-func TestRouteWhenTheStoreIsDown(t *testing.T) {
-	read := func(ses *session.Session) error { n.Get(ses); return nil }
-	write := func(ses *session.Session) error { n.Add(ses, 1); return nil }
+// TestSigningInAgainMeetsTheRoute: what routes ask of an authentication, and how signing in again meets it and keeps what the session has.
+func TestSigningInAgainMeetsTheRoute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.visitor()
+		as := func(l session.Login) {
+			t.Helper()
+			l.User = "ada"
+			mustEqual(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), l) }).Code, 200)
+		}
+		code := func(rt session.Route) int {
+			return v.tab().handle(rt.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code
+		}
+		recently, twoFactors, high := session.Route{MaxAuthAge: 10 * time.Minute}, session.Route{AuthMethods: []string{"pwd", "otp"}}, session.Route{MinLevel: 2}
+		mustEqual(t, "nobody", code(session.Route{SignedIn: true}), 401)
+		as(session.Login{Methods: []string{"pwd"}, Level: 1})
+		v.do(increment)
+		time.Sleep(10 * time.Minute)
+		mustEqual(t, "at 10 min", code(recently), 200)
+		time.Sleep(time.Millisecond)
+		mustEqual(t, "after 10 min", code(recently), 401)
+		v.do(renew)
+		mustEqual(t, "renewed, not authenticated", code(recently), 401)
+		mustEqual(t, "one factor", code(twoFactors), 401)
+		mustEqual(t, "low level", code(high), 401)
+		old := v.info()
+		as(session.Login{Methods: []string{"otp", "pwd"}, Level: 2})
+		mustEqual(t, "authenticated again", code(recently), 200)
+		mustEqual(t, "two factors", code(twoFactors), 200)
+		mustEqual(t, "high level", code(high), 200)
+		mustEqual(t, "n", v.count(), 1)
+		if i := v.info(); !i.Deadline.Equal(old.Deadline.Add(10*time.Minute+time.Millisecond)) || i.Handle == old.Handle {
+			t.Errorf("the new authentication has not begun both limits anew: %+v", i)
+		}
+		as(session.Login{Methods: []string{"pwd"}, Level: 1})
+		mustEqual(t, "low level again", code(high), 401)
+	})
+}
+
+// TestRouteChallengeSaysWhatIsMissing: a client learns what is missing, and nothing else (RFC 9470).
+func TestRouteChallengeSaysWhatIsMissing(t *testing.T) {
+	const prefix = `Bearer realm="session"`
+	const insufficient, old, low = prefix + `, error="insufficient_user_authentication", error_description="`,
+		`More recent authentication is required"`, `A different authentication level is required"`
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.visitor()
+		v.do(func(ses *session.Session) error {
+			return ses.SignIn(t.Context(), session.Login{User: "ada", Methods: []string{"pwd"}, Level: 1})
+		})
+		time.Sleep(10 * time.Minute)
+		for _, tt := range []struct {
+			name, want, log string
+			route           session.Route
+		}{
+			{"enough", "", "", session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute, MinLevel: 1, AuthMethods: []string{"pwd"}}},
+			{"old", insufficient + old + `, max_age="300"`, "one no older than 5m0s", session.Route{MaxAuthAge: 5 * time.Minute, MinLevel: 1}},
+			{"low", insufficient + low + `, acr_values="2"`, "level 2", session.Route{MaxAuthAge: time.Hour, MinLevel: 2}},
+			{"old and low", insufficient + old + `, max_age="0", acr_values="3"`, "level 3", session.Route{MaxAuthAge: time.Millisecond, MinLevel: 3}},
+			{"method", insufficient + low, "otp", session.Route{AuthMethods: []string{"pwd", "otp"}}},
+			{"a negative age", insufficient + old + `, max_age="0"`, "no older than -1h0m0s", session.Route{MaxAuthAge: -time.Hour}},
+		} {
+			w := v.handle(tt.route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+			status := 401
+			if tt.want == "" {
+				status = 200
+			}
+			mustAnswer(t, w, status)
+			mustEqual(t, tt.name, w.Result().Header.Get("WWW-Authenticate"), tt.want)
+			if !strings.Contains(s.log.String(), tt.log) {
+				t.Errorf("%s: the log does not say what is missing: %s", tt.name, s.log)
+			}
+		}
+		w := s.visitor().handle(session.Route{SignedIn: true, MaxAuthAge: 1}.Handler(http.NotFoundHandler()))
+		mustEqual(t, "nobody", w.Result().Header.Get("WWW-Authenticate"), prefix)
+	})
+}
+
+// TestAuthenticationAgesDuringALongRequest: what was fresh when a stream began is not fresh for ever.
+func TestAuthenticationAgesDuringALongRequest(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.visitor()
+		v.do(signIn("ada"))
+		recently := session.Route{MaxAuthAge: 10 * time.Minute}
+		w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			time.Sleep(10 * time.Minute)
+			if err := recently.Check(r.Context()); err != nil {
+				t.Errorf("after 10 min: %v", err)
+			}
+			time.Sleep(time.Millisecond)
+			if err := recently.Check(r.Context()); !errors.Is(err, session.ErrNotFresh) {
+				t.Errorf("later: %v", err)
+			}
+			if err := ses.SignIn(r.Context(), session.Login{User: "ada"}); err != nil {
+				t.Error(err)
+			}
+			return recently.Check(r.Context()) // authenticated again in this very request
+		})
+		mustEqual(t, "status", w.Code, 200)
+	})
+}
+
+// TestRouteDownDecidesWhenTheStoreIsDown: refuse, or serve as to an unknown visitor, read-only and without a cookie.
+func TestRouteDownDecidesWhenTheStoreIsDown(t *testing.T) {
+	read := readCount
+	write := increment
 	for _, tt := range []struct {
 		name   string
 		route  session.Route
@@ -85,7 +188,7 @@ func TestRouteWhenTheStoreIsDown(t *testing.T) {
 		s := newSite(t, session.Config{})
 		v := s.known()
 		s.store.down()
-		w := v.handle(tt.route.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		w := v.serveRoute(tt.route, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			if !ses.Degraded() || n.Get(ses) != 0 || ses.User() != "" || ses.Info().Handle != "" {
 				t.Errorf("%s: not degraded, or not empty", tt.name)
 			}
@@ -94,20 +197,20 @@ func TestRouteWhenTheStoreIsDown(t *testing.T) {
 				return write(ses)
 			}
 			return tt.f(ses)
-		})))
+		})
 		if w.Code != tt.status || len(cookies(w)) != 0 || strings.Contains(w.Body.String(), "redis") {
 			t.Errorf("%s: %d, Set-Cookie %q, %q; want %d", tt.name, w.Code, cookies(w), w.Body, tt.status)
 		}
 		s.store.up()
-		want(t, tt.name+": n", v.count(), 1)
+		mustEqual(t, tt.name+": n", v.count(), 1)
 		if !strings.Contains(s.log.String(), "redis-7.internal") {
 			t.Errorf("%s: the log does not say why: %s", tt.name, s.log)
 		}
 	}
 }
 
-// TestNestedRoutes: the innermost decides, whatever was read before.
-func TestNestedRoutes(t *testing.T) {
+// TestInnermostRouteDecidesWhenTheStoreIsDown: the innermost decides, whatever was read before.
+func TestInnermostRouteDecidesWhenTheStoreIsDown(t *testing.T) {
 	page := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { return nil })
 	look := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -133,12 +236,12 @@ func TestNestedRoutes(t *testing.T) {
 	}
 }
 
-// TestStrictRouteInReadOnly: a route that refuses copies does so inside one that does not.
-func TestStrictRouteInReadOnly(t *testing.T) {
-	store := newCopying(newFaulty())
+// TestInnerRouteRefusesCopies: a route that refuses copies does so inside one that does not.
+func TestInnerRouteRefusesCopies(t *testing.T) {
+	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
-	s := store.site(t, session.Config{})
-	v := s.user("ada")
+	s := store.newSite(t, session.Config{})
+	v := s.mustSignIn("ada")
 	v.count()
 	store.down()
 	page := session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { return nil })
@@ -151,32 +254,32 @@ func TestStrictRouteInReadOnly(t *testing.T) {
 	}
 }
 
-// TestRefusedWriteInNestedRoute: a store that is back does not make good what was refused while it was down.
-func TestRefusedWriteInNestedRoute(t *testing.T) {
+// TestRefusedWriteStaysRefusedWhenTheStoreIsBack: a store that is back does not make good what was refused while it was down.
+func TestRefusedWriteStaysRefusedWhenTheStoreIsBack(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	s.store.down()
-	w := v.handle(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	w := v.serveRoute(session.Route{Down: session.DownAnonymous}, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		n.Add(ses, 1)
 		s.store.up()
 		session.Route{}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
 		return nil
-	})))
+	})
 	if w.Code != 503 || v.count() != 1 {
 		t.Errorf("%d, n = %d; want 503 and 1", w.Code, v.count())
 	}
 }
 
-// TestFreshRouteAfterChange: what the request has changed by then is no reason not to ask the store.
-func TestFreshRouteAfterChange(t *testing.T) {
-	store := newCopying(newFaulty())
+// TestFreshRouteReadsTheStoreAfterAChange: what the request has changed by then is no reason not to ask the store.
+func TestFreshRouteReadsTheStoreAfterAChange(t *testing.T) {
+	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
-	s := store.site(t, session.Config{})
+	s := store.newSite(t, session.Config{})
 	for name, revoked := range map[string]bool{"revoked": true, "changed": false} {
-		v := s.user("ada")
+		v := s.mustSignIn("ada")
 		v.count()
-		old := store.site(t, session.Config{})
-		v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+		old := store.newSite(t, session.Config{})
+		v.do(increment)
 		if revoked {
 			if _, err := s.m.RevokeUser(t.Context(), "ada"); err != nil {
 				t.Fatal(err)
@@ -186,15 +289,15 @@ func TestFreshRouteAfterChange(t *testing.T) {
 		store.old = true
 		store.mu.Unlock()
 		ran := false
-		w := v.at(old).handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		w := v.at(old).serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 10)
 			session.Route{SignedIn: true, Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
 				ran = true
-				want(t, name, n.Get(ses), 11)
+				mustEqual(t, name, n.Get(ses), 11)
 				return nil
 			})).ServeHTTP(w, r)
 			return nil
-		}))
+		})
 		if ran == revoked || revoked != (w.Code != 200) {
 			t.Errorf("%s: %d, the handler ran %v", name, w.Code, ran)
 		}
@@ -204,41 +307,41 @@ func TestFreshRouteAfterChange(t *testing.T) {
 	}
 }
 
-// TestFreshRouteReadsAgain: what another request did a moment ago is seen.
-func TestFreshRouteReadsAgain(t *testing.T) {
+// TestFreshRouteSeesOtherRequests: what another request did a moment ago is seen.
+func TestFreshRouteSeesOtherRequests(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		v.also().do(func(s *session.Session) error { n.Add(s, 1); return nil })
-		want(t, "before", n.Get(ses), 1)
+	v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		v.tab().do(increment)
+		mustEqual(t, "before", n.Get(ses), 1)
 		session.Route{Fresh: true}.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			want(t, "fresh", n.Get(ses), 2)
+			mustEqual(t, "fresh", n.Get(ses), 2)
 			return nil
 		})).ServeHTTP(w, r)
 		return nil
-	}))
+	})
 }
 
-// TestFreshStays: a question with another Route does not bring copies back.
-func TestFreshStays(t *testing.T) {
-	store := newCopying(newFaulty())
+// TestFreshRouteStaysFresh: a question with another Route does not bring copies back.
+func TestFreshRouteStaysFresh(t *testing.T) {
+	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
-	s := store.site(t, session.Config{})
+	s := store.newSite(t, session.Config{})
 	v := s.known()
 	v.count()
-	old := store.site(t, session.Config{})
-	v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+	old := store.newSite(t, session.Config{})
+	v.do(increment)
 	store.mu.Lock()
 	store.old = true
 	store.mu.Unlock()
-	v.at(old).handle(session.Route{Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		want(t, "n", n.Get(ses), 2)
-		v.also().do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+	v.at(old).serveRoute(session.Route{Fresh: true}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		mustEqual(t, "n", n.Get(ses), 2)
+		v.tab().do(increment)
 		_ = session.Route{SignedIn: true}.Check(r.Context())
 		if err := ses.Reload(r.Context()); err != nil {
 			return err
 		}
-		want(t, "n after a question", n.Get(ses), 3)
+		mustEqual(t, "n after a question", n.Get(ses), 3)
 		return nil
-	})))
+	})
 }

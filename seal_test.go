@@ -25,27 +25,8 @@ func sealing(keys ...[]byte) session.Config {
 	return session.Config{Seal: true, Keys: keys, UserKey: key(99), KeepFields: []string{"theme", "secrets", "n"}}
 }
 
-// with is another Manager on the same store: the same site after a deployment.
-func (s *site) with(cfg session.Config) *site {
-	s.t.Helper()
-	next := *s
-	var err error
-	cfg.Logger = s.discardLog()
-	if next.m, err = session.New(s.store, cfg); err != nil {
-		s.t.Fatal(err)
-	}
-	return &next
-}
-
-// at is the same browser at another deployment.
-func (v *visitor) at(s *site) *visitor {
-	v = v.also()
-	v.site = s
-	return v
-}
-
 // stored returns the visitor's record.
-func (v *visitor) stored() (driver.ID, *driver.Record) {
+func (v *visitor) mustRecord() (driver.ID, *driver.Record) {
 	v.site.t.Helper()
 	id, err := driver.ParseID(v.info().Handle)
 	if err != nil {
@@ -58,10 +39,16 @@ func (v *visitor) stored() (driver.ID, *driver.Record) {
 	return id, r
 }
 
+func (v *visitor) storedText(k driver.Key) string {
+	_, r := v.mustRecord()
+	b, _ := r.Fields.Get(k)
+	return string(b)
+}
+
 // plant puts values in the store as they are.
-func (v *visitor) plant(values ...string) {
+func (v *visitor) mustStore(values ...string) {
 	v.site.t.Helper()
-	id, r := v.stored()
+	id, r := v.mustRecord()
 	c := driver.Change{Verifier: r.Tokens.Current}
 	for i := 0; i < len(values); i += 2 {
 		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: driver.Key(values[i]), Value: []byte(values[i+1])})
@@ -71,16 +58,10 @@ func (v *visitor) plant(values ...string) {
 	}
 }
 
-func (v *visitor) text(k driver.Key) string {
-	_, r := v.stored()
-	b, _ := r.Fields.Get(k)
-	return string(b)
-}
-
 // holds checks what a new request of the visitor reads: nothing where want is "".
-func (v *visitor) holds(what, inTheme, inEntry string) {
+func (v *visitor) mustRead(what, inTheme, inEntry string) {
 	v.site.t.Helper()
-	w := v.also().do(func(ses *session.Session) error {
+	w := v.tab().do(func(ses *session.Session) error {
 		entry, _ := secrets.Get(ses, "a")
 		all := maps.Collect(secrets.All(ses))
 		if got := theme.Get(ses); got != inTheme || entry != inEntry || all["a"] != inEntry {
@@ -88,13 +69,13 @@ func (v *visitor) holds(what, inTheme, inEntry string) {
 		}
 		return nil
 	})
-	want(v.site.t, what, w.Code, 200)
+	mustEqual(v.site.t, what, w.Code, 200)
 }
 
 // sealedOnly checks that all values of the visitor's record are sealed but the counter, and say nothing.
-func (v *visitor) sealedOnly(plain ...string) {
+func (v *visitor) mustBeSealed(plain ...string) {
 	v.site.t.Helper()
-	_, r := v.stored()
+	_, r := v.mustRecord()
 	for _, f := range driver.Encode(r) {
 		for _, p := range plain {
 			if bytes.Contains(f.Value, []byte(p)) {
@@ -109,24 +90,24 @@ func (v *visitor) sealedOnly(plain ...string) {
 	}
 }
 
-// TestSealedValues: whatever is done to values, applications see them and the store does not.
-func TestSealedValues(t *testing.T) {
+// TestStoreSeesOnlySealedValues: whatever is done to values, applications see them and the store does not.
+func TestStoreSeesOnlySealedValues(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v := s.known()
 	w := v.do(func(ses *session.Session) error {
 		theme.Set(ses, "violet")
 		secrets.Set(ses, "a", "indigo")
 		secret.Set(ses, "orange")
-		want(t, "own write", theme.Get(ses), "violet")
+		mustEqual(t, "own write", theme.Get(ses), "violet")
 		if err := ses.Commit(t.Context()); err != nil {
 			return err
 		}
-		want(t, "after the commit", theme.Get(ses), "violet")
+		mustEqual(t, "after the commit", theme.Get(ses), "violet")
 		return nil
 	})
-	want(t, "status", w.Code, 200)
-	v.sealedOnly("violet", "indigo", "orange")
-	v.holds("a new request", "violet", "indigo")
+	mustEqual(t, "status", w.Code, 200)
+	v.mustBeSealed("violet", "indigo", "orange")
+	v.mustRead("a new request", "violet", "indigo")
 	v.do(func(ses *session.Session) error {
 		got, ok, err := secret.Take(t.Context(), ses)
 		if got != "orange" || !ok || err != nil {
@@ -136,24 +117,24 @@ func TestSealedValues(t *testing.T) {
 			t.Errorf("taken twice: %v, %v", ok, err)
 		}
 		got, err = theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
-		want(t, "Update", got, "violet-red")
+		mustEqual(t, "Update", got, "violet-red")
 		if err != nil {
 			return err
 		}
 		_, err = secrets.Update(t.Context(), ses, "a", func(s string, ok bool) (string, error) { return s + "-red", nil })
 		return err
 	})
-	v.holds("after Update", "violet-red", "indigo-red")
-	v.sealedOnly("violet", "indigo", "red")
+	v.mustRead("after Update", "violet-red", "indigo-red")
+	v.mustBeSealed("violet", "indigo", "red")
 	w = v.do(func(ses *session.Session) error { // the view is old: the comparison fails, and has the value that is there
-		v.also().do(func(other *session.Session) error { theme.Set(other, "green"); return nil })
+		v.tab().do(func(other *session.Session) error { theme.Set(other, "green"); return nil })
 		got, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
-		want(t, "Update of an old view", got, "green-red")
+		mustEqual(t, "Update of an old view", got, "green-red")
 		return err
 	})
-	want(t, "status", w.Code, 200)
+	mustEqual(t, "status", w.Code, 200)
 	v.do(renew)
-	v.holds("renewed", "green-red", "indigo-red")
+	v.mustRead("renewed", "green-red", "indigo-red")
 	v.do(func(ses *session.Session) error {
 		theme.Delete(ses)
 		secrets.Clear(ses)
@@ -161,20 +142,20 @@ func TestSealedValues(t *testing.T) {
 		n.Add(ses, 1)
 		return nil
 	})
-	v.holds("deleted", "", "grey")
-	want(t, "n", v.count(), 2)
-	want(t, "n in the store", v.text("n"), "2")
+	v.mustRead("deleted", "", "grey")
+	mustEqual(t, "n", v.count(), 2)
+	mustEqual(t, "n in the store", v.storedText("n"), "2")
 }
 
-// TestSealedWritesAtOnce: of updates in many requests none is lost, and goroutines of a request share the session.
-func TestSealedWritesAtOnce(t *testing.T) {
+// TestConcurrentUpdatesOfSealedValues: of updates in many requests none is lost, and goroutines of a request share the session.
+func TestConcurrentUpdatesOfSealedValues(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v := s.known()
 	const many session.Value[int] = "many"
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			v.also().do(func(ses *session.Session) error {
+			v.tab().do(func(ses *session.Session) error {
 				var within sync.WaitGroup
 				for i := range 4 {
 					within.Go(func() {
@@ -191,12 +172,12 @@ func TestSealedWritesAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	v.do(func(ses *session.Session) error { want(t, "updates", many.Get(ses), 20); return nil })
-	v.sealedOnly()
+	v.do(func(ses *session.Session) error { mustEqual(t, "updates", many.Get(ses), 20); return nil })
+	v.mustBeSealed()
 }
 
-// TestSealedUser: who is signed in, on what and from where, is for the application alone.
-func TestSealedUser(t *testing.T) {
+// TestStoreSeesOnlyASealedUser: who is signed in, on what and from where, is for the application alone.
+func TestStoreSeesOnlyASealedUser(t *testing.T) {
 	for name, noRecord := range map[string]bool{"": false, "the store has no record at hand": true} {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, sealing(key(1)))
@@ -216,59 +197,59 @@ func TestSealedUser(t *testing.T) {
 			w := v.do(func(ses *session.Session) error {
 				secrets.Set(ses, "a", "indigo")
 				err := ses.SignIn(t.Context(), login)
-				want(t, "User", ses.User(), "ada-7")
+				mustEqual(t, "User", ses.User(), "ada-7")
 				check("Info after SignIn", ses.Info())
-				want(t, "carried", theme.Get(ses), "violet")
+				mustEqual(t, "carried", theme.Get(ses), "violet")
 				got, _ := secrets.Get(ses, "a")
-				want(t, "brought", got, "indigo")
+				mustEqual(t, "brought", got, "indigo")
 				return err
 			})
-			want(t, "status", w.Code, 200)
-			v.holds("signed in", "violet", "indigo")
-			want(t, "n", v.count(), 1)
+			mustEqual(t, "status", w.Code, 200)
+			v.mustRead("signed in", "violet", "indigo")
+			mustEqual(t, "n", v.count(), 1)
 			check("Info", v.info())
-			v.sealedOnly("violet", "indigo", "ada-7", "YWRhLTc", "Firefox", "Mozilla", "2001:db8")
+			v.mustBeSealed("violet", "indigo", "ada-7", "YWRhLTc", "Firefox", "Mozilla", "2001:db8")
 			list, err := s.m.Sessions(t.Context(), "ada-7")
 			if err != nil || len(list) != 1 {
 				t.Fatalf("Sessions: %v, %v", list, err)
 			}
 			check("Sessions", list[0])
 			route := session.Route{SignedIn: true, AuthMethods: []string{"pwd"}, MinLevel: 2}
-			want(t, "route", v.also().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
+			mustEqual(t, "route", v.tab().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
 
-			want(t, "again", v.do(signIn("ada-7")).Code, 200) // all of the same user's
-			v.holds("the same user", "violet", "indigo")
-			want(t, "another", v.do(signIn("bob")).Code, 200)
-			v.holds("another user", "", "")
-			want(t, "user", v.who(), "bob")
-			v.sealedOnly("bob", "Ym9i")
+			mustEqual(t, "again", v.do(signIn("ada-7")).Code, 200) // all of the same user's
+			v.mustRead("the same user", "violet", "indigo")
+			mustEqual(t, "another", v.do(signIn("bob")).Code, 200)
+			v.mustRead("another user", "", "")
+			mustEqual(t, "user", v.who(), "bob")
+			v.mustBeSealed("bob", "Ym9i")
 			v.do(signOut)
-			want(t, "user", v.who(), "")
+			mustEqual(t, "user", v.who(), "")
 		})
 	}
 }
 
-// TestSealedSignInRefused: what was not done left nothing behind, and the session goes on.
-func TestSealedSignInRefused(t *testing.T) {
+// TestRefusedSignInKeepsSealedValues: what was not done left nothing behind, and the session goes on.
+func TestRefusedSignInKeepsSealedValues(t *testing.T) {
 	cfg := sealing(key(1))
 	cfg.MaxPerUser, cfg.RefuseExtra = 1, true
 	s := newSite(t, cfg)
-	s.user("ada")
+	s.mustSignIn("ada")
 	v := s.known()
 	v.do(func(ses *session.Session) error {
 		theme.Set(ses, "violet")
 		if err := signIn("ada")(ses); !errors.Is(err, session.ErrTooMany) {
 			t.Errorf("SignIn: %v", err)
 		}
-		want(t, "read back", theme.Get(ses), "violet")
+		mustEqual(t, "read back", theme.Get(ses), "violet")
 		return nil
 	})
-	v.holds("after a refusal", "violet", "")
-	v.sealedOnly("violet")
+	v.mustRead("after a refusal", "violet", "")
+	v.mustBeSealed("violet")
 }
 
-// TestSignInWithinOneRequest: a value keeps its way through each change of @id in one request.
-func TestSignInWithinOneRequest(t *testing.T) {
+// TestSealedValuesSurviveSignInsInOneRequest: a value keeps its way through each change of @id in one request.
+func TestSealedValuesSurviveSignInsInOneRequest(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v := s.visitor()
 	w := v.do(func(ses *session.Session) error {
@@ -284,58 +265,58 @@ func TestSignInWithinOneRequest(t *testing.T) {
 			if err := signIn("ada")(ses); err != nil {
 				return err
 			}
-			want(t, "theme", theme.Get(ses), "violet")
+			mustEqual(t, "theme", theme.Get(ses), "violet")
 		}
 		_, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
 		return err
 	})
-	want(t, "status", w.Code, 200)
-	v.holds("after all", "violet-red", "indigo")
-	_, r := v.stored()
+	mustEqual(t, "status", w.Code, 200)
+	v.mustRead("after all", "violet-red", "indigo")
+	_, r := v.mustRecord()
 	before := r.Secret
 	v.do(func(ses *session.Session) error {
 		signOut(ses)
 		theme.Set(ses, "black") // in a new session
 		return nil
 	})
-	if _, r := v.stored(); r.Secret == before {
+	if _, r := v.mustRecord(); r.Secret == before {
 		t.Error("two sessions have one @id: values of one open in the other")
 	}
-	v.holds("after signing out", "black", "")
+	v.mustRead("after signing out", "black", "")
 	v.do(func(ses *session.Session) error {
-		v.also().do(signOut)
+		v.tab().do(signOut)
 		theme.Set(ses, "brown")
 		if err := ses.Commit(t.Context()); !errors.Is(err, session.ErrEnded) {
 			t.Errorf("Commit: %v", err)
 		}
 		return signIn("ada")(ses)
 	})
-	v.holds("after an end meanwhile", "brown", "")
-	v.sealedOnly("violet", "black", "brown")
+	v.mustRead("after an end meanwhile", "brown", "")
+	v.mustBeSealed("violet", "black", "brown")
 }
 
-// TestForeignPrincipal: a principal from elsewhere is nobody's way in.
-func TestForeignPrincipal(t *testing.T) {
+// TestPrincipalOfAnotherSessionIsRefused: a principal from elsewhere is nobody's way in.
+func TestPrincipalOfAnotherSessionIsRefused(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
-	_, r := s.user("ada").stored()
+	_, r := s.mustSignIn("ada").mustRecord()
 	s.store.principal = r.Principal
 	defer func() { s.store.principal = nil }()
 	v := s.visitor()
-	v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
+	v.do(increment)
 	if v.cookie == "" {
 		t.Fatal("no session")
 	}
-	wantAnswer(t, v.also().do(func(ses *session.Session) error { t.Errorf("signed in as %q", ses.User()); return nil }), 500)
+	mustAnswer(t, v.tab().do(func(ses *session.Session) error { t.Errorf("signed in as %q", ses.User()); return nil }), 500)
 }
 
-// TestSealedSize: the limit counts what is stored, and the overhead is what the manual says.
-func TestSealedSize(t *testing.T) {
+// TestMaxSizeCountsSealedBytes: the limit counts what is stored, and the overhead is what the manual says.
+func TestMaxSizeCountsSealedBytes(t *testing.T) {
 	cfg := sealing(key(1))
 	s := newSite(t, cfg)
 	v := s.known()
 	for _, length := range []int{0, 1, 2, 3, 100, 10_000} {
 		v.do(func(ses *session.Session) error { theme.Set(ses, strings.Repeat("x", length)); return nil })
-		plain, stored := length+2, len(v.text("theme")) // with its quotes
+		plain, stored := length+2, len(v.storedText("theme")) // with its quotes
 		if most := plain + (plain+2)/3 + 44; stored > most || stored < most-2 {
 			t.Errorf("%d bytes take %d, want %d at most, and hardly less", plain, stored, most)
 		}
@@ -353,19 +334,19 @@ func TestSealedSize(t *testing.T) {
 		}
 		return nil
 	})
-	want(t, "status", w.Code, 500)
-	v.holds("after", strings.Repeat("x", 200), "")
+	mustEqual(t, "status", w.Code, 500)
+	v.mustRead("after", strings.Repeat("x", 200), "")
 }
 
-// TestLargestPrincipal: whoever may sign in in clear may sealed.
-func TestLargestPrincipal(t *testing.T) {
+// TestLargestPrincipalCanBeSealed: whoever may sign in in clear may sealed.
+func TestLargestPrincipalCanBeSealed(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	login := session.Login{
 		User: strings.Repeat("\xff", driver.MaxUser), Device: strings.Repeat("\x01", driver.MaxDevice),
 		UserAgent: strings.Repeat("<", driver.MaxUserAgent), Address: strings.Repeat("\u2028", driver.MaxAddress/3),
 	}
 	v := s.visitor()
-	want(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), login) }).Code, 200)
+	mustEqual(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), login) }).Code, 200)
 	i := v.info()
 	if i.User != login.User || i.Device != login.Device || i.UserAgent != login.UserAgent || i.Address != login.Address {
 		t.Errorf("%+v", i)
@@ -373,9 +354,9 @@ func TestLargestPrincipal(t *testing.T) {
 }
 
 // carryTwice asks twice what comes along, as a store may, and hears the same.
-type carryTwice struct{ *faulty }
+type carryTwiceStore struct{ *faultyStore }
 
-func (c carryTwice) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+func (c carryTwiceStore) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 	twice := *in
 	twice.Carry = func(r *driver.Record) (driver.Fields, error) {
 		first, err := in.Carry(r)
@@ -390,14 +371,14 @@ func (c carryTwice) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn)
 		}
 		return second, err
 	}
-	return c.faulty.SignIn(ctx, id, &twice)
+	return c.faultyStore.SignIn(ctx, id, &twice)
 }
 
 // TestCarriedValuesAreStable: what a store answers about a sign-in is what it stored, however often it asks.
 func TestCarriedValuesAreStable(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	var err error
-	if s.m, err = session.New(carryTwice{s.store}, sealing(key(1))); err != nil {
+	if s.m, err = session.New(carryTwiceStore{s.store}, sealing(key(1))); err != nil {
 		t.Fatal(err)
 	}
 	v := s.known()
@@ -406,18 +387,18 @@ func TestCarriedValuesAreStable(t *testing.T) {
 		secrets.Set(ses, "a", "indigo")
 		return nil
 	})
-	want(t, "status", v.do(signIn("ada")).Code, 200)
-	v.holds("signed in", "violet", "indigo")
+	mustEqual(t, "status", v.do(signIn("ada")).Code, 200)
+	v.mustRead("signed in", "violet", "indigo")
 }
 
-// TestSealedEvents: events name the user, whoever's token a request shows.
-func TestSealedEvents(t *testing.T) {
-	s, l := listening(t, sealing(key(1)))
-	v := s.user("ada")
+// TestEventsNameTheSealedUser: events name the user, whoever's token a request shows.
+func TestEventsNameTheSealedUser(t *testing.T) {
+	s, l := newSiteWithEvents(t, sealing(key(1)))
+	v := s.mustSignIn("ada")
 	handle := v.info().Handle
-	old := v.also()
+	old := v.tab()
 	v.do(renew)
-	l.want(t, "SignIn and Renew", "signed in "+handle+" ada", "renewed "+handle+" ada")
+	l.mustReport(t, "SignIn and Renew", "signed in "+handle+" ada", "renewed "+handle+" ada")
 	old.do(signOut)
-	l.want(t, "SignOut with the token before", "signed out "+handle+" ada")
+	l.mustReport(t, "SignOut with the token before", "signed out "+handle+" ada")
 }

@@ -1,7 +1,6 @@
 package session_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,33 +12,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-func signIn(user string) func(*session.Session) error {
-	return func(ses *session.Session) error { return ses.SignIn(context.Background(), session.Login{User: user}) }
-}
-
-// user is a visitor who signs in, from no session.
-func (s *site) user(name string) *visitor {
-	s.t.Helper()
-	v := s.visitor()
-	if w := v.do(signIn(name)); w.Code != 200 || len(cookies(w)) != 1 {
-		s.t.Fatalf("SignIn: %d, Set-Cookie %q", w.Code, cookies(w))
-	}
-	return v
-}
-
-// who returns the user that a new request sees.
-func (v *visitor) who() (user string) {
-	v.also().do(func(ses *session.Session) error { user = ses.User(); return nil })
-	return user
-}
-
-func (v *visitor) info() (i session.Info) {
-	v.also().do(func(ses *session.Session) error { i = ses.Info(); return nil })
-	return i
-}
-
-// TestSignIn: from each state that a session can be in there is a way to sign in, with one new cookie.
-func TestSignIn(t *testing.T) {
+// TestSignInMakesANewSession: from each state that a session can be in there is a way to sign in, with one new cookie.
+func TestSignInMakesANewSession(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		session func(s *site) *visitor
@@ -53,19 +27,19 @@ func TestSignIn(t *testing.T) {
 		{"stored in this request", (*site).visitor, func(_ *visitor, ses *session.Session) { n.Add(ses, 7); ses.Commit(t.Context()) }, 7},
 		{"renewed in this request", (*site).known, func(_ *visitor, ses *session.Session) { renew(ses) }, 1},
 		{"signed out in this request", (*site).known, func(_ *visitor, ses *session.Session) { signOut(ses) }, 0},
-		{"ended meanwhile", (*site).known, func(v *visitor, _ *session.Session) { v.also().do(signOut) }, 0},
+		{"ended meanwhile", (*site).known, func(v *visitor, _ *session.Session) { v.tab().do(signOut) }, 0},
 		{"ended meanwhile, and that is known", (*site).known, func(v *visitor, ses *session.Session) {
-			v.also().do(signOut)
+			v.tab().do(signOut)
 			n.Add(ses, 4)
 			ses.Commit(t.Context())
 		}, 4}, // not committed, so it comes along
 		{"same user", func(s *site) *visitor {
-			v := s.user("ada")
+			v := s.mustSignIn("ada")
 			v.do(func(ses *session.Session) error { n.Add(ses, 3); return nil })
 			return v
 		}, nil, 3},
 		{"another user", func(s *site) *visitor {
-			v := s.user("bob")
+			v := s.mustSignIn("bob")
 			v.do(func(ses *session.Session) error { n.Add(ses, 3); return nil })
 			return v
 		}, nil, 0},
@@ -74,11 +48,11 @@ func TestSignIn(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, session.Config{KeepFields: []string{"n"}})
 			v := tt.session(s)
-			old := v.also()
+			old := v.tab()
 			before := v.info()
 			w := v.do(func(ses *session.Session) error {
 				if tt.within != nil {
-					tt.within(old.also(), ses)
+					tt.within(old.tab(), ses)
 				}
 				if err := signIn("ada")(ses); err != nil {
 					return err
@@ -97,7 +71,7 @@ func TestSignIn(t *testing.T) {
 			if old.cookie != "" && (old.who() != "" || old.count() != 0) {
 				t.Errorf("the token before leads to user %q, n = %d", old.who(), old.count())
 			}
-			want(t, "sessions", s.store.Len(), 1)
+			mustEqual(t, "sessions", s.store.Len(), 1)
 		})
 	}
 }
@@ -130,8 +104,8 @@ func TestSignInKeepsOnlyDeclaredFields(t *testing.T) {
 	}
 }
 
-// TestFixation: a token that an attacker planted, and knows, is worth nothing once the victim has signed in, now and later.
-func TestFixation(t *testing.T) {
+// TestSignInPreventsFixation: a token that an attacker planted, and knows, is worth nothing once the victim has signed in, now and later.
+func TestSignInPreventsFixation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		attacker := s.known()
@@ -142,7 +116,7 @@ func TestFixation(t *testing.T) {
 			if attacker.who() != "" || attacker.count() != 0 {
 				t.Error("the planted token leads to the victim's session")
 			}
-			w := attacker.also().do(func(ses *session.Session) error { return ses.SignOut(t.Context()) })
+			w := attacker.tab().do(func(ses *session.Session) error { return ses.SignOut(t.Context()) })
 			if victim.who() != "ada" {
 				t.Fatalf("the planted token signs the victim out: %d", w.Code)
 			}
@@ -151,56 +125,8 @@ func TestFixation(t *testing.T) {
 	})
 }
 
-// TestSlowRequestWhileSignedIn: a request under way with the token before changes nothing, and never sends a cookie over the new one.
-func TestSlowRequestWhileSignedIn(t *testing.T) {
-	for name, f := range map[string]func(ses *session.Session) error{
-		"reads":         func(ses *session.Session) error { n.Get(ses); return nil },
-		"writes":        func(ses *session.Session) error { n.Add(ses, 1); return nil },
-		"commits":       func(ses *session.Session) error { n.Add(ses, 1); return ses.Commit(t.Context()) },
-		"renews":        renew,
-		"sets anew":     func(ses *session.Session) error { ses.Clear(); theme.Set(ses, "x"); return nil },
-		"reads it anew": func(ses *session.Session) error { return ses.Reload(t.Context()) },
-	} {
-		for _, begins := range []string{"before", "after"} {
-			t.Run(name+", begun "+begins, func(t *testing.T) {
-				s := newSite(t, session.Config{KeepFields: []string{"n"}})
-				v := s.known()
-				slow := v.also()
-				if begins == "after" {
-					v.do(signIn("ada"))
-				}
-				w := slow.do(func(ses *session.Session) error {
-					if begins == "before" {
-						v.do(signIn("ada"))
-					}
-					return f(ses)
-				})
-				if wants := map[bool]int{true: 200, false: 409}[name == "reads"]; len(cookies(w)) != 0 || w.Code != wants &&
-					(name != "renews" || begins != "after") {
-					t.Errorf("%d, Set-Cookie %q; want %d", w.Code, cookies(w), wants)
-				}
-				if v.who() != "ada" || v.count() != 1 || s.store.Len() != 1 {
-					t.Errorf("user %q, n = %d, %d sessions", v.who(), v.count(), s.store.Len())
-				}
-			})
-		}
-	}
-}
-
-// TestSignOutAfterSignInElsewhere: the sign-out of a request whose session moved ends that session alone. A planted token must not
-// lead to the session that took its place, not even to end it.
-func TestSignOutAfterSignInElsewhere(t *testing.T) {
-	s := newSite(t, session.Config{})
-	v := s.known()
-	slow := v.also()
-	v.do(signIn("ada"))
-	if w := slow.do(signOut); w.Code != 200 || len(cookies(w)) != 0 || v.who() != "ada" {
-		t.Errorf("%d, Set-Cookie %q, user %q", w.Code, cookies(w), v.who())
-	}
-}
-
-// TestLoginBounds: what a client sends is cut, what the application says is refused.
-func TestLoginBounds(t *testing.T) {
+// TestLoginIsBounded: what a client sends is cut, what the application says is refused.
+func TestLoginIsBounded(t *testing.T) {
 	long := strings.Repeat("é", 1000)
 	s := newSite(t, session.Config{Lifetime: time.Hour, MaxRemember: 30 * 24 * time.Hour})
 	for _, tt := range []struct {
@@ -258,83 +184,8 @@ func TestLoginBounds(t *testing.T) {
 	}
 }
 
-// TestRemember: one sign-in may last longer, with a cookie that outlives the browser; the others go with it.
-func TestRemember(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{Lifetime: time.Hour, IdleTimeout: time.Minute, MaxRemember: 48 * time.Hour})
-		remembered, other := s.visitor(), s.user("ada")
-		w := remembered.do(func(ses *session.Session) error {
-			return ses.SignIn(t.Context(), session.Login{User: "ada", Remember: 48 * time.Hour})
-		})
-		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 48*3600 {
-			t.Errorf("Set-Cookie %q", cookies(w))
-		}
-		time.Sleep(time.Minute)
-		if other.who() != "" {
-			t.Error("who is not remembered stays beyond the idle limit")
-		}
-		time.Sleep(24*time.Hour - time.Minute)
-		w = remembered.do(renew)
-		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 24*3600 {
-			t.Errorf("renewed: Set-Cookie %q", cookies(w))
-		}
-		time.Sleep(24*time.Hour - time.Millisecond)
-		want(t, "user", remembered.who(), "ada")
-		time.Sleep(time.Millisecond)
-		want(t, "user after the deadline", remembered.who(), "")
-	})
-	s := newSite(t, session.Config{})
-	w := s.visitor().do(func(ses *session.Session) error {
-		return ses.SignIn(t.Context(), session.Login{User: "ada", Remember: time.Hour})
-	})
-	wantAnswer(t, w, 500)
-	if w := s.user("ada").do(renew); strings.Contains(cookies(w)[0], "Max-Age") {
-		t.Errorf("not remembered: Set-Cookie %q", cookies(w))
-	}
-}
-
-// TestMaxPerUser: the oldest session ends, or the new one is refused and nothing has happened.
-func TestMaxPerUser(t *testing.T) {
-	for _, refuse := range []bool{false, true} {
-		bubble(t, func(t *testing.T) {
-			s := newSite(t, session.Config{MaxPerUser: 2, RefuseExtra: refuse})
-			var all []*visitor
-			for range 2 {
-				all = append(all, s.user("ada"))
-				time.Sleep(time.Second)
-			}
-			all[1].do(signIn("ada")) // in place of its own
-			want(t, "oldest", all[0].who(), "ada")
-			time.Sleep(time.Second)
-			v := s.known()
-			w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return signIn("ada")(ses) })
-			if refuse {
-				if wantAnswer(t, w, 409); len(cookies(w)) != 0 || all[0].who() != "ada" || v.count() != 1 {
-					t.Errorf("Set-Cookie %q, oldest %q, n = %d", cookies(w), all[0].who(), v.count())
-				}
-				w = v.do(func(ses *session.Session) error { // a handler that goes on
-					if err := signIn("ada")(ses); !errors.Is(err, session.ErrTooMany) {
-						t.Errorf("SignIn: %v, want ErrTooMany", err)
-					}
-					n.Add(ses, 1)
-					return nil
-				})
-				if w.Code != 200 || v.count() != 2 || v.who() != "" {
-					t.Errorf("%d, n = %d, user %q", w.Code, v.count(), v.who())
-				}
-				all[0].do(signOut)
-				want(t, "status", v.do(signIn("ada")).Code, 200)
-				return
-			}
-			if w.Code != 200 || v.who() != "ada" || all[0].who() != "" || all[1].who() != "ada" {
-				t.Errorf("%d, new %q, oldest %q, other %q", w.Code, v.who(), all[0].who(), all[1].who())
-			}
-		})
-	}
-}
-
-// TestSignInTooLate: what cannot give the browser its new cookie does not sign in.
-func TestSignInTooLate(t *testing.T) {
+// TestSignInFailsWhereNoCookieCanBeSet: what cannot give the browser its new cookie does not sign in.
+func TestSignInFailsWhereNoCookieCanBeSet(t *testing.T) {
 	for name, tt := range map[string]struct {
 		route session.Route
 		does  func(s *site, w http.ResponseWriter)
@@ -352,7 +203,7 @@ func TestSignInTooLate(t *testing.T) {
 		if name == "degraded" {
 			s.store.down()
 		}
-		w := v.handle(tt.route.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		w := v.serveRoute(tt.route, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			if tt.does != nil {
 				tt.does(s, w)
 			}
@@ -361,7 +212,7 @@ func TestSignInTooLate(t *testing.T) {
 				t.Errorf("%s: %v, want %v", name, err, tt.err)
 			}
 			return err
-		})))
+		})
 		s.store.up()
 		if w.Code != tt.code || len(cookies(w)) != 0 || v.count() != 1 || v.who() != "" || s.store.Len() != 1 {
 			t.Errorf("%s: %d, Set-Cookie %q, n = %d, user %q", name, w.Code, cookies(w), v.count(), v.who())
@@ -369,11 +220,11 @@ func TestSignInTooLate(t *testing.T) {
 	}
 }
 
-// TestSignInWithoutARecord: a store that does not return the new record, and then goes down, leaves nothing of the user before in view.
-func TestSignInWithoutARecord(t *testing.T) {
+// TestSignInWithoutARecordShowsNoOldUser: a store that does not return the new record, and then goes down, leaves nothing of the user before in view.
+func TestSignInWithoutARecordShowsNoOldUser(t *testing.T) {
 	for _, down := range []bool{false, true} {
 		s := newSite(t, session.Config{})
-		v := s.user("bob")
+		v := s.mustSignIn("bob")
 		v.do(func(ses *session.Session) error { theme.Set(ses, "bob's"); return nil })
 		s.store.noRecord = true
 		w := v.do(func(ses *session.Session) error {
@@ -396,7 +247,7 @@ func TestSignInWithoutARecord(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.visitor()
 	s.store.noRecord = true
-	v.handle(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	v.serve(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		s.store.fail("load", errDown)
 		if err := signIn("ada")(ses); err != nil {
 			return err
@@ -405,72 +256,5 @@ func TestSignInWithoutARecord(t *testing.T) {
 			t.Errorf("Check: %v", err)
 		}
 		return nil
-	}))
-}
-
-// TestBearerSignIn: an API's client signs in with its token, or with none, and is handed the new one; no cookie is set.
-func TestBearerSignIn(t *testing.T) {
-	s := newSite(t, session.Config{Bearer: true, KeepFields: []string{"n"}})
-	for _, header := range []string{"", "Bearer " + s.bearer(t)} {
-		var token string
-		h := http.Header{}
-		if header != "" {
-			h.Set("Authorization", header)
-		}
-		w, _ := s.send(h, func(ses *session.Session) (err error) {
-			if err = signIn("ada")(ses); err == nil {
-				token, err = ses.BearerToken(t.Context())
-			}
-			return err
-		})
-		if w.Code != 200 || len(cookies(w)) != 0 || "Bearer "+token == header {
-			t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
-		}
-		user := ""
-		s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error { user = ses.User(); return nil })
-		want(t, "user", user, "ada")
-		if header != "" {
-			_, got := s.send(h, nil)
-			want(t, "n under the old token", got, 0)
-		}
-	}
-}
-
-// TestRouteOfUsers: what routes ask of an authentication, and how signing in again meets it and keeps what the session has.
-func TestRouteOfUsers(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{})
-		v := s.visitor()
-		as := func(l session.Login) {
-			t.Helper()
-			l.User = "ada"
-			want(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), l) }).Code, 200)
-		}
-		code := func(rt session.Route) int {
-			return v.also().handle(rt.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code
-		}
-		recently, twoFactors, high := session.Route{MaxAuthAge: 10 * time.Minute}, session.Route{AuthMethods: []string{"pwd", "otp"}}, session.Route{MinLevel: 2}
-		want(t, "nobody", code(session.Route{SignedIn: true}), 401)
-		as(session.Login{Methods: []string{"pwd"}, Level: 1})
-		v.do(func(ses *session.Session) error { n.Add(ses, 1); return nil })
-		time.Sleep(10 * time.Minute)
-		want(t, "at 10 min", code(recently), 200)
-		time.Sleep(time.Millisecond)
-		want(t, "after 10 min", code(recently), 401)
-		v.do(renew)
-		want(t, "renewed, not authenticated", code(recently), 401)
-		want(t, "one factor", code(twoFactors), 401)
-		want(t, "low level", code(high), 401)
-		old := v.info()
-		as(session.Login{Methods: []string{"otp", "pwd"}, Level: 2})
-		want(t, "authenticated again", code(recently), 200)
-		want(t, "two factors", code(twoFactors), 200)
-		want(t, "high level", code(high), 200)
-		want(t, "n", v.count(), 1)
-		if i := v.info(); !i.Deadline.Equal(old.Deadline.Add(10*time.Minute+time.Millisecond)) || i.Handle == old.Handle {
-			t.Errorf("the new authentication has not begun both limits anew: %+v", i)
-		}
-		as(session.Login{Methods: []string{"pwd"}, Level: 1})
-		want(t, "low level again", code(high), 401)
 	})
 }

@@ -12,11 +12,11 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// TestSessions: a user's sessions, the newest first, with what people recognise them by, and nobody else's.
-func TestSessions(t *testing.T) {
+// TestSessionsListsTheUsersSessions: a user's sessions, the newest first, with what people recognise them by, and nobody else's.
+func TestSessionsListsTheUsersSessions(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
-		bob := s.user("bob")
+		bob := s.mustSignIn("bob")
 		s.known()
 		var handles []string
 		for _, device := range []string{"phone", "laptop"} {
@@ -40,20 +40,60 @@ func TestSessions(t *testing.T) {
 				t.Errorf("user %q: %+v, %v", nobody, list, err)
 			}
 		}
-		want(t, "bob", bob.who(), "bob")
+		mustEqual(t, "bob", bob.who(), "bob")
 	})
 }
 
-// TestRevoke: a user ends one of their sessions. Of another user's, whether it exists, is not told: not by the error, nor by the work.
-func TestRevoke(t *testing.T) {
+// TestMaxPerUserEvictsOrRefuses: the oldest session ends, or the new one is refused and nothing has happened.
+func TestMaxPerUserEvictsOrRefuses(t *testing.T) {
+	for _, refuse := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, session.Config{MaxPerUser: 2, RefuseExtra: refuse})
+			var all []*visitor
+			for range 2 {
+				all = append(all, s.mustSignIn("ada"))
+				time.Sleep(time.Second)
+			}
+			all[1].do(signIn("ada")) // in place of its own
+			mustEqual(t, "oldest", all[0].who(), "ada")
+			time.Sleep(time.Second)
+			v := s.known()
+			w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return signIn("ada")(ses) })
+			if refuse {
+				if mustAnswer(t, w, 409); len(cookies(w)) != 0 || all[0].who() != "ada" || v.count() != 1 {
+					t.Errorf("Set-Cookie %q, oldest %q, n = %d", cookies(w), all[0].who(), v.count())
+				}
+				w = v.do(func(ses *session.Session) error { // a handler that goes on
+					if err := signIn("ada")(ses); !errors.Is(err, session.ErrTooMany) {
+						t.Errorf("SignIn: %v, want ErrTooMany", err)
+					}
+					n.Add(ses, 1)
+					return nil
+				})
+				if w.Code != 200 || v.count() != 2 || v.who() != "" {
+					t.Errorf("%d, n = %d, user %q", w.Code, v.count(), v.who())
+				}
+				all[0].do(signOut)
+				mustEqual(t, "status", v.do(signIn("ada")).Code, 200)
+				return
+			}
+			if w.Code != 200 || v.who() != "ada" || all[0].who() != "" || all[1].who() != "ada" {
+				t.Errorf("%d, new %q, oldest %q, other %q", w.Code, v.who(), all[0].who(), all[1].who())
+			}
+		})
+	}
+}
+
+// TestRevokeEndsOneSessionOfTheUser: a user ends one of their sessions. Of another user's, whether it exists, is not told: not by the error, nor by the work.
+func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 	s := newSite(t, session.Config{})
-	phone, laptop, bob, anonymous := s.user("ada"), s.user("ada"), s.user("bob"), s.known()
-	ended := s.user("ada")
-	gone := ended.info().Handle
+	phone, laptop, bob, anonymous := s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("bob"), s.known()
+	ended := s.mustSignIn("ada")
+	endedHandle := ended.info().Handle
 	ended.do(signOut)
 	const never = "1a2b-AAAAAAAAAAAAAAAAAAAAAA"
 	var first error
-	for _, handle := range []string{bob.info().Handle, anonymous.info().Handle, gone, never} {
+	for _, handle := range []string{bob.info().Handle, anonymous.info().Handle, endedHandle, never} {
 		before, loads := s.store.endUsers.Load(), s.store.loads.Load()
 		err := s.m.Revoke(t.Context(), "ada", handle)
 		if first == nil {
@@ -74,8 +114,8 @@ func TestRevoke(t *testing.T) {
 	if err := s.m.Revoke(t.Context(), "", phone.info().Handle); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Revoke by nobody: %v", err)
 	}
-	want(t, "bob", bob.who(), "bob")
-	want(t, "anonymous n", anonymous.count(), 1)
+	mustEqual(t, "bob", bob.who(), "bob")
+	mustEqual(t, "anonymous n", anonymous.count(), 1)
 	if err := s.m.Revoke(t.Context(), "ada", phone.info().Handle); err != nil {
 		t.Error(err)
 	}
@@ -91,21 +131,21 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// TestRevokeUser: all of a user's sessions, or all others.
-func TestRevokeUser(t *testing.T) {
+// TestRevokeUserEndsAllOrAllOthers: all of a user's sessions, or all others.
+func TestRevokeUserEndsAllOrAllOthers(t *testing.T) {
 	s := newSite(t, session.Config{})
-	here, phone, laptop, bob := s.user("ada"), s.user("ada"), s.user("ada"), s.user("bob")
+	here, phone, laptop, bob := s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("bob")
 	if n, err := s.m.RevokeUser(t.Context(), "ada", here.info().Handle, "no handle"); n != 0 || !errors.Is(err, session.ErrInvalid) {
 		t.Errorf("with a mistyped handle: %d, %v", n, err)
 	}
-	want(t, "nobody is signed out by a mistype", phone.who(), "ada")
+	mustEqual(t, "nobody is signed out by a mistype", phone.who(), "ada")
 	many := slices.Repeat([]string{here.info().Handle}, driver.MaxExcept+1)
 	if n, err := s.m.RevokeUser(t.Context(), "ada", many...); n != 0 || !errors.Is(err, session.ErrInvalid) {
 		t.Errorf("with too many that are to stay: %d, %v", n, err)
 	}
 	w := here.do(func(ses *session.Session) error {
 		n, err := s.m.RevokeUser(t.Context(), "ada", ses.Info().Handle, bob.info().Handle)
-		want(t, "ended", n, 2)
+		mustEqual(t, "ended", n, 2)
 		return err
 	})
 	if w.Code != 200 || here.who() != "ada" || phone.who() != "" || laptop.who() != "" || bob.who() != "bob" {
@@ -113,11 +153,11 @@ func TestRevokeUser(t *testing.T) {
 	}
 	w = here.do(func(ses *session.Session) error {
 		n, err := s.m.RevokeUser(t.Context(), "ada")
-		want(t, "ended", n, 1)
+		mustEqual(t, "ended", n, 1)
 		theme.Set(ses, "late")
 		return err
 	})
-	if wantAnswer(t, w, 409); len(cookies(w)) != 0 || s.store.Len() != 1 {
+	if mustAnswer(t, w, 409); len(cookies(w)) != 0 || s.store.Len() != 1 {
 		t.Errorf("a write after the end: Set-Cookie %q, %d sessions", cookies(w), s.store.Len())
 	}
 	for _, nobody := range []string{"", "ada", "eve"} {
@@ -131,8 +171,8 @@ func TestRevokeUser(t *testing.T) {
 	}
 }
 
-// TestRevokedWhileSigningIn: a password that was checked before the revocation does not sign in after it; one checked later does.
-func TestRevokedWhileSigningIn(t *testing.T) {
+// TestRevocationRefusesSignInsThatBeganBefore: a password that was checked before the revocation does not sign in after it; one checked later does.
+func TestRevocationRefusesSignInsThatBeganBefore(t *testing.T) {
 	for name, revoke := range map[string]func(s *site) error{
 		"user":      func(s *site) error { _, err := s.m.RevokeUser(t.Context(), "ada"); return err },
 		"everybody": func(s *site) error { return s.m.RevokeAll(t.Context()) },
@@ -150,13 +190,13 @@ func TestRevokedWhileSigningIn(t *testing.T) {
 				time.Sleep(time.Second)
 				return signIn("ada")(ses)
 			})
-			if wantAnswer(t, w, 401); len(cookies(w)) != 0 || s.store.Len() != 0 {
+			if mustAnswer(t, w, 401); len(cookies(w)) != 0 || s.store.Len() != 0 {
 				t.Errorf("%s: Set-Cookie %q, %d sessions", name, cookies(w), s.store.Len())
 			}
 			w = v.do(func(ses *session.Session) error {
 				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: left})
 			})
-			wantAnswer(t, w, 401)
+			mustAnswer(t, w, 401)
 			w = v.do(func(ses *session.Session) error {
 				if err := revoke(s); err != nil {
 					t.Error(err)
@@ -164,17 +204,17 @@ func TestRevokedWhileSigningIn(t *testing.T) {
 				time.Sleep(time.Millisecond)
 				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: time.Now()}) // a password reset signs in by itself
 			})
-			want(t, name+": status", w.Code, 200)
+			mustEqual(t, name+": status", w.Code, 200)
 			v.do(signOut)
-			want(t, name+": status of a new sign-in", v.do(signIn("ada")).Code, 200)
+			mustEqual(t, name+": status of a new sign-in", v.do(signIn("ada")).Code, 200)
 		})
 	}
 }
 
-// TestRevokeAll: nobody has a session any more.
-func TestRevokeAll(t *testing.T) {
+// TestRevokeAllEndsEverySession: nobody has a session any more.
+func TestRevokeAllEndsEverySession(t *testing.T) {
 	s := newSite(t, session.Config{})
-	all := []*visitor{s.user("ada"), s.user("bob"), s.known()}
+	all := []*visitor{s.mustSignIn("ada"), s.mustSignIn("bob"), s.known()}
 	if err := s.m.RevokeAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -183,11 +223,11 @@ func TestRevokeAll(t *testing.T) {
 			t.Errorf("visitor %d: user %q, n = %d", i, v.who(), v.count())
 		}
 	}
-	want(t, "sessions", s.store.Len(), 0)
+	mustEqual(t, "sessions", s.store.Len(), 0)
 }
 
-// TestStoreWithoutUsers: a store that does not know users says so, and nobody's session is touched.
-func TestStoreWithoutUsers(t *testing.T) {
+// TestStoreWithoutUsersIsUnsupported: a store that does not know users says so, and nobody's session is touched.
+func TestStoreWithoutUsersIsUnsupported(t *testing.T) {
 	m, err := session.New(struct{ driver.Store }{memstore.New()}, session.Config{})
 	if err != nil {
 		t.Fatal(err)
@@ -209,5 +249,42 @@ func TestStoreWithoutUsers(t *testing.T) {
 		if !errors.Is(err, errors.ErrUnsupported) {
 			t.Errorf("%v, want ErrUnsupported", err)
 		}
+	}
+}
+
+// TestChangedUserKeyServesNoSignedInSession: with another key nobody could sign a user out everywhere, so no session of a user is served until the key is back or
+// all have ended; and nobody else notices.
+func TestChangedUserKeyServesNoSignedInSession(t *testing.T) {
+	for _, test := range []struct {
+		name        string
+		first, then []byte
+	}{
+		{"the first one", nil, key(1)},
+		{"another one", key(1), key(2)},
+		{"none any more", key(1), nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			before := newSite(t, session.Config{UserKey: test.first})
+			v, stranger := before.mustSignIn("ada"), before.known()
+			after := before.withConfig(session.Config{UserKey: test.then})
+			w := v.at(after).do(func(*session.Session) error { t.Error("the session is served"); return nil })
+			mustAnswer(t, w, 500)
+			if len(cookies(w)) != 0 {
+				t.Errorf("Set-Cookie %q: a wrong key signs nobody out", cookies(w))
+			}
+			if log := before.log.String(); !strings.Contains(log, "Config.UserKey is not the one") || strings.Contains(log, "ada") {
+				t.Errorf("the log says %s", log)
+			}
+			mustAnswer(t, stranger.at(after).do(func(*session.Session) error { return nil }), 200)
+			mustEqual(t, "with the key back", v.at(before).who(), "ada")
+
+			if err := after.m.RevokeAll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			v = v.at(after)
+			mustEqual(t, "after RevokeAll", v.who(), "")
+			v.do(signIn("ada"))
+			mustEqual(t, "signed in anew", v.who(), "ada")
+		})
 	}
 }

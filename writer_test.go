@@ -74,9 +74,9 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 		{"Nothing", 200, "", func(w http.ResponseWriter, r *http.Request) error { return nil }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			onBoth(t, func(t *testing.T, http2 bool) {
+			onBothProtocols(t, func(t *testing.T, http2 bool) {
 				s := newSite(t, session.Config{})
-				srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 					n.Add(ses, 1)
 					if err := tt.write(w, r); err != nil {
 						t.Errorf("writing: %v", err)
@@ -84,7 +84,7 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 					return nil
 				}))
 				for i := range int64(2) {
-					res, body := fetch(t, c, srv.URL)
+					res, body := mustFetch(t, c, srv.URL)
 					if res.StatusCode != tt.status || body != tt.body && tt.body != "*" {
 						t.Errorf("%d %q, want %d %q", res.StatusCode, body, tt.status, tt.body)
 					}
@@ -100,12 +100,12 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 	}
 }
 
-// TestStoredWhenHeaderArrives holds the handler up after its first byte: the client can use what it was told.
-func TestStoredWhenHeaderArrives(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+// TestChangeIsStoredWhenTheHeaderArrives holds the handler up after its first byte: the client can use what it was told.
+func TestChangeIsStoredWhenTheHeaderArrives(t *testing.T) {
+	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
 		goOn := make(chan struct{})
-		srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			if r.URL.Path == "/read" {
 				fmt.Fprint(w, n.Get(ses))
 				return nil
@@ -120,22 +120,22 @@ func TestStoredWhenHeaderArrives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, got := fetch(t, c, srv.URL+"/read"); got != "1" {
+		if _, got := mustFetch(t, c, srv.URL+"/read"); got != "1" {
 			t.Errorf("while the body is under way: n = %s, want 1", got)
 		}
 		close(goOn)
 		io.Copy(io.Discard, res.Body)
 		res.Body.Close()
-		if _, got := fetch(t, c, srv.URL+"/read"); got != "11" {
+		if _, got := mustFetch(t, c, srv.URL+"/read"); got != "11" {
 			t.Errorf("a change after the header: n = %s, want 11", got)
 		}
 	})
 }
 
-func TestServerSentEvents(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+func TestServerSentEventsMayCommitEachTime(t *testing.T) {
+	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
-		srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			w.Header().Set("Content-Type", "text/event-stream")
 			rc := http.NewResponseController(w)
 			for range 3 {
@@ -150,18 +150,18 @@ func TestServerSentEvents(t *testing.T) {
 			}
 			return nil
 		}))
-		res, body := fetch(t, c, srv.URL)
+		res, body := mustFetch(t, c, srv.URL)
 		if body != "data: 1\n\ndata: 2\n\ndata: 3\n\n" || len(res.Header["Set-Cookie"]) != 1 {
 			t.Errorf("%q, Set-Cookie %q", body, res.Header["Set-Cookie"])
 		}
 	})
 }
 
-// TestInformationalHeadersPass: 103 leaves before the commit, and the cookie comes with the final header.
-func TestInformationalHeadersPass(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+// TestInformationalResponsesDoNotCommit: 103 leaves before the commit, and the cookie comes with the final header.
+func TestInformationalResponsesDoNotCommit(t *testing.T) {
+	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
-		srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			w.Header().Set("Link", "</style.css>; rel=preload")
 			w.WriteHeader(http.StatusEarlyHints)
@@ -192,7 +192,7 @@ func TestInformationalHeadersPass(t *testing.T) {
 }
 
 // upgrade sends a request by hand and returns the response's header and what follows.
-func upgrade(t *testing.T, url, cookie string) (status string, cookies []string) {
+func mustUpgrade(t *testing.T, url, cookie string) (status string, cookies []string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
@@ -215,10 +215,10 @@ func upgrade(t *testing.T, url, cookie string) (status string, cookies []string)
 	return status, h["Set-Cookie"]
 }
 
-func TestHijack(t *testing.T) {
+func TestHijackCommitsFirst(t *testing.T) {
 	s := newSite(t, session.Config{})
 	var hijackErr error
-	plain := plainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	plain := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		n.Add(ses, 1)
 		conn, _, err := http.NewResponseController(w).Hijack()
 		if hijackErr = err; err != nil {
@@ -233,7 +233,7 @@ func TestHijack(t *testing.T) {
 		return nil
 	})))
 	t.Run("needs a new cookie", func(t *testing.T) {
-		status, _ := upgrade(t, plain, "")
+		status, _ := mustUpgrade(t, plain, "")
 		if !errors.Is(hijackErr, session.ErrHeaderSent) || !strings.Contains(status, "500") {
 			t.Errorf("Hijack: %v; %s", hijackErr, status)
 		}
@@ -243,7 +243,7 @@ func TestHijack(t *testing.T) {
 	})
 	t.Run("known visitor", func(t *testing.T) {
 		v := s.known()
-		status, cookies := upgrade(t, plain, v.cookie)
+		status, cookies := mustUpgrade(t, plain, v.cookie)
 		if hijackErr != nil || !strings.Contains(status, "101") || len(cookies) != 0 {
 			t.Errorf("Hijack: %v; %s, Set-Cookie %q", hijackErr, status, cookies)
 		}
@@ -258,7 +258,7 @@ func TestHijack(t *testing.T) {
 		v := s.known()
 		s.store.fail("apply", errDown)
 		defer s.store.up()
-		status, _ := upgrade(t, plain, v.cookie)
+		status, _ := mustUpgrade(t, plain, v.cookie)
 		if !errors.Is(hijackErr, session.ErrUnavailable) || !strings.Contains(status, "503") {
 			t.Errorf("Hijack: %v; %s", hijackErr, status)
 		}
@@ -267,7 +267,7 @@ func TestHijack(t *testing.T) {
 
 func TestSwitchingProtocolsCommits(t *testing.T) {
 	s := newSite(t, session.Config{})
-	plain := plainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	plain := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		n.Add(ses, 1)
 		w.Header().Set("Connection", "Upgrade")
 		w.Header().Set("Upgrade", "echo")
@@ -277,7 +277,7 @@ func TestSwitchingProtocolsCommits(t *testing.T) {
 		}
 		return nil
 	})))
-	status, cookies := upgrade(t, plain, "")
+	status, cookies := mustUpgrade(t, plain, "")
 	if !strings.Contains(status, "101") || len(cookies) != 1 {
 		t.Errorf("%s, Set-Cookie %q", status, cookies)
 	}
@@ -285,7 +285,7 @@ func TestSwitchingProtocolsCommits(t *testing.T) {
 
 func TestHijackOnHTTP2IsNotSupported(t *testing.T) {
 	s := newSite(t, session.Config{})
-	srv, c := s.server(t, true, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	srv, c := s.newServer(t, true, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		if r.URL.Path == "/late" {
 			io.WriteString(w, "late")
 		}
@@ -295,27 +295,27 @@ func TestHijackOnHTTP2IsNotSupported(t *testing.T) {
 		n.Add(ses, 1) // a cookie can still be sent, unless the header had left
 		return nil
 	}))
-	if res, _ := fetch(t, c, srv.URL+"/late"); len(res.Header["Set-Cookie"]) != 0 || s.store.Len() != 0 {
+	if res, _ := mustFetch(t, c, srv.URL+"/late"); len(res.Header["Set-Cookie"]) != 0 || s.store.Len() != 0 {
 		t.Errorf("after the header: Set-Cookie %q, %d stored", res.Header["Set-Cookie"], s.store.Len())
 	}
-	if res, _ := fetch(t, c, srv.URL); len(res.Header["Set-Cookie"]) != 1 || s.store.Len() != 1 {
+	if res, _ := mustFetch(t, c, srv.URL); len(res.Header["Set-Cookie"]) != 1 || s.store.Len() != 1 {
 		t.Errorf("before the header: Set-Cookie %q, %d stored", res.Header["Set-Cookie"], s.store.Len())
 	}
 }
 
-// TestControllerReachesTheConnection: what the writer does not have is reached through Unwrap.
-func TestControllerReachesTheConnection(t *testing.T) {
+// TestResponseControllerReachesTheConnection: what the writer does not have is reached through Unwrap.
+func TestResponseControllerReachesTheConnection(t *testing.T) {
 	s := newSite(t, session.Config{})
-	srv, c := s.server(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv, c := s.newServer(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
 			t.Error(err)
 		}
 	}))
-	fetch(t, c, srv.URL)
+	mustFetch(t, c, srv.URL)
 }
 
-// TestHandlerThatWritesNothing: the middleware never calls WriteHeader for it, so what wraps it can still answer, by either writer.
-func TestHandlerThatWritesNothing(t *testing.T) {
+// TestMiddlewareWritesNoHeaderOfItsOwn: the middleware never calls WriteHeader for it, so what wraps it can still answer, by either writer.
+func TestMiddlewareWritesNoHeaderOfItsOwn(t *testing.T) {
 	for _, inner := range []bool{false, true} {
 		s := newSite(t, session.Config{})
 		v := s.visitor()
@@ -343,7 +343,7 @@ func TestHandlerThatWritesNothing(t *testing.T) {
 	}
 }
 
-func TestChangeAfterHeader(t *testing.T) {
+func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 	late := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		io.WriteString(w, "page")
 		n.Add(ses, 1)
@@ -367,27 +367,27 @@ func TestChangeAfterHeader(t *testing.T) {
 	})
 	t.Run("needs a cookie, committed by hand", func(t *testing.T) {
 		s := newSite(t, session.Config{})
-		s.visitor().handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		s.visitor().serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			io.WriteString(w, "page")
 			n.Add(ses, 1)
 			if err := ses.Commit(r.Context()); !errors.Is(err, session.ErrHeaderSent) {
 				t.Errorf("Commit: %v, want ErrHeaderSent", err)
 			}
 			return nil
-		}))
+		})
 		if got := s.log.String(); got != "" {
 			t.Errorf("an error that the handler was told of is logged: %s", got)
 		}
 	})
 	t.Run("renewal", func(t *testing.T) {
 		v := newSite(t, session.Config{}).known()
-		v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			io.WriteString(w, "page")
 			if err := ses.Renew(r.Context()); !errors.Is(err, session.ErrHeaderSent) {
 				t.Errorf("Renew: %v, want ErrHeaderSent", err)
 			}
 			return nil
-		}))
+		})
 		if v.count() != 1 {
 			t.Error("the visitor's token does not work any more")
 		}
@@ -404,7 +404,7 @@ func TestChangeAfterHeader(t *testing.T) {
 }
 
 // recovery is the usual middleware.
-func recovery(next http.Handler) http.Handler {
+func recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if recover() != nil {
@@ -418,13 +418,13 @@ func recovery(next http.Handler) http.Handler {
 func TestPanicDiscardsChanges(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	w := v.request("GET", recovery(s.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+	w := v.request("GET", recoverPanics(s.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
 		panic("before anything")
 	}))))
 	if w.Code != 500 || w.Body.String() != "sorry\n" {
 		t.Errorf("%d %q", w.Code, w.Body)
 	}
-	w = v.request("GET", recovery(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+	w = v.request("GET", recoverPanics(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
 		n.Add(ses, 1)
 		panic("in the middle")
 	}))))
@@ -436,7 +436,7 @@ func TestPanicDiscardsChanges(t *testing.T) {
 func TestPanicAfterRenewalKeepsTheVisitor(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	w := v.request("GET", recovery(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	w := v.request("GET", recoverPanics(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		if err := ses.Renew(r.Context()); err != nil {
 			t.Error(err)
 		}
@@ -448,10 +448,10 @@ func TestPanicAfterRenewalKeepsTheVisitor(t *testing.T) {
 	}
 }
 
-func TestHead(t *testing.T) {
-	onBoth(t, func(t *testing.T, http2 bool) {
+func TestHeadSetsTheCookie(t *testing.T) {
+	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
-		srv, c := s.server(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			_, err := io.WriteString(w, "page")
 			return err

@@ -1,0 +1,368 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session"
+)
+
+func TestTwoRequestsThatWriteDifferentFieldsBothTakeEffect(t *testing.T) {
+	v := newSite(t, session.Config{}).known()
+	v.do(func(s *session.Session) error {
+		n.Get(s)
+		v.tab().do(func(s *session.Session) error { theme.Set(s, "dark"); return nil })
+		cart.Add(s, "tea", 1)
+		return nil
+	})
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		mustEqual(t, "both", fmt.Sprint(theme.Get(s), cart.Get(s, "tea"), n.Get(s)), "dark1 1")
+	})
+}
+
+func TestNoIncrementIsLost(t *testing.T) {
+	v := newSite(t, session.Config{}).known()
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for range 25 {
+				v.tab().do(increment)
+			}
+		})
+	}
+	wg.Wait()
+	mustEqual(t, "n", v.count(), 401)
+}
+
+func TestReadOnlyRequestDoesNotOverwriteAConcurrentWrite(t *testing.T) {
+	s := newSite(t, session.Config{IdleTimeout: time.Minute})
+	v := s.known()
+	v.do(func(ses *session.Session) error {
+		v.tab().do(increment)
+		mustEqual(t, "the view", n.Get(ses), 1)
+		return nil
+	})
+	mustEqual(t, "n", v.count(), 2)
+}
+
+func TestReadOnlyRequestDoesNotWrite(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.count()
+	mustEqual(t, "writes", s.store.applies.Load()+s.store.touches.Load()+s.store.ends.Load(), 0)
+	mustEqual(t, "round trips", s.store.loads.Load(), 1)
+}
+
+// TestSessionIsSafeForConcurrentUse is for the race detector: the goroutines of one request share its session.
+func TestSessionIsSafeForConcurrentUse(t *testing.T) {
+	v := newSite(t, session.Config{}).visitor()
+	v.mustDo(func(ctx context.Context, s *session.Session) {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() {
+				for range 20 {
+					n.Add(s, 1)
+					n.Get(s)
+					cart.Add(s, fmt.Sprint(i), 1)
+					_ = maps.Collect(cart.All(s))
+					theme.Set(s, "x")
+					s.Info()
+					s.User()
+					s.Degraded()
+					if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
+						t.Error(err)
+					}
+					if err := s.Commit(ctx); err != nil {
+						t.Error(err)
+					}
+					session.From(ctx)
+				}
+			})
+		}
+		wg.Wait()
+	})
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		counts := slices.Collect(maps.Values(maps.Collect(cart.All(s))))
+		mustEqual(t, "all", fmt.Sprint(n.Get(s), len(basket.Get(s)), counts), fmt.Sprint(160, 160, slices.Repeat([]int64{20}, 8)))
+	})
+}
+
+// TestReloadSeesOtherRequests is a connection that lives long.
+func TestReloadSeesOtherRequests(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.tab().serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		io.WriteString(w, "stream")
+		v.do(increment)
+		n.Add(ses, 100)
+		if n.Get(ses) != 101 {
+			t.Errorf("own view: %d", n.Get(ses))
+		}
+		if err := ses.Reload(r.Context()); err != nil || n.Get(ses) != 2 {
+			t.Errorf("Reload: %v, n = %d, want 2", err, n.Get(ses))
+		}
+		s.store.down()
+		if err := ses.Reload(r.Context()); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("Reload with the store down: %v", err)
+		}
+		s.store.up()
+		if err := ses.Reload(r.Context()); err != nil || n.Get(ses) != 2 {
+			t.Errorf("Reload: %v, n = %d, want 2", err, n.Get(ses))
+		}
+		v.do(signOut)
+		if err := ses.Reload(r.Context()); !errors.Is(err, session.ErrEnded) || n.Get(ses) != 0 {
+			t.Errorf("Reload of an ended session: %v, n = %d", err, n.Get(ses))
+		}
+		return nil
+	})
+	if v.count() != 0 {
+		t.Errorf("n = %d", v.count())
+	}
+}
+
+func TestSlowRequestDoesNotUndoSignOut(t *testing.T) {
+	for name, f := range map[string]func(*session.Session) error{"reader": readCount, "writer": increment} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, session.Config{})
+			v := s.known()
+			old := v.tab()
+			time.Sleep(time.Hour) // a touch is due
+			v.tab().do(func(ses *session.Session) error { v.do(signOut); return f(ses) })
+			time.Sleep(time.Second)
+			if old.count() != 0 || s.store.Len() != 0 {
+				t.Errorf("%s: the session is back", name)
+			}
+		})
+	}
+}
+
+// TestRequestInFlightMayReadAfterSignOut: who only reads gets a page, and no cookie.
+func TestRequestInFlightMayReadAfterSignOut(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	w := v.tab().do(func(ses *session.Session) error { v.do(signOut); n.Get(ses); return nil })
+	if w.Code != 200 || len(cookies(w)) != 0 || s.store.Len() != 0 {
+		t.Errorf("%d, Set-Cookie %q, %d sessions", w.Code, cookies(w), s.store.Len())
+	}
+}
+
+// TestRequestInFlightCannotWriteAfterATokenChange: the slow request sees what it read, its writes are refused, and it never sends a cookie over
+// the newer one.
+func TestRequestInFlightCannotWriteAfterATokenChange(t *testing.T) {
+	meanwhile := map[string]func(*session.Session) error{"signed out": signOut, "renewed": renew}
+	slow := map[string]func(ctx context.Context, ses *session.Session) error{
+		"writes":         func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
+		"writes, header": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
+		"commits":        func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return ses.Commit(ctx) },
+		"renews":         func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) },
+		"updates": func(ctx context.Context, ses *session.Session) error {
+			_, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil })
+			return err
+		},
+		"reloads, writes": func(ctx context.Context, ses *session.Session) error {
+			if err := ses.Reload(ctx); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("Reload: %v, want ErrEnded", err)
+			}
+			if err := ses.Reload(ctx); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("Reload again: %v, want ErrEnded", err)
+			}
+			n.Add(ses, 1)
+			return nil
+		},
+		"fresh route, writes": func(ctx context.Context, ses *session.Session) error {
+			if err := (session.Route{Fresh: true}).Check(ctx); err != nil {
+				t.Errorf("Check: %v", err)
+			}
+			n.Add(ses, 1)
+			return nil
+		},
+		"renewed itself before, writes": nil,
+	}
+	for what, other := range meanwhile {
+		for does, f := range slow {
+			t.Run(what+"/"+does, func(t *testing.T) {
+				s := newSite(t, session.Config{})
+				v := s.known()
+				late := v.tab()
+				w := late.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					if f == nil {
+						if err := ses.Renew(r.Context()); err != nil {
+							t.Error(err)
+						}
+						s.store.mustEndAll(t)
+						n.Add(ses, 1)
+						return nil
+					}
+					if w := v.do(other); w.Code != 200 {
+						t.Errorf("meanwhile: %d", w.Code)
+					}
+					if n.Get(ses) != 1 {
+						t.Error("the view changed under the handler")
+					}
+					return f(r.Context(), ses)
+				})
+				mustAnswer(t, w, 409)
+				if len(cookies(w)) != 0 {
+					t.Errorf("Set-Cookie %q", cookies(w))
+				}
+				if want := int64(1); what == "renewed" && f != nil && v.count() != want {
+					t.Errorf("n = %d, want %d", v.count(), want)
+				}
+				if what == "signed out" && s.store.Len() != 0 {
+					t.Errorf("%d sessions, want none", s.store.Len())
+				}
+			})
+		}
+	}
+}
+
+// TestRequestInFlightCannotWriteAfterSignIn: a request under way with the token before changes nothing, and never sends a cookie over the new one.
+func TestRequestInFlightCannotWriteAfterSignIn(t *testing.T) {
+	for name, f := range map[string]func(ses *session.Session) error{
+		"reads":         readCount,
+		"writes":        increment,
+		"commits":       func(ses *session.Session) error { n.Add(ses, 1); return ses.Commit(t.Context()) },
+		"renews":        renew,
+		"sets anew":     func(ses *session.Session) error { ses.Clear(); theme.Set(ses, "x"); return nil },
+		"reads it anew": func(ses *session.Session) error { return ses.Reload(t.Context()) },
+	} {
+		for _, begins := range []string{"before", "after"} {
+			t.Run(name+", begun "+begins, func(t *testing.T) {
+				s := newSite(t, session.Config{KeepFields: []string{"n"}})
+				v := s.known()
+				slow := v.tab()
+				if begins == "after" {
+					v.do(signIn("ada"))
+				}
+				w := slow.do(func(ses *session.Session) error {
+					if begins == "before" {
+						v.do(signIn("ada"))
+					}
+					return f(ses)
+				})
+				if wants := map[bool]int{true: 200, false: 409}[name == "reads"]; len(cookies(w)) != 0 || w.Code != wants &&
+					(name != "renews" || begins != "after") {
+					t.Errorf("%d, Set-Cookie %q; want %d", w.Code, cookies(w), wants)
+				}
+				if v.who() != "ada" || v.count() != 1 || s.store.Len() != 1 {
+					t.Errorf("user %q, n = %d, %d sessions", v.who(), v.count(), s.store.Len())
+				}
+			})
+		}
+	}
+}
+
+// TestLateFromSetsNoCookieAfterSignIn: a request that asks for its session when the word that it moved is forgotten makes none over the browser's newer cookie.
+func TestLateFromSetsNoCookieAfterSignIn(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		late := v.tab()
+		w := late.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			v.do(signIn("ada"))
+			time.Sleep(61 * time.Second) // an upload
+			ses, err := session.From(r.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			n.Add(ses, 1)
+		}))
+		if w.Code != 409 || len(cookies(w)) != 0 {
+			t.Errorf("%d, Set-Cookie %q; want 409 and none", w.Code, cookies(w))
+		}
+	})
+}
+
+// stream is a response whose header leaves before f runs. f is given the browser as it is after the header.
+func (v *visitor) stream(t *testing.T, f func(ses *session.Session, browser *visitor)) *httptest.ResponseRecorder {
+	t.Helper()
+	return v.serve(func(w http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+		if err := http.NewResponseController(w).Flush(); err != nil {
+			t.Error(err)
+		}
+		browser := v.tab()
+		for _, c := range (&http.Response{Header: w.Header()}).Cookies() {
+			browser.cookie = c.Name + "=" + c.Value
+		}
+		f(ses, browser)
+		return nil
+	})
+}
+
+// TestStreamsDuringRotation: a stream does not rotate once its header has left. One that rotated before goes on when its old token is dead: it
+// knows the new one. One that was overtaken hears that its session is out of reach, and is no thief.
+func TestStreamsDuringRotation(t *testing.T) {
+	commit := func(ses *session.Session) error { increment(ses); return ses.Commit(t.Context()) }
+	reload := func(ses *session.Session) error { return ses.Reload(t.Context()) }
+	t.Run("begun young", func(t *testing.T) {
+		bubble(t, func(t *testing.T) {
+			s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery})
+			v := s.known()
+			l.drain()
+			w := v.stream(t, func(ses *session.Session, _ *visitor) {
+				time.Sleep(rotateEvery)
+				if err := errors.Join(commit(ses), reload(ses)); err != nil {
+					t.Error(err)
+				}
+				increment(ses)
+			})
+			mustEqual(t, "cookies", len(cookies(w)), 0)
+			l.mustReport(t, "a stream")
+			mustEqual(t, "n", v.count(), 3)
+		})
+	})
+	for name, use := range map[string]func(*session.Session) error{"commits": commit, "reloads": reload} {
+		t.Run("rotated, "+name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				_, l, v := newSiteWithOldToken(t, session.Config{})
+				handle := v.handleFromCookie()
+				w := v.stream(t, func(ses *session.Session, browser *visitor) {
+					if err := errors.Join(commit(ses), reload(ses)); err != nil {
+						t.Errorf("nobody has used the new token: %v", err)
+					}
+					browser.mustHaveSession(t, "the new token")
+					for range 2 {
+						time.Sleep(time.Minute)
+						if err := use(ses); err != nil {
+							t.Errorf("the old token is dead: %v", err)
+						}
+					}
+				})
+				mustEqual(t, "cookies", len(cookies(w)), 1)
+				l.mustReport(t, "a stream", "rotated "+handle)
+			})
+		})
+		t.Run("overtaken, "+name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery})
+				v := s.known()
+				l.drain()
+				overtaken := v.tab()
+				w := overtaken.stream(t, func(ses *session.Session, _ *visitor) {
+					for range 2 {
+						time.Sleep(rotateEvery)
+						v.mustRotate(t, increment)
+						v.mustHaveSession(t, "the new token")
+						time.Sleep(time.Minute)
+						if err := use(ses); !errors.Is(err, session.ErrEnded) {
+							t.Errorf("%v, want ErrEnded", err)
+						}
+					}
+				})
+				mustEqual(t, "cookies", len(cookies(w)), 0)
+				mustEqual(t, "rotations, and nothing else", len(l.drain()), 2)
+				v.mustHaveSession(t, "the visitor")
+			})
+		})
+	}
+}

@@ -1,0 +1,133 @@
+package session_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"text/template"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+// Keys, what they do, and who is told: all that one deployment needs.
+func ExampleConfig_keys() {
+	fromSecrets := func(string) []byte { // where the application keeps its keys: the same on all nodes
+		key := make([]byte, 32)
+		rand.Read(key)
+		return key
+	}
+	audit := func(_ context.Context, e session.Event) { fmt.Println("audit:", e.Kind, e.User) }
+	store := memstore.New()
+	sessions, err := session.New(store, session.Config{
+		Keys:        [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first signs tokens, both are accepted
+		Seal:        true,                                                               // and encrypts values and users, which both open
+		UserKey:     fromSecrets("session/users"),                                       // names users to the store; it stays the same
+		RotateEvery: 15 * time.Minute,                                                   // a new token, in a response that leaves anyway
+		OnEvent:     audit,                                                              // what happens on this node
+	})
+	if err != nil {
+		panic(err)
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada"})
+	}
+	browse(sessions.Handler(session.HandlerFunc(login)), "/")
+	// Output:
+	// audit: signed in ada
+}
+
+// With Seal the application reads values as ever, and whoever has a dump of the store does not.
+func ExampleConfig_seal() {
+	fromSecrets := func(name string) []byte { // where the application keeps its keys: the same on all nodes
+		key := make([]byte, 32)
+		rand.Read(key)
+		return key
+	}
+	const address session.Value[string] = "shipping.address"
+	store := memstore.New()
+	sessions, err := session.New(store, session.Config{
+		Seal:    true,
+		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first seals, both open
+		UserKey: fromSecrets("session/users"),
+	})
+	if err != nil {
+		panic(err)
+	}
+	write := func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+		address.Set(s, "12 Analytical Row")
+		return nil
+	}
+	read := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		id, err := driver.ParseID(s.Info().Handle)
+		if err != nil {
+			return err
+		}
+		record, _, err := store.Load(r.Context(), id)
+		if err != nil {
+			return err
+		}
+		stored, _ := record.Fields.Get("shipping.address")
+		_, err = fmt.Fprintf(w, "%s; the store has %.2s… of %d bytes\n", address.Get(s), stored, len(stored))
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/write", session.HandlerFunc(write))
+	mux.Handle("/read", session.HandlerFunc(read))
+	browse(sessions.Handler(mux), "/write", "/read")
+	// Output:
+	// 12 Analytical Row; the store has ~1… of 69 bytes
+}
+
+var form = template.Must(template.New("form").Parse(`<form method="post" action="/order">
+<input type="hidden" name="csrf_token" value="{{.}}">
+<input name="amount"> <button>Order</button>
+</form>`))
+
+func ExampleSession_CSRFToken() {
+	sessions, err := session.New(memstore.New(), session.Config{CSRF: true})
+	if err != nil {
+		panic(err)
+	}
+	page := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		token, err := s.CSRFToken(r.Context())
+		if err != nil {
+			return err
+		}
+		return form.Execute(w, token)
+	}
+	order := func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, "%s ordered\n", template.HTMLEscapeString(r.PostFormValue("amount")))
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /order", session.HandlerFunc(page))
+	mux.HandleFunc("POST /order", order)
+
+	server := httptest.NewTLSServer(sessions.Handler(mux))
+	defer server.Close()
+	browser := server.Client()
+	browser.Jar, _ = cookiejar.New(nil)
+	body := func(res *http.Response, err error) string {
+		if err != nil {
+			panic(err)
+		}
+		defer res.Body.Close()
+		b, _ := io.ReadAll(res.Body)
+		return string(b)
+	}
+	_, after, _ := strings.Cut(body(browser.Get(server.URL+"/order")), `value="`)
+	token, _, _ := strings.Cut(after, `"`)
+	fmt.Print(body(browser.PostForm(server.URL+"/order", url.Values{"csrf_token": {token}, "amount": {"2"}})))
+	fmt.Print(body(browser.PostForm(server.URL+"/order", url.Values{"amount": {"2000"}})))
+	// Output:
+	// 2 ordered
+	// This page is out of date. Please reload it and try again.
+}

@@ -1,0 +1,354 @@
+package session_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
+)
+
+// TestReadingKeepsASessionAlive, to the deadline and not past it, with no more than a write a minute.
+func TestReadingKeepsASessionAlive(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{}) // 2 h idle, 24 h in all
+		v, idle := s.known(), s.known()
+		for i := range 24*60*4 - 1 { // every 15 s
+			time.Sleep(15 * time.Second)
+			synctest.Wait()
+			if v.count() != 1 {
+				t.Fatalf("ended after %v of use", time.Duration(i+1)*15*time.Second)
+			}
+		}
+		synctest.Wait()
+		if touches := s.store.touches.Load(); touches < 1000 || touches > 24*60 {
+			t.Errorf("%d writes in 24 h, want at most one a minute", touches)
+		}
+		if idle.count() != 0 {
+			t.Error("a session that nobody used is alive")
+		}
+		time.Sleep(16 * time.Second)
+		if v.count() != 0 {
+			t.Error("constant use outlives the deadline")
+		}
+	})
+}
+
+func TestIdleSessionExpires(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{IdleTimeout: time.Hour})
+		v := s.known()
+		time.Sleep(time.Hour - time.Millisecond)
+		if v.count() != 1 {
+			t.Error("ended too early")
+		}
+		synctest.Wait() // that use is written down
+		time.Sleep(time.Hour - time.Minute)
+		if v.count() != 1 {
+			t.Error("reading did not prolong it")
+		}
+		synctest.Wait()
+		time.Sleep(time.Hour)
+		if v.count() != 0 {
+			t.Error("alive after an idle hour")
+		}
+	})
+}
+
+// TestUnusedSessionIsNotTouched: a request that does not ask for its session costs no round trip.
+func TestUnusedSessionIsNotTouched(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		time.Sleep(time.Hour)
+		before := s.store.loads.Load()
+		v.handle(http.NotFoundHandler())
+		synctest.Wait()
+		if s.store.loads.Load() != before || s.store.touches.Load() != 0 {
+			t.Error("round trips")
+		}
+	})
+}
+
+// TestFailedTouchFailsNoRead, nor delays one.
+func TestFailedTouchFailsNoRead(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.fail("touch", errDown)
+		time.Sleep(time.Hour)
+		begin := time.Now()
+		if v.count() != 1 || time.Since(begin) != 0 {
+			t.Errorf("it took %v", time.Since(begin))
+		}
+		synctest.Wait()
+		if log := s.log.String(); s.store.touches.Load() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "not written to the store") {
+			t.Errorf("%d touches; log %s", s.store.touches.Load(), log)
+		}
+	})
+}
+
+// TestHangingTouchesAreBounded: a store that does not answer holds up no request, and no crowd of goroutines.
+func TestHangingTouchesAreBounded(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		hang := make(chan struct{})
+		s.store.set(func(call string) error {
+			if call == "touch" {
+				<-hang
+			}
+			return nil
+		})
+		time.Sleep(time.Hour)
+		for range 1000 {
+			if v.count() != 1 {
+				t.Fatal("a read failed")
+			}
+		}
+		synctest.Wait()
+		if got := s.store.touches.Load(); got > 64 {
+			t.Errorf("%d at a time", got)
+		}
+		close(hang)
+		synctest.Wait()
+	})
+}
+
+// TestReloadCountsAsUse: a stream is a use when it asks.
+func TestReloadCountsAsUse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{IdleTimeout: time.Hour})
+		v := s.known()
+		v.do(func(ses *session.Session) error {
+			for range 6 {
+				time.Sleep(50 * time.Minute)
+				if err := ses.Reload(t.Context()); err != nil {
+					t.Fatalf("Reload: %v", err)
+				}
+			}
+			return nil
+		})
+		if v.count() != 1 {
+			t.Error("ended although a stream used it")
+		}
+	})
+}
+
+// TestPassiveRouteDoesNotExtendTheSession: asking for news, or for the time left, keeps no session alive, however often; a change does, and the route beside it.
+func TestPassiveRouteDoesNotExtendTheSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{IdleTimeout: time.Hour})
+		v := s.known()
+		left := func(change bool) (left time.Duration) {
+			t.Helper()
+			poll := session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if err := ses.Reload(r.Context()); err != nil {
+					return err
+				}
+				if change {
+					n.Add(ses, 1)
+				}
+				if i := ses.Info(); !i.Expires.IsZero() {
+					left = time.Until(i.Expires)
+				}
+				return nil
+			})
+			mustEqual(t, "status", v.handle(session.Route{Passive: true}.Handler(poll)).Code, 200)
+			synctest.Wait()
+			return left
+		}
+		for i := range 59 {
+			time.Sleep(time.Minute)
+			mustEqual(t, "time left", left(false), time.Duration(59-i)*time.Minute)
+		}
+		mustEqual(t, "uses written down", s.store.touches.Load(), 0)
+		left(true)
+		mustEqual(t, "time left after a change", left(false), time.Hour)
+		time.Sleep(time.Hour - time.Minute)
+		mustEqual(t, "n, by a route that is not passive", v.count(), 2)
+		synctest.Wait()
+		mustEqual(t, "time left after that", left(false), time.Hour)
+		for range 60 {
+			time.Sleep(time.Minute)
+			left(false)
+		}
+		mustEqual(t, "n after an hour of asking", v.count(), 0)
+	})
+}
+
+// TestPassiveRouteDoesNotRotate: a poll that finds the token old leaves it so, for the write of a new one would be a use; and what a handler asks of a
+// part of itself does not make it one.
+func TestPassiveRouteDoesNotRotate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{IdleTimeout: 10 * time.Minute, RotateEvery: 5 * time.Minute})
+		v := s.known()
+		poll := session.Route{Passive: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			if err := ses.Reload(r.Context()); err != nil {
+				return err
+			}
+			_ = session.Route{SignedIn: true}.Check(r.Context())
+			n.Get(ses)
+			return nil
+		}))
+		for range 10 {
+			time.Sleep(time.Minute)
+			if w := v.handle(poll); len(cookies(w)) != 0 {
+				t.Fatalf("Set-Cookie %q", cookies(w))
+			}
+			synctest.Wait()
+		}
+		mustEqual(t, "n after ten minutes of asking", v.count(), 0)
+		mustEqual(t, "uses written down", s.store.touches.Load(), 0)
+	})
+}
+
+func TestCommitAfterDeadlineStoresNothing(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{Lifetime: time.Second, IdleTimeout: time.Second})
+		v := s.known()
+		w := v.tab().do(func(s *session.Session) error {
+			time.Sleep(2 * time.Second)
+			n.Add(s, 1)
+			return nil
+		})
+		if mustAnswer(t, w, 409); len(cookies(w)) != 0 || v.count() != 0 {
+			t.Errorf("Set-Cookie %q, n = %d: a session without an end", cookies(w), v.count())
+		}
+	})
+}
+
+func TestRenewalAndClearKeepTheDeadline(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{Lifetime: time.Hour})
+		v := s.known()
+		for range 6 {
+			time.Sleep(10*time.Minute - time.Millisecond)
+			v.do(func(s *session.Session) error { s.Clear(); n.Add(s, 1); return renew(s) })
+			mustEqual(t, "n", v.count(), 1)
+		}
+		time.Sleep(6 * time.Millisecond)
+		mustEqual(t, "n after the deadline", v.count(), 0)
+	})
+}
+
+// TestLoginLifetimeEndsTheSessionEarly: one sign-in may be for less long, whatever is done with it; the next one is as long as any.
+func TestLoginLifetimeEndsTheSessionEarly(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: true}})
+		v := s.visitor()
+		short := func(ses *session.Session) error {
+			return ses.SignIn(t.Context(), session.Login{User: "ada", Lifetime: 10 * time.Minute})
+		}
+		w := v.do(short)
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 600 {
+			t.Errorf("Set-Cookie %q, want Max-Age 600", cookies(w))
+		}
+		for range 9 {
+			time.Sleep(time.Minute)
+			mustEqual(t, "user", v.who(), "ada")
+			synctest.Wait() // that use is written down
+		}
+		v.do(renew)
+		time.Sleep(time.Minute - time.Millisecond)
+		mustEqual(t, "user just before the end", v.who(), "ada")
+		time.Sleep(time.Millisecond)
+		mustEqual(t, "user after it", v.who(), "")
+		v.do(short)
+		v.do(signIn("ada"))
+		time.Sleep(time.Hour)
+		mustEqual(t, "user who signed in again", v.who(), "ada")
+	})
+}
+
+// TestRememberExtendsOneSession: one sign-in may last longer, with a cookie that outlives the browser; the others go with it.
+func TestRememberExtendsOneSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{Lifetime: time.Hour, IdleTimeout: time.Minute, MaxRemember: 48 * time.Hour})
+		remembered, other := s.visitor(), s.mustSignIn("ada")
+		w := remembered.do(func(ses *session.Session) error {
+			return ses.SignIn(t.Context(), session.Login{User: "ada", Remember: 48 * time.Hour})
+		})
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 48*3600 {
+			t.Errorf("Set-Cookie %q", cookies(w))
+		}
+		time.Sleep(time.Minute)
+		if other.who() != "" {
+			t.Error("who is not remembered stays beyond the idle limit")
+		}
+		time.Sleep(24*time.Hour - time.Minute)
+		w = remembered.do(renew)
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 24*3600 {
+			t.Errorf("renewed: Set-Cookie %q", cookies(w))
+		}
+		time.Sleep(24*time.Hour - time.Millisecond)
+		mustEqual(t, "user", remembered.who(), "ada")
+		time.Sleep(time.Millisecond)
+		mustEqual(t, "user after the deadline", remembered.who(), "")
+	})
+	s := newSite(t, session.Config{})
+	w := s.visitor().do(func(ses *session.Session) error {
+		return ses.SignIn(t.Context(), session.Login{User: "ada", Remember: time.Hour})
+	})
+	mustAnswer(t, w, 500)
+	if w := s.mustSignIn("ada").do(renew); strings.Contains(cookies(w)[0], "Max-Age") {
+		t.Errorf("not remembered: Set-Cookie %q", cookies(w))
+	}
+}
+
+// TestExpiryOfSignedInSessionsIsReported: who was signed in and stayed away is told of, with their name; visitors who were not are not.
+func TestExpiryOfSignedInSessionsIsReported(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, l := newSiteWithEvents(t, session.Config{IdleTimeout: time.Hour})
+		s.known()
+		handle := s.mustSignIn("ada").info().Handle
+		s.mustSignIn("bob").do(signOut)
+		l.drain()
+		end := time.Now().Add(time.Hour)
+		time.Sleep(time.Hour - time.Millisecond)
+		l.mustReport(t, "a millisecond before the end")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if len(l.events) != 1 || !l.events[0].Time.Equal(end) {
+			t.Errorf("told of %+v, want the end at %v", l.events, end)
+		}
+		l.mustReport(t, "after it", "expired "+handle+" ada")
+	})
+}
+
+// recordless is a store that has an expired session's record no longer.
+type expiryWithoutRecord struct{ *faultyStore }
+
+func (f expiryWithoutRecord) OnExpiry(tell func(driver.Expired)) {
+	f.faultyStore.OnExpiry(func(x driver.Expired) { x.Record = nil; tell(x) })
+}
+
+// TestExpiryNamesTheUserWithoutARecord: a store without the record names the owner, and the Manager knows whom it has seen.
+func TestExpiryNamesTheUserWithoutARecord(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		var told [3]eventLog
+		var managers [3]*session.Manager
+		for i := range managers {
+			var err error
+			if managers[i], err = session.New(expiryWithoutRecord{s.store}, session.Config{OnEvent: told[i].record}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.m = managers[0]
+		v := s.mustSignIn("ada")
+		handle := v.info().Handle
+		other := v.tab()
+		other.site = &site{t: t, store: s.store, m: managers[1], log: s.log}
+		mustEqual(t, "the user elsewhere", other.who(), "ada")
+		told[0].drain()
+		time.Sleep(3 * time.Hour)
+		synctest.Wait()
+		told[0].mustReport(t, "who signed in", "expired "+handle+" ada")
+		told[1].mustReport(t, "who saw it used", "expired "+handle+" ada")
+		told[2].mustReport(t, "who never heard of the user", "expired "+handle)
+	})
+}

@@ -1,0 +1,305 @@
+package session_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/memstore"
+)
+
+func TestSignOutEndsTheSession(t *testing.T) {
+	t.Run("deletes the cookie", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		old := v.tab()
+		w := v.do(signOut)
+		if c := cookies(w); len(c) != 1 || c[0] != "__Host-session=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax" {
+			t.Errorf("Set-Cookie %q", c)
+		}
+		if old.count() != 0 || s.store.Len() != 0 {
+			t.Errorf("the old cookie finds n = %d", old.count())
+		}
+	})
+	t.Run("drops what was not committed", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return signOut(ses) })
+		if w.Code != 200 || s.store.Len() != 0 {
+			t.Errorf("%d, %d sessions", w.Code, s.store.Len())
+		}
+	})
+	t.Run("then a write makes a new session", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		old := v.tab()
+		w := v.do(func(ses *session.Session) error {
+			if err := signOut(ses); err != nil {
+				return err
+			}
+			if n.Get(ses) != 0 {
+				t.Error("the ended session's field is still there")
+			}
+			n.Add(ses, 7)
+			return nil
+		})
+		if len(cookies(w)) != 1 || v.count() != 7 || old.count() != 0 {
+			t.Errorf("Set-Cookie %q, n = %d, want 7; the old cookie finds %d", cookies(w), v.count(), old.count())
+		}
+	})
+	t.Run("of a session made by the same request", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.visitor()
+		w := v.do(func(ses *session.Session) error {
+			n.Add(ses, 1)
+			if err := ses.Commit(context.Background()); err != nil {
+				return err
+			}
+			return signOut(ses)
+		})
+		if w.Code != 200 || v.cookie != "" || s.store.Len() != 0 {
+			t.Errorf("%d, cookie %q, %d sessions", w.Code, v.cookie, s.store.Len())
+		}
+	})
+	t.Run("without a session", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		if w := s.visitor().do(signOut); w.Code != 200 || len(cookies(w)) != 0 || s.store.ends.Load() != 0 {
+			t.Errorf("%d, Set-Cookie %q, %d ended", w.Code, cookies(w), s.store.ends.Load())
+		}
+	})
+	t.Run("after an error that stuck", func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		s.store.fail("apply", errDown)
+		w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			if ses.Commit(r.Context()) == nil || signOut(ses) != nil {
+				t.Error("want an error of Commit and none of SignOut")
+			}
+			s.store.fail("create", errDown)
+			n.Add(ses, 1)
+			http.Error(w, "mine", 400) // it was told of another error
+			return nil
+		})
+		mustAnswer(t, w, 503)
+	})
+}
+
+// TestVisitorOfAnEndedSessionIsNew: a visitor whose session has ended is a new one.
+func TestVisitorOfAnEndedSessionIsNew(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	old := v.cookie
+	v.tab().do(signOut)
+	w := v.do(readCount)
+	if len(cookies(w)) != 0 {
+		t.Errorf("reading sends Set-Cookie %q", cookies(w))
+	}
+	w = v.do(func(ses *session.Session) error { n.Add(ses, 3); return nil })
+	if w.Code != 200 || len(cookies(w)) != 1 || v.cookie == old || v.count() != 3 {
+		t.Errorf("%d, Set-Cookie %q, n = %d", w.Code, cookies(w), v.count())
+	}
+}
+
+// TestSignOutDeletesTheCookieWhenTheStoreIsDown: 503, the cookie goes all the same, and nothing new is made.
+func TestSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
+	down := session.Route{Down: session.DownAnonymous}
+	for name, wrap := range map[string]func(http.Handler) http.Handler{
+		"read before": func(h http.Handler) http.Handler { return h },
+		"degraded":    down.Handler,
+	} {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		old := v.tab()
+		if name == "degraded" {
+			s.store.down()
+		}
+		w := v.handle(wrap(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			s.store.down()
+			err := ses.SignOut(r.Context())
+			if !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("SignOut: %v", err)
+			}
+			n.Add(ses, 1)
+			return err
+		})))
+		mustAnswer(t, w, 503)
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge >= 0 || c[0].Value != "" {
+			t.Errorf("%s: Set-Cookie %q, want its deletion", name, cookies(w))
+		}
+		s.store.up()
+		if old.count() != 1 || s.store.Len() != 1 {
+			t.Errorf("%s: n = %d, %d sessions", name, old.count(), s.store.Len())
+		}
+	}
+}
+
+// TestFeedReportsSignOutOfAnUnreadSession: a user's session that is signed out where it could not be read is no visitor's.
+func TestFeedReportsSignOutOfAnUnreadSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		store := newFaultyStore()
+		n := newNodes(t, store, session.Config{}, session.Config{})
+		l := followEvents(t, n[1].m)
+		v := n[0].mustSignIn("ada")
+		handle := v.info().Handle
+		store.fail("load", errDown)
+		v.serveRoute(session.Route{Down: session.DownAnonymous}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			store.up()
+			return ses.SignOut(r.Context())
+		})
+		synctest.Wait()
+		l.mustReport(t, "the other node", "signed in "+handle+" ada", "signed out "+handle)
+	})
+}
+
+// TestExemptSignOutDeletesTheCookieWhenTheStoreIsDown: a sign-out on an exempt route deletes the cookie, and no other site can cause it.
+func TestExemptSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /{$}"}})
+	v := s.known()
+	s.store.down()
+	h := s.m.Handler(session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
+		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			return ses.SignOut(r.Context())
+		})))
+	v.header["Sec-Fetch-Site"] = "cross-site"
+	mustAnswer(t, v.request("POST", h), 403)
+	v.header["Sec-Fetch-Site"] = "same-origin"
+	mustAnswer(t, v.request("POST", h), 503)
+	mustEqual(t, "the cookie", v.cookie, "")
+}
+
+// TestSignOutWithASupersededTokenSparesTheNewSession: the sign-out of a request whose session moved ends that session alone. A planted token must not
+// lead to the session that took its place, not even to end it.
+func TestSignOutWithASupersededTokenSparesTheNewSession(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	slow := v.tab()
+	v.do(signIn("ada"))
+	if w := slow.do(signOut); w.Code != 200 || len(cookies(w)) != 0 || v.who() != "ada" {
+		t.Errorf("%d, Set-Cookie %q, user %q", w.Code, cookies(w), v.who())
+	}
+}
+
+// TestSignOutFromACopyStartsANewSession: when the store is back by then, what follows goes into a new session.
+func TestSignOutFromACopyStartsANewSession(t *testing.T) {
+	store := newCachingStore(newFaultyStore())
+	t.Cleanup(func() { store.Close() })
+	s := store.newSite(t, session.Config{})
+	v := s.known()
+	mustEqual(t, "n", v.count(), 1)
+	store.down()
+	w := v.serveRoute(session.Route{Down: session.DownReadOnly}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		mustEqual(t, "degraded", ses.Degraded(), true)
+		store.up()
+		if err := ses.SignOut(r.Context()); err != nil {
+			return err
+		}
+		mustEqual(t, "degraded after it", ses.Degraded(), false)
+		n.Add(ses, 5)
+		return ses.SignIn(r.Context(), session.Login{User: "ada"})
+	})
+	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 5 {
+		t.Errorf("%d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
+	}
+}
+
+// TestClearSiteDataIsSentWithSignOutOnly goes with a sign-out that the response reports, and with nothing else.
+func TestClearSiteDataIsSentWithSignOutOnly(t *testing.T) {
+	const all = `"cache", "cookies", "storage"`
+	three := []string{"cache", "cookies", "storage"}
+	begin := func(ses *session.Session) error {
+		err := signOut(ses)
+		n.Add(ses, 5)
+		return err
+	}
+	for _, tt := range []struct {
+		name       string
+		directives []string
+		f          func(ses *session.Session) error
+		want       string
+	}{
+		{"by default", nil, signOut, ""},
+		{"asked for", three, signOut, all},
+		{"everything", []string{"*"}, signOut, `"*"`},
+		{"reading", three, readCount, ""},
+		{"writing", three, increment, ""},
+		{"renewal", three, renew, ""},
+		{"a new session in the same response", three, begin, `"cache", "storage"`},
+		{"a new session, everything", []string{"*"}, begin,
+			`"cache", "clientHints", "executionContexts", "prefetchCache", "prerenderCache", "storage"`},
+		{"a new session, cookies alone", []string{"cookies"}, begin, ""},
+		{"an error after it", three, func(ses *session.Session) error {
+			signOut(ses)
+			return errors.New("no template")
+		}, all},
+	} {
+		s := newSite(t, session.Config{ClearSiteData: tt.directives})
+		v := s.known()
+		if got := v.do(tt.f).Result().Header.Get("Clear-Site-Data"); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestClearSiteDataInUnusualSignOuts(t *testing.T) {
+	cfg := session.Config{ClearSiteData: []string{"storage"}}
+	t.Run("nobody", func(t *testing.T) {
+		w := newSite(t, cfg).visitor().do(signOut)
+		mustEqual(t, "of a visitor without a cookie", w.Result().Header.Get("Clear-Site-Data"), "")
+	})
+	t.Run("too late", func(t *testing.T) {
+		w := newSite(t, cfg).known().serve(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			w.Write([]byte("page"))
+			return signOut(s)
+		})
+		mustEqual(t, "after the header", w.Result().Header.Get("Clear-Site-Data"), "")
+	})
+	t.Run("the store is down", func(t *testing.T) {
+		s := newSite(t, cfg)
+		v := s.known()
+		s.store.fail("end", errDown)
+		w := v.do(signOut)
+		mustAnswer(t, w, 503)
+		mustEqual(t, "with the cookie's deletion", w.Result().Header.Get("Clear-Site-Data"), `"storage"`)
+	})
+	t.Run("the session has moved", func(t *testing.T) { // the browser has a newer one, and its data
+		s := newSite(t, cfg)
+		v := s.known()
+		late := v.tab()
+		v.do(signIn("ada"))
+		mustEqual(t, "of the one before", late.do(signOut).Result().Header.Get("Clear-Site-Data"), "")
+	})
+	t.Run("the application's own", func(t *testing.T) {
+		w := newSite(t, cfg).known().serve(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			w.Header().Set("Clear-Site-Data", `"cache"`)
+			return signOut(s)
+		})
+		mustEqual(t, "stays", strings.Join(w.Result().Header["Clear-Site-Data"], "|"), `"cache"`)
+	})
+	t.Run("without net/http", func(t *testing.T) {
+		s := newSite(t, cfg)
+		ctx := s.m.Load(t.Context(), http.Header{"Cookie": {s.known().cookie}})
+		ses, err := session.From(ctx)
+		if err != nil || signOut(ses) != nil {
+			t.Fatal(err)
+		}
+		h, err := s.m.Commit(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustEqual(t, "of Commit", h.Get("Clear-Site-Data"), `"storage"`)
+	})
+}
+
+func TestNewRefusesInvalidClearSiteData(t *testing.T) {
+	for _, directives := range [][]string{{""}, {`"cache"`}, {"Cache"}, {"cache", "cache"}, {"storage", "cookie"}, {"cache, storage"}, {"x\r\nSet-Cookie: a"}} {
+		_, err := session.New(memstore.New(), session.Config{ClearSiteData: directives})
+		if err == nil || !strings.HasPrefix(err.Error(), "session: Config.ClearSiteData: ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: %v", directives, err)
+		}
+	}
+}

@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// bearer is a client of an API, with the token that it was given.
+// mustBearerToken returns the token of a new session in which n is 1, for a client of an API.
 func (s *site) mustBearerToken(t *testing.T) string {
 	t.Helper()
 	var token string
@@ -20,11 +20,14 @@ func (s *site) mustBearerToken(t *testing.T) string {
 		return err
 	})
 	if w.Code != 200 || len(cookies(w)) != 0 || w.Result().Header.Get("Cache-Control") != "no-store" {
-		t.Fatalf("Token: %d, Set-Cookie %q, %v", w.Code, cookies(w), w.Result().Header)
+		t.Fatalf("BearerToken: %d, Set-Cookie %q, %v", w.Code, cookies(w), w.Result().Header)
 	}
 	return token
 }
 
+// TestAuthorizationHeaderSelectsTheSession: the header and the cookie may both carry a token. Two
+// different tokens are an error. An unknown bearer token cannot write, because a new session could
+// not be handed back.
 func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})
 	token, v := s.mustBearerToken(t), s.known()
@@ -37,8 +40,8 @@ func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 		cookie        string
 		status        int
 		n             int64
-		write         int // status of a write
-		setCookie     int // of a write
+		write         int // the status of a write
+		setCookie     int // how many cookies a write sets
 	}{
 		{"header", []string{"Bearer " + token}, "", 200, 1, 200, 0},
 		{"scheme in lower case", []string{"bearer " + token}, "", 200, 1, 200, 0},
@@ -47,12 +50,12 @@ func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 		{"both the same", []string{"Bearer " + mine}, v.cookie, 200, 42, 200, 0},
 		{"two different", []string{"Bearer " + token}, v.cookie, 400, -1, 400, 0},
 		{"two different headers", []string{"Bearer " + token, "Bearer " + mine}, "", 400, -1, 400, 0},
-		{"beats a cookie that is none", []string{"Bearer " + token}, "__Host-session=evil", 200, 1, 200, 0},
+		{"header beside a malformed cookie", []string{"Bearer " + token}, "__Host-session=evil", 200, 1, 200, 0},
 		{"unknown", []string{"Bearer " + flip(token, 10)}, "", 200, 0, 401, 0},
 		{"truncated", []string{"Bearer " + token[1:]}, "", 200, 0, 401, 0},
 		{"empty", []string{"Bearer "}, "", 200, 0, 401, 0},
-		{"somebody else's", []string{"Bearer " + jwt}, "", 200, 0, 401, 0},
-		{"somebody else's beside a cookie", []string{"Bearer " + jwt}, v.cookie, 200, 42, 200, 0},
+		{"another issuer's", []string{"Bearer " + jwt}, "", 200, 0, 401, 0},
+		{"another issuer's beside a cookie", []string{"Bearer " + jwt}, v.cookie, 200, 42, 200, 0},
 		{"another scheme", []string{"Basic " + token}, "", 200, 0, 200, 1},
 		{"no scheme", []string{token}, "", 200, 0, 200, 1},
 	} {
@@ -69,7 +72,7 @@ func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 		before := s.store.Len()
 		w, _ := s.send(h, func(ses *session.Session) error { theme.Set(ses, "dark"); return nil })
 		if w.Code != tt.write || len(cookies(w)) != tt.setCookie || s.store.Len()-before != tt.setCookie {
-			t.Errorf("%s: a write gets %d, Set-Cookie %q, %d new; want %d, %d", tt.name, w.Code, cookies(w), s.store.Len()-before, tt.write, tt.setCookie)
+			t.Errorf("%s: a write gets %d, Set-Cookie %q, %d new sessions; want %d, %d", tt.name, w.Code, cookies(w), s.store.Len()-before, tt.write, tt.setCookie)
 		}
 		if w.Code == 401 && !strings.HasPrefix(w.Result().Header.Get("WWW-Authenticate"), "Bearer") {
 			t.Errorf("%s: 401 without WWW-Authenticate", tt.name)
@@ -79,16 +82,16 @@ func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Cookie": {"__Host-session=" + token}}, {}} {
 			w, _ := s.send(h, f)
 			if got := w.Result().Header["Vary"]; !slices.Equal(got, []string{"Cookie", "Authorization"}) {
-				t.Errorf("%s, with %v: Vary %q: whoever comes with the other one gets another answer", name, h, got)
+				t.Errorf("%s, with %v: Vary %q, want Cookie and Authorization", name, h, got)
 			}
 		}
 	}
 }
 
-// TestBearerTokenIsNoCookieToken: which tokens a handler may get hold of.
+// TestBearerTokenIsNoCookieToken: a handler never gets a token that is in a cookie.
 func TestBearerTokenIsNoCookieToken(t *testing.T) {
 	ctx := t.Context()
-	t.Run("not asked for", func(t *testing.T) {
+	t.Run("without Config.Bearer", func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		s.visitor().do(func(ses *session.Session) error {
 			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
@@ -97,31 +100,31 @@ func TestBearerTokenIsNoCookieToken(t *testing.T) {
 			return nil
 		})
 	})
-	t.Run("of a cookie", func(t *testing.T) {
+	t.Run("in a cookie", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
 		v := s.known()
 		v.do(func(ses *session.Session) error {
 			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
-				t.Errorf("a token that lives in a cookie is handed out: %v", err)
+				t.Errorf("BearerToken returns a token that is in a cookie; error %v", err)
 			}
 			return nil
 		})
 		if v.count() != 1 {
-			t.Error("asking did harm")
+			t.Error("BearerToken changed the session")
 		}
 	})
-	t.Run("of a cookie that has just left", func(t *testing.T) {
+	t.Run("in a cookie that was just sent", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
 		s.visitor().serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			w.Write([]byte("page"))
 			if token, err := ses.BearerToken(ctx); err == nil || token != "" {
-				t.Errorf("a token that lives in a cookie is handed out: %v", err)
+				t.Errorf("BearerToken returns a token that is in a cookie; error %v", err)
 			}
 			return nil
 		})
 	})
-	t.Run("of a cookie, renewed", func(t *testing.T) {
+	t.Run("renewed, before the cookie is sent", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
 		v := s.known()
 		old := v.tab()
@@ -139,7 +142,7 @@ func TestBearerTokenIsNoCookieToken(t *testing.T) {
 			t.Errorf("n = %d", got)
 		}
 	})
-	t.Run("of a session that ended", func(t *testing.T) {
+	t.Run("of an ended session", func(t *testing.T) {
 		s := newSite(t, session.Config{Bearer: true})
 		token := s.mustBearerToken(t)
 		w, _ := s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error {
@@ -152,8 +155,9 @@ func TestBearerTokenIsNoCookieToken(t *testing.T) {
 	})
 }
 
-// TestBearerTokenDeletesADeadCookie: a cookie whose token leads nowhere goes when another is handed out, or the client would send two different ones
-// from then on. One that is still good stays.
+// TestBearerTokenDeletesADeadCookie: a cookie whose token is no longer valid is deleted when
+// BearerToken returns another token. Otherwise the client would send two different tokens from then
+// on. A valid cookie stays.
 func TestBearerTokenDeletesADeadCookie(t *testing.T) {
 	for name, f := range map[string]func(*session.Session) error{
 		"sign-in": signIn("ada"), "renewal": renew,
@@ -192,7 +196,7 @@ func TestBearerTokenDeletesADeadCookie(t *testing.T) {
 	}
 }
 
-// TestBearerRenewalSetsNoCookie: the new token is handed out, and no cookie is set for it.
+// TestBearerRenewalSetsNoCookie: BearerToken returns the new token.
 func TestBearerRenewalSetsNoCookie(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})
 	token := s.mustBearerToken(t)
@@ -218,7 +222,8 @@ func TestBearerRenewalSetsNoCookie(t *testing.T) {
 	}
 }
 
-// TestBearerSignInSetsNoCookie: an API's client signs in with its token, or with none, and is handed the new one; no cookie is set.
+// TestBearerSignInSetsNoCookie: a client of an API signs in with its token or without one.
+// BearerToken returns the new token.
 func TestBearerSignInSetsNoCookie(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true, KeepFields: []string{"n"}})
 	for _, header := range []string{"", "Bearer " + s.mustBearerToken(t)} {
@@ -246,7 +251,8 @@ func TestBearerSignInSetsNoCookie(t *testing.T) {
 	}
 }
 
-// TestBearerTokensDoNotRotate: there is no way back for a new one, beside a cookie or not.
+// TestBearerTokensDoNotRotate: a client of an API has no way to receive a new token, with a cookie
+// or without one.
 func TestBearerTokensDoNotRotate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery, Bearer: true})
@@ -264,7 +270,7 @@ func TestBearerTokensDoNotRotate(t *testing.T) {
 	})
 }
 
-// TestCrossOriginAllowsBearerRequests: a header is not sent by browsers of themselves, so there is nothing to guard.
+// TestCrossOriginAllowsBearerRequests: browsers do not send the Authorization header by themselves.
 func TestCrossOriginAllowsBearerRequests(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})
 	v := s.visitor()
@@ -278,7 +284,8 @@ func TestCrossOriginAllowsBearerRequests(t *testing.T) {
 	}
 }
 
-// TestCSRFExemptsBearerRequests: what browsers do not send of themselves needs no token. A cookie that came with somebody else's header does.
+// TestCSRFExemptsBearerRequests: browsers do not send a bearer token by themselves. A cookie beside
+// an invalid Authorization header still needs a CSRF token.
 func TestCSRFExemptsBearerRequests(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true, Bearer: true})
 	bearer := s.mustBearerToken(t)
@@ -289,7 +296,7 @@ func TestCSRFExemptsBearerRequests(t *testing.T) {
 		status              int
 	}{
 		{"bearer", "Bearer " + bearer, s.visitor(), 200},
-		{"bearer that is none, and the cookie", "Bearer x", v, 403},
+		{"invalid bearer token and the cookie", "Bearer x", v, 403},
 		{"basic and the cookie", "Basic eDp5", v, 403},
 	} {
 		w, _ := tt.v.post("POST", http.Header{"Authorization": {tt.authorization}}, "")

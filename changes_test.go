@@ -18,6 +18,7 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
+// TestNamesAndSizesAreLimited: a commit over a limit returns an error and stores nothing.
 func TestNamesAndSizesAreLimited(t *testing.T) {
 	long := strings.Repeat("k", 257)
 	for _, tt := range []struct {
@@ -42,9 +43,9 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 		{"not JSON", func(s *session.Session) { session.Value[float64]("nan").Set(s, math.NaN()) }, session.ErrInvalid},
 		{"overflow", func(s *session.Session) { n.Add(s, math.MaxInt64); n.Add(s, 1) }, session.ErrInvalid},
 		{"underflow", func(s *session.Session) { n.Add(s, math.MinInt64); n.Add(s, -1) }, session.ErrInvalid},
-		{"full", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 200-len(`theme""`))) }, nil},
-		{"a byte more", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 201-len(`theme""`))) }, session.ErrTooLarge},
-		{"updated to more", func(s *session.Session) {
+		{"exactly MaxSize", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 200-len(`theme""`))) }, nil},
+		{"one byte over MaxSize", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 201-len(`theme""`))) }, session.ErrTooLarge},
+		{"updated to more than MaxSize", func(s *session.Session) {
 			theme.Update(t.Context(), s, func(string) (string, error) { return strings.Repeat("x", 200), nil })
 		}, session.ErrTooLarge},
 		{"4096 changes", func(s *session.Session) {
@@ -53,13 +54,13 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 				cart.Add(s, "a", 1)
 			}
 		}, nil},
-		{"more changes", func(s *session.Session) {
+		{"4098 changes", func(s *session.Session) {
 			for range 2049 {
 				cart.Clear(s)
 				cart.Add(s, "a", 1)
 			}
 		}, session.ErrTooLarge},
-		{"a loop of changes is one", func(s *session.Session) {
+		{"changes of the same field are merged", func(s *session.Session) {
 			for i := range 10_000 {
 				n.Add(s, 1)
 				cart.Add(s, "a", 1)
@@ -99,14 +100,17 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 	mustAnswer(t, w, 500)
 }
 
+// TestSessionMayExceedFourKilobytes: a library that stores the session in the cookie cannot do
+// this.
 func TestSessionMayExceedFourKilobytes(t *testing.T) {
 	v := newSite(t, session.Config{}).visitor()
 	v.mustDo(func(_ context.Context, s *session.Session) { theme.Set(s, strings.Repeat("x", 60_000)) })
 	v.mustDo(func(_ context.Context, s *session.Session) { mustEqual(t, "length", len(theme.Get(s)), 60_000) })
 }
 
-// TestMergedChangesEqualTheSequence: a request merges the operations that it buffers. What comes of random ones, in one commit, is
-// what comes of the same ones committed one by one, size limit included; and the request saw it coming.
+// TestMergedChangesEqualTheSequence: a request merges the operations that it buffers. Random
+// operations in one commit must have the same result as the same operations in a commit each. The
+// size limit holds too, and the request's view shows the result before the commit.
 func TestMergedChangesEqualTheSequence(t *testing.T) {
 	const size = 100
 	for seed := range uint64(1000) {
@@ -115,13 +119,13 @@ func TestMergedChangesEqualTheSequence(t *testing.T) {
 		merged, naive := s.known(), s.known()
 		var done []string
 		var view string
-		var refused error
+		var commitErr error
 		var accepted []func(*session.Session)
 		for range 2 + rng.IntN(30) {
 			what, f := randomChange(rng)
 			var err error
 			naive.do(func(s *session.Session) error { f(s); err = s.Commit(t.Context()); return err })
-			if err == nil { // else it is over the limit, and not part of the sequence
+			if err == nil { // otherwise it is over the limit, and not part of the sequence
 				accepted, done = append(accepted, f), append(done, what)
 			}
 		}
@@ -130,18 +134,19 @@ func TestMergedChangesEqualTheSequence(t *testing.T) {
 				f(s)
 			}
 			view = dump(s)
-			refused = s.Commit(t.Context())
-			return refused
+			commitErr = s.Commit(t.Context())
+			return commitErr
 		})
-		var is, wants string
-		merged.do(func(s *session.Session) error { is = dump(s); return nil })
-		naive.do(func(s *session.Session) error { wants = dump(s); return nil })
-		if w.Code != 200 || is != wants || view != wants {
-			t.Fatalf("seed %d: %s\nrefused: %v\nstored  %s\nview    %s\nwant    %s", seed, strings.Join(done, ", "), refused, is, view, wants)
+		var stored, want string
+		merged.do(func(s *session.Session) error { stored = dump(s); return nil })
+		naive.do(func(s *session.Session) error { want = dump(s); return nil })
+		if w.Code != 200 || stored != want || view != want {
+			t.Fatalf("seed %d: %s\nerror:  %v\nstored  %s\nview    %s\nwant    %s", seed, strings.Join(done, ", "), commitErr, stored, view, want)
 		}
 	}
 }
 
+// randomChange returns a random change and its name.
 func randomChange(rng *rand.Rand) (string, func(*session.Session)) {
 	x, delta := []string{"a", "b", "c2"}[rng.IntN(3)], []int64{1, -1, 999_999_999, -999_999_999}[rng.IntN(4)]
 	text := strings.Repeat("x", []int{0, 1, 10, 30, 45, 60}[rng.IntN(6)])
@@ -168,7 +173,7 @@ func randomChange(rng *rand.Rand) (string, func(*session.Session)) {
 	}
 }
 
-// dump shows all that randomChange can have changed.
+// dump returns everything that randomChange can change, as text.
 func dump(s *session.Session) string {
 	var b strings.Builder
 	for _, x := range []session.Value[string]{"a", "b", "c2"} {
@@ -185,10 +190,11 @@ func dump(s *session.Session) string {
 	return b.String()
 }
 
-// TestViewAfterACommitWithoutARecord: what a request changed reads as its commit left it, also where the store cannot say what else there is,
-// and others change the same before it is asked. What the request did not touch is as it is now.
+// TestViewAfterACommitWithoutARecord: the store returns no record, and another request changes the
+// same fields before the view is read again. Fields that the request has changed read as its commit
+// left them. All other fields read as they are now.
 func TestViewAfterACommitWithoutARecord(t *testing.T) {
-	const hits, other, gone = session.Counter("hits"), session.Counter("other"), session.Counter("gone")
+	const hits, other, unset = session.Counter("hits"), session.Counter("other"), session.Counter("unset")
 	var name session.Value[string] = "name"
 	store := &recordlessStore{UserStore: memstore.New()}
 	m, err := session.New(store, session.Config{})
@@ -214,14 +220,14 @@ func TestViewAfterACommitWithoutARecord(t *testing.T) {
 	run(func(s *session.Session) {
 		store.afterApply = meanwhile
 		hits.Add(s, 1)
-		gone.Add(s, 1)
-		gone.Reset(s)
+		unset.Add(s, 1)
+		unset.Reset(s)
 		name.Set(s, "mine")
 		if err := s.Commit(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := name.Get(s); hits.Get(s) != 2 || other.Get(s) != 5 || gone.Get(s) != 0 || got != "mine" {
-			t.Errorf("hits %d, other %d, gone %d, name %q, want 2, 5, 0, mine", hits.Get(s), other.Get(s), gone.Get(s), got)
+		if got := name.Get(s); hits.Get(s) != 2 || other.Get(s) != 5 || unset.Get(s) != 0 || got != "mine" {
+			t.Errorf("hits %d, other %d, unset %d, name %q, want 2, 5, 0, mine", hits.Get(s), other.Get(s), unset.Get(s), got)
 		}
 	})
 	run(func(s *session.Session) {
@@ -231,7 +237,7 @@ func TestViewAfterACommitWithoutARecord(t *testing.T) {
 	})
 }
 
-// view is what a request should see.
+// view is what a request should read.
 type view struct {
 	stored      bool
 	user, theme string
@@ -239,19 +245,21 @@ type view struct {
 	n           int64
 }
 
-// model is a visitor, and what is to be expected of the session.
+// model is a visitor and the session that the visitor should have.
 type model struct {
 	committed, now view
-	ops            []func(*view) // of now, not committed
+	ops            []func(*view) // in now, and not in committed
 	events         []session.EventKind
-	csrf, old      string // a token of the session, and of one before
+	csrf, old      string // a CSRF token of the session, and one of an earlier session
 }
 
+// change adds an operation that is not committed.
 func (m *model) change(f func(*view)) {
 	f(&m.now)
 	m.ops = append(m.ops, f)
 }
 
+// commit commits all operations.
 func (m *model) commit() {
 	if len(m.ops) > 0 && !m.committed.stored {
 		m.now.stored = true
@@ -260,6 +268,7 @@ func (m *model) commit() {
 	m.committed, m.ops = m.now, nil
 }
 
+// signIn starts a new session for the user.
 func (m *model) signIn(user string) {
 	next := view{}
 	if m.committed.user == "" || m.committed.user == user {
@@ -274,6 +283,7 @@ func (m *model) signIn(user string) {
 	m.old, m.csrf = m.csrf, ""
 }
 
+// signOut ends the session.
 func (m *model) signOut() {
 	if m.committed.stored {
 		m.events = append(m.events, session.EventSignedOut)
@@ -281,7 +291,7 @@ func (m *model) signOut() {
 	*m = model{events: m.events, old: m.csrf}
 }
 
-// step does one thing to the session and to the model, and returns its name.
+// step does one random thing to the session and to the model. It returns the name of what it did.
 func (m *model) step(ctx context.Context, s *session.Session) (name string, err error) {
 	text := fmt.Sprint(rand.IntN(1000))
 	switch rand.IntN(14) {
@@ -343,12 +353,13 @@ func (m *model) step(ctx context.Context, s *session.Session) (name string, err 
 		return "CSRF token", err
 	}
 	if s.CheckCSRF(m.csrf) != nil || before != "" && s.CheckCSRF(before) != nil || s.CheckCSRF(m.old) == nil {
-		err = errors.New("one of the session's does not pass, or one of another does")
+		err = errors.New("CheckCSRF refuses a token of the session, or accepts one of another")
 	}
 	return "CSRF token", err
 }
 
-// TestRandomRequestsMatchTheModel does what requests may do, in any order, several of it in one request, and compares with a model of what there should be.
+// TestRandomRequestsMatchTheModel makes requests of several random steps each. After each step the
+// session must read as the model does.
 func TestRandomRequestsMatchTheModel(t *testing.T) {
 	const rounds, requests, steps = 100, 8, 7
 	plain, sealed := session.Config{KeepFields: []string{"theme", "secrets", "n"}}, sealing(key(1))
@@ -390,7 +401,7 @@ func TestRandomRequestsMatchTheModel(t *testing.T) {
 							})))
 							m.commit()
 							if mem.Len() > 1 || (mem.Len() == 1) != m.committed.stored || (v.cookie != "") != m.committed.stored {
-								t.Fatalf("%q: %d sessions, cookie %q, want one: %v", done, mem.Len(), v.cookie, m.committed.stored)
+								t.Fatalf("%q: %d sessions, cookie %q, want a session: %v", done, mem.Len(), v.cookie, m.committed.stored)
 							}
 						}
 						if records {
@@ -404,7 +415,8 @@ func TestRandomRequestsMatchTheModel(t *testing.T) {
 	}
 }
 
-// tells compares the events, but for rotations, which time brings.
+// mustMatchEvents compares the events with those of the model, except rotations, which depend on
+// time.
 func (m *model) mustMatchEvents(t *testing.T, l *eventLog, done []string) {
 	t.Helper()
 	var got []session.EventKind
@@ -414,6 +426,6 @@ func (m *model) mustMatchEvents(t *testing.T, l *eventLog, done []string) {
 		}
 	}
 	if fmt.Sprint(got) != fmt.Sprint(m.events) {
-		t.Fatalf("%q: told of %q, want %q", done, got, m.events)
+		t.Fatalf("%q: events %q, want %q", done, got, m.events)
 	}
 }

@@ -16,7 +16,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// wantsMuch is a handler that has said much about its body by the time that the commit fails.
+// bodyHandler changes the session and then sends headers and a body of a success. The commit fails
+// at the first byte.
 func bodyHandler(change func(*session.Session) error) session.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		_ = change(s)
@@ -33,14 +34,16 @@ func bodyHandler(change func(*session.Session) error) session.HandlerFunc {
 		h.Set("X-Frame-Options", "DENY")
 		w.WriteHeader(http.StatusCreated)
 		_, err := io.WriteString(w, `{"ok":true}`)
-		n.Add(s, 100) // of a request that the client is told has failed
+		n.Add(s, 100) // must be lost: the client has got an error
 		return err
 	}
 }
 
+// bodyHeaders are the headers of bodyHandler that belong to its body.
 var bodyHeaders = []string{"Content-Encoding", "Content-Disposition", "Etag", "Last-Modified", "Location", "Set-Cookie"}
 
-// TestFailedCommitGivesOneCleanAnswer is the peers' defect of two bodies under one header, and all that could be left of the first.
+// TestFailedCommitGivesOneCleanAnswer: the client gets one error response, with nothing of the
+// handler's body or its headers. Other libraries sent two bodies under one header.
 func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 	big := strings.Repeat("x", 100)
 	for _, tt := range []struct {
@@ -85,20 +88,20 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 				}
 				for _, name := range bodyHeaders {
 					if v := res.Header[name]; v != nil {
-						t.Errorf("left over: %s: %s", name, v)
+						t.Errorf("the error response has %s: %s", name, v)
 					}
 				}
 				if got := res.Header.Get("Cache-Control"); strings.Contains(got, "public") {
 					t.Errorf("Cache-Control %q", got)
 				}
 				if res.Header.Get("X-Frame-Options") != "DENY" {
-					t.Error("a header that is not of the body is gone")
+					t.Error("a header that does not belong to the body is missing")
 				}
 				if (res.Header.Get("Retry-After") != "") != (tt.status == 503) {
 					t.Errorf("Retry-After %q", res.Header["Retry-After"])
 				}
 				if log := s.log.String(); !strings.Contains(log, tt.log) || strings.Count(log, "request failed") != 1 || strings.Contains(log, "superfluous") {
-					t.Errorf("log, to have %q once: %s", tt.log, log)
+					t.Errorf("want %q and one \"request failed\" in the log: %s", tt.log, log)
 				}
 				s.store.up()
 				if res, _ := mustFetch(t, c, srv.URL+"/new"); res.StatusCode != 200 || s.store.Len() != 1 {
@@ -109,7 +112,8 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 	}
 }
 
-// TestFailedRequestStoresNothing: the changes after the answer are of the same request.
+// TestFailedRequestStoresNothing: changes after the error response belong to the same failed
+// request.
 func TestFailedRequestStoresNothing(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -133,6 +137,8 @@ func TestFailedRequestStoresNothing(t *testing.T) {
 	}
 }
 
+// TestFailedCommitLeavesTheSessionUsable: calls after a failed commit do not block. In another
+// library they did.
 func TestFailedCommitLeavesTheSessionUsable(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -140,7 +146,7 @@ func TestFailedCommitLeavesTheSessionUsable(t *testing.T) {
 	v.do(func(ses *session.Session) error {
 		n.Add(ses, 1)
 		ses.Commit(t.Context())
-		n.Add(ses, 1) // hung, in a peer
+		n.Add(ses, 1)
 		n.Get(ses)
 		return ses.Commit(t.Context())
 	})
@@ -149,7 +155,8 @@ func TestFailedCommitLeavesTheSessionUsable(t *testing.T) {
 	mustEqual(t, "n", v.count(), 2)
 }
 
-// TestStreamEndsWhenTheCommitFails: the client has the answer while the handler still runs, and Flush says why.
+// TestStreamEndsWhenTheCommitFails: Flush returns the error. The client has the error response
+// while the handler still runs.
 func TestStreamEndsWhenTheCommitFails(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
@@ -189,12 +196,12 @@ func TestClientThatHangsUpDoesNotLoseTheCommit(t *testing.T) {
 		defer close(done)
 		n.Add(ses, 1)
 		close(running)
-		<-r.Context().Done() // the client is gone
+		<-r.Context().Done() // the client has closed the connection
 		if err := ses.Commit(r.Context()); err != nil {
 			t.Errorf("Commit: %v", err)
 		}
 		n.Add(ses, 1)
-		io.WriteString(w, "to nobody")
+		io.WriteString(w, "page")
 		return nil
 	})))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -210,6 +217,7 @@ func TestClientThatHangsUpDoesNotLoseTheCommit(t *testing.T) {
 	}
 }
 
+// TestCommitTimeoutBoundsAHangingStore: each call that writes returns after Config.CommitTimeout.
 func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 	for name, f := range map[string]func(ctx context.Context, ses *session.Session) error{
 		"at the end": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
@@ -242,11 +250,13 @@ func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 	}
 }
 
-// TestUnknownOutcomeIsNotSentAgain: an Add sent twice would count twice. A store that can repeat a call safely does so itself.
+// TestUnknownOutcomeIsNotSentAgain: an addition that is sent twice would count twice. A store
+// repeats the calls that it can repeat safely.
 func TestUnknownOutcomeIsNotSentAgain(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	s.store.after = func(string) error { return driver.ErrUnknown } // the answer is lost, the change is not
+	// The change is stored, but its result is lost.
+	s.store.after = func(string) error { return driver.ErrUnknown }
 	send := func(v *visitor, change func(*session.Session) error) {
 		t.Helper()
 		w := v.do(func(ses *session.Session) error {
@@ -272,6 +282,8 @@ func TestUnknownOutcomeIsNotSentAgain(t *testing.T) {
 	mustEqual(t, "sign-ins sent", int(s.store.signIns.Load()), 1)
 }
 
+// TestNestedHandlersShareOneSession: a Manager's handler inside its own handler uses the outer
+// session. Another Manager has a session of its own.
 func TestNestedHandlersShareOneSession(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.visitor()
@@ -306,7 +318,7 @@ func TestNestedHandlersShareOneSession(t *testing.T) {
 	mustAnswer(t, w, 503)
 }
 
-// TestLoadAndCommitWorkWithoutNetHTTP is the middleware for servers that are not net/http.
+// TestLoadAndCommitWorkWithoutNetHTTP: Load and Commit are the middleware in two halves.
 func TestLoadAndCommitWorkWithoutNetHTTP(t *testing.T) {
 	s := newSite(t, session.Config{})
 	ctx := s.m.Load(t.Context(), http.Header{})
@@ -329,7 +341,7 @@ func TestLoadAndCommitWorkWithoutNetHTTP(t *testing.T) {
 	ses, _ = session.From(ctx)
 	n.Add(ses, 1)
 	if h, err := s.m.Commit(ctx); !errors.Is(err, session.ErrUnavailable) || h["Set-Cookie"] != nil {
-		t.Errorf("store down: %v, %v", h, err)
+		t.Errorf("with the store down: %v, %v", h, err)
 	}
 	if _, err := s.m.Commit(t.Context()); !errors.Is(err, session.ErrNoManager) {
 		t.Errorf("without Load: %v", err)

@@ -16,6 +16,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
+// TestTwoRequestsThatWriteDifferentFieldsBothTakeEffect: in other session libraries the last writer
+// wins.
 func TestTwoRequestsThatWriteDifferentFieldsBothTakeEffect(t *testing.T) {
 	v := newSite(t, session.Config{}).known()
 	v.do(func(s *session.Session) error {
@@ -29,6 +31,7 @@ func TestTwoRequestsThatWriteDifferentFieldsBothTakeEffect(t *testing.T) {
 	})
 }
 
+// TestNoIncrementIsLost: other session libraries lose most of 400 concurrent increments.
 func TestNoIncrementIsLost(t *testing.T) {
 	v := newSite(t, session.Config{}).known()
 	var wg sync.WaitGroup
@@ -43,6 +46,8 @@ func TestNoIncrementIsLost(t *testing.T) {
 	mustEqual(t, "n", v.count(), 401)
 }
 
+// TestReadOnlyRequestDoesNotOverwriteAConcurrentWrite: other session libraries write back what a
+// request has read.
 func TestReadOnlyRequestDoesNotOverwriteAConcurrentWrite(t *testing.T) {
 	s := newSite(t, session.Config{IdleTimeout: time.Minute})
 	v := s.known()
@@ -54,6 +59,7 @@ func TestReadOnlyRequestDoesNotOverwriteAConcurrentWrite(t *testing.T) {
 	mustEqual(t, "n", v.count(), 2)
 }
 
+// TestReadOnlyRequestDoesNotWrite: a request that only reads costs one round trip and no write.
 func TestReadOnlyRequestDoesNotWrite(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -62,7 +68,8 @@ func TestReadOnlyRequestDoesNotWrite(t *testing.T) {
 	mustEqual(t, "round trips", s.store.loads.Load(), 1)
 }
 
-// TestSessionIsSafeForConcurrentUse is for the race detector: the goroutines of one request share its session.
+// TestSessionIsSafeForConcurrentUse is for the race detector: the goroutines of one request share
+// its session.
 func TestSessionIsSafeForConcurrentUse(t *testing.T) {
 	v := newSite(t, session.Config{}).visitor()
 	v.mustDo(func(ctx context.Context, s *session.Session) {
@@ -96,7 +103,8 @@ func TestSessionIsSafeForConcurrentUse(t *testing.T) {
 	})
 }
 
-// TestReloadSeesOtherRequests is a connection that lives long.
+// TestReloadSeesOtherRequests: Reload reads the current session in a long request. It drops changes
+// that were not committed.
 func TestReloadSeesOtherRequests(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -129,23 +137,25 @@ func TestReloadSeesOtherRequests(t *testing.T) {
 	}
 }
 
+// TestSlowRequestDoesNotUndoSignOut: in other session libraries the request in flight stores the
+// session again.
 func TestSlowRequestDoesNotUndoSignOut(t *testing.T) {
 	for name, f := range map[string]func(*session.Session) error{"reader": readCount, "writer": increment} {
 		bubble(t, func(t *testing.T) {
 			s := newSite(t, session.Config{})
 			v := s.known()
 			old := v.tab()
-			time.Sleep(time.Hour) // a touch is due
+			time.Sleep(time.Hour) // the next use is written
 			v.tab().do(func(ses *session.Session) error { v.do(signOut); return f(ses) })
 			time.Sleep(time.Second)
 			if old.count() != 0 || s.store.Len() != 0 {
-				t.Errorf("%s: the session is back", name)
+				t.Errorf("%s: the ended session loads again", name)
 			}
 		})
 	}
 }
 
-// TestRequestInFlightMayReadAfterSignOut: who only reads gets a page, and no cookie.
+// TestRequestInFlightMayReadAfterSignOut: a request that only reads succeeds and sets no cookie.
 func TestRequestInFlightMayReadAfterSignOut(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -155,8 +165,8 @@ func TestRequestInFlightMayReadAfterSignOut(t *testing.T) {
 	}
 }
 
-// TestRequestInFlightCannotWriteAfterATokenChange: the slow request sees what it read, its writes are refused, and it never sends a cookie over
-// the newer one.
+// TestRequestInFlightCannotWriteAfterATokenChange: the request keeps its view, its writes are
+// refused, and it never sends a cookie over the newer one.
 func TestRequestInFlightCannotWriteAfterATokenChange(t *testing.T) {
 	meanwhile := map[string]func(*session.Session) error{"signed out": signOut, "renewed": renew}
 	slow := map[string]func(ctx context.Context, ses *session.Session) error{
@@ -203,7 +213,7 @@ func TestRequestInFlightCannotWriteAfterATokenChange(t *testing.T) {
 						return nil
 					}
 					if w := v.do(other); w.Code != 200 {
-						t.Errorf("meanwhile: %d", w.Code)
+						t.Errorf("the other request: %d", w.Code)
 					}
 					if n.Get(ses) != 1 {
 						t.Error("the view changed under the handler")
@@ -225,15 +235,16 @@ func TestRequestInFlightCannotWriteAfterATokenChange(t *testing.T) {
 	}
 }
 
-// TestRequestInFlightCannotWriteAfterSignIn: a request under way with the token before changes nothing, and never sends a cookie over the new one.
+// TestRequestInFlightCannotWriteAfterSignIn: a request with the superseded token changes nothing,
+// and never sends a cookie over the newer one.
 func TestRequestInFlightCannotWriteAfterSignIn(t *testing.T) {
 	for name, f := range map[string]func(ses *session.Session) error{
-		"reads":         readCount,
-		"writes":        increment,
-		"commits":       func(ses *session.Session) error { n.Add(ses, 1); return ses.Commit(t.Context()) },
-		"renews":        renew,
-		"sets anew":     func(ses *session.Session) error { ses.Clear(); theme.Set(ses, "x"); return nil },
-		"reads it anew": func(ses *session.Session) error { return ses.Reload(t.Context()) },
+		"reads":           readCount,
+		"writes":          increment,
+		"commits":         func(ses *session.Session) error { n.Add(ses, 1); return ses.Commit(t.Context()) },
+		"renews":          renew,
+		"clears and sets": func(ses *session.Session) error { ses.Clear(); theme.Set(ses, "x"); return nil },
+		"reloads":         func(ses *session.Session) error { return ses.Reload(t.Context()) },
 	} {
 		for _, begins := range []string{"before", "after"} {
 			t.Run(name+", begun "+begins, func(t *testing.T) {
@@ -261,7 +272,8 @@ func TestRequestInFlightCannotWriteAfterSignIn(t *testing.T) {
 	}
 }
 
-// TestLateFromSetsNoCookieAfterSignIn: a request that asks for its session when the word that it moved is forgotten makes none over the browser's newer cookie.
+// TestLateFromSetsNoCookieAfterSignIn: a request calls From when the store has forgotten the
+// superseded token. It must not start a session that replaces the browser's newer cookie.
 func TestLateFromSetsNoCookieAfterSignIn(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -283,7 +295,8 @@ func TestLateFromSetsNoCookieAfterSignIn(t *testing.T) {
 	})
 }
 
-// stream is a response whose header leaves before f runs. f is given the browser as it is after the header.
+// stream makes a request that sends its header before f runs. f gets the browser with the cookie of
+// the header.
 func (v *visitor) stream(t *testing.T, f func(ses *session.Session, browser *visitor)) *httptest.ResponseRecorder {
 	t.Helper()
 	return v.serve(func(w http.ResponseWriter, _ *http.Request, ses *session.Session) error {
@@ -299,12 +312,13 @@ func (v *visitor) stream(t *testing.T, f func(ses *session.Session, browser *vis
 	})
 }
 
-// TestStreamsDuringRotation: a stream does not rotate once its header has left. One that rotated before goes on when its old token is dead: it
-// knows the new one. One that was overtaken hears that its session is out of reach, and is no thief.
+// TestStreamsDuringRotation: a stream does not rotate the token once its header is sent. A stream
+// that rotated before goes on with the new token when the old one expires. A stream that another
+// request's rotation has overtaken gets ErrEnded, and is not reported as theft.
 func TestStreamsDuringRotation(t *testing.T) {
 	commit := func(ses *session.Session) error { increment(ses); return ses.Commit(t.Context()) }
 	reload := func(ses *session.Session) error { return ses.Reload(t.Context()) }
-	t.Run("begun young", func(t *testing.T) {
+	t.Run("begun before the rotation", func(t *testing.T) {
 		bubble(t, func(t *testing.T) {
 			s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery})
 			v := s.known()
@@ -328,13 +342,13 @@ func TestStreamsDuringRotation(t *testing.T) {
 				handle := v.handleFromCookie()
 				w := v.stream(t, func(ses *session.Session, browser *visitor) {
 					if err := errors.Join(commit(ses), reload(ses)); err != nil {
-						t.Errorf("nobody has used the new token: %v", err)
+						t.Errorf("before the first use of the new token: %v", err)
 					}
 					browser.mustHaveSession(t, "the new token")
 					for range 2 {
 						time.Sleep(time.Minute)
 						if err := use(ses); err != nil {
-							t.Errorf("the old token is dead: %v", err)
+							t.Errorf("after the grace of the old token: %v", err)
 						}
 					}
 				})
@@ -360,7 +374,7 @@ func TestStreamsDuringRotation(t *testing.T) {
 					}
 				})
 				mustEqual(t, "cookies", len(cookies(w)), 0)
-				mustEqual(t, "rotations, and nothing else", len(l.drain()), 2)
+				mustEqual(t, "rotations, which are the only events", len(l.drain()), 2)
 				v.mustHaveSession(t, "the visitor")
 			})
 		})

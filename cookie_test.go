@@ -13,7 +13,8 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// TestNewRefusesInvalidConfig names the field, and for cookies the rule, of everything that browsers would ignore or that is unsafe.
+// TestNewRefusesInvalidConfig: the error names the field. For cookies it names the rule of
+// docs/security.md.
 func TestNewRefusesInvalidConfig(t *testing.T) {
 	const day = 24 * time.Hour
 	for _, tt := range []struct {
@@ -75,19 +76,19 @@ func TestNewRefusesInvalidConfig(t *testing.T) {
 	} {
 		m, err := session.New(memstore.New(), tt.cfg)
 		if err == nil || m != nil {
-			t.Errorf("%+v is accepted", tt.cfg)
+			t.Errorf("New accepts %+v", tt.cfg)
 			continue
 		}
 		if got := err.Error(); !strings.HasPrefix(got, "session: Config."+tt.field) || !strings.Contains(got, tt.rule) || len(got) > 300 {
-			t.Errorf("want Config.%s and %s in: %v", tt.field, tt.rule, err)
+			t.Errorf("want Config.%s and %q in: %v", tt.field, tt.rule, err)
 		}
 	}
 	if _, err := session.New(nil, session.Config{}); err == nil || !strings.Contains(err.Error(), "store") {
-		t.Errorf("no store: %v", err)
+		t.Errorf("without a store: %v", err)
 	}
 }
 
-// TestConfigPrintsNoKey, however it is printed, and before it is checked, too; nor does the Manager.
+// TestConfigPrintsNoKey: no way to print a Config or a Manager shows a key, before New or after it.
 func TestConfigPrintsNoKey(t *testing.T) {
 	cfg := session.Config{Keys: [][]byte{[]byte("keykeykeykeykeykeykeykeykeykeyke")}, UserKey: []byte("useruseruseruseruseruseruseruser")}
 	m, err := session.New(memstore.New(), cfg)
@@ -106,7 +107,8 @@ func TestConfigPrintsNoKey(t *testing.T) {
 	}
 }
 
-// TestManagerConfigReturnsACopyWithDefaults is a copy with the defaults, of which no Manager can be made that would have other keys.
+// TestManagerConfigReturnsACopyWithDefaults: the copy has blank keys, so no Manager with other keys
+// can be made from it.
 func TestManagerConfigReturnsACopyWithDefaults(t *testing.T) {
 	keep := []string{"cart"}
 	m, err := session.New(memstore.New(), session.Config{KeepFields: keep, Keys: [][]byte{key(1)}, UserKey: key(2)})
@@ -121,16 +123,17 @@ func TestManagerConfigReturnsACopyWithDefaults(t *testing.T) {
 	}
 	for _, bad := range []session.Config{{Keys: c.Keys}, {UserKey: c.UserKey}} {
 		if _, err := session.New(memstore.New(), bad); err == nil {
-			t.Error("blank keys are accepted")
+			t.Error("New accepts blank keys")
 		}
 	}
 	c.Keys, c.UserKey = nil, nil
 	if _, err := session.New(memstore.New(), c); err != nil {
-		t.Errorf("the rest of it is refused: %v", err)
+		t.Errorf("New refuses the Config without its keys: %v", err)
 	}
 }
 
-// TestSetCookieHasTheConfiguredAttributes compares Set-Cookie to the byte, and its deletion, which must have the same name, path and domain (K16).
+// TestSetCookieHasTheConfiguredAttributes compares Set-Cookie byte by byte. A deletion must have
+// the same name, path and domain (K16).
 func TestSetCookieHasTheConfiguredAttributes(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for _, tt := range []struct {
@@ -181,7 +184,9 @@ func TestSetCookieHasTheConfiguredAttributes(t *testing.T) {
 	}
 }
 
-func TestCookieWithoutMaxAgeKeepsTheSession(t *testing.T) { // Max-Age 0 did
+// TestCookieWithoutMaxAgeKeepsTheSession: another library wrote Max-Age 0 and so deleted its
+// cookie.
+func TestCookieWithoutMaxAgeKeepsTheSession(t *testing.T) {
 	s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: false}})
 	v := s.visitor()
 	w := v.do(increment)
@@ -191,7 +196,7 @@ func TestCookieWithoutMaxAgeKeepsTheSession(t *testing.T) { // Max-Age 0 did
 	mustEqual(t, "n", v.count(), 1)
 }
 
-// TestPersistentCookieEndsWithTheSession: a renewal does not prolong the deadline, nor does its cookie say so.
+// TestPersistentCookieEndsWithTheSession: a renewal extends neither the deadline nor the cookie.
 func TestPersistentCookieEndsWithTheSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: true}})
@@ -204,7 +209,8 @@ func TestPersistentCookieEndsWithTheSession(t *testing.T) {
 	})
 }
 
-// TestCookieHeaderAdoptsOnlyIssuedTokens: what is not a token costs no round trip and is never adopted.
+// TestCookieHeaderAdoptsOnlyIssuedTokens: a malformed token costs no round trip. The first write
+// gives the visitor a new token.
 func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 	s := newSite(t, session.Config{})
 	a, b := s.known().cookie, s.known().cookie
@@ -224,8 +230,8 @@ func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 		{"no spaces", lines{"x=1;" + a + ";y=2"}, 200, 1, 1},
 		{"second line", lines{"x=1", a}, 200, 1, 1},
 		{"quoted", lines{`__Host-session="` + token + `"`}, 200, 1, 1},
-		{"twice the same", lines{a + "; " + a}, 200, 1, 1},
-		{"twice the same, two lines", lines{a, a}, 200, 1, 1},
+		{"the same twice", lines{a + "; " + a}, 200, 1, 1},
+		{"the same twice, two lines", lines{a, a}, 200, 1, 1},
 		{"two sessions", lines{a + "; " + b}, 400, -1, 0},
 		{"two sessions, two lines", lines{a, b}, 400, -1, 0},
 		{"two sessions, one unknown", lines{a + "; " + other}, 400, -1, 0},
@@ -238,13 +244,13 @@ func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 		{"truncated", lines{a[:len(a)-1]}, 200, 0, 0},
 		{"too long", lines{a + "A"}, 200, 0, 0},
 		{"oversized", lines{"__Host-session=" + strings.Repeat("A", 100_000)}, 200, 0, 0},
-		{"of a signed one's length", lines{a + strings.Repeat("A", 24)}, 200, 1, 1},
+		{"as long as a signed token", lines{a + strings.Repeat("A", 24)}, 200, 1, 1},
 		{"another version", lines{"__Host-session=" + "Ag" + token[2:]}, 200, 0, 0},
 		{"another alphabet", lines{"__Host-session=" + "+" + token[1:]}, 200, 0, 0},
 		{"a newline in it", lines{"__Host-session=" + token[:51] + "\n"}, 200, 0, 0},
 		{"another case of the name", lines{"__host-session=" + token}, 200, 0, 0},
 		{"a longer name", lines{"x__Host-session=" + token}, 200, 0, 0},
-		{"a name that begins with what is no space to browsers", lines{"x=1; \u2000" + a, "\u00a0" + a, "\v" + a}, 200, 0, 0},
+		{"a name that begins with other white space", lines{"x=1; \u2000" + a, "\u00a0" + a, "\v" + a}, 200, 0, 0},
 		{"a tab", lines{"x=1;\t" + a}, 200, 1, 1},
 		{"only separators", lines{";;; ; =; ==;"}, 200, 0, 0},
 	} {
@@ -273,7 +279,7 @@ func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 	}
 }
 
-// TestForgedTokenCostsNoRoundTrip: with keys, every character of a token counts.
+// TestForgedTokenCostsNoRoundTrip: with keys, a change of any character makes the token invalid.
 func TestForgedTokenCostsNoRoundTrip(t *testing.T) {
 	s := newSite(t, session.Config{Keys: [][]byte{key(1)}})
 	cookie := s.known().cookie
@@ -288,17 +294,18 @@ func TestForgedTokenCostsNoRoundTrip(t *testing.T) {
 		}
 	}
 	if _, got := s.send(http.Header{"Cookie": {name + "=" + token[:52]}}, nil); got != 0 {
-		t.Error("unsigned is accepted")
+		t.Error("an unsigned token is accepted")
 	}
 	if _, got := s.send(http.Header{"Cookie": {name + "=" + flip(token, 60) + "; " + cookie}}, nil); got != 1 {
-		t.Error("a forged token beside the true one hides it")
+		t.Error("a forged token hides the valid one beside it")
 	}
 	if loads := s.store.loads.Load() - before; loads != 1 {
 		t.Errorf("%d round trips, want 1", loads)
 	}
 }
 
-// TestTokenIsReadOnlyFromTheCookie: not from a URL, a form, nor, unless asked for, a header.
+// TestTokenIsReadOnlyFromTheCookie: a URL and a form are never read. The Authorization header is
+// read only with Config.Bearer.
 func TestTokenIsReadOnlyFromTheCookie(t *testing.T) {
 	s := newSite(t, session.Config{})
 	cookie := s.known().cookie
@@ -323,25 +330,28 @@ func TestTokenIsReadOnlyFromTheCookie(t *testing.T) {
 		})).ServeHTTP(w, r)
 	}
 	if s.store.loads.Load() != before {
-		t.Error("round trips")
+		t.Error("the requests cost round trips")
 	}
 }
 
+// TestUnknownTokenIsNotAdopted: a visitor with the token of an ended session gets no error, and a
+// new token with the first write.
 func TestUnknownTokenIsNotAdopted(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	v.tab().do(signOut)
 	dead := v.cookie
-	for range 2 { // nor is it an error on every request until the cookie is gone
+	for range 2 {
 		w := v.do(func(s *session.Session) error { return nil })
 		mustEqual(t, "status", w.Code, 200)
 	}
 	v.do(increment)
 	if v.cookie == dead {
-		t.Error("a dead token is revived")
+		t.Error("the write revived the dead token")
 	}
 }
 
+// TestNoWildcardsInTokens: a token with a wildcard ends no other session.
 func TestNoWildcardsInTokens(t *testing.T) {
 	s := newSite(t, session.Config{})
 	other := s.known()
@@ -351,7 +361,8 @@ func TestNoWildcardsInTokens(t *testing.T) {
 	mustEqual(t, "another visitor's n", other.count(), 1)
 }
 
-// TestVisitorIsNotStoredBeforeTheFirstWrite until the first write.
+// TestVisitorIsNotStoredBeforeTheFirstWrite: calls that change nothing store nothing and set no
+// cookie.
 func TestVisitorIsNotStoredBeforeTheFirstWrite(t *testing.T) {
 	s := newSite(t, session.Config{})
 	for name, f := range map[string]func(ses *session.Session) error{
@@ -374,7 +385,7 @@ func TestVisitorIsNotStoredBeforeTheFirstWrite(t *testing.T) {
 	} {
 		w := s.visitor().do(f)
 		if w.Code != 200 || len(cookies(w)) != 0 || s.store.Len() != 0 {
-			t.Errorf("who %s: %d, Set-Cookie %q, %d sessions", name, w.Code, cookies(w), s.store.Len())
+			t.Errorf("a visitor who %s: %d, Set-Cookie %q, %d sessions", name, w.Code, cookies(w), s.store.Len())
 		}
 	}
 	if calls := s.store.loads.Load() + s.store.creates.Load() + s.store.applies.Load() + s.store.ends.Load() + s.store.touches.Load(); calls != 0 {
@@ -382,7 +393,8 @@ func TestVisitorIsNotStoredBeforeTheFirstWrite(t *testing.T) {
 	}
 }
 
-// TestCachingHeadersAreSetWhereASessionIsUsed: Vary and Cache-Control, where a session was used or a cookie set, and only there.
+// TestCachingHeadersAreSetWhereASessionIsUsed: Vary and Cache-Control are set where a session is
+// used or a cookie is set, and nowhere else.
 func TestCachingHeadersAreSetWhereASessionIsUsed(t *testing.T) {
 	use := func(set http.Header, f func(*session.Session)) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -413,14 +425,14 @@ func TestCachingHeadersAreSetWhereASessionIsUsed(t *testing.T) {
 		{"not used, public", true, use(public, nil), nil, []string{"public, max-age=60"}},
 		{"read", true, use(nil, read), []string{"Cookie"}, []string{"private, no-cache"}},
 		{"read by an unknown visitor", false, use(nil, read), []string{"Cookie"}, []string{"private, no-cache"}},
-		{"read, the handler knows better", true, use(public, read), []string{"Cookie"}, []string{"public, max-age=60"}},
+		{"read, the handler sets Cache-Control", true, use(public, read), []string{"Cookie"}, []string{"public, max-age=60"}},
 		{"written, no new cookie", true, use(nil, write), []string{"Cookie"}, []string{"private, no-cache"}},
 		{"a new cookie", false, use(public, write), []string{"Cookie"}, []string{"no-store"}},
 		{"the cookie deleted", true, use(public, func(s *session.Session) { signOut(s) }), []string{"Cookie"}, []string{"no-store"}},
 		{"renewed", true, use(public, func(s *session.Session) { renew(s) }), []string{"Cookie"}, []string{"no-store"}},
-		{"Vary of others", true, use(http.Header{"Vary": {"Accept-Encoding"}}, read), []string{"Accept-Encoding", "Cookie"}, []string{"private, no-cache"}},
-		{"Vary is there", true, use(http.Header{"Vary": {"Accept, cookie"}}, read), []string{"Accept, cookie"}, []string{"private, no-cache"}},
-		{"Vary on all", true, use(http.Header{"Vary": {"*"}}, read), []string{"*"}, []string{"private, no-cache"}},
+		{"another Vary", true, use(http.Header{"Vary": {"Accept-Encoding"}}, read), []string{"Accept-Encoding", "Cookie"}, []string{"private, no-cache"}},
+		{"Vary has Cookie already", true, use(http.Header{"Vary": {"Accept, cookie"}}, read), []string{"Accept, cookie"}, []string{"private, no-cache"}},
+		{"Vary is *", true, use(http.Header{"Vary": {"*"}}, read), []string{"*"}, []string{"private, no-cache"}},
 	} {
 		s := newSite(t, session.Config{})
 		v := s.visitor()

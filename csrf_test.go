@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// csrfToken is the token of a page that the visitor reads; the session is stored if it was not.
+// mustCSRFToken returns a token as a page gets it. A session that was not stored is stored.
 func (v *visitor) mustCSRFToken(t *testing.T) (token string) {
 	t.Helper()
 	w := v.do(func(ses *session.Session) (err error) { token, err = ses.CSRFToken(t.Context()); return err })
@@ -42,7 +42,7 @@ func (v *visitor) post(method string, header http.Header, body string) (w *httpt
 	return w, ran
 }
 
-// TestCrossOriginRequestsAreRefused: another site can neither use the cookie nor have it replaced.
+// TestCrossOriginRequestsAreRefused: another site can neither use the cookie nor replace it.
 func TestCrossOriginRequestsAreRefused(t *testing.T) {
 	bypass := http.NewCrossOriginProtection()
 	bypass.AddInsecureBypassPattern("/{$}")
@@ -67,7 +67,7 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		{"with the cookie, only reads", session.Config{}, "POST", cross, true, false, 403, false, 0},
 		{"DELETE with the cookie", session.Config{}, "DELETE", cross, true, true, 403, false, 0},
 		{"origin of an older browser", session.Config{}, "POST", map[string]string{"Origin": "https://evil.example"}, true, true, 403, false, 0},
-		{"a neighbour", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-site"}, true, true, 403, false, 0},
+		{"another host of the same site", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-site"}, true, true, 403, false, 0},
 		{"GET", session.Config{}, "GET", cross, true, true, 200, true, 0},
 		{"without the cookie, writes", session.Config{}, "POST", cross, false, true, 403, true, 0},
 		{"without the cookie, only reads", session.Config{}, "POST", cross, false, false, 200, true, 0},
@@ -75,7 +75,7 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		{"listed route, without the cookie", session.Config{CrossOrigin: bypass}, "POST", cross, false, true, 200, true, 1},
 		{"trusted origin", session.Config{CrossOrigin: trusting}, "POST",
 			map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://partner.example"}, true, true, 200, true, 0},
-		{"somebody else's bearer token beside the cookie", session.Config{Bearer: true}, "POST",
+		{"another issuer's bearer token beside the cookie", session.Config{Bearer: true}, "POST",
 			map[string]string{"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer x"}, true, true, 403, false, 0},
 	} {
 		s := newSite(t, tt.cfg)
@@ -109,11 +109,11 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 	}
 }
 
-// TestCSRFChecksUnsafeRequests: which requests need a token, and which tokens will do.
+// TestCSRFChecksUnsafeRequests: which requests need a token, and which tokens are valid.
 func TestCSRFChecksUnsafeRequests(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true})
 	v, other, stranger := s.known(), s.known(), s.visitor()
-	good, foreign := v.mustCSRFToken(t), other.mustCSRFToken(t)
+	good, otherToken := v.mustCSRFToken(t), other.mustCSRFToken(t)
 	dead := &visitor{site: s, cookie: "__Host-session=" + strings.Repeat("A", 52)}
 	in := func(tokens ...string) http.Header { return http.Header{"X-Csrf-Token": tokens} }
 	form := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
@@ -130,7 +130,7 @@ func TestCSRFChecksUnsafeRequests(t *testing.T) {
 		{"HEAD", "HEAD", v, nil, "", 200},
 		{"OPTIONS", "OPTIONS", v, nil, "", 200},
 		{"TRACE", "TRACE", v, nil, "", 200},
-		{"get, which is no method that HTTP knows", "get", v, nil, "", 403},
+		{"get, which is no standard method", "get", v, nil, "", 403},
 		{"no token", "POST", v, nil, "", 403},
 		{"PUT", "PUT", v, nil, "", 403},
 		{"PATCH", "PATCH", v, nil, "", 403},
@@ -139,17 +139,17 @@ func TestCSRFChecksUnsafeRequests(t *testing.T) {
 		{"header of DELETE", "DELETE", v, in(good), "", 200},
 		{"form", "POST", v, form, "a=1&csrf_token=" + good, 200},
 		{"form of PUT", "PUT", v, form, "csrf_token=" + good, 200},
-		{"form without it", "POST", v, form, "a=1", 403},
-		{"form that says it is text", "POST", v, http.Header{"Content-Type": {"text/plain"}}, "csrf_token=" + good, 403},
-		{"JSON without it", "POST", v, http.Header{"Content-Type": {"application/json"}}, "{}", 403},
-		{"another session's", "POST", v, in(foreign), "", 403},
-		{"its own session's", "POST", other, in(foreign), "", 200},
-		{"two values: the first counts", "POST", v, in(good, foreign), "", 200},
-		{"two values, the first one wrong", "POST", v, in(foreign, good), "", 403},
-		{"the header beats the form", "POST", v, http.Header{"X-Csrf-Token": {foreign}, "Content-Type": form["Content-Type"]}, "csrf_token=" + good, 403},
+		{"form without a token", "POST", v, form, "a=1", 403},
+		{"form sent as text", "POST", v, http.Header{"Content-Type": {"text/plain"}}, "csrf_token=" + good, 403},
+		{"JSON without a token", "POST", v, http.Header{"Content-Type": {"application/json"}}, "{}", 403},
+		{"another session's token", "POST", v, in(otherToken), "", 403},
+		{"that token in its own session", "POST", other, in(otherToken), "", 200},
+		{"two values: the first counts", "POST", v, in(good, otherToken), "", 200},
+		{"two values, the first one wrong", "POST", v, in(otherToken, good), "", 403},
+		{"the header beats the form", "POST", v, http.Header{"X-Csrf-Token": {otherToken}, "Content-Type": form["Content-Type"]}, "csrf_token=" + good, 403},
 		{"one bit wrong", "POST", v, in(string(flipped)), "", 403},
-		{"cut off", "POST", v, in(good[:47]), "", 403},
-		{"with more", "POST", v, in(good + "A"), "", 403},
+		{"truncated", "POST", v, in(good[:47]), "", 403},
+		{"one character more", "POST", v, in(good + "A"), "", 403},
 		{"padded", "POST", v, in(good[:44] + "===="), "", 403},
 		{"standard alphabet", "POST", v, in("+/" + good[2:]), "", 403},
 		{"line ends", "POST", v, form, "csrf_token=" + good[:46] + "%0D%0A", 403},
@@ -158,7 +158,7 @@ func TestCSRFChecksUnsafeRequests(t *testing.T) {
 		{"pad alone", "POST", v, in(base64.RawURLEncoding.EncodeToString(make([]byte, 36))), "", 403},
 		{"the session's own token", "POST", v, in(strings.TrimPrefix(v.cookie, "__Host-session=")), "", 403},
 		{"no cookie", "POST", stranger, nil, "", 200},
-		{"a cookie that opens nothing", "POST", dead, nil, "", 200},
+		{"a cookie of no session", "POST", dead, nil, "", 200},
 	} {
 		w, ran := tt.v.post(tt.method, tt.header, tt.body)
 		if w.Code != tt.status || ran != (tt.status == 200) {
@@ -168,12 +168,12 @@ func TestCSRFChecksUnsafeRequests(t *testing.T) {
 			t.Errorf("%s: %q, Set-Cookie %q", tt.name, w.Body, cookies(w))
 		}
 	}
-	if log := s.log.String(); strings.Contains(log, good) || strings.Contains(log, foreign) || !strings.Contains(log, "no valid CSRF token") {
-		t.Error("the log has a token, or does not say what was wrong")
+	if log := s.log.String(); strings.Contains(log, good) || strings.Contains(log, otherToken) || !strings.Contains(log, "no valid CSRF token") {
+		t.Error("the log has a token, or does not name the cause")
 	}
 }
 
-// TestCSRFIsOffByDefault by default: the same requests pass.
+// TestCSRFIsOffByDefault: without Config.CSRF a request needs no token.
 func TestCSRFIsOffByDefault(t *testing.T) {
 	s := newSite(t, session.Config{})
 	if w, ran := s.known().post("POST", nil, ""); w.Code != 200 || !ran {
@@ -181,7 +181,7 @@ func TestCSRFIsOffByDefault(t *testing.T) {
 	}
 }
 
-// TestCSRFExemptsOnlyListedRoutes: listed routes pass, and no other that looks like one.
+// TestCSRFExemptsOnlyListedRoutes: no path that looks like a listed one is exempt.
 func TestCSRFExemptsOnlyListedRoutes(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /hook/{id}", "/sub/", "other.example/"}})
 	v := s.known()
@@ -203,7 +203,8 @@ func TestCSRFExemptsOnlyListedRoutes(t *testing.T) {
 	}
 }
 
-// TestCSRFTokenIsValidUntilTheSessionEnds through renewals, in all its forms, and no longer than the session.
+// TestCSRFTokenIsValidUntilTheSessionEnds: a token stays valid through renewals. No two texts of a
+// token have a part in common. Otherwise compression could reveal it.
 func TestCSRFTokenIsValidUntilTheSessionEnds(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true})
 	v := s.visitor()
@@ -213,7 +214,7 @@ func TestCSRFTokenIsValidUntilTheSessionEnds(t *testing.T) {
 	}
 	second := v.mustCSRFToken(t)
 	if first == second || first[:24] == second[:24] || first[24:] == second[24:] {
-		t.Error("two tokens have a part in common: compression tells it")
+		t.Error("two tokens have a part in common, so compression can reveal it")
 	}
 	check := func(what, token string, status int) {
 		t.Helper()
@@ -223,7 +224,7 @@ func TestCSRFTokenIsValidUntilTheSessionEnds(t *testing.T) {
 	check("at once", first, 200)
 	v.do(renew)
 	check("after a renewal", first, 200)
-	check("another form of it", second, 200)
+	check("the second token", second, 200)
 	v.do(signIn("ada"))
 	check("after sign-in", first, 403)
 	third := v.mustCSRFToken(t)
@@ -233,11 +234,11 @@ func TestCSRFTokenIsValidUntilTheSessionEnds(t *testing.T) {
 	v.do(signOut)
 	n0 := s.store.Len()
 	v.mustCSRFToken(t)
-	mustEqual(t, "sessions after a page that asks", s.store.Len(), n0+1)
+	mustEqual(t, "sessions after a page with a token", s.store.Len(), n0+1)
 	check("after sign-out", third, 403)
 }
 
-// TestCSRFTokenSurvivesRotation, in the page that was open meanwhile.
+// TestCSRFTokenSurvivesRotation: a page that was open during a rotation can still post.
 func TestCSRFTokenSurvivesRotation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{CSRF: true, RotateEvery: time.Minute})
@@ -253,7 +254,7 @@ func TestCSRFTokenSurvivesRotation(t *testing.T) {
 	})
 }
 
-// TestCSRFTokenAfterSignInIsOfTheNewSession is one of the new session, also where the store has no record at hand.
+// TestCSRFTokenAfterSignInIsOfTheNewSession: also if SignIn of the store returns no record.
 func TestCSRFTokenAfterSignInIsOfTheNewSession(t *testing.T) {
 	for _, noRecord := range []bool{false, true} {
 		s := newSite(t, session.Config{CSRF: true})
@@ -266,16 +267,17 @@ func TestCSRFTokenAfterSignInIsOfTheNewSession(t *testing.T) {
 				token, err = ses.CSRFToken(t.Context())
 			}
 			if ses.CheckCSRF(token) != nil || !errors.Is(ses.CheckCSRF(before), session.ErrCSRF) {
-				t.Error("the request that signed in knows the tokens of the session before")
+				t.Error("after SignIn, CheckCSRF accepts a token of the old session or rejects one of the new session")
 			}
 			return err
 		})
 		w, _ := v.post("POST", http.Header{"X-Csrf-Token": {token}}, "")
-		mustEqual(t, "with the token of that page", w.Code, 200)
+		mustEqual(t, "the status with the new token", w.Code, 200)
 	}
 }
 
-// TestCSRFTokenWithoutARecordFromCreate: the first page of a visitor on a store that has no record at hand.
+// TestCSRFTokenWithoutARecordFromCreate: the first page of a visitor works if Create returns no
+// record.
 func TestCSRFTokenWithoutARecordFromCreate(t *testing.T) {
 	m, err := session.New(&recordlessStore{UserStore: memstore.New()}, session.Config{CSRF: true})
 	if err != nil {
@@ -286,7 +288,8 @@ func TestCSRFTokenWithoutARecordFromCreate(t *testing.T) {
 	mustEqual(t, "status", w.Code, 200)
 }
 
-// TestCSRFReportsOtherErrorsAsThemselves: a store that is down is no wrong token, and a token that cannot be had spoils nothing else.
+// TestCSRFReportsOtherErrorsAsThemselves: a store that is down is not a wrong token. A token that
+// is not available fails no other call.
 func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 	cfg := session.Config{CSRF: true}
 	t.Run("the store is down", func(t *testing.T) {
@@ -301,7 +304,7 @@ func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 		s.store.up()
 		mustEqual(t, "the session", v.count(), 1)
 	})
-	t.Run("the store is down, and the page is served to nobody", func(t *testing.T) {
+	t.Run("the store is down, on an anonymous route", func(t *testing.T) {
 		s := newSite(t, cfg)
 		v := s.known()
 		s.store.down()
@@ -320,7 +323,7 @@ func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 		w, _ := v.post("POST", nil, "")
 		mustAnswer(t, w, 400)
 	})
-	t.Run("moved", func(t *testing.T) {
+	t.Run("superseded token", func(t *testing.T) {
 		s := newSite(t, cfg)
 		v := s.known()
 		late := v.tab()
@@ -332,7 +335,7 @@ func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 			return nil
 		})
 	})
-	t.Run("too late", func(t *testing.T) {
+	t.Run("after the header", func(t *testing.T) {
 		newSite(t, cfg).visitor().serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			w.Write([]byte("page"))
 			if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrHeaderSent) {
@@ -349,7 +352,7 @@ func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 			return nil
 		})
 	})
-	t.Run("a wrong pattern", func(t *testing.T) {
+	t.Run("invalid pattern", func(t *testing.T) {
 		for _, list := range [][]string{{"/{"}, {"/a", "/a"}, {""}, {"/{a}/b", "/b/{a}"}} {
 			_, err := session.New(memstore.New(), session.Config{CSRFExempt: list})
 			if err == nil || !strings.HasPrefix(err.Error(), "session: Config.CSRFExempt: ") {
@@ -359,7 +362,7 @@ func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 	})
 }
 
-// TestCheckCSRFWorksWithoutNetHTTP: the same check where the middleware is not at hand.
+// TestCheckCSRFWorksWithoutNetHTTP: CheckCSRF is the check of the middleware.
 func TestCheckCSRFWorksWithoutNetHTTP(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true})
 	v := s.known()
@@ -378,7 +381,8 @@ func TestCheckCSRFWorksWithoutNetHTTP(t *testing.T) {
 	}
 }
 
-// TestCSRFLeavesTheFormToTheHandler posts forms to a real server: the handler reads them as if nobody had looked before.
+// TestCSRFLeavesTheFormToTheHandler posts forms to a real server. The handler reads the whole body,
+// although the middleware has looked for the token.
 func TestCSRFLeavesTheFormToTheHandler(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{CSRF: true})

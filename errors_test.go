@@ -14,6 +14,7 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
+// TestStatusOfErrors: Status maps each error, also a wrapped one.
 func TestStatusOfErrors(t *testing.T) {
 	for err, status := range map[error]int{
 		session.ErrUnavailable:    503,
@@ -35,11 +36,11 @@ func TestStatusOfErrors(t *testing.T) {
 		mustEqual(t, err.Error()+", wrapped", session.Status(fmt.Errorf("handler: %w", err)), status)
 	}
 	if !errors.Is(session.ErrUnknownOutcome, session.ErrUnavailable) || errors.Is(session.ErrUnavailable, session.ErrUnknownOutcome) {
-		t.Error("an unknown outcome is an ErrUnavailable, and not the other way round")
+		t.Error("ErrUnknownOutcome must match ErrUnavailable, and not the reverse")
 	}
 }
 
-// TestHandlerErrorDropsChangesAndHidesTheCause: what a handler fails with, its changes dropped and the client told no cause.
+// TestHandlerErrorDropsChangesAndHidesTheCause: what the handler committed before its error stays.
 func TestHandlerErrorDropsChangesAndHidesTheCause(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -49,7 +50,7 @@ func TestHandlerErrorDropsChangesAndHidesTheCause(t *testing.T) {
 	if log := s.log.String(); strings.Count(log, "redis-7.internal") != 1 || !strings.Contains(log, "level=ERROR") {
 		t.Errorf("log: %s", log)
 	}
-	w = v.do(func(ses *session.Session) error { // what was committed before stays
+	w = v.do(func(ses *session.Session) error { // committed before the error
 		n.Add(ses, 1)
 		if err := ses.Commit(context.Background()); err != nil {
 			return err
@@ -68,6 +69,7 @@ func TestHandlerErrorDropsChangesAndHidesTheCause(t *testing.T) {
 	}
 }
 
+// TestHandlerFuncFailsWithoutAManager: the function is not called.
 func TestHandlerFuncFailsWithoutAManager(t *testing.T) {
 	w := httptest.NewRecorder()
 	session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
@@ -77,6 +79,8 @@ func TestHandlerFuncFailsWithoutAManager(t *testing.T) {
 	mustAnswer(t, w, 500)
 }
 
+// TestOnErrorWritesTheErrorResponse: OnError is called once for each failed request and may send
+// any status.
 func TestOnErrorWritesTheErrorResponse(t *testing.T) {
 	var asked []error
 	s := newSite(t, session.Config{OnError: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -84,17 +88,17 @@ func TestOnErrorWritesTheErrorResponse(t *testing.T) {
 		if ses, err := session.From(r.Context()); ses == nil && err == nil {
 			t.Error("From returns neither a session nor an error")
 		}
-		http.Redirect(w, r, "/oops", http.StatusFound) // a status that says all is well
+		http.Redirect(w, r, "/oops", http.StatusFound) // not an error status
 	}})
 	v := s.known()
 	s.store.fail("apply", errDown)
 	for name, h := range map[string]session.HandlerFunc{
-		"ignored": bodyHandler(increment),
-		"returned": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		"ignored by the handler": bodyHandler(increment),
+		"returned by the handler": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 1)
 			return ses.Commit(r.Context())
 		},
-		"written nothing": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil },
+		"nothing written": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil },
 	} {
 		asked = nil
 		w := v.handle(h)
@@ -112,7 +116,8 @@ func TestOnErrorWritesTheErrorResponse(t *testing.T) {
 	}
 }
 
-// TestHandlerMayAnswerAReportedError: one that was told of the error may, with a status that says so.
+// TestHandlerMayAnswerAReportedError: a handler that got the error may answer it with an error
+// status. Any other response is replaced.
 func TestHandlerMayAnswerAReportedError(t *testing.T) {
 	for _, tt := range []struct {
 		status, want int
@@ -134,7 +139,7 @@ func TestHandlerMayAnswerAReportedError(t *testing.T) {
 			t.Errorf("status %d: got %d %q, want %d", tt.status, w.Code, w.Body, tt.want)
 		}
 	}
-	t.Run("not told", func(t *testing.T) {
+	t.Run("not reported to the handler", func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		v := s.known()
 		s.store.fail("apply", errDown)
@@ -147,7 +152,7 @@ func TestHandlerMayAnswerAReportedError(t *testing.T) {
 	})
 }
 
-// TestStoreDownSignsNobodyOut: an error, and no cookie.
+// TestStoreDownSignsNobodyOut: the request gets an error, and no cookie is set or deleted.
 func TestStoreDownSignsNobodyOut(t *testing.T) {
 	for name, f := range map[string]func(ses *session.Session) error{
 		"read":  readCount,
@@ -170,12 +175,13 @@ func TestStoreDownSignsNobodyOut(t *testing.T) {
 	}
 }
 
-// TestIgnoredReadErrorStillAnswers503: a handler that ignores From's error, like the peer that then overwrote the session.
+// TestIgnoredReadErrorStillAnswers503: a handler that ignores the error of From must not send a
+// page for an anonymous visitor. Another library then overwrote the session.
 func TestIgnoredReadErrorStillAnswers503(t *testing.T) {
 	for name, write := range map[string]func(w http.ResponseWriter){
-		"writes":        func(w http.ResponseWriter) { io.WriteString(w, "hello, stranger") },
-		"writes header": func(w http.ResponseWriter) { w.WriteHeader(200) },
-		"nothing":       func(w http.ResponseWriter) {},
+		"writes":         func(w http.ResponseWriter) { io.WriteString(w, "for a stranger") },
+		"writes header":  func(w http.ResponseWriter) { w.WriteHeader(200) },
+		"writes nothing": func(w http.ResponseWriter) {},
 	} {
 		s := newSite(t, session.Config{})
 		v := s.known()
@@ -198,6 +204,7 @@ func TestIgnoredReadErrorStillAnswers503(t *testing.T) {
 	}
 }
 
+// TestStoreErrorIsNotAnEmptySessionThatOverwritesTheRealOne: a defect of another session library.
 func TestStoreErrorIsNotAnEmptySessionThatOverwritesTheRealOne(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -212,7 +219,7 @@ func TestStoreErrorIsNotAnEmptySessionThatOverwritesTheRealOne(t *testing.T) {
 	mustEqual(t, "n", v.count(), 1)
 }
 
-// TestClientErrorsAreNotLoggedAsErrors: an operator cannot mend them.
+// TestClientErrorsAreNotLoggedAsErrors: an operator cannot fix them.
 func TestClientErrorsAreNotLoggedAsErrors(t *testing.T) {
 	s := newSite(t, session.Config{})
 	a, b := s.known(), s.known()
@@ -230,7 +237,8 @@ func TestClientErrorsAreNotLoggedAsErrors(t *testing.T) {
 	}
 }
 
-// TestLogHandlerAddsTheHandle: the handle on every line that is logged from a request's context, and never the token.
+// TestLogHandlerAddsTheHandle: each line that is logged with the context of a request that uses its
+// session has the handle.
 func TestLogHandlerAddsTheHandle(t *testing.T) {
 	out := &logBuffer{}
 	log := slog.New(session.LogHandler(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelInfo})))
@@ -244,7 +252,7 @@ func TestLogHandlerAddsTheHandle(t *testing.T) {
 	v := s.visitor()
 	v.mustDo(func(ctx context.Context, ses *session.Session) {
 		if got := line(ctx, log); strings.Contains(got, "session=") {
-			t.Errorf("not stored: %s", got)
+			t.Errorf("before the session is stored: %s", got)
 		}
 		n.Add(ses, 1)
 		if err := ses.Commit(ctx); err != nil {
@@ -267,24 +275,24 @@ func TestLogHandlerAddsTheHandle(t *testing.T) {
 		if err := ses.SignOut(ctx); err != nil {
 			t.Error(err)
 		}
-		if got := line(ctx, log); !strings.Contains(got, "session="+handle) { // the line that tells of the sign-out has it
-			t.Errorf("signed out: %s", got)
+		if got := line(ctx, log); !strings.Contains(got, "session="+handle) { // the line about the sign-out has the handle
+			t.Errorf("after the sign-out: %s", got)
 		}
 	})
 	v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if got := line(r.Context(), log); strings.Contains(got, "session=") {
-			t.Errorf("not read: %s", got)
+			t.Errorf("without From: %s", got)
 		}
 	}))
 	if got := line(context.Background(), log); strings.Contains(got, "session=") {
-		t.Errorf("no request: %s", got)
+		t.Errorf("outside a request: %s", got)
 	}
 	if log.Enabled(context.Background(), slog.LevelDebug) {
-		t.Error("the level is lost")
+		t.Error("LogHandler ignores the level of its handler")
 	}
 }
 
-// TestLogContainsNoToken, whatever goes wrong.
+// TestLogContainsNoToken: no error logs any part of a token.
 func TestLogContainsNoToken(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})
 	v := s.known()
@@ -309,7 +317,7 @@ func TestLogContainsNoToken(t *testing.T) {
 	}
 }
 
-// TestEventsContainNoToken: what is told, and logged, opens nothing.
+// TestEventsContainNoToken: an event and its log line have no part of a token.
 func TestEventsContainNoToken(t *testing.T) {
 	s, l := newSiteWithEvents(t, session.Config{})
 	var log logBuffer

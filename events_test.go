@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// TestEachEventIsReportedOnce: each happening is told once, with the handle, the user and the store's time.
+// TestEachEventIsReportedOnce: each event has the handle, the user and the store's time.
 func TestEachEventIsReportedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := newSiteWithEvents(t, session.Config{MaxPerUser: 2})
@@ -33,7 +33,7 @@ func TestEachEventIsReportedOnce(t *testing.T) {
 		v.do(signIn("ada"))
 		second := v.info().Handle
 		if l.events[0].Time != time.Now() {
-			t.Errorf("told of %v, want %v", l.events[0].Time, time.Now())
+			t.Errorf("event at %v, want %v", l.events[0].Time, time.Now())
 		}
 		l.mustReport(t, "SignIn", "signed in "+second+" ada "+first)
 		v.do(renew)
@@ -44,10 +44,10 @@ func TestEachEventIsReportedOnce(t *testing.T) {
 
 		time.Sleep(time.Second)
 		phone, laptop := s.mustSignIn("bob"), s.mustSignIn("ada")
-		l.mustReport(t, "two more", "signed in "+phone.info().Handle+" bob", "signed in "+laptop.info().Handle+" ada")
+		l.mustReport(t, "two more sign-ins", "signed in "+phone.info().Handle+" bob", "signed in "+laptop.info().Handle+" ada")
 		time.Sleep(time.Second)
 		tablet := s.mustSignIn("bob")
-		l.mustReport(t, "over the limit", "signed in "+tablet.info().Handle+" bob", "evicted "+third+" bob")
+		l.mustReport(t, "a sign-in over the limit", "signed in "+tablet.info().Handle+" bob", "evicted "+third+" bob")
 
 		was := laptop.info().Handle
 		laptop.do(func(ses *session.Session) error { signOut(ses); return signOut(ses) })
@@ -67,7 +67,8 @@ func TestEachEventIsReportedOnce(t *testing.T) {
 	})
 }
 
-// TestConcurrentEndsReportOneEvent: of two requests that sign out at the same time, or of one and a revocation, one ended the session.
+// TestConcurrentEndsReportOneEvent: if a sign-out and another end of the session are concurrent,
+// only the one that ended the session is reported.
 func TestConcurrentEndsReportOneEvent(t *testing.T) {
 	for name, end := range map[string]func(s *site, v *visitor){
 		"signed out": func(_ *site, v *visitor) { v.tab().do(signOut) },
@@ -90,10 +91,11 @@ func TestConcurrentEndsReportOneEvent(t *testing.T) {
 	v.do(renew)
 	l.drain()
 	old.do(signOut)
-	l.mustReport(t, "with a token that was renewed", "signed out "+handle+" ada")
+	l.mustReport(t, "SignOut with a superseded token", "signed out "+handle+" ada")
 }
 
-// TestSignOutEventFromAPlainStore: a store that does not know whether an end ended something; what the request has read counts.
+// TestSignOutEventFromAPlainStore: if the store cannot report whether End ended a session, the
+// session that the request has read counts.
 func TestSignOutEventFromAPlainStore(t *testing.T) {
 	l := &eventLog{}
 	s := newSite(t, session.Config{})
@@ -109,7 +111,8 @@ func TestSignOutEventFromAPlainStore(t *testing.T) {
 	l.mustReport(t, "SignOut", "signed out "+handle+" ada")
 }
 
-// TestRefusedTokensAreReported: tokens that open nothing are told of where somebody asked for the session.
+// TestRefusedTokensAreReported: a refused token is reported when the handler asks for the session,
+// and not before.
 func TestRefusedTokensAreReported(t *testing.T) {
 	s, l := newSiteWithEvents(t, session.Config{Keys: [][]byte{key(1)}})
 	other := newSite(t, session.Config{Keys: [][]byte{key(2)}}).known()
@@ -126,51 +129,48 @@ func TestRefusedTokensAreReported(t *testing.T) {
 	}{
 		{"none", "", nil},
 		{"another cookie", "theme=dark", nil},
-		{"no token", "__Host-session=x", []string{"refused malformed"}},
+		{"malformed", "__Host-session=x", []string{"refused malformed"}},
 		{"empty", "__Host-session=", []string{"refused malformed"}},
 		{"too long", "__Host-session=" + strings.Repeat("A", 4000), []string{"refused malformed"}},
 		{"many", "__Host-session=1; __Host-session=2; " + other.cookie + "; __Host-session=3", []string{"refused forged"}},
-		{"of another key", other.cookie, []string{"refused forged"}},
-		{"beside a good one", "__Host-session=" + valid + "; __Host-session=x", []string{"refused malformed"}},
+		{"signed with another key", other.cookie, []string{"refused forged"}},
+		{"malformed beside a valid one", "__Host-session=" + valid + "; __Host-session=x", []string{"refused malformed"}},
 		{"ended", was, []string{"refused " + endedHandle + " unknown"}},
 	} {
 		v := &visitor{site: s, cookie: tt.cookie}
 		v.tab().handle(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-		l.mustReport(t, tt.name+", nobody asked")
+		l.mustReport(t, tt.name+", without From")
 		v.tab().do(func(ses *session.Session) error { return ses.Reload(t.Context()) })
 		l.mustReport(t, tt.name, tt.want...)
 	}
 	s, l = newSiteWithEvents(t, session.Config{})
 	v = s.mustSignIn("ada")
-	named := v.info().Handle
+	handle := v.info().Handle
 	l.drain()
 	v.withToken(0, true).count()
-	l.mustReport(t, "a token that was never issued", "refused "+named+" unknown")
+	l.mustReport(t, "a token that was never issued", "refused "+handle+" unknown")
 }
 
-// TestUncertainOutcomesAreNotReported: a change whose outcome is unknown has no event.
+// TestUncertainOutcomesAreNotReported: a change whose outcome is unknown is not reported, nor is
+// one that failed.
 func TestUncertainOutcomesAreNotReported(t *testing.T) {
-	lost := func(t *testing.T, call string, times int) func(string) error {
-		return func(did string) error {
-			if times--; did == call && times >= 0 {
-				return driver.ErrUnknown
-			}
-			return nil
-		}
-	}
-	count := increment
-	for call, do := range map[string]func(*session.Session) error{"create": count, "apply": renew, "signin": signIn("ada")} {
-		for times, want := range []int{1, 0} {
+	for call, do := range map[string]func(*session.Session) error{"create": increment, "apply": renew, "signin": signIn("ada")} {
+		for lost, want := range map[bool]int{false: 1, true: 0} {
 			s, l := newSiteWithEvents(t, session.Config{})
 			v := s.visitor()
 			if call == "apply" {
 				v = s.known()
 				l.drain()
 			}
-			s.store.after = lost(t, call, times)
+			s.store.after = func(done string) error {
+				if lost && done == call {
+					return driver.ErrUnknown
+				}
+				return nil
+			}
 			v.do(do)
 			if got := l.drain(); len(got) != want {
-				t.Errorf("%s, the answer is lost %d times: told of %q, want %d", call, times, got, want)
+				t.Errorf("%s, result lost: %v: events %q, want %d", call, lost, got, want)
 			}
 		}
 	}
@@ -192,7 +192,8 @@ func TestUncertainOutcomesAreNotReported(t *testing.T) {
 	}
 }
 
-// TestOnEventMayUseTheSession: who is told may call what they like, and a panic is theirs.
+// TestOnEventMayUseTheSession: OnEvent may call any method of the session. A panic of OnEvent
+// reaches the caller.
 func TestOnEventMayUseTheSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var s *site
@@ -201,7 +202,7 @@ func TestOnEventMayUseTheSession(t *testing.T) {
 			kinds = append(kinds, e.Kind)
 			ses, err := session.From(ctx)
 			if err != nil {
-				return // of Manager.RevokeUser below
+				return // an event of RevokeUser below
 			}
 			ses.Info()
 			n.Get(ses)
@@ -228,19 +229,20 @@ func TestOnEventMayUseTheSession(t *testing.T) {
 			ses.SignIn(ctx, session.Login{User: "ada"})
 			defer func() {
 				if recover() == nil {
-					t.Error("the panic of OnEvent was lost")
+					t.Error("the panic of OnEvent did not reach the caller")
 				}
 				mustEqual(t, "the user after it", ses.User(), "")
 			}()
 			ses.SignOut(ctx)
 		})
 		if want := []session.EventKind{session.EventCreated, session.EventRenewed, session.EventSignedIn, session.EventSignedOut}; !slices.Equal(kinds, want) {
-			t.Errorf("told of %q, want %q", kinds, want)
+			t.Errorf("events %q, want %q", kinds, want)
 		}
 	})
 }
 
-// TestPanicInOnEventLosesNoEvent: what it is told after a panic is told all the same; and one that nobody calls from a request does not end the process.
+// TestPanicInOnEventLosesNoEvent: later events are still reported. A panic outside a request does
+// not end the process.
 func TestPanicInOnEventLosesNoEvent(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		var l eventLog
@@ -264,18 +266,18 @@ func TestPanicInOnEventLosesNoEvent(t *testing.T) {
 				got = append(got, e.Kind)
 			}
 			if l.drain(); !slices.Equal(got, kinds) {
-				t.Errorf("%s: told of %q, want %q", what, got, kinds)
+				t.Errorf("%s: events %q, want %q", what, got, kinds)
 			}
 		}
-		do("the first", func() { s.visitor().do(signIn("ada")) }, session.EventSignedIn)
-		do("the second", func() { s.visitor().do(signIn("ada")) }, session.EventSignedIn, session.EventEvicted)
+		do("the first sign-in", func() { s.visitor().do(signIn("ada")) }, session.EventSignedIn)
+		do("the second sign-in", func() { s.visitor().do(signIn("ada")) }, session.EventSignedIn, session.EventEvicted)
 		quiet := *s
 		var err error
 		if quiet.m, err = session.New(s.store, session.Config{IdleTimeout: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 		quiet.visitor().do(signIn("ada"))
-		do("revoked", func() { s.m.RevokeUser(t.Context(), "ada") }, session.EventRevoked, session.EventRevoked)
+		do("RevokeUser", func() { s.m.RevokeUser(t.Context(), "ada") }, session.EventRevoked, session.EventRevoked)
 		time.Sleep(time.Second)
 		last := quiet.visitor()
 		last.do(signIn("ada"))
@@ -289,15 +291,16 @@ func TestPanicInOnEventLosesNoEvent(t *testing.T) {
 	})
 }
 
-// TestFeedReachesAllNodes: all nodes hear of what concerns users, in order, and of nothing that a visitor can make up.
+// TestFeedReachesAllNodes: every node gets the events about users, in order. Events that an
+// anonymous visitor can cause are not published.
 func TestFeedReachesAllNodes(t *testing.T) {
 	for name, cfg := range map[string]session.Config{"in clear": {}, "sealed": {Keys: [][]byte{key(1)}}} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, func(t *testing.T) {
 				var local eventLog
-				heard := cfg
-				heard.OnEvent = local.record
-				n := newNodes(t, memstore.New(), heard, cfg)
+				first := cfg
+				first.OnEvent = local.record
+				n := newNodes(t, memstore.New(), first, cfg)
 				l := followEvents(t, n[1].m)
 				anonymous := n[0].known()
 				(&visitor{site: n[0], cookie: "__Host-session=x"}).count()
@@ -318,21 +321,22 @@ func TestFeedReachesAllNodes(t *testing.T) {
 				time.Sleep(2 * time.Minute)
 				stale.count()
 				n[1].m.RevokeAll(t.Context())
-				gone := n[0].known()
-				gone.do(signOut)
+				visitor := n[0].known()
+				visitor.do(signOut)
 				synctest.Wait()
 				l.mustReport(t, "the other node", "signed in "+after+" a\xffda "+before, "renewed "+after+" a\xffda", "signed in "+handle+" a\xffda",
 					"revoked "+handle+" a\xffda", "signed out "+after+" a\xffda", "signed in "+last+" bob", "expired "+last+" bob",
-					"expired "+last+" bob", "revoked") // one store in one process: each of its Managers is told
+					"expired "+last+" bob", "revoked") // both Managers report the expiry, since they share the store in one process
 				if got := local.drain(); len(got) == 0 || got[0] != "created "+before {
-					t.Errorf("here %q", got)
+					t.Errorf("on this node: %q", got)
 				}
 			})
 		})
 	}
 }
 
-// TestFeedIsSealedWithKeys: with keys the store learns of nobody; who has another key, or none, or made an event up, tells of a gap at most.
+// TestFeedIsSealedWithKeys: with keys the store learns no user or handle. A node with another key
+// or none gets a gap, as does every node for an event that was made up.
 func TestFeedIsSealedWithKeys(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := &recordingStore{Store: memstore.New()}
@@ -345,7 +349,7 @@ func TestFeedIsSealedWithKeys(t *testing.T) {
 		handle := n[0].mustSignIn("ada").info().Handle
 		if p := store.published.String(); strings.Contains(p, "ada") || strings.Contains(p, base64.StdEncoding.EncodeToString([]byte("ada"))) ||
 			strings.Contains(p, handle) || p == "" {
-			t.Errorf("the store is told %q", p)
+			t.Errorf("published: %q", p)
 		}
 		synctest.Wait()
 		for i, want := range []string{"signed in " + handle + " ada", "signed in " + handle + " ada", "gap", "gap"} {
@@ -360,7 +364,7 @@ func TestFeedIsSealedWithKeys(t *testing.T) {
 	})
 }
 
-// TestFeedReportsItsFailure: no feed, no store, and a store whose feed ends.
+// TestFeedReportsItsFailure: without a feed, after Close, and when Close ends the feed.
 func TestFeedReportsItsFailure(t *testing.T) {
 	first := func(m *session.Manager) error {
 		for _, err := range m.Events(t.Context()) {
@@ -395,7 +399,7 @@ func TestFeedReportsItsFailure(t *testing.T) {
 	next()
 }
 
-// TestSlowFollowerGetsAGap: who does not keep up finds a gap where events are missing, and what comes after.
+// TestSlowFollowerGetsAGap: a gap replaces the lost events, and later events follow.
 func TestSlowFollowerGetsAGap(t *testing.T) {
 	store := memstore.New()
 	m, err := session.New(store, session.Config{})
@@ -427,6 +431,7 @@ func TestSlowFollowerGetsAGap(t *testing.T) {
 	}
 }
 
+// FuzzEvent: every published text is either an event with a kind or a gap.
 func FuzzEvent(f *testing.F) {
 	store := memstore.New()
 	m, err := session.New(store, session.Config{})

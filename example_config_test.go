@@ -18,9 +18,9 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// Keys, what they do, and who is told: all that one deployment needs.
+// One deployment's keys, and the options that use them.
 func ExampleConfig_keys() {
-	fromSecrets := func(string) []byte { // where the application keeps its keys: the same on all nodes
+	fromSecrets := func(string) []byte { // reads a key from the application's secrets; all nodes have the same
 		key := make([]byte, 32)
 		rand.Read(key)
 		return key
@@ -45,9 +45,9 @@ func ExampleConfig_keys() {
 	// audit: signed in ada
 }
 
-// With Seal the application reads values as ever, and whoever has a dump of the store does not.
+// With Seal the application reads values as before. A dump of the store does not show them.
 func ExampleConfig_seal() {
-	fromSecrets := func(name string) []byte { // where the application keeps its keys: the same on all nodes
+	fromSecrets := func(name string) []byte { // reads a key from the application's secrets; all nodes have the same
 		key := make([]byte, 32)
 		rand.Read(key)
 		return key
@@ -56,7 +56,7 @@ func ExampleConfig_seal() {
 	store := memstore.New()
 	sessions, err := session.New(store, session.Config{
 		Seal:    true,
-		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first seals, both open
+		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first key seals, both open
 		UserKey: fromSecrets("session/users"),
 	})
 	if err != nil {
@@ -92,6 +92,7 @@ var form = template.Must(template.New("form").Parse(`<form method="post" action=
 <input name="amount"> <button>Order</button>
 </form>`))
 
+// A form carries a token of the session. A post without it is refused.
 func ExampleSession_CSRFToken() {
 	sessions, err := session.New(memstore.New(), session.Config{CSRF: true})
 	if err != nil {

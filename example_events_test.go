@@ -10,7 +10,8 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// An audit log: who signed in and out, and why else sessions ended. It must not block: a logger that may, gets a queue.
+// An audit log of sign-ins, sign-outs and other ends of sessions. OnEvent must not block: put a
+// queue in front of a logger that may block.
 func ExampleEvent() {
 	sessions, err := session.New(memstore.New(), session.Config{
 		OnEvent: func(ctx context.Context, e session.Event) {
@@ -37,9 +38,9 @@ func ExampleEvent() {
 	// event: signed out, user "ada", instead of another: false
 }
 
-// A page that shows what happens on all nodes. What it missed it says.
+// A page that shows events of all nodes. A gap says that events are missing.
 func ExampleManager_Events() {
-	sessions, err := session.New(memstore.New(), session.Config{}) // of several processes: a redisstore with Options.Events
+	sessions, err := session.New(memstore.New(), session.Config{}) // for several processes, use a redisstore with Options.Events
 	if err != nil {
 		panic(err)
 	}

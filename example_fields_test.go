@@ -21,6 +21,7 @@ func hello(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	return err
 }
 
+// A handler that counts the visits of a session.
 func Example() {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
@@ -52,7 +53,7 @@ func browse(h http.Handler, paths ...string) {
 	}
 }
 
-// show serves each handler under its path, visits the paths in turn, and prints the answers.
+// show serves each handler under its path, visits the paths in turn and prints the responses.
 func show(paths []string, handlers map[string]session.HandlerFunc) {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
@@ -65,6 +66,7 @@ func show(paths []string, handlers map[string]session.HandlerFunc) {
 	browse(sessions.Handler(mux), paths...)
 }
 
+// Concurrent additions add up.
 func ExampleCounter() {
 	const downloads session.Counter = "downloads"
 
@@ -81,12 +83,13 @@ func ExampleCounter() {
 	// Output: 2
 }
 
+// A count for each key, as in a cart.
 func ExampleCounters() {
 	const quantities session.Counters = "cart.quantities"
 
 	show([]string{"/add?article=tea", "/add?article=cup", "/add?article=tea", "/cart"}, map[string]session.HandlerFunc{
 		"/add": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-			quantities.Add(s, r.FormValue("article"), 1) // two requests that add the same article add up
+			quantities.Add(s, r.FormValue("article"), 1) // concurrent additions of one article add up
 			return nil
 		},
 		"/cart": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
@@ -101,6 +104,7 @@ func ExampleCounters() {
 	// 2 tea
 }
 
+// A value of any type that encodes as JSON.
 func ExampleValue() {
 	const theme session.Value[string] = "theme"
 
@@ -119,13 +123,14 @@ func ExampleValue() {
 	// theme: "dark"
 }
 
+// An update that depends on the old value.
 func ExampleValue_Update() {
 	const recent session.Value[[]string] = "recent"
 
 	show([]string{"/view?article=tea", "/view?article=cup"}, map[string]session.HandlerFunc{
 		"/view": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			list, err := recent.Update(r.Context(), s, func(list []string) ([]string, error) {
-				return append(list, r.FormValue("article")), nil // of two requests at a time, neither is lost
+				return append(list, r.FormValue("article")), nil // two concurrent requests lose neither article
 			})
 			if err != nil {
 				return err
@@ -139,6 +144,7 @@ func ExampleValue_Update() {
 	// [tea cup]
 }
 
+// Many values under keys.
 func ExampleMap() {
 	type address struct{ Street, Town string }
 	const addresses session.Map[address] = "addresses"
@@ -161,6 +167,7 @@ func ExampleMap() {
 	// work: 12 High Street, Cambridge
 }
 
+// A notice that is shown once, after a redirect.
 func ExampleValue_Take() {
 	const notice session.Value[string] = "notice"
 
@@ -170,7 +177,7 @@ func ExampleValue_Take() {
 			return nil
 		},
 		"/": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-			text, ok, err := notice.Take(r.Context(), s) // by one request, however many ask
+			text, ok, err := notice.Take(r.Context(), s) // exactly one request gets it
 			if err != nil {
 				return err
 			}

@@ -11,6 +11,8 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
+// Routes for signed-in users, for users who signed in recently, and for a page that does not need
+// the store.
 func ExampleRoute() {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
@@ -22,7 +24,7 @@ func ExampleRoute() {
 	})
 	members := session.Route{SignedIn: true}
 	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
-	catalogue := session.Route{Down: session.DownAnonymous} // serves a page also when the store is down
+	catalogue := session.Route{Down: session.DownAnonymous} // also serves the page when the store is down
 
 	mux := http.NewServeMux()
 	mux.Handle("/orders", members.Handler(page))
@@ -36,7 +38,8 @@ func ExampleRoute() {
 	// for ""
 }
 
-// A step-up: a route asks for a second factor, people are led to where they give it, and the session keeps what is in it.
+// A step-up: a route asks for a second factor and OnError redirects to the page that checks it. The
+// session keeps its fields.
 func ExampleRoute_stepUp() {
 	signIn := func(w http.ResponseWriter, r *http.Request, err error) {
 		if r.Method != http.MethodGet || !errors.Is(err, session.ErrNotSignedIn) && !errors.Is(err, session.ErrNotFresh) {
@@ -68,7 +71,7 @@ func ExampleRoute_stepUp() {
 		return err
 	}
 	again := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		// … check the password and the one-time password of s.User(): methods are those of one authentication …
+		// … check the password and the one-time password of s.User(); Methods are those of one authentication …
 		if err := s.SignIn(r.Context(), session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
+// A sign-in, a list of the user's sessions, and a sign-out.
 func ExampleSession_SignIn() {
 	sessions, err := session.New(memstore.New(), session.Config{MaxPerUser: 5, KeepFields: []string{"visits"}})
 	if err != nil {
@@ -57,6 +58,7 @@ func ExampleSession_SignIn() {
 	// Please sign in.
 }
 
+// A change of the password signs out every other session of the user.
 func ExampleManager_RevokeUser() {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
@@ -85,36 +87,37 @@ func ExampleManager_RevokeUser() {
 	mux.Handle("/password", recently.Handler(session.HandlerFunc(password)))
 	mux.Handle("/home", session.Route{SignedIn: true}.Handler(session.HandlerFunc(home)))
 
-	browse(sessions.Handler(mux), "/login")                       // a phone
-	browse(sessions.Handler(mux), "/login", "/password", "/home") // and a laptop
+	browse(sessions.Handler(mux), "/login")                       // on a phone
+	browse(sessions.Handler(mux), "/login", "/password", "/home") // on a laptop
 	// Output:
 	// signed out elsewhere: 1
 	// ada's home
 }
 
-// An identity provider authenticates, and tells when its own session ends ("back-channel logout"). The application keeps which of its
-// sessions belongs to the provider's.
+// An identity provider authenticates users, and calls the application when its own session ends
+// ("back-channel logout"). The application stores which of its sessions belongs to which session of
+// the provider.
 func ExampleManager_Revoke() {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
 		panic(err)
 	}
 	type local struct{ user, handle string }
-	of := map[string]local{} // by the provider's session id; in a table of the database that lives as long as the sessions
+	byProvider := map[string]local{} // the key is the provider's session id; use a database table
 
 	callback := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		// … verify the provider's answer: who it is, its session id, and when it authenticated them …
+		// … verify the provider's answer: the user, its session id and the time of authentication …
 		user, sid, began := "ada", "provider-7", time.Now()
 		if err := s.SignIn(r.Context(), session.Login{User: user, Methods: []string{"pwd"}, Began: began}); err != nil {
 			return err
 		}
-		of[sid] = local{user, s.Info().Handle}
+		byProvider[sid] = local{user, s.Info().Handle}
 		_, err := fmt.Fprintf(w, "Welcome, %s\n", s.User())
 		return err
 	}
-	ended := func(w http.ResponseWriter, r *http.Request) { // called by the provider
+	ended := func(w http.ResponseWriter, r *http.Request) { // the provider calls it
 		// … verify the logout token …
-		l := of["provider-7"]
+		l := byProvider["provider-7"]
 		if err := sessions.Revoke(r.Context(), l.user, l.handle); err != nil {
 			session.Error(w, r, err)
 			return
@@ -139,8 +142,9 @@ func ExampleManager_Revoke() {
 	// Please sign in.
 }
 
-// A session that comes back from another browser than the one that signed in may have been stolen. What to make of it is the
-// application's: here somebody has to sign in again. Browsers update themselves, so compare what an update leaves alone.
+// A session that is used from another browser than the one that signed in may have been stolen. The
+// application decides what to do: here the user must sign in again. Browsers update themselves, so
+// compare only what an update does not change.
 func ExampleSession_Info() {
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
@@ -149,7 +153,7 @@ func ExampleSession_Info() {
 	sameBrowser := func(next session.HandlerFunc) session.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			if s.User() != "" && s.Info().UserAgent != r.UserAgent() {
-				return session.ErrNotFresh // answered 401; Session.SignOut would end it for whoever it belongs to, too
+				return session.ErrNotFresh // sends 401; Session.SignOut would end the session for both browsers
 			}
 			return next(w, r, s)
 		}

@@ -11,10 +11,10 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// TestReadingKeepsASessionAlive, to the deadline and not past it, with no more than a write a minute.
+// TestReadingKeepsASessionAlive: until the deadline, with at most one write a minute.
 func TestReadingKeepsASessionAlive(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{}) // 2 h idle, 24 h in all
+		s := newSite(t, session.Config{}) // IdleTimeout 2 h, Lifetime 24 h
 		v, idle := s.known(), s.known()
 		for i := range 24*60*4 - 1 { // every 15 s
 			time.Sleep(15 * time.Second)
@@ -28,15 +28,16 @@ func TestReadingKeepsASessionAlive(t *testing.T) {
 			t.Errorf("%d writes in 24 h, want at most one a minute", touches)
 		}
 		if idle.count() != 0 {
-			t.Error("a session that nobody used is alive")
+			t.Error("the unused session has not expired")
 		}
 		time.Sleep(16 * time.Second)
 		if v.count() != 0 {
-			t.Error("constant use outlives the deadline")
+			t.Error("the session outlives its deadline")
 		}
 	})
 }
 
+// TestIdleSessionExpires: each use extends the session by IdleTimeout.
 func TestIdleSessionExpires(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{IdleTimeout: time.Hour})
@@ -45,20 +46,20 @@ func TestIdleSessionExpires(t *testing.T) {
 		if v.count() != 1 {
 			t.Error("ended too early")
 		}
-		synctest.Wait() // that use is written down
+		synctest.Wait() // the use is written
 		time.Sleep(time.Hour - time.Minute)
 		if v.count() != 1 {
-			t.Error("reading did not prolong it")
+			t.Error("reading did not extend the session")
 		}
 		synctest.Wait()
 		time.Sleep(time.Hour)
 		if v.count() != 0 {
-			t.Error("alive after an idle hour")
+			t.Error("not expired after an idle hour")
 		}
 	})
 }
 
-// TestUnusedSessionIsNotTouched: a request that does not ask for its session costs no round trip.
+// TestUnusedSessionIsNotTouched: a request that does not call From costs no round trip.
 func TestUnusedSessionIsNotTouched(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -68,12 +69,12 @@ func TestUnusedSessionIsNotTouched(t *testing.T) {
 		v.handle(http.NotFoundHandler())
 		synctest.Wait()
 		if s.store.loads.Load() != before || s.store.touches.Load() != 0 {
-			t.Error("round trips")
+			t.Error("the request costs a round trip")
 		}
 	})
 }
 
-// TestFailedTouchFailsNoRead, nor delays one.
+// TestFailedTouchFailsNoRead: a failed touch neither fails nor delays a request.
 func TestFailedTouchFailsNoRead(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -91,7 +92,8 @@ func TestFailedTouchFailsNoRead(t *testing.T) {
 	})
 }
 
-// TestHangingTouchesAreBounded: a store that does not answer holds up no request, and no crowd of goroutines.
+// TestHangingTouchesAreBounded: a store that does not answer touches delays no request. At most 64
+// goroutines wait for it.
 func TestHangingTouchesAreBounded(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -111,14 +113,14 @@ func TestHangingTouchesAreBounded(t *testing.T) {
 		}
 		synctest.Wait()
 		if got := s.store.touches.Load(); got > 64 {
-			t.Errorf("%d at a time", got)
+			t.Errorf("%d touches at a time", got)
 		}
 		close(hang)
 		synctest.Wait()
 	})
 }
 
-// TestReloadCountsAsUse: a stream is a use when it asks.
+// TestReloadCountsAsUse: Reload extends the session during a stream.
 func TestReloadCountsAsUse(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{IdleTimeout: time.Hour})
@@ -133,12 +135,13 @@ func TestReloadCountsAsUse(t *testing.T) {
 			return nil
 		})
 		if v.count() != 1 {
-			t.Error("ended although a stream used it")
+			t.Error("the session expired although the stream used it")
 		}
 	})
 }
 
-// TestPassiveRouteDoesNotExtendTheSession: asking for news, or for the time left, keeps no session alive, however often; a change does, and the route beside it.
+// TestPassiveRouteDoesNotExtendTheSession: a poll never extends the session. A change does, and so
+// does a route that is not passive.
 func TestPassiveRouteDoesNotExtendTheSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{IdleTimeout: time.Hour})
@@ -165,23 +168,23 @@ func TestPassiveRouteDoesNotExtendTheSession(t *testing.T) {
 			time.Sleep(time.Minute)
 			mustEqual(t, "time left", left(false), time.Duration(59-i)*time.Minute)
 		}
-		mustEqual(t, "uses written down", s.store.touches.Load(), 0)
+		mustEqual(t, "uses written", s.store.touches.Load(), 0)
 		left(true)
 		mustEqual(t, "time left after a change", left(false), time.Hour)
 		time.Sleep(time.Hour - time.Minute)
-		mustEqual(t, "n, by a route that is not passive", v.count(), 2)
+		mustEqual(t, "n, read by a route that is not passive", v.count(), 2)
 		synctest.Wait()
 		mustEqual(t, "time left after that", left(false), time.Hour)
 		for range 60 {
 			time.Sleep(time.Minute)
 			left(false)
 		}
-		mustEqual(t, "n after an hour of asking", v.count(), 0)
+		mustEqual(t, "n after an hour of polling", v.count(), 0)
 	})
 }
 
-// TestPassiveRouteDoesNotRotate: a poll that finds the token old leaves it so, for the write of a new one would be a use; and what a handler asks of a
-// part of itself does not make it one.
+// TestPassiveRouteDoesNotRotate: a poll leaves an old token in place, because the write of a new
+// one would count as a use. Check of another Route in the handler does not change that.
 func TestPassiveRouteDoesNotRotate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{IdleTimeout: 10 * time.Minute, RotateEvery: 5 * time.Minute})
@@ -201,11 +204,13 @@ func TestPassiveRouteDoesNotRotate(t *testing.T) {
 			}
 			synctest.Wait()
 		}
-		mustEqual(t, "n after ten minutes of asking", v.count(), 0)
-		mustEqual(t, "uses written down", s.store.touches.Load(), 0)
+		mustEqual(t, "n after ten minutes of polling", v.count(), 0)
+		mustEqual(t, "uses written", s.store.touches.Load(), 0)
 	})
 }
 
+// TestCommitAfterDeadlineStoresNothing: in another session library the late write made a session
+// without an end.
 func TestCommitAfterDeadlineStoresNothing(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{Lifetime: time.Second, IdleTimeout: time.Second})
@@ -216,11 +221,12 @@ func TestCommitAfterDeadlineStoresNothing(t *testing.T) {
 			return nil
 		})
 		if mustAnswer(t, w, 409); len(cookies(w)) != 0 || v.count() != 0 {
-			t.Errorf("Set-Cookie %q, n = %d: a session without an end", cookies(w), v.count())
+			t.Errorf("Set-Cookie %q, n = %d: the commit made a session", cookies(w), v.count())
 		}
 	})
 }
 
+// TestRenewalAndClearKeepTheDeadline: neither moves the deadline.
 func TestRenewalAndClearKeepTheDeadline(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{Lifetime: time.Hour})
@@ -235,7 +241,8 @@ func TestRenewalAndClearKeepTheDeadline(t *testing.T) {
 	})
 }
 
-// TestLoginLifetimeEndsTheSessionEarly: one sign-in may be for less long, whatever is done with it; the next one is as long as any.
+// TestLoginLifetimeEndsTheSessionEarly: use and renewal do not extend it. The next sign-in has the
+// full lifetime.
 func TestLoginLifetimeEndsTheSessionEarly(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{Cookie: session.Cookie{Persistent: true}})
@@ -250,7 +257,7 @@ func TestLoginLifetimeEndsTheSessionEarly(t *testing.T) {
 		for range 9 {
 			time.Sleep(time.Minute)
 			mustEqual(t, "user", v.who(), "ada")
-			synctest.Wait() // that use is written down
+			synctest.Wait() // the use is written
 		}
 		v.do(renew)
 		time.Sleep(time.Minute - time.Millisecond)
@@ -264,7 +271,8 @@ func TestLoginLifetimeEndsTheSessionEarly(t *testing.T) {
 	})
 }
 
-// TestRememberExtendsOneSession: one sign-in may last longer, with a cookie that outlives the browser; the others go with it.
+// TestRememberExtendsOneSession: the session lasts longer and its cookie outlives the browser.
+// Other sessions keep their limits.
 func TestRememberExtendsOneSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{Lifetime: time.Hour, IdleTimeout: time.Minute, MaxRemember: 48 * time.Hour})
@@ -277,7 +285,7 @@ func TestRememberExtendsOneSession(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		if other.who() != "" {
-			t.Error("who is not remembered stays beyond the idle limit")
+			t.Error("the other session outlives the idle limit")
 		}
 		time.Sleep(24*time.Hour - time.Minute)
 		w = remembered.do(renew)
@@ -299,7 +307,8 @@ func TestRememberExtendsOneSession(t *testing.T) {
 	}
 }
 
-// TestExpiryOfSignedInSessionsIsReported: who was signed in and stayed away is told of, with their name; visitors who were not are not.
+// TestExpiryOfSignedInSessionsIsReported: the event names the user. Expiry of an anonymous session
+// is not reported.
 func TestExpiryOfSignedInSessionsIsReported(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := newSiteWithEvents(t, session.Config{IdleTimeout: time.Hour})
@@ -313,28 +322,29 @@ func TestExpiryOfSignedInSessionsIsReported(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		if len(l.events) != 1 || !l.events[0].Time.Equal(end) {
-			t.Errorf("told of %+v, want the end at %v", l.events, end)
+			t.Errorf("events %+v, want the end at %v", l.events, end)
 		}
 		l.mustReport(t, "after it", "expired "+handle+" ada")
 	})
 }
 
-// recordless is a store that has an expired session's record no longer.
+// expiryWithoutRecord reports expired sessions without their records, as a store may do.
 type expiryWithoutRecord struct{ *faultyStore }
 
-func (f expiryWithoutRecord) OnExpiry(tell func(driver.Expired)) {
-	f.faultyStore.OnExpiry(func(x driver.Expired) { x.Record = nil; tell(x) })
+func (f expiryWithoutRecord) OnExpiry(report func(driver.Expired)) {
+	f.faultyStore.OnExpiry(func(x driver.Expired) { x.Record = nil; report(x) })
 }
 
-// TestExpiryNamesTheUserWithoutARecord: a store without the record names the owner, and the Manager knows whom it has seen.
+// TestExpiryNamesTheUserWithoutARecord: the store names the owner, and a Manager that has seen the
+// user knows the name.
 func TestExpiryNamesTheUserWithoutARecord(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
-		var told [3]eventLog
+		var logs [3]eventLog
 		var managers [3]*session.Manager
 		for i := range managers {
 			var err error
-			if managers[i], err = session.New(expiryWithoutRecord{s.store}, session.Config{OnEvent: told[i].record}); err != nil {
+			if managers[i], err = session.New(expiryWithoutRecord{s.store}, session.Config{OnEvent: logs[i].record}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -344,11 +354,11 @@ func TestExpiryNamesTheUserWithoutARecord(t *testing.T) {
 		other := v.tab()
 		other.site = &site{t: t, store: s.store, m: managers[1], log: s.log}
 		mustEqual(t, "the user elsewhere", other.who(), "ada")
-		told[0].drain()
+		logs[0].drain()
 		time.Sleep(3 * time.Hour)
 		synctest.Wait()
-		told[0].mustReport(t, "who signed in", "expired "+handle+" ada")
-		told[1].mustReport(t, "who saw it used", "expired "+handle+" ada")
-		told[2].mustReport(t, "who never heard of the user", "expired "+handle)
+		logs[0].mustReport(t, "the node of the sign-in", "expired "+handle+" ada")
+		logs[1].mustReport(t, "a node that has seen the session", "expired "+handle+" ada")
+		logs[2].mustReport(t, "a node that has not seen the user", "expired "+handle)
 	})
 }

@@ -13,7 +13,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// TestFieldsReadBackWhatWasWritten: each kind, in the request that changes it, before its commit, and in the next one.
+// TestFieldsReadBackWhatWasWritten: each kind of field, in the request that changes it and in the
+// next one.
 func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -26,7 +27,7 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 		{"counter reset", func(s *session.Session) { n.Add(s, 5); n.Reset(s); n.Add(s, 1) }, func(t *testing.T, s *session.Session) {
 			mustEqual(t, "n", n.Get(s), 1)
 		}},
-		{"counter's ends", func(s *session.Session) { n.Add(s, math.MaxInt64); cart.Add(s, "min", math.MinInt64) }, func(t *testing.T, s *session.Session) {
+		{"counter's limits", func(s *session.Session) { n.Add(s, math.MaxInt64); cart.Add(s, "min", math.MinInt64) }, func(t *testing.T, s *session.Session) {
 			mustEqual(t, "n", n.Get(s), math.MaxInt64)
 			mustEqual(t, "min", cart.Get(s, "min"), math.MinInt64)
 		}},
@@ -35,11 +36,11 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 			cart.Add(s, "", 1)
 			cart.Add(s, "a:b", 3)
 			cart.Add(s, "zoë", 4)
-			cart.Add(s, "gone", 4)
-			cart.Delete(s, "gone")
+			cart.Add(s, "deleted", 4)
+			cart.Delete(s, "deleted")
 			session.Counters("cart2").Add(s, "x", 1)
 			session.Counter("cart-total").Add(s, 1)
-			session.Counter("cart").Add(s, 99) // a field and a map of one name do not collide
+			session.Counter("cart").Add(s, 99) // a field and a map with the same name do not collide
 		}, func(t *testing.T, s *session.Session) {
 			var keys []string
 			for k, c := range cart.All(s) {
@@ -47,7 +48,7 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 			}
 			mustEqual(t, "All", strings.Join(keys, " "), "=1 a:b=3 tea=2 zoë=4")
 			mustEqual(t, "tea", cart.Get(s, "tea"), 2)
-			mustEqual(t, "gone", cart.Get(s, "gone"), 0)
+			mustEqual(t, "deleted", cart.Get(s, "deleted"), 0)
 			mustEqual(t, "the field", session.Counter("cart").Get(s), 99)
 		}},
 		{"counters cleared", func(s *session.Session) { cart.Add(s, "a", 2); cart.Clear(s); cart.Add(s, "b", 1) }, func(t *testing.T, s *session.Session) {
@@ -86,10 +87,10 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 			_, ok = gifts.Get(s, "cup")
 			mustEqual(t, "deleted", ok, false)
 			for range gifts.All(s) {
-				break // early
+				break // ends the loop early
 			}
 		}},
-		{"once", func(s *session.Session) { notice.Set(s, "first"); notice.Set(s, "saved") }, func(t *testing.T, s *session.Session) {}},
+		{"value set twice", func(s *session.Session) { notice.Set(s, "first"); notice.Set(s, "saved") }, func(t *testing.T, s *session.Session) {}},
 		{"all cleared", func(s *session.Session) { n.Add(s, 1); theme.Set(s, "x"); cart.Add(s, "a", 1); s.Clear(); n.Add(s, 3) },
 			func(t *testing.T, s *session.Session) {
 				mustEqual(t, "n", n.Get(s), 3)
@@ -106,6 +107,7 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 	}
 }
 
+// TestUnsetFieldsAreZero: reading a field that is not set returns its zero value and no error.
 func TestUnsetFieldsAreZero(t *testing.T) {
 	newSite(t, session.Config{}).visitor().mustDo(func(ctx context.Context, s *session.Session) {
 		mustEqual(t, "counter", n.Get(s), 0)
@@ -113,29 +115,29 @@ func TestUnsetFieldsAreZero(t *testing.T) {
 		_, ok := gifts.Get(s, "x")
 		mustEqual(t, "map", ok, false)
 		for range gifts.All(s) {
-			t.Error("an entry")
+			t.Error("All has an entry")
 		}
 		_, ok, err := notice.Take(ctx, s)
-		mustEqual(t, "once", fmt.Sprint(ok, err), "false <nil>")
+		mustEqual(t, "taken value", fmt.Sprint(ok, err), "false <nil>")
 		_, ok, err = gifts.Take(ctx, s, "x")
-		mustEqual(t, "entry", fmt.Sprint(ok, err), "false <nil>")
+		mustEqual(t, "taken entry", fmt.Sprint(ok, err), "false <nil>")
 	})
 }
 
-// TestGetReturnsACopy: changing it changes nothing.
+// TestGetReturnsACopy: a change of the caller's value changes no field.
 func TestGetReturnsACopy(t *testing.T) {
 	v := newSite(t, session.Config{}).visitor()
 	mine := []string{"tea"}
 	v.mustDo(func(ctx context.Context, s *session.Session) {
 		basket.Set(s, mine)
-		mine[0] = "stolen"
-		basket.Get(s)[0] = "stolen"
+		mine[0] = "changed"
+		basket.Get(s)[0] = "changed"
 		mustEqual(t, "own view", basket.Get(s)[0], "tea")
 	})
 	v.mustDo(func(ctx context.Context, s *session.Session) { mustEqual(t, "stored", basket.Get(s)[0], "tea") })
 }
 
-// TestAllAllowsChangesInTheLoop: a loop may change the map that it goes over.
+// TestAllAllowsChangesInTheLoop: a loop over a map may change the map.
 func TestAllAllowsChangesInTheLoop(t *testing.T) {
 	v := newSite(t, session.Config{}).visitor()
 	v.mustDo(func(ctx context.Context, s *session.Session) {
@@ -153,7 +155,7 @@ func TestAllAllowsChangesInTheLoop(t *testing.T) {
 	})
 }
 
-// many runs 50 requests at a time on one session.
+// concurrently runs f in 50 concurrent requests on one session.
 func concurrently(v *visitor, f func(ctx context.Context, s *session.Session)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
@@ -167,6 +169,7 @@ func concurrently(v *visitor, f func(ctx context.Context, s *session.Session)) {
 	wg.Wait()
 }
 
+// TestUpdateIsAtomic: of 50 concurrent updates none is lost.
 func TestUpdateIsAtomic(t *testing.T) {
 	for name, known := range map[string]func(ctx context.Context, s *session.Session){
 		"unset": func(context.Context, *session.Session) {},
@@ -193,7 +196,8 @@ func TestUpdateIsAtomic(t *testing.T) {
 	}
 }
 
-// TestUpdateIsAtomicAcrossManagers: two Managers on one store do not take turns.
+// TestUpdateIsAtomicAcrossManagers: two Managers on one store share no lock. An update that loses
+// the race is computed again.
 func TestUpdateIsAtomicAcrossManagers(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -222,7 +226,7 @@ func TestUpdateIsAtomicAcrossManagers(t *testing.T) {
 	mustEqual(t, "calls", calls, 4)
 }
 
-// TestUpdateErrorChangesNothing: what f refuses was never there, and the request goes on.
+// TestUpdateErrorChangesNothing: if f fails, Update stores nothing and the request goes on.
 func TestUpdateErrorChangesNothing(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -234,7 +238,7 @@ func TestUpdateErrorChangesNothing(t *testing.T) {
 			t.Errorf("%v, %v", got, err)
 		}
 		if s.store.applies.Load() != 0 {
-			t.Error("it talked to the store")
+			t.Error("Update called the store")
 		}
 		mustEqual(t, "view", len(basket.Get(ses)), 1)
 		n.Add(ses, 1)
@@ -242,7 +246,7 @@ func TestUpdateErrorChangesNothing(t *testing.T) {
 	v.mustDo(func(ctx context.Context, s *session.Session) {
 		mustEqual(t, "stored", fmt.Sprint(basket.Get(s), n.Get(s)), "[cup] 2")
 	})
-	v.mustDo(func(ctx context.Context, s *session.Session) { // one that panics gives its turn back
+	v.mustDo(func(ctx context.Context, s *session.Session) { // a panic of f releases the lock
 		func() {
 			defer func() { recover() }()
 			basket.Update(ctx, s, func([]string) ([]string, error) { panic("x") })
@@ -254,7 +258,7 @@ func TestUpdateErrorChangesNothing(t *testing.T) {
 	w := v.do(func(s *session.Session) error {
 		_, err := session.Value[any]("any").Update(t.Context(), s, func(any) (any, error) { return func() {}, nil })
 		if !errors.Is(err, session.ErrInvalid) {
-			t.Errorf("a result that is not JSON: %v", err)
+			t.Errorf("with a result that is not JSON: %v", err)
 		}
 		return err
 	})
@@ -262,14 +266,15 @@ func TestUpdateErrorChangesNothing(t *testing.T) {
 	w = v.do(func(s *session.Session) error {
 		_, err := session.Value[int]("basket").Update(t.Context(), s, func(int) (int, error) { t.Error("f ran"); return 0, nil })
 		if !errors.Is(err, session.ErrDecode) {
-			t.Errorf("a value of another type: %v", err)
+			t.Errorf("with a value of another type: %v", err)
 		}
 		return nil
 	})
 	mustEqual(t, "status", w.Code, 200)
 }
 
-// TestTakeReturnsValueToOneRequest: by one of 50, with the request's other changes.
+// TestTakeReturnsValueToOneRequest: one of 50 concurrent requests gets the value. The other changes
+// of all requests are stored.
 func TestTakeReturnsValueToOneRequest(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -290,7 +295,7 @@ func TestTakeReturnsValueToOneRequest(t *testing.T) {
 			t.Errorf("%v, %v, %v", g, has, err)
 		}
 		if _, again, _ := notice.Take(ctx, s); again {
-			t.Error("taken twice by one request")
+			t.Error("one request took the value twice")
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -304,7 +309,7 @@ func TestTakeReturnsValueToOneRequest(t *testing.T) {
 	mustEqual(t, "taken", fmt.Sprint(notices, entries, v.count()), "1 1 51")
 }
 
-// TestTakeReturnsAValueOfTheSameRequest: put and taken by one request.
+// TestTakeReturnsAValueOfTheSameRequest: a request may take what it has set.
 func TestTakeReturnsAValueOfTheSameRequest(t *testing.T) {
 	s := newSite(t, session.Config{})
 	s.visitor().mustDo(func(ctx context.Context, s *session.Session) {
@@ -314,7 +319,8 @@ func TestTakeReturnsAValueOfTheSameRequest(t *testing.T) {
 	})
 }
 
-// TestDecodeErrorFailsTheCommit: a value of another type fails the request that reads it as one, and Lookup tells.
+// TestDecodeErrorFailsTheCommit: reading a value as another type fails the commit. Lookup and Take
+// return the error instead.
 func TestDecodeErrorFailsTheCommit(t *testing.T) {
 	for name, read := range map[string]func(s *session.Session){
 		"value":        func(s *session.Session) { session.Value[int]("theme").Get(s) },
@@ -351,7 +357,7 @@ func TestDecodeErrorFailsTheCommit(t *testing.T) {
 			t.Errorf("Lookup: %v, %v", ok, err)
 		}
 	})
-	w := v.do(func(s *session.Session) error { // taken, it is gone
+	w := v.do(func(s *session.Session) error { // Take removes the value all the same
 		_, ok, err := session.Value[int]("theme").Take(t.Context(), s)
 		if ok || !errors.Is(err, session.ErrDecode) {
 			t.Errorf("Take: %v, %v", ok, err)

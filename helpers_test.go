@@ -19,11 +19,13 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
+// The fields that most tests use.
 const (
 	n     session.Counter       = "n"
 	theme session.Value[string] = "theme"
 )
 
+// More fields, one or two of each kind.
 const (
 	cart   session.Counters        = "cart"
 	gifts  session.Map[gift]       = "gifts"
@@ -36,14 +38,16 @@ type gift struct {
 	Price int    `json:"price"`
 }
 
+// key returns a key of 32 bytes b.
 func key(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 
-// bubble runs a test under fake time.
+// bubble runs a test in a synctest bubble, which has fake time.
 func bubble(t *testing.T, f func(t *testing.T)) {
 	t.Helper()
 	synctest.Test(t, f)
 }
 
+// mustEqual reports an error that begins with what, unless got equals want.
 func mustEqual[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
@@ -51,19 +55,24 @@ func mustEqual[T comparable](t *testing.T, what string, got, want T) {
 	}
 }
 
+// increment adds 1 to n.
 func increment(ses *session.Session) error { n.Add(ses, 1); return nil }
 
+// readCount reads n.
 func readCount(ses *session.Session) error { n.Get(ses); return nil }
 
+// signIn returns a function that signs in the user.
 func signIn(user string) func(*session.Session) error {
 	return func(ses *session.Session) error { return ses.SignIn(context.Background(), session.Login{User: user}) }
 }
 
+// signOut signs out.
 func signOut(ses *session.Session) error { return ses.SignOut(context.Background()) }
 
+// renew renews the token.
 func renew(ses *session.Session) error { return ses.Renew(context.Background()) }
 
-// site is a Manager on a faulty store, with its log.
+// site is a Manager on a faultyStore, together with its log.
 type site struct {
 	t     *testing.T
 	store *faultyStore
@@ -71,6 +80,7 @@ type site struct {
 	log   *logBuffer
 }
 
+// newSite returns a site with an empty store. The store is closed when the test ends.
 func newSite(t *testing.T, cfg session.Config) *site {
 	t.Helper()
 	s := &site{t: t, store: newFaultyStore(), log: &logBuffer{}}
@@ -85,9 +95,10 @@ func newSite(t *testing.T, cfg session.Config) *site {
 	return s
 }
 
+// logger returns a logger that writes to the site's log.
 func (s *site) logger() *slog.Logger { return slog.New(slog.NewTextHandler(s.log, nil)) }
 
-// with is another Manager on the same store: the same site after a deployment.
+// withConfig returns a second Manager on the same store and log, as after a deployment.
 func (s *site) withConfig(cfg session.Config) *site {
 	s.t.Helper()
 	next := *s
@@ -99,9 +110,10 @@ func (s *site) withConfig(cfg session.Config) *site {
 	return &next
 }
 
+// visitor returns a visitor without a cookie.
 func (s *site) visitor() *visitor { return &visitor{site: s, header: map[string]string{}} }
 
-// known is a visitor with a session in which n is 1.
+// known returns a visitor with an anonymous session in which n is 1.
 func (s *site) known() *visitor {
 	v := s.visitor()
 	if res := v.do(increment); res.Code != 200 || v.cookie == "" {
@@ -110,7 +122,7 @@ func (s *site) known() *visitor {
 	return v
 }
 
-// user is a visitor who signs in, from no session.
+// mustSignIn returns a visitor who has signed in and had no session before.
 func (s *site) mustSignIn(name string) *visitor {
 	s.t.Helper()
 	v := s.visitor()
@@ -120,7 +132,8 @@ func (s *site) mustSignIn(name string) *visitor {
 	return v
 }
 
-// server serves h inside the site's Manager, on HTTP/1.1 or HTTP/2, and returns a client with a cookie jar.
+// newServer serves h inside the site's Manager, over HTTP/1.1 or HTTP/2. It returns a client with a
+// cookie jar.
 func (s *site) newServer(t *testing.T, http2 bool, h http.Handler) (*httptest.Server, *http.Client) {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(s.m.Handler(h))
@@ -134,7 +147,7 @@ func (s *site) newServer(t *testing.T, http2 bool, h http.Handler) (*httptest.Se
 	return srv, c
 }
 
-// plainServer serves h over http and returns its URL.
+// newPlainServer serves h over http and returns its URL.
 func newPlainServer(t *testing.T, h http.Handler) string {
 	t.Helper()
 	srv := httptest.NewServer(h)
@@ -142,13 +155,13 @@ func newPlainServer(t *testing.T, h http.Handler) string {
 	return srv.URL
 }
 
-// onBoth runs a test on HTTP/1.1 and on HTTP/2.
+// onBothProtocols runs a test over HTTP/1.1 and over HTTP/2.
 func onBothProtocols(t *testing.T, test func(t *testing.T, http2 bool)) {
 	t.Run("HTTP1", func(t *testing.T) { test(t, false) })
 	t.Run("HTTP2", func(t *testing.T) { test(t, true) })
 }
 
-// fetch returns a response and its body.
+// mustFetch requests the URL and returns the response and its body.
 func mustFetch(t *testing.T, c *http.Client, url string) (*http.Response, string) {
 	t.Helper()
 	res, err := c.Get(url)
@@ -163,28 +176,29 @@ func mustFetch(t *testing.T, c *http.Client, url string) (*http.Response, string
 	return res, string(b)
 }
 
-// visitor is a browser without a network: it keeps its cookies.
+// visitor is a browser without a network. It keeps its cookies.
 type visitor struct {
 	site   *site
-	cookie string            // as the Cookie header has it
-	header map[string]string // more to send
+	cookie string            // the Cookie header's value
+	header map[string]string // other headers to send
 }
 
-// also is another tab of the same browser.
+// tab returns a second tab of the same browser. It shares no later change of the cookie.
 func (v *visitor) tab() *visitor { return &visitor{site: v.site, cookie: v.cookie, header: v.header} }
 
-// at is the same browser at another deployment.
+// at returns the same browser as a visitor of another site.
 func (v *visitor) at(s *site) *visitor {
 	v = v.tab()
 	v.site = s
 	return v
 }
 
+// do makes a request whose handler calls f and returns its error.
 func (v *visitor) do(f func(s *session.Session) error) *httptest.ResponseRecorder {
 	return v.serve(func(w http.ResponseWriter, r *http.Request, s *session.Session) error { return f(s) })
 }
 
-// inRequest runs f in a request of v, whose answer must be 200.
+// mustDo makes a request whose handler calls f. The response must be 200.
 func (v *visitor) mustDo(f func(ctx context.Context, s *session.Session)) {
 	v.site.t.Helper()
 	w := v.serve(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
@@ -196,10 +210,12 @@ func (v *visitor) mustDo(f func(ctx context.Context, s *session.Session)) {
 	}
 }
 
+// handle makes a GET request that h handles inside the Manager.
 func (v *visitor) handle(h http.Handler) *httptest.ResponseRecorder {
 	return v.request("GET", v.site.m.Handler(h))
 }
 
+// request makes a request that h handles, and applies the cookies of the response.
 func (v *visitor) request(method string, h http.Handler) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "https://shop.example/", nil)
 	if v.cookie != "" {
@@ -218,7 +234,8 @@ func (v *visitor) request(method string, h http.Handler) *httptest.ResponseRecor
 	return w
 }
 
-// send sends a request with these header lines and returns its response and n.
+// send makes a request with these headers. The handler reads n, and calls f unless f is nil. send
+// returns the response and n, or -1 if the handler did not run.
 func (s *site) send(h http.Header, f func(*session.Session) error) (*httptest.ResponseRecorder, int64) {
 	got := int64(-1)
 	r := httptest.NewRequest("GET", "https://shop.example/", nil)
@@ -234,19 +251,20 @@ func (s *site) send(h http.Header, f func(*session.Session) error) (*httptest.Re
 	return w, got
 }
 
-// count returns n as a new request sees it; -1 if the request fails.
+// count returns n as a new request reads it, or -1 if the handler did not run.
 func (v *visitor) count() int64 {
 	got := int64(-1)
 	v.tab().do(func(s *session.Session) error { got = n.Get(s); return nil })
 	return got
 }
 
-// who returns the user that a new request sees.
+// who returns the user that a new request reads.
 func (v *visitor) who() (user string) {
 	v.tab().do(func(ses *session.Session) error { user = ses.User(); return nil })
 	return user
 }
 
+// info returns the Info that a new request reads.
 func (v *visitor) info() (i session.Info) {
 	v.tab().do(func(ses *session.Session) error { i = ses.Info(); return nil })
 	return i
@@ -255,28 +273,30 @@ func (v *visitor) info() (i session.Info) {
 // serve makes a request that f handles.
 func (v *visitor) serve(f session.HandlerFunc) *httptest.ResponseRecorder { return v.handle(f) }
 
-// serveRoute makes a request that f handles within the route.
+// serveRoute makes a request that f handles inside the route.
 func (v *visitor) serveRoute(route session.Route, f session.HandlerFunc) *httptest.ResponseRecorder {
 	return v.handle(route.Handler(f))
 }
 
+// cookies returns the Set-Cookie headers of a response.
 func cookies(w *httptest.ResponseRecorder) []string { return w.Result().Header["Set-Cookie"] }
 
-// wantAnswer checks that a response is one clean error.
+// mustAnswer checks the status of a response, that its body names no cause, and that 503 alone has
+// Retry-After.
 func mustAnswer(t *testing.T, w *httptest.ResponseRecorder, status int) {
 	t.Helper()
 	if w.Code != status {
 		t.Errorf("status %d, want %d; body %q", w.Code, status, w.Body)
 	}
 	if b := w.Body.String(); strings.Contains(b, "redis") || strings.Contains(b, "session:") {
-		t.Errorf("the client is told the cause: %q", b)
+		t.Errorf("the body names the cause: %q", b)
 	}
 	if retry := w.Result().Header.Get("Retry-After"); (retry != "") != (status == 503) {
 		t.Errorf("status %d with Retry-After %q", status, retry)
 	}
 }
 
-// flip changes one character of a token.
+// flip changes the character at i.
 func flip(token string, i int) string {
 	c := byte('A')
 	if token[i] == c {
@@ -285,7 +305,7 @@ func flip(token string, i int) string {
 	return token[:i] + string(c) + token[i+1:]
 }
 
-// logged is a log that may be written and read at the same time.
+// logBuffer is a log that is safe to write and read concurrently.
 type logBuffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -303,19 +323,20 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// told collects events.
+// eventLog collects the events that a listener gets.
 type eventLog struct {
 	mu     sync.Mutex
 	events []session.Event
 }
 
+// record is a listener for Config.OnEvent.
 func (l *eventLog) record(_ context.Context, e session.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.events = append(l.events, e)
 }
 
-// take returns the events since the last call, as text.
+// drain returns the events since the last call, each as text, and forgets them.
 func (l *eventLog) drain() (texts []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -327,21 +348,22 @@ func (l *eventLog) drain() (texts []string) {
 	return texts
 }
 
-// listening is a site whose events are told.
+// newSiteWithEvents returns a site and the log of its events.
 func newSiteWithEvents(t *testing.T, cfg session.Config) (*site, *eventLog) {
 	l := &eventLog{}
 	cfg.OnEvent = l.record
 	return newSite(t, cfg), l
 }
 
+// mustReport drains the log, which must have exactly these events.
 func (l *eventLog) mustReport(t *testing.T, what string, want ...string) {
 	t.Helper()
 	if got := l.drain(); !slices.Equal(got, want) {
-		t.Errorf("%s: told of %q, want %q", what, got, want)
+		t.Errorf("%s: events %q, want %q", what, got, want)
 	}
 }
 
-// nodes are Managers on one store, as processes that share it have them.
+// newNodes returns one site for each Config, all on the same store, like processes that share it.
 func newNodes(t *testing.T, store driver.Store, configs ...session.Config) []*site {
 	t.Helper()
 	var all []*site
@@ -357,7 +379,8 @@ func newNodes(t *testing.T, store driver.Store, configs ...session.Config) []*si
 	return all
 }
 
-// follow collects what a Manager is told by others, from now on; gaps are events of the kind "gap".
+// followEvents collects the Manager's feed from now on. A gap is recorded as an event of kind
+// "gap".
 func followEvents(t *testing.T, m *session.Manager) *eventLog {
 	l := &eventLog{}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -12,7 +12,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// TestKeyRotationSignsNobodyOut: a new key first, and the old one dropped, sign nobody out.
+// TestKeyRotationSignsNobodyOut: neither a new first key nor the removal of an old key ends a
+// session.
 func TestKeyRotationSignsNobodyOut(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		first := newSite(t, session.Config{})
@@ -31,7 +32,7 @@ func TestKeyRotationSignsNobodyOut(t *testing.T) {
 		unsigned := first.known()
 		one := with([][]byte{key(1)}, time.Now().Add(time.Hour))
 		if read(one, unsigned.cookie) != 1 {
-			t.Error("the first key signs out those without a signature before UnsignedUntil")
+			t.Error("an unsigned token is refused before UnsignedUntil")
 		}
 		moved := &visitor{site: one, cookie: unsigned.cookie}
 		moved.do(renew)
@@ -40,7 +41,7 @@ func TestKeyRotationSignsNobodyOut(t *testing.T) {
 		}
 		two := with([][]byte{key(2), key(1)}, time.Time{})
 		if read(two, moved.cookie) != 1 {
-			t.Error("the old key is not accepted")
+			t.Error("a token of the old key is refused")
 		}
 		again := &visitor{site: two, cookie: moved.cookie}
 		again.do(renew)
@@ -49,18 +50,18 @@ func TestKeyRotationSignsNobodyOut(t *testing.T) {
 			t.Error("want the new key's token accepted, and the old key's refused")
 		}
 		if read(first, again.cookie) != 1 {
-			t.Error("dropping all keys signs out")
+			t.Error("without keys a signed token is refused")
 		}
 		late := first.known()
 		time.Sleep(time.Hour)
 		if read(one, late.cookie) != 0 {
-			t.Error("unsigned is accepted after UnsignedUntil")
+			t.Error("an unsigned token is accepted after UnsignedUntil")
 		}
 	})
 }
 
-// TestKeyRotationKeepsSealedValues: keys come and go as the manual says, and nobody is signed out or loses a value; one that goes too early is an error, and
-// its return mends all.
+// TestKeyRotationKeepsSealedValues follows the manual: no value is lost and nobody is signed out. A
+// key that is removed too early causes an error. Adding it again repairs everything.
 func TestKeyRotationKeepsSealedValues(t *testing.T) {
 	a, b := key(1), key(2)
 	first := newSite(t, sealing(a))
@@ -72,43 +73,43 @@ func TestKeyRotationKeepsSealedValues(t *testing.T) {
 	})
 	both := first.withConfig(sealing(b, a))
 	v = v.at(both)
-	v.mustRead("a new key", "violet", "indigo")
+	v.mustRead("after adding a key", "violet", "indigo")
 	mustEqual(t, "user", v.who(), "ada")
 	old := v.storedText("theme")
 	v.do(func(ses *session.Session) error {
 		_, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
 		return err
 	})
-	v.mustRead("written with it", "violet-red", "indigo")
-	v.at(first.withConfig(sealing(a, b))).mustRead("on a node that seals with the old key yet", "violet-red", "indigo")
+	v.mustRead("written with the new key", "violet-red", "indigo")
+	v.at(first.withConfig(sealing(a, b))).mustRead("on a node that still seals with the old key", "violet-red", "indigo")
 	if now := v.storedText("theme"); now[:6] == old[:6] || v.storedText("secrets:a")[:6] != old[:6] {
 		t.Errorf("sealed with %q before, and %q after: the first key seals", old[:6], now[:6])
 	}
 
 	second := first.withConfig(sealing(b))
-	forgotten := v.at(second) // the token is signed by a, which is no key any longer
+	forgotten := v.at(second) // the token is signed by a, which was removed
 	mustEqual(t, "a token of the old key", forgotten.who(), "")
-	v.do(renew) // now it is signed by b
+	v.do(renew) // signs the token with b
 	v = v.at(second)
-	w := v.tab().do(func(*session.Session) error { t.Error("the handler runs without the values"); return nil })
+	w := v.tab().do(func(*session.Session) error { t.Error("the handler runs"); return nil })
 	mustAnswer(t, w, 500)
 	if len(cookies(w)) != 0 {
-		t.Errorf("Set-Cookie %q: a missing key signs nobody out", cookies(w))
+		t.Errorf("Set-Cookie %q: a missing key must delete no cookie", cookies(w))
 	}
 	if log := first.log.String(); !strings.Contains(log, "secrets:a") && !strings.Contains(log, "@principal") || !strings.Contains(log, "dropped too early") {
-		t.Errorf("the log does not say which value: %s", log)
+		t.Errorf("the log does not name the value: %s", log)
 	}
 	second.mustListUnreadable(v.at(both).info())
-	v.at(both).mustRead("the old key is back", "violet-red", "indigo")
+	v.at(both).mustRead("after adding the old key again", "violet-red", "indigo")
 
 	v = v.at(both)
-	v.do(signIn("ada")) // seals all anew with b, and signs
+	v.do(signIn("ada")) // seals everything with b
 	v = v.at(second)
-	v.mustRead("the old key is gone", "violet-red", "indigo")
+	v.mustRead("after removing the old key", "violet-red", "indigo")
 	mustEqual(t, "user", v.who(), "ada")
 }
 
-// TestSealCanBeTurnedOnAndOff: each way, nobody is signed out, and what was stored is read.
+// TestSealCanBeTurnedOnAndOff: either way nobody is signed out, and stored values stay readable.
 func TestSealCanBeTurnedOnAndOff(t *testing.T) {
 	on := sealing(key(1))
 	off := on
@@ -121,35 +122,35 @@ func TestSealCanBeTurnedOnAndOff(t *testing.T) {
 		n.Add(ses, 4)
 		return nil
 	})
-	mustEqual(t, "in clear", v.storedText("theme"), `"violet"`)
+	mustEqual(t, "stored value", v.storedText("theme"), `"violet"`)
 	v = v.at(s.withConfig(on))
-	v.mustRead("turned on", "violet", "indigo")
+	v.mustRead("after turning Seal on", "violet", "indigo")
 	mustEqual(t, "user", v.who(), "ada")
 	v.do(func(ses *session.Session) error {
 		_, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
 		return err
 	})
-	v.mustRead("turned on", "violet-red", "indigo")
+	v.mustRead("after a write with Seal", "violet-red", "indigo")
 	if text := v.storedText("theme"); !strings.HasPrefix(text, "~1") || v.storedText("secrets:a") != `"indigo"` {
-		t.Errorf("a write left %q: it seals what it writes", text)
+		t.Errorf("stored theme %q: a write must seal what it writes, and nothing else", text)
 	}
-	v.do(signIn("ada")) // some of what comes along is sealed, some is not
+	v.do(signIn("ada")) // carries values of both kinds
 	v.mustRead("signed in again", "violet-red", "indigo")
 	mustEqual(t, "n", v.count(), 4)
 	v.do(func(ses *session.Session) error { secrets.Set(ses, "a", "grey"); return nil })
 	v.mustBeSealed("violet", "indigo", "grey", "ada", "YWRh")
 	v = v.at(s)
-	v.mustRead("turned off", "violet-red", "grey")
+	v.mustRead("after turning Seal off", "violet-red", "grey")
 	mustEqual(t, "user", v.who(), "ada")
 	v.do(func(ses *session.Session) error { theme.Set(ses, "black"); return nil })
-	mustEqual(t, "in clear again", v.storedText("theme"), `"black"`)
-	v.do(signIn("ada")) // carries what is sealed without sealing
-	v.mustRead("signed in, turned off", "black", "grey")
-	other := v.at(s.withConfig(session.Config{UserKey: key(99)})) // without keys, signed tokens are accepted too
-	mustAnswer(t, other.do(func(*session.Session) error { t.Error("no keys: the handler runs"); return nil }), 500)
+	mustEqual(t, "stored value", v.storedText("theme"), `"black"`)
+	v.do(signIn("ada")) // carries a sealed value as it is
+	v.mustRead("after a sign-in without Seal", "black", "grey")
+	other := v.at(s.withConfig(session.Config{UserKey: key(99)})) // without keys a signed token is accepted
+	mustAnswer(t, other.do(func(*session.Session) error { t.Error("without keys the handler runs"); return nil }), 500)
 }
 
-// TestSealedValueOpensOnlyWhereItWasSealed: a sealed value opens where it was sealed and nowhere else; the request that reads it fails.
+// TestSealedValueOpensOnlyWhereItWasSealed: a request that reads a moved or altered value fails.
 func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v, other := s.known(), s.known()
@@ -164,8 +165,8 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 	good := v.storedText("theme")
 	for name, bad := range map[string]string{
 		"another field": v.storedText("secrets:a"), "another entry": v.storedText("secrets:"), "another session": other.storedText("theme"),
-		"cut": good[:len(good)-4], "longer": good + "AAAA", "another tag": flip(good, len(good)-2), "a line break": good[:20] + "\n" + good[20:],
-		"padding": good + "=", "mark and key alone": good[:6], "another byte": flip(good, 30),
+		"truncated": good[:len(good)-4], "longer": good + "AAAA", "another tag": flip(good, len(good)-2), "a line break": good[:20] + "\n" + good[20:],
+		"padding": good + "=", "mark and key only": good[:6], "another byte": flip(good, 30),
 	} {
 		v.mustStore("theme", bad)
 		w := v.tab().do(func(ses *session.Session) error {
@@ -175,7 +176,7 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 			if _, err := theme.Update(t.Context(), ses, func(string) (string, error) { return "new", nil }); !errors.Is(err, session.ErrSealed) {
 				t.Errorf("%s: Update %v, want ErrSealed", name, err)
 			}
-			return nil // Lookup's error does not stick, and the others read on
+			return nil // an error of Lookup does not fail the commit
 		})
 		mustEqual(t, name, w.Code, 200)
 		mustAnswer(t, v.tab().do(func(ses *session.Session) error { mustEqual(t, name, theme.Get(ses), ""); return nil }), 500)
@@ -195,9 +196,9 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 		}
 		return nil
 	})
-	mustAnswer(t, v.tab().do(signIn("ada")), 500) // a value that should come along does not open
-	v.mustStore("secrets:a", `"in clear"`)
-	v.mustRead("planted in clear", "violet", "in clear")
+	mustAnswer(t, v.tab().do(signIn("ada")), 500) // a value to carry over does not open
+	v.mustStore("secrets:a", `"plain"`)
+	v.mustRead("planted plain text", "violet", "plain")
 	for name, bad := range map[string]string{"another key": "~1AAAA" + good[6:], "another version": "~2" + good[2:], "the mark": "~", "too short": "~1A"} {
 		v.mustStore("secret", bad)
 		v.tab().do(func(*session.Session) error { t.Errorf("%s: the handler runs", name); return nil })
@@ -206,7 +207,7 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 			t.Errorf("%s: From: %v, want ErrSealed with the field's name", name, err)
 		}
 		if !strings.Contains(s.log.String(), "session: no key of Config.Keys opens") {
-			t.Errorf("%s: nothing in the log", name)
+			t.Errorf("%s: the log does not have the cause", name)
 		}
 		id, r := v.mustRecordWithSecret()
 		c := driver.Change{Verifier: r.Tokens.Current, Ops: []driver.Op{{Kind: driver.Unset, Key: "secret"}}}
@@ -216,9 +217,10 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 	}
 }
 
-// broken returns the visitor's record where no session can be had.
+// mustRecordWithSecret returns the record that has the field "secret", without loading it through
+// the Manager.
 func (v *visitor) mustRecordWithSecret() (driver.ID, *driver.Record) {
-	for id := range v.site.store.seen {
+	for id := range v.site.store.created {
 		r, _, err := v.site.store.Store.Load(v.site.t.Context(), id)
 		if err == nil {
 			if _, ok := r.Fields.Get("secret"); ok {
@@ -226,11 +228,12 @@ func (v *visitor) mustRecordWithSecret() (driver.ID, *driver.Record) {
 			}
 		}
 	}
-	v.site.t.Fatal("no such session")
+	v.site.t.Fatal("no session has the field")
 	return driver.ID{}, nil
 }
 
-// TestSignOutWorksWithoutTheKey: who has a session that cannot be read can leave it, with the token of a page from before, too.
+// TestSignOutWorksWithoutTheKey: a visitor can leave a session that cannot be read, also with a
+// CSRF token from an earlier page.
 func TestSignOutWorksWithoutTheKey(t *testing.T) {
 	a, b := key(1), key(2)
 	cfg := sealing(a, b)
@@ -249,7 +252,7 @@ func TestSignOutWorksWithoutTheKey(t *testing.T) {
 	out := session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		ran = true
 		if !ses.Degraded() || ses.User() != "" || theme.Get(ses) != "" {
-			t.Errorf("not degraded, or not empty: %q, %q", ses.User(), theme.Get(ses))
+			t.Errorf("the session is not degraded, or not empty: user %q, theme %q", ses.User(), theme.Get(ses))
 		}
 		own, err := ses.CSRFToken(r.Context())
 		if err != nil || ses.CheckCSRF(own) != nil {
@@ -267,29 +270,30 @@ func TestSignOutWorksWithoutTheKey(t *testing.T) {
 	v.header["X-Csrf-Token"] = token
 	w := v.request("POST", next.m.Handler(out))
 	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 1 {
-		t.Errorf("signed out, with another session begun: %d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
+		t.Errorf("sign-out and a new session: %d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
 	}
 	if got := l.drain(); len(got) != 2 || got[0] != "signed out "+handle || !strings.HasPrefix(got[1], "signed in ") {
-		t.Errorf("told of %q", got)
+		t.Errorf("events %q", got)
 	}
-	mustAnswer(t, other.do(func(*session.Session) error { t.Error("the handler runs without the values"); return nil }), 500)
+	mustAnswer(t, other.do(func(*session.Session) error { t.Error("the handler runs"); return nil }), 500)
 	w = other.serveRoute(session.Route{Down: session.DownAnonymous}, func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil })
 	mustAnswer(t, w, 503)
 	if len(cookies(w)) != 0 {
-		t.Errorf("Set-Cookie %q: nobody signed out", cookies(w))
+		t.Errorf("Set-Cookie %q, want none", cookies(w))
 	}
 }
 
-// resigned is the same browser with a token as this site signs it.
+// unsigned returns the same browser at this site with its token without the signature.
 func (s *site) unsigned(v *visitor) *visitor {
 	v = v.at(s)
 	name, text, _ := strings.Cut(v.cookie, "=")
 	v.header = map[string]string{}
-	v.cookie = name + "=" + text[:52] // what is signed
+	v.cookie = name + "=" + text[:52] // without the signature
 	return v
 }
 
-// listsWithoutTheKey checks that a session of ada's that cannot be read is listed without what is sealed, beside another one, and can be revoked.
+// mustListUnreadable checks that a session of ada that cannot be read is listed without its sealed
+// parts. The session beside it is listed too, and both can be revoked.
 func (s *site) mustListUnreadable(sealed session.Info) {
 	s.t.Helper()
 	other := s.mustSignIn("ada")
@@ -302,7 +306,7 @@ func (s *site) mustListUnreadable(sealed session.Info) {
 		s.t.Errorf("without the key: %+v; with it: %+v", i, sealed)
 	}
 	if !strings.Contains(s.log.String(), sealed.Handle) {
-		s.t.Errorf("the log does not say which: %s", s.log)
+		s.t.Errorf("the log does not have the handle: %s", s.log)
 	}
 	for _, handle := range []string{other.info().Handle, s.signInWithOtherKey("ada").Handle} {
 		if err := s.m.Revoke(s.t.Context(), "ada", handle); err != nil {
@@ -311,7 +315,7 @@ func (s *site) mustListUnreadable(sealed session.Info) {
 	}
 }
 
-// unread signs somebody in with a key that this site does not have.
+// signInWithOtherKey signs a user in with a key that this site does not have.
 func (s *site) signInWithOtherKey(user string) session.Info {
 	return s.withConfig(sealing(key(77))).mustSignIn(user).info()
 }

@@ -19,9 +19,11 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
+// rotateEvery is Config.RotateEvery of the tests.
 const rotateEvery = 15 * time.Minute
 
-// rotating is a site whose tokens rotate, with a visitor whose token is old.
+// newSiteWithOldToken returns a site whose tokens rotate, and a visitor whose token is old enough
+// to rotate.
 func newSiteWithOldToken(t *testing.T, cfg session.Config) (*site, *eventLog, *visitor) {
 	t.Helper()
 	cfg.RotateEvery = rotateEvery
@@ -32,7 +34,7 @@ func newSiteWithOldToken(t *testing.T, cfg session.Config) (*site, *eventLog, *v
 	return s, l, v
 }
 
-// rotates makes a request that must rotate the token.
+// mustRotate makes a request that must rotate the token. It returns a tab with the old token.
 func (v *visitor) mustRotate(t *testing.T, f func(*session.Session) error) *visitor {
 	t.Helper()
 	before := v.tab()
@@ -42,7 +44,7 @@ func (v *visitor) mustRotate(t *testing.T, f func(*session.Session) error) *visi
 	return before
 }
 
-// keeps makes a request that must find the session, and leave the token as it is.
+// mustHaveSession makes a request that must find the session and set no cookie.
 func (v *visitor) mustHaveSession(t *testing.T, what string) {
 	t.Helper()
 	found := int64(0)
@@ -52,7 +54,7 @@ func (v *visitor) mustHaveSession(t *testing.T, what string) {
 	}
 }
 
-// lost makes a request that must find no session, and change nothing.
+// mustHaveNoSession makes a request that must find no session and set no cookie.
 func (v *visitor) mustHaveNoSession(t *testing.T, what string) {
 	t.Helper()
 	found := int64(0)
@@ -62,7 +64,7 @@ func (v *visitor) mustHaveNoSession(t *testing.T, what string) {
 	}
 }
 
-// named is the handle that the cookie's token names, without a request.
+// handleFromCookie computes the session's handle from the token in the cookie, without a request.
 func (v *visitor) handleFromCookie() string {
 	_, text, _ := strings.Cut(v.cookie, "=")
 	b, err := base64.RawURLEncoding.DecodeString(text)
@@ -72,7 +74,7 @@ func (v *visitor) handleFromCookie() string {
 	return driver.ID{Bucket: binary.BigEndian.Uint16(b[1:]), Selector: driver.HashOf(b[3:19])}.String()
 }
 
-// TestRenewKeepsTheSession: fields and handle stay, and the cookie is a new one, once.
+// TestRenewKeepsTheSession: fields and handle stay. The response has one new cookie.
 func TestRenewKeepsTheSession(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -87,11 +89,12 @@ func TestRenewKeepsTheSession(t *testing.T) {
 	}
 	fresh := s.visitor()
 	if w := fresh.do(renew); w.Code != 200 || len(cookies(w)) != 0 {
-		t.Errorf("nothing to renew: %d, Set-Cookie %q", w.Code, cookies(w))
+		t.Errorf("without a session: %d, Set-Cookie %q", w.Code, cookies(w))
 	}
 }
 
-// TestSupersededTokenReadsNothingAndCannotWrite: a request that arrives with the token before the renewal.
+// TestSupersededTokenReadsNothingAndCannotWrite: a request arrives with the token from before a
+// renewal.
 func TestSupersededTokenReadsNothingAndCannotWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -102,7 +105,7 @@ func TestSupersededTokenReadsNothingAndCannotWrite(t *testing.T) {
 		}
 		w := old.tab().do(func(ses *session.Session) error {
 			if n.Get(ses) != 0 || ses.Info().Handle != "" {
-				t.Error("the old token still leads to the session")
+				t.Error("the old token still finds the session")
 			}
 			return nil
 		})
@@ -116,8 +119,8 @@ func TestSupersededTokenReadsNothingAndCannotWrite(t *testing.T) {
 	})
 }
 
-// TestOldTokenIsRotatedOnce: a token that is old is changed with the next request that uses it, once, and the one before lives on until the new one is
-// used, and for a grace after that.
+// TestOldTokenIsRotatedOnce: the next request that uses the session rotates the token. The old
+// token stays valid until the first use of the new one, and for the grace period after that.
 func TestOldTokenIsRotatedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery})
@@ -125,7 +128,7 @@ func TestOldTokenIsRotatedOnce(t *testing.T) {
 		handle := v.info().Handle
 		l.drain()
 		time.Sleep(rotateEvery - time.Millisecond)
-		v.mustHaveSession(t, "too early")
+		v.mustHaveSession(t, "before RotateEvery")
 		time.Sleep(time.Millisecond)
 		unused := v.handle(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 		mustEqual(t, "cookies of a request that does not use the session", len(cookies(unused)), 0)
@@ -133,7 +136,7 @@ func TestOldTokenIsRotatedOnce(t *testing.T) {
 		old := v.mustRotate(t, readCount)
 		l.mustReport(t, "rotation", "rotated "+handle)
 		for range 3 {
-			old.mustHaveSession(t, "the old token, the new one not yet used")
+			old.mustHaveSession(t, "the old token before the first use of the new one")
 			time.Sleep(time.Minute)
 		}
 		v.mustHaveSession(t, "the new token")
@@ -147,7 +150,8 @@ func TestOldTokenIsRotatedOnce(t *testing.T) {
 	})
 }
 
-// TestRotationIsOneWrite: it goes with the changes of the request, and by itself if there are none; the session is touched by it.
+// TestRotationIsOneWrite: the rotation is part of the request's commit, or a write of its own if
+// the request changes nothing. It counts as a touch.
 func TestRotationIsOneWrite(t *testing.T) {
 	for name, f := range map[string]func(*session.Session) error{"reader": readCount, "writer": increment} {
 		bubble(t, func(t *testing.T) {
@@ -162,7 +166,8 @@ func TestRotationIsOneWrite(t *testing.T) {
 	}
 }
 
-// TestConcurrentRequestsRotateOnce: of a browser's requests at the same time, on several nodes, one gets the new token, and all are served.
+// TestConcurrentRequestsRotateOnce: of a browser's concurrent requests on two nodes one gets the
+// new token. All succeed.
 func TestConcurrentRequestsRotateOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l, v := newSiteWithOldToken(t, session.Config{})
@@ -187,15 +192,15 @@ func TestConcurrentRequestsRotateOnce(t *testing.T) {
 		}
 		wg.Wait()
 		if mustEqual(t, "new cookies", len(got), 1); len(l.drain()) != 1 {
-			t.Error("told of another number of rotations than one")
+			t.Error("want one event")
 		}
 		v.cookie = got[0]
 		mustEqual(t, "n", v.count(), 21)
 	})
 }
 
-// TestLostRotationIsRepeatedWithoutTheft: the browser goes on with the token it has, and gets another when the lost one would be old. The lost
-// one, should it arrive after all, is no thief's.
+// TestLostRotationIsRepeatedWithoutTheft: if the response is lost, the browser goes on with the old
+// token. It gets another one when the lost token is old. A late use of the lost token is not theft.
 func TestLostRotationIsRepeatedWithoutTheft(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l, v := newSiteWithOldToken(t, session.Config{})
@@ -208,32 +213,34 @@ func TestLostRotationIsRepeatedWithoutTheft(t *testing.T) {
 		time.Sleep(time.Minute)
 		old := v.mustRotate(t, readCount)
 		l.drain()
-		late.mustHaveNoSession(t, "the token that was lost")
+		late.mustHaveNoSession(t, "the lost token")
 		old.mustHaveSession(t, "the old token")
 		v.mustHaveSession(t, "the new token")
-		l.mustReport(t, "the token that was lost", "refused "+v.info().Handle+" unknown")
+		l.mustReport(t, "the lost token", "refused "+v.info().Handle+" unknown")
 		mustEqual(t, "sessions", s.store.Len(), 1)
 	})
 }
 
-// TestFailedRotationFailsNoRequest: it is none of the request.
+// TestFailedRotationFailsNoRequest: a request without changes succeeds whatever the outcome of its
+// rotation. An unknown outcome of a commit with changes is the request's error, and is not
+// repeated.
 func TestFailedRotationFailsNoRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l, v := newSiteWithOldToken(t, session.Config{})
 		s.store.fail("apply", errDown)
 		v.mustHaveSession(t, "the store is down")
 		if !strings.Contains(s.log.String(), "level=WARN") {
-			t.Error("nothing in the log")
+			t.Error("the log has no warning")
 		}
 		s.store.fail("apply", driver.ErrNotFound)
 		v.mustHaveSession(t, "the session ended meanwhile")
 		s.store.up()
 		s.store.after = func(string) error { return driver.ErrUnknown }
-		v.mustHaveSession(t, "the answer is lost")
+		v.mustHaveSession(t, "the result is lost")
 		s.store.after = nil
 		l.mustReport(t, "rotations that failed")
 		for range 2 {
-			v.mustHaveSession(t, "going on") // in the store another token waits, for ever
+			v.mustHaveSession(t, "after the lost result") // the store waits for the first use of another token
 			time.Sleep(time.Minute)
 		}
 		v.do(increment)
@@ -241,7 +248,7 @@ func TestFailedRotationFailsNoRequest(t *testing.T) {
 		v.mustRotate(t, readCount)
 		mustEqual(t, "n", v.count(), 2)
 	})
-	bubble(t, func(t *testing.T) { // with changes the unknown outcome is the request's, and not tried again
+	bubble(t, func(t *testing.T) { // an unknown outcome with changes
 		s, _, v := newSiteWithOldToken(t, session.Config{})
 		s.store.after = func(string) error { return driver.ErrUnknown }
 		if w := v.do(increment); w.Code != 503 || len(cookies(w)) != 0 {
@@ -250,7 +257,7 @@ func TestFailedRotationFailsNoRequest(t *testing.T) {
 		s.store.after = nil
 		mustEqual(t, "n", v.count(), 2)
 	})
-	bubble(t, func(t *testing.T) { // nor when another request has rotated, and this one does the rest of its change
+	bubble(t, func(t *testing.T) { // another request has rotated, and this one commits its other changes
 		s, _, v := newSiteWithOldToken(t, session.Config{})
 		other := v.tab()
 		w := v.do(func(ses *session.Session) error {
@@ -265,7 +272,8 @@ func TestFailedRotationFailsNoRequest(t *testing.T) {
 	})
 }
 
-// TestRenewalCountsTheGeneration: the token says the generation that the record has, also if the one before was in grace.
+// TestRenewalCountsTheGeneration: the new token has the generation of the record, also if the
+// renewed token was in its grace period.
 func TestRenewalCountsTheGeneration(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		_, l, v := newSiteWithOldToken(t, session.Config{})
@@ -273,19 +281,20 @@ func TestRenewalCountsTheGeneration(t *testing.T) {
 		v.mustHaveSession(t, "the new token")
 		old.do(renew)
 		if _, text, _ := strings.Cut(old.cookie, "="); text == "" || text == v.cookie {
-			t.Fatal("not renewed")
+			t.Fatal("Renew set no new token")
 		}
 		time.Sleep(driver.SupersededFor)
 		l.drain()
-		old.withToken(2, false).mustHaveSession(t, "of the second generation")
+		old.withToken(2, false).mustHaveSession(t, "the token of generation 2")
 		mustEqual(t, "the token", old.withToken(2, false).cookie, old.cookie)
 	})
 }
 
-// TestRotationNeedsAResponseToCarryIt: where a new token would not arrive, or is not needed.
+// TestRotationNeedsAResponseToCarryIt: no rotation where a new token would not arrive, or is not
+// needed.
 func TestRotationNeedsAResponseToCarryIt(t *testing.T) {
 	for name, f := range map[string]func(t *testing.T, s *site, v *visitor) *httptest.ResponseRecorder{
-		"a request that was given up": func(t *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
+		"a canceled request": func(t *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
 			ctx, cancel := context.WithCancel(t.Context())
 			w := httptest.NewRecorder()
 			r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
@@ -296,7 +305,7 @@ func TestRotationNeedsAResponseToCarryIt(t *testing.T) {
 			})).ServeHTTP(w, r)
 			return w
 		},
-		"a connection that was taken over": func(t *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
+		"a hijacked connection": func(t *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
 			w := &hijackable{ResponseRecorder: httptest.NewRecorder()}
 			r := httptest.NewRequest("GET", "/", nil)
 			r.Header.Set("Cookie", v.cookie)
@@ -317,12 +326,12 @@ func TestRotationNeedsAResponseToCarryIt(t *testing.T) {
 			s.store.fail("load", errDown)
 			return v.serveRoute(session.Route{Down: session.DownReadOnly}, func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
 				if !ses.Degraded() || n.Get(ses) != 1 {
-					t.Error("not degraded, or not served")
+					t.Error("the session is not degraded, or not served")
 				}
 				return nil
 			})
 		},
-		"a session that is renewed": func(_ *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
+		"a request that renews": func(_ *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
 			w := v.do(renew)
 			w.Header().Del("Set-Cookie")
 			return w
@@ -336,7 +345,7 @@ func TestRotationNeedsAResponseToCarryIt(t *testing.T) {
 				}
 				for _, e := range l.drain() {
 					if strings.HasPrefix(e, "rotated") {
-						t.Error("told that it was rotated")
+						t.Errorf("event %q", e)
 					}
 				}
 			})
@@ -344,7 +353,7 @@ func TestRotationNeedsAResponseToCarryIt(t *testing.T) {
 	}
 }
 
-// hijackable is a response whose connection can be taken over.
+// hijackable is a response whose connection can be hijacked.
 type hijackable struct{ *httptest.ResponseRecorder }
 
 func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
@@ -353,7 +362,7 @@ func (hijackable) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return a, bufio.NewReadWriter(bufio.NewReader(a), bufio.NewWriter(a)), nil
 }
 
-// TestSignInAndRenewalResetTheTokenAge: it begins anew with a sign-in and with a renewal.
+// TestSignInAndRenewalResetTheTokenAge: the new token rotates RotateEvery later.
 func TestSignInAndRenewalResetTheTokenAge(t *testing.T) {
 	for name, f := range map[string]func(*session.Session) error{"sign-in": signIn("ada"), "renewal": renew} {
 		bubble(t, func(t *testing.T) {
@@ -369,7 +378,7 @@ func TestSignInAndRenewalResetTheTokenAge(t *testing.T) {
 	}
 }
 
-// TestRotatedCookieHasTheSameAttributes: it is a cookie like the first one, and no cache keeps the response.
+// TestRotatedCookieHasTheSameAttributes: and no cache stores the response.
 func TestRotatedCookieHasTheSameAttributes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{RotateEvery: rotateEvery, Cookie: session.Cookie{Persistent: true}, Lifetime: time.Hour})
@@ -387,13 +396,14 @@ func TestRotatedCookieHasTheSameAttributes(t *testing.T) {
 	})
 }
 
-// TestRotationLeavesThePreviousTokenItsGrace: a token that is old at its first use does not take the grace from the one before.
+// TestRotationLeavesThePreviousTokenItsGrace: a token that is old at its first use does not rotate
+// during the grace period of the previous one.
 func TestRotationLeavesThePreviousTokenItsGrace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		_, l, v := newSiteWithOldToken(t, session.Config{})
 		before := v.mustRotate(t, readCount)
 		time.Sleep(rotateEvery)
-		v.mustHaveSession(t, "the first use, when it is old")
+		v.mustHaveSession(t, "the first use of the old token")
 		time.Sleep(time.Second)
 		before.mustHaveSession(t, "within the grace")
 		time.Sleep(30 * time.Second)

@@ -10,7 +10,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// TestRouteAdmitsOnlyWhoMeetsIt: who may go on.
+// TestRouteAdmitsOnlyWhoMeetsIt: each field of Route, for an unknown visitor, an anonymous session
+// and a user.
 func TestRouteAdmitsOnlyWhoMeetsIt(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -25,9 +26,9 @@ func TestRouteAdmitsOnlyWhoMeetsIt(t *testing.T) {
 			route                   session.Route
 			unknown, anonymous, ada int
 		}{
-			{"anything", session.Route{}, 200, 200, 200},
+			{"no demands", session.Route{}, 200, 200, 200},
 			{"fresh", session.Route{Fresh: true}, 200, 200, 200},
-			{"user", session.Route{SignedIn: true}, 401, 401, 200},
+			{"signed in", session.Route{SignedIn: true}, 401, 401, 200},
 			{"recently", session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}, 401, 401, 200},
 			{"very recently", session.Route{MaxAuthAge: 10*time.Minute - 1}, 401, 401, 401},
 			{"methods", session.Route{AuthMethods: []string{"otp", "pwd"}}, 401, 401, 200},
@@ -64,7 +65,8 @@ func TestRouteAdmitsOnlyWhoMeetsIt(t *testing.T) {
 	})
 }
 
-// TestSigningInAgainMeetsTheRoute: what routes ask of an authentication, and how signing in again meets it and keeps what the session has.
+// TestSigningInAgainMeetsTheRoute: signing in again keeps the fields and starts both time limits
+// again. A weaker sign-in lowers the level.
 func TestSigningInAgainMeetsTheRoute(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -78,7 +80,7 @@ func TestSigningInAgainMeetsTheRoute(t *testing.T) {
 			return v.tab().handle(rt.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code
 		}
 		recently, twoFactors, high := session.Route{MaxAuthAge: 10 * time.Minute}, session.Route{AuthMethods: []string{"pwd", "otp"}}, session.Route{MinLevel: 2}
-		mustEqual(t, "nobody", code(session.Route{SignedIn: true}), 401)
+		mustEqual(t, "not signed in", code(session.Route{SignedIn: true}), 401)
 		as(session.Login{Methods: []string{"pwd"}, Level: 1})
 		v.do(increment)
 		time.Sleep(10 * time.Minute)
@@ -96,14 +98,15 @@ func TestSigningInAgainMeetsTheRoute(t *testing.T) {
 		mustEqual(t, "high level", code(high), 200)
 		mustEqual(t, "n", v.count(), 1)
 		if i := v.info(); !i.Deadline.Equal(old.Deadline.Add(10*time.Minute+time.Millisecond)) || i.Handle == old.Handle {
-			t.Errorf("the new authentication has not begun both limits anew: %+v", i)
+			t.Errorf("the second sign-in did not start both time limits again: %+v", i)
 		}
 		as(session.Login{Methods: []string{"pwd"}, Level: 1})
 		mustEqual(t, "low level again", code(high), 401)
 	})
 }
 
-// TestRouteChallengeSaysWhatIsMissing: a client learns what is missing, and nothing else (RFC 9470).
+// TestRouteChallengeSaysWhatIsMissing: WWW-Authenticate says what is missing and nothing else (RFC
+// 9470).
 func TestRouteChallengeSaysWhatIsMissing(t *testing.T) {
 	const prefix = `Bearer realm="session"`
 	const insufficient, old, low = prefix + `, error="insufficient_user_authentication", error_description="`,
@@ -138,11 +141,12 @@ func TestRouteChallengeSaysWhatIsMissing(t *testing.T) {
 			}
 		}
 		w := s.visitor().handle(session.Route{SignedIn: true, MaxAuthAge: 1}.Handler(http.NotFoundHandler()))
-		mustEqual(t, "nobody", w.Result().Header.Get("WWW-Authenticate"), prefix)
+		mustEqual(t, "not signed in", w.Result().Header.Get("WWW-Authenticate"), prefix)
 	})
 }
 
-// TestAuthenticationAgesDuringALongRequest: what was fresh when a stream began is not fresh for ever.
+// TestAuthenticationAgesDuringALongRequest: Check compares with the time of the call, not with the
+// beginning of the request.
 func TestAuthenticationAgesDuringALongRequest(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -167,7 +171,8 @@ func TestAuthenticationAgesDuringALongRequest(t *testing.T) {
 	})
 }
 
-// TestRouteDownDecidesWhenTheStoreIsDown: refuse, or serve as to an unknown visitor, read-only and without a cookie.
+// TestRouteDownDecidesWhenTheStoreIsDown: the route is refused, or served as to an unknown visitor,
+// read-only and without a cookie.
 func TestRouteDownDecidesWhenTheStoreIsDown(t *testing.T) {
 	read := readCount
 	write := increment
@@ -190,7 +195,7 @@ func TestRouteDownDecidesWhenTheStoreIsDown(t *testing.T) {
 		s.store.down()
 		w := v.serveRoute(tt.route, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			if !ses.Degraded() || n.Get(ses) != 0 || ses.User() != "" || ses.Info().Handle != "" {
-				t.Errorf("%s: not degraded, or not empty", tt.name)
+				t.Errorf("%s: the session is not degraded, or not empty", tt.name)
 			}
 			if tt.f == nil {
 				s.store.up()
@@ -204,12 +209,12 @@ func TestRouteDownDecidesWhenTheStoreIsDown(t *testing.T) {
 		s.store.up()
 		mustEqual(t, tt.name+": n", v.count(), 1)
 		if !strings.Contains(s.log.String(), "redis-7.internal") {
-			t.Errorf("%s: the log does not say why: %s", tt.name, s.log)
+			t.Errorf("%s: the log does not have the cause: %s", tt.name, s.log)
 		}
 	}
 }
 
-// TestInnermostRouteDecidesWhenTheStoreIsDown: the innermost decides, whatever was read before.
+// TestInnermostRouteDecidesWhenTheStoreIsDown: also if an outer handler has read the session.
 func TestInnermostRouteDecidesWhenTheStoreIsDown(t *testing.T) {
 	page := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { return nil })
 	look := func(next http.Handler) http.Handler {
@@ -236,7 +241,7 @@ func TestInnermostRouteDecidesWhenTheStoreIsDown(t *testing.T) {
 	}
 }
 
-// TestInnerRouteRefusesCopies: a route that refuses copies does so inside one that does not.
+// TestInnerRouteRefusesCopies: a route with DownRefuse inside one with DownReadOnly serves no copy.
 func TestInnerRouteRefusesCopies(t *testing.T) {
 	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
@@ -247,14 +252,15 @@ func TestInnerRouteRefusesCopies(t *testing.T) {
 	page := session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { return nil })
 	outer := session.Route{SignedIn: true, Down: session.DownReadOnly}
 	if w := v.handle(outer.Handler(page)); w.Code != 200 {
-		t.Errorf("the outer route alone: %d, want 200 by the copy", w.Code)
+		t.Errorf("the outer route alone: %d, want 200 from the copy", w.Code)
 	}
 	if w := v.handle(outer.Handler(session.Route{SignedIn: true}.Handler(page))); w.Code != 503 {
-		t.Errorf("with one that refuses: %d, want 503", w.Code)
+		t.Errorf("with the inner route: %d, want 503", w.Code)
 	}
 }
 
-// TestRefusedWriteStaysRefusedWhenTheStoreIsBack: a store that is back does not make good what was refused while it was down.
+// TestRefusedWriteStaysRefusedWhenTheStoreIsBack: a change that was refused while the store was
+// down is not stored by a nested route.
 func TestRefusedWriteStaysRefusedWhenTheStoreIsBack(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -270,7 +276,8 @@ func TestRefusedWriteStaysRefusedWhenTheStoreIsBack(t *testing.T) {
 	}
 }
 
-// TestFreshRouteReadsTheStoreAfterAChange: what the request has changed by then is no reason not to ask the store.
+// TestFreshRouteReadsTheStoreAfterAChange: changes that the request has buffered are no reason to
+// use a copy.
 func TestFreshRouteReadsTheStoreAfterAChange(t *testing.T) {
 	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
@@ -285,9 +292,7 @@ func TestFreshRouteReadsTheStoreAfterAChange(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		store.mu.Lock()
-		store.old = true
-		store.mu.Unlock()
+		store.setStale(true)
 		ran := false
 		w := v.at(old).serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 10)
@@ -301,13 +306,11 @@ func TestFreshRouteReadsTheStoreAfterAChange(t *testing.T) {
 		if ran == revoked || revoked != (w.Code != 200) {
 			t.Errorf("%s: %d, the handler ran %v", name, w.Code, ran)
 		}
-		store.mu.Lock()
-		store.old = false
-		store.mu.Unlock()
+		store.setStale(false)
 	}
 }
 
-// TestFreshRouteSeesOtherRequests: what another request did a moment ago is seen.
+// TestFreshRouteSeesOtherRequests: a fresh route reads the store again.
 func TestFreshRouteSeesOtherRequests(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -322,7 +325,7 @@ func TestFreshRouteSeesOtherRequests(t *testing.T) {
 	})
 }
 
-// TestFreshRouteStaysFresh: a question with another Route does not bring copies back.
+// TestFreshRouteStaysFresh: Check of another Route does not allow copies again.
 func TestFreshRouteStaysFresh(t *testing.T) {
 	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
@@ -331,9 +334,7 @@ func TestFreshRouteStaysFresh(t *testing.T) {
 	v.count()
 	old := store.newSite(t, session.Config{})
 	v.do(increment)
-	store.mu.Lock()
-	store.old = true
-	store.mu.Unlock()
+	store.setStale(true)
 	v.at(old).serveRoute(session.Route{Fresh: true}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		mustEqual(t, "n", n.Get(ses), 2)
 		v.tab().do(increment)
@@ -341,7 +342,7 @@ func TestFreshRouteStaysFresh(t *testing.T) {
 		if err := ses.Reload(r.Context()); err != nil {
 			return err
 		}
-		mustEqual(t, "n after a question", n.Get(ses), 3)
+		mustEqual(t, "n after Check", n.Get(ses), 3)
 		return nil
 	})
 }

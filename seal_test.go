@@ -15,17 +15,18 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
+// The fields of the tests about sealing.
 const (
 	secrets session.Map[string]   = "secrets"
 	secret  session.Value[string] = "secret"
 )
 
-// sealing is a Config that seals with the first of keys.
+// sealing returns a Config that seals with the first key.
 func sealing(keys ...[]byte) session.Config {
 	return session.Config{Seal: true, Keys: keys, UserKey: key(99), KeepFields: []string{"theme", "secrets", "n"}}
 }
 
-// stored returns the visitor's record.
+// mustRecord returns the visitor's record and its id.
 func (v *visitor) mustRecord() (driver.ID, *driver.Record) {
 	v.site.t.Helper()
 	id, err := driver.ParseID(v.info().Handle)
@@ -39,40 +40,42 @@ func (v *visitor) mustRecord() (driver.ID, *driver.Record) {
 	return id, r
 }
 
+// storedText returns a value as the store has it.
 func (v *visitor) storedText(k driver.Key) string {
 	_, r := v.mustRecord()
 	b, _ := r.Fields.Get(k)
 	return string(b)
 }
 
-// plant puts values in the store as they are.
-func (v *visitor) mustStore(values ...string) {
+// mustStore writes keys and values into the record as they are.
+func (v *visitor) mustStore(keysAndValues ...string) {
 	v.site.t.Helper()
 	id, r := v.mustRecord()
 	c := driver.Change{Verifier: r.Tokens.Current}
-	for i := 0; i < len(values); i += 2 {
-		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: driver.Key(values[i]), Value: []byte(values[i+1])})
+	for i := 0; i < len(keysAndValues); i += 2 {
+		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: driver.Key(keysAndValues[i]), Value: []byte(keysAndValues[i+1])})
 	}
 	if _, err := v.site.store.Store.Apply(v.site.t.Context(), id, &c); err != nil {
 		v.site.t.Fatal(err)
 	}
 }
 
-// holds checks what a new request of the visitor reads: nothing where want is "".
-func (v *visitor) mustRead(what, inTheme, inEntry string) {
+// mustRead checks theme and the entry "a" of secrets in a new request. An unset field reads as "".
+func (v *visitor) mustRead(what, wantTheme, wantEntry string) {
 	v.site.t.Helper()
 	w := v.tab().do(func(ses *session.Session) error {
 		entry, _ := secrets.Get(ses, "a")
 		all := maps.Collect(secrets.All(ses))
-		if got := theme.Get(ses); got != inTheme || entry != inEntry || all["a"] != inEntry {
-			v.site.t.Errorf("%s: theme %q, entry %q, all %q; want %q and %q", what, got, entry, all, inTheme, inEntry)
+		if got := theme.Get(ses); got != wantTheme || entry != wantEntry || all["a"] != wantEntry {
+			v.site.t.Errorf("%s: theme %q, entry %q, all %q; want %q and %q", what, got, entry, all, wantTheme, wantEntry)
 		}
 		return nil
 	})
 	mustEqual(v.site.t, what, w.Code, 200)
 }
 
-// sealedOnly checks that all values of the visitor's record are sealed but the counter, and say nothing.
+// mustBeSealed checks that all values of the record but counters are sealed, and that none shows a
+// plain text.
 func (v *visitor) mustBeSealed(plain ...string) {
 	v.site.t.Helper()
 	_, r := v.mustRecord()
@@ -85,12 +88,12 @@ func (v *visitor) mustBeSealed(plain ...string) {
 	}
 	for _, f := range r.Fields {
 		if _, isCount := driver.ParseInt(f.Value); !isCount && !strings.HasPrefix(string(f.Value), "~1") {
-			v.site.t.Errorf("%s is in clear: %q", f.Key, f.Value)
+			v.site.t.Errorf("%s is not sealed: %q", f.Key, f.Value)
 		}
 	}
 }
 
-// TestStoreSeesOnlySealedValues: whatever is done to values, applications see them and the store does not.
+// TestStoreSeesOnlySealedValues: the application reads each value whatever was done to it.
 func TestStoreSeesOnlySealedValues(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v := s.known()
@@ -126,7 +129,7 @@ func TestStoreSeesOnlySealedValues(t *testing.T) {
 	})
 	v.mustRead("after Update", "violet-red", "indigo-red")
 	v.mustBeSealed("violet", "indigo", "red")
-	w = v.do(func(ses *session.Session) error { // the view is old: the comparison fails, and has the value that is there
+	w = v.do(func(ses *session.Session) error { // another request changes the value after this one has read it
 		v.tab().do(func(other *session.Session) error { theme.Set(other, "green"); return nil })
 		got, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
 		mustEqual(t, "Update of an old view", got, "green-red")
@@ -147,7 +150,8 @@ func TestStoreSeesOnlySealedValues(t *testing.T) {
 	mustEqual(t, "n in the store", v.storedText("n"), "2")
 }
 
-// TestConcurrentUpdatesOfSealedValues: of updates in many requests none is lost, and goroutines of a request share the session.
+// TestConcurrentUpdatesOfSealedValues: no update is lost, and the goroutines of a request share the
+// session.
 func TestConcurrentUpdatesOfSealedValues(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v := s.known()
@@ -176,7 +180,7 @@ func TestConcurrentUpdatesOfSealedValues(t *testing.T) {
 	v.mustBeSealed()
 }
 
-// TestStoreSeesOnlyASealedUser: who is signed in, on what and from where, is for the application alone.
+// TestStoreSeesOnlyASealedUser: the store sees neither the user nor the device and the address.
 func TestStoreSeesOnlyASealedUser(t *testing.T) {
 	for name, noRecord := range map[string]bool{"": false, "the store has no record at hand": true} {
 		t.Run(name, func(t *testing.T) {
@@ -199,9 +203,9 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 				err := ses.SignIn(t.Context(), login)
 				mustEqual(t, "User", ses.User(), "ada-7")
 				check("Info after SignIn", ses.Info())
-				mustEqual(t, "carried", theme.Get(ses), "violet")
+				mustEqual(t, "carried value", theme.Get(ses), "violet")
 				got, _ := secrets.Get(ses, "a")
-				mustEqual(t, "brought", got, "indigo")
+				mustEqual(t, "value of this request", got, "indigo")
 				return err
 			})
 			mustEqual(t, "status", w.Code, 200)
@@ -217,9 +221,9 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 			route := session.Route{SignedIn: true, AuthMethods: []string{"pwd"}, MinLevel: 2}
 			mustEqual(t, "route", v.tab().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
 
-			mustEqual(t, "again", v.do(signIn("ada-7")).Code, 200) // all of the same user's
+			mustEqual(t, "status of a second sign-in", v.do(signIn("ada-7")).Code, 200) // carries all fields of the same user
 			v.mustRead("the same user", "violet", "indigo")
-			mustEqual(t, "another", v.do(signIn("bob")).Code, 200)
+			mustEqual(t, "status of another user's sign-in", v.do(signIn("bob")).Code, 200)
 			v.mustRead("another user", "", "")
 			mustEqual(t, "user", v.who(), "bob")
 			v.mustBeSealed("bob", "Ym9i")
@@ -229,7 +233,7 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 	}
 }
 
-// TestRefusedSignInKeepsSealedValues: what was not done left nothing behind, and the session goes on.
+// TestRefusedSignInKeepsSealedValues: a refused sign-in changes nothing, and the session goes on.
 func TestRefusedSignInKeepsSealedValues(t *testing.T) {
 	cfg := sealing(key(1))
 	cfg.MaxPerUser, cfg.RefuseExtra = 1, true
@@ -248,17 +252,17 @@ func TestRefusedSignInKeepsSealedValues(t *testing.T) {
 	v.mustBeSealed("violet")
 }
 
-// TestSealedValuesSurviveSignInsInOneRequest: a value keeps its way through each change of @id in one request.
+// TestSealedValuesSurviveSignInsInOneRequest: a value stays readable through each change of @id.
 func TestSealedValuesSurviveSignInsInOneRequest(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	v := s.visitor()
 	w := v.do(func(ses *session.Session) error {
-		theme.Set(ses, "violet") // for a session that is not stored
+		theme.Set(ses, "violet") // the session is not stored
 		if err := signIn("ada")(ses); err != nil {
 			return err
 		}
 		secrets.Set(ses, "a", "indigo")
-		if err := signIn("ada")(ses); err != nil { // in place of its own, with what is not committed
+		if err := signIn("ada")(ses); err != nil { // replaces its own session; the changes are not committed
 			return err
 		}
 		for range secrets.All(ses) {
@@ -280,7 +284,7 @@ func TestSealedValuesSurviveSignInsInOneRequest(t *testing.T) {
 		return nil
 	})
 	if _, r := v.mustRecord(); r.Secret == before {
-		t.Error("two sessions have one @id: values of one open in the other")
+		t.Error("the new session has the old @id, so values of one open in the other")
 	}
 	v.mustRead("after signing out", "black", "")
 	v.do(func(ses *session.Session) error {
@@ -295,7 +299,7 @@ func TestSealedValuesSurviveSignInsInOneRequest(t *testing.T) {
 	v.mustBeSealed("violet", "black", "brown")
 }
 
-// TestPrincipalOfAnotherSessionIsRefused: a principal from elsewhere is nobody's way in.
+// TestPrincipalOfAnotherSessionIsRefused: a copied principal signs nobody in.
 func TestPrincipalOfAnotherSessionIsRefused(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	_, r := s.mustSignIn("ada").mustRecord()
@@ -309,7 +313,7 @@ func TestPrincipalOfAnotherSessionIsRefused(t *testing.T) {
 	mustAnswer(t, v.tab().do(func(ses *session.Session) error { t.Errorf("signed in as %q", ses.User()); return nil }), 500)
 }
 
-// TestMaxSizeCountsSealedBytes: the limit counts what is stored, and the overhead is what the manual says.
+// TestMaxSizeCountsSealedBytes: and sealing adds as many bytes as the manual says.
 func TestMaxSizeCountsSealedBytes(t *testing.T) {
 	cfg := sealing(key(1))
 	s := newSite(t, cfg)
@@ -318,7 +322,7 @@ func TestMaxSizeCountsSealedBytes(t *testing.T) {
 		v.do(func(ses *session.Session) error { theme.Set(ses, strings.Repeat("x", length)); return nil })
 		plain, stored := length+2, len(v.storedText("theme")) // with its quotes
 		if most := plain + (plain+2)/3 + 44; stored > most || stored < most-2 {
-			t.Errorf("%d bytes take %d, want %d at most, and hardly less", plain, stored, most)
+			t.Errorf("%d bytes take %d, want at most %d, and at most 2 less", plain, stored, most)
 		}
 	}
 	cfg.MaxSize = 400
@@ -330,7 +334,7 @@ func TestMaxSizeCountsSealedBytes(t *testing.T) {
 	w := v.do(func(ses *session.Session) error {
 		secrets.Set(ses, "a", strings.Repeat("x", 50))
 		if err := ses.Commit(context.Background()); !errors.Is(err, session.ErrTooLarge) {
-			t.Errorf("Commit: %v, want ErrTooLarge: stored it has more bytes", err)
+			t.Errorf("Commit: %v, want ErrTooLarge, because the sealed value is larger", err)
 		}
 		return nil
 	})
@@ -338,7 +342,7 @@ func TestMaxSizeCountsSealedBytes(t *testing.T) {
 	v.mustRead("after", strings.Repeat("x", 200), "")
 }
 
-// TestLargestPrincipalCanBeSealed: whoever may sign in in clear may sealed.
+// TestLargestPrincipalCanBeSealed: every sign-in that works without Seal works with it.
 func TestLargestPrincipalCanBeSealed(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	login := session.Login{
@@ -353,7 +357,8 @@ func TestLargestPrincipalCanBeSealed(t *testing.T) {
 	}
 }
 
-// carryTwice asks twice what comes along, as a store may, and hears the same.
+// carryTwiceStore asks twice which fields are carried over, as a store may. Both answers must be
+// equal.
 type carryTwiceStore struct{ *faultyStore }
 
 func (c carryTwiceStore) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
@@ -374,7 +379,7 @@ func (c carryTwiceStore) SignIn(ctx context.Context, id driver.ID, in *driver.Si
 	return c.faultyStore.SignIn(ctx, id, &twice)
 }
 
-// TestCarriedValuesAreStable: what a store answers about a sign-in is what it stored, however often it asks.
+// TestCarriedValuesAreStable: Carry returns the same bytes however often a store calls it.
 func TestCarriedValuesAreStable(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	var err error
@@ -391,7 +396,7 @@ func TestCarriedValuesAreStable(t *testing.T) {
 	v.mustRead("signed in", "violet", "indigo")
 }
 
-// TestEventsNameTheSealedUser: events name the user, whoever's token a request shows.
+// TestEventsNameTheSealedUser: also for a request with a superseded token.
 func TestEventsNameTheSealedUser(t *testing.T) {
 	s, l := newSiteWithEvents(t, sealing(key(1)))
 	v := s.mustSignIn("ada")
@@ -400,5 +405,5 @@ func TestEventsNameTheSealedUser(t *testing.T) {
 	v.do(renew)
 	l.mustReport(t, "SignIn and Renew", "signed in "+handle+" ada", "renewed "+handle+" ada")
 	old.do(signOut)
-	l.mustReport(t, "SignOut with the token before", "signed out "+handle+" ada")
+	l.mustReport(t, "SignOut with the superseded token", "signed out "+handle+" ada")
 }

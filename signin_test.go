@@ -12,13 +12,14 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// TestSignInMakesANewSession: from each state that a session can be in there is a way to sign in, with one new cookie.
+// TestSignInMakesANewSession: from any state of a session SignIn makes a new one and sets one
+// cookie.
 func TestSignInMakesANewSession(t *testing.T) {
 	for _, tt := range []struct {
 		name    string
 		session func(s *site) *visitor
-		within  func(v *visitor, ses *session.Session) // in the request, before
-		n       int64                                  // n comes along, or what the request sets
+		within  func(v *visitor, ses *session.Session) // called in the request before SignIn
+		n       int64                                  // carried over or set by the request
 	}{
 		{"unknown", (*site).visitor, nil, 0},
 		{"unknown, with changes", (*site).visitor, func(_ *visitor, ses *session.Session) { n.Add(ses, 7) }, 7},
@@ -28,11 +29,11 @@ func TestSignInMakesANewSession(t *testing.T) {
 		{"renewed in this request", (*site).known, func(_ *visitor, ses *session.Session) { renew(ses) }, 1},
 		{"signed out in this request", (*site).known, func(_ *visitor, ses *session.Session) { signOut(ses) }, 0},
 		{"ended meanwhile", (*site).known, func(v *visitor, _ *session.Session) { v.tab().do(signOut) }, 0},
-		{"ended meanwhile, and that is known", (*site).known, func(v *visitor, ses *session.Session) {
+		{"ended meanwhile, and reported", (*site).known, func(v *visitor, ses *session.Session) {
 			v.tab().do(signOut)
 			n.Add(ses, 4)
 			ses.Commit(t.Context())
-		}, 4}, // not committed, so it comes along
+		}, 4}, // not committed, so it is carried over
 		{"same user", func(s *site) *visitor {
 			v := s.mustSignIn("ada")
 			v.do(func(ses *session.Session) error { n.Add(ses, 3); return nil })
@@ -69,14 +70,15 @@ func TestSignInMakesANewSession(t *testing.T) {
 				t.Errorf("user %q, n = %d, want %d", v.who(), v.count(), tt.n)
 			}
 			if old.cookie != "" && (old.who() != "" || old.count() != 0) {
-				t.Errorf("the token before leads to user %q, n = %d", old.who(), old.count())
+				t.Errorf("the old token finds user %q, n = %d", old.who(), old.count())
 			}
 			mustEqual(t, "sessions", s.store.Len(), 1)
 		})
 	}
 }
 
-// TestSignInKeepsOnlyDeclaredFields: whoever planted the anonymous session planted its other fields, too.
+// TestSignInKeepsOnlyDeclaredFields: an attacker who planted the anonymous session could have
+// planted its other fields.
 func TestSignInKeepsOnlyDeclaredFields(t *testing.T) {
 	for _, keep := range [][]string{nil, {"theme"}, {"cart", "theme"}} {
 		s := newSite(t, session.Config{KeepFields: keep})
@@ -94,17 +96,18 @@ func TestSignInKeepsOnlyDeclaredFields(t *testing.T) {
 			return err
 		})
 		v.do(func(ses *session.Session) error {
-			is := fmt.Sprint(n.Get(ses), theme.Get(ses), cart.Get(ses, "tea"))
-			wants := map[int]string{0: "00", 1: "0dark0", 2: "0dark2"}[len(keep)]
-			if strings.ReplaceAll(is, " ", "") != wants || lateTheme != theme.Get(ses) {
-				t.Errorf("KeepFields %q: %q, in the request %q; want %q", keep, is, lateTheme, wants)
+			got := fmt.Sprint(n.Get(ses), theme.Get(ses), cart.Get(ses, "tea"))
+			want := map[int]string{0: "00", 1: "0dark0", 2: "0dark2"}[len(keep)]
+			if strings.ReplaceAll(got, " ", "") != want || lateTheme != theme.Get(ses) {
+				t.Errorf("KeepFields %q: %q, in the request %q; want %q", keep, got, lateTheme, want)
 			}
 			return nil
 		})
 	}
 }
 
-// TestSignInPreventsFixation: a token that an attacker planted, and knows, is worth nothing once the victim has signed in, now and later.
+// TestSignInPreventsFixation: a token that an attacker planted finds nothing once the victim has
+// signed in.
 func TestSignInPreventsFixation(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -114,7 +117,7 @@ func TestSignInPreventsFixation(t *testing.T) {
 		victim.do(signIn("ada"))
 		for range 3 {
 			if attacker.who() != "" || attacker.count() != 0 {
-				t.Error("the planted token leads to the victim's session")
+				t.Error("the planted token finds the victim's session")
 			}
 			w := attacker.tab().do(func(ses *session.Session) error { return ses.SignOut(t.Context()) })
 			if victim.who() != "ada" {
@@ -125,7 +128,8 @@ func TestSignInPreventsFixation(t *testing.T) {
 	})
 }
 
-// TestLoginIsBounded: what a client sends is cut, what the application says is refused.
+// TestLoginIsBounded: texts that come from the client are truncated. Values that the application
+// sets are refused.
 func TestLoginIsBounded(t *testing.T) {
 	long := strings.Repeat("é", 1000)
 	s := newSite(t, session.Config{Lifetime: time.Hour, MaxRemember: 30 * 24 * time.Hour})
@@ -136,25 +140,25 @@ func TestLoginIsBounded(t *testing.T) {
 	}{
 		{"user of any bytes", session.Login{User: "\xff\x00" + strings.Repeat("\xfe", 254)}, nil},
 		{"no user", session.Login{}, session.ErrInvalid},
-		{"long user", session.Login{User: strings.Repeat("u", 257)}, session.ErrInvalid},
-		{"texts of clients", session.Login{User: "ada", Device: long, UserAgent: "x" + long, Address: long}, nil},
-		{"broken texts", session.Login{User: "ada", Device: "a\xffb", UserAgent: "\xc3", Address: "\x00"}, nil},
+		{"user too long", session.Login{User: strings.Repeat("u", 257)}, session.ErrInvalid},
+		{"long texts of the client", session.Login{User: "ada", Device: long, UserAgent: "x" + long, Address: long}, nil},
+		{"texts that are not UTF-8", session.Login{User: "ada", Device: "a\xffb", UserAgent: "\xc3", Address: "\x00"}, nil},
 		{"methods", session.Login{User: "ada", Methods: make([]string, 16)}, nil},
-		{"many methods", session.Login{User: "ada", Methods: make([]string, 17)}, session.ErrInvalid},
-		{"long method", session.Login{User: "ada", Methods: []string{strings.Repeat("m", 33)}}, session.ErrInvalid},
-		{"broken method", session.Login{User: "ada", Methods: []string{"\xff"}}, session.ErrInvalid},
+		{"too many methods", session.Login{User: "ada", Methods: make([]string, 17)}, session.ErrInvalid},
+		{"method too long", session.Login{User: "ada", Methods: []string{strings.Repeat("m", 33)}}, session.ErrInvalid},
+		{"method that is not UTF-8", session.Login{User: "ada", Methods: []string{"\xff"}}, session.ErrInvalid},
 		{"level", session.Login{User: "ada", Level: 99}, nil},
-		{"high level", session.Login{User: "ada", Level: 100}, session.ErrInvalid},
+		{"level too high", session.Login{User: "ada", Level: 100}, session.ErrInvalid},
 		{"negative level", session.Login{User: "ada", Level: -1}, session.ErrInvalid},
 		{"remember", session.Login{User: "ada", Remember: 30 * 24 * time.Hour}, nil},
 		{"remember for too long", session.Login{User: "ada", Remember: 30*24*time.Hour + 1}, session.ErrInvalid},
-		{"remember for no time", session.Login{User: "ada", Remember: 1}, session.ErrInvalid},
-		{"remember backwards", session.Login{User: "ada", Remember: -1}, session.ErrInvalid},
+		{"remember under a millisecond", session.Login{User: "ada", Remember: 1}, session.ErrInvalid},
+		{"negative remember", session.Login{User: "ada", Remember: -1}, session.ErrInvalid},
 		{"lifetime", session.Login{User: "ada", Lifetime: time.Hour}, nil},
-		{"longer than others", session.Login{User: "ada", Lifetime: time.Hour + 1}, session.ErrInvalid},
-		{"less than the store's clock shows", session.Login{User: "ada", Lifetime: 1}, session.ErrInvalid},
-		{"lifetime backwards", session.Login{User: "ada", Lifetime: -time.Hour}, session.ErrInvalid},
-		{"both lifetimes", session.Login{User: "ada", Lifetime: time.Minute, Remember: time.Hour}, session.ErrInvalid},
+		{"lifetime over Config.Lifetime", session.Login{User: "ada", Lifetime: time.Hour + 1}, session.ErrInvalid},
+		{"lifetime under a millisecond", session.Login{User: "ada", Lifetime: 1}, session.ErrInvalid},
+		{"negative lifetime", session.Login{User: "ada", Lifetime: -time.Hour}, session.ErrInvalid},
+		{"lifetime and remember", session.Login{User: "ada", Lifetime: time.Minute, Remember: time.Hour}, session.ErrInvalid},
 		{"began long ago", session.Login{User: "ada", Began: time.Now().Add(-25 * time.Hour)}, session.ErrRevoked},
 		{"begins tomorrow", session.Login{User: "ada", Began: time.Now().Add(24 * time.Hour)}, nil},
 	} {
@@ -178,13 +182,13 @@ func TestLoginIsBounded(t *testing.T) {
 		if tt.l.Device == long && (i.Device != long[:128] || i.UserAgent != "x"+long[:510] || i.Address != long[:64]) {
 			t.Errorf("%s: %d, %d and %d bytes", tt.name, len(i.Device), len(i.UserAgent), len(i.Address))
 		}
-		if tt.name == "broken texts" && (i.Device != "a\uFFFDb" || i.UserAgent != "\uFFFD" || i.Address != "\x00") {
+		if tt.name == "texts that are not UTF-8" && (i.Device != "a\uFFFDb" || i.UserAgent != "\uFFFD" || i.Address != "\x00") {
 			t.Errorf("%s: %+v", tt.name, i)
 		}
 	}
 }
 
-// TestSignInFailsWhereNoCookieCanBeSet: what cannot give the browser its new cookie does not sign in.
+// TestSignInFailsWhereNoCookieCanBeSet: also if the outcome is unknown. The old session stays.
 func TestSignInFailsWhereNoCookieCanBeSet(t *testing.T) {
 	for name, tt := range map[string]struct {
 		route session.Route
@@ -220,7 +224,8 @@ func TestSignInFailsWhereNoCookieCanBeSet(t *testing.T) {
 	}
 }
 
-// TestSignInWithoutARecordShowsNoOldUser: a store that does not return the new record, and then goes down, leaves nothing of the user before in view.
+// TestSignInWithoutARecordShowsNoOldUser: a store that returns no record and then goes down must
+// leave nothing of the old user in the view.
 func TestSignInWithoutARecordShowsNoOldUser(t *testing.T) {
 	for _, down := range []bool{false, true} {
 		s := newSite(t, session.Config{})

@@ -12,6 +12,7 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
+// TestSignOutEndsTheSession: and deletes the cookie.
 func TestSignOutEndsTheSession(t *testing.T) {
 	t.Run("deletes the cookie", func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -25,7 +26,7 @@ func TestSignOutEndsTheSession(t *testing.T) {
 			t.Errorf("the old cookie finds n = %d", old.count())
 		}
 	})
-	t.Run("drops what was not committed", func(t *testing.T) {
+	t.Run("drops changes that are not committed", func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		v := s.known()
 		w := v.do(func(ses *session.Session) error { n.Add(ses, 1); return signOut(ses) })
@@ -71,7 +72,7 @@ func TestSignOutEndsTheSession(t *testing.T) {
 			t.Errorf("%d, Set-Cookie %q, %d ended", w.Code, cookies(w), s.store.ends.Load())
 		}
 	})
-	t.Run("after an error that stuck", func(t *testing.T) {
+	t.Run("after a failed commit", func(t *testing.T) {
 		s := newSite(t, session.Config{})
 		v := s.known()
 		s.store.fail("apply", errDown)
@@ -82,14 +83,14 @@ func TestSignOutEndsTheSession(t *testing.T) {
 			}
 			s.store.fail("create", errDown)
 			n.Add(ses, 1)
-			http.Error(w, "mine", 400) // it was told of another error
+			http.Error(w, "mine", 400) // the handler got another error
 			return nil
 		})
 		mustAnswer(t, w, 503)
 	})
 }
 
-// TestVisitorOfAnEndedSessionIsNew: a visitor whose session has ended is a new one.
+// TestVisitorOfAnEndedSessionIsNew: the first write sets a new cookie.
 func TestVisitorOfAnEndedSessionIsNew(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -105,7 +106,8 @@ func TestVisitorOfAnEndedSessionIsNew(t *testing.T) {
 	}
 }
 
-// TestSignOutDeletesTheCookieWhenTheStoreIsDown: 503, the cookie goes all the same, and nothing new is made.
+// TestSignOutDeletesTheCookieWhenTheStoreIsDown: SignOut returns the error, the response is 503,
+// and no session is made.
 func TestSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
 	down := session.Route{Down: session.DownAnonymous}
 	for name, wrap := range map[string]func(http.Handler) http.Handler{
@@ -138,7 +140,8 @@ func TestSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
 	}
 }
 
-// TestFeedReportsSignOutOfAnUnreadSession: a user's session that is signed out where it could not be read is no visitor's.
+// TestFeedReportsSignOutOfAnUnreadSession: the session could not be read, but it is still published
+// as a user's.
 func TestFeedReportsSignOutOfAnUnreadSession(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		store := newFaultyStore()
@@ -156,7 +159,8 @@ func TestFeedReportsSignOutOfAnUnreadSession(t *testing.T) {
 	})
 }
 
-// TestExemptSignOutDeletesTheCookieWhenTheStoreIsDown: a sign-out on an exempt route deletes the cookie, and no other site can cause it.
+// TestExemptSignOutDeletesTheCookieWhenTheStoreIsDown: on a route in CSRFExempt the cookie is
+// deleted, but not for a request from another site.
 func TestExemptSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true, CSRFExempt: []string{"POST /{$}"}})
 	v := s.known()
@@ -172,8 +176,8 @@ func TestExemptSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
 	mustEqual(t, "the cookie", v.cookie, "")
 }
 
-// TestSignOutWithASupersededTokenSparesTheNewSession: the sign-out of a request whose session moved ends that session alone. A planted token must not
-// lead to the session that took its place, not even to end it.
+// TestSignOutWithASupersededTokenSparesTheNewSession: a planted token must not find the session
+// that replaced it, not even to end it.
 func TestSignOutWithASupersededTokenSparesTheNewSession(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -184,7 +188,8 @@ func TestSignOutWithASupersededTokenSparesTheNewSession(t *testing.T) {
 	}
 }
 
-// TestSignOutFromACopyStartsANewSession: when the store is back by then, what follows goes into a new session.
+// TestSignOutFromACopyStartsANewSession: the request began with a copy, and the store is back.
+// Later changes go into a new session.
 func TestSignOutFromACopyStartsANewSession(t *testing.T) {
 	store := newCachingStore(newFaultyStore())
 	t.Cleanup(func() { store.Close() })
@@ -207,7 +212,7 @@ func TestSignOutFromACopyStartsANewSession(t *testing.T) {
 	}
 }
 
-// TestClearSiteDataIsSentWithSignOutOnly goes with a sign-out that the response reports, and with nothing else.
+// TestClearSiteDataIsSentWithSignOutOnly: no other call sends the header.
 func TestClearSiteDataIsSentWithSignOutOnly(t *testing.T) {
 	const all = `"cache", "cookies", "storage"`
 	three := []string{"cache", "cookies", "storage"}
@@ -223,7 +228,7 @@ func TestClearSiteDataIsSentWithSignOutOnly(t *testing.T) {
 		want       string
 	}{
 		{"by default", nil, signOut, ""},
-		{"asked for", three, signOut, all},
+		{"configured", three, signOut, all},
 		{"everything", []string{"*"}, signOut, `"*"`},
 		{"reading", three, readCount, ""},
 		{"writing", three, increment, ""},
@@ -232,7 +237,7 @@ func TestClearSiteDataIsSentWithSignOutOnly(t *testing.T) {
 		{"a new session, everything", []string{"*"}, begin,
 			`"cache", "clientHints", "executionContexts", "prefetchCache", "prerenderCache", "storage"`},
 		{"a new session, cookies alone", []string{"cookies"}, begin, ""},
-		{"an error after it", three, func(ses *session.Session) error {
+		{"an error after the sign-out", three, func(ses *session.Session) error {
 			signOut(ses)
 			return errors.New("no template")
 		}, all},
@@ -245,18 +250,20 @@ func TestClearSiteDataIsSentWithSignOutOnly(t *testing.T) {
 	}
 }
 
+// TestClearSiteDataInUnusualSignOuts: the header is sent if the response deletes the cookie of the
+// session.
 func TestClearSiteDataInUnusualSignOuts(t *testing.T) {
 	cfg := session.Config{ClearSiteData: []string{"storage"}}
-	t.Run("nobody", func(t *testing.T) {
+	t.Run("without a session", func(t *testing.T) {
 		w := newSite(t, cfg).visitor().do(signOut)
-		mustEqual(t, "of a visitor without a cookie", w.Result().Header.Get("Clear-Site-Data"), "")
+		mustEqual(t, "header for a visitor without a cookie", w.Result().Header.Get("Clear-Site-Data"), "")
 	})
-	t.Run("too late", func(t *testing.T) {
+	t.Run("after the header", func(t *testing.T) {
 		w := newSite(t, cfg).known().serve(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			w.Write([]byte("page"))
 			return signOut(s)
 		})
-		mustEqual(t, "after the header", w.Result().Header.Get("Clear-Site-Data"), "")
+		mustEqual(t, "header", w.Result().Header.Get("Clear-Site-Data"), "")
 	})
 	t.Run("the store is down", func(t *testing.T) {
 		s := newSite(t, cfg)
@@ -264,21 +271,21 @@ func TestClearSiteDataInUnusualSignOuts(t *testing.T) {
 		s.store.fail("end", errDown)
 		w := v.do(signOut)
 		mustAnswer(t, w, 503)
-		mustEqual(t, "with the cookie's deletion", w.Result().Header.Get("Clear-Site-Data"), `"storage"`)
+		mustEqual(t, "header", w.Result().Header.Get("Clear-Site-Data"), `"storage"`)
 	})
-	t.Run("the session has moved", func(t *testing.T) { // the browser has a newer one, and its data
+	t.Run("superseded token", func(t *testing.T) { // the browser has a newer session and its data
 		s := newSite(t, cfg)
 		v := s.known()
 		late := v.tab()
 		v.do(signIn("ada"))
-		mustEqual(t, "of the one before", late.do(signOut).Result().Header.Get("Clear-Site-Data"), "")
+		mustEqual(t, "header", late.do(signOut).Result().Header.Get("Clear-Site-Data"), "")
 	})
-	t.Run("the application's own", func(t *testing.T) {
+	t.Run("set by the application", func(t *testing.T) {
 		w := newSite(t, cfg).known().serve(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			w.Header().Set("Clear-Site-Data", `"cache"`)
 			return signOut(s)
 		})
-		mustEqual(t, "stays", strings.Join(w.Result().Header["Clear-Site-Data"], "|"), `"cache"`)
+		mustEqual(t, "header", strings.Join(w.Result().Header["Clear-Site-Data"], "|"), `"cache"`)
 	})
 	t.Run("without net/http", func(t *testing.T) {
 		s := newSite(t, cfg)
@@ -291,10 +298,11 @@ func TestClearSiteDataInUnusualSignOuts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		mustEqual(t, "of Commit", h.Get("Clear-Site-Data"), `"storage"`)
+		mustEqual(t, "header of Commit", h.Get("Clear-Site-Data"), `"storage"`)
 	})
 }
 
+// TestNewRefusesInvalidClearSiteData: the error names the field.
 func TestNewRefusesInvalidClearSiteData(t *testing.T) {
 	for _, directives := range [][]string{{""}, {`"cache"`}, {"Cache"}, {"cache", "cache"}, {"storage", "cookie"}, {"cache, storage"}, {"x\r\nSet-Cookie: a"}} {
 		_, err := session.New(memstore.New(), session.Config{ClearSiteData: directives})

@@ -13,41 +13,46 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
+// errDown is the error of a store that cannot be reached.
 var errDown = driverError("connection refused by redis-7.internal")
 
+// driverError is an error of a driver that is no sentinel of this module.
 type driverError string
 
 func (e driverError) Error() string { return string(e) }
 
-// faulty is a memstore that counts its calls and does what a test wants instead of some.
+// faultyStore is a memstore that counts calls and can make them fail.
 type faultyStore struct {
 	*memstore.Store
 	loads, creates, applies, touches, ends, signIns, endUsers atomic.Int64
 
 	mu        sync.Mutex
-	fault     func(call string) error // an error in place of the call; nil does the call
-	after     func(call string) error // an error once the call has been done
-	principal *driver.Principal       // of the sessions that are created
-	seen      map[driver.ID]bool      // created
-	noRecord  bool                    // SignIn returns no record, as a store may
+	fault     func(call string) error // called before each call; its error replaces the call
+	after     func(call string) error // called after each successful call; its error replaces the result
+	principal *driver.Principal       // put into each session that Create makes
+	created   map[driver.ID]bool      // the sessions that Create has made
+	noRecord  bool                    // SignIn returns no record, which a store may do
 }
 
+// newFaultyStore returns an empty store without faults.
 func newFaultyStore() *faultyStore {
-	return &faultyStore{Store: memstore.New(), seen: map[driver.ID]bool{}}
+	return &faultyStore{Store: memstore.New(), created: map[driver.ID]bool{}}
 }
 
+// set replaces the fault that is called before each call.
 func (f *faultyStore) set(fault func(call string) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fault = fault
 }
 
-// down makes all calls fail; up ends it.
+// down makes every call fail.
 func (f *faultyStore) down() { f.set(func(string) error { return errDown }) }
 
+// up makes every call succeed again.
 func (f *faultyStore) up() { f.set(nil) }
 
-// fail makes one kind of call fail.
+// fail makes one kind of call fail and all others succeed.
 func (f *faultyStore) fail(which string, err error) {
 	f.set(func(call string) error {
 		if call == which {
@@ -57,6 +62,7 @@ func (f *faultyStore) fail(which string, err error) {
 	})
 }
 
+// before counts a call and returns the fault's error.
 func (f *faultyStore) before(call string, count *atomic.Int64) error {
 	count.Add(1)
 	f.mu.Lock()
@@ -68,6 +74,7 @@ func (f *faultyStore) before(call string, count *atomic.Int64) error {
 	return nil
 }
 
+// done returns the error of a finished call, or else that of after.
 func (f *faultyStore) done(call string, err error) error {
 	f.mu.Lock()
 	after := f.after
@@ -91,7 +98,7 @@ func (f *faultyStore) Create(ctx context.Context, id driver.ID, o *driver.Origin
 	}
 	f.mu.Lock()
 	o.Principal = f.principal
-	f.seen[id] = true
+	f.created[id] = true
 	f.mu.Unlock()
 	res, err := f.Store.Create(ctx, id, o, c)
 	return res, f.done("create", err)
@@ -144,10 +151,10 @@ func (f *faultyStore) EndUser(ctx context.Context, owner driver.Hash, which driv
 	return f.Store.EndUser(ctx, owner, which)
 }
 
-// endAll ends all sessions that were created, behind everybody's back.
+// mustEndAll ends every session that Create has made, without the Manager.
 func (f *faultyStore) mustEndAll(t *testing.T) {
 	f.mu.Lock()
-	ids := f.seen
+	ids := f.created
 	f.mu.Unlock()
 	for id := range ids {
 		if err := f.Store.End(t.Context(), id); err != nil {
@@ -156,10 +163,11 @@ func (f *faultyStore) mustEndAll(t *testing.T) {
 	}
 }
 
-// recordsNothing is a store that has no record at hand after any change, and no ability that it can do without.
+// recordlessStore returns no record from any change, as a store on Redis without a copy of it does.
+// It has none of the optional interfaces.
 type recordlessStore struct {
 	driver.UserStore
-	afterApply func() // runs once, between the next Apply and its answer
+	afterApply func() // called once, when Apply has changed the store and before it returns
 }
 
 func (r *recordlessStore) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
@@ -179,6 +187,7 @@ func (r *recordlessStore) SignIn(ctx context.Context, id driver.ID, in *driver.S
 	return dropRecord(r.UserStore.SignIn(ctx, id, in))
 }
 
+// dropRecord removes the record from a result.
 func dropRecord(res *driver.Result, err error) (*driver.Result, error) {
 	if res != nil {
 		res.Record = nil
@@ -186,19 +195,21 @@ func dropRecord(res *driver.Result, err error) (*driver.Result, error) {
 	return res, err
 }
 
-// copying is a store that keeps copies of what it has read, and gives them out when it is told to, however old.
+// cachingStore keeps a copy of each record that it has read. It can be told to answer with copies
+// of any age.
 type cachingStore struct {
 	*faultyStore
-	mu   sync.Mutex
-	kept map[driver.ID]*driver.Record
-	old  bool // Load answers with copies
+	mu     sync.Mutex
+	copies map[driver.ID]*driver.Record
+	stale  bool // Load answers with copies
 }
 
+// newCachingStore returns a store without copies on top of f.
 func newCachingStore(f *faultyStore) *cachingStore {
-	return &cachingStore{faultyStore: f, kept: map[driver.ID]*driver.Record{}}
+	return &cachingStore{faultyStore: f, copies: map[driver.ID]*driver.Record{}}
 }
 
-// site is another node, which has the copies.
+// newSite returns another node that uses the same copies.
 func (c *cachingStore) newSite(t *testing.T, cfg session.Config) *site {
 	t.Helper()
 	s := newSite(t, cfg)
@@ -209,12 +220,19 @@ func (c *cachingStore) newSite(t *testing.T, cfg session.Config) *site {
 	return s
 }
 
+// setStale decides whether Load answers with copies.
+func (c *cachingStore) setStale(stale bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stale = stale
+}
+
 func (c *cachingStore) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 	c.mu.Lock()
-	r := c.kept[id]
-	old := c.old
+	r := c.copies[id]
+	stale := c.stale
 	c.mu.Unlock()
-	if r != nil && old {
+	if r != nil && stale {
 		return r, time.Now(), nil
 	}
 	return c.LoadFresh(ctx, id)
@@ -225,7 +243,7 @@ func (c *cachingStore) LoadFresh(ctx context.Context, id driver.ID) (*driver.Rec
 	if err == nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.kept[id] = r
+		c.copies[id] = r
 	}
 	return r, now, err
 }
@@ -233,10 +251,10 @@ func (c *cachingStore) LoadFresh(ctx context.Context, id driver.ID) (*driver.Rec
 func (c *cachingStore) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.kept[id], time.Now(), c.kept[id] != nil
+	return c.copies[id], time.Now(), c.copies[id] != nil
 }
 
-// hanging is a store whose server does not answer. Load works.
+// hangingStore is a store whose server answers Load and nothing else.
 type hangingStore struct{ *faultyStore }
 
 func (hangingStore) Create(ctx context.Context, _ driver.ID, _ *driver.Origin, _ *driver.Change) (*driver.Result, error) {
@@ -257,7 +275,7 @@ func (h hangingStore) EndOwned(ctx context.Context, _ driver.ID, _ driver.Hash) 
 	return false, h.Touch(ctx, driver.ID{}, driver.Hash{})
 }
 
-// peeking is a store that shows what is published.
+// recordingStore keeps what is published to its feed.
 type recordingStore struct {
 	*memstore.Store
 	published bytes.Buffer

@@ -13,15 +13,15 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// withToken is a visitor whose token says it is of another generation, with another verifier if so asked.
-func (v *visitor) withToken(generation uint32, another bool) *visitor {
+// withToken returns a tab whose token has this generation, and a new random verifier on request.
+func (v *visitor) withToken(generation uint32, newVerifier bool) *visitor {
 	name, text, _ := strings.Cut(v.cookie, "=")
 	b, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil {
 		panic(err)
 	}
 	binary.BigEndian.PutUint32(b[19:], generation)
-	if another {
+	if newVerifier {
 		rand.Read(b[23:39])
 	}
 	made := v.tab()
@@ -29,7 +29,8 @@ func (v *visitor) withToken(generation uint32, another bool) *visitor {
 	return made
 }
 
-// TestStolenTokenEndsTheSession: a token that was rotated out long ago is in two hands. The session ends for both, whichever of them comes with it.
+// TestStolenTokenEndsTheSession: a superseded token is used after the grace period. The session
+// ends for the visitor and for the thief, whichever of them shows the old token.
 func TestStolenTokenEndsTheSession(t *testing.T) {
 	for _, name := range []string{"the visitor rotates", "the thief rotates"} {
 		bubble(t, func(t *testing.T) {
@@ -48,13 +49,13 @@ func TestStolenTokenEndsTheSession(t *testing.T) {
 			if log := s.log.String(); !strings.Contains(log, "level=WARN") || !strings.Contains(log, handle) {
 				t.Errorf("the log: %s", log)
 			}
-			second.do(increment) // goes on as anybody
+			second.do(increment) // starts a new session
 			mustEqual(t, "n", second.count(), 1)
 		})
 	}
 }
 
-// TestTheftEventNamesTheUser: the event says whose session it was, and the user's list no longer has it.
+// TestTheftEventNamesTheUser: and the user's list no longer has the session.
 func TestTheftEventNamesTheUser(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery})
@@ -76,7 +77,7 @@ func TestTheftEventNamesTheUser(t *testing.T) {
 	})
 }
 
-// TestConcurrentTheftIsReportedOnce: the session ends once, and that is told once.
+// TestConcurrentTheftIsReportedOnce: the session ends once.
 func TestConcurrentTheftIsReportedOnce(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l, v := newSiteWithOldToken(t, session.Config{})
@@ -86,9 +87,9 @@ func TestConcurrentTheftIsReportedOnce(t *testing.T) {
 		time.Sleep(time.Minute)
 		l.drain()
 		s.store.set(func(call string) error {
-			if call == "end" { // another request is faster
+			if call == "end" { // another request ends the session first
 				s.store.up()
-				old.mustHaveNoSession(t, "the faster one")
+				old.mustHaveNoSession(t, "the faster request")
 			}
 			return nil
 		})
@@ -98,7 +99,8 @@ func TestConcurrentTheftIsReportedOnce(t *testing.T) {
 	})
 }
 
-// TestTheftIsRetriedWhenTheStoreFails: that the session cannot be ended is none of the request, and the next one tries again.
+// TestTheftIsRetriedWhenTheStoreFails: the request succeeds although the session cannot be ended.
+// The next request tries again.
 func TestTheftIsRetriedWhenTheStoreFails(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s, l, v := newSiteWithOldToken(t, session.Config{})
@@ -111,7 +113,7 @@ func TestTheftIsRetriedWhenTheStoreFails(t *testing.T) {
 		old.mustHaveNoSession(t, "the old token")
 		l.mustReport(t, "theft", "stolen "+handle)
 		if !strings.Contains(s.log.String(), "level=ERROR") {
-			t.Error("nothing in the log")
+			t.Error("the log has no error")
 		}
 		s.store.up()
 		old.mustHaveNoSession(t, "the old token")
@@ -119,14 +121,17 @@ func TestTheftIsRetriedWhenTheStoreFails(t *testing.T) {
 	})
 }
 
-// TestLostAndOvertakenTokensAreNotTheft: what a failover lost, and who was overtaken, is not taken for a thief.
+// TestLostAndOvertakenTokensAreNotTheft: a failover can lose a token, and another request can
+// overtake one.
 func TestLostAndOvertakenTokensAreNotTheft(t *testing.T) {
 	for name, f := range map[string]func(t *testing.T, s *site, v *visitor){
-		"a token ahead of the record": func(t *testing.T, _ *site, v *visitor) { v.withToken(7, true).mustHaveNoSession(t, "ahead") },
-		"another of the record's own generation": func(t *testing.T, _ *site, v *visitor) {
-			v.withToken(1, true).mustHaveNoSession(t, "of two primaries")
+		"a token ahead of the record": func(t *testing.T, _ *site, v *visitor) {
+			v.withToken(7, true).mustHaveNoSession(t, "a token ahead of the record")
 		},
-		"a request that began in time, and asks late": func(t *testing.T, _ *site, v *visitor) {
+		"another of the record's own generation": func(t *testing.T, _ *site, v *visitor) {
+			v.withToken(1, true).mustHaveNoSession(t, "a token of another primary")
+		},
+		"a request that began in the grace period and calls From later": func(t *testing.T, _ *site, v *visitor) {
 			late := v.tab()
 			time.Sleep(rotateEvery)
 			w := late.handle(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -145,12 +150,12 @@ func TestLostAndOvertakenTokensAreNotTheft(t *testing.T) {
 				t.Errorf("Set-Cookie %q", cookies(w))
 			}
 		},
-		"a token in grace, cut off by a renewal": func(t *testing.T, _ *site, v *visitor) {
+		"a token in grace that a renewal superseded": func(t *testing.T, _ *site, v *visitor) {
 			time.Sleep(rotateEvery)
 			old := v.mustRotate(t, readCount)
 			v.do(renew)
 			time.Sleep(driver.SupersededFor - time.Millisecond)
-			old.mustHaveNoSession(t, "the request under way")
+			old.mustHaveNoSession(t, "the request in flight")
 			if w := old.tab().do(increment); w.Code != 409 || len(cookies(w)) != 0 {
 				t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
 			}
@@ -164,7 +169,7 @@ func TestLostAndOvertakenTokensAreNotTheft(t *testing.T) {
 				f(t, s, v)
 				for _, e := range l.drain() {
 					if strings.HasPrefix(e, "stolen") {
-						t.Error("taken for theft")
+						t.Errorf("event %q", e)
 					}
 				}
 				if v.count() != 1 || s.store.Len() != 1 {
@@ -175,8 +180,8 @@ func TestLostAndOvertakenTokensAreNotTheft(t *testing.T) {
 	}
 }
 
-// TestStoreIsAskedBeforeATokenIsRefused: another node has changed the token, and this one has not heard of it. The store is asked before anybody is
-// called unknown, or a thief.
+// TestStoreIsAskedBeforeATokenIsRefused: another node has changed the token, and this node has an
+// older copy. Before it refuses a token or reports a theft, it reads the store.
 func TestStoreIsAskedBeforeATokenIsRefused(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, v *visitor){
 		"renewed": func(_ *testing.T, v *visitor) { v.do(renew) },
@@ -191,7 +196,7 @@ func TestStoreIsAskedBeforeATokenIsRefused(t *testing.T) {
 				here.site = store.newSite(t, session.Config{})
 				here.mustHaveSession(t, "before")
 				change(t, v)
-				store.old = true
+				store.setStale(true)
 				here.site, here.cookie = node, v.cookie
 				here.mustHaveSession(t, "the new token")
 				if w := here.do(increment); w.Code != 200 || len(cookies(w)) != 0 || v.count() != 2 {
@@ -201,7 +206,7 @@ func TestStoreIsAskedBeforeATokenIsRefused(t *testing.T) {
 			})
 		})
 	}
-	bubble(t, func(t *testing.T) { // while the store is down a copy that does not know the token is none
+	bubble(t, func(t *testing.T) { // while the store is down, a copy without the token is not used
 		s, _, v := newSiteWithOldToken(t, session.Config{})
 		store := newCachingStore(s.store)
 		here := v.tab()

@@ -12,7 +12,8 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// TestSessionsListsTheUsersSessions: a user's sessions, the newest first, with what people recognise them by, and nobody else's.
+// TestSessionsListsTheUsersSessions: the newest first, with what the sign-in said about the device,
+// and no session of another user.
 func TestSessionsListsTheUsersSessions(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{})
@@ -44,7 +45,8 @@ func TestSessionsListsTheUsersSessions(t *testing.T) {
 	})
 }
 
-// TestMaxPerUserEvictsOrRefuses: the oldest session ends, or the new one is refused and nothing has happened.
+// TestMaxPerUserEvictsOrRefuses: the oldest session ends, or with RefuseExtra the sign-in fails and
+// changes nothing.
 func TestMaxPerUserEvictsOrRefuses(t *testing.T) {
 	for _, refuse := range []bool{false, true} {
 		bubble(t, func(t *testing.T) {
@@ -54,7 +56,7 @@ func TestMaxPerUserEvictsOrRefuses(t *testing.T) {
 				all = append(all, s.mustSignIn("ada"))
 				time.Sleep(time.Second)
 			}
-			all[1].do(signIn("ada")) // in place of its own
+			all[1].do(signIn("ada")) // replaces its own session
 			mustEqual(t, "oldest", all[0].who(), "ada")
 			time.Sleep(time.Second)
 			v := s.known()
@@ -63,7 +65,7 @@ func TestMaxPerUserEvictsOrRefuses(t *testing.T) {
 				if mustAnswer(t, w, 409); len(cookies(w)) != 0 || all[0].who() != "ada" || v.count() != 1 {
 					t.Errorf("Set-Cookie %q, oldest %q, n = %d", cookies(w), all[0].who(), v.count())
 				}
-				w = v.do(func(ses *session.Session) error { // a handler that goes on
+				w = v.do(func(ses *session.Session) error { // the handler ignores the error
 					if err := signIn("ada")(ses); !errors.Is(err, session.ErrTooMany) {
 						t.Errorf("SignIn: %v, want ErrTooMany", err)
 					}
@@ -84,7 +86,8 @@ func TestMaxPerUserEvictsOrRefuses(t *testing.T) {
 	}
 }
 
-// TestRevokeEndsOneSessionOfTheUser: a user ends one of their sessions. Of another user's, whether it exists, is not told: not by the error, nor by the work.
+// TestRevokeEndsOneSessionOfTheUser: for any other handle Revoke returns ErrNotFound. Neither the
+// error nor the calls of the store show whether another user's session exists.
 func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 	s := newSite(t, session.Config{})
 	phone, laptop, bob, anonymous := s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("bob"), s.known()
@@ -112,7 +115,7 @@ func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 		}
 	}
 	if err := s.m.Revoke(t.Context(), "", phone.info().Handle); !errors.Is(err, session.ErrNotFound) {
-		t.Errorf("Revoke by nobody: %v", err)
+		t.Errorf("Revoke without a user: %v", err)
 	}
 	mustEqual(t, "bob", bob.who(), "bob")
 	mustEqual(t, "anonymous n", anonymous.count(), 1)
@@ -123,7 +126,7 @@ func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 		t.Errorf("phone %q, laptop %q", phone.who(), laptop.who())
 	}
 	s.store.down()
-	if err := s.m.Revoke(t.Context(), "ada", laptop.info().Handle); !errors.Is(err, session.ErrNotFound) { // info is empty: the store is down
+	if err := s.m.Revoke(t.Context(), "ada", laptop.info().Handle); !errors.Is(err, session.ErrNotFound) { // the handle is empty, because the store is down
 		t.Errorf("Revoke: %v", err)
 	}
 	if err := s.m.Revoke(t.Context(), "ada", never); !errors.Is(err, session.ErrUnavailable) {
@@ -131,17 +134,17 @@ func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 	}
 }
 
-// TestRevokeUserEndsAllOrAllOthers: all of a user's sessions, or all others.
+// TestRevokeUserEndsAllOrAllOthers: the handles that are passed stay, if they are the user's.
 func TestRevokeUserEndsAllOrAllOthers(t *testing.T) {
 	s := newSite(t, session.Config{})
 	here, phone, laptop, bob := s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("bob")
 	if n, err := s.m.RevokeUser(t.Context(), "ada", here.info().Handle, "no handle"); n != 0 || !errors.Is(err, session.ErrInvalid) {
-		t.Errorf("with a mistyped handle: %d, %v", n, err)
+		t.Errorf("with an invalid handle: %d, %v", n, err)
 	}
-	mustEqual(t, "nobody is signed out by a mistype", phone.who(), "ada")
+	mustEqual(t, "the user after an invalid handle", phone.who(), "ada")
 	many := slices.Repeat([]string{here.info().Handle}, driver.MaxExcept+1)
 	if n, err := s.m.RevokeUser(t.Context(), "ada", many...); n != 0 || !errors.Is(err, session.ErrInvalid) {
-		t.Errorf("with too many that are to stay: %d, %v", n, err)
+		t.Errorf("with too many handles: %d, %v", n, err)
 	}
 	w := here.do(func(ses *session.Session) error {
 		n, err := s.m.RevokeUser(t.Context(), "ada", ses.Info().Handle, bob.info().Handle)
@@ -171,19 +174,20 @@ func TestRevokeUserEndsAllOrAllOthers(t *testing.T) {
 	}
 }
 
-// TestRevocationRefusesSignInsThatBeganBefore: a password that was checked before the revocation does not sign in after it; one checked later does.
+// TestRevocationRefusesSignInsThatBeganBefore: a password that was checked before the revocation
+// does not sign in after it. One that is checked later does.
 func TestRevocationRefusesSignInsThatBeganBefore(t *testing.T) {
 	for name, revoke := range map[string]func(s *site) error{
-		"user":      func(s *site) error { _, err := s.m.RevokeUser(t.Context(), "ada"); return err },
-		"everybody": func(s *site) error { return s.m.RevokeAll(t.Context()) },
+		"one user":  func(s *site) error { _, err := s.m.RevokeUser(t.Context(), "ada"); return err },
+		"all users": func(s *site) error { return s.m.RevokeAll(t.Context()) },
 	} {
 		bubble(t, func(t *testing.T) {
 			s := newSite(t, session.Config{})
 			v := s.visitor()
-			left := time.Now() // for the identity provider
+			began := time.Now() // the user leaves for the identity provider
 			time.Sleep(time.Second)
 			w := v.do(func(ses *session.Session) error {
-				time.Sleep(time.Second) // the password is checked
+				time.Sleep(time.Second) // the handler checks the password
 				if err := revoke(s); err != nil {
 					t.Error(err)
 				}
@@ -194,7 +198,7 @@ func TestRevocationRefusesSignInsThatBeganBefore(t *testing.T) {
 				t.Errorf("%s: Set-Cookie %q, %d sessions", name, cookies(w), s.store.Len())
 			}
 			w = v.do(func(ses *session.Session) error {
-				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: left})
+				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: began})
 			})
 			mustAnswer(t, w, 401)
 			w = v.do(func(ses *session.Session) error {
@@ -202,7 +206,7 @@ func TestRevocationRefusesSignInsThatBeganBefore(t *testing.T) {
 					t.Error(err)
 				}
 				time.Sleep(time.Millisecond)
-				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: time.Now()}) // a password reset signs in by itself
+				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: time.Now()}) // as after a password reset
 			})
 			mustEqual(t, name+": status", w.Code, 200)
 			v.do(signOut)
@@ -211,7 +215,7 @@ func TestRevocationRefusesSignInsThatBeganBefore(t *testing.T) {
 	}
 }
 
-// TestRevokeAllEndsEverySession: nobody has a session any more.
+// TestRevokeAllEndsEverySession: of users and of anonymous visitors.
 func TestRevokeAllEndsEverySession(t *testing.T) {
 	s := newSite(t, session.Config{})
 	all := []*visitor{s.mustSignIn("ada"), s.mustSignIn("bob"), s.known()}
@@ -226,7 +230,8 @@ func TestRevokeAllEndsEverySession(t *testing.T) {
 	mustEqual(t, "sessions", s.store.Len(), 0)
 }
 
-// TestStoreWithoutUsersIsUnsupported: a store that does not know users says so, and nobody's session is touched.
+// TestStoreWithoutUsersIsUnsupported: calls about users return ErrUnsupported and change no
+// session.
 func TestStoreWithoutUsersIsUnsupported(t *testing.T) {
 	m, err := session.New(struct{ driver.Store }{memstore.New()}, session.Config{})
 	if err != nil {
@@ -252,28 +257,29 @@ func TestStoreWithoutUsersIsUnsupported(t *testing.T) {
 	}
 }
 
-// TestChangedUserKeyServesNoSignedInSession: with another key nobody could sign a user out everywhere, so no session of a user is served until the key is back or
-// all have ended; and nobody else notices.
+// TestChangedUserKeyServesNoSignedInSession: with another UserKey the sessions of a user could not
+// be found and revoked. So none is served until the key is back or all sessions have ended.
+// Anonymous sessions are served.
 func TestChangedUserKeyServesNoSignedInSession(t *testing.T) {
 	for _, test := range []struct {
 		name        string
 		first, then []byte
 	}{
-		{"the first one", nil, key(1)},
-		{"another one", key(1), key(2)},
-		{"none any more", key(1), nil},
+		{"first key added", nil, key(1)},
+		{"key replaced", key(1), key(2)},
+		{"key removed", key(1), nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			before := newSite(t, session.Config{UserKey: test.first})
 			v, stranger := before.mustSignIn("ada"), before.known()
 			after := before.withConfig(session.Config{UserKey: test.then})
-			w := v.at(after).do(func(*session.Session) error { t.Error("the session is served"); return nil })
+			w := v.at(after).do(func(*session.Session) error { t.Error("the handler runs"); return nil })
 			mustAnswer(t, w, 500)
 			if len(cookies(w)) != 0 {
-				t.Errorf("Set-Cookie %q: a wrong key signs nobody out", cookies(w))
+				t.Errorf("Set-Cookie %q: a wrong key must delete no cookie", cookies(w))
 			}
 			if log := before.log.String(); !strings.Contains(log, "Config.UserKey is not the one") || strings.Contains(log, "ada") {
-				t.Errorf("the log says %s", log)
+				t.Errorf("log: %s", log)
 			}
 			mustAnswer(t, stranger.at(after).do(func(*session.Session) error { return nil }), 200)
 			mustEqual(t, "with the key back", v.at(before).who(), "ada")
@@ -284,7 +290,7 @@ func TestChangedUserKeyServesNoSignedInSession(t *testing.T) {
 			v = v.at(after)
 			mustEqual(t, "after RevokeAll", v.who(), "")
 			v.do(signIn("ada"))
-			mustEqual(t, "signed in anew", v.who(), "ada")
+			mustEqual(t, "after the next sign-in", v.who(), "ada")
 		})
 	}
 }

@@ -17,8 +17,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// TestCommitBeforeFirstByte runs each way in which a response can begin on real servers: the change is stored when the header
-// arrives, once, and the cookie is in it.
+// TestCommitBeforeFirstByte sends a response in each possible way on real servers. When the header
+// arrives, the change is stored once and the cookie is in the header.
 func TestCommitBeforeFirstByte(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "page.txt")
 	if err := os.WriteFile(file, []byte("page"), 0o600); err != nil {
@@ -100,7 +100,8 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 	}
 }
 
-// TestChangeIsStoredWhenTheHeaderArrives holds the handler up after its first byte: the client can use what it was told.
+// TestChangeIsStoredWhenTheHeaderArrives: the handler waits after its first byte. Meanwhile another
+// request reads the change.
 func TestChangeIsStoredWhenTheHeaderArrives(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
@@ -121,7 +122,7 @@ func TestChangeIsStoredWhenTheHeaderArrives(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, got := mustFetch(t, c, srv.URL+"/read"); got != "1" {
-			t.Errorf("while the body is under way: n = %s, want 1", got)
+			t.Errorf("before the end of the body: n = %s, want 1", got)
 		}
 		close(goOn)
 		io.Copy(io.Discard, res.Body)
@@ -132,6 +133,7 @@ func TestChangeIsStoredWhenTheHeaderArrives(t *testing.T) {
 	})
 }
 
+// TestServerSentEventsMayCommitEachTime: a stream sets one cookie and commits before each event.
 func TestServerSentEventsMayCommitEachTime(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
@@ -157,7 +159,8 @@ func TestServerSentEventsMayCommitEachTime(t *testing.T) {
 	})
 }
 
-// TestInformationalResponsesDoNotCommit: 103 leaves before the commit, and the cookie comes with the final header.
+// TestInformationalResponsesDoNotCommit: 103 is sent before the commit. The cookie is in the final
+// header.
 func TestInformationalResponsesDoNotCommit(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
@@ -166,7 +169,7 @@ func TestInformationalResponsesDoNotCommit(t *testing.T) {
 			w.Header().Set("Link", "</style.css>; rel=preload")
 			w.WriteHeader(http.StatusEarlyHints)
 			if got := s.store.creates.Load(); got != 0 {
-				t.Errorf("103 committed")
+				t.Errorf("the commit came before 103")
 			}
 			n.Add(ses, 1)
 			w.WriteHeader(200)
@@ -191,7 +194,8 @@ func TestInformationalResponsesDoNotCommit(t *testing.T) {
 	})
 }
 
-// upgrade sends a request by hand and returns the response's header and what follows.
+// mustUpgrade sends an upgrade request over a raw connection. It returns the status line and the
+// cookies of the response.
 func mustUpgrade(t *testing.T, url, cookie string) (status string, cookies []string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
@@ -215,6 +219,7 @@ func mustUpgrade(t *testing.T, url, cookie string) (status string, cookies []str
 	return status, h["Set-Cookie"]
 }
 
+// TestHijackCommitsFirst: Hijack fails if the commit fails, or if the session needs a new cookie.
 func TestHijackCommitsFirst(t *testing.T) {
 	s := newSite(t, session.Config{})
 	var hijackErr error
@@ -238,7 +243,7 @@ func TestHijackCommitsFirst(t *testing.T) {
 			t.Errorf("Hijack: %v; %s", hijackErr, status)
 		}
 		if got := s.store.Len(); got != 0 {
-			t.Errorf("%d sessions stored that nobody can find again", got)
+			t.Errorf("%d sessions stored without a cookie", got)
 		}
 	})
 	t.Run("known visitor", func(t *testing.T) {
@@ -247,7 +252,7 @@ func TestHijackCommitsFirst(t *testing.T) {
 		if hijackErr != nil || !strings.Contains(status, "101") || len(cookies) != 0 {
 			t.Errorf("Hijack: %v; %s, Set-Cookie %q", hijackErr, status, cookies)
 		}
-		for range 1000 { // the handler's end is not the response's
+		for range 1000 { // the handler may return after the response
 			if v.count() == 102 {
 				return
 			}
@@ -265,6 +270,7 @@ func TestHijackCommitsFirst(t *testing.T) {
 	})
 }
 
+// TestSwitchingProtocolsCommits: 101 is a final response.
 func TestSwitchingProtocolsCommits(t *testing.T) {
 	s := newSite(t, session.Config{})
 	plain := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
@@ -283,6 +289,7 @@ func TestSwitchingProtocolsCommits(t *testing.T) {
 	}
 }
 
+// TestHijackOnHTTP2IsNotSupported: the failed Hijack does not prevent a later cookie.
 func TestHijackOnHTTP2IsNotSupported(t *testing.T) {
 	s := newSite(t, session.Config{})
 	srv, c := s.newServer(t, true, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
@@ -292,7 +299,7 @@ func TestHijackOnHTTP2IsNotSupported(t *testing.T) {
 		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
 			t.Errorf("Hijack: %v, want ErrNotSupported", err)
 		}
-		n.Add(ses, 1) // a cookie can still be sent, unless the header had left
+		n.Add(ses, 1) // a cookie can still be set, unless the header was sent
 		return nil
 	}))
 	if res, _ := mustFetch(t, c, srv.URL+"/late"); len(res.Header["Set-Cookie"]) != 0 || s.store.Len() != 0 {
@@ -303,7 +310,8 @@ func TestHijackOnHTTP2IsNotSupported(t *testing.T) {
 	}
 }
 
-// TestResponseControllerReachesTheConnection: what the writer does not have is reached through Unwrap.
+// TestResponseControllerReachesTheConnection: a method that the writer does not have is found
+// through Unwrap.
 func TestResponseControllerReachesTheConnection(t *testing.T) {
 	s := newSite(t, session.Config{})
 	srv, c := s.newServer(t, false, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -314,7 +322,8 @@ func TestResponseControllerReachesTheConnection(t *testing.T) {
 	mustFetch(t, c, srv.URL)
 }
 
-// TestMiddlewareWritesNoHeaderOfItsOwn: the middleware never calls WriteHeader for it, so what wraps it can still answer, by either writer.
+// TestMiddlewareWritesNoHeaderOfItsOwn: if the handler writes nothing, an outer handler can still
+// answer, through the inner or the outer writer.
 func TestMiddlewareWritesNoHeaderOfItsOwn(t *testing.T) {
 	for _, inner := range []bool{false, true} {
 		s := newSite(t, session.Config{})
@@ -343,6 +352,8 @@ func TestMiddlewareWritesNoHeaderOfItsOwn(t *testing.T) {
 	}
 }
 
+// TestChangesAfterTheHeaderNeedNoCookie: a change after the header is stored if the visitor has the
+// cookie. Otherwise it is an error.
 func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 	late := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		io.WriteString(w, "page")
@@ -376,7 +387,7 @@ func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 			return nil
 		})
 		if got := s.log.String(); got != "" {
-			t.Errorf("an error that the handler was told of is logged: %s", got)
+			t.Errorf("an error that the handler got is logged: %s", got)
 		}
 	})
 	t.Run("renewal", func(t *testing.T) {
@@ -389,7 +400,7 @@ func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 			return nil
 		})
 		if v.count() != 1 {
-			t.Error("the visitor's token does not work any more")
+			t.Error("the visitor's token is no longer valid")
 		}
 	})
 	t.Run("store down", func(t *testing.T) {
@@ -403,7 +414,7 @@ func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 	})
 }
 
-// recovery is the usual middleware.
+// recoverPanics is the usual middleware.
 func recoverPanics(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
@@ -415,6 +426,7 @@ func recoverPanics(next http.Handler) http.Handler {
 	})
 }
 
+// TestPanicDiscardsChanges: a handler that panics before the header stores nothing.
 func TestPanicDiscardsChanges(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -433,6 +445,7 @@ func TestPanicDiscardsChanges(t *testing.T) {
 	}
 }
 
+// TestPanicAfterRenewalKeepsTheVisitor: the error response has the new cookie.
 func TestPanicAfterRenewalKeepsTheVisitor(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
@@ -448,6 +461,7 @@ func TestPanicAfterRenewalKeepsTheVisitor(t *testing.T) {
 	}
 }
 
+// TestHeadSetsTheCookie: HEAD commits like GET.
 func TestHeadSetsTheCookie(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})

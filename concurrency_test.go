@@ -145,7 +145,7 @@ func TestSlowRequestDoesNotUndoSignOut(t *testing.T) {
 			s := newSite(t, session.Config{})
 			v := s.known()
 			old := v.tab()
-			time.Sleep(time.Hour) // the next use is written
+			time.Sleep(time.Hour) // so that the next use is written
 			v.tab().do(func(ses *session.Session) error { v.do(signOut); return f(ses) })
 			time.Sleep(time.Second)
 			if old.count() != 0 || s.store.Len() != 0 {

@@ -275,7 +275,8 @@ func TestLogHandlerAddsTheHandle(t *testing.T) {
 		if err := ses.SignOut(ctx); err != nil {
 			t.Error(err)
 		}
-		if got := line(ctx, log); !strings.Contains(got, "session="+handle) { // the line about the sign-out has the handle
+		// The line about the sign-out has the handle.
+		if got := line(ctx, log); !strings.Contains(got, "session="+handle) {
 			t.Errorf("after the sign-out: %s", got)
 		}
 	})

@@ -20,7 +20,7 @@ import (
 
 // One deployment's keys, and the options that use them.
 func ExampleConfig_keys() {
-	fromSecrets := func(string) []byte { // reads a key from the application's secrets; all nodes have the same
+	fromSecrets := func(string) []byte { // all nodes must get the same keys
 		key := make([]byte, 32)
 		rand.Read(key)
 		return key
@@ -28,11 +28,15 @@ func ExampleConfig_keys() {
 	audit := func(_ context.Context, e session.Event) { fmt.Println("audit:", e.Kind, e.User) }
 	store := memstore.New()
 	sessions, err := session.New(store, session.Config{
-		Keys:        [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first signs tokens, both are accepted
-		Seal:        true,                                                               // and encrypts values and users, which both open
-		UserKey:     fromSecrets("session/users"),                                       // names users to the store; it stays the same
-		RotateEvery: 15 * time.Minute,                                                   // a new token, in a response that leaves anyway
-		OnEvent:     audit,                                                              // what happens on this node
+		// The first key signs and encrypts. All keys verify and decrypt.
+		Keys: [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")},
+		Seal: true, // encrypts values and users
+
+		// Hides user ids from the store. It must not change.
+		UserKey: fromSecrets("session/users"),
+
+		RotateEvery: 15 * time.Minute, // replaces older tokens
+		OnEvent:     audit,            // gets the events of this process
 	})
 	if err != nil {
 		panic(err)
@@ -47,7 +51,7 @@ func ExampleConfig_keys() {
 
 // With Seal the application reads values as before. A dump of the store does not show them.
 func ExampleConfig_seal() {
-	fromSecrets := func(name string) []byte { // reads a key from the application's secrets; all nodes have the same
+	fromSecrets := func(name string) []byte { // all nodes must get the same keys
 		key := make([]byte, 32)
 		rand.Read(key)
 		return key
@@ -56,7 +60,7 @@ func ExampleConfig_seal() {
 	store := memstore.New()
 	sessions, err := session.New(store, session.Config{
 		Seal:    true,
-		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first key seals, both open
+		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first encrypts
 		UserKey: fromSecrets("session/users"),
 	})
 	if err != nil {

@@ -40,7 +40,8 @@ func ExampleEvent() {
 
 // A page that shows events of all nodes. A gap says that events are missing.
 func ExampleManager_Events() {
-	sessions, err := session.New(memstore.New(), session.Config{}) // for several processes, use a redisstore with Options.Events
+	// Several processes need a redisstore with Options.Events.
+	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
 		panic(err)
 	}

@@ -89,7 +89,8 @@ func ExampleCounters() {
 
 	show([]string{"/add?article=tea", "/add?article=cup", "/add?article=tea", "/cart"}, map[string]session.HandlerFunc{
 		"/add": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-			quantities.Add(s, r.FormValue("article"), 1) // concurrent additions of one article add up
+			// Concurrent additions of one article add up.
+			quantities.Add(s, r.FormValue("article"), 1)
 			return nil
 		},
 		"/cart": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
@@ -130,7 +131,8 @@ func ExampleValue_Update() {
 	show([]string{"/view?article=tea", "/view?article=cup"}, map[string]session.HandlerFunc{
 		"/view": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			list, err := recent.Update(r.Context(), s, func(list []string) ([]string, error) {
-				return append(list, r.FormValue("article")), nil // two concurrent requests lose neither article
+				// Two concurrent requests lose neither article.
+				return append(list, r.FormValue("article")), nil
 			})
 			if err != nil {
 				return err

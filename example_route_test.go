@@ -24,7 +24,8 @@ func ExampleRoute() {
 	})
 	members := session.Route{SignedIn: true}
 	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
-	catalogue := session.Route{Down: session.DownAnonymous} // also serves the page when the store is down
+	// The page is served even when the store is down.
+	catalogue := session.Route{Down: session.DownAnonymous}
 
 	mux := http.NewServeMux()
 	mux.Handle("/orders", members.Handler(page))
@@ -71,7 +72,8 @@ func ExampleRoute_stepUp() {
 		return err
 	}
 	again := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		// … check the password and the one-time password of s.User(); Methods are those of one authentication …
+		// … check the password and the one-time password of s.User() …
+		// Methods are those of one authentication.
 		if err := s.SignIn(r.Context(), session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}); err != nil {
 			return err
 		}

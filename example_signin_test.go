@@ -26,7 +26,7 @@ func ExampleSession_SignIn() {
 		return err
 	}
 	devices := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		list, err := sessions.Sessions(r.Context(), s.User()) // this one is that of s.Info().Handle
+		list, err := sessions.Sessions(r.Context(), s.User()) // this one: s.Info().Handle
 		if err != nil {
 			return err
 		}
@@ -65,8 +65,8 @@ func ExampleManager_RevokeUser() {
 		panic(err)
 	}
 	password := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		// … store the new password; whoever knows the old one is signed out …
-		n, err := sessions.RevokeUser(r.Context(), s.User(), s.Info().Handle) // all of the user's, but this one
+		// … store the new password, then sign out all other sessions …
+		n, err := sessions.RevokeUser(r.Context(), s.User(), s.Info().Handle) // all except this one
 		if err != nil {
 			return err
 		}
@@ -81,7 +81,7 @@ func ExampleManager_RevokeUser() {
 		return err
 	}
 
-	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute} // signed in no longer ago than that
+	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute} // a recent sign-in
 	mux := http.NewServeMux()
 	mux.Handle("/login", session.HandlerFunc(login))
 	mux.Handle("/password", recently.Handler(session.HandlerFunc(password)))
@@ -106,7 +106,7 @@ func ExampleManager_Revoke() {
 	byProvider := map[string]local{} // the key is the provider's session id; use a database table
 
 	callback := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		// … verify the provider's answer: the user, its session id and the time of authentication …
+		// … verify the provider's answer: user, session id and time of authentication …
 		user, sid, began := "ada", "provider-7", time.Now()
 		if err := s.SignIn(r.Context(), session.Login{User: user, Methods: []string{"pwd"}, Began: began}); err != nil {
 			return err
@@ -153,7 +153,7 @@ func ExampleSession_Info() {
 	sameBrowser := func(next session.HandlerFunc) session.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			if s.User() != "" && s.Info().UserAgent != r.UserAgent() {
-				return session.ErrNotFresh // sends 401; Session.SignOut would end the session for both browsers
+				return session.ErrNotFresh // 401; SignOut would end the session for both
 			}
 			return next(w, r, s)
 		}

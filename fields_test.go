@@ -40,7 +40,8 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 			cart.Delete(s, "deleted")
 			session.Counters("cart2").Add(s, "x", 1)
 			session.Counter("cart-total").Add(s, 1)
-			session.Counter("cart").Add(s, 99) // a field and a map with the same name do not collide
+			// A field and a map with the same name do not collide.
+			session.Counter("cart").Add(s, 99)
 		}, func(t *testing.T, s *session.Session) {
 			var keys []string
 			for k, c := range cart.All(s) {

@@ -83,7 +83,7 @@ func TestKeyRotationKeepsSealedValues(t *testing.T) {
 	v.mustRead("written with the new key", "violet-red", "indigo")
 	v.at(first.withConfig(sealing(a, b))).mustRead("on a node that still seals with the old key", "violet-red", "indigo")
 	if now := v.storedText("theme"); now[:6] == old[:6] || v.storedText("secrets:a")[:6] != old[:6] {
-		t.Errorf("sealed with %q before, and %q after: the first key seals", old[:6], now[:6])
+		t.Errorf("sealed with %q before, and %q after; the first key must seal", old[:6], now[:6])
 	}
 
 	second := first.withConfig(sealing(b))
@@ -146,7 +146,8 @@ func TestSealCanBeTurnedOnAndOff(t *testing.T) {
 	mustEqual(t, "stored value", v.storedText("theme"), `"black"`)
 	v.do(signIn("ada")) // carries a sealed value as it is
 	v.mustRead("after a sign-in without Seal", "black", "grey")
-	other := v.at(s.withConfig(session.Config{UserKey: key(99)})) // without keys a signed token is accepted
+	// Without keys a signed token is accepted.
+	other := v.at(s.withConfig(session.Config{UserKey: key(99)}))
 	mustAnswer(t, other.do(func(*session.Session) error { t.Error("without keys the handler runs"); return nil }), 500)
 }
 

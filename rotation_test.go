@@ -240,7 +240,8 @@ func TestFailedRotationFailsNoRequest(t *testing.T) {
 		s.store.after = nil
 		l.mustReport(t, "rotations that failed")
 		for range 2 {
-			v.mustHaveSession(t, "after the lost result") // the store waits for the first use of another token
+			// The store waits for the first use of another token.
+			v.mustHaveSession(t, "after the lost result")
 			time.Sleep(time.Minute)
 		}
 		v.do(increment)
@@ -257,7 +258,8 @@ func TestFailedRotationFailsNoRequest(t *testing.T) {
 		s.store.after = nil
 		mustEqual(t, "n", v.count(), 2)
 	})
-	bubble(t, func(t *testing.T) { // another request has rotated, and this one commits its other changes
+	// Another request has rotated, and this one commits its other changes.
+	bubble(t, func(t *testing.T) {
 		s, _, v := newSiteWithOldToken(t, session.Config{})
 		other := v.tab()
 		w := v.do(func(ses *session.Session) error {

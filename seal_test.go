@@ -129,7 +129,8 @@ func TestStoreSeesOnlySealedValues(t *testing.T) {
 	})
 	v.mustRead("after Update", "violet-red", "indigo-red")
 	v.mustBeSealed("violet", "indigo", "red")
-	w = v.do(func(ses *session.Session) error { // another request changes the value after this one has read it
+	// Another request changes the value after this one has read it.
+	w = v.do(func(ses *session.Session) error {
 		v.tab().do(func(other *session.Session) error { theme.Set(other, "green"); return nil })
 		got, err := theme.Update(t.Context(), ses, func(s string) (string, error) { return s + "-red", nil })
 		mustEqual(t, "Update of an old view", got, "green-red")
@@ -221,7 +222,8 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 			route := session.Route{SignedIn: true, AuthMethods: []string{"pwd"}, MinLevel: 2}
 			mustEqual(t, "route", v.tab().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
 
-			mustEqual(t, "status of a second sign-in", v.do(signIn("ada-7")).Code, 200) // carries all fields of the same user
+			// All fields of the same user are carried over.
+			mustEqual(t, "status of a second sign-in", v.do(signIn("ada-7")).Code, 200)
 			v.mustRead("the same user", "violet", "indigo")
 			mustEqual(t, "status of another user's sign-in", v.do(signIn("bob")).Code, 200)
 			v.mustRead("another user", "", "")
@@ -262,7 +264,8 @@ func TestSealedValuesSurviveSignInsInOneRequest(t *testing.T) {
 			return err
 		}
 		secrets.Set(ses, "a", "indigo")
-		if err := signIn("ada")(ses); err != nil { // replaces its own session; the changes are not committed
+		// Replaces its own session, with changes that are not committed.
+		if err := signIn("ada")(ses); err != nil {
 			return err
 		}
 		for range secrets.All(ses) {

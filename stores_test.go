@@ -26,12 +26,13 @@ type faultyStore struct {
 	*memstore.Store
 	loads, creates, applies, touches, ends, signIns, endUsers atomic.Int64
 
-	mu        sync.Mutex
-	fault     func(call string) error // called before each call; its error replaces the call
-	after     func(call string) error // called after each successful call; its error replaces the result
-	principal *driver.Principal       // put into each session that Create makes
-	created   map[driver.ID]bool      // the sessions that Create has made
-	noRecord  bool                    // SignIn returns no record, which a store may do
+	mu    sync.Mutex
+	fault func(call string) error // called before each call; its error replaces the call
+	// Called after each successful call; its error replaces the result.
+	after     func(call string) error
+	principal *driver.Principal  // put into each session that Create makes
+	created   map[driver.ID]bool // the sessions that Create has made
+	noRecord  bool               // SignIn returns no record, which a store may do
 }
 
 // newFaultyStore returns an empty store without faults.

@@ -126,7 +126,8 @@ func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 		t.Errorf("phone %q, laptop %q", phone.who(), laptop.who())
 	}
 	s.store.down()
-	if err := s.m.Revoke(t.Context(), "ada", laptop.info().Handle); !errors.Is(err, session.ErrNotFound) { // the handle is empty, because the store is down
+	// The handle is empty, because the store is down.
+	if err := s.m.Revoke(t.Context(), "ada", laptop.info().Handle); !errors.Is(err, session.ErrNotFound) {
 		t.Errorf("Revoke: %v", err)
 	}
 	if err := s.m.Revoke(t.Context(), "ada", never); !errors.Is(err, session.ErrUnavailable) {
@@ -206,7 +207,8 @@ func TestRevocationRefusesSignInsThatBeganBefore(t *testing.T) {
 					t.Error(err)
 				}
 				time.Sleep(time.Millisecond)
-				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: time.Now()}) // as after a password reset
+				// As after a password reset.
+				return ses.SignIn(t.Context(), session.Login{User: "ada", Began: time.Now()})
 			})
 			mustEqual(t, name+": status", w.Code, 200)
 			v.do(signOut)

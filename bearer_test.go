@@ -72,14 +72,17 @@ func TestAuthorizationHeaderSelectsTheSession(t *testing.T) {
 		before := s.store.Len()
 		w, _ := s.send(h, func(ses *session.Session) error { theme.Set(ses, "dark"); return nil })
 		if w.Code != tt.write || len(cookies(w)) != tt.setCookie || s.store.Len()-before != tt.setCookie {
-			t.Errorf("%s: a write gets %d, Set-Cookie %q, %d new sessions; want %d, %d", tt.name, w.Code, cookies(w), s.store.Len()-before, tt.write, tt.setCookie)
+			t.Errorf("%s: a write gets %d, Set-Cookie %q, %d new sessions; want %d, %d", tt.name, w.Code, cookies(w),
+				s.store.Len()-before, tt.write, tt.setCookie)
 		}
 		if w.Code == 401 && !strings.HasPrefix(w.Result().Header.Get("WWW-Authenticate"), "Bearer") {
 			t.Errorf("%s: 401 without WWW-Authenticate", tt.name)
 		}
 	}
 	for name, f := range map[string]func(*session.Session) error{"read": nil, "signed out": signOut} {
-		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Cookie": {"__Host-session=" + token}}, {}} {
+		bearer := http.Header{"Authorization": {"Bearer " + token}}
+		cookie := http.Header{"Cookie": {"__Host-session=" + token}}
+		for _, h := range []http.Header{bearer, cookie, {}} {
 			w, _ := s.send(h, f)
 			if got := w.Result().Header["Vary"]; !slices.Equal(got, []string{"Cookie", "Authorization"}) {
 				t.Errorf("%s, with %v: Vary %q, want Cookie and Authorization", name, h, got)
@@ -180,10 +183,14 @@ func TestBearerTokenDeletesADeadCookie(t *testing.T) {
 			}
 			return err
 		})
-		if w.Code != 200 || v.cookie != "" || len(cookies(w)) != 1 || w.Result().Header.Get("Cache-Control") != "no-store" {
+		if w.Code != 200 || v.cookie != "" || len(cookies(w)) != 1 ||
+			w.Result().Header.Get("Cache-Control") != "no-store" {
 			t.Errorf("%s: %d, Set-Cookie %q; want the cookie deleted", name, w.Code, cookies(w))
 		}
-		for _, h := range []http.Header{{"Authorization": {"Bearer " + token}}, {"Authorization": {"Bearer " + token}, "Cookie": {"__Host-session=" + token}}} {
+		for _, h := range []http.Header{
+			{"Authorization": {"Bearer " + token}},
+			{"Authorization": {"Bearer " + token}, "Cookie": {"__Host-session=" + token}},
+		} {
 			w, _ := s.send(h, func(ses *session.Session) error {
 				got, err := ses.BearerToken(t.Context())
 				mustEqual(t, name+": the token", got, token)
@@ -242,7 +249,8 @@ func TestBearerSignInSetsNoCookie(t *testing.T) {
 			t.Errorf("%d, Set-Cookie %q", w.Code, cookies(w))
 		}
 		user := ""
-		s.send(http.Header{"Authorization": {"Bearer " + token}}, func(ses *session.Session) error { user = ses.User(); return nil })
+		s.send(http.Header{"Authorization": {"Bearer " + token}},
+			func(ses *session.Session) error { user = ses.User(); return nil })
 		mustEqual(t, "user", user, "ada")
 		if header != "" {
 			_, got := s.send(h, nil)
@@ -275,10 +283,11 @@ func TestCrossOriginAllowsBearerRequests(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})
 	v := s.visitor()
 	v.header = map[string]string{"Authorization": "Bearer " + s.mustBearerToken(t), "Sec-Fetch-Site": "cross-site"}
-	w := v.request("POST", s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		n.Add(ses, 1)
-		return nil
-	})))
+	w := v.request("POST",
+		s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			return nil
+		})))
 	if w.Code != 200 || v.count() != 2 {
 		t.Errorf("%d, n = %d", w.Code, v.count())
 	}

@@ -36,7 +36,8 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 		{"key of 257 bytes", func(s *session.Session) { cart.Add(s, long, 1) }, session.ErrInvalid},
 		{"key not UTF-8", func(s *session.Session) { cart.Add(s, "\xff", 1) }, session.ErrInvalid},
 		{"bad name of a map", func(s *session.Session) { session.Map[int]("a/b").Clear(s) }, session.ErrInvalid},
-		{"take with a bad name", func(s *session.Session) { session.Value[int]("a/b").Take(t.Context(), s) }, session.ErrInvalid},
+		{"take with a bad name", func(s *session.Session) { session.Value[int]("a/b").Take(t.Context(), s) },
+			session.ErrInvalid},
 		{"update with a bad name", func(s *session.Session) {
 			session.Value[int]("a/b").Update(t.Context(), s, func(int) (int, error) { return 1, nil })
 		}, session.ErrInvalid},
@@ -44,7 +45,8 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 		{"overflow", func(s *session.Session) { n.Add(s, math.MaxInt64); n.Add(s, 1) }, session.ErrInvalid},
 		{"underflow", func(s *session.Session) { n.Add(s, math.MinInt64); n.Add(s, -1) }, session.ErrInvalid},
 		{"exactly MaxSize", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 200-len(`theme""`))) }, nil},
-		{"one byte over MaxSize", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 201-len(`theme""`))) }, session.ErrTooLarge},
+		{"one byte over MaxSize", func(s *session.Session) { theme.Set(s, strings.Repeat("x", 201-len(`theme""`))) },
+			session.ErrTooLarge},
 		{"updated to more than MaxSize", func(s *session.Session) {
 			theme.Update(t.Context(), s, func(string) (string, error) { return strings.Repeat("x", 200), nil })
 		}, session.ErrTooLarge},
@@ -141,7 +143,8 @@ func TestMergedChangesEqualTheSequence(t *testing.T) {
 		merged.do(func(s *session.Session) error { stored = dump(s); return nil })
 		naive.do(func(s *session.Session) error { want = dump(s); return nil })
 		if w.Code != 200 || stored != want || view != want {
-			t.Fatalf("seed %d: %s\nerror:  %v\nstored  %s\nview    %s\nwant    %s", seed, strings.Join(done, ", "), commitErr, stored, view, want)
+			t.Fatalf("seed %d: %s\nerror:  %v\nstored  %s\nview    %s\nwant    %s", seed, strings.Join(done, ", "),
+				commitErr, stored, view, want)
 		}
 	}
 }
@@ -205,10 +208,11 @@ func TestViewAfterACommitWithoutARecord(t *testing.T) {
 	v := s.visitor()
 	run := func(f func(*session.Session)) {
 		t.Helper()
-		w := v.request("POST", m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
-			f(s)
-			return s.Commit(r.Context())
-		})))
+		w := v.request("POST",
+			m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+				f(s)
+				return s.Commit(r.Context())
+			})))
 		if w.Code != http.StatusOK {
 			t.Fatalf("status %d", w.Code)
 		}
@@ -227,7 +231,8 @@ func TestViewAfterACommitWithoutARecord(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := name.Get(s); hits.Get(s) != 2 || other.Get(s) != 5 || unset.Get(s) != 0 || got != "mine" {
-			t.Errorf("hits %d, other %d, unset %d, name %q, want 2, 5, 0, mine", hits.Get(s), other.Get(s), unset.Get(s), got)
+			t.Errorf("hits %d, other %d, unset %d, name %q, want 2, 5, 0, mine", hits.Get(s), other.Get(s),
+				unset.Get(s), got)
 		}
 	})
 	run(func(s *session.Session) {
@@ -385,23 +390,27 @@ func TestRandomRequestsMatchTheModel(t *testing.T) {
 						for range requests {
 							time.Sleep(rand.N(2 * time.Minute))
 							done = append(done, "| ")
-							v.request("POST", sessions.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
-								for range rand.IntN(steps) {
-									did, err := m.step(r.Context(), s)
-									done = append(done, did)
-									if err != nil {
-										t.Fatalf("%q: %v", done, err)
+							v.request("POST", sessions.Handler(session.HandlerFunc(
+								func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+									for range rand.IntN(steps) {
+										did, err := m.step(r.Context(), s)
+										done = append(done, did)
+										if err != nil {
+											t.Fatalf("%q: %v", done, err)
+										}
+										entry, _ := secrets.Get(s, "a")
+										now := view{m.now.stored, s.User(), theme.Get(s), entry, n.Get(s)}
+										if now != m.now {
+											t.Fatalf("%q: %+v, want %+v", done, now, m.now)
+										}
 									}
-									entry, _ := secrets.Get(s, "a")
-									if now := (view{m.now.stored, s.User(), theme.Get(s), entry, n.Get(s)}); now != m.now {
-										t.Fatalf("%q: %+v, want %+v", done, now, m.now)
-									}
-								}
-								return nil
-							})))
+									return nil
+								})))
 							m.commit()
-							if mem.Len() > 1 || (mem.Len() == 1) != m.committed.stored || (v.cookie != "") != m.committed.stored {
-								t.Fatalf("%q: %d sessions, cookie %q, want a session: %v", done, mem.Len(), v.cookie, m.committed.stored)
+							if mem.Len() > 1 || (mem.Len() == 1) != m.committed.stored ||
+								(v.cookie != "") != m.committed.stored {
+								t.Fatalf("%q: %d sessions, cookie %q, want a session: %v", done, mem.Len(), v.cookie,
+									m.committed.stored)
 							}
 						}
 						if records {

@@ -54,12 +54,17 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 		log    string
 	}{
 		{"store down", func(f *faultyStore) { f.fail("apply", errDown) }, increment, 503, "redis-7.internal"},
-		{"outcome unknown", func(f *faultyStore) { f.fail("apply", driver.ErrUnknown) }, increment, 503, "may or may not"},
+		{"outcome unknown", func(f *faultyStore) { f.fail("apply", driver.ErrUnknown) }, increment, 503,
+			"may or may not"},
 		{"ended meanwhile", func(f *faultyStore) { f.fail("apply", driver.ErrNotFound) }, increment, 409, "ended"},
-		{"token replaced meanwhile", func(f *faultyStore) { f.fail("apply", driver.ErrMoved) }, increment, 409, "ended"},
-		{"too large", func(*faultyStore) {}, func(s *session.Session) error { theme.Set(s, big); return nil }, 500, "theme"},
-		{"not JSON", func(*faultyStore) {}, func(s *session.Session) error { session.Value[chan int]("pipe").Set(s, nil); return nil }, 500, "pipe"},
-		{"bad name", func(*faultyStore) {}, func(s *session.Session) error { session.Counter("a b").Add(s, 1); return nil }, 500, "a b"},
+		{"token replaced meanwhile", func(f *faultyStore) { f.fail("apply", driver.ErrMoved) }, increment, 409,
+			"ended"},
+		{"too large", func(*faultyStore) {}, func(s *session.Session) error { theme.Set(s, big); return nil }, 500,
+			"theme"},
+		{"not JSON", func(*faultyStore) {},
+			func(s *session.Session) error { session.Value[chan int]("pipe").Set(s, nil); return nil }, 500, "pipe"},
+		{"bad name", func(*faultyStore) {},
+			func(s *session.Session) error { session.Counter("a b").Add(s, 1); return nil }, 500, "a b"},
 		{"not a counter", func(*faultyStore) {}, func(s *session.Session) error {
 			theme.Set(s, "x")
 			session.Counter("theme").Add(s, 1)
@@ -73,7 +78,10 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 				srv, c := s.newServer(t, http2, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					h := bodyHandler(tt.change)
 					if r.URL.Path == "/new" {
-						h = func(w http.ResponseWriter, r *http.Request, s *session.Session) error { n.Add(s, 1); return nil }
+						h = func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+							n.Add(s, 1)
+							return nil
+						}
 					}
 					h.ServeHTTP(w, r)
 				}))
@@ -83,7 +91,8 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 				if res.StatusCode != tt.status {
 					t.Errorf("status %d, want %d", res.StatusCode, tt.status)
 				}
-				if strings.Contains(body, "ok") || strings.Contains(body, "redis") || strings.Contains(body, "theme") || strings.Count(body, "\n") != 1 {
+				if strings.Contains(body, "ok") || strings.Contains(body, "redis") || strings.Contains(body, "theme") ||
+					strings.Count(body, "\n") != 1 {
 					t.Errorf("body %q", body)
 				}
 				for _, name := range bodyHeaders {
@@ -100,7 +109,8 @@ func TestFailedCommitGivesOneCleanAnswer(t *testing.T) {
 				if (res.Header.Get("Retry-After") != "") != (tt.status == 503) {
 					t.Errorf("Retry-After %q", res.Header["Retry-After"])
 				}
-				if log := s.log.String(); !strings.Contains(log, tt.log) || strings.Count(log, "request failed") != 1 || strings.Contains(log, "superfluous") {
+				if log := s.log.String(); !strings.Contains(log, tt.log) || strings.Count(log, "request failed") != 1 ||
+					strings.Contains(log, "superfluous") {
 					t.Errorf("want %q and one \"request failed\" in the log: %s", tt.log, log)
 				}
 				s.store.up()
@@ -162,18 +172,19 @@ func TestStreamEndsWhenTheCommitFails(t *testing.T) {
 		s := newSite(t, session.Config{})
 		s.store.fail("create", errDown)
 		answered := make(chan struct{})
-		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			err := http.NewResponseController(w).Flush()
-			if !errors.Is(err, session.ErrUnavailable) {
-				t.Errorf("Flush: %v", err)
-			}
-			<-answered
-			if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, session.ErrUnavailable) {
-				t.Errorf("Hijack: %v", err)
-			}
-			return err
-		}))
+		srv, c := s.newServer(t, http2,
+			session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				n.Add(ses, 1)
+				err := http.NewResponseController(w).Flush()
+				if !errors.Is(err, session.ErrUnavailable) {
+					t.Errorf("Flush: %v", err)
+				}
+				<-answered
+				if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, session.ErrUnavailable) {
+					t.Errorf("Hijack: %v", err)
+				}
+				return err
+			}))
 		res, err := c.Get(srv.URL)
 		close(answered)
 		if err != nil {
@@ -192,18 +203,19 @@ func TestClientThatHangsUpDoesNotLoseTheCommit(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	running, done := make(chan struct{}), make(chan struct{})
-	url := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		defer close(done)
-		n.Add(ses, 1)
-		close(running)
-		<-r.Context().Done() // the client has closed the connection
-		if err := ses.Commit(r.Context()); err != nil {
-			t.Errorf("Commit: %v", err)
-		}
-		n.Add(ses, 1)
-		io.WriteString(w, "page")
-		return nil
-	})))
+	url := newPlainServer(t,
+		s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			defer close(done)
+			n.Add(ses, 1)
+			close(running)
+			<-r.Context().Done() // the client has closed the connection
+			if err := ses.Commit(r.Context()); err != nil {
+				t.Errorf("Commit: %v", err)
+			}
+			n.Add(ses, 1)
+			io.WriteString(w, "page")
+			return nil
+		})))
 	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
 	if err != nil {
 		t.Fatal(err)
@@ -233,14 +245,16 @@ func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newSite(t, session.Config{})
 				v := s.known()
-				m, err := session.New(hangingStore{s.store}, session.Config{CommitTimeout: 3 * time.Second, Logger: newSite(t, session.Config{}).logger()})
+				m, err := session.New(hangingStore{s.store},
+					session.Config{CommitTimeout: 3 * time.Second, Logger: newSite(t, session.Config{}).logger()})
 				if err != nil {
 					t.Fatal(err)
 				}
 				begin := time.Now()
-				w := v.request("GET", m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-					return f(r.Context(), ses)
-				})))
+				w := v.request("GET",
+					m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+						return f(r.Context(), ses)
+					})))
 				mustAnswer(t, w, 503)
 				if took := time.Since(begin); took < 3*time.Second || took > 3*time.Second+time.Millisecond {
 					t.Errorf("it took %v, want 3s", took)
@@ -289,11 +303,12 @@ func TestNestedHandlersShareOneSession(t *testing.T) {
 	v := s.visitor()
 	h := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		n.Add(ses, 1)
-		inner := s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			_, err := io.WriteString(w, "page")
-			return err
-		}))
+		inner := s.m.Handler(session.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				n.Add(ses, 1)
+				_, err := io.WriteString(w, "page")
+				return err
+			}))
 		inner.ServeHTTP(w, r)
 		return nil
 	})

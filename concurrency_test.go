@@ -85,7 +85,8 @@ func TestSessionIsSafeForConcurrentUse(t *testing.T) {
 					s.Info()
 					s.User()
 					s.Degraded()
-					if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
+					if _, err := basket.Update(ctx, s,
+						func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
 						t.Error(err)
 					}
 					if err := s.Commit(ctx); err != nil {
@@ -99,7 +100,8 @@ func TestSessionIsSafeForConcurrentUse(t *testing.T) {
 	})
 	v.mustDo(func(_ context.Context, s *session.Session) {
 		counts := slices.Collect(maps.Values(maps.Collect(cart.All(s))))
-		mustEqual(t, "all", fmt.Sprint(n.Get(s), len(basket.Get(s)), counts), fmt.Sprint(160, 160, slices.Repeat([]int64{20}, 8)))
+		mustEqual(t, "all", fmt.Sprint(n.Get(s), len(basket.Get(s)), counts),
+			fmt.Sprint(160, 160, slices.Repeat([]int64{20}, 8)))
 	})
 }
 
@@ -172,8 +174,11 @@ func TestRequestInFlightCannotWriteAfterATokenChange(t *testing.T) {
 	slow := map[string]func(ctx context.Context, ses *session.Session) error{
 		"writes":         func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
 		"writes, header": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return nil },
-		"commits":        func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return ses.Commit(ctx) },
-		"renews":         func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) },
+		"commits": func(ctx context.Context, ses *session.Session) error {
+			n.Add(ses, 1)
+			return ses.Commit(ctx)
+		},
+		"renews": func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) },
 		"updates": func(ctx context.Context, ses *session.Session) error {
 			_, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil })
 			return err
@@ -260,9 +265,9 @@ func TestRequestInFlightCannotWriteAfterSignIn(t *testing.T) {
 					}
 					return f(ses)
 				})
-				if wants := map[bool]int{true: 200, false: 409}[name == "reads"]; len(cookies(w)) != 0 || w.Code != wants &&
-					(name != "renews" || begins != "after") {
-					t.Errorf("%d, Set-Cookie %q; want %d", w.Code, cookies(w), wants)
+				want := map[bool]int{true: 200, false: 409}[name == "reads"]
+				if len(cookies(w)) != 0 || w.Code != want && (name != "renews" || begins != "after") {
+					t.Errorf("%d, Set-Cookie %q; want %d", w.Code, cookies(w), want)
 				}
 				if v.who() != "ada" || v.count() != 1 || s.store.Len() != 1 {
 					t.Errorf("user %q, n = %d, %d sessions", v.who(), v.count(), s.store.Len())

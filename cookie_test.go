@@ -33,10 +33,13 @@ func TestNewRefusesInvalidConfig(t *testing.T) {
 		{"K04", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s", Insecure: true}}},
 		{"K02", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s", Domain: "shop.example"}}},
 		{"K05", "Cookie.Name", session.Config{Cookie: session.Cookie{Name: "__Host-" + strings.Repeat("n", 4096)}}},
-		{"K05", "Cookie.Path", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Path: "/" + strings.Repeat("p", 1024)}}},
-		{"K05", "Cookie.Domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: strings.Repeat("a.", 600) + "example"}}},
+		{"K05", "Cookie.Path",
+			session.Config{Cookie: session.Cookie{Name: "__Secure-s", Path: "/" + strings.Repeat("p", 1024)}}},
+		{"K05", "Cookie.Domain",
+			session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: strings.Repeat("a.", 600) + "example"}}},
 		{"K07", "Lifetime", session.Config{Cookie: session.Cookie{Persistent: true}, Lifetime: 400*day + time.Second}},
-		{"K08", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}}},
+		{"K08", "Cookie.SameSite",
+			session.Config{Cookie: session.Cookie{SameSite: http.SameSiteNoneMode, Insecure: true}}},
 		{"K09", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteDefaultMode}}},
 		{"K09", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: 9}}},
 		{"K09", "Cookie.SameSite", session.Config{Cookie: session.Cookie{SameSite: -1}}},
@@ -79,7 +82,8 @@ func TestNewRefusesInvalidConfig(t *testing.T) {
 			t.Errorf("New accepts %+v", tt.cfg)
 			continue
 		}
-		if got := err.Error(); !strings.HasPrefix(got, "session: Config."+tt.field) || !strings.Contains(got, tt.rule) || len(got) > 300 {
+		if got := err.Error(); !strings.HasPrefix(got, "session: Config."+tt.field) ||
+			!strings.Contains(got, tt.rule) || len(got) > 300 {
 			t.Errorf("want Config.%s and %q in: %v", tt.field, tt.rule, err)
 		}
 	}
@@ -90,13 +94,15 @@ func TestNewRefusesInvalidConfig(t *testing.T) {
 
 // TestConfigPrintsNoKey: no way to print a Config or a Manager shows a key, before New or after it.
 func TestConfigPrintsNoKey(t *testing.T) {
-	cfg := session.Config{Keys: [][]byte{[]byte("keykeykeykeykeykeykeykeykeykeyke")}, UserKey: []byte("useruseruseruseruseruseruseruser")}
+	cfg := session.Config{Keys: [][]byte{[]byte("keykeykeykeykeykeykeykeykeykeyke")},
+		UserKey: []byte("useruseruseruseruseruseruseruser")}
 	m, err := session.New(memstore.New(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, text := range []string{
-		cfg.String(), fmt.Sprint(cfg), fmt.Sprintf("%+v %s %#v", cfg, &cfg, cfg), fmt.Sprint(m.Config()), fmt.Sprintf("%#v", m.Config()),
+		cfg.String(), fmt.Sprint(cfg), fmt.Sprintf("%+v %s %#v", cfg, &cfg, cfg),
+		fmt.Sprint(m.Config()), fmt.Sprintf("%#v", m.Config()),
 		fmt.Sprintf("%v %+v %#v", m, m, m),
 	} {
 		for _, secret := range []string{"keykey", "useruser", "0x6b, 0x65", "107 101", "6b6579"} {
@@ -118,7 +124,8 @@ func TestManagerConfigReturnsACopyWithDefaults(t *testing.T) {
 	keep[0] = "changed by the caller"
 	m.Config().KeepFields[0] = "changed by a reader"
 	c := m.Config()
-	if c.IdleTimeout != 2*time.Hour || c.Lifetime != 24*time.Hour || c.Cookie.Name != "__Host-session" || c.KeepFields[0] != "cart" {
+	if c.IdleTimeout != 2*time.Hour || c.Lifetime != 24*time.Hour || c.Cookie.Name != "__Host-session" ||
+		c.KeepFields[0] != "cart" {
 		t.Errorf("%+v", c)
 	}
 	for _, bad := range []session.Config{{Keys: c.Keys}, {UserKey: c.UserKey}} {
@@ -142,17 +149,24 @@ func TestSetCookieHasTheConfiguredAttributes(t *testing.T) {
 		cookie, is string
 	}{
 		{"default", session.Config{}, "__Host-session", "; Path=/; HttpOnly; Secure; SameSite=Lax"},
-		{"persistent", session.Config{Cookie: session.Cookie{Persistent: true}}, "__Host-session", "; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
+		{"persistent", session.Config{Cookie: session.Cookie{Persistent: true}}, "__Host-session",
+			"; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"},
 		{"a long time", session.Config{Cookie: session.Cookie{Persistent: true}, Lifetime: year}, "__Host-session",
 			"; Path=/; Max-Age=31536000; HttpOnly; Secure; SameSite=Lax"},
-		{"strict", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteStrictMode}}, "__Host-session", "; Path=/; HttpOnly; Secure; SameSite=Strict"},
-		{"plain http", session.Config{Cookie: session.Cookie{Insecure: true}}, "session", "; Path=/; HttpOnly; SameSite=Lax"},
-		{"a domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: "shop.example", Path: "/app"}}, "__Secure-s",
+		{"strict", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteStrictMode}}, "__Host-session",
+			"; Path=/; HttpOnly; Secure; SameSite=Strict"},
+		{"plain http", session.Config{Cookie: session.Cookie{Insecure: true}}, "session",
+			"; Path=/; HttpOnly; SameSite=Lax"},
+		{"a domain", session.Config{Cookie: session.Cookie{Name: "__Secure-s", Domain: "shop.example", Path: "/app"}},
+			"__Secure-s",
 			"; Path=/app; Domain=shop.example; HttpOnly; Secure; SameSite=Lax"},
-		{"embedded", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}}, "__Host-session",
+		{"embedded", session.Config{Cookie: session.Cookie{SameSite: http.SameSiteNoneMode, Partitioned: true}},
+			"__Host-session",
 			"; Path=/; HttpOnly; Secure; SameSite=None; Partitioned"},
-		{"host and http", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s"}}, "__Host-Http-s", "; Path=/; HttpOnly; Secure; SameSite=Lax"},
-		{"signed", session.Config{Keys: [][]byte{key(1)}}, "__Host-session", "; Path=/; HttpOnly; Secure; SameSite=Lax"},
+		{"host and http", session.Config{Cookie: session.Cookie{Name: "__Host-Http-s"}}, "__Host-Http-s",
+			"; Path=/; HttpOnly; Secure; SameSite=Lax"},
+		{"signed", session.Config{Keys: [][]byte{key(1)}}, "__Host-session",
+			"; Path=/; HttpOnly; Secure; SameSite=Lax"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, tt.cfg)
@@ -173,7 +187,8 @@ func TestSetCookieHasTheConfiguredAttributes(t *testing.T) {
 				t.Errorf("attributes %q, want %q", ";"+attributes, tt.is)
 			}
 			w = v.do(signOut)
-			want2 := strings.Replace(tt.is, "; HttpOnly", "; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly", 1)
+			want2 := strings.Replace(tt.is, "; HttpOnly",
+				"; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly", 1)
 			for _, age := range []string{"; Max-Age=86400", "; Max-Age=31536000"} {
 				want2 = strings.Replace(want2, age, "", 1)
 			}
@@ -273,7 +288,8 @@ func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 			continue
 		}
 		w, _ = s.send(h, increment)
-		if c := w.Result().Cookies(); len(c) != 1 || c[0].Value == "" || strings.Contains(strings.Join(tt.cookie, ";"), c[0].Value) {
+		if c := w.Result().Cookies(); len(c) != 1 || c[0].Value == "" ||
+			strings.Contains(strings.Join(tt.cookie, ";"), c[0].Value) {
 			t.Errorf("%s: a write sends Set-Cookie %q, want a new token", tt.name, cookies(w))
 		}
 	}
@@ -388,7 +404,9 @@ func TestVisitorIsNotStoredBeforeTheFirstWrite(t *testing.T) {
 			t.Errorf("a visitor who %s: %d, Set-Cookie %q, %d sessions", name, w.Code, cookies(w), s.store.Len())
 		}
 	}
-	if calls := s.store.loads.Load() + s.store.creates.Load() + s.store.applies.Load() + s.store.ends.Load() + s.store.touches.Load(); calls != 0 {
+	calls := s.store.loads.Load() + s.store.creates.Load() + s.store.applies.Load() + s.store.ends.Load() +
+		s.store.touches.Load()
+	if calls != 0 {
 		t.Errorf("%d calls of the store", calls)
 	}
 }
@@ -425,13 +443,17 @@ func TestCachingHeadersAreSetWhereASessionIsUsed(t *testing.T) {
 		{"not used, public", true, use(public, nil), nil, []string{"public, max-age=60"}},
 		{"read", true, use(nil, read), []string{"Cookie"}, []string{"private, no-cache"}},
 		{"read by an unknown visitor", false, use(nil, read), []string{"Cookie"}, []string{"private, no-cache"}},
-		{"read, the handler sets Cache-Control", true, use(public, read), []string{"Cookie"}, []string{"public, max-age=60"}},
+		{"read, the handler sets Cache-Control", true, use(public, read), []string{"Cookie"},
+			[]string{"public, max-age=60"}},
 		{"written, no new cookie", true, use(nil, write), []string{"Cookie"}, []string{"private, no-cache"}},
 		{"a new cookie", false, use(public, write), []string{"Cookie"}, []string{"no-store"}},
-		{"the cookie deleted", true, use(public, func(s *session.Session) { signOut(s) }), []string{"Cookie"}, []string{"no-store"}},
+		{"the cookie deleted", true, use(public, func(s *session.Session) { signOut(s) }), []string{"Cookie"},
+			[]string{"no-store"}},
 		{"renewed", true, use(public, func(s *session.Session) { renew(s) }), []string{"Cookie"}, []string{"no-store"}},
-		{"another Vary", true, use(http.Header{"Vary": {"Accept-Encoding"}}, read), []string{"Accept-Encoding", "Cookie"}, []string{"private, no-cache"}},
-		{"Vary has Cookie already", true, use(http.Header{"Vary": {"Accept, cookie"}}, read), []string{"Accept, cookie"}, []string{"private, no-cache"}},
+		{"another Vary", true, use(http.Header{"Vary": {"Accept-Encoding"}}, read),
+			[]string{"Accept-Encoding", "Cookie"}, []string{"private, no-cache"}},
+		{"Vary has Cookie already", true, use(http.Header{"Vary": {"Accept, cookie"}}, read),
+			[]string{"Accept, cookie"}, []string{"private, no-cache"}},
 		{"Vary is *", true, use(http.Header{"Vary": {"*"}}, read), []string{"*"}, []string{"private, no-cache"}},
 	} {
 		s := newSite(t, session.Config{})
@@ -442,7 +464,8 @@ func TestCachingHeadersAreSetWhereASessionIsUsed(t *testing.T) {
 		w := v.handle(tt.h)
 		h := w.Result().Header
 		if !slices.Equal(h["Vary"], tt.vary) || !slices.Equal(h["Cache-Control"], tt.cache) {
-			t.Errorf("%s: Vary %q, Cache-Control %q; want %q, %q", tt.name, h["Vary"], h["Cache-Control"], tt.vary, tt.cache)
+			t.Errorf("%s: Vary %q, Cache-Control %q; want %q, %q", tt.name, h["Vary"], h["Cache-Control"], tt.vary,
+				tt.cache)
 		}
 	}
 }

@@ -38,7 +38,10 @@ func (v *visitor) post(method string, header http.Header, body string) (w *httpt
 		r.Header.Set("Cookie", v.cookie)
 	}
 	w = httptest.NewRecorder()
-	v.site.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { ran = true; return nil })).ServeHTTP(w, r)
+	v.site.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+		ran = true
+		return nil
+	})).ServeHTTP(w, r)
 	return w, ran
 }
 
@@ -61,20 +64,25 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		ran           bool
 		setCookie     int
 	}{
-		{"same origin", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-origin"}, true, true, 200, true, 0},
+		{"same origin", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-origin"}, true, true,
+			200, true, 0},
 		{"not a browser", session.Config{}, "POST", nil, true, true, 200, true, 0},
 		{"with the cookie", session.Config{}, "POST", cross, true, true, 403, false, 0},
 		{"with the cookie, only reads", session.Config{}, "POST", cross, true, false, 403, false, 0},
 		{"DELETE with the cookie", session.Config{}, "DELETE", cross, true, true, 403, false, 0},
-		{"origin of an older browser", session.Config{}, "POST", map[string]string{"Origin": "https://evil.example"}, true, true, 403, false, 0},
-		{"another host of the same site", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-site"}, true, true, 403, false, 0},
+		{"origin of an older browser", session.Config{}, "POST", map[string]string{"Origin": "https://evil.example"},
+			true, true, 403, false, 0},
+		{"another host of the same site", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-site"},
+			true, true, 403, false, 0},
 		{"GET", session.Config{}, "GET", cross, true, true, 200, true, 0},
 		{"without the cookie, writes", session.Config{}, "POST", cross, false, true, 403, true, 0},
 		{"without the cookie, only reads", session.Config{}, "POST", cross, false, false, 200, true, 0},
 		{"listed route", session.Config{CrossOrigin: bypass}, "POST", cross, true, true, 200, true, 0},
-		{"listed route, without the cookie", session.Config{CrossOrigin: bypass}, "POST", cross, false, true, 200, true, 1},
+		{"listed route, without the cookie", session.Config{CrossOrigin: bypass}, "POST", cross, false, true,
+			200, true, 1},
 		{"trusted origin", session.Config{CrossOrigin: trusting}, "POST",
-			map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://partner.example"}, true, true, 200, true, 0},
+			map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://partner.example"}, true, true,
+			200, true, 0},
 		{"another issuer's bearer token beside the cookie", session.Config{Bearer: true}, "POST",
 			map[string]string{"Sec-Fetch-Site": "cross-site", "Authorization": "Bearer x"}, true, true, 403, false, 0},
 	} {
@@ -86,15 +94,17 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		cookie := v.cookie
 		v.header = tt.header
 		ran := false
-		w := v.request(tt.method, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			ran = true
-			if tt.writes {
-				n.Add(ses, 10)
-			}
-			return nil
-		})))
+		w := v.request(tt.method,
+			s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				ran = true
+				if tt.writes {
+					n.Add(ses, 10)
+				}
+				return nil
+			})))
 		if w.Code != tt.status || ran != tt.ran || len(cookies(w)) != tt.setCookie {
-			t.Errorf("%s: %d, handler ran: %v, Set-Cookie %q; want %d, %v, %d", tt.name, w.Code, ran, cookies(w), tt.status, tt.ran, tt.setCookie)
+			t.Errorf("%s: %d, handler ran: %v, Set-Cookie %q; want %d, %v, %d", tt.name, w.Code, ran, cookies(w),
+				tt.status, tt.ran, tt.setCookie)
 		}
 		if tt.status == 200 && tt.writes {
 			want += 10
@@ -146,7 +156,8 @@ func TestCSRFChecksUnsafeRequests(t *testing.T) {
 		{"that token in its own session", "POST", other, in(otherToken), "", 200},
 		{"two values: the first counts", "POST", v, in(good, otherToken), "", 200},
 		{"two values, the first one wrong", "POST", v, in(otherToken, good), "", 403},
-		{"the header beats the form", "POST", v, http.Header{"X-Csrf-Token": {otherToken}, "Content-Type": form["Content-Type"]}, "csrf_token=" + good, 403},
+		{"the header beats the form", "POST", v,
+			http.Header{"X-Csrf-Token": {otherToken}, "Content-Type": form["Content-Type"]}, "csrf_token=" + good, 403},
 		{"one bit wrong", "POST", v, in(string(flipped)), "", 403},
 		{"truncated", "POST", v, in(good[:47]), "", 403},
 		{"one character more", "POST", v, in(good + "A"), "", 403},
@@ -168,7 +179,8 @@ func TestCSRFChecksUnsafeRequests(t *testing.T) {
 			t.Errorf("%s: %q, Set-Cookie %q", tt.name, w.Body, cookies(w))
 		}
 	}
-	if log := s.log.String(); strings.Contains(log, good) || strings.Contains(log, otherToken) || !strings.Contains(log, "no valid CSRF token") {
+	if log := s.log.String(); strings.Contains(log, good) || strings.Contains(log, otherToken) ||
+		!strings.Contains(log, "no valid CSRF token") {
 		t.Error("the log has a token, or does not name the cause")
 	}
 }
@@ -188,7 +200,8 @@ func TestCSRFExemptsOnlyListedRoutes(t *testing.T) {
 	for target, status := range map[string]int{
 		"https://shop.example/hook/7": 200, "https://shop.example/hook/7/8": 403, "https://shop.example/hook": 403,
 		"https://shop.example/sub/x": 200, "https://shop.example/sub": 403, "https://shop.example/sub/../buy": 403,
-		"https://shop.example/buy/../sub/": 403, "https://shop.example/sub/..%2fbuy": 403, "https://shop.example/sub/%2e%2e%2fbuy": 403,
+		"https://shop.example/buy/../sub/": 403, "https://shop.example/sub/..%2fbuy": 403,
+		"https://shop.example/sub/%2e%2e%2fbuy":      403,
 		"https://shop.example/sub/x%2F..%2f..%2Fbuy": 403, "https://shop.example/hook/7%2Fpay": 403,
 		"https://shop.example/sub/a%2fb": 200, "https://shop.example/sub/a..b": 200,
 		"https://shop.example//sub/": 403, "https://other.example/buy": 200, "https://shop.example/": 403,
@@ -308,12 +321,13 @@ func TestCSRFReportsOtherErrorsAsThemselves(t *testing.T) {
 		s := newSite(t, cfg)
 		v := s.known()
 		s.store.down()
-		w := v.serveRoute(session.Route{Down: session.DownAnonymous}, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrUnavailable) {
-				t.Errorf("CSRFToken: %v", err)
-			}
-			return nil
-		})
+		w := v.serveRoute(session.Route{Down: session.DownAnonymous},
+			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if _, err := ses.CSRFToken(r.Context()); !errors.Is(err, session.ErrUnavailable) {
+					t.Errorf("CSRFToken: %v", err)
+				}
+				return nil
+			})
 		mustEqual(t, "the page without a form", w.Code, 200)
 	})
 	t.Run("two tokens", func(t *testing.T) {
@@ -375,7 +389,8 @@ func TestCheckCSRFWorksWithoutNetHTTP(t *testing.T) {
 		t.Error(err)
 	}
 	for _, bad := range []string{"", "x", s.known().mustCSRFToken(t), strings.Repeat("A", 48)} {
-		if err := ses.CheckCSRF(bad); !errors.Is(err, session.ErrCSRF) || bad != "" && strings.Contains(err.Error(), bad+" ") {
+		if err := ses.CheckCSRF(bad); !errors.Is(err, session.ErrCSRF) ||
+			bad != "" && strings.Contains(err.Error(), bad+" ") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
@@ -389,10 +404,11 @@ func TestCSRFLeavesTheFormToTheHandler(t *testing.T) {
 		var token string
 		large := strings.Repeat("picture ", 1<<17)
 		mux := http.NewServeMux()
-		mux.Handle("GET /form", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) (err error) {
-			token, err = ses.CSRFToken(r.Context())
-			return err
-		}))
+		mux.Handle("GET /form",
+			session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) (err error) {
+				token, err = ses.CSRFToken(r.Context())
+				return err
+			}))
 		mux.HandleFunc("POST /parsed", func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, 2<<20)
 			io.WriteString(w, r.PostFormValue("text"))
@@ -450,7 +466,8 @@ func TestCSRFLeavesTheFormToTheHandler(t *testing.T) {
 			got, err := io.ReadAll(res.Body)
 			res.Body.Close()
 			if res.StatusCode != tt.status || err != nil || tt.want != "" && string(got) != tt.want {
-				t.Errorf("%s: %d, %d bytes, %v; want %d, %d bytes", tt.name, res.StatusCode, len(got), err, tt.status, len(tt.want))
+				t.Errorf("%s: %d, %d bytes, %v; want %d, %d bytes", tt.name, res.StatusCode, len(got), err, tt.status,
+					len(tt.want))
 			}
 		}
 	})

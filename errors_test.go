@@ -35,7 +35,8 @@ func TestStatusOfErrors(t *testing.T) {
 		mustEqual(t, err.Error(), session.Status(err), status)
 		mustEqual(t, err.Error()+", wrapped", session.Status(fmt.Errorf("handler: %w", err)), status)
 	}
-	if !errors.Is(session.ErrUnknownOutcome, session.ErrUnavailable) || errors.Is(session.ErrUnavailable, session.ErrUnknownOutcome) {
+	if !errors.Is(session.ErrUnknownOutcome, session.ErrUnavailable) ||
+		errors.Is(session.ErrUnavailable, session.ErrUnknownOutcome) {
 		t.Error("ErrUnknownOutcome must match ErrUnavailable, and not the reverse")
 	}
 }
@@ -98,11 +99,15 @@ func TestOnErrorWritesTheErrorResponse(t *testing.T) {
 			n.Add(ses, 1)
 			return ses.Commit(r.Context())
 		},
-		"nothing written": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil },
+		"nothing written": func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			return nil
+		},
 	} {
 		asked = nil
 		w := v.handle(h)
-		if w.Code != http.StatusFound || w.Header().Get("Location") != "/oops" || strings.Contains(w.Body.String(), "ok") {
+		if w.Code != http.StatusFound || w.Header().Get("Location") != "/oops" ||
+			strings.Contains(w.Body.String(), "ok") {
 			t.Errorf("%s: %d %v %q", name, w.Code, w.Header(), w.Body)
 		}
 		if len(asked) != 1 || !errors.Is(asked[0], session.ErrUnavailable) {
@@ -135,7 +140,8 @@ func TestHandlerMayAnswerAReportedError(t *testing.T) {
 			io.WriteString(w, "mine")
 			return nil
 		})
-		if w.Code != tt.want || tt.body != "" && w.Body.String() != tt.body || tt.body == "" && strings.Contains(w.Body.String(), "mine") {
+		if w.Code != tt.want || tt.body != "" && w.Body.String() != tt.body ||
+			tt.body == "" && strings.Contains(w.Body.String(), "mine") {
 			t.Errorf("status %d: got %d %q, want %d", tt.status, w.Code, w.Body, tt.want)
 		}
 	}
@@ -165,7 +171,8 @@ func TestStoreDownSignsNobodyOut(t *testing.T) {
 		if mustAnswer(t, w, 503); len(cookies(w)) != 0 {
 			t.Errorf("%s: Set-Cookie %q", name, cookies(w))
 		}
-		if w := s.visitor().do(f); name == "read" && w.Code != 200 || name == "write" && w.Code != 503 || len(cookies(w)) != 0 {
+		if w := s.visitor().do(f); name == "read" && w.Code != 200 || name == "write" && w.Code != 503 ||
+			len(cookies(w)) != 0 {
 			t.Errorf("%s by an unknown visitor: %d, Set-Cookie %q", name, w.Code, cookies(w))
 		}
 		s.store.up()
@@ -230,9 +237,12 @@ func TestClientErrorsAreNotLoggedAsErrors(t *testing.T) {
 	cancel()
 	r := httptest.NewRequestWithContext(ctx, "GET", "/", nil)
 	r.Header.Set("Cookie", a.cookie)
-	s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error { return nil })).
+	s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		return nil
+	})).
 		ServeHTTP(httptest.NewRecorder(), r)
-	if log := s.log.String(); strings.Contains(log, "level=ERROR") || !strings.Contains(log, "level=INFO") || !strings.Contains(log, "level=DEBUG") {
+	if log := s.log.String(); strings.Contains(log, "level=ERROR") || !strings.Contains(log, "level=INFO") ||
+		!strings.Contains(log, "level=DEBUG") {
 		t.Errorf("log: %s", log)
 	}
 }
@@ -266,7 +276,8 @@ func TestLogHandlerAddsTheHandle(t *testing.T) {
 	v.mustDo(func(ctx context.Context, ses *session.Session) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		if got := line(ctx, log.With("a", 1)); !strings.Contains(got, "session="+handle) || !strings.Contains(got, "a=1") {
+		if got := line(ctx, log.With("a", 1)); !strings.Contains(got, "session="+handle) ||
+			!strings.Contains(got, "a=1") {
 			t.Errorf("With: %s", got)
 		}
 		if got := line(ctx, log.WithGroup("g")); !strings.Contains(got, "g.session="+handle) {
@@ -308,7 +319,8 @@ func TestLogContainsNoToken(t *testing.T) {
 	v.header["Sec-Fetch-Site"] = "cross-site"
 	v.request("POST", s.m.Handler(http.NotFoundHandler()))
 	log := s.log.String()
-	if !strings.Contains(log, "status=400") || !strings.Contains(log, "status=403") || !strings.Contains(log, "status=503") {
+	if !strings.Contains(log, "status=400") || !strings.Contains(log, "status=403") ||
+		!strings.Contains(log, "status=503") {
 		t.Errorf("log: %s", log)
 	}
 	for i := 0; i+12 <= len(token); i += 4 {
@@ -336,12 +348,14 @@ func TestEventsContainNoToken(t *testing.T) {
 		text := log.String() + fmt.Sprintf("%+v", l.events)
 		l.drain()
 		for _, cookie := range []string{before, v.cookie} {
-			if _, token, ok := strings.Cut(cookie, "="); ok && (strings.Contains(text, token) || strings.Contains(text, token[:20])) {
+			if _, token, ok := strings.Cut(cookie, "="); ok &&
+				(strings.Contains(text, token) || strings.Contains(text, token[:20])) {
 				t.Errorf("token %q is in %q", token, text)
 			}
 		}
 	}
-	if got := log.String(); !strings.Contains(got, "event.kind=renewed event.session=") || !strings.Contains(got, "event.user=bob") ||
+	if got := log.String(); !strings.Contains(got, "event.kind=renewed event.session=") ||
+		!strings.Contains(got, "event.user=bob") ||
 		strings.Contains(got, "reason") || !strings.Contains(got, "event.time=") {
 		t.Errorf("logged %q", got)
 	}

@@ -44,7 +44,8 @@ func TestEachEventIsReportedOnce(t *testing.T) {
 
 		time.Sleep(time.Second)
 		phone, laptop := s.mustSignIn("bob"), s.mustSignIn("ada")
-		l.mustReport(t, "two more sign-ins", "signed in "+phone.info().Handle+" bob", "signed in "+laptop.info().Handle+" ada")
+		l.mustReport(t, "two more sign-ins", "signed in "+phone.info().Handle+" bob",
+			"signed in "+laptop.info().Handle+" ada")
 		time.Sleep(time.Second)
 		tablet := s.mustSignIn("bob")
 		l.mustReport(t, "a sign-in over the limit", "signed in "+tablet.info().Handle+" bob", "evicted "+third+" bob")
@@ -132,9 +133,11 @@ func TestRefusedTokensAreReported(t *testing.T) {
 		{"malformed", "__Host-session=x", []string{"refused malformed"}},
 		{"empty", "__Host-session=", []string{"refused malformed"}},
 		{"too long", "__Host-session=" + strings.Repeat("A", 4000), []string{"refused malformed"}},
-		{"many", "__Host-session=1; __Host-session=2; " + other.cookie + "; __Host-session=3", []string{"refused forged"}},
+		{"many", "__Host-session=1; __Host-session=2; " + other.cookie + "; __Host-session=3",
+			[]string{"refused forged"}},
 		{"signed with another key", other.cookie, []string{"refused forged"}},
-		{"malformed beside a valid one", "__Host-session=" + valid + "; __Host-session=x", []string{"refused malformed"}},
+		{"malformed beside a valid one", "__Host-session=" + valid + "; __Host-session=x",
+			[]string{"refused malformed"}},
 		{"ended", was, []string{"refused " + endedHandle + " unknown"}},
 	} {
 		v := &visitor{site: s, cookie: tt.cookie}
@@ -154,7 +157,8 @@ func TestRefusedTokensAreReported(t *testing.T) {
 // TestUncertainOutcomesAreNotReported: a change whose outcome is unknown is not reported, nor is
 // one that failed.
 func TestUncertainOutcomesAreNotReported(t *testing.T) {
-	for call, do := range map[string]func(*session.Session) error{"create": increment, "apply": renew, "signin": signIn("ada")} {
+	for call, do := range map[string]func(*session.Session) error{"create": increment, "apply": renew,
+		"signin": signIn("ada")} {
 		for lost, want := range map[bool]int{false: 1, true: 0} {
 			s, l := newSiteWithEvents(t, session.Config{})
 			v := s.visitor()
@@ -177,11 +181,14 @@ func TestUncertainOutcomesAreNotReported(t *testing.T) {
 		}
 	}
 	for call, do := range map[string]func(s *site, ses *session.Session) error{
-		"end":     func(_ *site, ses *session.Session) error { return signOut(ses) },
-		"enduser": func(s *site, ses *session.Session) error { _, err := s.m.RevokeUser(t.Context(), "ada"); return err },
-		"signin":  func(_ *site, ses *session.Session) error { return signIn("bob")(ses) },
-		"apply":   func(_ *site, ses *session.Session) error { return renew(ses) },
-		"load":    func(_ *site, ses *session.Session) error { return ses.Reload(t.Context()) },
+		"end": func(_ *site, ses *session.Session) error { return signOut(ses) },
+		"enduser": func(s *site, ses *session.Session) error {
+			_, err := s.m.RevokeUser(t.Context(), "ada")
+			return err
+		},
+		"signin": func(_ *site, ses *session.Session) error { return signIn("bob")(ses) },
+		"apply":  func(_ *site, ses *session.Session) error { return renew(ses) },
+		"load":   func(_ *site, ses *session.Session) error { return ses.Reload(t.Context()) },
 	} {
 		s, l := newSiteWithEvents(t, session.Config{})
 		v := s.mustSignIn("ada")
@@ -237,7 +244,8 @@ func TestOnEventMayUseTheSession(t *testing.T) {
 			}()
 			ses.SignOut(ctx)
 		})
-		if want := []session.EventKind{session.EventCreated, session.EventRenewed, session.EventSignedIn, session.EventSignedOut}; !slices.Equal(kinds, want) {
+		if want := []session.EventKind{session.EventCreated, session.EventRenewed, session.EventSignedIn,
+			session.EventSignedOut}; !slices.Equal(kinds, want) {
 			t.Errorf("events %q, want %q", kinds, want)
 		}
 	})
@@ -287,7 +295,8 @@ func TestPanicInOnEventLosesNoEvent(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		synctest.Wait()
 		l.mustReport(t, "expired", "expired "+handle+" ada")
-		if log := s.log.String(); !strings.Contains(log, "OnEvent panicked") || !strings.Contains(log, "events_test.go") {
+		if log := s.log.String(); !strings.Contains(log, "OnEvent panicked") ||
+			!strings.Contains(log, "events_test.go") {
 			t.Errorf("the log: %s", log)
 		}
 	})
@@ -326,8 +335,10 @@ func TestFeedReachesAllNodes(t *testing.T) {
 				visitor := n[0].known()
 				visitor.do(signOut)
 				synctest.Wait()
-				l.mustReport(t, "the other node", "signed in "+after+" a\xffda "+before, "renewed "+after+" a\xffda", "signed in "+handle+" a\xffda",
-					"revoked "+handle+" a\xffda", "signed out "+after+" a\xffda", "signed in "+last+" bob", "expired "+last+" bob",
+				l.mustReport(t, "the other node", "signed in "+after+" a\xffda "+before, "renewed "+after+" a\xffda",
+					"signed in "+handle+" a\xffda",
+					"revoked "+handle+" a\xffda", "signed out "+after+" a\xffda", "signed in "+last+" bob",
+					"expired "+last+" bob",
 					// Both Managers report the expiry, since they share the store in one process.
 					"expired "+last+" bob", "revoked")
 				if got := local.drain(); len(got) == 0 || got[0] != "created "+before {
@@ -350,7 +361,8 @@ func TestFeedIsSealedWithKeys(t *testing.T) {
 			all = append(all, followEvents(t, s.m))
 		}
 		handle := n[0].mustSignIn("ada").info().Handle
-		if p := store.published.String(); strings.Contains(p, "ada") || strings.Contains(p, base64.StdEncoding.EncodeToString([]byte("ada"))) ||
+		if p := store.published.String(); strings.Contains(p, "ada") ||
+			strings.Contains(p, base64.StdEncoding.EncodeToString([]byte("ada"))) ||
 			strings.Contains(p, handle) || p == "" {
 			t.Errorf("published: %q", p)
 		}
@@ -358,7 +370,9 @@ func TestFeedIsSealedWithKeys(t *testing.T) {
 		for i, want := range []string{"signed in " + handle + " ada", "signed in " + handle + " ada", "gap", "gap"} {
 			all[i].mustReport(t, "node "+string(rune('0'+i)), want)
 		}
-		for _, made := range []string{"", "x", "\x01", "\x01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "{}", `{"kind":"revoked","time":1}`} {
+		for _, made := range []string{
+			"", "x", "\x01", "\x01aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "{}", `{"kind":"revoked","time":1}`,
+		} {
 			store.Publish([]byte(made))
 			synctest.Wait()
 			all[0].mustReport(t, made, "gap")

@@ -43,7 +43,8 @@ func ExampleRoute() {
 // session keeps its fields.
 func ExampleRoute_stepUp() {
 	signIn := func(w http.ResponseWriter, r *http.Request, err error) {
-		if r.Method != http.MethodGet || !errors.Is(err, session.ErrNotSignedIn) && !errors.Is(err, session.ErrNotFresh) {
+		if r.Method != http.MethodGet ||
+			!errors.Is(err, session.ErrNotSignedIn) && !errors.Is(err, session.ErrNotFresh) {
 			http.Error(w, http.StatusText(session.Status(err)), session.Status(err))
 			return
 		}
@@ -74,7 +75,8 @@ func ExampleRoute_stepUp() {
 	again := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		// … check the password and the one-time password of s.User() …
 		// Methods are those of one authentication.
-		if err := s.SignIn(r.Context(), session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}); err != nil {
+		if err := s.SignIn(r.Context(),
+			session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}); err != nil {
 			return err
 		}
 		_, err := fmt.Fprintln(w, "both are right")

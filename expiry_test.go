@@ -86,7 +86,8 @@ func TestFailedTouchFailsNoRead(t *testing.T) {
 			t.Errorf("it took %v", time.Since(begin))
 		}
 		synctest.Wait()
-		if log := s.log.String(); s.store.touches.Load() != 1 || !strings.Contains(log, "level=WARN") || !strings.Contains(log, "not written to the store") {
+		if log := s.log.String(); s.store.touches.Load() != 1 || !strings.Contains(log, "level=WARN") ||
+			!strings.Contains(log, "not written to the store") {
 			t.Errorf("%d touches; log %s", s.store.touches.Load(), log)
 		}
 	})
@@ -189,14 +190,15 @@ func TestPassiveRouteDoesNotRotate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		s := newSite(t, session.Config{IdleTimeout: 10 * time.Minute, RotateEvery: 5 * time.Minute})
 		v := s.known()
-		poll := session.Route{Passive: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			if err := ses.Reload(r.Context()); err != nil {
-				return err
-			}
-			_ = session.Route{SignedIn: true}.Check(r.Context())
-			n.Get(ses)
-			return nil
-		}))
+		poll := session.Route{Passive: true}.Handler(session.HandlerFunc(
+			func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if err := ses.Reload(r.Context()); err != nil {
+					return err
+				}
+				_ = session.Route{SignedIn: true}.Check(r.Context())
+				n.Get(ses)
+				return nil
+			}))
 		for range 10 {
 			time.Sleep(time.Minute)
 			if w := v.handle(poll); len(cookies(w)) != 0 {
@@ -344,7 +346,8 @@ func TestExpiryNamesTheUserWithoutARecord(t *testing.T) {
 		var managers [3]*session.Manager
 		for i := range managers {
 			var err error
-			if managers[i], err = session.New(expiryWithoutRecord{s.store}, session.Config{OnEvent: logs[i].record}); err != nil {
+			if managers[i], err = session.New(expiryWithoutRecord{s.store},
+				session.Config{OnEvent: logs[i].record}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -24,13 +24,13 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 		{"counter", func(s *session.Session) { n.Add(s, 5); n.Add(s, -7) }, func(t *testing.T, s *session.Session) {
 			mustEqual(t, "n", n.Get(s), -2)
 		}},
-		{"counter reset", func(s *session.Session) { n.Add(s, 5); n.Reset(s); n.Add(s, 1) }, func(t *testing.T, s *session.Session) {
-			mustEqual(t, "n", n.Get(s), 1)
-		}},
-		{"counter's limits", func(s *session.Session) { n.Add(s, math.MaxInt64); cart.Add(s, "min", math.MinInt64) }, func(t *testing.T, s *session.Session) {
-			mustEqual(t, "n", n.Get(s), math.MaxInt64)
-			mustEqual(t, "min", cart.Get(s, "min"), math.MinInt64)
-		}},
+		{"counter reset", func(s *session.Session) { n.Add(s, 5); n.Reset(s); n.Add(s, 1) },
+			func(t *testing.T, s *session.Session) { mustEqual(t, "n", n.Get(s), 1) }},
+		{"counter's limits", func(s *session.Session) { n.Add(s, math.MaxInt64); cart.Add(s, "min", math.MinInt64) },
+			func(t *testing.T, s *session.Session) {
+				mustEqual(t, "n", n.Get(s), math.MaxInt64)
+				mustEqual(t, "min", cart.Get(s, "min"), math.MinInt64)
+			}},
 		{"counters", func(s *session.Session) {
 			cart.Add(s, "tea", 2)
 			cart.Add(s, "", 1)
@@ -52,26 +52,29 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 			mustEqual(t, "deleted", cart.Get(s, "deleted"), 0)
 			mustEqual(t, "the field", session.Counter("cart").Get(s), 99)
 		}},
-		{"counters cleared", func(s *session.Session) { cart.Add(s, "a", 2); cart.Clear(s); cart.Add(s, "b", 1) }, func(t *testing.T, s *session.Session) {
-			mustEqual(t, "All", len(maps.Collect(cart.All(s))), 1)
-		}},
-		{"value", func(s *session.Session) { theme.Set(s, "dark"); theme.Set(s, "light") }, func(t *testing.T, s *session.Session) {
-			mustEqual(t, "theme", theme.Get(s), "light")
-			v, ok, err := theme.Lookup(s)
-			mustEqual(t, "Lookup", fmt.Sprint(v, ok, err), "lighttrue <nil>")
-		}},
-		{"value's zero is not unset", func(s *session.Session) { theme.Set(s, "") }, func(t *testing.T, s *session.Session) {
-			v, ok, err := theme.Lookup(s)
-			mustEqual(t, "Lookup", fmt.Sprint(v, ok, err), "true <nil>")
-		}},
-		{"value's nil is not unset", func(s *session.Session) { basket.Set(s, nil) }, func(t *testing.T, s *session.Session) {
-			_, ok, err := basket.Lookup(s)
-			mustEqual(t, "Lookup", fmt.Sprint(ok, err), "true <nil>")
-		}},
-		{"value deleted", func(s *session.Session) { theme.Set(s, "dark"); theme.Delete(s); theme.Delete(s) }, func(t *testing.T, s *session.Session) {
-			_, ok, err := theme.Lookup(s)
-			mustEqual(t, "Lookup", fmt.Sprint(ok, err), "false <nil>")
-		}},
+		{"counters cleared", func(s *session.Session) { cart.Add(s, "a", 2); cart.Clear(s); cart.Add(s, "b", 1) },
+			func(t *testing.T, s *session.Session) { mustEqual(t, "All", len(maps.Collect(cart.All(s))), 1) }},
+		{"value", func(s *session.Session) { theme.Set(s, "dark"); theme.Set(s, "light") },
+			func(t *testing.T, s *session.Session) {
+				mustEqual(t, "theme", theme.Get(s), "light")
+				v, ok, err := theme.Lookup(s)
+				mustEqual(t, "Lookup", fmt.Sprint(v, ok, err), "lighttrue <nil>")
+			}},
+		{"value's zero is not unset", func(s *session.Session) { theme.Set(s, "") },
+			func(t *testing.T, s *session.Session) {
+				v, ok, err := theme.Lookup(s)
+				mustEqual(t, "Lookup", fmt.Sprint(v, ok, err), "true <nil>")
+			}},
+		{"value's nil is not unset", func(s *session.Session) { basket.Set(s, nil) },
+			func(t *testing.T, s *session.Session) {
+				_, ok, err := basket.Lookup(s)
+				mustEqual(t, "Lookup", fmt.Sprint(ok, err), "true <nil>")
+			}},
+		{"value deleted", func(s *session.Session) { theme.Set(s, "dark"); theme.Delete(s); theme.Delete(s) },
+			func(t *testing.T, s *session.Session) {
+				_, ok, err := theme.Lookup(s)
+				mustEqual(t, "Lookup", fmt.Sprint(ok, err), "false <nil>")
+			}},
 		{"map", func(s *session.Session) {
 			for i, k := range []string{"vase", "book", "cup", "a\x00b"} {
 				gifts.Set(s, k, gift{"Ada", i})
@@ -91,8 +94,10 @@ func TestFieldsReadBackWhatWasWritten(t *testing.T) {
 				break // ends the loop early
 			}
 		}},
-		{"value set twice", func(s *session.Session) { notice.Set(s, "first"); notice.Set(s, "saved") }, func(t *testing.T, s *session.Session) {}},
-		{"all cleared", func(s *session.Session) { n.Add(s, 1); theme.Set(s, "x"); cart.Add(s, "a", 1); s.Clear(); n.Add(s, 3) },
+		{"value set twice", func(s *session.Session) { notice.Set(s, "first"); notice.Set(s, "saved") },
+			func(t *testing.T, s *session.Session) {}},
+		{"all cleared",
+			func(s *session.Session) { n.Add(s, 1); theme.Set(s, "x"); cart.Add(s, "a", 1); s.Clear(); n.Add(s, 3) },
 			func(t *testing.T, s *session.Session) {
 				mustEqual(t, "n", n.Get(s), 3)
 				mustEqual(t, "theme", theme.Get(s), "")
@@ -185,7 +190,8 @@ func TestUpdateIsAtomic(t *testing.T) {
 			if err != nil || len(made) == 0 || len(made) > len(basket.Get(s)) {
 				t.Errorf("made %d, %v", len(made), err)
 			}
-			if _, err := gifts.Update(ctx, s, "book", func(g gift, ok bool) (gift, error) { g.Price++; return g, nil }); err != nil {
+			if _, err := gifts.Update(ctx, s, "book",
+				func(g gift, ok bool) (gift, error) { g.Price++; return g, nil }); err != nil {
 				t.Error(err)
 			}
 			n.Add(s, 1)
@@ -252,7 +258,8 @@ func TestUpdateErrorChangesNothing(t *testing.T) {
 			defer func() { recover() }()
 			basket.Update(ctx, s, func([]string) ([]string, error) { panic("x") })
 		}()
-		if _, err := basket.Update(ctx, s, func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
+		if _, err := basket.Update(ctx, s,
+			func(b []string) ([]string, error) { return append(b, "tea"), nil }); err != nil {
 			t.Error(err)
 		}
 	})
@@ -265,7 +272,8 @@ func TestUpdateErrorChangesNothing(t *testing.T) {
 	})
 	mustAnswer(t, w, 500)
 	w = v.do(func(s *session.Session) error {
-		_, err := session.Value[int]("basket").Update(t.Context(), s, func(int) (int, error) { t.Error("f ran"); return 0, nil })
+		_, err := session.Value[int]("basket").Update(t.Context(), s,
+			func(int) (int, error) { t.Error("f ran"); return 0, nil })
 		if !errors.Is(err, session.ErrDecode) {
 			t.Errorf("with a value of another type: %v", err)
 		}

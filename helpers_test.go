@@ -341,8 +341,9 @@ func (l *eventLog) drain() (texts []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.events {
-		texts = append(texts, strings.Join(slices.DeleteFunc([]string{string(e.Kind), e.Handle, e.User, e.Before, e.Reason},
-			func(s string) bool { return s == "" }), " "))
+		texts = append(texts,
+			strings.Join(slices.DeleteFunc([]string{string(e.Kind), e.Handle, e.User, e.Before, e.Reason},
+				func(s string) bool { return s == "" }), " "))
 	}
 	l.events = nil
 	return texts

@@ -81,7 +81,8 @@ func TestKeyRotationKeepsSealedValues(t *testing.T) {
 		return err
 	})
 	v.mustRead("written with the new key", "violet-red", "indigo")
-	v.at(first.withConfig(sealing(a, b))).mustRead("on a node that still seals with the old key", "violet-red", "indigo")
+	oldNode := first.withConfig(sealing(a, b))
+	v.at(oldNode).mustRead("on a node that still seals with the old key", "violet-red", "indigo")
 	if now := v.storedText("theme"); now[:6] == old[:6] || v.storedText("secrets:a")[:6] != old[:6] {
 		t.Errorf("sealed with %q before, and %q after; the first key must seal", old[:6], now[:6])
 	}
@@ -96,7 +97,8 @@ func TestKeyRotationKeepsSealedValues(t *testing.T) {
 	if len(cookies(w)) != 0 {
 		t.Errorf("Set-Cookie %q: a missing key must delete no cookie", cookies(w))
 	}
-	if log := first.log.String(); !strings.Contains(log, "secrets:a") && !strings.Contains(log, "@principal") || !strings.Contains(log, "dropped too early") {
+	if log := first.log.String(); !strings.Contains(log, "secrets:a") && !strings.Contains(log, "@principal") ||
+		!strings.Contains(log, "dropped too early") {
 		t.Errorf("the log does not name the value: %s", log)
 	}
 	second.mustListUnreadable(v.at(both).info())
@@ -165,22 +167,28 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 	other.do(fill)
 	good := v.storedText("theme")
 	for name, bad := range map[string]string{
-		"another field": v.storedText("secrets:a"), "another entry": v.storedText("secrets:"), "another session": other.storedText("theme"),
-		"truncated": good[:len(good)-4], "longer": good + "AAAA", "another tag": flip(good, len(good)-2), "a line break": good[:20] + "\n" + good[20:],
-		"padding": good + "=", "mark and key only": good[:6], "another byte": flip(good, 30),
+		"another field": v.storedText("secrets:a"), "another entry": v.storedText("secrets:"),
+		"another session": other.storedText("theme"),
+		"truncated":       good[:len(good)-4], "longer": good + "AAAA", "another tag": flip(good, len(good)-2),
+		"a line break": good[:20] + "\n" + good[20:],
+		"padding":      good + "=", "mark and key only": good[:6], "another byte": flip(good, 30),
 	} {
 		v.mustStore("theme", bad)
 		w := v.tab().do(func(ses *session.Session) error {
 			if _, ok, err := theme.Lookup(ses); ok || !errors.Is(err, session.ErrSealed) {
 				t.Errorf("%s: Lookup %v, %v; want ErrSealed", name, ok, err)
 			}
-			if _, err := theme.Update(t.Context(), ses, func(string) (string, error) { return "new", nil }); !errors.Is(err, session.ErrSealed) {
+			if _, err := theme.Update(t.Context(), ses,
+				func(string) (string, error) { return "new", nil }); !errors.Is(err, session.ErrSealed) {
 				t.Errorf("%s: Update %v, want ErrSealed", name, err)
 			}
 			return nil // an error of Lookup does not fail the commit
 		})
 		mustEqual(t, name, w.Code, 200)
-		mustAnswer(t, v.tab().do(func(ses *session.Session) error { mustEqual(t, name, theme.Get(ses), ""); return nil }), 500)
+		mustAnswer(t, v.tab().do(func(ses *session.Session) error {
+			mustEqual(t, name, theme.Get(ses), "")
+			return nil
+		}), 500)
 		mustEqual(t, name, v.storedText("theme"), bad)
 	}
 	v.mustStore("theme", good)
@@ -200,7 +208,8 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 	mustAnswer(t, v.tab().do(signIn("ada")), 500) // a value to carry over does not open
 	v.mustStore("secrets:a", `"plain"`)
 	v.mustRead("planted plain text", "violet", "plain")
-	for name, bad := range map[string]string{"another key": "~1AAAA" + good[6:], "another version": "~2" + good[2:], "the mark": "~", "too short": "~1A"} {
+	for name, bad := range map[string]string{"another key": "~1AAAA" + good[6:], "another version": "~2" + good[2:],
+		"the mark": "~", "too short": "~1A"} {
 		v.mustStore("secret", bad)
 		v.tab().do(func(*session.Session) error { t.Errorf("%s: the handler runs", name); return nil })
 		_, err := session.From(s.m.Load(t.Context(), http.Header{"Cookie": {v.cookie}}))
@@ -250,21 +259,22 @@ func TestSignOutWorksWithoutTheKey(t *testing.T) {
 	l.drain()
 
 	ran := false
-	out := session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		ran = true
-		if !ses.Degraded() || ses.User() != "" || theme.Get(ses) != "" {
-			t.Errorf("the session is not degraded, or not empty: user %q, theme %q", ses.User(), theme.Get(ses))
-		}
-		own, err := ses.CSRFToken(r.Context())
-		if err != nil || ses.CheckCSRF(own) != nil {
-			t.Errorf("CSRFToken: %v", err)
-		}
-		if err := ses.SignOut(r.Context()); err != nil {
-			return err
-		}
-		n.Add(ses, 1)
-		return ses.SignIn(r.Context(), session.Login{User: "ada"})
-	}))
+	out := session.Route{Down: session.DownAnonymous}.Handler(session.HandlerFunc(
+		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			ran = true
+			if !ses.Degraded() || ses.User() != "" || theme.Get(ses) != "" {
+				t.Errorf("the session is not degraded, or not empty: user %q, theme %q", ses.User(), theme.Get(ses))
+			}
+			own, err := ses.CSRFToken(r.Context())
+			if err != nil || ses.CheckCSRF(own) != nil {
+				t.Errorf("CSRFToken: %v", err)
+			}
+			if err := ses.SignOut(r.Context()); err != nil {
+				return err
+			}
+			n.Add(ses, 1)
+			return ses.SignIn(r.Context(), session.Login{User: "ada"})
+		}))
 	v.header["X-Csrf-Token"] = "AAAA"
 	mustAnswer(t, v.request("POST", next.m.Handler(out)), 403)
 	mustEqual(t, "the handler ran without a token", ran, false)
@@ -277,7 +287,8 @@ func TestSignOutWorksWithoutTheKey(t *testing.T) {
 		t.Errorf("events %q", got)
 	}
 	mustAnswer(t, other.do(func(*session.Session) error { t.Error("the handler runs"); return nil }), 500)
-	w = other.serveRoute(session.Route{Down: session.DownAnonymous}, func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil })
+	w = other.serveRoute(session.Route{Down: session.DownAnonymous},
+		func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { n.Add(ses, 1); return nil })
 	mustAnswer(t, w, 503)
 	if len(cookies(w)) != 0 {
 		t.Errorf("Set-Cookie %q, want none", cookies(w))
@@ -303,7 +314,8 @@ func (s *site) mustListUnreadable(sealed session.Info) {
 		s.t.Fatalf("Sessions: %+v, %v", list, err)
 	}
 	at := slices.IndexFunc(list, func(i session.Info) bool { return i.Handle == sealed.Handle })
-	if i := list[at]; i.User != "ada" || i.Device != "" || i.Level != sealed.Level || !i.Deadline.Equal(sealed.Deadline) {
+	if i := list[at]; i.User != "ada" || i.Device != "" || i.Level != sealed.Level ||
+		!i.Deadline.Equal(sealed.Deadline) {
 		s.t.Errorf("without the key: %+v; with it: %+v", i, sealed)
 	}
 	if !strings.Contains(s.log.String(), sealed.Handle) {

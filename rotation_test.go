@@ -326,12 +326,13 @@ func TestRotationNeedsAResponseToCarryIt(t *testing.T) {
 			v.mustHaveSession(t, "while the store is up")
 			v.site = store.newSite(t, session.Config{RotateEvery: rotateEvery})
 			s.store.fail("load", errDown)
-			return v.serveRoute(session.Route{Down: session.DownReadOnly}, func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
-				if !ses.Degraded() || n.Get(ses) != 1 {
-					t.Error("the session is not degraded, or not served")
-				}
-				return nil
-			})
+			return v.serveRoute(session.Route{Down: session.DownReadOnly},
+				func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+					if !ses.Degraded() || n.Get(ses) != 1 {
+						t.Error("the session is not degraded, or not served")
+					}
+					return nil
+				})
 		},
 		"a request that renews": func(_ *testing.T, s *site, v *visitor) *httptest.ResponseRecorder {
 			w := v.do(renew)
@@ -383,7 +384,8 @@ func TestSignInAndRenewalResetTheTokenAge(t *testing.T) {
 // TestRotatedCookieHasTheSameAttributes: and no cache stores the response.
 func TestRotatedCookieHasTheSameAttributes(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s := newSite(t, session.Config{RotateEvery: rotateEvery, Cookie: session.Cookie{Persistent: true}, Lifetime: time.Hour})
+		s := newSite(t, session.Config{RotateEvery: rotateEvery, Cookie: session.Cookie{Persistent: true},
+			Lifetime: time.Hour})
 		v := s.known()
 		time.Sleep(rotateEvery)
 		w := v.serve(func(w http.ResponseWriter, _ *http.Request, ses *session.Session) error {

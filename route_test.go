@@ -41,19 +41,23 @@ func TestRouteAdmitsOnlyWhoMeetsIt(t *testing.T) {
 				want int
 			}{{unknown, tt.unknown}, {anonymous, tt.anonymous}, {ada, tt.ada}} {
 				ran := false
-				w := who.v.handle(tt.route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { ran = true })))
+				w := who.v.handle(tt.route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+					ran = true
+				})))
 				if w.Code != who.want || ran != (who.want == 200) {
 					t.Errorf("%s: %d, ran: %v, want %d", tt.name, w.Code, ran, who.want)
 				}
 			}
 		}
 		ada.do(func(ses *session.Session) error {
-			if i := ses.Info(); ses.User() != "ada" || i.User != "ada" || i.Level != 2 || len(i.Methods) != 2 || i.Deadline.Sub(i.Created) != 24*time.Hour {
+			if i := ses.Info(); ses.User() != "ada" || i.User != "ada" || i.Level != 2 || len(i.Methods) != 2 ||
+				i.Deadline.Sub(i.Created) != 24*time.Hour {
 				t.Errorf("%+v", i)
 			}
 			return nil
 		})
-		for err, is := range map[error]session.Route{session.ErrNotSignedIn: {SignedIn: true, Fresh: true}, session.ErrNoManager: {}} {
+		for err, is := range map[error]session.Route{session.ErrNotSignedIn: {SignedIn: true, Fresh: true},
+			session.ErrNoManager: {}} {
 			r := anonymous.site.m.Load(t.Context(), http.Header{"Cookie": {anonymous.cookie}})
 			if err == session.ErrNoManager {
 				r = t.Context()
@@ -74,12 +78,14 @@ func TestSigningInAgainMeetsTheRoute(t *testing.T) {
 		as := func(l session.Login) {
 			t.Helper()
 			l.User = "ada"
-			mustEqual(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), l) }).Code, 200)
+			mustEqual(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), l) }).Code,
+				200)
 		}
 		code := func(rt session.Route) int {
 			return v.tab().handle(rt.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code
 		}
-		recently, twoFactors, high := session.Route{MaxAuthAge: 10 * time.Minute}, session.Route{AuthMethods: []string{"pwd", "otp"}}, session.Route{MinLevel: 2}
+		recently, high := session.Route{MaxAuthAge: 10 * time.Minute}, session.Route{MinLevel: 2}
+		twoFactors := session.Route{AuthMethods: []string{"pwd", "otp"}}
 		mustEqual(t, "not signed in", code(session.Route{SignedIn: true}), 401)
 		as(session.Login{Methods: []string{"pwd"}, Level: 1})
 		v.do(increment)
@@ -97,7 +103,8 @@ func TestSigningInAgainMeetsTheRoute(t *testing.T) {
 		mustEqual(t, "two factors", code(twoFactors), 200)
 		mustEqual(t, "high level", code(high), 200)
 		mustEqual(t, "n", v.count(), 1)
-		if i := v.info(); !i.Deadline.Equal(old.Deadline.Add(10*time.Minute+time.Millisecond)) || i.Handle == old.Handle {
+		if i := v.info(); !i.Deadline.Equal(old.Deadline.Add(10*time.Minute+time.Millisecond)) ||
+			i.Handle == old.Handle {
 			t.Errorf("the second sign-in did not start both time limits again: %+v", i)
 		}
 		as(session.Login{Methods: []string{"pwd"}, Level: 1})
@@ -122,12 +129,16 @@ func TestRouteChallengeSaysWhatIsMissing(t *testing.T) {
 			name, want, log string
 			route           session.Route
 		}{
-			{"enough", "", "", session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute, MinLevel: 1, AuthMethods: []string{"pwd"}}},
-			{"old", insufficient + old + `, max_age="300"`, "one no older than 5m0s", session.Route{MaxAuthAge: 5 * time.Minute, MinLevel: 1}},
+			{"enough", "", "", session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute, MinLevel: 1,
+				AuthMethods: []string{"pwd"}}},
+			{"old", insufficient + old + `, max_age="300"`, "one no older than 5m0s",
+				session.Route{MaxAuthAge: 5 * time.Minute, MinLevel: 1}},
 			{"low", insufficient + low + `, acr_values="2"`, "level 2", session.Route{MaxAuthAge: time.Hour, MinLevel: 2}},
-			{"old and low", insufficient + old + `, max_age="0", acr_values="3"`, "level 3", session.Route{MaxAuthAge: time.Millisecond, MinLevel: 3}},
+			{"old and low", insufficient + old + `, max_age="0", acr_values="3"`, "level 3",
+				session.Route{MaxAuthAge: time.Millisecond, MinLevel: 3}},
 			{"method", insufficient + low, "otp", session.Route{AuthMethods: []string{"pwd", "otp"}}},
-			{"a negative age", insufficient + old + `, max_age="0"`, "no older than -1h0m0s", session.Route{MaxAuthAge: -time.Hour}},
+			{"a negative age", insufficient + old + `, max_age="0"`, "no older than -1h0m0s",
+				session.Route{MaxAuthAge: -time.Hour}},
 		} {
 			w := v.handle(tt.route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
 			status := 401
@@ -265,12 +276,13 @@ func TestRefusedWriteStaysRefusedWhenTheStoreIsBack(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
 	s.store.down()
-	w := v.serveRoute(session.Route{Down: session.DownAnonymous}, func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		n.Add(ses, 1)
-		s.store.up()
-		session.Route{}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
-		return nil
-	})
+	w := v.serveRoute(session.Route{Down: session.DownAnonymous},
+		func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			s.store.up()
+			session.Route{}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})).ServeHTTP(w, r)
+			return nil
+		})
 	if w.Code != 503 || v.count() != 1 {
 		t.Errorf("%d, n = %d; want 503 and 1", w.Code, v.count())
 	}
@@ -296,7 +308,8 @@ func TestFreshRouteReadsTheStoreAfterAChange(t *testing.T) {
 		ran := false
 		w := v.at(old).serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 			n.Add(ses, 10)
-			session.Route{SignedIn: true, Fresh: true}.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+			fresh := session.Route{SignedIn: true, Fresh: true}
+			fresh.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
 				ran = true
 				mustEqual(t, name, n.Get(ses), 11)
 				return nil
@@ -317,10 +330,11 @@ func TestFreshRouteSeesOtherRequests(t *testing.T) {
 	v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 		v.tab().do(increment)
 		mustEqual(t, "before", n.Get(ses), 1)
-		session.Route{Fresh: true}.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			mustEqual(t, "fresh", n.Get(ses), 2)
-			return nil
-		})).ServeHTTP(w, r)
+		session.Route{Fresh: true}.Handler(session.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				mustEqual(t, "fresh", n.Get(ses), 2)
+				return nil
+			})).ServeHTTP(w, r)
 		return nil
 	})
 }
@@ -335,14 +349,15 @@ func TestFreshRouteStaysFresh(t *testing.T) {
 	old := store.newSite(t, session.Config{})
 	v.do(increment)
 	store.setStale(true)
-	v.at(old).serveRoute(session.Route{Fresh: true}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		mustEqual(t, "n", n.Get(ses), 2)
-		v.tab().do(increment)
-		_ = session.Route{SignedIn: true}.Check(r.Context())
-		if err := ses.Reload(r.Context()); err != nil {
-			return err
-		}
-		mustEqual(t, "n after Check", n.Get(ses), 3)
-		return nil
-	})
+	v.at(old).serveRoute(session.Route{Fresh: true},
+		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			mustEqual(t, "n", n.Get(ses), 2)
+			v.tab().do(increment)
+			_ = session.Route{SignedIn: true}.Check(r.Context())
+			if err := ses.Reload(r.Context()); err != nil {
+				return err
+			}
+			mustEqual(t, "n after Check", n.Get(ses), 3)
+			return nil
+		})
 }

@@ -53,7 +53,8 @@ func (v *visitor) mustStore(keysAndValues ...string) {
 	id, r := v.mustRecord()
 	c := driver.Change{Verifier: r.Tokens.Current}
 	for i := 0; i < len(keysAndValues); i += 2 {
-		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: driver.Key(keysAndValues[i]), Value: []byte(keysAndValues[i+1])})
+		c.Ops = append(c.Ops,
+			driver.Op{Kind: driver.Set, Key: driver.Key(keysAndValues[i]), Value: []byte(keysAndValues[i+1])})
 	}
 	if _, err := v.site.store.Store.Apply(v.site.t.Context(), id, &c); err != nil {
 		v.site.t.Fatal(err)
@@ -67,7 +68,8 @@ func (v *visitor) mustRead(what, wantTheme, wantEntry string) {
 		entry, _ := secrets.Get(ses, "a")
 		all := maps.Collect(secrets.All(ses))
 		if got := theme.Get(ses); got != wantTheme || entry != wantEntry || all["a"] != wantEntry {
-			v.site.t.Errorf("%s: theme %q, entry %q, all %q; want %q and %q", what, got, entry, all, wantTheme, wantEntry)
+			v.site.t.Errorf("%s: theme %q, entry %q, all %q; want %q and %q", what, got, entry, all, wantTheme,
+				wantEntry)
 		}
 		return nil
 	})
@@ -124,7 +126,8 @@ func TestStoreSeesOnlySealedValues(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		_, err = secrets.Update(t.Context(), ses, "a", func(s string, ok bool) (string, error) { return s + "-red", nil })
+		_, err = secrets.Update(t.Context(), ses, "a",
+			func(s string, ok bool) (string, error) { return s + "-red", nil })
 		return err
 	})
 	v.mustRead("after Update", "violet-red", "indigo-red")
@@ -190,12 +193,15 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 			v := s.known()
 			v.do(func(ses *session.Session) error { theme.Set(ses, "violet"); return nil })
 			login := session.Login{
-				User: "ada-7", Device: "Firefox on Linux", UserAgent: "Mozilla/5.0 <&>", Address: "2001:db8::7", Methods: []string{"pwd"}, Level: 2,
+				User: "ada-7", Device: "Firefox on Linux", UserAgent: "Mozilla/5.0 <&>", Address: "2001:db8::7",
+				Methods: []string{"pwd"}, Level: 2,
 			}
 			check := func(what string, i session.Info) {
 				t.Helper()
-				if i.User != login.User || i.Device != login.Device || i.UserAgent != login.UserAgent || i.Address != login.Address ||
-					i.Level != 2 || len(i.Methods) != 1 || i.Authenticated.IsZero() || !i.Authenticated.Equal(i.Created) {
+				if i.User != login.User || i.Device != login.Device || i.UserAgent != login.UserAgent ||
+					i.Address != login.Address ||
+					i.Level != 2 || len(i.Methods) != 1 || i.Authenticated.IsZero() ||
+					!i.Authenticated.Equal(i.Created) {
 					t.Errorf("%s: %+v", what, i)
 				}
 			}
@@ -220,7 +226,8 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 			}
 			check("Sessions", list[0])
 			route := session.Route{SignedIn: true, AuthMethods: []string{"pwd"}, MinLevel: 2}
-			mustEqual(t, "route", v.tab().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
+			mustEqual(t, "route",
+				v.tab().handle(route.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))).Code, 200)
 
 			// All fields of the same user are carried over.
 			mustEqual(t, "status of a second sign-in", v.do(signIn("ada-7")).Code, 200)
@@ -313,7 +320,8 @@ func TestPrincipalOfAnotherSessionIsRefused(t *testing.T) {
 	if v.cookie == "" {
 		t.Fatal("no session")
 	}
-	mustAnswer(t, v.tab().do(func(ses *session.Session) error { t.Errorf("signed in as %q", ses.User()); return nil }), 500)
+	mustAnswer(t, v.tab().do(func(ses *session.Session) error { t.Errorf("signed in as %q", ses.User()); return nil }),
+		500)
 }
 
 // TestMaxSizeCountsSealedBytes: and sealing adds as many bytes as the manual says.
@@ -355,7 +363,8 @@ func TestLargestPrincipalCanBeSealed(t *testing.T) {
 	v := s.visitor()
 	mustEqual(t, "status", v.do(func(ses *session.Session) error { return ses.SignIn(t.Context(), login) }).Code, 200)
 	i := v.info()
-	if i.User != login.User || i.Device != login.Device || i.UserAgent != login.UserAgent || i.Address != login.Address {
+	if i.User != login.User || i.Device != login.Device || i.UserAgent != login.UserAgent ||
+		i.Address != login.Address {
 		t.Errorf("%+v", i)
 	}
 }

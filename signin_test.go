@@ -25,7 +25,8 @@ func TestSignInMakesANewSession(t *testing.T) {
 		{"unknown, with changes", (*site).visitor, func(_ *visitor, ses *session.Session) { n.Add(ses, 7) }, 7},
 		{"anonymous", (*site).known, nil, 1},
 		{"anonymous, with changes", (*site).known, func(_ *visitor, ses *session.Session) { n.Add(ses, 1) }, 2},
-		{"stored in this request", (*site).visitor, func(_ *visitor, ses *session.Session) { n.Add(ses, 7); ses.Commit(t.Context()) }, 7},
+		{"stored in this request", (*site).visitor,
+			func(_ *visitor, ses *session.Session) { n.Add(ses, 7); ses.Commit(t.Context()) }, 7},
 		{"renewed in this request", (*site).known, func(_ *visitor, ses *session.Session) { renew(ses) }, 1},
 		{"signed out in this request", (*site).known, func(_ *visitor, ses *session.Session) { signOut(ses) }, 0},
 		{"ended meanwhile", (*site).known, func(v *visitor, _ *session.Session) { v.tab().do(signOut) }, 0},
@@ -58,7 +59,8 @@ func TestSignInMakesANewSession(t *testing.T) {
 				if err := signIn("ada")(ses); err != nil {
 					return err
 				}
-				if i := ses.Info(); ses.User() != "ada" || i.User != "ada" || i.Handle == before.Handle || n.Get(ses) != tt.n {
+				if i := ses.Info(); ses.User() != "ada" || i.User != "ada" || i.Handle == before.Handle ||
+					n.Get(ses) != tt.n {
 					t.Errorf("in the request: user %q, %+v, n = %d", ses.User(), i, n.Get(ses))
 				}
 				return nil
@@ -141,8 +143,10 @@ func TestLoginIsBounded(t *testing.T) {
 		{"user of any bytes", session.Login{User: "\xff\x00" + strings.Repeat("\xfe", 254)}, nil},
 		{"no user", session.Login{}, session.ErrInvalid},
 		{"user too long", session.Login{User: strings.Repeat("u", 257)}, session.ErrInvalid},
-		{"long texts of the client", session.Login{User: "ada", Device: long, UserAgent: "x" + long, Address: long}, nil},
-		{"texts that are not UTF-8", session.Login{User: "ada", Device: "a\xffb", UserAgent: "\xc3", Address: "\x00"}, nil},
+		{"long texts of the client", session.Login{User: "ada", Device: long, UserAgent: "x" + long, Address: long},
+			nil},
+		{"texts that are not UTF-8", session.Login{User: "ada", Device: "a\xffb", UserAgent: "\xc3", Address: "\x00"},
+			nil},
 		{"methods", session.Login{User: "ada", Methods: make([]string, 16)}, nil},
 		{"too many methods", session.Login{User: "ada", Methods: make([]string, 17)}, session.ErrInvalid},
 		{"method too long", session.Login{User: "ada", Methods: []string{strings.Repeat("m", 33)}}, session.ErrInvalid},
@@ -158,7 +162,8 @@ func TestLoginIsBounded(t *testing.T) {
 		{"lifetime over Config.Lifetime", session.Login{User: "ada", Lifetime: time.Hour + 1}, session.ErrInvalid},
 		{"lifetime under a millisecond", session.Login{User: "ada", Lifetime: 1}, session.ErrInvalid},
 		{"negative lifetime", session.Login{User: "ada", Lifetime: -time.Hour}, session.ErrInvalid},
-		{"lifetime and remember", session.Login{User: "ada", Lifetime: time.Minute, Remember: time.Hour}, session.ErrInvalid},
+		{"lifetime and remember", session.Login{User: "ada", Lifetime: time.Minute, Remember: time.Hour},
+			session.ErrInvalid},
 		{"began long ago", session.Login{User: "ada", Began: time.Now().Add(-25 * time.Hour)}, session.ErrRevoked},
 		{"begins tomorrow", session.Login{User: "ada", Began: time.Now().Add(24 * time.Hour)}, nil},
 	} {
@@ -182,7 +187,8 @@ func TestLoginIsBounded(t *testing.T) {
 		if tt.l.Device == long && (i.Device != long[:128] || i.UserAgent != "x"+long[:510] || i.Address != long[:64]) {
 			t.Errorf("%s: %d, %d and %d bytes", tt.name, len(i.Device), len(i.UserAgent), len(i.Address))
 		}
-		if tt.name == "texts that are not UTF-8" && (i.Device != "a\uFFFDb" || i.UserAgent != "\uFFFD" || i.Address != "\x00") {
+		if tt.name == "texts that are not UTF-8" &&
+			(i.Device != "a\uFFFDb" || i.UserAgent != "\uFFFD" || i.Address != "\x00") {
 			t.Errorf("%s: %+v", tt.name, i)
 		}
 	}
@@ -196,10 +202,13 @@ func TestSignInFailsWhereNoCookieCanBeSet(t *testing.T) {
 		err   error
 		code  int
 	}{
-		"header sent":      {session.Route{}, func(_ *site, w http.ResponseWriter) { w.WriteHeader(204) }, session.ErrHeaderSent, 204},
-		"degraded":         {session.Route{Down: session.DownAnonymous}, nil, session.ErrUnavailable, 503},
-		"store down since": {session.Route{}, func(s *site, _ http.ResponseWriter) { s.store.down() }, session.ErrUnavailable, 503},
-		"unknown outcome": {session.Route{}, func(s *site, _ http.ResponseWriter) { s.store.fail("signin", driver.ErrUnknown) },
+		"header sent": {session.Route{}, func(_ *site, w http.ResponseWriter) { w.WriteHeader(204) },
+			session.ErrHeaderSent, 204},
+		"degraded": {session.Route{Down: session.DownAnonymous}, nil, session.ErrUnavailable, 503},
+		"store down since": {session.Route{}, func(s *site, _ http.ResponseWriter) { s.store.down() },
+			session.ErrUnavailable, 503},
+		"unknown outcome": {session.Route{},
+			func(s *site, _ http.ResponseWriter) { s.store.fail("signin", driver.ErrUnknown) },
 			session.ErrUnknownOutcome, 503},
 	} {
 		s := newSite(t, session.Config{})

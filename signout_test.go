@@ -19,7 +19,8 @@ func TestSignOutEndsTheSession(t *testing.T) {
 		v := s.known()
 		old := v.tab()
 		w := v.do(signOut)
-		if c := cookies(w); len(c) != 1 || c[0] != "__Host-session=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax" {
+		if c := cookies(w); len(c) != 1 ||
+			c[0] != "__Host-session=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax" {
 			t.Errorf("Set-Cookie %q", c)
 		}
 		if old.count() != 0 || s.store.Len() != 0 {
@@ -120,15 +121,16 @@ func TestSignOutDeletesTheCookieWhenTheStoreIsDown(t *testing.T) {
 		if name == "degraded" {
 			s.store.down()
 		}
-		w := v.handle(wrap(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			s.store.down()
-			err := ses.SignOut(r.Context())
-			if !errors.Is(err, session.ErrUnavailable) {
-				t.Errorf("SignOut: %v", err)
-			}
-			n.Add(ses, 1)
-			return err
-		})))
+		w := v.handle(wrap(session.HandlerFunc(
+			func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				s.store.down()
+				err := ses.SignOut(r.Context())
+				if !errors.Is(err, session.ErrUnavailable) {
+					t.Errorf("SignOut: %v", err)
+				}
+				n.Add(ses, 1)
+				return err
+			})))
 		mustAnswer(t, w, 503)
 		if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge >= 0 || c[0].Value != "" {
 			t.Errorf("%s: Set-Cookie %q, want its deletion", name, cookies(w))
@@ -150,10 +152,11 @@ func TestFeedReportsSignOutOfAnUnreadSession(t *testing.T) {
 		v := n[0].mustSignIn("ada")
 		handle := v.info().Handle
 		store.fail("load", errDown)
-		v.serveRoute(session.Route{Down: session.DownAnonymous}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			store.up()
-			return ses.SignOut(r.Context())
-		})
+		v.serveRoute(session.Route{Down: session.DownAnonymous},
+			func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				store.up()
+				return ses.SignOut(r.Context())
+			})
 		synctest.Wait()
 		l.mustReport(t, "the other node", "signed in "+handle+" ada", "signed out "+handle)
 	})
@@ -197,16 +200,17 @@ func TestSignOutFromACopyStartsANewSession(t *testing.T) {
 	v := s.known()
 	mustEqual(t, "n", v.count(), 1)
 	store.down()
-	w := v.serveRoute(session.Route{Down: session.DownReadOnly}, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		mustEqual(t, "degraded", ses.Degraded(), true)
-		store.up()
-		if err := ses.SignOut(r.Context()); err != nil {
-			return err
-		}
-		mustEqual(t, "degraded after it", ses.Degraded(), false)
-		n.Add(ses, 5)
-		return ses.SignIn(r.Context(), session.Login{User: "ada"})
-	})
+	w := v.serveRoute(session.Route{Down: session.DownReadOnly},
+		func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			mustEqual(t, "degraded", ses.Degraded(), true)
+			store.up()
+			if err := ses.SignOut(r.Context()); err != nil {
+				return err
+			}
+			mustEqual(t, "degraded after it", ses.Degraded(), false)
+			n.Add(ses, 5)
+			return ses.SignIn(r.Context(), session.Login{User: "ada"})
+		})
 	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 5 {
 		t.Errorf("%d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
 	}
@@ -304,9 +308,12 @@ func TestClearSiteDataInUnusualSignOuts(t *testing.T) {
 
 // TestNewRefusesInvalidClearSiteData: the error names the field.
 func TestNewRefusesInvalidClearSiteData(t *testing.T) {
-	for _, directives := range [][]string{{""}, {`"cache"`}, {"Cache"}, {"cache", "cache"}, {"storage", "cookie"}, {"cache, storage"}, {"x\r\nSet-Cookie: a"}} {
+	for _, directives := range [][]string{
+		{""}, {`"cache"`}, {"Cache"}, {"cache", "cache"}, {"storage", "cookie"}, {"cache, storage"}, {"x\r\nSet-Cookie: a"},
+	} {
 		_, err := session.New(memstore.New(), session.Config{ClearSiteData: directives})
-		if err == nil || !strings.HasPrefix(err.Error(), "session: Config.ClearSiteData: ") || strings.Contains(err.Error(), "\n") {
+		if err == nil || !strings.HasPrefix(err.Error(), "session: Config.ClearSiteData: ") ||
+			strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q: %v", directives, err)
 		}
 	}

@@ -215,7 +215,8 @@ func TestStoreIsAskedBeforeATokenIsRefused(t *testing.T) {
 		v.do(renew)
 		here.cookie = v.cookie
 		s.store.fail("load", errDown)
-		w := here.serveRoute(session.Route{Down: session.DownReadOnly}, func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { return readCount(ses) })
+		w := here.serveRoute(session.Route{Down: session.DownReadOnly},
+			func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { return readCount(ses) })
 		mustAnswer(t, w, 503)
 	})
 }

@@ -23,7 +23,9 @@ func TestSessionsListsTheUsersSessions(t *testing.T) {
 		for _, device := range []string{"phone", "laptop"} {
 			v := s.visitor()
 			v.do(func(ses *session.Session) error {
-				return ses.SignIn(t.Context(), session.Login{User: "ada", Device: device, UserAgent: "UA", Address: "192.0.2.1", Methods: []string{"pwd"}, Level: 1})
+				return ses.SignIn(t.Context(), session.Login{
+					User: "ada", Device: device, UserAgent: "UA", Address: "192.0.2.1", Methods: []string{"pwd"}, Level: 1,
+				})
 			})
 			handles = append(handles, v.info().Handle)
 			time.Sleep(time.Minute)
@@ -32,8 +34,10 @@ func TestSessionsListsTheUsersSessions(t *testing.T) {
 		if err != nil || len(list) != 2 || list[0].Handle != handles[1] || list[1].Handle != handles[0] {
 			t.Fatalf("%+v, %v", list, err)
 		}
-		if i := list[0]; i.Device != "laptop" || i.UserAgent != "UA" || i.Address != "192.0.2.1" || i.Methods[0] != "pwd" || i.Level != 1 ||
-			i.User != "ada" || !i.Authenticated.Equal(i.Created) || i.Seen.Before(i.Created) || i.Deadline.Sub(i.Created) != 24*time.Hour {
+		if i := list[0]; i.Device != "laptop" || i.UserAgent != "UA" || i.Address != "192.0.2.1" ||
+			i.Methods[0] != "pwd" || i.Level != 1 ||
+			i.User != "ada" || !i.Authenticated.Equal(i.Created) || i.Seen.Before(i.Created) ||
+			i.Deadline.Sub(i.Created) != 24*time.Hour {
 			t.Errorf("%+v", i)
 		}
 		for _, nobody := range []string{"", "eve", "Ada", "ada\x00"} {
@@ -139,7 +143,8 @@ func TestRevokeEndsOneSessionOfTheUser(t *testing.T) {
 func TestRevokeUserEndsAllOrAllOthers(t *testing.T) {
 	s := newSite(t, session.Config{})
 	here, phone, laptop, bob := s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("ada"), s.mustSignIn("bob")
-	if n, err := s.m.RevokeUser(t.Context(), "ada", here.info().Handle, "no handle"); n != 0 || !errors.Is(err, session.ErrInvalid) {
+	if n, err := s.m.RevokeUser(t.Context(), "ada", here.info().Handle, "no handle"); n != 0 ||
+		!errors.Is(err, session.ErrInvalid) {
 		t.Errorf("with an invalid handle: %d, %v", n, err)
 	}
 	mustEqual(t, "the user after an invalid handle", phone.who(), "ada")
@@ -280,7 +285,8 @@ func TestChangedUserKeyServesNoSignedInSession(t *testing.T) {
 			if len(cookies(w)) != 0 {
 				t.Errorf("Set-Cookie %q: a wrong key must delete no cookie", cookies(w))
 			}
-			if log := before.log.String(); !strings.Contains(log, "Config.UserKey is not the one") || strings.Contains(log, "ada") {
+			if log := before.log.String(); !strings.Contains(log, "Config.UserKey is not the one") ||
+				strings.Contains(log, "ada") {
 				t.Errorf("log: %s", log)
 			}
 			mustAnswer(t, stranger.at(after).do(func(*session.Session) error { return nil }), 200)

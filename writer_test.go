@@ -51,7 +51,8 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 			_, err := io.Copy(w, strings.NewReader("page"))
 			return err
 		}},
-		{"ServeFile", 200, "page", func(w http.ResponseWriter, r *http.Request) error { http.ServeFile(w, r, file); return nil }},
+		{"ServeFile", 200, "page",
+			func(w http.ResponseWriter, r *http.Request) error { http.ServeFile(w, r, file); return nil }},
 		{"Flush", 200, "page", func(w http.ResponseWriter, r *http.Request) error {
 			w.(http.Flusher).Flush()
 			_, err := io.WriteString(w, "page")
@@ -70,19 +71,21 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 		}},
 		{"NoContent", 204, "", func(w http.ResponseWriter, r *http.Request) error { w.WriteHeader(204); return nil }},
 		{"NotModified", 304, "", func(w http.ResponseWriter, r *http.Request) error { w.WriteHeader(304); return nil }},
-		{"Error status", 404, "*", func(w http.ResponseWriter, r *http.Request) error { http.NotFound(w, r); return nil }},
+		{"Error status", 404, "*",
+			func(w http.ResponseWriter, r *http.Request) error { http.NotFound(w, r); return nil }},
 		{"Nothing", 200, "", func(w http.ResponseWriter, r *http.Request) error { return nil }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			onBothProtocols(t, func(t *testing.T, http2 bool) {
 				s := newSite(t, session.Config{})
-				srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-					n.Add(ses, 1)
-					if err := tt.write(w, r); err != nil {
-						t.Errorf("writing: %v", err)
-					}
-					return nil
-				}))
+				srv, c := s.newServer(t, http2,
+					session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+						n.Add(ses, 1)
+						if err := tt.write(w, r); err != nil {
+							t.Errorf("writing: %v", err)
+						}
+						return nil
+					}))
 				for i := range int64(2) {
 					res, body := mustFetch(t, c, srv.URL)
 					if res.StatusCode != tt.status || body != tt.body && tt.body != "*" {
@@ -92,7 +95,8 @@ func TestCommitBeforeFirstByte(t *testing.T) {
 						t.Errorf("request %d: Set-Cookie %q, want %d", i, res.Header["Set-Cookie"], want)
 					}
 					if s.store.creates.Load() != 1 || s.store.applies.Load() != i {
-						t.Errorf("request %d: %d created, %d applied", i, s.store.creates.Load(), s.store.applies.Load())
+						t.Errorf("request %d: %d created, %d applied", i, s.store.creates.Load(),
+							s.store.applies.Load())
 					}
 				}
 			})
@@ -106,17 +110,18 @@ func TestChangeIsStoredWhenTheHeaderArrives(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
 		goOn := make(chan struct{})
-		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			if r.URL.Path == "/read" {
-				fmt.Fprint(w, n.Get(ses))
+		srv, c := s.newServer(t, http2,
+			session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if r.URL.Path == "/read" {
+					fmt.Fprint(w, n.Get(ses))
+					return nil
+				}
+				n.Add(ses, 1)
+				http.NewResponseController(w).Flush()
+				<-goOn
+				n.Add(ses, 10)
 				return nil
-			}
-			n.Add(ses, 1)
-			http.NewResponseController(w).Flush()
-			<-goOn
-			n.Add(ses, 10)
-			return nil
-		}))
+			}))
 		res, err := c.Get(srv.URL + "/slow")
 		if err != nil {
 			t.Fatal(err)
@@ -137,21 +142,22 @@ func TestChangeIsStoredWhenTheHeaderArrives(t *testing.T) {
 func TestServerSentEventsMayCommitEachTime(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
-		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			w.Header().Set("Content-Type", "text/event-stream")
-			rc := http.NewResponseController(w)
-			for range 3 {
-				n.Add(ses, 1)
-				if err := ses.Commit(r.Context()); err != nil {
-					return err
+		srv, c := s.newServer(t, http2,
+			session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				w.Header().Set("Content-Type", "text/event-stream")
+				rc := http.NewResponseController(w)
+				for range 3 {
+					n.Add(ses, 1)
+					if err := ses.Commit(r.Context()); err != nil {
+						return err
+					}
+					fmt.Fprintf(w, "data: %d\n\n", n.Get(ses))
+					if err := rc.Flush(); err != nil {
+						return err
+					}
 				}
-				fmt.Fprintf(w, "data: %d\n\n", n.Get(ses))
-				if err := rc.Flush(); err != nil {
-					return err
-				}
-			}
-			return nil
-		}))
+				return nil
+			}))
 		res, body := mustFetch(t, c, srv.URL)
 		if body != "data: 1\n\ndata: 2\n\ndata: 3\n\n" || len(res.Header["Set-Cookie"]) != 1 {
 			t.Errorf("%q, Set-Cookie %q", body, res.Header["Set-Cookie"])
@@ -164,17 +170,18 @@ func TestServerSentEventsMayCommitEachTime(t *testing.T) {
 func TestInformationalResponsesDoNotCommit(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
-		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			w.Header().Set("Link", "</style.css>; rel=preload")
-			w.WriteHeader(http.StatusEarlyHints)
-			if got := s.store.creates.Load(); got != 0 {
-				t.Errorf("the commit came before 103")
-			}
-			n.Add(ses, 1)
-			w.WriteHeader(200)
-			return nil
-		}))
+		srv, c := s.newServer(t, http2,
+			session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				n.Add(ses, 1)
+				w.Header().Set("Link", "</style.css>; rel=preload")
+				w.WriteHeader(http.StatusEarlyHints)
+				if got := s.store.creates.Load(); got != 0 {
+					t.Errorf("the commit came before 103")
+				}
+				n.Add(ses, 1)
+				w.WriteHeader(200)
+				return nil
+			}))
 		hints := 0
 		trace := &httptrace.ClientTrace{Got1xxResponse: func(code int, h textproto.MIMEHeader) error {
 			if hints++; h.Get("Set-Cookie") != "" || code != 103 {
@@ -223,20 +230,21 @@ func mustUpgrade(t *testing.T, url, cookie string) (status string, cookies []str
 func TestHijackCommitsFirst(t *testing.T) {
 	s := newSite(t, session.Config{})
 	var hijackErr error
-	plain := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		n.Add(ses, 1)
-		conn, _, err := http.NewResponseController(w).Hijack()
-		if hijackErr = err; err != nil {
-			return err
-		}
-		defer conn.Close()
-		if ses.Degraded() || n.Get(ses) < 2 {
-			t.Error("the commit did not come before the hijack")
-		}
-		n.Add(ses, 100)
-		fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
-		return nil
-	})))
+	plain := newPlainServer(t,
+		s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if hijackErr = err; err != nil {
+				return err
+			}
+			defer conn.Close()
+			if ses.Degraded() || n.Get(ses) < 2 {
+				t.Error("the commit did not come before the hijack")
+			}
+			n.Add(ses, 100)
+			fmt.Fprintf(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n")
+			return nil
+		})))
 	t.Run("needs a new cookie", func(t *testing.T) {
 		status, _ := mustUpgrade(t, plain, "")
 		if !errors.Is(hijackErr, session.ErrHeaderSent) || !strings.Contains(status, "500") {
@@ -273,16 +281,17 @@ func TestHijackCommitsFirst(t *testing.T) {
 // TestSwitchingProtocolsCommits: 101 is a final response.
 func TestSwitchingProtocolsCommits(t *testing.T) {
 	s := newSite(t, session.Config{})
-	plain := newPlainServer(t, s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		n.Add(ses, 1)
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "echo")
-		w.WriteHeader(http.StatusSwitchingProtocols)
-		if s.store.creates.Load() != 1 {
-			t.Error("101 did not commit")
-		}
-		return nil
-	})))
+	plain := newPlainServer(t,
+		s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			w.Header().Set("Connection", "Upgrade")
+			w.Header().Set("Upgrade", "echo")
+			w.WriteHeader(http.StatusSwitchingProtocols)
+			if s.store.creates.Load() != 1 {
+				t.Error("101 did not commit")
+			}
+			return nil
+		})))
 	status, cookies := mustUpgrade(t, plain, "")
 	if !strings.Contains(status, "101") || len(cookies) != 1 {
 		t.Errorf("%s, Set-Cookie %q", status, cookies)
@@ -292,16 +301,17 @@ func TestSwitchingProtocolsCommits(t *testing.T) {
 // TestHijackOnHTTP2IsNotSupported: the failed Hijack does not prevent a later cookie.
 func TestHijackOnHTTP2IsNotSupported(t *testing.T) {
 	s := newSite(t, session.Config{})
-	srv, c := s.newServer(t, true, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		if r.URL.Path == "/late" {
-			io.WriteString(w, "late")
-		}
-		if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
-			t.Errorf("Hijack: %v, want ErrNotSupported", err)
-		}
-		n.Add(ses, 1) // a cookie can still be set, unless the header was sent
-		return nil
-	}))
+	srv, c := s.newServer(t, true,
+		session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			if r.URL.Path == "/late" {
+				io.WriteString(w, "late")
+			}
+			if _, _, err := http.NewResponseController(w).Hijack(); !errors.Is(err, http.ErrNotSupported) {
+				t.Errorf("Hijack: %v, want ErrNotSupported", err)
+			}
+			n.Add(ses, 1) // a cookie can still be set, unless the header was sent
+			return nil
+		}))
 	if res, _ := mustFetch(t, c, srv.URL+"/late"); len(res.Header["Set-Cookie"]) != 0 || s.store.Len() != 0 {
 		t.Errorf("after the header: Set-Cookie %q, %d stored", res.Header["Set-Cookie"], s.store.Len())
 	}
@@ -372,7 +382,8 @@ func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 		if w.Body.String() != "page" || len(cookies(w)) != 0 || s.store.Len() != 0 {
 			t.Errorf("%q, Set-Cookie %q, %d stored", w.Body, cookies(w), s.store.Len())
 		}
-		if got := s.log.String(); strings.Count(got, "level=ERROR") != 1 || !strings.Contains(got, "too late for a new cookie") {
+		if got := s.log.String(); strings.Count(got, "level=ERROR") != 1 ||
+			!strings.Contains(got, "too late for a new cookie") {
 			t.Errorf("log: %s", got)
 		}
 	})
@@ -430,16 +441,18 @@ func recoverPanics(next http.Handler) http.Handler {
 func TestPanicDiscardsChanges(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	w := v.request("GET", recoverPanics(s.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
-		panic("before anything")
-	}))))
+	w := v.request("GET",
+		recoverPanics(s.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
+			panic("before anything")
+		}))))
 	if w.Code != 500 || w.Body.String() != "sorry\n" {
 		t.Errorf("%d %q", w.Code, w.Body)
 	}
-	w = v.request("GET", recoverPanics(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
-		n.Add(ses, 1)
-		panic("in the middle")
-	}))))
+	w = v.request("GET",
+		recoverPanics(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+			n.Add(ses, 1)
+			panic("in the middle")
+		}))))
 	if w.Code != 500 || v.count() != 1 || s.store.applies.Load() != 0 {
 		t.Errorf("%d, n = %d, want 1", w.Code, v.count())
 	}
@@ -449,13 +462,14 @@ func TestPanicDiscardsChanges(t *testing.T) {
 func TestPanicAfterRenewalKeepsTheVisitor(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
-	w := v.request("GET", recoverPanics(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-		if err := ses.Renew(r.Context()); err != nil {
-			t.Error(err)
-		}
-		n.Add(ses, 1)
-		panic("later")
-	}))))
+	w := v.request("GET",
+		recoverPanics(s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			if err := ses.Renew(r.Context()); err != nil {
+				t.Error(err)
+			}
+			n.Add(ses, 1)
+			panic("later")
+		}))))
 	if w.Code != 500 || len(cookies(w)) != 1 || v.count() != 1 {
 		t.Errorf("%d, Set-Cookie %q, n = %d, want 1", w.Code, cookies(w), v.count())
 	}
@@ -465,11 +479,12 @@ func TestPanicAfterRenewalKeepsTheVisitor(t *testing.T) {
 func TestHeadSetsTheCookie(t *testing.T) {
 	onBothProtocols(t, func(t *testing.T, http2 bool) {
 		s := newSite(t, session.Config{})
-		srv, c := s.newServer(t, http2, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
-			n.Add(ses, 1)
-			_, err := io.WriteString(w, "page")
-			return err
-		}))
+		srv, c := s.newServer(t, http2,
+			session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				n.Add(ses, 1)
+				_, err := io.WriteString(w, "page")
+				return err
+			}))
 		res, err := c.Head(srv.URL)
 		if err != nil {
 			t.Fatal(err)

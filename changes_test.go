@@ -296,7 +296,7 @@ func (m *model) signOut() {
 	*m = model{events: m.events, old: m.csrf}
 }
 
-// step does one random thing to the session and to the model. It returns the name of what it did.
+// step does one random thing to the session and to the model. It returns the name of the step.
 func (m *model) step(ctx context.Context, s *session.Session) (name string, err error) {
 	text := fmt.Sprint(rand.IntN(1000))
 	switch rand.IntN(14) {

@@ -122,7 +122,7 @@ func (s *site) known() *visitor {
 	return v
 }
 
-// mustSignIn returns a visitor who has signed in and had no session before.
+// mustSignIn returns a visitor with a cookie from a sign-in without an earlier session.
 func (s *site) mustSignIn(name string) *visitor {
 	s.t.Helper()
 	v := s.visitor()

@@ -60,7 +60,7 @@ func ExampleConfig_seal() {
 	store := memstore.New()
 	sessions, err := session.New(store, session.Config{
 		Seal:    true,
-		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")}, // the first encrypts
+		Keys:    [][]byte{fromSecrets("session/2026"), fromSecrets("session/2025")},
 		UserKey: fromSecrets("session/users"),
 	})
 	if err != nil {

@@ -136,3 +136,42 @@ func ExampleSession_CSRFToken() {
 	// 2 ordered
 	// This page is out of date. Please reload it and try again.
 }
+
+// Cookie settings are checked by New: a cookie named __Host- cannot have a domain.
+func Example_cookie() {
+	sessions, err := session.New(memstore.New(), session.Config{
+		Cookie: session.Cookie{
+			Name:     "__Secure-session",
+			Domain:   "shop.example",
+			SameSite: http.SameSiteStrictMode,
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(sessions.Config().Cookie.Name, sessions.Config().Cookie.Path)
+
+	_, err = session.New(memstore.New(), session.Config{
+		Cookie: session.Cookie{Domain: "shop.example"},
+	})
+	fmt.Println(err != nil)
+	// Output:
+	// __Secure-session /
+	// true
+}
+
+// A trusted origin, and a webhook that needs neither the same origin nor a CSRF token.
+func Example_otherOrigins() {
+	trusted := http.NewCrossOriginProtection()
+	if err := trusted.AddTrustedOrigin("https://shop.example"); err != nil {
+		panic(err)
+	}
+	trusted.AddInsecureBypassPattern("POST /webhook")
+	_, err := session.New(memstore.New(), session.Config{
+		CrossOrigin: trusted,
+		CSRF:        true,
+		CSRFExempt:  []string{"POST /webhook"},
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}

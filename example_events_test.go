@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 
 	"github.com/coatcheck-go/session"
@@ -73,4 +74,16 @@ func ExampleManager_Events() {
 	// Output:
 	// ada signed in
 	// ada revoked
+}
+
+// An audit log in a few lines.
+func Example_audit() {
+	audit := slog.New(slog.DiscardHandler) // in an application: a logger that does not block
+	_, err := session.New(memstore.New(), session.Config{
+		OnEvent: func(ctx context.Context, e session.Event) {
+			audit.InfoContext(ctx, "session", "event", e)
+		},
+	})
+	fmt.Println(err)
+	// Output: <nil>
 }

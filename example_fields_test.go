@@ -1,6 +1,8 @@
 package session_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -34,6 +36,38 @@ func Example() {
 	// Hello World #0
 	// Hello World #1
 	// Hello World #2
+}
+
+// Load and Commit are the middleware in two halves, for a server that is not net/http.
+func Example_otherServer() {
+	const visits session.Counter = "visits"
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	// serve answers one request of a server that is not net/http.
+	serve := func(ctx context.Context, request http.Header) (status int, response http.Header, body string) {
+		ctx = sessions.Load(ctx, request)
+		s, err := session.From(ctx)
+		if err == nil {
+			visits.Add(s, 1)
+			body = fmt.Sprintf("visit %d", visits.Get(s))
+		}
+		response, commitErr := sessions.Commit(ctx)
+		if err = errors.Join(err, commitErr); err != nil {
+			return session.Status(err), response, http.StatusText(session.Status(err))
+		}
+		return http.StatusOK, response, body
+	}
+
+	status, response, body := serve(context.Background(), http.Header{})
+	fmt.Println(status, body)
+	cookie := (&http.Response{Header: response}).Cookies()[0]
+	status, _, body = serve(context.Background(), http.Header{"Cookie": {cookie.Name + "=" + cookie.Value}})
+	fmt.Println(status, body)
+	// Output:
+	// 200 visit 1
+	// 200 visit 2
 }
 
 // browse prints what a browser gets from each path in turn.

@@ -29,7 +29,8 @@ func main() {
 	log.Fatal(http.ListenAndServe("localhost:8080", newHandler()))
 }
 
-// The README shows the program above. main compiles here and does not run, because it does not return.
+// The README shows the program above. main compiles here and does not run, because it does not
+// return.
 var _ = main
 
 func Example_program() {

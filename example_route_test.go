@@ -100,3 +100,79 @@ func ExampleRoute_stepUp() {
 	// both are right
 	// ada pays for 1 book, by ["pwd" "otp"]
 }
+
+// A route that needs a second factor, and the sign-in that meets it.
+func Example_secondFactor() {
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada", Methods: []string{"pwd"}, Level: 1})
+	}
+	again := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		// Check the password and the one-time password, then:
+		l := session.Login{User: s.User(), Methods: []string{"pwd", "otp"}, Level: 2}
+		return s.SignIn(r.Context(), l)
+	}
+	pay := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		_, err := fmt.Fprintf(w, "%s pays\n", s.User())
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/login", session.HandlerFunc(login))
+	mux.Handle("/login/again", session.HandlerFunc(again))
+	secondFactor := session.Route{
+		SignedIn:    true,
+		AuthMethods: []string{"pwd", "otp"},
+		MaxAuthAge:  10 * time.Minute,
+	}
+	mux.Handle("/pay", secondFactor.Handler(session.HandlerFunc(pay)))
+	browse(sessions.Handler(mux), "/login", "/pay", "/login/again", "/pay")
+	// Output:
+	// Please sign in again.
+	// ada pays
+}
+
+// A stream reads the session again before each event, and checks that the user is still signed in.
+func Example_stream() {
+	const unread session.Counter = "unread"
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	members := session.Route{SignedIn: true, Passive: true}
+	stream := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		w.Header().Set("Content-Type", "text/event-stream")
+		out := http.NewResponseController(w)
+		for range 3 { // in an application: until r.Context() is done, every few seconds
+			if err := s.Reload(r.Context()); err != nil {
+				return err
+			}
+			if err := members.Check(r.Context()); err != nil {
+				return err
+			}
+			unread.Add(s, 1)
+			if err := s.Commit(r.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "data: %d\n\n", unread.Get(s))
+			if err := out.Flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/login", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		return s.SignIn(r.Context(), session.Login{User: "ada"})
+	}))
+	mux.Handle("/stream", members.Handler(session.HandlerFunc(stream)))
+	browse(sessions.Handler(mux), "/login", "/stream")
+	// Output:
+	// data: 1
+	//
+	// data: 2
+	//
+	// data: 3
+}

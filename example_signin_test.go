@@ -186,3 +186,48 @@ func ExampleSession_Info() {
 	// ada's account
 	// Please sign in again.
 }
+
+// A sign-in that lasts 30 days if the user asks for it.
+func Example_remember() {
+	sessions, err := session.New(memstore.New(), session.Config{MaxRemember: 30 * 24 * time.Hour})
+	if err != nil {
+		panic(err)
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		l := session.Login{User: "ada"}
+		if r.FormValue("remember") != "" {
+			l.Remember = 30 * 24 * time.Hour
+		}
+		if err := s.SignIn(r.Context(), l); err != nil {
+			return err
+		}
+		_, err := fmt.Fprintln(w, s.Info().Deadline.Sub(s.Info().Created))
+		return err
+	}
+	browse(sessions.Handler(session.HandlerFunc(login)), "/login", "/login?remember=yes")
+	// Output:
+	// 24h0m0s
+	// 720h0m0s
+}
+
+// A client of an API gets its token in the response, and no cookie.
+func Example_bearer() {
+	sessions, err := session.New(memstore.New(), session.Config{Bearer: true})
+	if err != nil {
+		panic(err)
+	}
+	login := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		// Check the password of the API's client, then:
+		if err := s.SignIn(r.Context(), session.Login{User: "ada"}); err != nil {
+			return err
+		}
+		token, err := s.BearerToken(r.Context())
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(w, len(token), "characters")
+		return err
+	}
+	browse(sessions.Handler(session.HandlerFunc(login)), "/login")
+	// Output: 52 characters
+}

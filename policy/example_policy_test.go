@@ -14,11 +14,12 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Println("idle", sessions.Config().IdleTimeout, "lifetime", sessions.Config().Lifetime, "CSRF", sessions.Config().CSRF)
+	c := sessions.Config()
+	fmt.Println("idle", c.IdleTimeout, "lifetime", c.Lifetime, "CSRF", c.CSRF)
 
 	_, err = session.New(memstore.New(), session.Config{Policy: policy.AAL2, Lifetime: 30 * time.Hour})
 	fmt.Println(err)
 	// Output:
 	// idle 1h0m0s lifetime 24h0m0s CSRF true
-	// session: Config.Lifetime is 30h0m0s, over 24h0m0s: AAL2 (NIST SP 800-63B-4, 2.2.3)
+	// session: Config.Lifetime is 30h0m0s, over the limit of 24h0m0s: AAL2 (NIST SP 800-63B-4, 2.2.3)
 }

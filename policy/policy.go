@@ -1,20 +1,26 @@
-// Package policy has presets for Config.Policy of package session: what a standard or a guideline says of sessions, as a configuration
-// that session.New fills in and holds.
+// Package policy has presets for Config.Policy of package session. A preset turns the rules of a
+// standard or guideline into a configuration, which session.New fills in and enforces.
 //
 //	sessions, err := session.New(store, session.Config{Policy: policy.AAL2})
 //
-// A preset fills in what the application left zero, and refuses, with an error that names the field and the rule, what the source
-// forbids. What a source recommends (SHOULD) and a preset holds all the same is said in its comment; who has reasons to deviate writes
-// them down and sets the fields without it. What a preset turns on cannot be turned off, as false is zero.
+// A preset sets the fields that the application left at zero. It refuses what its source forbids,
+// with an error that names the field and the rule.
 //
-// To hold more than one, call them in a function of your own, the strictest first:
+// Some presets also enforce recommendations of their source (SHOULD). Their comments mark these
+// rules. If you have reasons to deviate from one, write them down, and set the fields yourself
+// instead of using the preset. You cannot turn off what a preset turned on, because false is zero.
+//
+// To apply several presets, call them in a function of your own, the strictest first:
 //
 //	Policy: func(c *session.Config) error {
 //		return errors.Join(policy.HighValue(c), policy.AAL2(c))
 //	}
 //
-// A preset is about sessions. That those who sign in reach the level of a preset is said where they do, by Login.Level, and asked for by
-// Route.MinLevel. "coatcheck policy" prints what each comes to, and Manager.Config what is in force.
+// A preset configures sessions. It does not check how users authenticate: set Login.Level when a
+// user signs in, and require it with Route.MinLevel.
+//
+// "coatcheck policy" prints the configuration of each preset. Manager.Config returns the
+// configuration of a running application.
 package policy
 
 import (
@@ -28,101 +34,111 @@ import (
 
 const day = 24 * time.Hour
 
-// AAL1 is NIST SP 800-63B-4 at authentication assurance level 1:
+// AAL1 applies NIST SP 800-63B-4 at authentication assurance level 1:
 //
-//   - Lifetime and MaxRemember are at most 30 days (2.1.3, SHOULD; that there is a limit, SHALL);
-//   - Cookie.Insecure is refused (5.1 and 5.1.1, SHALL);
-//   - CSRF is on: what is posted carries something of the session that is verified (5.1, SHALL), and CSRFExempt is not all there is.
+//   - Lifetime and MaxRemember are at most 30 days (2.1.3, SHOULD; a limit as such is a SHALL).
+//   - Cookie.Insecure is refused (5.1 and 5.1.1, SHALL).
+//   - CSRF is on: a posted form carries a token of the session, which is verified (5.1, SHALL).
+//     A pattern in CSRFExempt that matches every route is refused.
 //
-// Zero limits are the defaults of session.New, which are stricter. Cookies that outlive the browser are left to the application, though
-// they SHOULD NOT (5.1).
+// A limit that you leave at zero gets the default of session.New, which is stricter. AAL1 allows
+// cookies that outlive the browser, although NIST says that they SHOULD NOT (5.1).
 func AAL1(c *session.Config) error {
-	p := preset{c: c, name: "AAL1", of: nist}
+	p := preset{c: c, name: "AAL1", source: nist}
 	p.atMost("Lifetime", c.Lifetime, 30*day, "2.1.3")
 	p.atMost("MaxRemember", c.MaxRemember, 30*day, "2.1.3")
-	return p.session("5.1.1", "5.1")
+	return p.finish("5.1.1", "5.1")
 }
 
-// AAL2 is NIST SP 800-63B-4 at authentication assurance level 2, with what it recommends:
+// AAL2 applies NIST SP 800-63B-4 at authentication assurance level 2, recommendations included:
 //
-//   - IdleTimeout is 1 h, and at most that (2.2.3, SHOULD);
-//   - Lifetime is 24 h, and at most that (2.2.3, SHOULD; that there is a limit, SHALL);
-//   - MaxRemember and Persistent are refused: a secret does not survive the browser (5.1, SHOULD NOT), and a remembered browser is no
-//     authentication (5.1, SHALL NOT);
-//   - SameSite None is refused (5.1.1, SHOULD);
-//   - Cookie.Insecure is refused, and CSRF is on, as in [AAL1].
+//   - IdleTimeout is 1 h if it is zero, and at most 1 h (2.2.3, SHOULD).
+//   - Lifetime is 24 h if it is zero, and at most 24 h (2.2.3, SHOULD; a limit as such is a SHALL).
+//   - MaxRemember and Cookie.Persistent are refused: the session secret must not outlive the browser
+//     (5.1, SHOULD NOT), and a remembered browser does not count as authentication (5.1, SHALL NOT).
+//   - SameSite None is refused (5.1.1, SHOULD).
+//   - Cookie.Insecure is refused and CSRF is on, as in [AAL1].
 func AAL2(c *session.Config) error {
-	p := preset{c: c, name: "AAL2", of: nist}
+	p := preset{c: c, name: "AAL2", source: nist}
 	p.limits(time.Hour, day, "2.2.3")
-	p.noRemembering("5.1")
-	p.noCrossSite("5.1.1")
-	return p.session("5.1.1", "5.1")
+	p.refuseRemembering("5.1")
+	p.refuseCrossSite("5.1.1")
+	return p.finish("5.1.1", "5.1")
 }
 
-// AAL3 is NIST SP 800-63B-4 at authentication assurance level 3, with what it recommends:
+// AAL3 applies NIST SP 800-63B-4 at authentication assurance level 3, recommendations included:
 //
-//   - IdleTimeout is 15 min, and at most that (2.3.3, SHOULD);
-//   - Lifetime is 12 h, and at most that (2.3.3, SHALL);
-//   - the rest is as in [AAL2].
+//   - IdleTimeout is 15 min if it is zero, and at most 15 min (2.3.3, SHOULD).
+//   - Lifetime is 12 h if it is zero, and at most 12 h (2.3.3, SHALL).
+//   - The other rules are those of [AAL2].
 func AAL3(c *session.Config) error {
-	p := preset{c: c, name: "AAL3", of: nist}
+	p := preset{c: c, name: "AAL3", source: nist}
 	p.limits(15*time.Minute, 12*time.Hour, "2.3.3")
-	p.noRemembering("5.1")
-	p.noCrossSite("5.1.1")
-	return p.session("5.1.1", "5.1")
+	p.refuseRemembering("5.1")
+	p.refuseCrossSite("5.1.1")
+	return p.finish("5.1.1", "5.1")
 }
 
-// HighValue is what OWASP's Session Management Cheat Sheet says of applications of high value, such as a bank's:
+// HighValue applies OWASP's Session Management Cheat Sheet for high-value applications, such as a
+// bank's:
 //
-//   - IdleTimeout is 5 min, and at most that (Session Expiration: 2 to 5 min);
-//   - Lifetime is 8 h, and at most that (Absolute Timeout: 4 to 8 h, an office worker's day);
-//   - RotateEvery is 15 min if it is zero and Lifetime is longer (Renewal Timeout, which names no figure);
-//   - MaxRemember and Persistent are refused (Expire and Max-Age Attributes: non-persistent cookies);
-//   - SameSite is Strict if it is zero, Lax may be chosen, None is refused (SameSite Attribute). With Strict a visitor who follows a link from
-//     another site, or comes back from an identity provider, arrives without a session: such a page leads on to one of its own, and neither writes nor has a form, since the
-//     cookie of its new session would take the place of the visitor's;
-//   - ClearSiteData is "cache", "cookies" and "storage" if it is nil (Logout; ASVS 14.3.1);
-//   - Cookie.Insecure is refused (Transport Layer Security);
-//   - CSRF is on (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet, Synchronizer Token Pattern).
+//   - IdleTimeout is 5 min if it is zero, and at most 5 min (Session Expiration: 2 to 5 min).
+//   - Lifetime is 8 h if it is zero, and at most 8 h (Absolute Timeout: 4 to 8 h, an office
+//     worker's day).
+//   - RotateEvery is 15 min if it is zero and Lifetime is longer than that (Renewal Timeout, which
+//     names no figure).
+//   - MaxRemember and Cookie.Persistent are refused (Expire and Max-Age Attributes: non-persistent
+//     cookies).
+//   - SameSite is Strict if it is zero. You may choose Lax. None is refused (SameSite Attribute).
+//   - ClearSiteData is "cache", "cookies" and "storage" if it is nil (Logout; ASVS 14.3.1).
+//   - Cookie.Insecure is refused (Transport Layer Security).
+//   - CSRF is on (OWASP's Cross-Site Request Forgery Prevention Cheat Sheet, Synchronizer Token
+//     Pattern).
+//
+// With SameSite Strict, the browser does not send the cookie when a visitor follows a link from
+// another site, or returns from an identity provider. Such a request arrives without a session.
+// Make these landing pages redirect to a page of your own site. They must not write to the session
+// and must not contain a form: the cookie of the new session would replace the visitor's cookie.
 func HighValue(c *session.Config) error {
-	p := preset{c: c, name: "HighValue", of: "OWASP Session Management Cheat Sheet"}
+	p := preset{c: c, name: "HighValue", source: "OWASP Session Management Cheat Sheet"}
 	p.limits(5*time.Minute, 8*time.Hour, "Session Expiration")
 	if c.RotateEvery == 0 && c.Lifetime > 15*time.Minute {
 		c.RotateEvery = 15 * time.Minute
 	}
-	p.noRemembering("Expire and Max-Age Attributes")
+	p.refuseRemembering("Expire and Max-Age Attributes")
 	if c.Cookie.SameSite == 0 {
 		c.Cookie.SameSite = http.SameSiteStrictMode
 	}
-	p.noCrossSite("SameSite Attribute")
+	p.refuseCrossSite("SameSite Attribute")
 	if c.ClearSiteData == nil {
 		c.ClearSiteData = []string{"cache", "cookies", "storage"}
 	}
-	return p.session("Transport Layer Security", "Synchronizer Token Pattern")
+	return p.finish("Transport Layer Security", "Synchronizer Token Pattern")
 }
 
 const nist = "NIST SP 800-63B-4"
 
-// preset fills in a configuration and keeps the first rule that it breaks.
+// preset sets fields of a configuration, and keeps the error of the first rule that is broken.
 type preset struct {
-	c        *session.Config
-	name, of string
-	err      error
+	c            *session.Config
+	name, source string
+	err          error
 }
 
 func (p *preset) refuse(field, section, format string, args ...any) {
 	if p.err == nil {
-		p.err = fmt.Errorf("session: Config.%s %s: %s (%s, %s)", field, fmt.Sprintf(format, args...), p.name, p.of, section)
+		problem := fmt.Sprintf(format, args...)
+		p.err = fmt.Errorf("session: Config.%s %s: %s (%s, %s)", field, problem, p.name, p.source, section)
 	}
 }
 
-func (p *preset) atMost(field string, d, most time.Duration, section string) {
-	if d > most {
-		p.refuse(field, section, "is %v, over %v", d, most)
+func (p *preset) atMost(field string, d, limit time.Duration, section string) {
+	if d > limit {
+		p.refuse(field, section, "is %v, over the limit of %v", d, limit)
 	}
 }
 
-// limits fills in both time limits, and bounds them.
+// limits sets the two time limits where they are zero, and refuses longer ones.
 func (p *preset) limits(idle, lifetime time.Duration, section string) {
 	if p.c.Lifetime == 0 {
 		p.c.Lifetime = lifetime
@@ -134,37 +150,39 @@ func (p *preset) limits(idle, lifetime time.Duration, section string) {
 	p.atMost("IdleTimeout", p.c.IdleTimeout, idle, section)
 }
 
-func (p *preset) noRemembering(section string) {
+func (p *preset) refuseRemembering(section string) {
 	if p.c.MaxRemember != 0 {
 		p.refuse("MaxRemember", section, "is %v: a sign-in must not outlive Config.Lifetime", p.c.MaxRemember)
 	}
 	if p.c.Cookie.Persistent {
-		p.refuse("Cookie.Persistent", section, "is on: the cookie must not outlive the browser")
+		p.refuse("Cookie.Persistent", section, "is true: the cookie must not outlive the browser")
 	}
 }
 
-func (p *preset) noCrossSite(section string) {
+func (p *preset) refuseCrossSite(section string) {
 	if p.c.Cookie.SameSite == http.SameSiteNoneMode {
-		p.refuse("Cookie.SameSite", section, "is None: other sites' requests must not carry the cookie")
+		p.refuse("Cookie.SameSite", section, "is None: requests from other sites must not carry the cookie")
 	}
 }
 
-// session is what all presets ask for. It returns the first rule that was broken.
-func (p *preset) session(transport, csrf string) error {
+// finish applies the rules that all presets share. It returns the error of the first broken rule.
+func (p *preset) finish(transport, csrf string) error {
 	if p.c.Cookie.Insecure {
-		p.refuse("Cookie.Insecure", transport, "is on: the cookie must go over TLS alone")
+		p.refuse("Cookie.Insecure", transport, "is true: the cookie must be sent over TLS only")
 	}
 	p.c.CSRF = true
 	for _, pattern := range p.c.CSRFExempt {
-		if isEverywhere(pattern) {
-			p.refuse("CSRFExempt", csrf, "is %q, which is every route: list those that receive posts from other sites", pattern)
+		if matchesEveryRoute(pattern) {
+			p.refuse("CSRFExempt", csrf,
+				"is %q, which matches every route: list only the routes that receive posts from other sites", pattern)
 		}
 	}
 	return p.err
 }
 
-// isEverywhere reports that a pattern of http.ServeMux names no part of a path, and so matches all, or all of a length.
-func isEverywhere(pattern string) bool {
+// matchesEveryRoute reports whether a pattern of http.ServeMux has no fixed part in its path. Such a
+// pattern matches every path, or every path with the same number of segments.
+func matchesEveryRoute(pattern string) bool {
 	_, path, ok := strings.Cut(pattern, "/")
 	for part := range strings.SplitSeq(path, "/") {
 		if part != "" && !strings.HasPrefix(part, "{") || part == "{$}" {

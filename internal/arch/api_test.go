@@ -16,9 +16,10 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "write api/*.txt anew")
+var update = flag.Bool("update", false, "rewrite the golden files in api/")
 
-// golden are the packages whose exported API is written down, so that no change of it goes unseen.
+// golden maps the folder of a package to the golden file that lists its exported API. The files make
+// each change of the API visible in a review.
 var golden = map[string]string{
 	".":                    "api/session.txt",
 	"driver":               "api/driver.txt",
@@ -30,6 +31,7 @@ var golden = map[string]string{
 	"storetest":            "api/storetest.txt",
 }
 
+// TestAPI compares the exported API of each public package with its golden file.
 func TestAPI(t *testing.T) {
 	repo := load(t)
 	for dir, file := range golden {
@@ -46,14 +48,16 @@ func TestAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 		if diff := compare(string(want), got); diff != "" {
-			t.Errorf("the exported API of package %q is not %s:\n%s\nIf that is meant, run\n\n\tgo test ./internal/arch -run TestAPI -update\n\n"+
-				"and commit the file. After v1 nothing is taken away.", dir, file, diff)
+			t.Errorf("the exported API of package %q differs from %s:\n%s\n"+
+				"If the change is intended, run\n\n\tgo test ./internal/arch -run TestAPI -update\n\n"+
+				"and commit the file. After v1, never remove a line.", dir, file, diff)
 		}
 	}
 }
 
-// TestSurface: a package is as easy to pick up as it is small. The most admired small ones export some 15 types and 20 functions.
-func TestSurface(t *testing.T) {
+// TestExportedSurfaceIsSmall limits the number of exported names of package session, since a small
+// package is easy to learn. Admired small packages export about 15 types and 20 functions.
+func TestExportedSurfaceIsSmall(t *testing.T) {
 	types, functions := map[string]bool{}, 0
 	for _, line := range exported(load(t).packages["."]) {
 		switch {
@@ -65,12 +69,12 @@ func TestSurface(t *testing.T) {
 	}
 	t.Logf("package session exports %d types and %d functions", len(types), functions)
 	if len(types) == 0 || len(types) > 15 || functions == 0 || functions > 10 {
-		t.Errorf("package session exports %d types and %d functions: 15 and 10 are the bounds. What can a method, a field of Config "+
-			"or another package do?", len(types), functions)
+		t.Errorf("package session exports %d types and %d functions: the limits are 15 and 10. Can a method, a field of Config "+
+			"or another package do it instead?", len(types), functions)
 	}
 }
 
-// exported returns a line for each exported name of a package, sorted.
+// exported returns a sorted list of the exported names of a package, one line each.
 func exported(files []*source) (lines []string) {
 	for _, s := range files {
 		for _, decl := range s.ast.Decls {
@@ -84,17 +88,20 @@ func exported(files []*source) (lines []string) {
 			}
 		}
 	}
-	slices.SortFunc(lines, func(a, b string) int { return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b)) })
+	slices.SortFunc(lines, func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), strings.Compare(a, b))
+	})
 	return lines
 }
 
-// rank orders the kinds of lines.
+// rank returns the position of a line's kind in the golden file.
 func rank(line string) int {
-	return slices.IndexFunc([]string{"const ", "var ", "type ", "func (", "func "}, func(p string) bool { return strings.HasPrefix(line, p) })
+	kinds := []string{"const ", "var ", "type ", "func (", "func "}
+	return slices.IndexFunc(kinds, func(kind string) bool { return strings.HasPrefix(line, kind) })
 }
 
 func declared(d *ast.GenDecl) (lines []string) {
-	var implied *ast.ValueSpec // what the constants after it repeat
+	var implied *ast.ValueSpec // the type and values that later constants of the group repeat
 	for i, spec := range d.Specs {
 		switch s := spec.(type) {
 		case *ast.TypeSpec:
@@ -115,7 +122,8 @@ func declared(d *ast.GenDecl) (lines []string) {
 	return lines
 }
 
-// valueLine renders a constant with its value, a variable with its type if it has one. The place in the group is iota.
+// valueLine renders a constant with its type and value, and a variable with its type if it has one.
+// place is the position in the group: the value of iota.
 func valueLine(tok token.Token, name *ast.Ident, s *ast.ValueSpec, place, at int) string {
 	line := tok.String() + " " + name.Name
 	if s == nil {
@@ -189,22 +197,22 @@ func render(n ast.Node) string {
 	return strings.Join(strings.Fields(b.String()), " ")
 }
 
-// compare returns the lines that one text has and the other has not.
+// compare returns the lines that only one of the two texts has.
 func compare(want, got string) string {
 	var diff []string
-	old, now := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for _, line := range old {
-		if !slices.Contains(now, line) {
+	before, after := strings.Split(want, "\n"), strings.Split(got, "\n")
+	for _, line := range before {
+		if !slices.Contains(after, line) {
 			diff = append(diff, "- "+line)
 		}
 	}
-	for _, line := range now {
-		if !slices.Contains(old, line) {
+	for _, line := range after {
+		if !slices.Contains(before, line) {
 			diff = append(diff, "+ "+line)
 		}
 	}
 	if diff == nil && want != got {
-		return "the same lines in another order"
+		return "the lines are the same, but their order differs"
 	}
 	return strings.Join(diff, "\n")
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestPackageComments: a package comment is a map, and two of them are none.
-func TestPackageComments(t *testing.T) {
+// TestEachPackageHasOneComment checks that exactly one file of a package has a package comment.
+func TestEachPackageHasOneComment(t *testing.T) {
 	for dir, files := range load(t).packages {
 		var with []string
 		for _, s := range files {
@@ -17,13 +17,14 @@ func TestPackageComments(t *testing.T) {
 			}
 		}
 		if len(with) != 1 {
-			t.Errorf("package %q has %d package comments %q: it has one, in the file that is read first", dir, len(with), with)
+			t.Errorf("package %q has %d package comments, in %q: it must have one, in the file to read first",
+				dir, len(with), with)
 		}
 	}
 }
 
-// TestDocComments: whoever reads an exported name in an editor reads what it promises.
-func TestDocComments(t *testing.T) {
+// TestExportedNamesHaveDocComments checks all files except tests.
+func TestExportedNamesHaveDocComments(t *testing.T) {
 	for _, s := range load(t).sources {
 		if s.test {
 			continue
@@ -31,13 +32,13 @@ func TestDocComments(t *testing.T) {
 		for _, decl := range s.ast.Decls {
 			switch d := decl.(type) {
 			case *ast.FuncDecl:
-				if d.Doc == nil && d.Name.IsExported() && exportedReceiver(d) && !saysItself[d.Name.Name] {
-					t.Errorf("%s:%d: %s has no doc comment", s.path, s.line(d), d.Name.Name)
+				if d.Doc == nil && d.Name.IsExported() && exportedReceiver(d) && !wellKnown[d.Name.Name] {
+					t.Errorf("%s:%d: %s has no doc comment: say what it promises", s.path, s.line(d), d.Name.Name)
 				}
 			case *ast.GenDecl:
 				for _, spec := range d.Specs {
 					if name := undocumented(d, spec); name != "" {
-						t.Errorf("%s:%d: %s has no doc comment", s.path, s.line(spec), name)
+						t.Errorf("%s:%d: %s has no doc comment: say what it promises", s.path, s.line(spec), name)
 					}
 				}
 			}
@@ -45,10 +46,11 @@ func TestDocComments(t *testing.T) {
 	}
 }
 
-// saysItself are methods that the standard library's interfaces have documented.
-var saysItself = map[string]bool{"Error": true, "Unwrap": true}
+// wellKnown are methods whose meaning the standard library documents.
+var wellKnown = map[string]bool{"Error": true, "Unwrap": true}
 
-// undocumented returns the name of what lacks a comment, "" if nothing does. The comment of a group covers its names.
+// undocumented returns the first exported name in spec that has no comment, or "". The comment of a
+// group of constants or variables covers all its names.
 func undocumented(d *ast.GenDecl, spec ast.Spec) string {
 	switch s := spec.(type) {
 	case *ast.TypeSpec:
@@ -75,7 +77,7 @@ func undocumented(d *ast.GenDecl, spec ast.Spec) string {
 	return ""
 }
 
-// exportedReceiver reports whether a function is one, or a method of an exported type.
+// exportedReceiver reports whether d is a plain function, or a method of an exported type.
 func exportedReceiver(d *ast.FuncDecl) bool {
 	if d.Recv == nil {
 		return true
@@ -105,8 +107,9 @@ func receiver(d *ast.FuncDecl) string {
 
 var skipReason = regexp.MustCompile(`// skip: \S+`)
 
-// TestSkips: a test that is skipped for the want of a tool is one that nobody runs. What is missing fails; ./test installs it.
-func TestSkips(t *testing.T) {
+// TestSkipsHaveAReason checks that no test skips itself without a stated reason. A test must not skip
+// because a tool is missing: then nobody would run it. It must fail, and ./test installs the tool.
+func TestSkipsHaveAReason(t *testing.T) {
 	for _, s := range load(t).sources {
 		ast.Inspect(s.ast, func(n ast.Node) bool {
 			call, ok := n.(*ast.CallExpr)
@@ -114,15 +117,17 @@ func TestSkips(t *testing.T) {
 				return true
 			}
 			f, ok := call.Fun.(*ast.SelectorExpr)
-			if ok && (f.Sel.Name == "Skip" || f.Sel.Name == "Skipf" || f.Sel.Name == "SkipNow") && !s.commented(call, skipReason) {
-				t.Errorf(`%s:%d: skips with no reason: fail instead, or end the line with "// skip: <reason>"`, s.path, s.line(call))
+			skips := ok && (f.Sel.Name == "Skip" || f.Sel.Name == "Skipf" || f.Sel.Name == "SkipNow")
+			if skips && !s.commented(call, skipReason) {
+				t.Errorf(`%s:%d: the test skips without a reason: fail instead, or end the line with "// skip: <reason>"`,
+					s.path, s.line(call))
 			}
 			return true
 		})
 	}
 }
 
-// commented reports whether a comment on the line of n fits the expression.
+// commented reports whether a comment on the line of n matches expr.
 func (s *source) commented(n ast.Node, expr *regexp.Regexp) bool {
 	for _, group := range s.ast.Comments {
 		for _, c := range group.List {

@@ -8,8 +8,9 @@ import (
 	"testing"
 )
 
-// TestCorpora: a fuzz target is a plain test of its corpus, for all who never fuzz. An empty one tests nothing.
-func TestCorpora(t *testing.T) {
+// TestFuzzTargetsHaveACorpus checks that each fuzz target has seeds. An ordinary test run executes the
+// seeds only, so that a target without seeds tests nothing.
+func TestFuzzTargetsHaveACorpus(t *testing.T) {
 	found := 0
 	for _, s := range load(t).sources {
 		for _, decl := range s.ast.Decls {
@@ -20,12 +21,12 @@ func TestCorpora(t *testing.T) {
 			found++
 			folder := filepath.Join(root, s.dir, "testdata", "fuzz", f.Name.Name)
 			if seeds, err := os.ReadDir(folder); err != nil || len(seeds) < 3 {
-				t.Errorf("%s:%d: %s has %d files in its testdata/fuzz: commit some that it must accept, and some that it must refuse",
+				t.Errorf("%s:%d: %s has %d seeds in testdata/fuzz, want at least 3: commit inputs to accept and inputs to refuse",
 					s.path, s.line(f), f.Name.Name, len(seeds))
 			}
 		}
 	}
 	if found == 0 {
-		t.Error("no fuzz targets found")
+		t.Error("found no fuzz target: this test looks in the wrong place")
 	}
 }

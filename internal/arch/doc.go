@@ -1,7 +1,12 @@
-// Package arch has no code, only tests: of the repository as a whole. They hold what a compiler does not check: which package may
-// import which, and why; that each package and each exported name says what it is; the exported API; sizes; that documents
-// quote code that is there.
+// Package arch contains tests of the repository as a whole, and no other code. They enforce what the
+// compiler does not check:
 //
-// The tests read the source as it lies in the repository, all modules and all platforms, so a package that is added later is
-// covered from its first day.
+//   - which package may import which, and why;
+//   - the exported API, as golden files in api/;
+//   - a doc comment on each package and each exported name;
+//   - the sizes of files and functions;
+//   - that the documents quote code, tests and files that exist.
+//
+// The tests read the source files of all modules and all platforms. A new package is therefore
+// covered from its first commit.
 package arch

@@ -6,72 +6,87 @@ import (
 	"testing"
 )
 
-// What a package may import, in the words of a rule: a path in the repository (with "/..." also what lies below), a module
-// from outside, or one of these.
+// What a rule may allow: a path of this repository (with "/..." also everything below it), the path
+// of an external module, or one of these.
 const (
 	std     = "the standard library"
-	outside = "any module from outside"
-	public  = "all of this repository that is not internal to the root module"
-	itself  = "what lies below"
+	outside = "any external module"
+	public  = "everything of this repository except the internal packages of the root module"
+	itself  = "packages of the same module"
 )
 
+// rule says what some packages may import, and why nothing else.
 type rule struct {
 	packages string
 	may      []string
 	why      string
 }
 
-// rules say what packages may import, tests apart. The first whose pattern fits holds. The arrow points one way: session knows
-// driver, stores know driver, adapters and commands know session; nothing points back.
+// rules apply to all files except tests. The first rule whose pattern matches a package is the one that
+// counts. Dependencies point one way: session imports driver, stores import driver, adapters and
+// commands import session. Nothing points back.
 var rules = []rule{
-	{".", []string{std, "driver", "internal/ticket"}, "an application that imports session inherits no module, and no store that it does not use"},
-	{"driver", []string{std}, "authors of stores depend on it alone, so it depends on nothing"},
-	{"format", []string{std, "driver"}, "the format is what driver encodes, whatever stores it"},
-	{"internal/arch", []string{std}, "it looks at the repository from outside"},
-	{"internal/ticket", []string{std, "driver"}, "tokens and sealed values are pure: they depend on keys and on the contract's types alone"},
-	{"internal/...", []string{std, "driver", "internal/..."}, "stores are built on it, so it knows their contract and no store"},
-	{"memstore", []string{std, "driver", "internal/..."}, "a store knows the contract, not who uses it: it serves any front"},
+	{".", []string{std, "driver", "internal/ticket"},
+		"an application that imports session must inherit no module, and no store that it does not use"},
+	{"driver", []string{std}, "authors of stores depend on driver alone, so driver depends on nothing"},
+	{"format", []string{std, "driver"}, "driver defines the format, whatever stores it"},
+	{"internal/arch", []string{std}, "it inspects the repository from outside"},
+	{"internal/ticket", []string{std, "driver"},
+		"tokens and sealed values depend only on keys and on types of the contract"},
+	{"internal/...", []string{std, "driver", "internal/..."},
+		"stores are built on internal packages, so these may import the contract and no store"},
+	{"memstore", []string{std, "driver", "internal/..."},
+		"a store imports the contract and none of its users, so that any front end can use it"},
 	{"filestore", []string{std, "driver", "internal/...", "go.etcd.io/bbolt/...", "golang.org/x/sys/..."},
-		"as memstore; the embedded database is its own, and no one else's"},
-	{"redisstore", []string{std, "driver", "github.com/redis/rueidis/..."}, "as memstore; the Redis client is its own"},
-	{"policy", []string{std, "."}, "a preset is a function of a Config, and knows nothing else"},
-	{"redisstore/redistest", []string{std}, "it tests the store and the client, so it speaks to servers by itself"},
+		"the rule of memstore applies; only filestore uses the embedded database"},
+	{"redisstore", []string{std, "driver", "github.com/redis/rueidis/..."},
+		"the rule of memstore applies; only redisstore uses the Redis client"},
+	{"policy", []string{std, "."}, "a preset is a function of a Config and needs nothing else"},
+	{"redisstore/redistest", []string{std},
+		"it tests the store and its client, so it must speak to the servers without them"},
 	{"compat/...", []string{std, "driver", "internal/...", "compat/...", "github.com/redis/rueidis/..."},
-		"a store in another framework's format is a store like the others"},
-	{"storetest", []string{std, "driver"}, "authors of stores import it in their tests: it is the contract, and knows no implementation"},
-	{"sessiontest", []string{std, ".", "driver", "memstore"}, "it helps applications test, with sessions in memory"},
-	{"adapters/...", []string{std, outside, ".", itself}, "an adapter joins session and one framework; the store is the application's choice"},
-	{"coatcheck/...", []string{std, outside, public}, "a command is a user of the library: what it needs must be exported for others, too"},
-	{"bench/...", []string{std, outside, public}, "what is measured is what users get"},
-	{"clients/...", []string{std, outside, public}, "programs that try clients in other languages are users of the library"},
+		"a store in the format of another framework is a store like the others"},
+	{"storetest", []string{std, "driver"},
+		"authors of stores import it in their tests: it checks the contract, so it must import no implementation"},
+	{"sessiontest", []string{std, ".", "driver", "memstore"}, "it helps applications to test, with sessions in memory"},
+	{"adapters/...", []string{std, outside, ".", itself},
+		"an adapter joins session and one framework; the application chooses the store"},
+	{"coatcheck/...", []string{std, outside, public},
+		"the command is a user of the library: what it needs must be exported for other users too"},
+	{"bench/...", []string{std, outside, public}, "the benchmark must measure what users get"},
+	{"clients/...", []string{std, outside, public},
+		"programs that test clients in other languages are users of the library"},
 	{"deploy/...", []string{std, outside, public}, "examples are users of the library"},
 }
 
-func TestImports(t *testing.T) {
+func TestImportsAreAllowed(t *testing.T) {
 	repo := load(t)
 	for _, s := range repo.sources {
 		i := slices.IndexFunc(rules, func(r rule) bool { return fits(s.dir, r.packages) })
 		if i < 0 {
-			t.Errorf("%s: no rule says what package %q may import: add one, with its reason, to rules in internal/arch", s.path, s.dir)
+			t.Errorf("%s: no rule says what package %q may import: add one, with its reason, to rules in internal/arch",
+				s.path, s.dir)
 			continue
 		}
 		if s.test {
 			continue
 		}
+		r := rules[i]
 		for _, name := range s.imports() {
-			if !slices.ContainsFunc(rules[i].may, func(allowed string) bool { return repo.allows(allowed, name, s) }) {
-				t.Errorf("%s imports %q: package %q may import only %q, because %s", s.path, name, s.dir, rules[i].may, rules[i].why)
+			if !slices.ContainsFunc(r.may, func(allowed string) bool { return repo.allows(allowed, name, s) }) {
+				t.Errorf("%s imports %q: package %q may import only %q. Reason: %s", s.path, name, s.dir, r.may, r.why)
 			}
 		}
 	}
 }
 
-// fits reports whether a path is what a pattern says.
+// fits reports whether a path matches a pattern.
 func fits(name, pattern string) bool {
 	folder, below := strings.CutSuffix(pattern, "/...")
 	return name == folder || below && strings.HasPrefix(name, folder+"/")
 }
 
+// allows reports whether file s may import name, according to one entry of a rule.
 func (repo *tree) allows(allowed, name string, s *source) bool {
 	first, _, _ := strings.Cut(name, "/")
 	ours := repo.packages[name] != nil
@@ -88,18 +103,20 @@ func (repo *tree) allows(allowed, name string, s *source) bool {
 	return fits(name, allowed)
 }
 
-// TestModulesApart covers tests as well. The compiler does not help here: the nested modules' paths begin with the root's, so to it
-// they may import its internal packages.
-func TestModulesApart(t *testing.T) {
+// TestModulesStayApart covers tests as well. The compiler does not enforce this: the paths of the nested
+// modules begin with the path of the root module, so it lets them import the root's internal packages.
+func TestModulesStayApart(t *testing.T) {
 	repo := load(t)
 	for _, s := range repo.sources {
 		for _, name := range s.imports() {
 			switch m := repo.moduleOf(name); {
 			case repo.packages[name] == nil:
 			case s.module == "." && m != ".":
-				t.Errorf("%s imports %q: the root module must not need a nested one, whose dependencies its users would inherit", s.path, name)
+				t.Errorf("%s imports %q: the root module must not require a nested module, because its users would "+
+					"inherit the dependencies", s.path, name)
 			case s.module != "." && within(name, "internal"):
-				t.Errorf("%s imports %q: nested modules are released apart, so they use what the root exports", s.path, name)
+				t.Errorf("%s imports %q: a nested module is released by itself, so it may use only what the root module exports",
+					s.path, name)
 			}
 		}
 	}

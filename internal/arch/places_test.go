@@ -5,29 +5,34 @@ import (
 	"testing"
 )
 
-// TestPlaces: a test that takes a place, of which there are few, has no subtests that run at the same time. It would keep the place until they
-// are done; they wait for their turn, which tests have that wait for places: all stand still, now and then.
-func TestPlaces(t *testing.T) {
+// reserve is the function that tests of redisstore call to reserve a place for their servers.
+const reserve = "few"
+
+// TestReservedPlacesDoNotDeadlock checks tests that call reserve. The number of places is limited, and a
+// test keeps its place until its subtests are done. Parallel subtests of such a test would wait for a
+// free slot, while the tests in the slots wait for a place. Now and then no test could continue.
+func TestReservedPlacesDoNotDeadlock(t *testing.T) {
 	repo := load(t)
-	takers := 0
+	callers := 0
 	for _, s := range repo.sources {
 		if !s.test {
 			continue
 		}
 		ast.Inspect(s.ast, func(n ast.Node) bool {
 			body := bodyOf(n)
-			if body == nil || !takesPlace(body) {
+			if body == nil || !reserves(body) {
 				return true
 			}
-			takers++
+			callers++
 			if c := parallelIn(body); c != nil {
-				t.Errorf("%s:%d: this runs beside other tests, and the test around it has called few: call it in the subtests only", s.path, s.line(c))
+				t.Errorf("%s:%d: the subtest runs in parallel, but the test around it has called %s: call %[3]s in the subtests only",
+					s.path, s.line(c), reserve)
 			}
 			return true
 		})
 	}
-	if takers < 10 {
-		t.Errorf("%d tests call few, so this looks for the wrong thing", takers)
+	if callers < 10 {
+		t.Errorf("found only %d calls of %s: correct the constant reserve if the function has a new name", callers, reserve)
 	}
 }
 
@@ -41,21 +46,21 @@ func bodyOf(n ast.Node) *ast.BlockStmt {
 	return nil
 }
 
-// takesPlace reports whether a function itself calls few, and no function within it.
-func takesPlace(body *ast.BlockStmt) (found bool) {
+// reserves reports whether a function calls reserve itself. Calls in nested functions do not count.
+func reserves(body *ast.BlockStmt) (found bool) {
 	ast.Inspect(body, func(n ast.Node) bool {
 		call, ok := n.(*ast.CallExpr)
-		found = found || ok && calls(call, "", "few")
+		found = found || ok && calls(call, "", reserve)
 		_, within := n.(*ast.FuncLit)
 		return !within
 	})
 	return found
 }
 
-// parallelIn returns what makes a subtest run beside others, nil if nothing does.
+// parallelIn returns a call that makes a subtest run in parallel, or nil.
 func parallelIn(body *ast.BlockStmt) (found ast.Node) {
 	subtest := func(n ast.Node) bool {
-		if call, ok := n.(*ast.CallExpr); ok && (calls(call, "", "few") || calls(call, "t", "Parallel")) {
+		if call, ok := n.(*ast.CallExpr); ok && (calls(call, "", reserve) || calls(call, "t", "Parallel")) {
 			found = call
 		}
 		return true
@@ -72,14 +77,14 @@ func parallelIn(body *ast.BlockStmt) (found ast.Node) {
 	return found
 }
 
-// calls reports whether call is of x.name, or of name if x is "".
+// calls reports whether call calls x.name, or name if x is "".
 func calls(call *ast.CallExpr, x, name string) bool {
 	switch f := call.Fun.(type) {
 	case *ast.Ident:
 		return x == "" && f.Name == name
 	case *ast.SelectorExpr:
-		of, ok := f.X.(*ast.Ident)
-		return ok && of.Name == x && f.Sel.Name == name
+		qualifier, ok := f.X.(*ast.Ident)
+		return ok && qualifier.Name == x && f.Sel.Name == name
 	}
 	return false
 }

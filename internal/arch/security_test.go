@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// checklists are how many rows docs/security.md has of each letter: none of a checklist is left out.
+// checklists says how many rows docs/security.md must have for each letter.
 var checklists = []struct {
 	letter string
 	rows   int
 }{{"K", 16}, {"A", 32}, {"S", 26}, {"R", 14}, {"N", 20}}
 
-// hows are what the column "how" may say, alone or joined by commas.
+// hows lists the words that the column "how" may contain, alone or separated by commas.
 var hows = []string{"default", "always", "option", "refused", "application"}
 
 var (
@@ -25,35 +25,37 @@ var (
 	namedTest     = regexp.MustCompile("`((?:Test|Fuzz|Example)[A-Z]\\w*|[a-z]+/[a-z0-9-]+)`")
 )
 
-// TestSecurity: docs/security.md has each requirement once, in order, and a row is as good as its test: `TestX` is a test of this
-// repository, `a/b` a case of storetest. Only what is the application's part alone may do without.
-func TestSecurity(t *testing.T) {
-	for _, wrong := range checkSecurity(page(t, "docs/security.md"), testNames(t)) {
-		t.Errorf("docs/security.md: %s", wrong)
+// TestSecurityPageNamesTests checks docs/security.md. It must list each requirement once and in order.
+// Each row must name tests that exist: `TestX` is a test of this repository, `a/b` is a case of
+// storetest. Only a row that is the application's part alone may name none.
+func TestSecurityPageNamesTests(t *testing.T) {
+	for _, problem := range checkSecurity(mustRead(t, "docs/security.md"), testNames(t)) {
+		t.Errorf("docs/security.md: %s", problem)
 	}
 }
 
-// checkSecurity returns what is wrong with the page.
-func checkSecurity(text string, names map[string]bool) (wrong []string) {
-	complain := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+// checkSecurity returns the problems of the page.
+func checkSecurity(text string, names map[string]bool) (problems []string) {
+	report := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 	var ids []string
 	rows := rowOfSecurity.FindAllStringSubmatch(text, -1)
 	if n := len(anyRow.FindAllString(text, -1)); n != len(rows) {
-		complain("%d rows, of which %d have five columns", n, len(rows))
+		report("of %d rows, %d have five columns", n, len(rows))
 	}
 	for _, row := range rows {
-		id, how, what, tests := row[1], strings.TrimSpace(row[3]), strings.TrimSpace(row[4]), namedTest.FindAllStringSubmatch(row[5], -1)
+		id, how, what := row[1], strings.TrimSpace(row[3]), strings.TrimSpace(row[4])
+		tests := namedTest.FindAllStringSubmatch(row[5], -1)
 		ids = append(ids, id)
 		for word := range strings.SplitSeq(how, ", ") {
 			if !slices.Contains(hows, word) {
-				complain("%s: %q is none of %s", id, word, strings.Join(hows, ", "))
+				report("%s: %q is not one of %s", id, word, strings.Join(hows, ", "))
 			}
 		}
 		if what == "" {
-			complain("%s does not say what happens", id)
+			report("%s does not say what happens", id)
 		}
 		if len(tests) == 0 && how != "application" {
-			complain("%s names no test: only what is the application's part alone may do without", id)
+			report("%s names no test: only a row whose \"how\" is \"application\" may name none", id)
 		}
 	}
 	var want []string
@@ -64,26 +66,26 @@ func checkSecurity(text string, names map[string]bool) (wrong []string) {
 	}
 	for _, id := range want {
 		if n := len(ids) - len(slices.DeleteFunc(slices.Clone(ids), func(have string) bool { return have == id })); n != 1 {
-			complain("%d rows for %s, want one", n, id)
+			report("%d rows for %s, want 1", n, id)
 		}
 	}
 	for _, id := range ids {
 		if !slices.Contains(want, id) {
-			complain("%s is of no checklist", id)
+			report("%s is not in a checklist", id)
 		}
 	}
-	if len(wrong) == 0 && !slices.Equal(ids, want) {
-		complain("the rows are not in order")
+	if len(problems) == 0 && !slices.Equal(ids, want) {
+		report("the rows are not in order")
 	}
 	for _, cited := range namedTest.FindAllStringSubmatch(text, -1) {
 		if !names[cited[1]] {
-			complain("%s is not there", cited[1])
+			report("%s does not exist: was the test renamed?", cited[1])
 		}
 	}
-	return wrong
+	return problems
 }
 
-// testNames returns the names of the repository's tests and of storetest's cases.
+// testNames returns the names of all tests of the repository, and of the cases of storetest.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := map[string]bool{}
@@ -114,8 +116,9 @@ func isName(key ast.Expr) bool {
 	return ok && id.Name == "name"
 }
 
-// TestSecurityIsChecked: each way for the page to go wrong is found, and nothing is wrong with one that has all of it.
-func TestSecurityIsChecked(t *testing.T) {
+// TestCheckSecurityFindsProblems checks checkSecurity: it reports each kind of problem, and none for a
+// correct page.
+func TestCheckSecurityFindsProblems(t *testing.T) {
 	var rows []string
 	for _, list := range checklists {
 		for n := range list.rows {
@@ -124,28 +127,29 @@ func TestSecurityIsChecked(t *testing.T) {
 	}
 	text := strings.Join(rows, "")
 	names := map[string]bool{"TestX": true, "a/b": true}
-	if wrong := checkSecurity(text, names); len(wrong) != 0 {
-		t.Fatalf("a good page: %q", wrong)
+	if problems := checkSecurity(text, names); len(problems) != 0 {
+		t.Fatalf("problems of a correct page: %q", problems)
 	}
 	swap := func(old, with string) string { return strings.Replace(text, old, with, 1) }
-	for what, text := range map[string]string{
+	for want, text := range map[string]string{
 		"K01 names no test":          swap("`TestX`, `a/b`", ""),
-		"TestY is not there":         swap("TestX", "TestY"),
-		"a/c is not there":           swap("a/b", "a/c"),
-		"0 rows for K01, want one":   swap(rows[0], ""),
-		"2 rows for K01, want one":   swap(rows[0], rows[0]+rows[0]),
-		"K17 is of no checklist":     text + strings.Replace(rows[0], "K01", "K17", 1),
+		"TestY does not exist":       swap("TestX", "TestY"),
+		"a/c does not exist":         swap("a/b", "a/c"),
+		"0 rows for K01, want 1":     swap(rows[0], ""),
+		"2 rows for K01, want 1":     swap(rows[0], rows[0]+rows[0]),
+		"K17 is not in a checklist":  text + strings.Replace(rows[0], "K01", "K17", 1),
 		"the rows are not in order":  swap(rows[0]+rows[1], rows[1]+rows[0]),
-		`K01: "somehow" is none of`:  swap("always", "somehow"),
+		`K01: "somehow" is not one`:  swap("always", "somehow"),
 		"K01 does not say":           swap("| so |", "| |"),
-		"108 rows, of which 107":     swap("| so |", "|"),
+		"of 108 rows, 107 have":      swap("| so |", "|"),
 		`K01: "option always" is no`: swap("always", "option always"),
 	} {
-		if wrong := checkSecurity(text, names); !strings.Contains(strings.Join(wrong, "\n"), what) {
-			t.Errorf("want %q, got %q", what, wrong)
+		if problems := checkSecurity(text, names); !strings.Contains(strings.Join(problems, "\n"), want) {
+			t.Errorf("problems %q, want one with %q", problems, want)
 		}
 	}
-	if wrong := checkSecurity(strings.Replace(swap("`TestX`, `a/b`", ""), "always", "application", 1), names); len(wrong) != 0 {
-		t.Errorf("what is the application's part needs no test: %q", wrong)
+	text = strings.Replace(swap("`TestX`, `a/b`", ""), "always", "application", 1)
+	if problems := checkSecurity(text, names); len(problems) != 0 {
+		t.Errorf("a row that is the application's part needs no test, but got %q", problems)
 	}
 }

@@ -7,15 +7,17 @@ import (
 )
 
 const (
-	maxFile     = 500 // lines: one idea a file
+	maxFile     = 500 // lines
 	maxFunction = 60  // lines: one screen
-	maxTest     = 100 // lines: a test with its table
+	maxTest     = 100 // lines: a test function may contain its table
 )
 
-// longer are the files ("path") and functions ("path:Name") that are over these bounds, each with the reason.
+// longer lists the files ("path") and functions ("path:Name") that may exceed the limits, each with its
+// reason.
 var longer = map[string]string{}
 
-func TestSizes(t *testing.T) {
+// TestFilesAndFunctionsAreShort checks all files that are not generated.
+func TestFilesAndFunctionsAreShort(t *testing.T) {
 	needed := map[string]bool{}
 	check := func(name string, lines, limit int) {
 		if lines <= limit {
@@ -23,7 +25,8 @@ func TestSizes(t *testing.T) {
 		}
 		needed[name] = true
 		if longer[name] == "" {
-			t.Errorf("%s has %d lines, over %d: divide it, or enter it with a reason in longer (internal/arch)", name, lines, limit)
+			t.Errorf("%s has %d lines, the limit is %d: split it, or add it with a reason to longer in internal/arch",
+				name, lines, limit)
 		}
 	}
 	for _, s := range load(t).sources {
@@ -43,7 +46,7 @@ func TestSizes(t *testing.T) {
 	}
 	for name := range longer {
 		if !needed[name] {
-			t.Errorf("%s is not over its bound any more: take it out of longer", name)
+			t.Errorf("%s no longer exceeds its limit: remove it from longer in internal/arch", name)
 		}
 	}
 }

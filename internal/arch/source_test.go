@@ -13,39 +13,42 @@ import (
 	"testing"
 )
 
-// root is the repository's root as the tests see it.
+// root is the path of the repository's root, relative to this package.
 const root = "../.."
 
-// modulePath is the root module's. The nested modules' paths begin with it.
+// modulePath is the path of the root module. The paths of the nested modules begin with it.
 const modulePath = "github.com/coatcheck-go/session"
 
-// source is one Go file. Paths are relative to the root of the repository, with slashes.
+// source is one Go file. Paths are relative to the root of the repository, and use slashes.
 type source struct {
 	path   string
 	dir    string // "." for the root
-	module string // the folder of its go.mod: "." for the root module
+	module string // the folder of the module's go.mod; "." for the root module
 	test   bool
 	text   []byte
 	ast    *ast.File
 }
 
-// line returns where a node is, for messages.
+// line returns the line number of a node.
 func (s *source) line(n ast.Node) int { return fset.Position(n.Pos()).Line }
 
-// lines returns how many lines a node has.
+// lines returns the number of lines that a node covers.
 func (s *source) lines(n ast.Node) int {
 	return fset.Position(n.End()).Line - fset.Position(n.Pos()).Line + 1
 }
 
 var fset = token.NewFileSet()
 
-// tree is the repository.
+// tree is the repository, as far as these tests read it.
 type tree struct {
 	sources  []*source
-	packages map[string][]*source // by folder; without tests
+	packages map[string][]*source // by folder, without tests
 	modules  []string             // folders with a go.mod
-	pages    []string             // Markdown
+	pages    []string             // Markdown files
 }
+
+// skipped names the folders that do not contain source code of this repository.
+var skipped = []string{"testdata", "node_modules", "coatcheck-data"}
 
 // load reads the repository.
 func load(t *testing.T) *tree {
@@ -58,7 +61,7 @@ func load(t *testing.T) *tree {
 		rel := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(name, root), string(filepath.Separator)))
 		base := d.Name()
 		switch {
-		case d.IsDir() && rel != "" && (base[0] == '.' || base == "testdata" || base == "node_modules" || base == "coatcheck-data"):
+		case d.IsDir() && rel != "" && (base[0] == '.' || slices.Contains(skipped, base)):
 			return fs.SkipDir
 		case base == "go.mod":
 			repo.modules = append(repo.modules, path.Dir(rel))
@@ -73,7 +76,8 @@ func load(t *testing.T) *tree {
 		t.Fatal(err)
 	}
 	if len(repo.sources) < 10 || !slices.Contains(repo.modules, ".") {
-		t.Fatalf("found %d Go files and the modules %q: this is not the repository", len(repo.sources), repo.modules)
+		t.Fatalf("found %d Go files and the modules %q: %s is not the root of the repository",
+			len(repo.sources), repo.modules, root)
 	}
 	for _, s := range repo.sources {
 		s.module = repo.moduleOf(s.dir)
@@ -81,6 +85,7 @@ func load(t *testing.T) *tree {
 	return repo
 }
 
+// add parses a Go file and adds it to the tree.
 func (repo *tree) add(rel string) error {
 	text, err := os.ReadFile(filepath.Join(root, rel))
 	if err != nil {
@@ -98,7 +103,7 @@ func (repo *tree) add(rel string) error {
 	return nil
 }
 
-// moduleOf returns the folder of the module that a folder belongs to.
+// moduleOf returns the folder of the module to which a folder belongs.
 func (repo *tree) moduleOf(dir string) string {
 	best := "."
 	for _, m := range repo.modules {
@@ -109,12 +114,12 @@ func (repo *tree) moduleOf(dir string) string {
 	return best
 }
 
-// within reports whether dir is folder or lies in it.
+// within reports whether dir is folder, or is inside it.
 func within(dir, folder string) bool {
 	return folder == "." || dir == folder || strings.HasPrefix(dir, folder+"/")
 }
 
-// imports returns what a file imports; what is in the repository as a path relative to its root.
+// imports returns the import paths of a file. Those of this repository are relative to its root.
 func (s *source) imports() (names []string) {
 	for _, i := range s.ast.Imports {
 		name := strings.Trim(i.Path.Value, `"`)

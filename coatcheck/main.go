@@ -1,7 +1,8 @@
-// Command coatcheck runs what Coatcheck offers from a terminal: for now the demo.
+// Command coatcheck is the command line of Coatcheck.
 //
-//	coatcheck demo      a web page with a session, and two races to try
-//	coatcheck --help    everything else
+//	coatcheck demo      serve a web page with a session, and two races to try
+//	coatcheck policy    print the configuration of a security policy
+//	coatcheck --help    explain the commands
 package main
 
 import (

@@ -1,4 +1,4 @@
-// Package cli is the command line of coatcheck: a file for each command, and what they share.
+// Package cli implements the command line of coatcheck. Each command has a file of its own.
 package cli
 
 import (
@@ -13,11 +13,11 @@ import (
 // Exit codes.
 const (
 	exitOK     = 0
-	exitFailed = 1 // the command could not do its work
+	exitFailed = 1 // the command failed
 	exitUsage  = 2 // the command line is wrong
 )
 
-// Run runs the command that args name, until it is done or ctx is. It returns the exit code.
+// Run runs the command that args name, until it is done or ctx ends. It returns the exit code.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
@@ -41,17 +41,17 @@ func newRoot() *cobra.Command {
 		Short: "Sessions for web applications: hand over the state, keep the ticket",
 		Long: `Sessions for web applications: hand over the state, keep the ticket.
 
-A session keeps what an application knows about a visitor. The visitor's browser
-gets nothing but a ticket: a random token. No write of concurrent requests is
-lost, and a session that has ended stays ended.`,
-		Example: `  coatcheck demo                           see it in a browser, and try two races
-  coatcheck demo --help                    what the demo can do
-  coatcheck policy aal2                    what a security policy asks of sessions
-  coatcheck completion bash                completion for your shell`,
+A session stores what an application knows about a visitor. The visitor's browser
+stores only a ticket: a random token. Concurrent requests lose no write, and a
+session that has ended stays ended.`,
+		Example: `  coatcheck demo                           see a session in a browser, and try two races
+  coatcheck demo --help                    list the options of the demo
+  coatcheck policy aal2                    print the configuration of a security policy
+  coatcheck completion bash                print the completion script for your shell`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 
-		SilenceErrors: true, // Run prints them
+		SilenceErrors: true, // Run prints errors
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(suggestFlag)

@@ -20,19 +20,21 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs testdata/*.txtar: what a person types, and what they see. They use curl.
+// TestScripts runs testdata/*.txtar. Each script has commands as a user types them, and their expected
+// output. The scripts use curl.
 //
-// Each has a free $ADDR and its $URL to itself, and a second pair, $ADDR2 and $URL2. Besides testscript's own commands there are:
+// Each script has a free address $ADDR with the URL $URL, and a second pair, $ADDR2 and $URL2. It can use
+// the commands of testscript, and these:
 //
-//	reach ADDR                  wait until something listens there
-//	token FILE                  set $TOKEN to the session's token in curl's cookie jar
-//	busy ADDR                   listen there until the script ends
-//	redis server CONFIG...      start a server, with lines for its configuration file, and set $STORE to its URL
-//	redis users RULE...         the same with access control rules
-//	redis sentinel              the same with a primary, two replicas and three sentinels
-//	redis cluster               the same with a Cluster
-//	redis kill                  end the server, or the primary that Sentinel watches, with SIGKILL
-//	redis restart               start it again
+//	reach ADDR                  wait until a server listens on ADDR
+//	token FILE                  set $TOKEN to the session's token in curl's cookie jar FILE
+//	busy ADDR                   listen on ADDR until the script ends
+//	redis server CONFIG...      start a server with these configuration lines, and set $STORE to its URL
+//	redis users RULE...         the same, with access control rules
+//	redis sentinel              the same, with a primary, two replicas and three sentinels
+//	redis cluster               the same, with a Cluster
+//	redis kill                  kill the server, or the primary that Sentinel watches, with SIGKILL
+//	redis restart               start the killed server again
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -51,6 +53,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// freeAddr sets variables of the script to an address that no program uses.
 func freeAddr(env *testscript.Env, suffix string) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,6 +64,7 @@ func freeAddr(env *testscript.Env, suffix string) error {
 	return ln.Close()
 }
 
+// reach waits until a server listens on an address.
 func reach(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: reach ADDR")
@@ -77,6 +81,7 @@ func reach(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// token reads the session's token from a cookie jar.
 func token(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: token FILE")
@@ -90,7 +95,7 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no session in the cookie jar %s", args[0])
 }
 
-// busy makes another program listen on an address until the script ends.
+// busy listens on an address until the script ends, like another program.
 func busy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: busy ADDR")

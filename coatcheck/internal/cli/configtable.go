@@ -13,8 +13,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// configTable returns a configuration as a table for people: one line for each field, with its value and what it means.
-// Of keys it says only how many there are.
+// configTable returns a configuration as a table, with one line for each field: its name, its value
+// and its meaning. It shows how many keys there are, and not the keys.
 func configTable(c session.Config) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -24,9 +24,9 @@ func configTable(c session.Config) string {
 		if f.value.IsZero() && about.zero != "" {
 			text = about.zero
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\n", f.name, text, about.means)
+		fmt.Fprintf(w, "%s\t%s\t%s\n", f.name, text, about.meaning)
 	}
-	_ = w.Flush() // a strings.Builder takes everything
+	_ = w.Flush() // writing to a strings.Builder never fails
 	lines := strings.Split(b.String(), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")
@@ -34,12 +34,13 @@ func configTable(c session.Config) string {
 	return strings.Join(lines, "\n")
 }
 
+// configField is a field of session.Config. A field of Cookie has a dotted name, such as "Cookie.Name".
 type configField struct {
 	name  string
 	value reflect.Value
 }
 
-// configFields lists the fields of a configuration, those of Cookie as "Cookie.Name" and so on.
+// configFields lists the fields of a configuration in the order of their declaration.
 func configFields(v reflect.Value, prefix string) (list []configField) {
 	for i := range v.NumField() {
 		name := prefix + v.Type().Field(i).Name
@@ -52,52 +53,50 @@ func configFields(v reflect.Value, prefix string) (list []configField) {
 	return list
 }
 
-// configMeanings says what the fields of session.Config mean, and what to print for their zero value.
-var configMeanings = map[string]struct{ zero, means string }{
-	"Policy":             {"none", "fills in what is zero, and refuses what it forbids"},
-	"IdleTimeout":        {"default", "a session ends when it is not used for so long"},
-	"Lifetime":           {"default", "it ends so long after it began, whatever happens"},
-	"RotateEvery":        {"never", "a token that is so old is replaced"},
-	"MaxRemember":        {"not allowed", "lifetime that a sign-in may ask for beyond that"},
-	"MaxPerUser":         {"no limit", "sessions of one user at the same time"},
-	"RefuseExtra":        {"no", "at that limit refuse the sign-in, instead of ending the oldest session"},
-	"KeepFields":         {"none", "fields of an anonymous session that come along at sign-in"},
-	"UserKey":            {"none", "names users to the store without telling who they are"},
+// configMeanings gives each field of session.Config its meaning. zero is the text for the zero value.
+var configMeanings = map[string]struct{ zero, meaning string }{
+	"Policy":             {"none", "sets fields that are zero, and refuses what it forbids"},
+	"IdleTimeout":        {"default", "a session ends when it is not used for this long"},
+	"Lifetime":           {"default", "a session ends this long after its creation, even if it is used"},
+	"RotateEvery":        {"never", "age at which a token is replaced by a new one"},
+	"MaxRemember":        {"not allowed", "longest lifetime that Login.Remember may ask for"},
+	"MaxPerUser":         {"no limit", "how many sessions one user may have at the same time"},
+	"RefuseExtra":        {"no", "at MaxPerUser, refuse the sign-in instead of ending the oldest session"},
+	"KeepFields":         {"none", "fields of an anonymous session that are kept at sign-in"},
+	"UserKey":            {"none", "key that hashes user ids, so that the store's keys do not reveal them"},
 	"Cookie.Name":        {"default", "name of the cookie"},
-	"Cookie.Path":        {"default", "path that it is sent to"},
-	"Cookie.Domain":      {"this host alone", "hosts that it is sent to"},
-	"Cookie.SameSite":    {"default", "which cross-site requests carry it"},
-	"Cookie.Partitioned": {"no", "a cookie for each top-level site"},
-	"Cookie.Persistent":  {"no", "it outlives the browser"},
-	"ClearSiteData":      {"none", "what the browser forgets at sign-out"},
-	"Bearer":             {"no", "tokens are accepted in Authorization, too"},
-	"Cookie.Insecure":    {"no", "the cookie goes over plain http: for development"},
-	"Keys":               {"none", "the first signs tokens, all are accepted"},
-	"Seal":               {"no", "the store gets values and users' data encrypted with the first key"},
-	"UnsignedUntil":      {"not accepted", "tokens without a signature, where there are keys"},
-	"MaxSize":            {"default", "bytes of one session's keys and values"},
-	"CommitTimeout":      {"default", "how long a commit may take"},
-	"CrossOrigin":        {"same origin only", "who may send unsafe methods with the cookie"},
-	"CSRF":               {"no", "unsafe methods with the cookie carry a token of the session's pages"},
-	"CSRFExempt":         {"none", "routes that do without"},
-	"OnError":            {"default", "answers requests that failed"},
-	"OnEvent":            {"none", "is told what happens to sessions"},
-	"Logger":             {"slog.Default()", "gets what failed; never a token"},
+	"Cookie.Path":        {"default", "the cookie is sent to URLs below this path"},
+	"Cookie.Domain":      {"this host only", "hosts that receive the cookie"},
+	"Cookie.SameSite":    {"default", "which requests from other sites carry the cookie"},
+	"Cookie.Partitioned": {"no", "browsers store one cookie for each top-level site (CHIPS)"},
+	"Cookie.Persistent":  {"no", "the cookie outlives the browser"},
+	"Cookie.Insecure":    {"no", "the cookie is sent over plain HTTP; for development only"},
+	"ClearSiteData":      {"none", "data that the browser deletes at sign-out"},
+	"Bearer":             {"no", "tokens are also accepted in the Authorization header"},
+	"Keys":               {"none", "the first key signs tokens, every key verifies them"},
+	"Seal":               {"no", "values and users' data are encrypted with the first of Keys"},
+	"UnsignedUntil":      {"never", "until this time, tokens without a signature are accepted despite Keys"},
+	"MaxSize":            {"default", "how many bytes the names and values of one session may have"},
+	"CommitTimeout":      {"default", "how long storing the changes of a request may take"},
+	"CrossOrigin":        {"same origin only", "origins whose unsafe requests may carry the cookie"},
+	"CSRF":               {"no", "unsafe requests with the cookie need a CSRF token of the session"},
+	"CSRFExempt":         {"none", "routes that need no CSRF token"},
+	"OnError":            {"default", "writes the response of a failed request"},
+	"OnEvent":            {"none", "receives the events of sessions"},
+	"Logger":             {"slog.Default()", "receives errors, and never a token"},
 }
 
-// valueText returns a value as text. Bytes are keys: there is nothing to see.
+// valueText returns a value as text. Byte slices are keys, whose content stays hidden.
 func valueText(v reflect.Value) string {
 	switch x := v.Interface().(type) {
 	case time.Duration:
 		return shortDuration(x)
 	case http.SameSite:
-		if name := map[http.SameSite]string{
-			http.SameSiteLaxMode: "Lax", http.SameSiteStrictMode: "Strict", http.SameSiteNoneMode: "None",
-		}[x]; name != "" {
+		if name := sameSiteNames[x]; name != "" {
 			return name
 		}
 	case time.Time:
-		return "until " + x.UTC().Format(time.RFC3339)
+		return x.UTC().Format(time.RFC3339)
 	case bool:
 		return map[bool]string{true: "yes", false: "no"}[x]
 	case []string:
@@ -117,14 +116,22 @@ func valueText(v reflect.Value) string {
 		return "set"
 	case reflect.String:
 		return fmt.Sprintf("%.100q", v.String())
-	case reflect.Bool, reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64, reflect.Float32, reflect.Float64,
+	case reflect.Bool, reflect.Float32, reflect.Float64,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return fmt.Sprint(v.Interface())
 	}
-	return "set" // whatever it is, it is not printed unless it is known to be fit
+	return "set" // an unknown kind could hold a secret
 }
 
-// shortDuration leaves out what is zero, and says how many days there are.
+// sameSiteNames has the names that the Set-Cookie header uses.
+var sameSiteNames = map[http.SameSite]string{
+	http.SameSiteLaxMode:    "Lax",
+	http.SameSiteStrictMode: "Strict",
+	http.SameSiteNoneMode:   "None",
+}
+
+// shortDuration returns a duration without zero minutes and seconds, and adds the number of days.
 func shortDuration(d time.Duration) string {
 	const day = 24 * time.Hour
 	s := d.String()
@@ -138,4 +145,26 @@ func shortDuration(d time.Duration) string {
 		s += fmt.Sprintf(" (%d days)", d/day)
 	}
 	return s
+}
+
+// configJSON returns the fields of a configuration that have a JSON form. The fields of Cookie form an
+// object of their own. Functions, loggers and keys are left out.
+func configJSON(v reflect.Value) map[string]any {
+	fields := map[string]any{}
+	for i := range v.NumField() {
+		name := v.Type().Field(i).Name
+		switch x := v.Field(i).Interface().(type) {
+		case session.Cookie:
+			fields[name] = configJSON(v.Field(i))
+		case time.Duration:
+			fields[name] = x.Seconds()
+		case http.SameSite:
+			fields[name] = sameSiteNames[x]
+		case bool, int, string:
+			fields[name] = x
+		case []string:
+			fields[name] = append([]string{}, x...) // an empty list instead of null
+		}
+	}
+	return fields
 }

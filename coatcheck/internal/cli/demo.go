@@ -26,25 +26,34 @@ func newDemo() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Serve a web page with a session, two races to try, and a sign-in",
-		Long: `Serve a web page with a session, and two races to try: 50 increments at once, of
-which none is lost, and a sign-out during a slow request, after which the session
-stays ended. Sign in as a made-up user, with no password, see where else that user
-is signed in, and sign out one device, the others, or all. To curl the same address
-is a counter. Sessions survive a restart, kill -9 included.
+		Long: `Serve a web page with a session. The page has two races to try:
 
-They are in a directory, for one process, in memory, or on Redis or Valkey, where
-any number of demos share them:
+  - 50 increments at the same time: none is lost;
+  - a sign-out during a slow request: the session stays ended.
+
+You can sign in as a made-up user, without a password. The page then lists the
+devices of that user, and signs out one device, all others, or all of them. For
+curl, the same address is a counter.
+
+Where the sessions are stored:
+
+  file:DIR                 a directory, for one process; survives kill -9
+  memory:                  the memory of this process; lost when it ends
+  redis://HOST             Redis or Valkey, shared by any number of processes
+
+The URLs for Redis and Valkey:
 
 ` + redisHelp + `
 
-A user or password has %25 for %, %40 for @, %3A for : and %3F for ?.
+In a user name or password, write %25 for %, %40 for @, %3A for : and %3F for ?.
 
-Ctrl-C stops it when the requests under way are done; a second one ends it at once.`,
+Ctrl-C stops the demo as soon as the running requests are done. A second Ctrl-C
+stops it at once.`,
 		Example: `  coatcheck demo                                   then open http://127.0.0.1:5000/
-  coatcheck demo --addr 127.0.0.1:5001             if something else has port 5000
-  coatcheck demo --store memory:                   sessions that end with the process
-  coatcheck demo --store redis://localhost         sessions on Redis: start a second one with another --addr
-  coatcheck demo --policy aal2                     what NIST's AAL2 asks for, forms with CSRF tokens among it
+  coatcheck demo --addr 127.0.0.1:5001             if port 5000 is in use
+  coatcheck demo --store memory:                   sessions end with the process
+  coatcheck demo --store redis://localhost         sessions on Redis: start a second demo with another --addr
+  coatcheck demo --policy aal2                     apply NIST's AAL2: posts need a CSRF token
   coatcheck demo --insecure-http                   for Safari
   coatcheck demo --insecure-http --addr :5000      for a phone on the local network`,
 		Args: noArguments,
@@ -52,10 +61,14 @@ Ctrl-C stops it when the requests under way are done; a second one ends it at on
 			return o.run(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().StringVar(&o.addr, "addr", "127.0.0.1:5000", "listen on `HOST:PORT`")
-	cmd.Flags().StringVar(&o.store, "store", "file:./coatcheck-data", "keep sessions in `URL`: file:DIR, memory:, redis://HOST or one of those above")
-	cmd.Flags().BoolVar(&o.insecureHTTP, "insecure-http", false, "a cookie that works over plain http beyond this machine, and in Safari; never in production")
-	cmd.Flags().StringVar(&o.policy, "policy", "default", "hold `PRESET`: "+strings.Join(presetNames(), ", ")+"; 'coatcheck policy' prints them")
+	flags := cmd.Flags()
+	flags.StringVar(&o.addr, "addr", "127.0.0.1:5000", "listen on `HOST:PORT`")
+	flags.StringVar(&o.store, "store", "file:./coatcheck-data",
+		"store sessions at `URL`: file:DIR, memory:, redis://HOST or another URL above")
+	flags.BoolVar(&o.insecureHTTP, "insecure-http", false,
+		"use a cookie that works over plain HTTP, in Safari and from other machines; never in production")
+	flags.StringVar(&o.policy, "policy", "default",
+		"apply `PRESET`: "+strings.Join(presetNames(), ", ")+"; 'coatcheck policy' prints each")
 	return cmd
 }
 
@@ -66,7 +79,8 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return usagef("--policy: %v", err)
 	}
 	if preset.policy != nil && o.insecureHTTP {
-		return usagef("--insecure-http: --policy %s forbids a cookie over plain http", preset.name)
+		return usagef("--insecure-http cannot be used with --policy %s, which forbids a cookie over plain HTTP",
+			preset.name)
 	}
 	ln, err := listen(ctx, o.addr)
 	if err != nil {
@@ -82,7 +96,11 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 			err = closing
 		}
 	}()
-	app, err := demo.New(store, session.Config{Policy: preset.policy, Cookie: session.Cookie{Insecure: o.insecureHTTP}, Logger: log})
+	app, err := demo.New(store, session.Config{
+		Policy: preset.policy,
+		Cookie: session.Cookie{Insecure: o.insecureHTTP},
+		Logger: log,
+	})
 	if err != nil {
 		return err
 	}
@@ -90,14 +108,14 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	return serve(ctx, ln, app, log)
 }
 
-// welcome says what to open and what to try.
+// welcome prints the address of the page, and commands to try.
 func (o *demoOptions) welcome(w io.Writer, addr *net.TCPAddr, p preset) {
 	local := *addr
 	if addr.IP.IsUnspecified() {
 		local.IP = net.IPv4(127, 0, 0, 1)
 	}
 	url := "http://" + local.String()
-	fmt.Fprintf(w, `Coatcheck demo. Sessions are in %s
+	fmt.Fprintf(w, `Coatcheck demo. Sessions are stored in %s
 
 Open it in a browser:
 
@@ -107,19 +125,19 @@ Count visits, one session for each cookie jar:
 
   curl -b jar -c jar %[2]s/
 
-400 increments, 16 at a time, and the count after them:
+Send 400 increments, 16 at a time, then print the count:
 
   seq 400 | xargs -P 16 -I{} curl -s -b jar -X POST %[2]s/lab/add >answers
   curl -b jar %[2]s/session
 
-Sign out during a slow request, and try the old cookie:
+Sign out during a slow request, then try the old cookie:
 
   cp jar old
   curl -b old -X POST '%[2]s/lab/slow?ms=2000' &
   sleep 1; curl -b jar -c jar -X POST %[2]s/sign-out; wait
   curl -b old %[2]s/session
 
-Sign in a made-up user on two devices, list them, and sign out the other:
+Sign in a made-up user on two devices, list the devices, and sign out the other one:
 
   curl -b phone -c phone -d name=Ann %[2]s/sign-in
   curl -b laptop -c laptop -d name=Ann %[2]s/sign-in
@@ -127,17 +145,19 @@ Sign in a made-up user on two devices, list them, and sign out the other:
   curl -b laptop -X POST %[2]s/devices/others/sign-out
   curl -b phone %[2]s/devices
 
-Ctrl-C stops it.
+Press Ctrl-C to stop.
 
 `, shown(o.store), url)
 	if p.policy != nil {
-		fmt.Fprintf(w, `Under --policy %s what posts with a session's cookie needs its CSRF token:
+		fmt.Fprintf(w, `Under --policy %s, a post with a session cookie needs the CSRF token of the session:
 
-  curl -b jar -H "X-CSRF-Token: $(curl -s -b jar %[2]s/session | grep -o '[^"]*"}$' | cut -d'"' -f1)" -X POST %[2]s/lab/add
+  csrf=$(curl -s -b jar %[2]s/session | grep -o '[^"]*"}$' | cut -d'"' -f1)
+  curl -b jar -H "X-CSRF-Token: $csrf" -X POST %[2]s/lab/add
 
 `, p.name, url)
 	}
 	if !addr.IP.IsLoopback() && !o.insecureHTTP {
-		fmt.Fprint(w, "Browsers on other machines will not keep the cookie over plain http: for them add --insecure-http.\n\n")
+		fmt.Fprint(w, "Browsers on other machines do not store the cookie over plain HTTP. "+
+			"For these, add --insecure-http.\n\n")
 	}
 }

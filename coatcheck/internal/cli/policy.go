@@ -4,10 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"reflect"
 	"strings"
-	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/memstore"
@@ -15,19 +13,24 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// preset is one of package policy's.
+// preset is a configuration that the command can print.
 type preset struct {
-	name, source, code string
-	policy             func(*session.Config) error
+	name   string // as on the command line
+	source string // the standard that it applies
+	code   string // how an application selects it
+	policy func(*session.Config) error
 }
 
-// presets are what the command knows, by the names that it is given.
+// presets are the zero Config and the presets of package policy.
 var presets = []preset{
-	{"default", "what applications get that set nothing", "session.Config{}", nil},
+	{"default", "an application that sets nothing", "session.Config{}", nil},
 	{"aal1", "NIST SP 800-63B-4, authentication assurance level 1", "session.Config{Policy: policy.AAL1}", policy.AAL1},
 	{"aal2", "NIST SP 800-63B-4, authentication assurance level 2", "session.Config{Policy: policy.AAL2}", policy.AAL2},
 	{"aal3", "NIST SP 800-63B-4, authentication assurance level 3", "session.Config{Policy: policy.AAL3}", policy.AAL3},
-	{"high-value", "OWASP Session Management Cheat Sheet, applications of high value", "session.Config{Policy: policy.HighValue}", policy.HighValue},
+	{
+		"high-value", "OWASP Session Management Cheat Sheet, high-value applications",
+		"session.Config{Policy: policy.HighValue}", policy.HighValue,
+	},
 }
 
 func presetNames() (names []string) {
@@ -45,20 +48,25 @@ func newPolicy() *cobra.Command {
 	}
 	cmd := &cobra.Command{
 		Use:   "policy [PRESET]",
-		Short: "Print what a preset asks of sessions: time limits, cookie, CSRF",
-		Long: `Print the configuration that a preset comes to, field by field, for a security
-plan or a review. Presets:
+		Short: "Print the configuration of a preset: time limits, cookie, CSRF",
+		Long: `Print the configuration of a preset for a security plan or a review. Each line
+has a field of session.Config, its value and its meaning. The presets:
 
 ` + list.String() + `
-An application chooses one in session.Config.Policy. It may be stricter, field by
-field; what a preset forbids, session.New refuses. What is in force in a running
-application, its own settings included, is what Manager.Config() prints.
+An application selects a preset with session.Config.Policy. It may set stricter
+values. session.New refuses the values that the preset forbids. To get the
+configuration of a running application, with its own settings, call Manager.Config.
 
-With --json, times are in seconds, sizes in bytes.`,
-		Example: `  coatcheck policy                         what applications get that set nothing
-  coatcheck policy aal2                    what AAL2 of NIST SP 800-63B-4 comes to
-  coatcheck policy high-value --json       for programs
-  coatcheck policy aal3 --json | jq .config.IdleTimeout`,
+With --json, the output is one object with "preset", "source" and "config":
+
+  - a duration is a number of seconds, a size is a number of bytes;
+  - the fields of Cookie are an object of their own: .config.Cookie.SameSite;
+  - functions, loggers, keys and UnsignedUntil are left out.`,
+		Example: `  coatcheck policy                         the configuration of an application that sets nothing
+  coatcheck policy aal2                    AAL2 of NIST SP 800-63B-4
+  coatcheck policy high-value --json       JSON for other programs
+  coatcheck policy aal3 --json | jq .config.IdleTimeout
+  coatcheck policy aal3 --json | jq -r .config.Cookie.SameSite`,
 		Args:      onePreset,
 		ValidArgs: presetNames(),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -73,18 +81,19 @@ With --json, times are in seconds, sizes in bytes.`,
 			return p.print(cmd.OutOrStdout(), asJSON)
 		},
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
-// onePreset allows the name of a preset, or nothing.
+// onePreset reports an error if there is more than one argument.
 func onePreset(cmd *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usagef("%q: %s takes one preset", args[1], cmd.CommandPath())
+		return usagef("unexpected argument %q: %s takes one preset", args[1], cmd.CommandPath())
 	}
 	return nil
 }
 
+// presetOf returns the preset with this name. The error is for the user.
 func presetOf(name string) (preset, error) {
 	for _, p := range presets {
 		if p.name == strings.ToLower(name) {
@@ -92,9 +101,11 @@ func presetOf(name string) (preset, error) {
 		}
 	}
 	names := presetNames()
-	return preset{}, fmt.Errorf("unknown preset %q: it is one of %s%s", name, strings.Join(names, ", "), didYouMean("", strings.ToLower(name), names))
+	return preset{}, fmt.Errorf("unknown preset %q: the presets are %s%s",
+		name, strings.Join(names, ", "), didYouMean("", strings.ToLower(name), names))
 }
 
+// print writes the configuration that session.New makes of the preset.
 func (p *preset) print(w io.Writer, asJSON bool) error {
 	store := memstore.New()
 	defer store.Close()
@@ -105,29 +116,9 @@ func (p *preset) print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
-		return e.Encode(map[string]any{"preset": p.name, "source": p.source, "config": plain(m.Config())})
+		config := configJSON(reflect.ValueOf(m.Config()))
+		return e.Encode(map[string]any{"preset": p.name, "source": p.source, "config": config})
 	}
 	_, err = fmt.Fprintf(w, "%s: %s\n%s\n\n%s", p.name, p.source, p.code, configTable(m.Config()))
 	return err
-}
-
-// plain returns the fields of a configuration that JSON has a form for: no functions, loggers and keys.
-func plain(c session.Config) map[string]any {
-	fields := map[string]any{}
-	for _, f := range configFields(reflect.ValueOf(c), "") {
-		name := f.name
-		switch x := f.value.Interface().(type) {
-		case time.Duration:
-			fields[name] = x.Seconds()
-		case http.SameSite:
-			fields[name] = map[http.SameSite]string{
-				http.SameSiteLaxMode: "Lax", http.SameSiteStrictMode: "Strict", http.SameSiteNoneMode: "None",
-			}[x]
-		case bool, int, string:
-			fields[name] = x
-		case []string:
-			fields[name] = append([]string{}, x...)
-		}
-	}
-	return fields
 }

@@ -14,11 +14,11 @@ import (
 	"time"
 )
 
-// listen opens addr. Its error says what to do when another program has the port.
+// listen opens addr. If another program uses the port, the error suggests another one.
 func listen(ctx context.Context, addr string) (net.Listener, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, usagef("--addr %q: it is HOST:PORT, such as 127.0.0.1:5001", addr)
+		return nil, usagef("--addr %q is not HOST:PORT, such as 127.0.0.1:5001", addr)
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err == nil || !inUse(err) {
@@ -26,35 +26,40 @@ func listen(ctx context.Context, addr string) (net.Listener, error) {
 	}
 	hint := ""
 	if port == "5000" {
-		hint = " (on macOS it is AirPlay Receiver)"
+		hint = " (on macOS, AirPlay Receiver uses it)"
 	}
 	next := 5001
 	if n, err := strconv.Atoi(port); err == nil && n < 65535 {
 		next = n + 1
 	}
-	return nil, fmt.Errorf("%s is in use by another program%s: try --addr %s", addr, hint, net.JoinHostPort(host, strconv.Itoa(next)))
+	other := net.JoinHostPort(host, strconv.Itoa(next))
+	return nil, fmt.Errorf("%s is in use by another program%s: try --addr %s", addr, hint, other)
 }
 
+// inUse reports whether err says that another program uses the port.
 func inUse(err error) bool {
 	const onWindows = syscall.Errno(10048) // WSAEADDRINUSE
 	return errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, onWindows)
 }
 
-// drainTimeout is how long requests may take to finish after Ctrl-C: longer than the longest one that the demo allows.
+// drainTimeout is the time that running requests get to finish after Ctrl-C. It is longer than the
+// longest request of the demo.
 const drainTimeout = 15 * time.Second
 
-// serve answers requests until the first Ctrl-C (or SIGTERM), and then finishes those under way. The second ends the process at once.
+// serve answers requests until the first Ctrl-C or SIGTERM, and then waits for the running requests. A
+// second Ctrl-C ends the process at once.
 func serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second, // it ends a request that is being answered, too: longer than drainTimeout
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		// ReadTimeout also ends requests that the demo is answering, so it is longer than drainTimeout.
+		ReadTimeout:    30 * time.Second,
+		WriteTimeout:   30 * time.Second,
+		IdleTimeout:    time.Minute,
+		MaxHeaderBytes: 32 << 10,
+		ErrorLog:       slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(ln) }()
@@ -64,7 +69,7 @@ func serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logge
 	case <-ctx.Done():
 	}
 	stop()
-	log.Info("stopping: finishing the requests under way; Ctrl-C again ends at once")
+	log.Info("stopping: waiting for the running requests; press Ctrl-C again to stop at once")
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {

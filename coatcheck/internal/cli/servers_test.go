@@ -9,19 +9,19 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// servers are what a script has started of Redis.
+// servers are the Redis servers that a script has started.
 type servers struct {
-	node    *redistest.Node // the one that "redis kill" means
+	node    *redistest.Node // the server that "redis kill" kills
 	settle  func() error
 	primary func() (*redistest.Node, error)
 }
 
-// serversKey finds a script's servers among its values.
+// serversKey is the key of a script's servers among its values.
 type serversKey struct{}
 
 const redisUsage = "usage: redis server|users|sentinel|cluster [CONFIG...], redis kill|restart"
 
-// redis starts real servers, sets $STORE to their URL, and $STORE_ADDR to the first one's address.
+// redis starts real servers. It sets $STORE to their URL, and $STORE_ADDR to the address of the first.
 func redis(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("%s", redisUsage)
@@ -70,7 +70,8 @@ func (s *servers) set(ts *testscript.TestScript, scheme, name string, addrs ...s
 	ts.Setenv("STORE_ADDR", addrs[0])
 }
 
-// kill ends the server, or the primary that Sentinel watches once its replicas have all it has, with SIGKILL.
+// kill kills the server with SIGKILL. With Sentinel, it kills the primary, once the replicas have caught
+// up.
 func (s *servers) kill() error {
 	if s.primary != nil {
 		if err := s.settle(); err != nil {
@@ -83,7 +84,7 @@ func (s *servers) kill() error {
 		s.node = n
 	}
 	if s.node == nil {
-		return errors.New("no server to kill: redis server, or redis sentinel, first")
+		return errors.New("there is no server to kill: run redis server or redis sentinel first")
 	}
 	return s.node.Kill()
 }

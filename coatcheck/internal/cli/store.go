@@ -15,42 +15,44 @@ import (
 	"github.com/coatcheck-go/session/redisstore"
 )
 
-// store is a driver.Store that the command has opened and has to close.
+// store is a driver.Store that the command opens and closes.
 type store interface {
 	driver.Store
 	io.Closer
 }
 
-// storeHelp says what openStore knows.
-const storeHelp = `file:DIR (on disk in a directory, such as file:./coatcheck-data), memory: (gone when the process ends), ` +
-	`or redis://HOST and the like (Redis or Valkey, shared with other processes)`
+// storeHelp lists the URLs that openStore accepts.
+const storeHelp = `file:DIR (a directory, such as file:./coatcheck-data), ` +
+	`memory: (lost when the process ends), ` +
+	`or redis://HOST and similar URLs (Redis or Valkey, shared by processes)`
 
-// redisHelp lists the URLs of package redisstore.
+// redisHelp lists the URLs that package redisstore accepts.
 const redisHelp = `  redis://[USER:PASSWORD@]HOST[:6379][/DB]          one server
-  redis+unix:///PATH/TO/SOCKET                      the same, by a socket of this machine
+  redis+unix:///PATH/TO/SOCKET                      one server, through a Unix socket
   redis+sentinel://HOST[:26379],HOST.../NAME        the primary that Sentinel calls NAME
-  redis+cluster://HOST[:6379],HOST...               a Cluster, by some of its nodes
-  rediss://  rediss+sentinel://  rediss+cluster://  the same with TLS`
+  redis+cluster://HOST[:6379],HOST...               a Cluster; name some of its nodes
+  rediss://  rediss+sentinel://  rediss+cluster://  the same, over TLS`
 
 var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]{0,30}$`)
 
-// openStore opens the store that text names. Its errors do not repeat text beyond its scheme: it may hold a password.
+// openStore opens the store that text names. Its errors repeat only the scheme of text, because the
+// rest may contain a password.
 func openStore(ctx context.Context, text string, log *slog.Logger) (store, error) {
 	scheme, rest, found := strings.Cut(text, ":")
 	switch {
 	case !found && strings.ContainsAny(text, "@?"):
-		return nil, usagef("--store has no scheme: it is %s", storeHelp)
+		return nil, usagef("--store has no scheme: use %s", storeHelp)
 	case !found:
-		return nil, usagef("--store has no scheme: it is %s. Did you mean file:%s?", storeHelp, text)
+		return nil, usagef("--store has no scheme: use %s. Did you mean file:%s?", storeHelp, text)
 	case !schemePattern.MatchString(scheme):
-		return nil, usagef("--store does not begin with a scheme: it is %s", storeHelp)
+		return nil, usagef("--store does not begin with a scheme: use %s", storeHelp)
 	}
 	switch scheme {
 	case "file":
 		return openFile(strings.TrimPrefix(rest, "//"))
 	case "memory":
 		if strings.Trim(rest, "/") != "" {
-			return nil, usagef("--store memory: takes nothing after the colon")
+			return nil, usagef("--store memory: must have nothing after the colon")
 		}
 		return memstore.New(), nil
 	case "redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
@@ -59,9 +61,9 @@ func openStore(ctx context.Context, text string, log *slog.Logger) (store, error
 		}
 		return openRedis(ctx, text, log)
 	case "valkey", "valkeys":
-		return nil, usagef("--store: for Valkey, too, it is redis:// or rediss://")
+		return nil, usagef("--store: use redis:// or rediss:// for Valkey as well")
 	default:
-		return nil, usagef("--store: unknown scheme %q: it is %s", scheme, storeHelp)
+		return nil, usagef("--store: unknown scheme %q: use %s", scheme, storeHelp)
 	}
 }
 
@@ -84,7 +86,8 @@ func openRedis(ctx context.Context, text string, log *slog.Logger) (store, error
 	return s, nil
 }
 
-// shown is the URL of a store that was opened, without what is secret: of a server, where it is and which database.
+// shown returns the URL of an open store without its secrets. For a server, the address and the database
+// remain.
 func shown(text string) string {
 	scheme, rest, isServer := strings.Cut(text, "://")
 	if !isServer || !strings.HasPrefix(scheme, "redis") {

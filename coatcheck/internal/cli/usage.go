@@ -9,14 +9,14 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// usageError is an error of the command line, which the help explains.
+// usageError is a mistake in the command line. The help of the command explains the right use.
 type usageError struct{ text string }
 
 func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
-// knownCommand is for commands that have others: what is left on the command line is the name of none.
+// knownCommand reports an error for a command with subcommands: a remaining argument names none of them.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -30,15 +30,15 @@ func knownCommand(cmd *cobra.Command, args []string) error {
 	return usagef("unknown command %q%s", args[0], didYouMean("", args[0], names))
 }
 
-// noArguments is for commands that take flags only.
+// noArguments reports an error if a command that takes only flags gets an argument.
 func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usagef("%q: %s takes no arguments, only flags", args[0], cmd.CommandPath())
+	return usagef("unexpected argument %q: %s takes only flags", args[0], cmd.CommandPath())
 }
 
-// suggestFlag adds the flag that was probably meant.
+// suggestFlag adds the most similar flag to the error of an unknown one.
 func suggestFlag(cmd *cobra.Command, err error) error {
 	unknown := (*pflag.NotExistError)(nil)
 	if !errors.As(err, &unknown) {
@@ -49,7 +49,7 @@ func suggestFlag(cmd *cobra.Command, err error) error {
 	return usagef("%v%s", err, didYouMean("--", unknown.GetSpecifiedName(), names))
 }
 
-// didYouMean names the closest of names, if one is close.
+// didYouMean suggests the most similar of names. It returns "" if none is similar.
 func didYouMean(prefix, typed string, names []string) string {
 	best, distance := "", max(2, len(typed)/3)+1
 	for _, name := range names {
@@ -67,7 +67,7 @@ func didYouMean(prefix, typed string, names []string) string {
 	return fmt.Sprintf("; did you mean %q?", prefix+best)
 }
 
-// editDistance counts the bytes to insert, delete or replace to turn a into b.
+// editDistance returns how many bytes to insert, delete or replace to turn a into b.
 func editDistance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

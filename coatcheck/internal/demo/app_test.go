@@ -12,18 +12,18 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 )
 
-// app is the demo on a store in memory, with what it logs.
+// app is the demo with a store in memory, and its log.
 type app struct {
 	handler http.Handler
 	log     *buffer
 }
 
-func newApp(t *testing.T) *app {
+func mustNewApp(t *testing.T) *app {
 	t.Helper()
-	return newAppWith(t, session.Config{})
+	return mustNewAppWith(t, session.Config{})
 }
 
-func newAppWith(t *testing.T, cfg session.Config) *app {
+func mustNewAppWith(t *testing.T, cfg session.Config) *app {
 	t.Helper()
 	store := memstore.New()
 	t.Cleanup(func() { store.Close() })
@@ -37,7 +37,7 @@ func newAppWith(t *testing.T, cfg session.Config) *app {
 	return a
 }
 
-// buffer is a bytes.Buffer that many may write to and read.
+// buffer is a bytes.Buffer for concurrent use.
 type buffer struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -55,7 +55,7 @@ func (b *buffer) String() string {
 	return b.b.String()
 }
 
-func equal[T comparable](t *testing.T, what string, got, want T) {
+func mustEqual[T comparable](t *testing.T, what string, got, want T) {
 	t.Helper()
 	if got != want {
 		t.Errorf("%s: got %v, want %v", what, got, want)

@@ -10,10 +10,11 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestCookieOfASubresource: what a page of another site loads from here sets no cookie, and so begins no session in the browser; what a page
-// of the same site loads does, and so does a link. Who comes back from a sign-in elsewhere has to come by one, or be redirected.
-func TestCookieOfASubresource(t *testing.T) {
-	a := newApp(t)
+// TestCrossSiteSubresourceSetsNoCookie checks when a browser stores the session cookie. A resource that a
+// page of another site loads from the demo sets no cookie. A resource of a page of the same site does,
+// and so does following a link. A sign-in at another site must therefore return by a link or a redirect.
+func TestCrossSiteSubresourceSetsNoCookie(t *testing.T) {
+	a := mustNewApp(t)
 	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)
 	pages := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -21,11 +22,11 @@ func TestCookieOfASubresource(t *testing.T) {
 		if r.URL.Path == "/link" {
 			fmt.Fprintf(w, `<a href="%s/">here</a>`, server.URL)
 		} else {
-			fmt.Fprintf(w, `<img src="%s/">`, server.URL) // which answers with text and a cookie
+			fmt.Fprintf(w, `<img src="%s/">`, server.URL) // the response is text and a cookie
 		}
 	}))
 	t.Cleanup(pages.Close)
-	elsewhere := strings.Replace(pages.URL, "127.0.0.1", "localhost", 1) // hosts make a site, ports do not
+	elsewhere := strings.Replace(pages.URL, "127.0.0.1", "localhost", 1) // a site is a host, whatever the port
 
 	for _, tt := range []struct {
 		name, page string
@@ -37,19 +38,24 @@ func TestCookieOfASubresource(t *testing.T) {
 		{"a link of another site", elsewhere + "/link", true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx := browser(t)
+			ctx := mustStartBrowser(t)
 			before := strings.Count(a.log.String(), "msg=visit")
-			do(t, ctx, chromedp.Navigate(tt.page))
+			mustDo(t, ctx, chromedp.Navigate(tt.page))
 			if tt.link {
-				click(t, ctx, "a")
+				mustClick(t, ctx, "a")
 			}
 			if visits := strings.Count(a.log.String(), "msg=visit") - before; visits != 1 {
-				t.Fatalf("%d visits", visits)
+				t.Fatalf("the demo counted %d visits, want 1", visits)
 			}
-			do(t, ctx, chromedp.Navigate(server.URL+"/session"))
-			got := evaluate[string](t, ctx, `(() => { const x = new XMLHttpRequest(); x.open("GET", "/session", false); x.send(); return x.responseText; })()`)
+			mustDo(t, ctx, chromedp.Navigate(server.URL+"/session"))
+			got := mustEvaluate[string](t, ctx, `(() => {
+				const x = new XMLHttpRequest();
+				x.open("GET", "/session", false);
+				x.send();
+				return x.responseText;
+			})()`)
 			if strings.Contains(got, `"handle":""`) == tt.cookie {
-				t.Errorf("/session answers %s, want a session: %v", got, tt.cookie)
+				t.Errorf("GET /session returns %s, want a session: %v", got, tt.cookie)
 			}
 		})
 	}

@@ -11,45 +11,48 @@ import (
 	"github.com/coatcheck-go/session/policy"
 )
 
-// TestPageUnderAAL2: with CSRF tokens asked for, the page's script and its forms send them, also those of a session that a lab began.
-func TestPageUnderAAL2(t *testing.T) {
-	server := httptest.NewServer(newAppWith(t, session.Config{Policy: policy.AAL2}).handler)
+// TestPageSendsCSRFTokens checks that the script and the forms of the page send the CSRF token of the
+// session when the policy requires one, also in a session that a race has started.
+func TestPageSendsCSRFTokens(t *testing.T) {
+	server := httptest.NewServer(mustNewAppWith(t, session.Config{Policy: policy.AAL2}).handler)
 	t.Cleanup(server.Close)
-	ctx := browser(t)
-	console := listen(ctx)
-	do(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
-	if commands := text(t, ctx, `[aria-labelledby="terminal"]`); !strings.Contains(commands, `-H "X-CSRF-Token: $csrf"`) {
-		t.Errorf("the page does not say how to post with a token: %s", commands)
+	ctx := mustStartBrowser(t)
+	console := recordConsole(ctx)
+	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
+	commands := mustText(t, ctx, `[aria-labelledby="terminal"]`)
+	if !strings.Contains(commands, `-H "X-CSRF-Token: $csrf"`) {
+		t.Errorf("the commands do not show how to send a CSRF token: %s", commands)
 	}
 	increments := func() {
 		t.Helper()
-		do(t, ctx, chromedp.Click(chromedp.CSS("#add")), chromedp.WaitVisible(chromedp.CSS(`#add-verdict:is([data-state="good"], [data-state="bad"])`)))
-		equal(t, "verdict", text(t, ctx, "#add-verdict"), "None is lost: 50 requests, 50 different answers.")
+		mustEqual(t, "verdict", mustRunRace(t, ctx, "#add"), "good")
+		mustEqual(t, "its text", mustText(t, ctx, "#add-verdict"), noneLost)
 	}
 	increments()
-	do(t, ctx, chromedp.Click(chromedp.CSS("#end")), chromedp.WaitVisible(chromedp.CSS(`#end-verdict[data-state="good"]`)))
-	increments() // in a new session
+	mustEqual(t, "verdict", mustRunRace(t, ctx, "#end"), "good")
+	increments() // in the new session
 
-	signInOnPage(t, ctx, "Ann")
-	click(t, ctx, ".devices .this button")
-	do(t, ctx, chromedp.WaitVisible(chromedp.CSS("#name")))
-	signInOnPage(t, ctx, "Ann")
-	click(t, ctx, "#sign-out-all")
-	equal(t, "notice", text(t, ctx, ".notice"), "devices signed out, this one included: 1")
+	mustSignInOnPage(t, ctx, "Ann")
+	mustClick(t, ctx, ".devices .this button")
+	mustDo(t, ctx, chromedp.WaitVisible(chromedp.CSS("#name")))
+	mustSignInOnPage(t, ctx, "Ann")
+	mustClick(t, ctx, "#sign-out-all")
+	mustEqual(t, "notice", mustText(t, ctx, ".notice"), "devices signed out, including this one: 1")
 	for _, line := range console() {
-		if !strings.Contains(line, "409 (Conflict)") { // of the lab
-			t.Errorf("the browser's console says: %s", line)
+		if !strings.Contains(line, "409 (Conflict)") { // the slow request of the race
+			t.Errorf("the browser's console has: %s", line)
 		}
 	}
 
-	t.Run("a form of a page from before", func(t *testing.T) {
-		evaluate[bool](t, ctx, `document.querySelector(".sign-in [name=csrf_token]").value = "x".repeat(48), true`)
-		do(t, ctx, chromedp.SendKeys(chromedp.CSS("#name"), "Eve"))
+	t.Run("a form with an outdated token", func(t *testing.T) {
+		mustEvaluate[bool](t, ctx, `document.querySelector(".sign-in [name=csrf_token]").value = "x".repeat(48), true`)
+		mustDo(t, ctx, chromedp.SendKeys(chromedp.CSS("#name"), "Eve"))
 		resp, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(".sign-in button")))
 		if err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "status", resp.Status, 403)
-		equal(t, "what people are told", strings.TrimSpace(text(t, ctx, "body")), "This page is out of date. Please reload it and try again.")
+		mustEqual(t, "status", resp.Status, 403)
+		mustEqual(t, "message", strings.TrimSpace(mustText(t, ctx, "body")),
+			"This page is out of date. Please reload it and try again.")
 	})
 }

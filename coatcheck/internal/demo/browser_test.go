@@ -12,47 +12,52 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestPage presses both buttons of the page in a real browser and reads what they say.
-func TestPage(t *testing.T) {
-	server := httptest.NewServer(newApp(t).handler)
-	t.Cleanup(server.Close)
-	ctx := browser(t)
-	console := listen(ctx)
+// noneLost is what the page says when the increments are counted right.
+const noneLost = "No increment is lost: 50 requests got 50 different counts."
 
-	do(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
-	equal(t, "heading", text(t, ctx, "#greeting"), "Hello World #0")
-	do(t, ctx, chromedp.Reload())
-	equal(t, "heading after a reload", text(t, ctx, "#greeting"), "Hello World #1")
-	handle := text(t, ctx, `[data-show="handle"]`)
+// TestPageRunsBothRaces clicks the two buttons of the page in a real browser and checks the results.
+func TestPageRunsBothRaces(t *testing.T) {
+	server := httptest.NewServer(mustNewApp(t).handler)
+	t.Cleanup(server.Close)
+	ctx := mustStartBrowser(t)
+	console := recordConsole(ctx)
+
+	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
+	mustEqual(t, "heading", mustText(t, ctx, "#greeting"), "Hello World #0")
+	mustDo(t, ctx, chromedp.Reload())
+	mustEqual(t, "heading after a reload", mustText(t, ctx, "#greeting"), "Hello World #1")
+	handle := mustText(t, ctx, `[data-show="handle"]`)
 
 	t.Run("no write is lost", func(t *testing.T) {
-		do(t, ctx, chromedp.Click(chromedp.CSS("#add")), chromedp.WaitVisible(chromedp.CSS(`#add-verdict:is([data-state="good"], [data-state="bad"])`)))
-		equal(t, "before", text(t, ctx, "#before"), "2")
-		equal(t, "expected", text(t, ctx, "#expected"), "52")
-		equal(t, "after", text(t, ctx, "#after"), "52")
-		equal(t, "verdict", text(t, ctx, "#add-verdict"), "None is lost: 50 requests, 50 different answers.")
-		equal(t, "cells done", evaluate[int](t, ctx, `document.querySelectorAll('#cells [data-state="done"]').length`), 50)
-		equal(t, "count on the ticket", text(t, ctx, `[data-show="count"]`), "52")
+		mustRunRace(t, ctx, "#add")
+		mustEqual(t, "before", mustText(t, ctx, "#before"), "2")
+		mustEqual(t, "expected", mustText(t, ctx, "#expected"), "52")
+		mustEqual(t, "after", mustText(t, ctx, "#after"), "52")
+		mustEqual(t, "verdict", mustText(t, ctx, "#add-verdict"), noneLost)
+		done := mustEvaluate[int](t, ctx, `document.querySelectorAll('#cells [data-state="done"]').length`)
+		mustEqual(t, "cells done", done, 50)
+		mustEqual(t, "count on the ticket", mustText(t, ctx, `[data-show="count"]`), "52")
 	})
 
 	t.Run("ended is ended", func(t *testing.T) {
-		do(t, ctx, chromedp.Click(chromedp.CSS("#end")), chromedp.WaitVisible(chromedp.CSS(`#end-verdict:is([data-state="good"], [data-state="bad"])`)))
-		equal(t, "slow writer", text(t, ctx, "#lane-slow .outcome"), "409, refused")
-		equal(t, "sign-out", text(t, ctx, "#lane-out .outcome"), "200, signed out")
-		equal(t, "old cookie", text(t, ctx, "#lane-look .outcome"), "finds nothing")
-		equal(t, "next request", text(t, ctx, "#lane-next .outcome"), "finds nothing")
-		equal(t, "handle on the ticket", text(t, ctx, `[data-show="handle"]`), "no session")
-		if got := text(t, ctx, "#end-verdict"); !strings.Contains(got, "stays ended") || !strings.Contains(got, handle) {
-			t.Errorf("verdict: %q: want it to say that %s stays ended", got, handle)
+		mustRunRace(t, ctx, "#end")
+		mustEqual(t, "slow request", mustText(t, ctx, "#lane-slow .outcome"), "409, refused")
+		mustEqual(t, "sign-out", mustText(t, ctx, "#lane-out .outcome"), "200, signed out")
+		mustEqual(t, "old cookie", mustText(t, ctx, "#lane-look .outcome"), "no session")
+		mustEqual(t, "next request", mustText(t, ctx, "#lane-next .outcome"), "no session")
+		mustEqual(t, "handle on the ticket", mustText(t, ctx, `[data-show="handle"]`), "no session")
+		got := mustText(t, ctx, "#end-verdict")
+		if !strings.Contains(got, "stays ended") || !strings.Contains(got, handle) {
+			t.Errorf("verdict: got %q, want it to say that %s stays ended", got, handle)
 		}
 	})
 
-	t.Run("a lab without a session begins one", func(t *testing.T) {
-		do(t, ctx, chromedp.Click(chromedp.CSS("#add")), chromedp.WaitVisible(chromedp.CSS(`#add-verdict[data-state="good"]`)))
-		equal(t, "before", text(t, ctx, "#before"), "1")
-		equal(t, "after", text(t, ctx, "#after"), "51")
-		if got := text(t, ctx, `[data-show="handle"]`); got == handle || got == "no session" {
-			t.Errorf("handle on the ticket: %q: want a new session's", got)
+	t.Run("a race without a session starts one", func(t *testing.T) {
+		mustEqual(t, "verdict", mustRunRace(t, ctx, "#add"), "good")
+		mustEqual(t, "before", mustText(t, ctx, "#before"), "1")
+		mustEqual(t, "after", mustText(t, ctx, "#after"), "51")
+		if got := mustText(t, ctx, `[data-show="handle"]`); got == handle || got == "no session" {
+			t.Errorf("handle on the ticket: got %q, want that of a new session", got)
 		}
 	})
 
@@ -60,27 +65,37 @@ func TestPage(t *testing.T) {
 		if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(".stub button"))); err != nil {
 			t.Fatal(err)
 		}
-		equal(t, "heading", text(t, ctx, "#greeting"), "Hello World #0")
+		mustEqual(t, "heading", mustText(t, ctx, "#greeting"), "Hello World #0")
 	})
 
-	equal(t, "cookies that the page's script sees", evaluate[string](t, ctx, "document.cookie"), "")
+	mustEqual(t, "cookies that scripts can read", mustEvaluate[string](t, ctx, "document.cookie"), "")
 	for _, line := range console() {
-		// The one thing that belongs there: the browser reports the answer 409 itself.
+		// The browser itself reports the expected response 409.
 		if !strings.Contains(line, "409 (Conflict)") {
-			t.Errorf("the browser's console says: %s", line)
+			t.Errorf("the browser's console has: %s", line)
 		}
 	}
 }
 
-// browser starts a headless Chromium with one empty tab. A machine without one fails the test: the page is half of the demo.
-func browser(t *testing.T) context.Context {
+// mustRunRace clicks the button of a race and waits for the verdict, which is "good" or "bad".
+func mustRunRace(t *testing.T, ctx context.Context, button string) string {
+	t.Helper()
+	verdict := button + "-verdict"
+	done := verdict + `:is([data-state="good"], [data-state="bad"])`
+	mustDo(t, ctx, chromedp.Click(chromedp.CSS(button)), chromedp.WaitVisible(chromedp.CSS(done)))
+	return mustEvaluate[string](t, ctx, `document.querySelector("`+verdict+`").dataset.state`)
+}
+
+// mustStartBrowser starts a headless Chromium with one empty tab. Without Chromium the test fails, because the page
+// is half of the demo.
+func mustStartBrowser(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx,
-		chromedp.ExecPath(chromium(t)),
+		chromedp.ExecPath(mustFindChromium(t)),
 		chromedp.UserDataDir(t.TempDir()),
-		chromedp.NoSandbox, // root has none, and the only page that it opens is ours
+		chromedp.NoSandbox, // root cannot use the sandbox, and the tests open only their own pages
 		chromedp.NoFirstRun,
 		chromedp.DisableGPU,
 		chromedp.Flag("headless", "new"),
@@ -92,7 +107,7 @@ func browser(t *testing.T) context.Context {
 	)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx)
-	t.Cleanup(func() { // waits until the browser has gone, and with it what it writes to the directory
+	t.Cleanup(func() { // wait until the browser has ended, because it writes to the directory
 		if err := chromedp.Cancel(ctx); err != nil && !errors.Is(err, context.Canceled) {
 			t.Errorf("stopping the browser: %v", err)
 		}
@@ -103,7 +118,8 @@ func browser(t *testing.T) context.Context {
 	return ctx
 }
 
-func chromium(t *testing.T) string {
+// mustFindChromium returns the path of an installed Chromium or Chrome.
+func mustFindChromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{
 		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
@@ -113,13 +129,13 @@ func chromium(t *testing.T) string {
 			return path
 		}
 	}
-	t.Fatal("no Chromium here: install it (Debian, Ubuntu: apt-get install chromium) and run the test again")
+	t.Fatal("found no Chromium: install it (Debian, Ubuntu: apt-get install chromium) and run the test again")
 	return ""
 }
 
-// listen returns a function that stops listening and returns what the page's console got: errors, and what the
-// Content-Security-Policy refused.
-func listen(ctx context.Context) (stop func() []string) {
+// recordConsole records the messages of the page's console, such as errors and violations of the
+// Content-Security-Policy. The returned function stops the recording and returns the messages.
+func recordConsole(ctx context.Context) (stop func() []string) {
 	ctx, cancel := context.WithCancel(ctx)
 	messages := chromedp.Console(ctx)
 	lines := make(chan []string)
@@ -139,7 +155,8 @@ func listen(ctx context.Context) (stop func() []string) {
 	}
 }
 
-func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
+// mustDo runs steps in the browser.
+func mustDo(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -148,7 +165,8 @@ func do(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Voi
 	}
 }
 
-func text(t *testing.T, ctx context.Context, selector string) string {
+// mustText returns the text of the first element that matches a selector.
+func mustText(t *testing.T, ctx context.Context, selector string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -159,7 +177,8 @@ func text(t *testing.T, ctx context.Context, selector string) string {
 	return s
 }
 
-func evaluate[T any](t *testing.T, ctx context.Context, script string) T {
+// mustEvaluate returns the value of a JavaScript expression.
+func mustEvaluate[T any](t *testing.T, ctx context.Context, script string) T {
 	t.Helper()
 	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](script))
 	if err != nil {

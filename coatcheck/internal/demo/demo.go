@@ -1,11 +1,13 @@
-// Package demo is a small application with sessions, made to be read, run and copied from.
+// Package demo is a small application with sessions. You can read it, run it and copy from it.
 //
-// To curl it is a counter, to a browser a page with two races to try, and with a sign-in:
+// For curl, the application is a counter. For a browser, it is a page with two races to try and a
+// sign-in. The files:
 //
-//   - fields.go declares what a session holds;
-//   - visit.go is the counter, and page.go its page;
-//   - lab.go are the handlers that race with each other;
-//   - signin.go signs in, and devices.go lists where somebody is signed in, and signs them out.
+//   - fields.go declares the fields of a session;
+//   - visit.go is the counter, and page.go renders the page;
+//   - lab.go has the handlers that race with each other;
+//   - signin.go signs a user in;
+//   - devices.go lists the devices on which a user is signed in, and signs them out.
 package demo
 
 import (
@@ -16,16 +18,19 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// New returns the application, with its sessions in store. The zero Config will do: a plain curl may then post. With CSRF, or a preset that
-// turns it on, the page's forms and script send the session's token, and curl finds it at /session. The Logger gets the application's
-// lines, too, each with the handle of the session that it is about. How many sessions a user may have, and what comes along at sign-in, is
-// the application's own.
+// New returns the application, which stores its sessions in store.
+//
+// The zero Config is enough: curl can then post without a CSRF token. If cfg or its policy turns CSRF
+// on, the forms and the script of the page send the token of the session. Curl finds it at /session.
+//
+// The log lines of the application go to cfg.Logger, each with the handle of its session. New sets
+// MaxPerUser and KeepFields itself.
 func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
 	cfg.Logger = slog.New(session.LogHandler(cfg.Logger.Handler()))
-	cfg.MaxPerUser = maxDevices // one more ends the oldest
+	cfg.MaxPerUser = maxDevices // a further sign-in ends the oldest session
 	cfg.KeepFields = []string{string(count)}
 	sessions, err := session.New(store, cfg)
 	if err != nil {
@@ -41,29 +46,31 @@ func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 	mux.Handle("POST /sign-in", session.HandlerFunc(a.signIn))
 	mux.Handle("POST /sign-out", session.HandlerFunc(a.signOut))
 	mux.Handle("GET /devices", signedIn.Handler(session.HandlerFunc(a.devices)))
-	mux.Handle("POST /devices/{handle}/sign-out", own(a.signOutOne))
-	mux.Handle("POST /devices/others/sign-out", own(a.signOutOthers))
-	mux.Handle("POST /devices/all/sign-out", own(a.signOutAll))
+	mux.Handle("POST /devices/{handle}/sign-out", forUser(a.signOutOne))
+	mux.Handle("POST /devices/others/sign-out", forUser(a.signOutOthers))
+	mux.Handle("POST /devices/all/sign-out", forUser(a.signOutAll))
 	mux.Handle("GET /assets/", assets())
-	return secured(sessions.Handler(mux)), nil
+	return withSecurityHeaders(sessions.Handler(mux)), nil
 }
 
 type app struct {
 	sessions *session.Manager
 	log      *slog.Logger
-	csrf     bool // forms and scripts have to send a token
+	csrf     bool // forms and scripts must send a CSRF token
 }
 
-const maxDevices = 5 // where one user can be signed in at the same time
+// maxDevices is how many devices one user can be signed in on at the same time.
+const maxDevices = 5
 
-// secured sets what every response should have. The page needs nothing from elsewhere, and no script or style within it.
-func secured(next http.Handler) http.Handler {
+// withSecurityHeaders sets the security headers of every response. The page loads nothing from other
+// sites, and contains no inline script or style.
+func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
-			"form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; "+
+			"img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "same-origin") // with "no-referrer", forms would come from the origin "null"
+		h.Set("Referrer-Policy", "same-origin") // "no-referrer" would give forms the origin "null"
 		next.ServeHTTP(w, r)
 	})
 }

@@ -10,19 +10,21 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// signedIn is what the routes of the devices ask. Fresh: who was signed out elsewhere a moment ago must not sign out others.
+// signedIn is the requirement of the device routes. Fresh reads the session from the store, not from a
+// cached copy: a device that was signed out a moment ago must not sign out others.
 var signedIn = session.Route{SignedIn: true, Fresh: true}
 
-// device is one of the places where a user is signed in.
+// device is a device on which a user is signed in.
 type device struct {
 	Handle  string    `json:"handle"`
 	Label   string    `json:"device"`
 	Created time.Time `json:"created"`
 	Seen    time.Time `json:"seen"`
-	This    bool      `json:"this"` // the one that asks
+	This    bool      `json:"this"` // the device that sends the request
 }
 
-// devicesOf lists where the session's user is signed in, the newest first; of a visitor that is nowhere.
+// devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor who is
+// not signed in.
 func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
 	infos, err := a.sessions.Sessions(ctx, s.User())
 	this := s.Info().Handle
@@ -33,7 +35,7 @@ func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, erro
 	return devices, err
 }
 
-// devices answers the list, for scripts.
+// devices responds with the list as JSON.
 func (a *app) devices(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	list, err := a.devicesOf(r.Context(), s)
 	if err != nil {
@@ -42,11 +44,12 @@ func (a *app) devices(w http.ResponseWriter, r *http.Request, s *session.Session
 	return writeJSON(w, map[string]any{"user": s.User(), "devices": list})
 }
 
-// signOutOne signs out one device of the user. Of a handle that is another user's it says what it says of one that nobody has.
+// signOutOne signs out one device of the user. A handle of another user gets the same response as a
+// handle that does not exist.
 func (a *app) signOutOne(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	handle := r.PathValue("handle")
 	if handle == s.Info().Handle {
-		return a.signOut(w, r, s) // ends it just the same, and deletes the cookie
+		return a.signOut(w, r, s) // also deletes the cookie
 	}
 	if err := a.sessions.Revoke(r.Context(), s.User(), handle); err != nil {
 		return err
@@ -55,7 +58,7 @@ func (a *app) signOutOne(w http.ResponseWriter, r *http.Request, s *session.Sess
 	return reply(w, r, s, "signed out "+handle)
 }
 
-// signOutOthers signs out all devices of the user but this one.
+// signOutOthers signs out all devices of the user except this one.
 func (a *app) signOutOthers(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	n, err := a.sessions.RevokeUser(r.Context(), s.User(), s.Info().Handle)
 	if err != nil {
@@ -65,7 +68,7 @@ func (a *app) signOutOthers(w http.ResponseWriter, r *http.Request, s *session.S
 	return reply(w, r, s, fmt.Sprintf("other devices signed out: %d", n))
 }
 
-// signOutAll signs out all devices of the user, this one included.
+// signOutAll signs out all devices of the user, including this one.
 func (a *app) signOutAll(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	n, err := a.sessions.RevokeUser(r.Context(), s.User())
 	if err != nil {
@@ -75,12 +78,12 @@ func (a *app) signOutAll(w http.ResponseWriter, r *http.Request, s *session.Sess
 		return err
 	}
 	a.log.InfoContext(r.Context(), "signed out all devices", "devices", n)
-	return reply(w, r, s, fmt.Sprintf("devices signed out, this one included: %d", n))
+	return reply(w, r, s, fmt.Sprintf("devices signed out, including this one: %d", n))
 }
 
-// own asks for a signed-in user before it calls next. A browser that is too late is sent back to the page, which says so; a script gets
-// the status.
-func own(next session.HandlerFunc) session.HandlerFunc {
+// forUser calls next only for a signed-in user. If the user or the device is already signed out, a
+// browser is redirected to the page with a notice, and a script gets the error status.
+func forUser(next session.HandlerFunc) session.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		err := signedIn.Check(r.Context())
 		if err == nil {
@@ -88,15 +91,16 @@ func own(next session.HandlerFunc) session.HandlerFunc {
 		}
 		switch {
 		case errors.Is(err, session.ErrNotSignedIn) && accepts(r, "text/html"):
-			return reply(w, r, s, "you are signed out here: on another device, or after a while")
+			return reply(w, r, s, "you are signed out here: another device signed you out, or the session expired")
 		case errors.Is(err, session.ErrNotFound) && accepts(r, "text/html"):
-			return reply(w, r, s, "that device was signed out already")
+			return reply(w, r, s, "that device was already signed out")
 		}
 		return err
 	}
 }
 
-// reply says what happened: to a script in the response, to a browser on the page that it is sent back to.
+// reply reports a result. A script gets it as the response. A browser is redirected to the page, which
+// shows it.
 func reply(w http.ResponseWriter, r *http.Request, s *session.Session, text string) error {
 	if !accepts(r, "text/html") {
 		return writeText(w, text)

@@ -6,14 +6,15 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// What a session holds. A field is its name and its type: there is nothing to register, and each package declares its own.
+// The fields of a session. A field is a name with a type and needs no registration. Each package of an
+// application can declare its own fields.
 const (
-	count    session.Counter          = "count"    // visits, and what the lab adds
-	lastSlow session.Value[slowWrite] = "lab.slow" // left by the last slow request
-	notice   session.Value[string]    = "notice"   // what the page says once, after a redirect
+	count    session.Counter          = "count"    // visits, and the increments of the lab
+	lastSlow session.Value[slowWrite] = "lab.slow" // written by the last slow request
+	notice   session.Value[string]    = "notice"   // shown once on the page, after a redirect
 )
 
-// slowWrite is what a slow request writes when it has waited.
+// slowWrite is the value that a slow request writes after it has waited.
 type slowWrite struct {
 	Began  time.Time `json:"began"`
 	Waited int64     `json:"waited_ms"`

@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// add adds 1 and answers the new count. Call it as often and as many at a time as you like: each call has its own answer.
+// add adds 1 to the count and responds with the new count. Concurrent calls get different counts.
 func (a *app) add(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	count.Add(s, 1)
 	if err := s.Commit(r.Context()); err != nil {
@@ -24,8 +24,8 @@ func (a *app) add(w http.ResponseWriter, r *http.Request, s *session.Session) er
 	return writeText(w, strconv.FormatInt(n, 10))
 }
 
-// slow reads the session, takes its time, and writes a field. If the session ended meanwhile, the write is refused, and the client
-// is told so with 409.
+// slow reads the session, waits, and writes a field. If the session has ended in the meantime, the store
+// refuses the write and the client gets 409.
 func (a *app) slow(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	pause, err := pauseOf(r, 500*time.Millisecond)
 	if err != nil {
@@ -33,16 +33,16 @@ func (a *app) slow(w http.ResponseWriter, r *http.Request, s *session.Session) e
 		return nil
 	}
 	began := time.Now()
-	a.log.InfoContext(r.Context(), "slow request begins", "pause", pause, "count", count.Get(s))
+	a.log.InfoContext(r.Context(), "slow request started", "pause", pause, "count", count.Get(s))
 	wait(r.Context(), pause)
-	// Also when the client hung up while this waited, what is written now is committed.
+	// This write is committed even if the client has hung up in the meantime.
 	waited := time.Since(began).Milliseconds()
 	lastSlow.Set(s, slowWrite{began, waited})
-	return writeText(w, fmt.Sprintf("waited %d ms, then wrote lab.slow", waited)) // commits, then writes
+	return writeText(w, fmt.Sprintf("waited %d ms, then wrote lab.slow", waited)) // commits before the first byte
 }
 
-// show answers what the session holds. With ?ms= it waits before it looks: a request that is sent before a sign-out, and looks
-// after it.
+// show responds with the content of the session. With ?ms= it waits before it reads the session, so that
+// a request can start before a sign-out and read after it.
 func (a *app) show(w http.ResponseWriter, r *http.Request) {
 	pause, err := pauseOf(r, 0)
 	if err != nil {
@@ -50,13 +50,13 @@ func (a *app) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	wait(r.Context(), pause)
-	s, err := session.From(r.Context()) // reads the session: what session.HandlerFunc does before it calls the handler
-	var seen view
+	s, err := session.From(r.Context()) // reads the session, as session.HandlerFunc does before it calls a handler
+	var v view
 	if err == nil {
-		seen, err = a.viewOf(r.Context(), s)
+		v, err = a.viewOf(r.Context(), s)
 	}
 	if err == nil {
-		err = writeJSON(w, seen)
+		err = writeJSON(w, v)
 	}
 	if err != nil {
 		session.Error(w, r, err)
@@ -65,16 +65,17 @@ func (a *app) show(w http.ResponseWriter, r *http.Request) {
 
 const maxPause = 10 * time.Second
 
-// pauseOf reads how long the client wants to wait. Its error is for the client.
-func pauseOf(r *http.Request, otherwise time.Duration) (time.Duration, error) {
+// pauseOf reads the pause that the client asks for, or returns fallback. Its error is for the client.
+func pauseOf(r *http.Request, fallback time.Duration) (time.Duration, error) {
 	query := r.URL.Query()
 	if !query.Has("ms") {
-		return otherwise, nil
+		return fallback, nil
 	}
 	ms, err := strconv.ParseUint(query.Get("ms"), 10, 32)
 	pause := time.Duration(ms) * time.Millisecond
 	if err != nil || pause > maxPause {
-		return 0, fmt.Errorf("ms is how many milliseconds to wait: a whole number from 0 to %d, not %.20q", maxPause.Milliseconds(), query.Get("ms"))
+		return 0, fmt.Errorf("ms must be a whole number of milliseconds from 0 to %d, not %.20q",
+			maxPause.Milliseconds(), query.Get("ms"))
 	}
 	return pause, nil
 }

@@ -22,7 +22,7 @@ var (
 	files embed.FS
 )
 
-// view is what people may see of a session: the token is not in it, and the page could not read it.
+// view is the part of a session that the page shows. The token is not in it: the page cannot read it.
 type view struct {
 	Handle   string     `json:"handle"` // "" if there is no session
 	Created  time.Time  `json:"created,omitzero"`
@@ -32,32 +32,37 @@ type view struct {
 	User     string     `json:"user,omitempty"`
 	Count    int64      `json:"count"`
 	LastSlow *slowWrite `json:"lab.slow,omitempty"`
-	CSRF     string     `json:"csrf_token,omitempty"` // to be sent with what changes something; "" if nobody asks for it
+	CSRF     string     `json:"csrf_token,omitempty"` // to send with each post; "" if no token is needed
 }
 
+// viewOf returns the view of a session. It never creates a session.
 func (a *app) viewOf(ctx context.Context, s *session.Session) (v view, err error) {
 	i := s.Info()
-	v = view{Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Expires, Deadline: i.Deadline, User: i.User, Count: count.Get(s)}
+	v = view{
+		Handle: i.Handle, Created: i.Created, Seen: i.Seen, Idle: i.Expires, Deadline: i.Deadline,
+		User: i.User, Count: count.Get(s),
+	}
 	if slow, ok, err := lastSlow.Lookup(s); ok && err == nil {
 		v.LastSlow = &slow
 	}
-	if a.csrf && v.Handle != "" { // looking makes no session
+	if a.csrf && v.Handle != "" { // CSRFToken would create a session
 		v.CSRF, err = s.CSRFToken(ctx)
 	}
 	return v, err
 }
 
+// page responds with the HTML page.
 func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, visit int64) error {
 	devices, err := a.devicesOf(r.Context(), s)
 	noUsers := errors.Is(err, errors.ErrUnsupported)
 	if err != nil && !noUsers {
 		return err
 	}
-	said, _, err := notice.Take(r.Context(), s) // costs nothing when there is none
+	message, _, err := notice.Take(r.Context(), s) // without a notice, Take does not access the store
 	if err != nil {
 		return err
 	}
-	seen, err := a.viewOf(r.Context(), s)
+	v, err := a.viewOf(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -71,10 +76,10 @@ func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, v
 		Devices    []device
 		MaxDevices int
 		MaxName    int
-		NoUsers    bool // the store does not know users, so nobody can sign in
+		NoUsers    bool // the store does not support users, so nobody can sign in
 	}{
-		view: seen, Visit: visit, URL: "http://" + r.Host,
-		Notice: said, Devices: devices, MaxDevices: maxDevices, MaxName: maxName, NoUsers: noUsers,
+		view: v, Visit: visit, URL: "http://" + r.Host,
+		Notice: message, Devices: devices, MaxDevices: maxDevices, MaxName: maxName, NoUsers: noUsers,
 	})
 	if err != nil {
 		return err
@@ -84,11 +89,11 @@ func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, v
 	return err
 }
 
-// assets serves the page's style, script and icon.
+// assets serves the style sheet, the script and the icon of the page.
 func assets() http.Handler {
 	server := http.FileServerFS(files)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/") { // no list of files
+		if strings.HasSuffix(r.URL.Path, "/") { // no directory listing
 			http.NotFound(w, r)
 			return
 		}

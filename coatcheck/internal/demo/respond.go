@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// accepts reports whether the client names the media type in its Accept header. Browsers name text/html; curl says "*/*".
+// accepts reports whether the Accept header names the media type. Browsers name text/html, curl sends
+// "*/*".
 func accepts(r *http.Request, mediaType string) bool {
 	for _, line := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(line, ",") {

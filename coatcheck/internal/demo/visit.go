@@ -7,11 +7,11 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// visit counts a visit. It answers in plain text, and to browsers with the page.
+// visit counts a visit. Browsers get the page, other clients get plain text.
 func (a *app) visit(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	count.Add(s, 1)
-	// Without this the change is committed just the same, before the first byte. With it the answer is exact: each visit has a
-	// number of its own, however many come at once.
+	// Without this Commit, the change would be committed before the first byte of the response. With it,
+	// count.Get returns the committed count, so that concurrent visits get different numbers.
 	if err := s.Commit(r.Context()); err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (a *app) visit(w http.ResponseWriter, r *http.Request, s *session.Session) 
 	return writeText(w, fmt.Sprintf("Hello World #%d", n))
 }
 
-// signOut ends the session, for requests that are running, too. Afterwards the old cookie leads to nothing.
+// signOut ends the session, also for running requests. After that, the old cookie finds no session.
 func (a *app) signOut(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	if err := s.SignOut(r.Context()); err != nil {
 		return err

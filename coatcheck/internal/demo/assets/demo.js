@@ -1,23 +1,25 @@
-// The page's two labs. The session's cookie is HttpOnly: this script never sees it, the browser sends it along.
+// The two races of the page. The session cookie is HttpOnly: the browser sends it with each request, and
+// this script cannot read it.
 
 const $ = (id) => document.getElementById(id);
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// session asks what the session holds now; with ms the server waits before it looks.
+// session fetches the content of the session. With ms, the server waits before it reads the session.
 async function session(ms = 0) {
   const answer = await fetch(ms ? `/session?ms=${ms}` : "/session", { cache: "no-store" });
-  if (!answer.ok) throw new Error(`/session answered ${answer.status}`);
+  if (!answer.ok) throw new Error(`The server responded to /session with status ${answer.status}.`);
   const s = await answer.json();
   csrf = s.csrf_token || csrf;
   return s;
 }
 
-// post sends what changes something, with the session's CSRF token if the server asks for one.
+// post sends a POST request, with the CSRF token of the session if the server requires one.
 let csrf = "";
 const post = (url, accept = "text/plain") =>
   fetch(url, { method: "POST", headers: { Accept: accept, ...(csrf && { "X-CSRF-Token": csrf }) } });
 
-// begin returns the session, after a visit that makes one if there is none: 50 requests without a cookie would make 50.
+// begin returns the session. If there is none, a visit creates it first. Otherwise 50 requests without a
+// cookie would create 50 sessions.
 async function begin() {
   let s = await session();
   if (!s.handle) {
@@ -29,16 +31,16 @@ async function begin() {
 }
 
 const cookieRefused =
-  "Your browser did not keep the cookie. Safari, and phones on the local network, refuse a Secure cookie over plain http: " +
-  "start the demo with --insecure-http.";
+  "Your browser did not store the cookie. Over plain HTTP, Safari and phones on the local network refuse a Secure cookie. " +
+  "Start the demo with --insecure-http.";
 
-// ---- The session, as the ticket shows it
+// ---- The session on the ticket
 
 const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "short" });
-const precise = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }); // a touch shows
+const precise = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" }); // with seconds
 const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
 
-// dayOf names the day of a time, today as the caller wants.
+// dayOf returns the day of a time. For today it returns the text that the caller passes.
 const dayOf = (t, today) => (t.toDateString() === new Date().toDateString() ? today : `${day.format(t)}, `);
 
 function span(ms) {
@@ -49,7 +51,7 @@ function span(ms) {
   return minutes % 60 ? `${hours} h ${minutes % 60} min` : `${hours} h`;
 }
 
-// showTime shows a time of the ticket: what happened, or how far away it is.
+// showTime shows a time of the ticket. For a time in the future, it adds how far away that is.
 function showTime(el, text) {
   if (!text) {
     el.textContent = "–";
@@ -61,7 +63,7 @@ function showTime(el, text) {
   el.textContent = dayOf(t, "") + (away > 60000 ? `${clock.format(t)}, in ${span(away)}` : precise.format(t));
 }
 
-// showMoment shows a time of the devices'.
+// showMoment shows a time in the list of devices.
 function showMoment(el) {
   const t = new Date(el.dateTime);
   el.textContent = dayOf(t, "today, ") + clock.format(t);
@@ -73,9 +75,9 @@ function show(s) {
   for (const name of ["created", "seen", "idle", "deadline"]) showTime(at(name).querySelector("time"), s[name]);
   at("count").textContent = s.handle ? s.count : "–";
   at("slow").textContent = s["lab.slow"] ? `waited ${s["lab.slow"].waited_ms} ms` : s.handle ? "not set" : "–";
-  for (const field of document.querySelectorAll("[name=csrf_token]")) field.value = csrf; // a lab may have begun a new session
+  for (const field of document.querySelectorAll("[name=csrf_token]")) field.value = csrf; // a race may have created a new session
   document.querySelector(".ticket").classList.toggle("ended", !s.handle);
-  if (!s.user && $("user")) { // a lab, or another device, signed out
+  if (!s.user && $("user")) { // a race, or another device, signed this one out
     $("user").remove();
     document.querySelector(".notice")?.remove();
     $("guest").hidden = false;
@@ -83,22 +85,22 @@ function show(s) {
   }
 }
 
-// ---- Running a lab
+// ---- Running a race
 
 function verdict(id, state, text) {
   $(id).dataset.state = state;
   $(id).textContent = text;
 }
 
-// lab runs one lab at a time, and says so if it cannot go on.
+// lab runs one race at a time, and shows the error if the race fails.
 function lab(button, verdictID, run) {
   $(button).addEventListener("click", async () => {
     if ($("add").ariaDisabled === "true") return;
-    $("add").ariaDisabled = $("end").ariaDisabled = "true"; // not disabled: that would take the focus away
+    $("add").ariaDisabled = $("end").ariaDisabled = "true"; // "disabled" would remove the focus
     try {
       await run();
     } catch (err) {
-      verdict(verdictID, "bad", err instanceof TypeError ? "The server did not answer. Is it still running?" : err.message);
+      verdict(verdictID, "bad", err instanceof TypeError ? "The server did not respond. Is it still running?" : err.message);
     } finally {
       $("add").ariaDisabled = $("end").ariaDisabled = null;
     }
@@ -128,7 +130,7 @@ async function runAdd() {
     cell.textContent = "";
   }
   for (const id of ["before", "expected", "after"]) $(id).textContent = "…";
-  verdict("add-verdict", "busy", `${cells.length} requests are on their way.`);
+  verdict("add-verdict", "busy", `${cells.length} requests are running.`);
   const before = (await begin()).count;
   const expected = before + cells.length;
   $("before").textContent = before;
@@ -140,21 +142,22 @@ async function runAdd() {
   $("after").textContent = s.count;
   const different = new Set(answers.filter((n) => n !== null)).size;
   if (s.count === expected && different === cells.length) {
-    verdict("add-verdict", "good", `None is lost: ${cells.length} requests, ${cells.length} different answers.`);
+    verdict("add-verdict", "good", `No increment is lost: ${cells.length} requests got ${cells.length} different counts.`);
   } else if (s.count > expected && different === cells.length) {
-    verdict("add-verdict", "good", `None is lost. Something else counted too, in another tab perhaps: ${s.count - expected} more.`);
+    verdict("add-verdict", "good", `No increment is lost. Another request, perhaps of another tab, added ${s.count - expected} more.`);
   } else {
-    verdict("add-verdict", "bad", `${cells.length} requests, ${different} different answers, and the count is ${s.count}.`);
+    verdict("add-verdict", "bad", `Expected ${cells.length} different counts and a final count of ${expected}: got ${different} and ${s.count}.`);
   }
 }
 
 // ---- Ended is ended
 
-const pause = 1500; // of the slow request
+const pause = 1500; // how long the slow request waits, in ms
 const signOutAt = 500;
-const scale = 2000; // what the lanes show
+const scale = 2000; // how many ms the width of a lane shows
 
-// lane draws one request from its start to its answer, and returns the answer.
+// lane sends one request and draws it from its start to its response. It returns whether the response is
+// as expected.
 async function lane(id, began, request, judge) {
   const bar = document.querySelector(`#${id} .bar`);
   const outcome = document.querySelector(`#${id} .outcome`);
@@ -176,14 +179,14 @@ async function lane(id, began, request, judge) {
     return good;
   } catch (err) {
     $(id).dataset.state = "bad";
-    outcome.textContent = "no answer";
+    outcome.textContent = "no response";
     throw err;
   } finally {
     running = false;
   }
 }
 
-const nothing = (s) => (s.handle ? [false, `found ${s.handle}`] : [true, "finds nothing"]);
+const noSession = (s) => (s.handle ? [false, `found ${s.handle}`] : [true, "no session"]);
 
 async function runEnd() {
   for (const li of document.querySelectorAll(".lanes li")) {
@@ -198,17 +201,17 @@ async function runEnd() {
   const began = performance.now();
   const slow = lane("lane-slow", began, () => post(`/lab/slow?ms=${pause}`), (a) =>
     a.status === 409 ? [true, "409, refused"] : [false, `${a.status}, written`]);
-  const look = lane("lane-look", began, () => session(pause), nothing);
+  const look = lane("lane-look", began, () => session(pause), noSession);
   const out = sleep(signOutAt).then(() => lane("lane-out", began, () => post("/sign-out"), (a) => [a.ok, `${a.status}, signed out`]));
   out.then((ok) => ok && verdict("end-verdict", "busy", "Signed out. The slow request is still running."), () => {});
   const results = await Promise.all([slow, look, out]);
-  results.push(await lane("lane-next", began, session, nothing));
+  results.push(await lane("lane-next", began, session, noSession));
 
   show(await session());
   if (results.every(Boolean)) {
-    verdict("end-verdict", "good", `The session stays ended. ${before.handle} is gone; your next visit begins a new one.`);
+    verdict("end-verdict", "good", `Session ${before.handle} stays ended. Your next visit starts a new session.`);
   } else {
-    verdict("end-verdict", "bad", "The session did not stay ended.");
+    verdict("end-verdict", "bad", "The race did not end as it should: see the red bars.");
   }
 }
 

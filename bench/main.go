@@ -1,11 +1,12 @@
-// Bench measures what a session costs on each session library for Go, and what each library keeps and loses, side by
-// side in one run. It is never released: its figures are for the README, and for those who doubt them.
+// Bench compares session libraries for Go. It measures what a session costs with each library, and
+// which updates and sign-outs each library loses. It is never released: you run it to reproduce the
+// figures of the README.
 //
-// Every measurement has a server process of its own, which is this program again with a hidden subcommand (package
-// app); the load comes from this process (package load); one Redis server serves all (package redisd). Package measure
-// puts them together, and package report shows the result.
+// Each measurement runs in a server process of its own: this program, started with a hidden
+// subcommand (package app). This process sends the load (package load). All servers use one Redis
+// server (package redisd). Package measure runs the measurements, and package report prints the result.
 //
-// To add a system, write a file beside the others in internal/app, and its name into the list in system.go.
+// To add a system, add a file to internal/app, and the system's name to the list in system.go.
 package main
 
 import (
@@ -26,7 +27,7 @@ import (
 )
 
 func main() {
-	if hidden(os.Args[1:]) {
+	if runAsChild(os.Args[1:]) {
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -35,8 +36,8 @@ func main() {
 	os.Exit(exitCode(err))
 }
 
-// hidden does what this program does as a child of itself, and reports whether it was one.
-func hidden(args []string) bool {
+// runAsChild runs a hidden subcommand, and reports whether args name one.
+func runAsChild(args []string) bool {
 	if len(args) == 0 {
 		return false
 	}
@@ -50,16 +51,16 @@ func hidden(args []string) bool {
 		return false
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err) // for the parent, which says the rest
+		fmt.Fprintln(os.Stderr, err) // the parent adds the context
 		os.Exit(1)
 	}
 	return true
 }
 
-// errUsage is an error that has been explained.
+// errUsage is a mistake in the command line, which has already been reported.
 var errUsage = errors.New("usage")
 
-// exitCode says what went wrong and returns what the shell is told.
+// exitCode reports err and returns the exit status.
 func exitCode(err error) int {
 	switch {
 	case err == nil:
@@ -74,7 +75,7 @@ func exitCode(err error) int {
 	return 1
 }
 
-// run is the program, but for its process.
+// run runs the program with these arguments and outputs.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parseOptions(args, stdout, stderr)
 	if errors.Is(err, flag.ErrHelp) {
@@ -83,10 +84,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return errUsage
 	}
-	shown := progress{w: stderr, terminal: isTerminal(stderr)}
-	o.config.Progress = shown.step
+	p := progress{w: stderr, terminal: isTerminal(stderr)}
+	o.config.Progress = p.step
 	result, err := measure.Run(ctx, o.config)
-	shown.end()
+	p.end()
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	return errors.Join(err, writeFile(o.markdown, result.Markdown), writeFile(o.svg, result.SVG))
 }
 
-// writeFile writes a file; none if name is empty.
+// writeFile writes a file. It does nothing if name is empty.
 func writeFile(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil

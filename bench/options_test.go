@@ -8,28 +8,28 @@ import (
 	"testing"
 )
 
-func TestOptionsRefused(t *testing.T) {
+func TestInvalidOptionsAreRefused(t *testing.T) {
 	for args, want := range map[string]string{
-		"-systems scs,none": `no system "none"; there are bare, one-command`,
-		"-cases reed":       `no case "reed"; there are read, write, sign-in`,
-		"-connections 64,x": `-connections "x"`,
-		"-connections 0":    `-connections "0"`,
+		"-systems scs,none": `unknown system "none": the systems are bare, one-command`,
+		"-cases reed":       `unknown case "reed": the cases are read, write, sign-in`,
+		"-connections 64,x": `-connections "x": must be`,
+		"-connections 0":    `-connections "0": must be`,
 		"-rounds 0":         "at least 1",
-		"-duration 0s":      "-duration is not 0",
-		"-redis maxmemory":  `write "NAME VALUE"`,
-		"read":              "flags only",
+		"-duration 0s":      "-duration must not be 0",
+		"-redis maxmemory":  `must be "NAME VALUE"`,
+		"read":              "takes only flags",
 	} {
 		var stdout, stderr bytes.Buffer
 		if _, err := parseOptions(strings.Fields(args), &stdout, &stderr); err == nil {
-			t.Errorf("%s: no error", args)
+			t.Errorf("%s: accepted, want an error", args)
 		}
 		if !strings.Contains(stderr.String(), want) || stdout.Len() > 0 {
-			t.Errorf("%s: said %q, want it to have %q", args, stderr.String(), want)
+			t.Errorf("%s: printed %q, want it to contain %q", args, stderr.String(), want)
 		}
 	}
 }
 
-func TestOptionsInOrder(t *testing.T) {
+func TestOptionsKeepTheOrderOfTheReport(t *testing.T) {
 	var out bytes.Buffer
 	o, err := parseOptions(strings.Fields("-systems fiber,bare -cases write,read -connections 512,64"), &out, &out)
 	if err != nil {
@@ -46,12 +46,12 @@ func TestOptionsInOrder(t *testing.T) {
 	}
 }
 
-func TestHelp(t *testing.T) {
+func TestHelpGoesToStdout(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if _, err := parseOptions([]string{"-help"}, &stdout, &stderr); !errors.Is(err, flag.ErrHelp) {
 		t.Error(err)
 	}
 	if !strings.Contains(stdout.String(), "Examples:") || stderr.Len() > 0 {
-		t.Error("help belongs on the standard output")
+		t.Errorf("stdout: %q, stderr: %q, want the help on stdout only", stdout.String(), stderr.String())
 	}
 }

@@ -8,14 +8,14 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/measure"
 )
 
-// progress tells people what is done, and how long it will take: on one line that changes if they sit at a terminal.
+// progress prints the step that runs and the time that is left. On a terminal it rewrites one line.
 type progress struct {
 	w        io.Writer
 	terminal bool
 	start    time.Time
 }
 
-// step shows that s begins.
+// step prints the beginning of s.
 func (p *progress) step(s measure.Step) {
 	if p.start.IsZero() {
 		p.start = time.Now()

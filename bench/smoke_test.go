@@ -18,21 +18,21 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/redisd"
 )
 
-// TestMain lets the test binary be the servers, as the program is.
+// TestMain lets the test binary act as the server processes.
 func TestMain(m *testing.M) {
-	if hidden(os.Args[1:]) {
+	if runAsChild(os.Args[1:]) {
 		return
 	}
-	// With -race every process would sleep for a second as it exits, and there are dozens of children.
+	// With -race, every process sleeps for a second when it exits, and there are dozens of them.
 	if err := os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE")); err != nil {
 		panic(err)
 	}
 	os.Exit(m.Run())
 }
 
-// TestSmoke runs the whole program with few requests, so that it cannot rot. No figure is held to anything but to
-// being one: a test that fails on a busy machine helps nobody.
-func TestSmoke(t *testing.T) {
+// TestBenchRunsCompletely runs the whole program with few requests. It checks that every figure is there,
+// and not how large it is: the test must pass on a busy machine too.
+func TestBenchRunsCompletely(t *testing.T) {
 	dir := t.TempDir()
 	markdown, svg := filepath.Join(dir, "bench.md"), filepath.Join(dir, "bench.svg")
 	var stdout, stderr bytes.Buffer
@@ -59,7 +59,7 @@ func TestSmoke(t *testing.T) {
 	}
 	for name, want := range map[string]string{markdown: "**Read, 8 connections**", svg: "</svg>"} {
 		if text, err := os.ReadFile(name); err != nil || !strings.Contains(string(text), want) {
-			t.Errorf("%s: %v, want it to have %q", filepath.Base(name), err, want)
+			t.Errorf("%s: %v, want it to contain %q", filepath.Base(name), err, want)
 		}
 	}
 	if t.Failed() {
@@ -67,7 +67,7 @@ func TestSmoke(t *testing.T) {
 	}
 }
 
-// checkResult checks one line of -json: other programs read these keys.
+// checkResult checks one line of the JSON output. Other programs read these keys.
 func checkResult(t *testing.T, result map[string]any) {
 	t.Helper()
 	name := result["system"].(string) + ", " + result["case"].(string)
@@ -92,7 +92,7 @@ func checkResult(t *testing.T, result map[string]any) {
 	switch result["system"] {
 	case app.Bare:
 		if result["lost_updates"] != nil || result["back_after_sign_out"] != nil {
-			t.Errorf("%s: figures of what it does not keep", name)
+			t.Errorf("%s: has figures about sessions, want none, because it keeps no session", name)
 		}
 	case app.Coatcheck:
 		if result["lost_updates"] != 0.0 || !isBool || back {
@@ -105,9 +105,9 @@ func checkResult(t *testing.T, result map[string]any) {
 	}
 }
 
-// TestSameHeader holds all systems to one answer: none may win by saying less. The cookies that the libraries set are
-// their own business.
-func TestSameHeader(t *testing.T) {
+// TestSystemsSendTheSameResponse checks that all systems respond to a read with the same header and body,
+// so that none gains by sending less. Cookies may differ.
+func TestSystemsSendTheSameResponse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	redis, err := redisd.Start(ctx)
@@ -117,18 +117,19 @@ func TestSameHeader(t *testing.T) {
 	defer redis.Stop()
 	var want []string
 	for _, system := range app.Systems() {
-		got := answerOf(t, system.Name, redis.Addr)
+		got := mustRead(t, system.Name, redis.Addr)
 		if want == nil {
 			want = got
 		}
 		if !slices.Equal(got, want) {
-			t.Errorf("%s answers %q, want %q", system.Name, got, want)
+			t.Errorf("%s responds with %q, want %q", system.Name, got, want)
 		}
 	}
 }
 
-// TestRedisEnds holds the server to ending with the process that started it, and to leaving nothing behind.
-func TestRedisEnds(t *testing.T) {
+// TestRedisEndsWithItsParent checks that the Redis server ends with the process that started it, and that
+// it leaves no files behind.
+func TestRedisEndsWithItsParent(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
 	for name, end := range map[string]func(*child.Process){
@@ -142,18 +143,19 @@ func TestRedisEnds(t *testing.T) {
 		end(redis)
 		if conn, err := net.Dial("tcp", redis.Addr); err == nil {
 			_ = conn.Close()
-			t.Errorf("%s: redis-server still listens", name)
+			t.Errorf("%s: redis-server still accepts connections", name)
 		}
 		if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
-			t.Errorf("%s: left behind: %v, %v", name, left, err)
+			t.Errorf("%s: files left behind: %v, %v", name, left, err)
 		}
 		ctx, cancel = context.WithCancel(t.Context())
 	}
 	cancel()
 }
 
-// answerOf returns what system answers to a read: the header in order, without Date and Set-Cookie, and the body.
-func answerOf(t *testing.T, system, redis string) []string {
+// mustRead returns the response of a system to a read: the sorted header lines without Date and Set-Cookie,
+// and the body.
+func mustRead(t *testing.T, system, redis string) []string {
 	t.Helper()
 	server, err := app.Start(t.Context(), system, app.Options{Redis: redis, Pool: 1})
 	if err != nil {
@@ -173,14 +175,14 @@ func answerOf(t *testing.T, system, redis string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer := []string{string(response.Body)}
+	lines := []string{string(response.Body)}
 	for line := range strings.Lines(response.Header()) {
 		switch name, _, _ := strings.Cut(strings.TrimSpace(line), ":"); name {
 		case "", "Date", "Set-Cookie":
 		default:
-			answer = append(answer, strings.TrimSpace(line))
+			lines = append(lines, strings.TrimSpace(line))
 		}
 	}
-	slices.Sort(answer)
-	return answer
+	slices.Sort(lines)
+	return lines
 }

@@ -1,8 +1,8 @@
 // Package app is the application that is measured: the same few routes on each session library.
 //
-// A library takes part by a [System] in a file of its own, registered under its name. Most implement [Library], and
-// the routes of this file are their application; a framework with a server of its own (fiber) brings its own routes,
-// which must do and answer exactly the same.
+// Each library has a file that registers a [System]. Most libraries implement [Library] and use the
+// routes of this file. A framework with a server of its own (fiber) has its own routes. They must do
+// the same, and send the same responses.
 package app
 
 import (
@@ -15,21 +15,23 @@ import (
 	"time"
 )
 
-// The routes of the application. All but the first three serve the set-up and the tests of correctness.
+// The routes of the application. The first three are measured. The others serve the set-up and the tests
+// of correctness.
 const (
-	PathRead   = "/read"    // GET: read the counter, answer a fixed text
-	PathWrite  = "/write"   // POST: add one to the counter, answer a fixed text
-	PathSignIn = "/sign-in" // POST: a visitor without a session signs in
+	PathRead   = "/read"    // GET: read the counter, respond with a fixed text
+	PathWrite  = "/write"   // POST: add one to the counter, respond with a fixed text
+	PathSignIn = "/sign-in" // POST: sign in a visitor who has no session
 
-	PathFill     = "/fill"      // POST: a new session with Payload, and the counter at 1
-	PathValue    = "/value"     // GET: answer the counter, 404 without a session
+	PathFill     = "/fill"      // POST: create a session with Payload and the counter 1
+	PathValue    = "/value"     // GET: respond with the counter, or with 404 if there is no session
 	PathSlow     = "/slow"      // POST: read, wait at the gate, then add one
 	PathSignOut  = "/sign-out"  // POST: end the session
-	PathGateWait = "/gate/wait" // POST: answers once a slow request is waiting at the gate
-	PathGateOpen = "/gate/open" // POST: lets the slow request go on
+	PathGateWait = "/gate/wait" // POST: respond once a slow request waits at the gate
+	PathGateOpen = "/gate/open" // POST: let the slow request continue
 )
 
-// What the routes answer. Reading and writing have answers of one length, so that no system sends more than another.
+// The responses of the routes. Those that are measured have the same length, so that no system sends more
+// than another.
 const (
 	answerRead   = "Hello, visitor\n"
 	answerWrite  = "Counted you in\n"
@@ -38,59 +40,61 @@ const (
 	contentType  = "text/plain; charset=utf-8"
 )
 
-// header is what every answer carries beside Content-Type, whether the library or the application adds it.
+// header is the header of each response besides Content-Type. Either the library or the application adds
+// it.
 var header = [][2]string{
 	{"Vary", "Cookie"},
 	{"Cache-Control", "private, no-cache"},
 }
 
-// Library is what the application asks of a session library that works with net/http.
+// Library is a session library for net/http, as the application uses it.
 type Library interface {
-	// Handler is the library's middleware around the application; next itself if it has none.
+	// Handler wraps the application in the library's middleware. It returns next if there is none.
 	Handler(next http.Handler) http.Handler
 
-	// Read returns the counter of the visitor's session; false if the visitor has no session.
+	// Read returns the counter of the visitor's session. ok is false if the visitor has no session.
 	Read(w http.ResponseWriter, r *http.Request) (n int, ok bool, err error)
 
-	// Add adds one to the counter. Called after Read in the same request, it works on what Read has loaded, if
-	// that is how the library works.
+	// Add adds one to the counter. After a Read in the same request, it may use the session that Read
+	// has loaded, if the library works that way.
 	Add(w http.ResponseWriter, r *http.Request) error
 
-	// Fill starts a session that holds Payload, and the counter at 1.
+	// Fill creates a session with Payload and the counter 1.
 	Fill(w http.ResponseWriter, r *http.Request) error
 
-	// SignIn stores user in a new session, or under a new id, as the library's documentation says.
+	// SignIn stores user in a new session or under a new id, as the library's documentation recommends.
 	SignIn(w http.ResponseWriter, r *http.Request, user string) error
 
 	// SignOut ends the session.
 	SignOut(w http.ResponseWriter, r *http.Request) error
 }
 
-// overNetHTTP makes of a Library what a System serves.
+// overNetHTTP returns a function that opens a Library and serves the application with it. sends names the
+// headers that the library itself sends.
 func overNetHTTP(open func(Options) (Library, error), sends ...string) func(Options) (Server, error) {
 	return func(o Options) (Server, error) {
 		library, err := open(o)
 		if err != nil {
 			return nil, err
 		}
-		a := &application{library: library, header: headersLeft(sends), gate: newGate()}
+		a := &application{library: library, header: headerWithout(sends), gate: newGate()}
 		return &http.Server{Handler: a.routes(), ReadHeaderTimeout: 10 * time.Second}, nil
 	}
 }
 
-// headersLeft returns the headers that the application must add, because the library does not.
-func headersLeft(sends []string) [][2]string {
-	var left [][2]string
+// headerWithout returns the header lines that the application must add, because the library does not.
+func headerWithout(sends []string) [][2]string {
+	var missing [][2]string
 	for _, h := range header {
 		sent := false
 		for _, name := range sends {
 			sent = sent || name == h[0]
 		}
 		if !sent {
-			left = append(left, h)
+			missing = append(missing, h)
 		}
 	}
-	return left
+	return missing
 }
 
 // Server is an application that is ready to listen.
@@ -99,7 +103,7 @@ type Server interface {
 	Serve(net.Listener) error
 }
 
-// application is the routes over a Library.
+// application has the routes, and the Library that they use.
 type application struct {
 	library Library
 	header  [][2]string
@@ -107,7 +111,7 @@ type application struct {
 	users   users
 }
 
-// routes wraps each route by itself, so that a request is routed once, as it would be with no library.
+// routes wraps each route separately. A request is therefore routed once, as it is without a library.
 func (a *application) routes() http.Handler {
 	mux := http.NewServeMux()
 	session := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, a.library.Handler(h)) }
@@ -165,7 +169,7 @@ func (a *application) signOut(w http.ResponseWriter, r *http.Request) {
 	a.answer(w, answerDone, a.library.SignOut(w, r))
 }
 
-// answer sends text, or what err means.
+// answer sends text, or the response for err.
 func (a *application) answer(w http.ResponseWriter, text string, err error) {
 	if err != nil {
 		http.Error(w, err.Error(), status(err))
@@ -176,10 +180,10 @@ func (a *application) answer(w http.ResponseWriter, text string, err error) {
 	for _, line := range a.header {
 		h.Set(line[0], line[1])
 	}
-	_, _ = w.Write([]byte(text)) // a client that has gone away is not the application's concern
+	_, _ = w.Write([]byte(text)) // the client may have hung up, which is no error of the application
 }
 
-// errNoSession is the answer to a visitor whom the library does not know.
+// errNoSession is the error for a visitor without a session.
 var errNoSession = errors.New("no session")
 
 func orNoSession(ok bool, err error) error {
@@ -196,7 +200,7 @@ func status(err error) int {
 	return http.StatusInternalServerError
 }
 
-// users makes the ids of users who sign in: each signs in once.
+// users generates user ids. Each user signs in once.
 type users struct{ n atomic.Int64 }
 
 func (u *users) next() string { return fmt.Sprintf("user-%08d", u.n.Add(1)) }

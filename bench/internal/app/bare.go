@@ -6,10 +6,11 @@ import (
 )
 
 func init() {
-	register(System{Name: Bare, Forgets: true, open: overNetHTTP(func(Options) (Library, error) { return bare{}, nil })})
+	open := func(Options) (Library, error) { return bare{}, nil }
+	register(System{Name: Bare, Forgets: true, open: overNetHTTP(open)})
 }
 
-// bare is the application with no session: the limit that reading can reach.
+// bare is the application without sessions: no library can read faster.
 type bare struct{}
 
 func (bare) Handler(next http.Handler) http.Handler { return next }
@@ -30,13 +31,13 @@ func (bare) SignIn(w http.ResponseWriter, _ *http.Request, _ string) error {
 
 func (bare) SignOut(http.ResponseWriter, *http.Request) error { return nil }
 
-// cookieName is the cookie of the systems that have no library to name it.
+// cookieName is the name of the cookie, where the library does not choose it.
 const cookieName = "session"
 
-// newCookie gives the visitor a token as long as the libraries' own, and returns it.
+// newCookie sets a cookie with a token that is as long as those of the libraries. It returns the token.
 func newCookie(w http.ResponseWriter) string {
 	token := rand.Text() + rand.Text()[:17]
-	http.SetCookie(w, &http.Cookie{ //nolint:gosec // without Secure: the bench speaks plain http on loopback
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // without Secure, because the load is plain HTTP
 		Name: cookieName, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
 	return token

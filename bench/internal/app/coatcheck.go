@@ -12,11 +12,12 @@ func init() {
 	register(System{
 		Name:    Coatcheck,
 		Modules: []string{"github.com/coatcheck-go/session", "github.com/redis/rueidis"},
-		open:    overNetHTTP(openCoatcheck, "Vary", "Cache-Control"), // the headers that the library sends by itself
+		open:    overNetHTTP(openCoatcheck, "Vary", "Cache-Control"), // headers that the library sends
 	})
 }
 
-// coatcheck is this project's library on its Redis store, with the zero Config but for plain HTTP.
+// coatcheck is the library of this repository with its Redis store. The Config is zero, except for plain
+// HTTP.
 type coatcheck struct{ manager *session.Manager }
 
 func openCoatcheck(o Options) (Library, error) {
@@ -61,7 +62,8 @@ func (coatcheck) Fill(_ http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// SignIn makes a new session, as for the peers, and besides enters it in the list of the user's sessions.
+// SignIn creates a new session, like the other libraries. It also adds the session to the list of the
+// user's sessions.
 func (coatcheck) SignIn(_ http.ResponseWriter, r *http.Request, user string) error {
 	s, err := session.From(r.Context())
 	if err != nil {

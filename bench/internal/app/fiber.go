@@ -19,14 +19,14 @@ func init() {
 	})
 }
 
-// fiberServer is the application on fiber, whose requests and server are not net/http's.
+// fiberServer is the application on fiber, which has its own requests and server instead of net/http.
 type fiberServer struct {
 	app   *fiber.App
 	gate  *gate
 	users users
 }
 
-// openFiber uses the session middleware, as fiber's documentation does.
+// openFiber uses the session middleware as fiber's documentation recommends.
 func openFiber(o Options) (Server, error) {
 	s := &fiberServer{app: fiber.New(), gate: newGate()}
 	s.app.Post(PathGateWait, func(c fiber.Ctx) error { return s.answer(c, answerDone, s.gate.wait()) })

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// gate stops one slow request in the middle, so that a sign-out can overtake it, without anybody sleeping.
+// gate stops one slow request in the middle, so that a sign-out can overtake it. Nothing has to sleep.
 type gate struct{ arrived, opened chan struct{} }
 
 func newGate() *gate { return &gate{arrived: make(chan struct{}), opened: make(chan struct{})} }
 
-// pass is called by the slow request: it returns when the gate has been opened.
+// pass is called by the slow request. It returns when the gate has been opened.
 func (g *gate) pass() error {
 	if err := meet(g.arrived, nil); err != nil {
 		return err
@@ -18,13 +18,13 @@ func (g *gate) pass() error {
 	return meet(nil, g.opened)
 }
 
-// wait returns once a slow request is at the gate.
+// wait returns when a slow request has arrived at the gate.
 func (g *gate) wait() error { return meet(nil, g.arrived) }
 
-// open lets the slow request go on.
+// open lets the slow request continue.
 func (g *gate) open() error { return meet(g.opened, nil) }
 
-// meet sends or receives, whichever channel is not nil, and gives up when the other side does not come.
+// meet sends or receives on the channel that is not nil. It gives up if the other side does not arrive.
 func meet(send chan<- struct{}, receive <-chan struct{}) error {
 	timer := time.NewTimer(10 * time.Second)
 	defer timer.Stop()
@@ -34,6 +34,6 @@ func meet(send chan<- struct{}, receive <-chan struct{}) error {
 	case <-receive:
 		return nil
 	case <-timer.C:
-		return errors.New("nobody came to the gate")
+		return errors.New("the other request did not arrive at the gate within 10 s")
 	}
 }

@@ -17,7 +17,8 @@ func init() {
 	})
 }
 
-// gorilla is gorilla/sessions with boj/redistore, as its README sets it up: it pings before it uses a connection.
+// gorilla is gorilla/sessions with boj/redistore, set up as in its README. It sends PING before it uses a
+// connection.
 type gorilla struct{ store sessions.Store }
 
 func openGorilla(o Options) (Library, error) {
@@ -56,7 +57,7 @@ func (l gorilla) Fill(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// SignIn has no call of the library to change the id with; a new visitor gets a new one.
+// SignIn stores the user in a new session. The library has no call that changes the id of a session.
 func (l gorilla) SignIn(w http.ResponseWriter, r *http.Request, user string) error {
 	return l.change(w, r, func(s *sessions.Session) { s.Values[userName] = user })
 }

@@ -15,8 +15,8 @@ func init() {
 	})
 }
 
-// oneCommand is the application with one bare Redis command a request, and nothing of what makes it a session: no time
-// limit, no check that the session lives. It is the limit that writing can reach.
+// oneCommand is the application with one plain Redis command per request. It has no time limit, and does
+// not check that the session exists. No library can write faster.
 type oneCommand struct{ redis rueidis.Client }
 
 func openOneCommand(o Options) (Library, error) {
@@ -69,7 +69,7 @@ func (c oneCommand) SignOut(_ http.ResponseWriter, r *http.Request) error {
 
 const keyPrefix = "session:"
 
-// keyOf returns the key that the visitor's cookie names.
+// keyOf returns the key of the visitor's session.
 func keyOf(r *http.Request) (string, error) {
 	cookie, err := r.Cookie(cookieName)
 	if errors.Is(err, http.ErrNoCookie) {

@@ -1,17 +1,17 @@
 package app
 
-// CounterName is the field that the counter is in.
+// CounterName is the name of the counter in a session.
 const CounterName = "visits"
 
-// userName is the field that a library without a sign-in of its own keeps the user's id in.
+// userName is the name of the user's id in a session, for libraries without a sign-in.
 const userName = "user"
 
-// PayloadSize is the length of Payload as JSON.
+// PayloadSize is the number of bytes of Payload as JSON.
 const PayloadSize = 709
 
-// Payload is what every session holds beside its counter: what a small shop would know about a visitor. No library
-// can be faster by storing less.
-var Payload = map[string]string{ //nolint:gosec // made-up values, of which some look like secrets
+// Payload is the data that every session stores besides its counter, like that of a small shop. All
+// libraries store the same amount.
+var Payload = map[string]string{ //nolint:gosec // some of the invented values look like secrets
 	"account.email":  "ada.lovelace@example.org",
 	"account.name":   "Ada Lovelace",
 	"account.plan":   "family",

@@ -5,12 +5,12 @@ import (
 	"testing"
 )
 
-func TestPayloadSize(t *testing.T) {
+func TestPayloadHasTheStatedSize(t *testing.T) {
 	text, err := json.Marshal(Payload)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(text) != PayloadSize {
-		t.Errorf("Payload is %d bytes of JSON, want %d", len(text), PayloadSize)
+		t.Errorf("Payload has %d bytes as JSON, want %d", len(text), PayloadSize)
 	}
 }

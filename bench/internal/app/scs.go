@@ -18,7 +18,7 @@ func init() {
 	})
 }
 
-// scsLibrary is alexedwards/scs with its go-redis store, as its README sets it up.
+// scsLibrary is alexedwards/scs with its go-redis store, set up as in its README.
 type scsLibrary struct{ *scs.SessionManager }
 
 func openSCS(o Options) (Library, error) {
@@ -47,7 +47,7 @@ func (l scsLibrary) Fill(_ http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// SignIn renews the token first, as the library's documentation asks.
+// SignIn renews the token first, as the library's documentation recommends.
 func (l scsLibrary) SignIn(_ http.ResponseWriter, r *http.Request, user string) error {
 	if err := l.RenewToken(r.Context()); err != nil {
 		return err

@@ -9,15 +9,15 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/child"
 )
 
-// Command is the hidden subcommand of the process that serves one system.
+// Command is the hidden subcommand that serves one system.
 const Command = "serve-app"
 
-// Start serves the system called name in a process of its own.
+// Start starts a process that serves the system with this name.
 func Start(ctx context.Context, name string, o Options) (*child.Process, error) {
 	return child.Start(ctx, Command, name, o.Redis, strconv.Itoa(o.Pool))
 }
 
-// Main is what that process does with the arguments that Start gave it.
+// Main runs the process that Start has started, with the arguments that Start has passed.
 func Main(args []string) error {
 	if len(args) != 3 {
 		return fmt.Errorf("usage: %s SYSTEM REDIS POOL", Command)

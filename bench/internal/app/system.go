@@ -6,25 +6,26 @@ import (
 	"strings"
 )
 
-// Options are what every System is opened with.
+// Options are the options to open a System with.
 type Options struct {
 	Redis string // host:port
-	Pool  int    // connections to Redis, for clients that have a pool to size
+	Pool  int    // connections to Redis, for clients with a connection pool
 }
 
 // System is one way to serve the application.
 type System struct {
 	Name    string
-	Modules []string // what it is made of, as module paths: the report says which versions
-	Forgets bool     // keeps no session, so that questions about what it kept make no sense
+	Modules []string // paths of its modules, whose versions the report shows
+	Forgets bool     // it keeps no session, so it is not tested for correctness and memory
 
 	open func(Options) (Server, error)
 }
 
-// names is the order of the report. A system that this binary was built without is left out.
+// names lists the systems in the order of the report. Systems that this binary does not contain are left
+// out.
 var names = []string{Bare, OneCommand, Coatcheck, "scs", "gorilla", "fiber"}
 
-// The two limits, and what all this is for.
+// The two limits, and the library of this repository.
 const (
 	Bare       = "bare"
 	OneCommand = "one-command"
@@ -33,15 +34,15 @@ const (
 
 var systems = map[string]System{}
 
-// register is called by the init of each system's file.
+// register adds a system. The init function of each system's file calls it.
 func register(s System) {
 	if !slices.Contains(names, s.Name) {
-		panic(fmt.Sprintf("app: system %q is not in the report's order", s.Name))
+		panic(fmt.Sprintf("app: system %q is missing in names", s.Name))
 	}
 	systems[s.Name] = s
 }
 
-// Systems returns all that this binary can serve, in the order of the report.
+// Systems returns all systems that this binary contains, in the order of the report.
 func Systems() []System {
 	var all []System
 	for _, name := range names {
@@ -52,7 +53,7 @@ func Systems() []System {
 	return all
 }
 
-// Find returns the systems called names, in the order of the report; all of them if names is empty.
+// Find returns the systems with these names, in the order of the report. Without names, it returns all.
 func Find(names []string) ([]System, error) {
 	all := Systems()
 	if len(names) == 0 {
@@ -66,7 +67,7 @@ func Find(names []string) ([]System, error) {
 	}
 	for _, name := range names {
 		if _, ok := systems[name]; !ok {
-			return nil, fmt.Errorf("no system %q; there are %s", name, strings.Join(Names(all), ", "))
+			return nil, fmt.Errorf("unknown system %q: the systems are %s", name, strings.Join(Names(all), ", "))
 		}
 	}
 	return found, nil

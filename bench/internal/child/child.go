@@ -1,8 +1,9 @@
-// Package child runs parts of a program in processes of their own: the same binary, started again with a hidden
-// subcommand.
+// Package child runs parts of a program in processes of their own. A child is the same binary, started with
+// a hidden subcommand.
 //
-// A child says on its standard output where it listens, answers there what its parent asks for, and ends when its
-// standard input does: so it ends with its parent, however that ends.
+// A child prints its address to its standard output. It reads requests of its parent from its standard
+// input, and prints the responses. It ends when its standard input is closed, and therefore with its
+// parent, even if the parent is killed.
 package child
 
 import (
@@ -19,15 +20,15 @@ import (
 	"time"
 )
 
-// What the two sides say to each other, a line each.
+// The messages between parent and child, one per line.
 const (
 	ready  = "ready "
 	askCPU = "cpu"
 )
 
-// Process is a child as its parent sees it. Not safe for concurrent use, but for Stop.
+// Process is a child, as its parent sees it. Only Stop is safe for concurrent use.
 type Process struct {
-	Addr string // where it listens
+	Addr string // the address on which the child listens
 
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
@@ -42,8 +43,9 @@ func Start(ctx context.Context, args ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: &tail{}} //nolint:gosec // it runs itself
-	// An interrupt ends ctx. Closing the standard input lets the child clean up; only then is it killed.
+	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: &tail{}} //nolint:gosec // the program runs itself
+	// An interrupt ends ctx. Closing the standard input lets the child clean up. After WaitDelay, the
+	// child is killed.
 	p.cmd.Cancel = func() error { return p.stdin.Close() }
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.Stderr = p.stderr
@@ -68,7 +70,7 @@ func Start(ctx context.Context, args ...string) (*Process, error) {
 	return p, nil
 }
 
-// CPU returns the processor time that the child has used, in user and system mode.
+// CPU returns the CPU time that the child has used, in user and system mode.
 func (p *Process) CPU() (time.Duration, error) {
 	if _, err := fmt.Fprintln(p.stdin, askCPU); err != nil {
 		return 0, p.cause(context.Background(), err)
@@ -79,7 +81,7 @@ func (p *Process) CPU() (time.Duration, error) {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the server's processor time: %q: %w", line, p.cause(context.Background(), err))
+		return 0, fmt.Errorf("reading the CPU time of the server: %q: %w", line, p.cause(context.Background(), err))
 	}
 	return time.Duration(n), nil
 }
@@ -90,25 +92,25 @@ func (p *Process) Stop() {
 		_ = p.stdin.Close()
 		timer := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
 		defer timer.Stop()
-		_ = p.cmd.Wait() // how it ended says nothing: it was asked to
+		_ = p.cmd.Wait() // the exit status does not matter, because Stop ended the child
 	})
 }
 
-// Complaints returns the end of what the child has written to its standard error.
-func (p *Process) Complaints() string { return p.stderr.String() }
+// Stderr returns the end of the child's standard error.
+func (p *Process) Stderr() string { return p.stderr.String() }
 
-// cause is what went wrong, in the child's own words if it had any.
+// cause returns the error of ctx, or else what the child printed to its standard error, or else err.
 func (p *Process) cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if said := p.Complaints(); said != "" {
-		return errors.New(said)
+	if text := p.Stderr(); text != "" {
+		return errors.New(text)
 	}
 	return err
 }
 
-// tail keeps the end of what is written to it.
+// tail is a writer that keeps only the end of its input.
 type tail struct {
 	mu   sync.Mutex
 	text []byte

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// interrupts are the signals that a terminal sends to parent and child alike.
+// interrupts are the signals that a terminal sends to both parent and child.
 var interrupts = []os.Signal{os.Interrupt, syscall.SIGHUP}
 
-// cpuTime returns the processor time that this process has used, by the operating system's accounting.
+// cpuTime returns the CPU time that this process has used, as counted by the operating system.
 func cpuTime() (time.Duration, error) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

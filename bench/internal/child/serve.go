@@ -7,15 +7,16 @@ import (
 	"os/signal"
 )
 
-// Serve is the child's side: it tells the parent that the child listens on addr, and returns when the parent has ended
-// or wants the child to end. An interrupt from the terminal is left to the parent.
+// Serve runs in the child. It tells the parent that the child listens on addr, and responds to requests. It
+// returns when the parent ends, or stops the child. It ignores interrupts from the terminal, because the
+// parent handles them.
 func Serve(addr string) error {
 	signal.Ignore(interrupts...)
 	fmt.Println(ready + addr)
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		if lines.Text() != askCPU {
-			return fmt.Errorf("the parent asked for %q", lines.Text())
+			return fmt.Errorf("unknown request %q from the parent", lines.Text())
 		}
 		used, err := cpuTime()
 		if err != nil {

@@ -1,7 +1,8 @@
-// Package load sends HTTP/1.1 requests that were prepared beforehand, on connections that stay open.
+// Package load sends prepared HTTP/1.1 requests on connections that stay open.
 //
-// It does as little as it can for each request, and the same for every server, since it runs on the same cores: one
-// write, mostly one read, and no allocation. net/http's client would cost more than some of the servers.
+// It runs on the same cores as the servers, so it does as little as possible, and the same for every
+// server. A request takes one write, usually one read, and no allocation. The client of net/http would
+// cost more than some of the servers.
 package load
 
 import (
@@ -12,16 +13,17 @@ import (
 	"strconv"
 )
 
-// Response is what a server answered. Its slices are valid until the connection's next request.
+// Response is the response to a request. Its slices are valid until the next request of the connection.
 type Response struct {
 	Status int
 	Body   []byte
-	Size   int // bytes on the wire
+	Size   int // bytes of header and body
 
 	header []byte // the lines after the status line
 }
 
-// Cookie returns the last cookie that the response sets to some value, as "name=value", or "".
+// Cookie returns the last cookie that the response sets, as "name=value". It skips deletions, and returns
+// "" if there is none.
 func (r Response) Cookie() string {
 	var last string
 	for line := range bytes.Lines(r.header) {
@@ -37,10 +39,10 @@ func (r Response) Cookie() string {
 	return last
 }
 
-// Header returns the response's header lines as they came.
+// Header returns the header lines as received.
 func (r Response) Header() string { return string(r.header) }
 
-// Request prepares a request that a browser could have sent. cookie is "name=value", or "" for none.
+// Request returns a request as a browser sends it. cookie is "name=value", or "" for none.
 func Request(method, path, cookie string) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s %s HTTP/1.1\r\nHost: bench.example\r\n", method, path)
@@ -58,16 +60,16 @@ func Request(method, path, cookie string) []byte {
 	return b.Bytes()
 }
 
-// conn is one connection that is kept open.
+// conn is a connection that stays open.
 type conn struct {
 	net.Conn
 	buf []byte
-	n   int // bytes of buf that are read and not yet part of a Response that was returned
+	n   int // bytes in buf that belong to the current response
 }
 
 func newConn(c net.Conn) *conn { return &conn{Conn: c, buf: make([]byte, 4<<10)} }
 
-// do sends request and reads the answer.
+// do sends a request and reads the response.
 func (c *conn) do(request []byte) (Response, error) {
 	if _, err := c.Write(request); err != nil {
 		return Response{}, err
@@ -94,14 +96,14 @@ func (c *conn) do(request []byte) (Response, error) {
 		}
 	}
 	if c.n > r.Size {
-		return r, errors.New("the server sent more than its Content-Length")
+		return r, errors.New("the response is longer than its Content-Length")
 	}
-	_, err = r.parse(c.buf[:head]) // again: fill may have moved the bytes
+	_, err = r.parse(c.buf[:head]) // fill may have moved the header
 	r.Body = c.buf[head:r.Size]
 	return r, err
 }
 
-// fill reads what the server has sent, into a larger buffer if this one is full.
+// fill reads more of the response. It enlarges the buffer if it is full.
 func (c *conn) fill() error {
 	if c.n == len(c.buf) {
 		c.buf = append(c.buf, make([]byte, len(c.buf))...)
@@ -114,11 +116,11 @@ func (c *conn) fill() error {
 	return err
 }
 
-// parse reads the status line and the header, and returns the length of the body.
+// parse parses the status line and the header, and returns the length of the body.
 func (r *Response) parse(head []byte) (int, error) {
 	line, header, _ := bytes.Cut(head, []byte("\r\n"))
 	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
-		return 0, fmt.Errorf("not an HTTP/1.1 answer: %q", line)
+		return 0, fmt.Errorf("not an HTTP/1.1 response: %q", line)
 	}
 	r.header = header
 	var err error
@@ -128,13 +130,13 @@ func (r *Response) parse(head []byte) (int, error) {
 	const name = "Content-Length: "
 	at := bytes.Index(head, []byte("\r\n"+name))
 	if at < 0 {
-		return 0, errors.New("an answer without Content-Length")
+		return 0, errors.New("the response has no Content-Length")
 	}
 	text, _, _ := bytes.Cut(head[at+2+len(name):], []byte("\r\n"))
 	return atoi(text)
 }
 
-// atoi is strconv.Atoi of bytes; the conversion allocates nothing, since the string does not outlive the call.
+// atoi is strconv.Atoi for bytes. It does not allocate, because the string does not outlive the call.
 func atoi(b []byte) (int, error) {
 	n, err := strconv.ParseUint(string(b), 10, 31)
 	return int(n), err

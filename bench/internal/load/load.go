@@ -29,17 +29,17 @@ func Dial(ctx context.Context, addr string, n int) (*Client, error) {
 	return c, nil
 }
 
-// Close closes the connections. It may be called more than once, and while requests run: they fail.
+// Close closes the connections. It may be called more than once. Requests in flight fail.
 func (c *Client) Close() {
 	for _, conn := range c.conns {
-		_ = conn.Close() // nothing is in flight that anybody wants
+		_ = conn.Close() // data in flight does not matter any more
 	}
 }
 
-// Do sends one request and returns the answer, whatever its status.
+// Do sends one request and returns the response, whatever its status.
 func (c *Client) Do(request []byte) (Response, error) { return c.conns[0].do(request) }
 
-// Cookies sends request n times and returns the cookies that the answers set.
+// Cookies sends a request n times and returns the cookies that the responses set.
 func (c *Client) Cookies(request []byte, n int) ([]string, error) {
 	cookies := make([]string, n)
 	return cookies, c.each(func(i int, conn *conn) error {
@@ -49,29 +49,29 @@ func (c *Client) Cookies(request []byte, n int) ([]string, error) {
 				return err
 			}
 			if cookies[i] = response.Cookie(); response.Status != 200 || cookies[i] == "" {
-				return fmt.Errorf("status %d and no cookie: %s", response.Status, response.Body)
+				return fmt.Errorf("status %d, cookie %q, want 200 and a cookie: %s", response.Status, cookies[i], response.Body)
 			}
 		}
 		return nil
 	})
 }
 
-// Limit says when to stop: after so many requests in all or, if that is 0, after so long.
+// Limit says when a Run stops: after a number of requests or, if Requests is 0, after a duration.
 type Limit struct {
 	Requests int
 	Duration time.Duration
 }
 
-// Outcome is what became of the requests of one Run.
+// Outcome is the result of a Run.
 type Outcome struct {
-	Requests, Errors int // an error is an answer with another status than 200
+	Requests, Errors int // a response with a status other than 200 is an error
 	Elapsed          time.Duration
 	Sent, Received   int64           // bytes of HTTP
 	Latencies        []time.Duration // sorted
-	FirstError       string          // what the first of the Errors said
+	FirstError       string          // status and body of the first error
 }
 
-// Percentile returns the latency that p of 100 requests did not exceed.
+// Percentile returns the latency that p percent of the requests did not exceed.
 func (o Outcome) Percentile(p int) time.Duration {
 	n := len(o.Latencies)
 	if n == 0 {
@@ -80,8 +80,8 @@ func (o Outcome) Percentile(p int) time.Duration {
 	return o.Latencies[max(1, (n*p+99)/100)-1]
 }
 
-// Run sends requests on all connections at once, on each one after the other. Each connection has requests of its own
-// (every len(connections)-th), as long as there are enough.
+// Run sends requests on all connections concurrently. On a connection, it sends one after the other. Each
+// connection has requests of its own (every len(connections)-th), as long as there are enough.
 func (c *Client) Run(requests [][]byte, limit Limit) (Outcome, error) {
 	parts := make([]Outcome, len(c.conns))
 	start := time.Now()
@@ -113,7 +113,7 @@ func (c *Client) Run(requests [][]byte, limit Limit) (Outcome, error) {
 	return total, err
 }
 
-// share returns what the i-th of n takes of total.
+// share returns the part of total that the i-th of n workers takes.
 func share(total, n, i int) int {
 	if i < total%n {
 		return total/n + 1
@@ -121,7 +121,7 @@ func share(total, n, i int) int {
 	return total / n
 }
 
-// each calls f for all connections at once.
+// each calls f for all connections concurrently.
 func (c *Client) each(f func(i int, conn *conn) error) error {
 	errs := make([]error, len(c.conns))
 	var all sync.WaitGroup
@@ -137,14 +137,15 @@ func (c *Client) each(f func(i int, conn *conn) error) error {
 	return errors.Join(errs...)
 }
 
-// worker is what one connection does in a Run.
+// worker sends the requests of one connection in a Run.
 type worker struct {
 	conn     *conn
 	requests [][]byte
-	count    int // 0: until stop
+	count    int // 0: run until stop
 	stop     time.Time
 }
 
+// run sends requests until the limit is reached, and records them in to.
 func (w worker) run(to *Outcome) error {
 	for last := time.Now(); ; {
 		request := w.requests[to.Requests%len(w.requests)]

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func TestRunSendsExactlySoMany(t *testing.T) {
+func TestRunSendsTheExactNumberOfRequests(t *testing.T) {
 	var served atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if served.Add(1); r.URL.Path == "/bad" {
@@ -30,25 +30,25 @@ func TestRunSendsExactlySoMany(t *testing.T) {
 		served.Store(0)
 		outcome, err := client.Run([][]byte{Request("GET", "/", "")}, Limit{Requests: n})
 		if err != nil || outcome.Requests != n || len(outcome.Latencies) != n || outcome.Errors != 0 {
-			t.Errorf("%d requests: %v, counted %d, %d errors", n, err, outcome.Requests, outcome.Errors)
+			t.Errorf("limit of %d requests: error %v, counted %d requests, %d errors", n, err, outcome.Requests, outcome.Errors)
 		}
 		if served.Load() != int64(n) {
-			t.Errorf("%d requests: served %d", n, served.Load())
+			t.Errorf("limit of %d requests: the server got %d", n, served.Load())
 		}
 		if p50, p99 := outcome.Percentile(50), outcome.Percentile(99); p50 <= 0 || p99 < p50 {
-			t.Errorf("p50 %v, p99 %v", p50, p99)
+			t.Errorf("p50 is %v and p99 is %v, want 0 < p50 <= p99", p50, p99)
 		}
 	}
 	outcome, err := client.Run([][]byte{Request("POST", "/bad", "a=b")}, Limit{Duration: 20 * time.Millisecond})
 	if err != nil || outcome.Errors != outcome.Requests || outcome.Requests < 16 {
-		t.Errorf("bad answers: %v, %d of %d", err, outcome.Errors, outcome.Requests)
+		t.Errorf("failing requests: error %v, counted %d errors of %d requests", err, outcome.Errors, outcome.Requests)
 	}
 	if !strings.HasPrefix(outcome.FirstError, "418") {
-		t.Errorf("first error %q, want its status", outcome.FirstError)
+		t.Errorf("first error is %q, want it to begin with status 418", outcome.FirstError)
 	}
 }
 
-func TestRunFailsWhenTheServerIsGone(t *testing.T) {
+func TestRunFailsOnClosedConnections(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -60,14 +60,14 @@ func TestRunFailsWhenTheServerIsGone(t *testing.T) {
 	client.Close()
 	_ = listener.Close()
 	if _, err := client.Run([][]byte{Request("GET", "/", "")}, Limit{Requests: 10}); err == nil {
-		t.Error("no error")
+		t.Error("a Run on closed connections succeeded, want an error")
 	}
 }
 
-func TestPercentile(t *testing.T) {
+func TestPercentileIsALatency(t *testing.T) {
 	var o Outcome
 	if o.Percentile(50) != 0 {
-		t.Error("a percentile of nothing")
+		t.Error("the percentile of no requests is not 0")
 	}
 	for i := range 100 {
 		o.Latencies = append(o.Latencies, time.Duration(i+1))

@@ -1,4 +1,4 @@
-// Package measure runs the application on each system, loads it, and counts what a request costs.
+// Package measure runs the application on each system, sends load, and measures the cost of a request.
 package measure
 
 import (
@@ -12,24 +12,24 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/report"
 )
 
-// Config says what to measure, and how thoroughly.
+// Config says what to measure, and how long.
 type Config struct {
 	Systems     []app.System
 	Cases       []string
-	Connections []int // each number of connections is measured by itself
+	Connections []int // each number of connections is measured separately
 	Rounds      int
 
 	Limit    load.Limit    // of one measurement
-	Warmup   time.Duration // before it
-	Sessions int           // that the requests are spread over; at least one a connection
-	Pool     int           // connections to Redis of clients with a pool; 0: as many as the server has
+	Warmup   time.Duration // before each measurement
+	Sessions int           // over which the requests are spread; at least one per connection
+	Pool     int           // connections to Redis of clients with a pool; 0: as many as to the server
 
-	Updates        int      // increments of one session, to count the lost ones
-	AtATime        int      // that many in flight
-	MemorySessions int      // sessions to measure the memory of one with; 0: do not
+	Updates        int      // increments of one session, of which the lost ones are counted
+	AtATime        int      // increments in flight at the same time
+	MemorySessions int      // sessions that are stored to measure memory; 0: memory is not measured
 	RedisConfig    []string // "name value" each
 
-	// Progress, if set, is told of each step before it is taken. It runs on the caller's goroutine.
+	// Progress, if set, is called before each step, on the caller's goroutine.
 	Progress func(Step)
 }
 
@@ -42,20 +42,20 @@ type Step struct {
 // Cases returns the names of all cases, in the order of the report.
 func Cases() []string { return []string{report.Read, report.Write, report.SignIn} }
 
-// FindCases returns the cases called names, in the order of the report; all of them if names is empty.
+// FindCases returns the cases with these names, in the order of the report. Without names, it returns all.
 func FindCases(names []string) ([]string, error) {
 	if len(names) == 0 {
 		return Cases(), nil
 	}
 	for _, name := range names {
 		if !slices.Contains(Cases(), name) {
-			return nil, fmt.Errorf("no case %q; there are %s", name, strings.Join(Cases(), ", "))
+			return nil, fmt.Errorf("unknown case %q: the cases are %s", name, strings.Join(Cases(), ", "))
 		}
 	}
 	return slices.DeleteFunc(Cases(), func(name string) bool { return !slices.Contains(names, name) }), nil
 }
 
-// requests returns what the load of a case consists of: a request for each session, or one for all newcomers.
+// requests returns the requests of a case: one for each session, or one without a session for sign-in.
 func requests(kind string, cookies []string) [][]byte {
 	if kind == report.SignIn {
 		return [][]byte{load.Request("POST", app.PathSignIn, "")}

@@ -14,16 +14,16 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/report"
 )
 
-// facts finds what the systems keep and lose: once, since it is no matter of speed.
+// facts tests once what the systems keep and lose. This does not depend on speed.
 func (b *bench) facts(ctx context.Context, r *report.Report) error {
 	for _, system := range b.Systems {
 		b.progress("correctness and memory: %s", system.Name)
 		f := report.Facts{System: system.Name}
 		if !system.Forgets {
-			for _, find := range []func(context.Context, app.System, *report.Facts) error{
+			for _, test := range []func(context.Context, app.System, *report.Facts) error{
 				b.lostUpdates, b.backAfterSignOut, b.bytesPerSession,
 			} {
-				if err := find(ctx, system, &f); err != nil {
+				if err := test(ctx, system, &f); err != nil {
 					return fmt.Errorf("%s: %w", system.Name, err)
 				}
 			}
@@ -35,8 +35,8 @@ func (b *bench) facts(ctx context.Context, r *report.Report) error {
 	return err
 }
 
-// openForOne starts a server with one session, and returns its cookie.
-func (b *bench) openForOne(ctx context.Context, system app.System, connections int) (*site, string, error) {
+// openWithSession starts a server with one session, and returns the cookie.
+func (b *bench) openWithSession(ctx context.Context, system app.System, connections int) (*site, string, error) {
 	site, err := b.open(ctx, system, connections)
 	if err != nil {
 		return nil, "", err
@@ -49,9 +49,9 @@ func (b *bench) openForOne(ctx context.Context, system app.System, connections i
 	return site, cookies[0], nil
 }
 
-// lostUpdates increments the counter of one session many times at once, and compares.
+// lostUpdates increments the counter of one session with concurrent requests, and counts the lost ones.
 func (b *bench) lostUpdates(ctx context.Context, system app.System, f *report.Facts) error {
-	site, cookie, err := b.openForOne(ctx, system, b.AtATime)
+	site, cookie, err := b.openWithSession(ctx, system, b.AtATime)
 	if err != nil {
 		return err
 	}
@@ -75,22 +75,22 @@ func (b *bench) lostUpdates(ctx context.Context, system app.System, f *report.Fa
 	return nil
 }
 
-// counter asks for the value of the counter.
+// counter reads the value of the counter.
 func (s *site) counter(request []byte) (int, error) {
 	response, err := s.client.Do(request)
 	if err != nil {
 		return 0, err
 	}
 	if response.Status != 200 {
-		return 0, fmt.Errorf("asked for the counter: status %d: %s", response.Status, response.Body)
+		return 0, fmt.Errorf("reading the counter: status %d: %s", response.Status, response.Body)
 	}
 	return strconv.Atoi(strings.TrimSpace(string(response.Body)))
 }
 
-// backAfterSignOut signs out while a request that has read the session, and will write to it, is under way; then it
-// uses the cookie of before.
+// backAfterSignOut signs out while a slow request runs, which has read the session and then writes to it.
+// Then it tests whether the old cookie finds the session again.
 func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *report.Facts) error {
-	site, cookie, err := b.openForOne(ctx, system, 1)
+	site, cookie, err := b.openWithSession(ctx, system, 1)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 	defer slow.Close()
 	slowDone := make(chan error, 1)
 	go func() {
-		// Any answer is right: that the session has ended is what a good library says here.
+		// The status does not matter: a correct library reports here that the session has ended.
 		_, err := slow.Do(load.Request("POST", app.PathSlow, cookie))
 		slowDone <- err
 	}()
@@ -116,7 +116,7 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 			return err
 		}
 		if response.Status != 200 {
-			return fmt.Errorf("signing out around a slow request: status %d: %s", response.Status, response.Body)
+			return fmt.Errorf("signing out during a slow request: status %d: %s", response.Status, response.Body)
 		}
 	}
 	if err := <-slowDone; err != nil {
@@ -128,8 +128,8 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 	return err
 }
 
-// bytesPerSession compares Redis' memory before and after many sessions. The server has ended at both times, so that
-// the buffers of its connections do not count.
+// bytesPerSession compares the memory of Redis before and after many sessions are stored. The server does
+// not run at either time, so that the buffers of its connections do not count.
 func (b *bench) bytesPerSession(ctx context.Context, system app.System, f *report.Facts) error {
 	if b.MemorySessions == 0 {
 		return nil
@@ -147,7 +147,7 @@ func (b *bench) bytesPerSession(ctx context.Context, system app.System, f *repor
 	return err
 }
 
-// jsonSize is the measure to hold the others against: the same data as one JSON string with a time limit.
+// jsonSize measures the same data as one JSON string with a time limit, for comparison.
 func (b *bench) jsonSize(ctx context.Context) (float64, error) {
 	if b.MemorySessions == 0 {
 		return 0, nil
@@ -170,7 +170,7 @@ func (b *bench) jsonSize(ctx context.Context) (float64, error) {
 	})
 }
 
-// memoryOf returns the bytes that Redis holds for each session after fill has stored MemorySessions of them.
+// memoryOf returns the bytes per session in Redis. fill stores MemorySessions sessions.
 func (b *bench) memoryOf(ctx context.Context, fill func() error) (float64, error) {
 	if err := b.observer.Empty(ctx); err != nil {
 		return 0, err
@@ -186,7 +186,7 @@ func (b *bench) memoryOf(ctx context.Context, fill func() error) (float64, error
 	return float64(after-before) / float64(b.MemorySessions), err
 }
 
-// memoryAlone reads the memory once nobody else is connected.
+// memoryAlone reads the memory of Redis when no other client is connected.
 func (b *bench) memoryAlone(ctx context.Context) (int64, error) {
 	for range 100 {
 		clients, err := b.observer.Clients(ctx)
@@ -202,5 +202,5 @@ func (b *bench) memoryAlone(ctx context.Context) (int64, error) {
 			return 0, ctx.Err()
 		}
 	}
-	return 0, errors.New("connections to Redis outlive the server that opened them")
+	return 0, errors.New("the server has ended, but its connections to Redis are still open")
 }

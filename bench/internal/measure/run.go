@@ -14,23 +14,23 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/report"
 )
 
-// bench is one run.
+// bench is the state of one run.
 type bench struct {
 	Config
-	redis    string // its address
+	redis    string // address of the Redis server
 	observer *redisd.Observer
 	step     int
 	samples  map[group][]report.Sample
 }
 
-// group is what one result is about.
+// group identifies one result.
 type group struct {
 	connections  int
 	kind, system string
 }
 
-// Run measures all that c asks for, against one Redis server of its own. In each round the systems take turns, starting
-// with another one each time, so that what else happens on the machine falls on all of them.
+// Run measures everything that c asks for, with a Redis server of its own. In each round the systems take
+// turns, and each round starts with a different system. Other load on the machine then affects all of them.
 func Run(ctx context.Context, c Config) (report.Report, error) {
 	server, err := redisd.Start(ctx)
 	if err != nil {
@@ -45,18 +45,19 @@ func Run(ctx context.Context, c Config) (report.Report, error) {
 
 	b := &bench{Config: c, redis: server.Addr, observer: observer, samples: map[group][]report.Sample{}}
 	result, err := b.run(ctx)
-	if ctx.Err() != nil { // whatever else went wrong did so because of that
+	if ctx.Err() != nil { // it caused any other error
 		err = context.Cause(ctx)
 	}
 	return result, err
 }
 
+// run tests the systems, measures them in rounds, and collects the medians.
 func (b *bench) run(ctx context.Context) (report.Report, error) {
 	var r report.Report
 	for _, setting := range b.RedisConfig {
 		var name, value string
 		if _, err := fmt.Sscanf(setting, "%s %s", &name, &value); err != nil {
-			return r, fmt.Errorf("redis setting %q is not NAME VALUE", setting)
+			return r, fmt.Errorf("the Redis setting %q is not NAME VALUE", setting)
 		}
 		if err := b.observer.Configure(ctx, name, value); err != nil {
 			return r, err
@@ -85,7 +86,7 @@ func (b *bench) run(ctx context.Context) (report.Report, error) {
 	return r, nil
 }
 
-// round measures everything once.
+// round measures each system once in each case.
 func (b *bench) round(ctx context.Context, round int) error {
 	for _, connections := range b.Connections {
 		for turn, kind := range b.Cases {
@@ -104,7 +105,7 @@ func (b *bench) round(ctx context.Context, round int) error {
 	return nil
 }
 
-// progress says what is done next.
+// progress reports the next step.
 func (b *bench) progress(format string, args ...any) {
 	b.step++
 	if b.Progress != nil {
@@ -113,7 +114,7 @@ func (b *bench) progress(format string, args ...any) {
 	}
 }
 
-// setting describes what the run runs on.
+// setting describes the environment and the options of the run.
 func (b *bench) setting(ctx context.Context) (report.Setting, error) {
 	version, err := b.observer.Version(ctx)
 	return report.Setting{
@@ -129,7 +130,7 @@ func limitText(l load.Limit) string {
 	return l.Duration.Round(time.Millisecond).String()
 }
 
-// versions returns what the systems are made of, as this binary was built.
+// versions returns the versions of the systems' modules in this binary.
 func versions(systems []app.System) []report.Version {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

@@ -13,17 +13,17 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/report"
 )
 
-// watched is how many requests are sent one by one to see which commands they send.
+// watched is the number of requests that are sent one by one, to count their Redis commands.
 const watched = 20
 
-// site is a server that has just been started on an empty Redis, with connections to it.
+// site is a server that was started on an empty Redis, and connections to it.
 type site struct {
 	server *child.Process
 	client *load.Client
 }
 
-// open starts system on an empty Redis and connects to it. Every measurement has a server of its own, so that none runs
-// beside the idle rest of another, or with a heap that another case has grown.
+// open starts a system on an empty Redis and connects to it. Each measurement has a server of its own. No
+// idle server runs at the same time, and no earlier case has changed the heap.
 func (b *bench) open(ctx context.Context, system app.System, connections int) (*site, error) {
 	if err := b.observer.Empty(ctx); err != nil {
 		return nil, err
@@ -49,12 +49,12 @@ func (s *site) close() {
 	s.server.Stop()
 }
 
-// fill starts n sessions and returns their cookies.
+// fill creates n sessions and returns their cookies.
 func (s *site) fill(n int) ([]string, error) {
 	return s.client.Cookies(load.Request("POST", app.PathFill, ""), n)
 }
 
-// measure takes one sample.
+// measure takes one sample of a system.
 func (b *bench) measure(ctx context.Context, system app.System, kind string, connections int) (report.Sample, error) {
 	site, err := b.open(ctx, system, connections)
 	if err != nil {
@@ -62,12 +62,13 @@ func (b *bench) measure(ctx context.Context, system app.System, kind string, con
 	}
 	defer site.close()
 	sample, err := b.sample(ctx, site, kind, connections)
-	if said := site.server.Complaints(); err != nil && said != "" {
-		err = fmt.Errorf("%w; the server said: %s", err, said)
+	if text := site.server.Stderr(); err != nil && text != "" {
+		err = fmt.Errorf("%w; the server printed: %s", err, text)
 	}
 	return sample, err
 }
 
+// sample loads a server and returns the cost per request.
 func (b *bench) sample(ctx context.Context, site *site, kind string, connections int) (s report.Sample, err error) {
 	var cookies []string
 	if kind != report.SignIn {
@@ -106,7 +107,7 @@ func (b *bench) sample(ctx context.Context, site *site, kind string, connections
 	return s, err
 }
 
-// counters are the counts that grow with the requests.
+// counters are counts that grow with the requests.
 type counters struct {
 	server time.Duration
 	redis  redisd.Figures
@@ -116,6 +117,7 @@ func (c counters) sub(before counters) counters {
 	return counters{c.server - before.server, c.redis.Sub(before.redis)}
 }
 
+// read reads the counters.
 func (b *bench) read(ctx context.Context, site *site) (c counters, err error) {
 	if c.redis, err = b.observer.Figures(ctx); err != nil {
 		return c, err
@@ -124,7 +126,7 @@ func (b *bench) read(ctx context.Context, site *site) (c counters, err error) {
 	return c, err
 }
 
-// calibrate reads the counters, and what reading them adds to them.
+// calibrate returns the counters, and how much one reading adds to them.
 func (b *bench) calibrate(ctx context.Context, site *site) (now, cost counters, err error) {
 	first, err := b.read(ctx, site)
 	if err != nil {
@@ -134,7 +136,7 @@ func (b *bench) calibrate(ctx context.Context, site *site) (now, cost counters, 
 	return now, now.sub(first), err
 }
 
-// perRequest divides what was used by the requests that it was used for.
+// perRequest divides the used resources by the number of requests.
 func perRequest(o load.Outcome, used counters) report.Sample {
 	n, redis := float64(o.Requests), used.redis
 	return report.Sample{

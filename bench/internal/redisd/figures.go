@@ -10,7 +10,7 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// Observer asks a Redis server about itself, on one connection of its own.
+// Observer reads statistics of a Redis server, on one connection of its own.
 type Observer struct{ client rueidis.Client }
 
 // Observe connects to the server at addr.
@@ -38,7 +38,7 @@ func (o *Observer) Configure(ctx context.Context, name, value string) error {
 	return nil
 }
 
-// SetString stores value under key with a time limit: what a library that keeps a session as one string does.
+// SetString stores value under key with a time limit, like a library that stores a session as one string.
 func (o *Observer) SetString(ctx context.Context, key, value string) error {
 	return o.client.Do(ctx, o.client.B().Set().Key(key).Value(value).ExSeconds(3600).Build()).Error()
 }
@@ -49,7 +49,7 @@ func (o *Observer) Version(ctx context.Context) (string, error) {
 	return info["redis_version"], err
 }
 
-// Memory returns the bytes that the server has allocated for all but its clients.
+// Memory returns the bytes that the server has allocated, except for its clients.
 func (o *Observer) Memory(ctx context.Context) (int64, error) {
 	info, err := o.info(ctx, "memory")
 	if err != nil {
@@ -63,7 +63,7 @@ func (o *Observer) Memory(ctx context.Context) (int64, error) {
 	return used - clients, err
 }
 
-// Clients returns how many connections the server has, this one included.
+// Clients returns the number of connections of the server, including this one.
 func (o *Observer) Clients(ctx context.Context) (int, error) {
 	info, err := o.info(ctx, "clients")
 	if err != nil {
@@ -72,19 +72,19 @@ func (o *Observer) Clients(ctx context.Context) (int, error) {
 	return strconv.Atoi(info["connected_clients"])
 }
 
-// Figures are the server's own counts since it started.
+// Figures are the counts of the server since its start.
 type Figures struct {
 	CPU      time.Duration // user and system
-	Commands int64         // with those that scripts ran
-	In, Out  int64         // bytes of the network
+	Commands int64         // including those that scripts ran
+	In, Out  int64         // bytes from and to the network
 }
 
-// Sub returns what has been added to f since before.
+// Sub returns the difference between f and an earlier reading.
 func (f Figures) Sub(before Figures) Figures {
 	return Figures{f.CPU - before.CPU, f.Commands - before.Commands, f.In - before.In, f.Out - before.Out}
 }
 
-// Figures reads them. To read them is itself counted.
+// Figures reads the counts. Reading them raises them as well.
 func (o *Observer) Figures(ctx context.Context) (Figures, error) {
 	var f Figures
 	info, err := o.info(ctx, "stats", "cpu")
@@ -95,13 +95,13 @@ func (o *Observer) Figures(ctx context.Context) (Figures, error) {
 		"total_commands_processed": &f.Commands, "total_net_input_bytes": &f.In, "total_net_output_bytes": &f.Out,
 	} {
 		if *to, err = strconv.ParseInt(info[name], 10, 64); err != nil {
-			return f, fmt.Errorf("%s of Redis: %w", name, err)
+			return f, fmt.Errorf("reading %s of Redis: %w", name, err)
 		}
 	}
 	for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {
 		seconds, err := strconv.ParseFloat(info[name], 64)
 		if err != nil {
-			return f, fmt.Errorf("%s of Redis: %w", name, err)
+			return f, fmt.Errorf("reading %s of Redis: %w", name, err)
 		}
 		f.CPU += time.Duration(seconds * float64(time.Second))
 	}

@@ -10,13 +10,14 @@ import (
 	"time"
 )
 
-// quiet is how long nothing must arrive at Redis for it to have seen all that was sent.
+// quiet is how long to wait for further commands before Watch stops.
 const quiet = 50 * time.Millisecond
 
-// Watch runs do, which sends the same request n times, one after the other, and returns the commands that the
-// application sent to the Redis server at addr for one of them: how many, and which, as "GET" or "2 PING". Commands
-// that scripts ran are left out; the server's own counts cannot tell them apart. What came for fewer than half of the
-// requests is left out too: it is a client's heartbeat.
+// Watch runs do, which sends the same request n times, one after the other. It returns how many commands the
+// application sent to the Redis server at addr for one request, and which, such as "GET" or "2 PING".
+//
+// Commands that scripts ran do not count. The counts of the server itself cannot tell them apart. A command
+// that came with fewer than half of the requests does not count either: it is a heartbeat of a client.
 func Watch(ctx context.Context, addr string, n int, do func() error) (float64, []string, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -39,7 +40,7 @@ func Watch(ctx context.Context, addr string, n int, do func() error) (float64, [
 			return 0, nil, err
 		}
 		line, err := lines.ReadString('\n')
-		if err != nil { // nothing more came
+		if err != nil { // no further command arrived in time
 			break
 		}
 		if name, ok := commandOf(line); ok {
@@ -59,7 +60,7 @@ func Watch(ctx context.Context, addr string, n int, do func() error) (float64, [
 	return float64(total) / float64(n), order, nil
 }
 
-// commandOf returns the command of a line of MONITOR, and whether a client sent it:
+// commandOf returns the command in a line of MONITOR, and whether a client sent it:
 //
 //	+1700000000.000000 [0 127.0.0.1:40000] "HGET" "key" "field"
 //	+1700000000.000000 [0 lua] "HGET" "key" "field"

@@ -2,7 +2,7 @@ package redisd
 
 import "testing"
 
-func TestCommandOf(t *testing.T) {
+func TestCommandOfSkipsScripts(t *testing.T) {
 	for _, tt := range []struct {
 		line, command string
 		sent          bool

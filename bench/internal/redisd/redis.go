@@ -1,4 +1,4 @@
-// Package redisd starts a real Redis server for the benchmark, and reads what the server says of itself.
+// Package redisd starts a real Redis server for the benchmark, and reads the statistics of the server.
 package redisd
 
 import (
@@ -13,15 +13,15 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/child"
 )
 
-// Command is the hidden subcommand of the process that looks after the Redis server.
+// Command is the hidden subcommand that supervises the Redis server.
 const Command = "serve-redis"
 
-// Start runs a redis-server on a free port of the loopback interface, with a directory of its own and nothing written
-// to disk. A process of its own looks after it: it ends the server and removes the directory when this process ends,
-// even by a kill that leaves no time to do so.
+// Start starts redis-server on a free port of the loopback interface. The server has a directory of its own
+// and writes nothing to disk. A supervisor process ends the server and removes the directory when this
+// process ends, even if this process is killed.
 func Start(ctx context.Context) (*child.Process, error) { return child.Start(ctx, Command) }
 
-// Main is what the process that looks after the server does.
+// Main runs the supervisor process.
 func Main() (err error) {
 	dir, err := os.MkdirTemp("", "coatcheck-bench-redis-")
 	if err != nil {
@@ -33,20 +33,20 @@ func Main() (err error) {
 	if err != nil {
 		return err
 	}
-	server := exec.Command("redis-server", //nolint:gosec,noctx // the port and the folder are ours; it ends below
+	server := exec.Command("redis-server", //nolint:gosec,noctx // all arguments are our own, and the server is killed below
 		"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "warning")
-	server.Stdout, server.Stderr = os.Stderr, os.Stderr // standard output is the parent's
+	server.Stdout, server.Stderr = os.Stderr, os.Stderr // standard output belongs to the protocol with the parent
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server)", err)
 	}
 	ended := make(chan struct{})
 	go func() {
-		_ = server.Wait() // what went wrong is on its standard error
+		_ = server.Wait() // the server reports errors on its standard error
 		close(ended)
 	}()
 	defer func() {
-		_ = server.Process.Kill() // nothing in it is worth a goodbye
+		_ = server.Process.Kill() // its data need not be saved
 		<-ended
 	}()
 
@@ -57,6 +57,7 @@ func Main() (err error) {
 	return child.Serve(addr)
 }
 
+// freePort returns a port that no program uses.
 func freePort() (string, error) {
 	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -74,9 +75,9 @@ func awaitListener(addr string, ended <-chan struct{}) error {
 		}
 		select {
 		case <-ended:
-			return errors.New("redis-server ended as it started")
+			return errors.New("redis-server ended during its start")
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("redis-server does not listen on %s", addr)
+	return fmt.Errorf("redis-server does not accept connections on %s after 5 s", addr)
 }

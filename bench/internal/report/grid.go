@@ -10,24 +10,25 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/app"
 )
 
-// grid is a table before it has a form: on a terminal or in Markdown.
+// grid is a table, for the terminal and for Markdown.
 type grid struct {
 	title string
 	head  []string
 	rows  [][]cell
 }
 
-// cell is a text and what to think of it.
+// cell is a text and how to highlight it.
 type cell struct {
 	text string
 	mark mark
 }
 
+// mark says how to highlight a cell.
 type mark int
 
 const (
 	plain mark = iota
-	ours       // the row that all this is for
+	ours       // the library of this repository
 	limit      // a row that is not a session library
 	bad        // a defect
 )
@@ -44,7 +45,7 @@ func (r Report) grids() []grid {
 	return all
 }
 
-// speed is the table of one case.
+// speed returns the table of one case.
 func (r Report) speed(connections int, kind string, results []Result) grid {
 	g := grid{
 		title: fmt.Sprintf("%s, %d connections", kind, connections),
@@ -53,11 +54,11 @@ func (r Report) speed(connections int, kind string, results []Result) grid {
 			"commands", "to Redis B", "from Redis B",
 		},
 	}
-	most, hasLimit := r.limit(connections, kind)
+	best, hasLimit := r.limit(connections, kind)
 	for _, result := range results {
 		times := "–"
-		if hasLimit && most.CPU() > 0 {
-			times = fmt.Sprintf("%.2f", result.CPU()/most.CPU())
+		if hasLimit && best.CPU() > 0 {
+			times = fmt.Sprintf("%.2f", result.CPU()/best.CPU())
 		}
 		row := []cell{{text: result.System}}
 		for _, text := range []string{
@@ -75,15 +76,15 @@ func (r Report) speed(connections int, kind string, results []Result) grid {
 	return g
 }
 
-// correctness is the table of what the systems keep and lose.
+// correctness returns the table of lost updates, sign-outs and memory.
 func (r Report) correctness() grid {
 	g := grid{
 		title: "correctness and memory",
-		head:  []string{"system", "lost updates", "back after sign-out", "Redis B a session"},
+		head:  []string{"system", "lost updates", "back after sign-out", "Redis B per session"},
 	}
 	for _, f := range r.Facts {
 		if f == (Facts{System: f.System}) {
-			continue // nothing is known
+			continue // the system was not tested
 		}
 		row := marked([]cell{{text: f.System}, {text: "–"}, {text: "–"}, {text: "–"}}, f.System)
 		if f.LostUpdates != nil {
@@ -104,11 +105,13 @@ func (r Report) correctness() grid {
 		g.rows = append(g.rows, row)
 	}
 	if r.JSONSize > 0 {
-		g.rows = append(g.rows, []cell{{"one JSON string", limit}, {"", limit}, {"", limit}, {thousands(r.JSONSize), limit}})
+		size := thousands(r.JSONSize)
+		g.rows = append(g.rows, []cell{{"one JSON string", limit}, {"", limit}, {"", limit}, {size, limit}})
 	}
 	return g
 }
 
+// marked highlights the row of a system.
 func marked(row []cell, system string) []cell {
 	as := plain
 	switch system {
@@ -123,20 +126,24 @@ func marked(row []cell, system string) []cell {
 	return row
 }
 
-// notes are the sentences under the tables.
+// notes returns the explanations below the tables.
 func (r Report) notes() []string {
 	s := r.Setting
 	notes := []string{
-		"CPU is the processor time that one request takes in the server's process and in Redis, as the operating system counts it.",
-		"bare is the handler without a session, one-command the handler with a single Redis command. They are the limits.",
+		"CPU is the processor time that one request takes in the server's process and in Redis, " +
+			"as the operating system counts it.",
+		"bare is the handler without a session, one-command the handler with a single Redis command. " +
+			"They are the limits.",
 		"× limit compares a read with bare, a write or a sign-in with one-command.",
-		"A sign-in is that of a visitor without a session. The other libraries store the user's id in a new session. " +
-			"coatcheck also adds the session to the user's list and checks that the user was not revoked meanwhile. It would also enforce a limit.",
+		"A sign-in is that of a visitor without a session. " +
+			"The other libraries store the user's id in a new session. " +
+			"coatcheck also adds the session to the user's list and checks that the user was not revoked meanwhile. " +
+			"It would also enforce a limit.",
 		fmt.Sprintf("%s on %s, %d cores shared by client, server and Redis %s; %s.",
 			s.Go, s.Platform, s.Cores, s.Redis, s.rounds()),
 	}
 	if len(s.RedisConfig) > 0 {
-		notes = append(notes, "Redis is set to "+strings.Join(s.RedisConfig, ", ")+".")
+		notes = append(notes, "Redis settings: "+strings.Join(s.RedisConfig, ", ")+".")
 	}
 	if versions := s.versions(); versions != "" {
 		notes = append(notes, "Versions: "+versions+".")
@@ -144,7 +151,7 @@ func (r Report) notes() []string {
 	return append(notes, r.verdicts()...)
 }
 
-// rounds says how long was measured.
+// rounds describes the rounds of the run.
 func (s Setting) rounds() string {
 	if s.Rounds == 1 {
 		return "one round of " + s.Limit
@@ -152,31 +159,32 @@ func (s Setting) rounds() string {
 	return fmt.Sprintf("medians of %d rounds of %s", s.Rounds, s.Limit)
 }
 
-// verdicts say how far coatcheck is from the limits and from the best peer.
+// verdicts compares coatcheck with the limits and with the best other library.
 func (r Report) verdicts() []string {
-	var says []string
+	var verdicts []string
 	r.groups(func(connections int, kind string, _ []Result) {
 		own, ok := r.find(connections, kind, app.Coatcheck)
 		if !ok {
 			return
 		}
-		says = append(says, fmt.Sprintf("coatcheck, %s, %d connections: %s.", kind, connections, r.ratios(own)))
+		verdicts = append(verdicts, fmt.Sprintf("coatcheck, %s, %d connections: %s.", kind, connections, r.ratios(own)))
 	})
-	return says
+	return verdicts
 }
 
+// ratios returns the verdict of one case.
 func (r Report) ratios(own Result) string {
 	var parts []string
-	if least, ok := r.limit(own.Connections, own.Case); ok {
-		parts = append(parts, fmt.Sprintf("%.2f × the CPU of %s", own.CPU()/least.CPU(), least.System))
+	if best, ok := r.limit(own.Connections, own.Case); ok {
+		parts = append(parts, fmt.Sprintf("%.2f × the CPU of %s", own.CPU()/best.CPU(), best.System))
 	}
 	if peer, ok := r.bestPeer(own.Connections, own.Case); ok {
-		parts = append(parts, fmt.Sprintf("%.2f × that of the best peer, %s", own.CPU()/peer.CPU(), peer.System))
+		parts = append(parts, fmt.Sprintf("%.2f × the CPU of the best other library, %s", own.CPU()/peer.CPU(), peer.System))
 	}
 	return strings.Join(parts, ", ")
 }
 
-// versions lists the modules, each once.
+// versions lists each module once, with its version.
 func (s Setting) versions() string {
 	var list []string
 	for _, v := range s.Versions {
@@ -187,7 +195,7 @@ func (s Setting) versions() string {
 	return strings.Join(list, ", ")
 }
 
-// commands says how many commands a request took, and which.
+// commands returns the number of Redis commands per request, and their names.
 func commands(r Result) string {
 	count := strconv.FormatFloat(math.Round(r.Commands*10)/10, 'f', -1, 64)
 	if len(r.CommandNames) == 0 {
@@ -196,7 +204,7 @@ func commands(r Result) string {
 	return count + ": " + strings.Join(r.CommandNames, " ")
 }
 
-// digits keeps as many as the figure's noise leaves.
+// digits formats a figure with the digits that are not noise.
 func digits(f float64) string {
 	if f >= 100 {
 		return thousands(f)

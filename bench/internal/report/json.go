@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// JSON writes one object a line: each result, with the facts of its system.
+// JSON writes one object per line: each result, with the facts of its system.
 func (r Report) JSON(w io.Writer) error {
 	facts := map[string]Facts{}
 	for _, f := range r.Facts {

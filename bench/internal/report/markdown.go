@@ -28,6 +28,7 @@ func (r Report) Markdown(w io.Writer) error {
 	return err
 }
 
+// emphasised returns a cell in Markdown.
 func emphasised(c cell) string {
 	switch {
 	case c.text == "":

@@ -1,4 +1,4 @@
-// Package report turns measurements into results, and results into a table, JSON, Markdown and a chart.
+// Package report computes results from samples, and writes them as text, JSON, Markdown and a chart.
 package report
 
 import (
@@ -17,36 +17,37 @@ const (
 	SignIn = "sign-in"
 )
 
-// Report is all that one run found.
+// Report is everything that a run has measured.
 type Report struct {
 	Setting  Setting
 	Results  []Result // by connections, case and system
 	Facts    []Facts  // by system
-	JSONSize float64  // bytes in Redis of a session kept as one JSON string; 0 if not measured
+	JSONSize float64  // bytes in Redis of a session stored as one JSON string; 0 if not measured
 }
 
-// Setting is what the run ran on.
+// Setting is the environment of the run.
 type Setting struct {
 	Go, Platform, Redis string
 	Cores               int
 	Rounds              int
-	Limit               string    // how long or how many requests each round took
-	Versions            []Version // of what the systems are made of
-	RedisConfig         []string  // "name value", where it is not the default
+	Limit               string    // duration or number of requests of each round
+	Versions            []Version // of the systems' modules
+	RedisConfig         []string  // "name value", where not the default
 }
 
-// Version is one module that a system is made of.
+// Version is a module of a system, with its version.
 type Version struct{ System, Module, Version string }
 
-// Sample is one measurement: one system, one case, one round. All figures but the last two are per request.
+// Sample is the measurement of one system in one case and one round. All figures except the last two are
+// per request.
 type Sample struct {
-	ServerCPU, RedisCPU   float64 // µs, user and system, by the operating system's accounting
+	ServerCPU, RedisCPU   float64 // µs, user and system, as counted by the operating system
 	RequestsPerSecond     float64
 	P50, P99              float64 // µs
-	Commands              float64 // that the application sent to Redis
+	Commands              float64 // sent to Redis by the application
 	CommandNames          []string
-	CommandsProcessed     float64 // by Redis, with those that scripts ran and the clients' heartbeats
-	RedisIn, RedisOut     float64 // bytes of network, to and from Redis
+	CommandsProcessed     float64 // by Redis, including those of scripts and heartbeats
+	RedisIn, RedisOut     float64 // bytes to and from Redis
 	RequestSize, Response float64 // bytes of HTTP
 	Requests, Errors      int
 }
@@ -66,7 +67,7 @@ type Result struct {
 	Rounds            int      `json:"rounds"`
 	Requests          int      `json:"requests"` // in all rounds
 	Errors            int      `json:"errors"`
-	ServerCPUMin      float64  `json:"server_cpu_us_min"` // the least and the most of the rounds
+	ServerCPUMin      float64  `json:"server_cpu_us_min"` // of all rounds
 	ServerCPUMax      float64  `json:"server_cpu_us_max"`
 	CommandNames      []string `json:"command_names"`
 	CommandsProcessed float64  `json:"commands_processed"`
@@ -76,19 +77,19 @@ type Result struct {
 	ResponseSize      float64  `json:"response_bytes"`
 }
 
-// CPU is the processor time of a request, wherever it was spent, in µs.
+// CPU returns the CPU time per request in µs, of the server and Redis together.
 func (r Result) CPU() float64 { return r.ServerCPU + r.RedisCPU }
 
-// Facts are what is asked of a system once. nil is not known, or makes no sense of that system.
+// Facts are the results of the tests that run once per system. nil means that the test did not run.
 type Facts struct {
 	System           string   `json:"-"`
 	BytesPerSession  *float64 `json:"bytes_per_session"`
-	Updates          *int     `json:"updates"`             // increments of one session that were answered with success
-	LostUpdates      *int     `json:"lost_updates"`        // how many of them the counter does not know of
-	BackAfterSignOut *bool    `json:"back_after_sign_out"` // a slow request brought the session back
+	Updates          *int     `json:"updates"`             // successful increments of one session
+	LostUpdates      *int     `json:"lost_updates"`        // increments that the counter does not contain
+	BackAfterSignOut *bool    `json:"back_after_sign_out"` // a slow request made the session live again
 }
 
-// Median returns the result of samples, each figure by itself.
+// Median returns the medians of samples, figure by figure.
 func Median(system, kind string, connections int, samples []Sample) Result {
 	of := func(figure func(Sample) float64) float64 {
 		values := make([]float64, len(samples))
@@ -134,7 +135,7 @@ func median(values []float64) float64 {
 	return (values[middle-1] + values[middle]) / 2
 }
 
-// round keeps two decimals: more would be noise.
+// round rounds to two decimals. Further digits are noise.
 func round(f float64) float64 { return math.Round(f*100) / 100 }
 
 // Micros returns d in µs.
@@ -151,8 +152,8 @@ func (r Report) find(connections int, kind, system string) (Result, bool) {
 	return r.Results[i], true
 }
 
-// limit returns the result that nothing that does the same can beat: for reading the handler with no session, for the
-// rest the handler with one bare command.
+// limit returns the lowest possible result of a case. For read, it is the application without sessions. For
+// write and sign-in, it is the application with one plain Redis command.
 func (r Report) limit(connections int, kind string) (Result, bool) {
 	if kind == Read {
 		return r.find(connections, kind, app.Bare)
@@ -160,7 +161,7 @@ func (r Report) limit(connections int, kind string) (Result, bool) {
 	return r.find(connections, kind, app.OneCommand)
 }
 
-// bestPeer returns the peer that takes the least processor time.
+// bestPeer returns the result of the other library that takes the least CPU time.
 func (r Report) bestPeer(connections int, kind string) (best Result, ok bool) {
 	for _, res := range r.Results {
 		switch {
@@ -173,11 +174,12 @@ func (r Report) bestPeer(connections int, kind string) (best Result, ok bool) {
 	return best, ok
 }
 
-// groups calls f for each number of connections and case, with the results of that group.
+// groups calls f for each case and number of connections, with the results of that group.
 func (r Report) groups(f func(connections int, kind string, results []Result)) {
 	for start := 0; start < len(r.Results); {
 		first, end := r.Results[start], start
-		for end < len(r.Results) && r.Results[end].Connections == first.Connections && r.Results[end].Case == first.Case {
+		for end < len(r.Results) &&
+			r.Results[end].Connections == first.Connections && r.Results[end].Case == first.Case {
 			end++
 		}
 		f(first.Connections, first.Case, r.Results[start:end])

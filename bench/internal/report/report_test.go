@@ -11,9 +11,9 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/app"
 )
 
-// example is a report with a row of every sort.
+// example returns a report with a row of each kind.
 func example() Report {
-	one, two, yes, no, size := 1, 401, true, false, 1029.0
+	one, all, yes, no, size := 1, 401, true, false, 1029.0
 	result := func(system, kind string, server, redis float64, errs int) Result {
 		sample := Sample{
 			ServerCPU: server, RedisCPU: redis, RequestsPerSecond: 12345.6, P50: 1000, P99: 2000,
@@ -34,49 +34,50 @@ func example() Report {
 		},
 		Facts: []Facts{
 			{System: app.Bare},
-			{System: app.Coatcheck, Updates: &two, LostUpdates: new(int), BackAfterSignOut: &no, BytesPerSession: &size},
-			{System: "scs", Updates: &two, LostUpdates: &one, BackAfterSignOut: &yes, BytesPerSession: &size},
+			{System: app.Coatcheck, Updates: &all, LostUpdates: new(int), BackAfterSignOut: &no, BytesPerSession: &size},
+			{System: "scs", Updates: &all, LostUpdates: &one, BackAfterSignOut: &yes, BytesPerSession: &size},
 		},
 		JSONSize: 1000,
 	}
 }
 
-func TestMedian(t *testing.T) {
+func TestMedianCombinesSamples(t *testing.T) {
 	var samples []Sample
 	for _, us := range []float64{30, 10, 20, 1000} {
 		samples = append(samples, Sample{ServerCPU: us, Requests: 5, Errors: 1})
 	}
 	r := Median("scs", Read, 64, samples)
 	if r.ServerCPU != 25 || r.ServerCPUMin != 10 || r.ServerCPUMax != 1000 {
-		t.Errorf("median of four: %+v", r)
+		t.Errorf("median of four samples: got %+v", r)
 	}
 	if r.Requests != 20 || r.Errors != 4 || r.Rounds != 4 {
-		t.Errorf("sums of four: %+v", r)
+		t.Errorf("sums of four samples: got %+v", r)
 	}
 	if r = Median("scs", Read, 64, samples[:3]); r.ServerCPU != 20 {
-		t.Errorf("median of three: %v", r.ServerCPU)
+		t.Errorf("median of three samples: got %v, want 20", r.ServerCPU)
 	}
 }
 
-func TestText(t *testing.T) {
+func TestTextShowsEachFigure(t *testing.T) {
 	var plainText, coloured bytes.Buffer
 	if err := errors.Join(example().Text(&plainText, false), example().Text(&coloured, true)); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(plainText.String(), "\x1b") || !strings.Contains(coloured.String(), "\x1b[1;32m") {
-		t.Error("colour belongs where it was asked for, and only there")
+		t.Error("the plain text has colours, or the coloured text has none")
 	}
 	for _, want := range []string{
 		"read, 64 connections", "12,346", "2: GET SET", "5.00", "scs (3 errors)", "1 of 401", "one JSON string",
-		"1.10 × the CPU of bare, 0.22 × that of the best peer, scs", "maxmemory 1gb", "Versions: example.org/scs v2.9.0.",
+		"1.10 × the CPU of bare, 0.22 × the CPU of the best other library, scs",
+		"maxmemory 1gb", "Versions: example.org/scs v2.9.0.",
 	} {
 		if !strings.Contains(plainText.String(), want) {
-			t.Errorf("no %q in\n%s", want, plainText.String())
+			t.Errorf("the text has no %q:\n%s", want, plainText.String())
 		}
 	}
 }
 
-func TestMarkdown(t *testing.T) {
+func TestMarkdownTablesAreEven(t *testing.T) {
 	var b bytes.Buffer
 	if err := example().Markdown(&b); err != nil {
 		t.Fatal(err)
@@ -90,22 +91,22 @@ func TestMarkdown(t *testing.T) {
 		if n := strings.Count(line, "|"); columns == 0 {
 			columns = n
 		} else if n != columns {
-			t.Errorf("a row of %d columns in a table of %d: %s", n-1, columns-1, line)
+			t.Errorf("the row has %d columns, want %d: %s", n-1, columns-1, line)
 		}
 	}
 	if !strings.Contains(b.String(), "| **coatcheck** |") {
-		t.Errorf("coatcheck does not stand out:\n%s", b.String())
+		t.Errorf("the row of coatcheck is not highlighted:\n%s", b.String())
 	}
 }
 
-func TestSVG(t *testing.T) {
+func TestSVGIsWellFormed(t *testing.T) {
 	var b bytes.Buffer
 	if err := example().SVG(&b); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"prefers-color-scheme: dark", "read, scs: 100 µs", `<text class="own end"`} {
 		if !strings.Contains(b.String(), want) {
-			t.Errorf("no %q in the chart", want)
+			t.Errorf("the chart has no %q", want)
 		}
 	}
 	for d := xml.NewDecoder(&b); ; {
@@ -117,7 +118,7 @@ func TestSVG(t *testing.T) {
 	}
 }
 
-func TestThousands(t *testing.T) {
+func TestThousandsAreGrouped(t *testing.T) {
 	for f, want := range map[float64]string{0: "0", 999.4: "999", 1000: "1,000", 1234567.8: "1,234,568"} {
 		if got := thousands(f); got != want {
 			t.Errorf("thousands(%v) = %q, want %q", f, got, want)

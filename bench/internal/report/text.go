@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// styles are the escape sequences of the marks, for terminals.
+// styles has the escape sequence of each mark, for terminals.
 var styles = map[mark]string{ours: "\x1b[1;32m", limit: "\x1b[2m", bad: "\x1b[31m"}
 
 const (
@@ -15,7 +15,7 @@ const (
 	reset = "\x1b[0m"
 )
 
-// Text writes the report for people, with colour if it goes to a terminal.
+// Text writes the report as text, with colours if colour is set.
 func (r Report) Text(w io.Writer, colour bool) error {
 	var b strings.Builder
 	for _, g := range r.grids() {
@@ -28,6 +28,7 @@ func (r Report) Text(w io.Writer, colour bool) error {
 	return err
 }
 
+// writeGrid writes one table with aligned columns.
 func writeGrid(b *strings.Builder, g grid, colour bool) {
 	widths := make([]int, len(g.head))
 	for i, text := range g.head {
@@ -56,7 +57,7 @@ func writeGrid(b *strings.Builder, g grid, colour bool) {
 	b.WriteString("\n")
 }
 
-// pad fills text up to width, on the left for figures.
+// pad fills text with spaces up to width. Figures are aligned on the right.
 func pad(text string, width int, left bool) string {
 	space := strings.Repeat(" ", width-utf8.RuneCountInString(text))
 	if left {

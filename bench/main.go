@@ -4,7 +4,8 @@
 //
 // Each measurement runs in a server process of its own: this program, started with a hidden
 // subcommand (package app). This process sends the load (package load). All servers use one Redis
-// server (package redisd). Package measure runs the measurements, and package report prints the result.
+// server (package redisd). Package measure runs the measurements, and package report prints the
+// result.
 //
 // To add a system, add a file to internal/app, and the system's name to the list in system.go.
 package main

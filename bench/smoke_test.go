@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestBenchRunsCompletely runs the whole program with few requests. It checks that every figure is there,
-// and not how large it is: the test must pass on a busy machine too.
+// TestBenchRunsCompletely runs the whole program with few requests. It checks that every figure is
+// there, and not how large it is: the test must pass on a busy machine too.
 func TestBenchRunsCompletely(t *testing.T) {
 	dir := t.TempDir()
 	markdown, svg := filepath.Join(dir, "bench.md"), filepath.Join(dir, "bench.svg")
@@ -105,8 +105,8 @@ func checkResult(t *testing.T, result map[string]any) {
 	}
 }
 
-// TestSystemsSendTheSameResponse checks that all systems respond to a read with the same header and body,
-// so that none gains by sending less. Cookies may differ.
+// TestSystemsSendTheSameResponse checks that all systems respond to a read with the same header and
+// body, so that none gains by sending less. Cookies may differ.
 func TestSystemsSendTheSameResponse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -127,8 +127,8 @@ func TestSystemsSendTheSameResponse(t *testing.T) {
 	}
 }
 
-// TestRedisEndsWithItsParent checks that the Redis server ends with the process that started it, and that
-// it leaves no files behind.
+// TestRedisEndsWithItsParent checks that the Redis server ends with the process that started it,
+// and that it leaves no files behind.
 func TestRedisEndsWithItsParent(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	ctx, cancel := context.WithCancel(t.Context())
@@ -153,8 +153,8 @@ func TestRedisEndsWithItsParent(t *testing.T) {
 	cancel()
 }
 
-// mustRead returns the response of a system to a read: the sorted header lines without Date and Set-Cookie,
-// and the body.
+// mustRead returns the response of a system to a read: the sorted header lines without Date and
+// Set-Cookie, and the body.
 func mustRead(t *testing.T, system, redis string) []string {
 	t.Helper()
 	server, err := app.Start(t.Context(), system, app.Options{Redis: redis, Pool: 1})

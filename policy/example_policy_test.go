@@ -21,5 +21,5 @@ func Example() {
 	fmt.Println(err)
 	// Output:
 	// idle 1h0m0s lifetime 24h0m0s CSRF true
-	// session: Config.Lifetime is 30h0m0s, over the limit of 24h0m0s: AAL2 (NIST SP 800-63B-4, 2.2.3)
+	// session: Config.Lifetime is 30h0m0s, more than 24h0m0s: AAL2 (NIST SP 800-63B-4, 2.2.3)
 }

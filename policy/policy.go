@@ -54,8 +54,9 @@ func AAL1(c *session.Config) error {
 //
 //   - IdleTimeout is 1 h if it is zero, and at most 1 h (2.2.3, SHOULD).
 //   - Lifetime is 24 h if it is zero, and at most 24 h (2.2.3, SHOULD; a limit as such is a SHALL).
-//   - MaxRemember and Cookie.Persistent are refused: the session secret must not outlive the browser
-//     (5.1, SHOULD NOT), and a remembered browser does not count as authentication (5.1, SHALL NOT).
+//   - MaxRemember and Cookie.Persistent are refused: the session secret must not outlive the
+//     browser (5.1, SHOULD NOT), and a remembered browser does not count as authentication (5.1,
+//     SHALL NOT).
 //   - SameSite None is refused (5.1.1, SHOULD).
 //   - Cookie.Insecure is refused and CSRF is on, as in [AAL1].
 func AAL2(c *session.Config) error {
@@ -134,7 +135,7 @@ func (p *preset) refuse(field, section, format string, args ...any) {
 
 func (p *preset) atMost(field string, d, limit time.Duration, section string) {
 	if d > limit {
-		p.refuse(field, section, "is %v, over the limit of %v", d, limit)
+		p.refuse(field, section, "is %v, more than %v", d, limit)
 	}
 }
 
@@ -180,8 +181,8 @@ func (p *preset) finish(transport, csrf string) error {
 	return p.err
 }
 
-// matchesEveryRoute reports whether a pattern of http.ServeMux has no fixed part in its path. Such a
-// pattern matches every path, or every path with the same number of segments.
+// matchesEveryRoute reports whether a pattern of http.ServeMux has no fixed part in its path. Such
+// a pattern matches every path, or every path with the same number of segments.
 func matchesEveryRoute(pattern string) bool {
 	_, path, ok := strings.Cut(pattern, "/")
 	for part := range strings.SplitSeq(path, "/") {

@@ -18,8 +18,8 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files in api/")
 
-// golden maps the folder of a package to the golden file that lists its exported API. The files make
-// each change of the API visible in a review.
+// golden maps the folder of a package to the golden file that lists its exported API. The files
+// make each change of the API visible in a review.
 var golden = map[string]string{
 	".":                    "api/session.txt",
 	"driver":               "api/driver.txt",

@@ -107,8 +107,9 @@ func receiver(d *ast.FuncDecl) string {
 
 var skipReason = regexp.MustCompile(`// skip: \S+`)
 
-// TestSkipsHaveAReason checks that no test skips itself without a stated reason. A test must not skip
-// because a tool is missing: then nobody would run it. It must fail, and ./test installs the tool.
+// TestSkipsHaveAReason checks that no test skips itself without a stated reason. A test must not
+// skip because a tool is missing: then nobody would run it. It must fail, and ./test installs the
+// tool.
 func TestSkipsHaveAReason(t *testing.T) {
 	for _, s := range load(t).sources {
 		ast.Inspect(s.ast, func(n ast.Node) bool {
@@ -119,8 +120,8 @@ func TestSkipsHaveAReason(t *testing.T) {
 			f, ok := call.Fun.(*ast.SelectorExpr)
 			skips := ok && (f.Sel.Name == "Skip" || f.Sel.Name == "Skipf" || f.Sel.Name == "SkipNow")
 			if skips && !s.commented(call, skipReason) {
-				t.Errorf(`%s:%d: the test skips without a reason: fail instead, or end the line with "// skip: <reason>"`,
-					s.path, s.line(call))
+				t.Errorf("%s:%d: the test skips without a reason: fail instead, or add a comment %q to the line",
+					s.path, s.line(call), "skip: <reason>")
 			}
 			return true
 		})

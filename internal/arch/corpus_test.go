@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestFuzzTargetsHaveACorpus checks that each fuzz target has seeds. An ordinary test run executes the
-// seeds only, so that a target without seeds tests nothing.
+// TestFuzzTargetsHaveACorpus checks that each fuzz target has seeds. An ordinary test run executes
+// the seeds only, so that a target without seeds tests nothing.
 func TestFuzzTargetsHaveACorpus(t *testing.T) {
 	found := 0
 	for _, s := range load(t).sources {

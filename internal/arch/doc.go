@@ -1,5 +1,5 @@
-// Package arch contains tests of the repository as a whole, and no other code. They enforce what the
-// compiler does not check:
+// Package arch contains tests of the repository as a whole, and no other code. They enforce what
+// the compiler does not check:
 //
 //   - which package may import which, and why;
 //   - the exported API, as golden files in api/;

@@ -22,9 +22,9 @@ type rule struct {
 	why      string
 }
 
-// rules apply to all files except tests. The first rule whose pattern matches a package is the one that
-// counts. Dependencies point one way: session imports driver, stores import driver, adapters and
-// commands import session. Nothing points back.
+// rules apply to all files except tests. The first rule whose pattern matches a package is the one
+// that counts. Dependencies point one way: session imports driver, stores import driver, adapters
+// and commands import session. Nothing points back.
 var rules = []rule{
 	{".", []string{std, "driver", "internal/ticket"},
 		"an application that imports session must inherit no module, and no store that it does not use"},
@@ -103,8 +103,9 @@ func (repo *tree) allows(allowed, name string, s *source) bool {
 	return fits(name, allowed)
 }
 
-// TestModulesStayApart covers tests as well. The compiler does not enforce this: the paths of the nested
-// modules begin with the path of the root module, so it lets them import the root's internal packages.
+// TestModulesStayApart covers tests as well. The compiler does not enforce this: the paths of the
+// nested modules begin with the path of the root module, so it lets them import the root's internal
+// packages.
 func TestModulesStayApart(t *testing.T) {
 	repo := load(t)
 	for _, s := range repo.sources {

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// required lists the modules that the root module may require, each with its reason. Every user of a
-// store of this repository inherits them.
+// required lists the modules that the root module may require, each with its reason. Every user of
+// a store of this repository inherits them.
 var required = map[string]string{
 	"go.etcd.io/bbolt":         "filestore's database",
 	"golang.org/x/sys":         "required by bbolt: locks and mapped files",
@@ -38,7 +38,8 @@ func mustGoJSON(t *testing.T, into any, args ...string) {
 	}
 }
 
-// TestGoModFilesFollowTheRules checks the module path, the Go version, and what is required and replaced.
+// TestGoModFilesFollowTheRules checks the module path, the Go version, and what is required and
+// replaced.
 func TestGoModFilesFollowTheRules(t *testing.T) {
 	repo := load(t)
 	for _, m := range repo.modules {

@@ -43,7 +43,8 @@ func TestReadmeQuotesExamples(t *testing.T) {
 	}
 }
 
-// flat returns code with each run of spaces and tabs replaced by one space, and without indentation.
+// flat returns code with each run of spaces and tabs replaced by one space, and without
+// indentation.
 func flat(code string) string {
 	var b strings.Builder
 	for line := range strings.SplitSeq(strings.Trim(code, "\n"), "\n") {

@@ -8,9 +8,10 @@ import (
 // reserve is the function that tests of redisstore call to reserve a place for their servers.
 const reserve = "few"
 
-// TestReservedPlacesDoNotDeadlock checks tests that call reserve. The number of places is limited, and a
-// test keeps its place until its subtests are done. Parallel subtests of such a test would wait for a
-// free slot, while the tests in the slots wait for a place. Now and then no test could continue.
+// TestReservedPlacesDoNotDeadlock checks tests that call reserve. The number of places is limited,
+// and a test keeps its place until its subtests are done. Parallel subtests of such a test would
+// wait for a free slot, while the tests in the slots wait for a place. Now and then no test could
+// continue.
 func TestReservedPlacesDoNotDeadlock(t *testing.T) {
 	repo := load(t)
 	callers := 0

@@ -25,9 +25,9 @@ var (
 	namedTest     = regexp.MustCompile("`((?:Test|Fuzz|Example)[A-Z]\\w*|[a-z]+/[a-z0-9-]+)`")
 )
 
-// TestSecurityPageNamesTests checks docs/security.md. It must list each requirement once and in order.
-// Each row must name tests that exist: `TestX` is a test of this repository, `a/b` is a case of
-// storetest. Only a row that is the application's part alone may name none.
+// TestSecurityPageNamesTests checks docs/security.md. It must list each requirement once and in
+// order. Each row must name tests that exist: `TestX` is a test of this repository, `a/b` is a case
+// of storetest. Only a row that is the application's part alone may name none.
 func TestSecurityPageNamesTests(t *testing.T) {
 	for _, problem := range checkSecurity(mustRead(t, "docs/security.md"), testNames(t)) {
 		t.Errorf("docs/security.md: %s", problem)
@@ -116,8 +116,8 @@ func isName(key ast.Expr) bool {
 	return ok && id.Name == "name"
 }
 
-// TestCheckSecurityFindsProblems checks checkSecurity: it reports each kind of problem, and none for a
-// correct page.
+// TestCheckSecurityFindsProblems checks checkSecurity: it reports each kind of problem, and none
+// for a correct page.
 func TestCheckSecurityFindsProblems(t *testing.T) {
 	var rows []string
 	for _, list := range checklists {

@@ -12,8 +12,8 @@ const (
 	maxTest     = 100 // lines: a test function may contain its table
 )
 
-// longer lists the files ("path") and functions ("path:Name") that may exceed the limits, each with its
-// reason.
+// longer lists the files ("path") and functions ("path:Name") that may exceed the limits, each with
+// its reason.
 var longer = map[string]string{}
 
 // TestFilesAndFunctionsAreShort checks all files that are not generated.

@@ -1,8 +1,8 @@
 // Package app is the application that is measured: the same few routes on each session library.
 //
 // Each library has a file that registers a [System]. Most libraries implement [Library] and use the
-// routes of this file. A framework with a server of its own (fiber) has its own routes. They must do
-// the same, and send the same responses.
+// routes of this file. A framework with a server of its own (fiber) has its own routes. They must
+// do the same, and send the same responses.
 package app
 
 import (
@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The routes of the application. The first three are measured. The others serve the set-up and the tests
-// of correctness.
+// The routes of the application. The first three are measured. The others serve the set-up and the
+// tests of correctness.
 const (
 	PathRead   = "/read"    // GET: read the counter, respond with a fixed text
 	PathWrite  = "/write"   // POST: add one to the counter, respond with a fixed text
@@ -30,8 +30,8 @@ const (
 	PathGateOpen = "/gate/open" // POST: let the slow request continue
 )
 
-// The responses of the routes. Those that are measured have the same length, so that no system sends more
-// than another.
+// The responses of the routes. Those that are measured have the same length, so that no system
+// sends more than another.
 const (
 	answerRead   = "Hello, visitor\n"
 	answerWrite  = "Counted you in\n"
@@ -40,8 +40,8 @@ const (
 	contentType  = "text/plain; charset=utf-8"
 )
 
-// header is the header of each response besides Content-Type. Either the library or the application adds
-// it.
+// header is the header of each response besides Content-Type. Either the library or the application
+// adds it.
 var header = [][2]string{
 	{"Vary", "Cookie"},
 	{"Cache-Control", "private, no-cache"},
@@ -55,22 +55,23 @@ type Library interface {
 	// Read returns the counter of the visitor's session. ok is false if the visitor has no session.
 	Read(w http.ResponseWriter, r *http.Request) (n int, ok bool, err error)
 
-	// Add adds one to the counter. After a Read in the same request, it may use the session that Read
-	// has loaded, if the library works that way.
+	// Add adds one to the counter. After a Read in the same request, it may use the session that
+	// Read has loaded, if the library works that way.
 	Add(w http.ResponseWriter, r *http.Request) error
 
 	// Fill creates a session with Payload and the counter 1.
 	Fill(w http.ResponseWriter, r *http.Request) error
 
-	// SignIn stores user in a new session or under a new id, as the library's documentation recommends.
+	// SignIn stores user in a new session or under a new id, as the library's documentation
+	// recommends.
 	SignIn(w http.ResponseWriter, r *http.Request, user string) error
 
 	// SignOut ends the session.
 	SignOut(w http.ResponseWriter, r *http.Request) error
 }
 
-// overNetHTTP returns a function that opens a Library and serves the application with it. sends names the
-// headers that the library itself sends.
+// overNetHTTP returns a function that opens a Library and serves the application with it. sends
+// names the headers that the library itself sends.
 func overNetHTTP(open func(Options) (Library, error), sends ...string) func(Options) (Server, error) {
 	return func(o Options) (Server, error) {
 		library, err := open(o)
@@ -82,7 +83,8 @@ func overNetHTTP(open func(Options) (Library, error), sends ...string) func(Opti
 	}
 }
 
-// headerWithout returns the header lines that the application must add, because the library does not.
+// headerWithout returns the header lines that the application must add, because the library does
+// not.
 func headerWithout(sends []string) [][2]string {
 	var missing [][2]string
 	for _, h := range header {
@@ -111,7 +113,8 @@ type application struct {
 	users   users
 }
 
-// routes wraps each route separately. A request is therefore routed once, as it is without a library.
+// routes wraps each route separately. A request is therefore routed once, as it is without a
+// library.
 func (a *application) routes() http.Handler {
 	mux := http.NewServeMux()
 	session := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, a.library.Handler(h)) }
@@ -180,7 +183,7 @@ func (a *application) answer(w http.ResponseWriter, text string, err error) {
 	for _, line := range a.header {
 		h.Set(line[0], line[1])
 	}
-	_, _ = w.Write([]byte(text)) // the client may have hung up, which is no error of the application
+	_, _ = w.Write([]byte(text)) // fails only if the client has hung up
 }
 
 // errNoSession is the error for a visitor without a session.

@@ -34,7 +34,8 @@ func (bare) SignOut(http.ResponseWriter, *http.Request) error { return nil }
 // cookieName is the name of the cookie, where the library does not choose it.
 const cookieName = "session"
 
-// newCookie sets a cookie with a token that is as long as those of the libraries. It returns the token.
+// newCookie sets a cookie with a token that is as long as those of the libraries. It returns the
+// token.
 func newCookie(w http.ResponseWriter) string {
 	token := rand.Text() + rand.Text()[:17]
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // without Secure, because the load is plain HTTP

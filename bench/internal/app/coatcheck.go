@@ -12,12 +12,12 @@ func init() {
 	register(System{
 		Name:    Coatcheck,
 		Modules: []string{"github.com/coatcheck-go/session", "github.com/redis/rueidis"},
-		open:    overNetHTTP(openCoatcheck, "Vary", "Cache-Control"), // headers that the library sends
+		open:    overNetHTTP(openCoatcheck, "Vary", "Cache-Control"),
 	})
 }
 
-// coatcheck is the library of this repository with its Redis store. The Config is zero, except for plain
-// HTTP.
+// coatcheck is the library of this repository with its Redis store. The Config is zero, except for
+// plain HTTP.
 type coatcheck struct{ manager *session.Manager }
 
 func openCoatcheck(o Options) (Library, error) {
@@ -62,8 +62,8 @@ func (coatcheck) Fill(_ http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// SignIn creates a new session, like the other libraries. It also adds the session to the list of the
-// user's sessions.
+// SignIn creates a new session, like the other libraries. It also adds the session to the list of
+// the user's sessions.
 func (coatcheck) SignIn(_ http.ResponseWriter, r *http.Request, user string) error {
 	s, err := session.From(r.Context())
 	if err != nil {

@@ -19,7 +19,8 @@ func init() {
 	})
 }
 
-// fiberServer is the application on fiber, which has its own requests and server instead of net/http.
+// fiberServer is the application on fiber, which has its own requests and server instead of
+// net/http.
 type fiberServer struct {
 	app   *fiber.App
 	gate  *gate

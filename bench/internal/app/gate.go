@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// gate stops one slow request in the middle, so that a sign-out can overtake it. Nothing has to sleep.
+// gate stops one slow request in the middle, so that a sign-out can overtake it. Nothing has to
+// sleep.
 type gate struct{ arrived, opened chan struct{} }
 
 func newGate() *gate { return &gate{arrived: make(chan struct{}), opened: make(chan struct{})} }
@@ -24,7 +25,8 @@ func (g *gate) wait() error { return meet(nil, g.arrived) }
 // open lets the slow request continue.
 func (g *gate) open() error { return meet(g.opened, nil) }
 
-// meet sends or receives on the channel that is not nil. It gives up if the other side does not arrive.
+// meet sends or receives on the channel that is not nil. It gives up if the other side does not
+// arrive.
 func meet(send chan<- struct{}, receive <-chan struct{}) error {
 	timer := time.NewTimer(10 * time.Second)
 	defer timer.Stop()

@@ -17,8 +17,8 @@ func init() {
 	})
 }
 
-// gorilla is gorilla/sessions with boj/redistore, set up as in its README. It sends PING before it uses a
-// connection.
+// gorilla is gorilla/sessions with boj/redistore, set up as in its README. It sends PING before it
+// uses a connection.
 type gorilla struct{ store sessions.Store }
 
 func openGorilla(o Options) (Library, error) {
@@ -57,7 +57,8 @@ func (l gorilla) Fill(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// SignIn stores the user in a new session. The library has no call that changes the id of a session.
+// SignIn stores the user in a new session. The library has no call that changes the id of a
+// session.
 func (l gorilla) SignIn(w http.ResponseWriter, r *http.Request, user string) error {
 	return l.change(w, r, func(s *sessions.Session) { s.Values[userName] = user })
 }

@@ -15,8 +15,8 @@ func init() {
 	})
 }
 
-// oneCommand is the application with one plain Redis command per request. It has no time limit, and does
-// not check that the session exists. No library can write faster.
+// oneCommand is the application with one plain Redis command per request. It has no time limit, and
+// does not check that the session exists. No library can write faster.
 type oneCommand struct{ redis rueidis.Client }
 
 func openOneCommand(o Options) (Library, error) {

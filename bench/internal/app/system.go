@@ -21,8 +21,8 @@ type System struct {
 	open func(Options) (Server, error)
 }
 
-// names lists the systems in the order of the report. Systems that this binary does not contain are left
-// out.
+// names lists the systems in the order of the report. Systems that this binary does not contain are
+// left out.
 var names = []string{Bare, OneCommand, Coatcheck, "scs", "gorilla", "fiber"}
 
 // The two limits, and the library of this repository.
@@ -53,7 +53,8 @@ func Systems() []System {
 	return all
 }
 
-// Find returns the systems with these names, in the order of the report. Without names, it returns all.
+// Find returns the systems with these names, in the order of the report. Without names, it returns
+// all.
 func Find(names []string) ([]System, error) {
 	all := Systems()
 	if len(names) == 0 {

@@ -1,9 +1,9 @@
-// Package child runs parts of a program in processes of their own. A child is the same binary, started with
-// a hidden subcommand.
+// Package child runs parts of a program in processes of their own. A child is the same binary,
+// started with a hidden subcommand.
 //
-// A child prints its address to its standard output. It reads requests of its parent from its standard
-// input, and prints the responses. It ends when its standard input is closed, and therefore with its
-// parent, even if the parent is killed.
+// A child prints its address to its standard output. It reads requests of its parent from its
+// standard input, and prints the responses. It ends when its standard input is closed, and
+// therefore with its parent, even if the parent is killed.
 package child
 
 import (
@@ -43,9 +43,10 @@ func Start(ctx context.Context, args ...string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cmd: exec.CommandContext(ctx, self, args...), stderr: &tail{}} //nolint:gosec // the program runs itself
-	// An interrupt ends ctx. Closing the standard input lets the child clean up. After WaitDelay, the
-	// child is killed.
+	cmd := exec.CommandContext(ctx, self, args...) //nolint:gosec // the program runs itself
+	p := &Process{cmd: cmd, stderr: &tail{}}
+	// An interrupt ends ctx. Closing the standard input lets the child clean up. After WaitDelay,
+	// the child is killed.
 	p.cmd.Cancel = func() error { return p.stdin.Close() }
 	p.cmd.WaitDelay = 5 * time.Second
 	p.cmd.Stderr = p.stderr
@@ -99,7 +100,8 @@ func (p *Process) Stop() {
 // Stderr returns the end of the child's standard error.
 func (p *Process) Stderr() string { return p.stderr.String() }
 
-// cause returns the error of ctx, or else what the child printed to its standard error, or else err.
+// cause returns the error of ctx, or else what the child printed to its standard error, or else
+// err.
 func (p *Process) cause(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

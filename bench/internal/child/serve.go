@@ -7,9 +7,9 @@ import (
 	"os/signal"
 )
 
-// Serve runs in the child. It tells the parent that the child listens on addr, and responds to requests. It
-// returns when the parent ends, or stops the child. It ignores interrupts from the terminal, because the
-// parent handles them.
+// Serve runs in the child. It tells the parent that the child listens on addr, and responds to
+// requests. It returns when the parent ends, or stops the child. It ignores interrupts from the
+// terminal, because the parent handles them.
 func Serve(addr string) error {
 	signal.Ignore(interrupts...)
 	fmt.Println(ready + addr)

@@ -1,8 +1,8 @@
 // Package load sends prepared HTTP/1.1 requests on connections that stay open.
 //
-// It runs on the same cores as the servers, so it does as little as possible, and the same for every
-// server. A request takes one write, usually one read, and no allocation. The client of net/http would
-// cost more than some of the servers.
+// It runs on the same cores as the servers, so it does as little as possible, and the same for
+// every server. A request takes one write, usually one read, and no allocation. The client of
+// net/http would cost more than some of the servers.
 package load
 
 import (
@@ -13,7 +13,8 @@ import (
 	"strconv"
 )
 
-// Response is the response to a request. Its slices are valid until the next request of the connection.
+// Response is the response to a request. Its slices are valid until the next request of the
+// connection.
 type Response struct {
 	Status int
 	Body   []byte
@@ -22,8 +23,8 @@ type Response struct {
 	header []byte // the lines after the status line
 }
 
-// Cookie returns the last cookie that the response sets, as "name=value". It skips deletions, and returns
-// "" if there is none.
+// Cookie returns the last cookie that the response sets, as "name=value". It skips deletions, and
+// returns "" if there is none.
 func (r Response) Cookie() string {
 	var last string
 	for line := range bytes.Lines(r.header) {
@@ -136,7 +137,8 @@ func (r *Response) parse(head []byte) (int, error) {
 	return atoi(text)
 }
 
-// atoi is strconv.Atoi for bytes. It does not allocate, because the string does not outlive the call.
+// atoi is strconv.Atoi for bytes. It does not allocate, because the string does not outlive the
+// call.
 func atoi(b []byte) (int, error) {
 	n, err := strconv.ParseUint(string(b), 10, 31)
 	return int(n), err

@@ -7,7 +7,8 @@ import (
 	"testing/iotest"
 )
 
-// respondInPieces returns a connection to a server that sends text as the response, a few bytes at a time.
+// respondInPieces returns a connection to a server that sends text as the response, a few bytes at
+// a time.
 func respondInPieces(t *testing.T, text string) *conn {
 	t.Helper()
 	client, server := net.Pipe()

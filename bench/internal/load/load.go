@@ -49,7 +49,8 @@ func (c *Client) Cookies(request []byte, n int) ([]string, error) {
 				return err
 			}
 			if cookies[i] = response.Cookie(); response.Status != 200 || cookies[i] == "" {
-				return fmt.Errorf("status %d, cookie %q, want 200 and a cookie: %s", response.Status, cookies[i], response.Body)
+				return fmt.Errorf("status %d, cookie %q, want 200 and a cookie: %s",
+					response.Status, cookies[i], response.Body)
 			}
 		}
 		return nil
@@ -80,8 +81,9 @@ func (o Outcome) Percentile(p int) time.Duration {
 	return o.Latencies[max(1, (n*p+99)/100)-1]
 }
 
-// Run sends requests on all connections concurrently. On a connection, it sends one after the other. Each
-// connection has requests of its own (every len(connections)-th), as long as there are enough.
+// Run sends requests on all connections concurrently. On a connection, it sends one after the
+// other. Each connection has requests of its own (every len(connections)-th), as long as there are
+// enough.
 func (c *Client) Run(requests [][]byte, limit Limit) (Outcome, error) {
 	parts := make([]Outcome, len(c.conns))
 	start := time.Now()

@@ -30,7 +30,8 @@ func TestRunSendsTheExactNumberOfRequests(t *testing.T) {
 		served.Store(0)
 		outcome, err := client.Run([][]byte{Request("GET", "/", "")}, Limit{Requests: n})
 		if err != nil || outcome.Requests != n || len(outcome.Latencies) != n || outcome.Errors != 0 {
-			t.Errorf("limit of %d requests: error %v, counted %d requests, %d errors", n, err, outcome.Requests, outcome.Errors)
+			t.Errorf("limit of %d requests: error %v, counted %d requests, %d errors",
+				n, err, outcome.Requests, outcome.Errors)
 		}
 		if served.Load() != int64(n) {
 			t.Errorf("limit of %d requests: the server got %d", n, served.Load())

@@ -1,4 +1,5 @@
-// Package measure runs the application on each system, sends load, and measures the cost of a request.
+// Package measure runs the application on each system, sends load, and measures the cost of a
+// request.
 package measure
 
 import (
@@ -22,7 +23,7 @@ type Config struct {
 	Limit    load.Limit    // of one measurement
 	Warmup   time.Duration // before each measurement
 	Sessions int           // over which the requests are spread; at least one per connection
-	Pool     int           // connections to Redis of clients with a pool; 0: as many as to the server
+	Pool     int           // connections to Redis, for clients with a pool; 0: as Connections
 
 	Updates        int      // increments of one session, of which the lost ones are counted
 	AtATime        int      // increments in flight at the same time
@@ -42,7 +43,8 @@ type Step struct {
 // Cases returns the names of all cases, in the order of the report.
 func Cases() []string { return []string{report.Read, report.Write, report.SignIn} }
 
-// FindCases returns the cases with these names, in the order of the report. Without names, it returns all.
+// FindCases returns the cases with these names, in the order of the report. Without names, it
+// returns all.
 func FindCases(names []string) ([]string, error) {
 	if len(names) == 0 {
 		return Cases(), nil
@@ -55,7 +57,8 @@ func FindCases(names []string) ([]string, error) {
 	return slices.DeleteFunc(Cases(), func(name string) bool { return !slices.Contains(names, name) }), nil
 }
 
-// requests returns the requests of a case: one for each session, or one without a session for sign-in.
+// requests returns the requests of a case: one for each session, or one without a session for
+// sign-in.
 func requests(kind string, cookies []string) [][]byte {
 	if kind == report.SignIn {
 		return [][]byte{load.Request("POST", app.PathSignIn, "")}

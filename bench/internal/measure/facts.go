@@ -49,7 +49,8 @@ func (b *bench) openWithSession(ctx context.Context, system app.System, connecti
 	return site, cookies[0], nil
 }
 
-// lostUpdates increments the counter of one session with concurrent requests, and counts the lost ones.
+// lostUpdates increments the counter of one session with concurrent requests, and counts the lost
+// ones.
 func (b *bench) lostUpdates(ctx context.Context, system app.System, f *report.Facts) error {
 	site, cookie, err := b.openWithSession(ctx, system, b.AtATime)
 	if err != nil {
@@ -87,8 +88,8 @@ func (s *site) counter(request []byte) (int, error) {
 	return strconv.Atoi(strings.TrimSpace(string(response.Body)))
 }
 
-// backAfterSignOut signs out while a slow request runs, which has read the session and then writes to it.
-// Then it tests whether the old cookie finds the session again.
+// backAfterSignOut signs out while a slow request runs, which has read the session and then writes
+// to it. Then it tests whether the old cookie finds the session again.
 func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *report.Facts) error {
 	site, cookie, err := b.openWithSession(ctx, system, 1)
 	if err != nil {
@@ -128,8 +129,8 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 	return err
 }
 
-// bytesPerSession compares the memory of Redis before and after many sessions are stored. The server does
-// not run at either time, so that the buffers of its connections do not count.
+// bytesPerSession compares the memory of Redis before and after many sessions are stored. The
+// server does not run at either time, so that the buffers of its connections do not count.
 func (b *bench) bytesPerSession(ctx context.Context, system app.System, f *report.Facts) error {
 	if b.MemorySessions == 0 {
 		return nil

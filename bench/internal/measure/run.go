@@ -29,8 +29,9 @@ type group struct {
 	kind, system string
 }
 
-// Run measures everything that c asks for, with a Redis server of its own. In each round the systems take
-// turns, and each round starts with a different system. Other load on the machine then affects all of them.
+// Run measures everything that c asks for, with a Redis server of its own. In each round the
+// systems take turns, and each round starts with a different system. Other load on the machine then
+// affects all of them.
 func Run(ctx context.Context, c Config) (report.Report, error) {
 	server, err := redisd.Start(ctx)
 	if err != nil {

@@ -22,8 +22,8 @@ type site struct {
 	client *load.Client
 }
 
-// open starts a system on an empty Redis and connects to it. Each measurement has a server of its own. No
-// idle server runs at the same time, and no earlier case has changed the heap.
+// open starts a system on an empty Redis and connects to it. Each measurement has a server of its
+// own. No idle server runs at the same time, and no earlier case has changed the heap.
 func (b *bench) open(ctx context.Context, system app.System, connections int) (*site, error) {
 	if err := b.observer.Empty(ctx); err != nil {
 		return nil, err

@@ -38,7 +38,8 @@ func (o *Observer) Configure(ctx context.Context, name, value string) error {
 	return nil
 }
 
-// SetString stores value under key with a time limit, like a library that stores a session as one string.
+// SetString stores value under key with a time limit, like a library that stores a session as one
+// string.
 func (o *Observer) SetString(ctx context.Context, key, value string) error {
 	return o.client.Do(ctx, o.client.B().Set().Key(key).Value(value).ExSeconds(3600).Build()).Error()
 }

@@ -13,11 +13,13 @@ import (
 // quiet is how long to wait for further commands before Watch stops.
 const quiet = 50 * time.Millisecond
 
-// Watch runs do, which sends the same request n times, one after the other. It returns how many commands the
-// application sent to the Redis server at addr for one request, and which, such as "GET" or "2 PING".
+// Watch runs do, which sends the same request n times, one after the other. It returns how many
+// commands the application sent to the Redis server at addr for one request, and which, such as
+// "GET" or "2 PING".
 //
-// Commands that scripts ran do not count. The counts of the server itself cannot tell them apart. A command
-// that came with fewer than half of the requests does not count either: it is a heartbeat of a client.
+// Commands that scripts ran do not count. The counts of the server itself cannot tell them apart. A
+// command that came with fewer than half of the requests does not count either: it is a heartbeat
+// of a client.
 func Watch(ctx context.Context, addr string, n int, do func() error) (float64, []string, error) {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
 	if err != nil {

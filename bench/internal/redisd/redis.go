@@ -1,4 +1,5 @@
-// Package redisd starts a real Redis server for the benchmark, and reads the statistics of the server.
+// Package redisd starts a real Redis server for the benchmark, and reads the statistics of the
+// server.
 package redisd
 
 import (
@@ -16,9 +17,9 @@ import (
 // Command is the hidden subcommand that supervises the Redis server.
 const Command = "serve-redis"
 
-// Start starts redis-server on a free port of the loopback interface. The server has a directory of its own
-// and writes nothing to disk. A supervisor process ends the server and removes the directory when this
-// process ends, even if this process is killed.
+// Start starts redis-server on a free port of the loopback interface. The server has a directory of
+// its own and writes nothing to disk. A supervisor process ends the server and removes the
+// directory when this process ends, even if this process is killed.
 func Start(ctx context.Context) (*child.Process, error) { return child.Start(ctx, Command) }
 
 // Main runs the supervisor process.
@@ -33,10 +34,11 @@ func Main() (err error) {
 	if err != nil {
 		return err
 	}
-	server := exec.Command("redis-server", //nolint:gosec,noctx // all arguments are our own, and the server is killed below
+	server := exec.Command("redis-server", //nolint:gosec,noctx // own arguments; killed below
 		"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "warning")
-	server.Stdout, server.Stderr = os.Stderr, os.Stderr // standard output belongs to the protocol with the parent
+	// Standard output is reserved for messages to the parent.
+	server.Stdout, server.Stderr = os.Stderr, os.Stderr
 	if err := server.Start(); err != nil {
 		return fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server)", err)
 	}

@@ -179,7 +179,8 @@ func (r Report) ratios(own Result) string {
 		parts = append(parts, fmt.Sprintf("%.2f × the CPU of %s", own.CPU()/best.CPU(), best.System))
 	}
 	if peer, ok := r.bestPeer(own.Connections, own.Case); ok {
-		parts = append(parts, fmt.Sprintf("%.2f × the CPU of the best other library, %s", own.CPU()/peer.CPU(), peer.System))
+		ratio := own.CPU() / peer.CPU()
+		parts = append(parts, fmt.Sprintf("%.2f × the CPU of the best other library, %s", ratio, peer.System))
 	}
 	return strings.Join(parts, ", ")
 }

@@ -1,4 +1,5 @@
-// Package report computes results from samples, and writes them as text, JSON, Markdown and a chart.
+// Package report computes results from samples, and writes them as text, JSON, Markdown and a
+// chart.
 package report
 
 import (
@@ -38,8 +39,8 @@ type Setting struct {
 // Version is a module of a system, with its version.
 type Version struct{ System, Module, Version string }
 
-// Sample is the measurement of one system in one case and one round. All figures except the last two are
-// per request.
+// Sample is the measurement of one system in one case and one round. All figures except the last
+// two are per request.
 type Sample struct {
 	ServerCPU, RedisCPU   float64 // µs, user and system, as counted by the operating system
 	RequestsPerSecond     float64
@@ -84,9 +85,9 @@ func (r Result) CPU() float64 { return r.ServerCPU + r.RedisCPU }
 type Facts struct {
 	System           string   `json:"-"`
 	BytesPerSession  *float64 `json:"bytes_per_session"`
-	Updates          *int     `json:"updates"`             // successful increments of one session
-	LostUpdates      *int     `json:"lost_updates"`        // increments that the counter does not contain
-	BackAfterSignOut *bool    `json:"back_after_sign_out"` // a slow request made the session live again
+	Updates          *int     `json:"updates"`             // successful increments
+	LostUpdates      *int     `json:"lost_updates"`        // missing in the counter
+	BackAfterSignOut *bool    `json:"back_after_sign_out"` // the session came back
 }
 
 // Median returns the medians of samples, figure by figure.
@@ -152,8 +153,8 @@ func (r Report) find(connections int, kind, system string) (Result, bool) {
 	return r.Results[i], true
 }
 
-// limit returns the lowest possible result of a case. For read, it is the application without sessions. For
-// write and sign-in, it is the application with one plain Redis command.
+// limit returns the lowest possible result of a case. For read, it is the application without
+// sessions. For write and sign-in, it is the application with one plain Redis command.
 func (r Report) limit(connections int, kind string) (Result, bool) {
 	if kind == Read {
 		return r.find(connections, kind, app.Bare)

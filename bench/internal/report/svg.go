@@ -10,8 +10,9 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/app"
 )
 
-// The chart is a template. The chart libraries that write SVG do not follow the light or dark mode of the
-// reader, and have no description for screen readers. Nor would they draw these bars in fewer lines.
+// The chart is a template. The chart libraries that write SVG do not follow the light or dark mode
+// of the reader, and have no description for screen readers. Nor would they draw these bars in
+// fewer lines.
 
 //go:embed chart.svg.tmpl
 var chartTemplate string

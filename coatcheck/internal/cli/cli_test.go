@@ -20,20 +20,20 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs testdata/*.txtar. Each script has commands as a user types them, and their expected
-// output. The scripts use curl.
+// TestScripts runs testdata/*.txtar. Each script has commands as a user types them, and their
+// expected output. The scripts use curl.
 //
-// Each script has a free address $ADDR with the URL $URL, and a second pair, $ADDR2 and $URL2. It can use
-// the commands of testscript, and these:
+// Each script has a free address $ADDR with the URL $URL, and a second pair, $ADDR2 and $URL2. It
+// can use the commands of testscript, and these:
 //
 //	reach ADDR                  wait until a server listens on ADDR
 //	token FILE                  set $TOKEN to the session's token in curl's cookie jar FILE
 //	busy ADDR                   listen on ADDR until the script ends
-//	redis server CONFIG...      start a server with these configuration lines, and set $STORE to its URL
+//	redis server CONFIG...      start a server with this configuration, set $STORE to its URL
 //	redis users RULE...         the same, with access control rules
 //	redis sentinel              the same, with a primary, two replicas and three sentinels
 //	redis cluster               the same, with a Cluster
-//	redis kill                  kill the server, or the primary that Sentinel watches, with SIGKILL
+//	redis kill                  kill the server, or the primary of Sentinel, with SIGKILL
 //	redis restart               start the killed server again
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{

@@ -34,7 +34,8 @@ func configTable(c session.Config) string {
 	return strings.Join(lines, "\n")
 }
 
-// configField is a field of session.Config. A field of Cookie has a dotted name, such as "Cookie.Name".
+// configField is a field of session.Config. A field of Cookie has a dotted name, such as
+// "Cookie.Name".
 type configField struct {
 	name  string
 	value reflect.Value
@@ -53,7 +54,8 @@ func configFields(v reflect.Value, prefix string) (list []configField) {
 	return list
 }
 
-// configMeanings gives each field of session.Config its meaning. zero is the text for the zero value.
+// configMeanings gives each field of session.Config its meaning. zero is the text for the zero
+// value.
 var configMeanings = map[string]struct{ zero, meaning string }{
 	"Policy":             {"none", "sets fields that are zero, and refuses what it forbids"},
 	"IdleTimeout":        {"default", "a session ends when it is not used for this long"},
@@ -147,8 +149,8 @@ func shortDuration(d time.Duration) string {
 	return s
 }
 
-// configJSON returns the fields of a configuration that have a JSON form. The fields of Cookie form an
-// object of their own. Functions, loggers and keys are left out.
+// configJSON returns the fields of a configuration that have a JSON form. The fields of Cookie form
+// an object of their own. Functions, loggers and keys are left out.
 func configJSON(v reflect.Value) map[string]any {
 	fields := map[string]any{}
 	for i := range v.NumField() {

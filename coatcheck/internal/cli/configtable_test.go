@@ -116,14 +116,14 @@ func TestConfigTableShowsValues(t *testing.T) {
 	}
 }
 
-// notInJSON lists the fields that --json leaves out: functions, loggers, keys, and a time that no preset
-// sets. The help of the command names them.
+// notInJSON lists the fields that --json leaves out: functions, loggers, keys, and a time that no
+// preset sets. The help of the command names them.
 var notInJSON = []string{
 	"Policy", "UserKey", "Keys", "UnsignedUntil", "CrossOrigin", "OnError", "OnEvent", "Logger",
 }
 
-// TestConfigJSONHasEachField fails when session.Config gets a field that configJSON drops without an
-// entry in notInJSON.
+// TestConfigJSONHasEachField fails when session.Config gets a field that configJSON drops without
+// an entry in notInJSON.
 func TestConfigJSONHasEachField(t *testing.T) {
 	config := configJSON(reflect.ValueOf(mustConfig(t, session.Config{Keys: [][]byte{key(1)}, UserKey: key(2)})))
 	for _, f := range configFields(reflect.ValueOf(session.Config{}), "") {

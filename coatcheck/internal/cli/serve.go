@@ -46,15 +46,16 @@ func inUse(err error) bool {
 // longest request of the demo.
 const drainTimeout = 15 * time.Second
 
-// serve answers requests until the first Ctrl-C or SIGTERM, and then waits for the running requests. A
-// second Ctrl-C ends the process at once.
+// serve answers requests until the first Ctrl-C or SIGTERM, and then waits for the running
+// requests. A second Ctrl-C ends the process at once.
 func serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,
-		// ReadTimeout also ends requests that the demo is answering, so it is longer than drainTimeout.
+		// ReadTimeout also ends requests that the demo is answering, so it is longer than
+		// drainTimeout.
 		ReadTimeout:    30 * time.Second,
 		WriteTimeout:   30 * time.Second,
 		IdleTimeout:    time.Minute,

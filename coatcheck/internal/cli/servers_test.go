@@ -21,7 +21,8 @@ type serversKey struct{}
 
 const redisUsage = "usage: redis server|users|sentinel|cluster [CONFIG...], redis kill|restart"
 
-// redis starts real servers. It sets $STORE to their URL, and $STORE_ADDR to the address of the first.
+// redis starts real servers. It sets $STORE to their URL, and $STORE_ADDR to the address of the
+// first.
 func redis(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("%s", redisUsage)
@@ -70,8 +71,8 @@ func (s *servers) set(ts *testscript.TestScript, scheme, name string, addrs ...s
 	ts.Setenv("STORE_ADDR", addrs[0])
 }
 
-// kill kills the server with SIGKILL. With Sentinel, it kills the primary, once the replicas have caught
-// up.
+// kill kills the server with SIGKILL. With Sentinel, it kills the primary, once the replicas have
+// caught up.
 func (s *servers) kill() error {
 	if s.primary != nil {
 		if err := s.settle(); err != nil {

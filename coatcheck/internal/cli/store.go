@@ -86,8 +86,8 @@ func openRedis(ctx context.Context, text string, log *slog.Logger) (store, error
 	return s, nil
 }
 
-// shown returns the URL of an open store without its secrets. For a server, the address and the database
-// remain.
+// shown returns the URL of an open store without its secrets. For a server, the address and the
+// database remain.
 func shown(text string) string {
 	scheme, rest, isServer := strings.Cut(text, "://")
 	if !isServer || !strings.HasPrefix(scheme, "redis") {

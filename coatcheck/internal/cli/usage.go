@@ -16,7 +16,8 @@ func (e *usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return &usageError{fmt.Sprintf(format, args...)} }
 
-// knownCommand reports an error for a command with subcommands: a remaining argument names none of them.
+// knownCommand reports an error for a command with subcommands: a remaining argument names none of
+// them.
 func knownCommand(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil

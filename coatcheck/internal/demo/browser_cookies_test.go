@@ -10,9 +10,10 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// TestCrossSiteSubresourceSetsNoCookie checks when a browser stores the session cookie. A resource that a
-// page of another site loads from the demo sets no cookie. A resource of a page of the same site does,
-// and so does following a link. A sign-in at another site must therefore return by a link or a redirect.
+// TestCrossSiteSubresourceSetsNoCookie checks when a browser stores the session cookie. A resource
+// that a page of another site loads from the demo sets no cookie. A resource of a page of the same
+// site does, and so does following a link. A sign-in at another site must therefore return by a
+// link or a redirect.
 func TestCrossSiteSubresourceSetsNoCookie(t *testing.T) {
 	a := mustNewApp(t)
 	server := httptest.NewServer(a.handler)
@@ -26,7 +27,8 @@ func TestCrossSiteSubresourceSetsNoCookie(t *testing.T) {
 		}
 	}))
 	t.Cleanup(pages.Close)
-	elsewhere := strings.Replace(pages.URL, "127.0.0.1", "localhost", 1) // a site is a host, whatever the port
+	// A site is a host, whatever the port.
+	elsewhere := strings.Replace(pages.URL, "127.0.0.1", "localhost", 1)
 
 	for _, tt := range []struct {
 		name, page string

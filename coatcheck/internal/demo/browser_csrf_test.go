@@ -11,8 +11,8 @@ import (
 	"github.com/coatcheck-go/session/policy"
 )
 
-// TestPageSendsCSRFTokens checks that the script and the forms of the page send the CSRF token of the
-// session when the policy requires one, also in a session that a race has started.
+// TestPageSendsCSRFTokens checks that the script and the forms of the page send the CSRF token of
+// the session when the policy requires one, also in a session that a race has started.
 func TestPageSendsCSRFTokens(t *testing.T) {
 	server := httptest.NewServer(mustNewAppWith(t, session.Config{Policy: policy.AAL2}).handler)
 	t.Cleanup(server.Close)

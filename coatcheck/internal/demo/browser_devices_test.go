@@ -39,8 +39,8 @@ func mustCountDevices(t *testing.T, ctx context.Context) int {
 	return mustEvaluate[int](t, ctx, `document.querySelectorAll(".devices li").length`)
 }
 
-// TestOneBrowserSignsOutTheOther signs the same user in with two browsers. When one browser signs out the
-// other, the next click in the other browser shows it.
+// TestOneBrowserSignsOutTheOther signs the same user in with two browsers. When one browser signs
+// out the other, the next click in the other browser shows it.
 func TestOneBrowserSignsOutTheOther(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
@@ -88,8 +88,8 @@ func TestOneBrowserSignsOutTheOther(t *testing.T) {
 	}
 }
 
-// TestRaceUpdatesTheDevicePanel checks that the panel offers a sign-in again after a race has ended the
-// session of a signed-in user.
+// TestRaceUpdatesTheDevicePanel checks that the panel offers a sign-in again after a race has ended
+// the session of a signed-in user.
 func TestRaceUpdatesTheDevicePanel(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
@@ -102,7 +102,8 @@ func TestRaceUpdatesTheDevicePanel(t *testing.T) {
 	mustEqual(t, "notices of the sign-in", mustEvaluate[int](t, ctx, `document.querySelectorAll(".notice").length`), 0)
 }
 
-// TestDeviceTimesNameTheDay checks that the page says "today", and names any other day with its year.
+// TestDeviceTimesNameTheDay checks that the page says "today", and names any other day with its
+// year.
 func TestDeviceTimesNameTheDay(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
@@ -136,8 +137,8 @@ func script(source string) chromedp.Action[chromedp.Void] {
 	}
 }
 
-// TestFixationInABrowser plants the attacker's token in the victim's browser before the victim signs in.
-// After the sign-in, the attacker's token is useless.
+// TestFixationInABrowser plants the attacker's token in the victim's browser before the victim
+// signs in. After the sign-in, the attacker's token is useless.
 func TestFixationInABrowser(t *testing.T) {
 	a := mustNewApp(t)
 	server := httptest.NewServer(a.handler)

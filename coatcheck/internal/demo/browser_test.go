@@ -15,7 +15,8 @@ import (
 // noneLost is what the page says when the increments are counted right.
 const noneLost = "No increment is lost: 50 requests got 50 different counts."
 
-// TestPageRunsBothRaces clicks the two buttons of the page in a real browser and checks the results.
+// TestPageRunsBothRaces clicks the two buttons of the page in a real browser and checks the
+// results.
 func TestPageRunsBothRaces(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
@@ -86,8 +87,8 @@ func mustRunRace(t *testing.T, ctx context.Context, button string) string {
 	return mustEvaluate[string](t, ctx, `document.querySelector("`+verdict+`").dataset.state`)
 }
 
-// mustStartBrowser starts a headless Chromium with one empty tab. Without Chromium the test fails, because the page
-// is half of the demo.
+// mustStartBrowser starts a headless Chromium with one empty tab. Without Chromium the test fails,
+// because the page is half of the demo.
 func mustStartBrowser(t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)

@@ -20,8 +20,9 @@ import (
 
 // New returns the application, which stores its sessions in store.
 //
-// The zero Config is enough: curl can then post without a CSRF token. If cfg or its policy turns CSRF
-// on, the forms and the script of the page send the token of the session. Curl finds it at /session.
+// The zero Config is enough: curl can then post without a CSRF token. If cfg or its policy turns
+// CSRF on, the forms and the script of the page send the token of the session. Curl finds it at
+// /session.
 //
 // The log lines of the application go to cfg.Logger, each with the handle of its session. New sets
 // MaxPerUser and KeepFields itself.
@@ -62,8 +63,8 @@ type app struct {
 // maxDevices is how many devices one user can be signed in on at the same time.
 const maxDevices = 5
 
-// withSecurityHeaders sets the security headers of every response. The page loads nothing from other
-// sites, and contains no inline script or style.
+// withSecurityHeaders sets the security headers of every response. The page loads nothing from
+// other sites, and contains no inline script or style.
 func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()

@@ -185,8 +185,8 @@ func TestResponsesHaveSecurityHeaders(t *testing.T) {
 	}
 }
 
-// TestConcurrentIncrementsAreCounted sends 400 increments, 16 at a time, with one cookie. Each must get a
-// count of its own.
+// TestConcurrentIncrementsAreCounted sends 400 increments, 16 at a time, with one cookie. Each must
+// get a count of its own.
 func TestConcurrentIncrementsAreCounted(t *testing.T) {
 	v := mustVisit(t, mustNewApp(t))
 	var mu sync.Mutex
@@ -227,8 +227,8 @@ func TestSlowRequestWaitsThenWrites(t *testing.T) {
 	})
 }
 
-// TestSignOutRefusesTheSlowWrite checks that a sign-out refuses the write of a slow request, and that the
-// old cookie never finds a session again.
+// TestSignOutRefusesTheSlowWrite checks that a sign-out refuses the write of a slow request, and
+// that the old cookie never finds a session again.
 func TestSignOutRefusesTheSlowWrite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := mustVisit(t, mustNewApp(t))
@@ -260,7 +260,8 @@ func TestSignOutRefusesTheSlowWrite(t *testing.T) {
 	})
 }
 
-// TestHangUpDoesNotStopTheCommit checks that a client that hangs up ends the wait, and not the commit.
+// TestHangUpDoesNotStopTheCommit checks that a client that hangs up ends the wait, and not the
+// commit.
 func TestHangUpDoesNotStopTheCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := mustVisit(t, mustNewApp(t))
@@ -312,8 +313,8 @@ func TestBadRequestsAreRefused(t *testing.T) {
 	mustEqual(t, "count after the refused requests", mustGetSession(t, v).Count, 1)
 }
 
-// TestOtherSitesCannotUseTheSession checks that a request from another site can neither use a session nor
-// create one.
+// TestOtherSitesCannotUseTheSession checks that a request from another site can neither use a
+// session nor create one.
 func TestOtherSitesCannotUseTheSession(t *testing.T) {
 	a := mustNewApp(t)
 	known := mustVisit(t, a)
@@ -337,8 +338,8 @@ func TestOtherSitesCannotUseTheSession(t *testing.T) {
 	mustEqual(t, "status for the same origin", resp.StatusCode, 200)
 }
 
-// TestLogHasHandlesAndNoToken checks that each log line of a request has the handle of its session, also
-// for a sign-out and a refused write. No line has a token.
+// TestLogHasHandlesAndNoToken checks that each log line of a request has the handle of its session,
+// also for a sign-out and a refused write. No line has a token.
 func TestLogHasHandlesAndNoToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := mustNewApp(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// signedIn is the requirement of the device routes. Fresh reads the session from the store, not from a
-// cached copy: a device that was signed out a moment ago must not sign out others.
+// signedIn is the requirement of the device routes. Fresh reads the session from the store, not
+// from a cached copy: a device that was signed out a moment ago must not sign out others.
 var signedIn = session.Route{SignedIn: true, Fresh: true}
 
 // device is a device on which a user is signed in.
@@ -23,8 +23,8 @@ type device struct {
 	This    bool      `json:"this"` // the device that sends the request
 }
 
-// devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor who is
-// not signed in.
+// devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor
+// who is not signed in.
 func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
 	infos, err := a.sessions.Sessions(ctx, s.User())
 	this := s.Info().Handle
@@ -99,8 +99,8 @@ func forUser(next session.HandlerFunc) session.HandlerFunc {
 	}
 }
 
-// reply reports a result. A script gets it as the response. A browser is redirected to the page, which
-// shows it.
+// reply reports a result. A script gets it as the response. A browser is redirected to the page,
+// which shows it.
 func reply(w http.ResponseWriter, r *http.Request, s *session.Session, text string) error {
 	if !accepts(r, "text/html") {
 		return writeText(w, text)

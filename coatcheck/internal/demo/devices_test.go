@@ -136,8 +136,8 @@ func TestSignInKeepsOnlyTheCount(t *testing.T) {
 	mustEqual(t, "the next visit", mustReadBody(t, v.send(t.Context(), "GET", "/")), "Hello World #2\n")
 }
 
-// TestFixation plants the attacker's cookie in the victim's browser before the victim signs in. After the
-// sign-in, the attacker's cookie is useless.
+// TestFixation plants the attacker's cookie in the victim's browser before the victim signs in.
+// After the sign-in, the attacker's cookie is useless.
 func TestFixation(t *testing.T) {
 	a := mustNewApp(t)
 	attacker := mustVisit(t, a)
@@ -235,8 +235,8 @@ func TestSignInChecksTheName(t *testing.T) {
 	}
 }
 
-// TestDevicesNeedAUser checks requests of a visitor without a session and of an anonymous visitor. A
-// script gets the status 401, a browser is redirected to the page.
+// TestDevicesNeedAUser checks requests of a visitor without a session and of an anonymous visitor.
+// A script gets the status 401, a browser is redirected to the page.
 func TestDevicesNeedAUser(t *testing.T) {
 	a := mustNewApp(t)
 	known := mustVisit(t, a)
@@ -262,8 +262,8 @@ func TestDevicesNeedAUser(t *testing.T) {
 	mustEqual(t, "Ann's devices after the refused requests", len(mustListDevices(t, v).Devices), 1)
 }
 
-// TestOtherSitesCannotSignInOrOut checks that a request from another site can neither sign a visitor in
-// nor sign a device out.
+// TestOtherSitesCannotSignInOrOut checks that a request from another site can neither sign a
+// visitor in nor sign a device out.
 func TestOtherSitesCannotSignInOrOut(t *testing.T) {
 	a := mustNewApp(t)
 	v, other := mustSignIn(t, a, "Ann", firefox), mustSignIn(t, a, "Ann", iPhone)
@@ -286,8 +286,8 @@ func TestOtherSitesCannotSignInOrOut(t *testing.T) {
 	mustEqual(t, "devices after the refused requests", len(mustListDevices(t, v).Devices), 2)
 }
 
-// TestPageShowsDevicesAndOneNotice checks that the page lists the devices, shows a notice once, and escapes
-// the user's name.
+// TestPageShowsDevicesAndOneNotice checks that the page lists the devices, shows a notice once, and
+// escapes the user's name.
 func TestPageShowsDevicesAndOneNotice(t *testing.T) {
 	a := mustNewApp(t)
 	v := &visitor{app: a}
@@ -317,7 +317,8 @@ func TestPageShowsDevicesAndOneNotice(t *testing.T) {
 	}
 }
 
-// TestDeviceLogHasNoToken checks that the log lines name the user and the device, and have no token.
+// TestDeviceLogHasNoToken checks that the log lines name the user and the device, and have no
+// token.
 func TestDeviceLogHasNoToken(t *testing.T) {
 	a := mustNewApp(t)
 	v, other := mustSignIn(t, a, "Ann", firefox), mustSignIn(t, a, "Ann", iPhone)
@@ -341,8 +342,8 @@ func TestDeviceLogHasNoToken(t *testing.T) {
 	}
 }
 
-// TestStoreWithoutUsersOffersNoSignIn checks that the page says that nobody can sign in, and that the rest
-// of the demo works.
+// TestStoreWithoutUsersOffersNoSignIn checks that the page says that nobody can sign in, and that
+// the rest of the demo works.
 func TestStoreWithoutUsersOffersNoSignIn(t *testing.T) {
 	store := memstore.New()
 	t.Cleanup(func() { store.Close() })

@@ -6,8 +6,8 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// The fields of a session. A field is a name with a type and needs no registration. Each package of an
-// application can declare its own fields.
+// The fields of a session. A field is a name with a type and needs no registration. Each package of
+// an application can declare its own fields.
 const (
 	count    session.Counter          = "count"    // visits, and the increments of the lab
 	lastSlow session.Value[slowWrite] = "lab.slow" // written by the last slow request

@@ -24,8 +24,8 @@ func (a *app) add(w http.ResponseWriter, r *http.Request, s *session.Session) er
 	return writeText(w, strconv.FormatInt(n, 10))
 }
 
-// slow reads the session, waits, and writes a field. If the session has ended in the meantime, the store
-// refuses the write and the client gets 409.
+// slow reads the session, waits, and writes a field. If the session has ended in the meantime, the
+// store refuses the write and the client gets 409.
 func (a *app) slow(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	pause, err := pauseOf(r, 500*time.Millisecond)
 	if err != nil {
@@ -38,11 +38,12 @@ func (a *app) slow(w http.ResponseWriter, r *http.Request, s *session.Session) e
 	// This write is committed even if the client has hung up in the meantime.
 	waited := time.Since(began).Milliseconds()
 	lastSlow.Set(s, slowWrite{began, waited})
-	return writeText(w, fmt.Sprintf("waited %d ms, then wrote lab.slow", waited)) // commits before the first byte
+	// The first byte of the response commits the write.
+	return writeText(w, fmt.Sprintf("waited %d ms, then wrote lab.slow", waited))
 }
 
-// show responds with the content of the session. With ?ms= it waits before it reads the session, so that
-// a request can start before a sign-out and read after it.
+// show responds with the content of the session. With ?ms= it waits before it reads the session, so
+// that a request can start before a sign-out and read after it.
 func (a *app) show(w http.ResponseWriter, r *http.Request) {
 	pause, err := pauseOf(r, 0)
 	if err != nil {
@@ -50,7 +51,7 @@ func (a *app) show(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	wait(r.Context(), pause)
-	s, err := session.From(r.Context()) // reads the session, as session.HandlerFunc does before it calls a handler
+	s, err := session.From(r.Context()) // session.HandlerFunc does this before it calls a handler
 	var v view
 	if err == nil {
 		v, err = a.viewOf(r.Context(), s)
@@ -65,7 +66,8 @@ func (a *app) show(w http.ResponseWriter, r *http.Request) {
 
 const maxPause = 10 * time.Second
 
-// pauseOf reads the pause that the client asks for, or returns fallback. Its error is for the client.
+// pauseOf reads the pause that the client asks for, or returns fallback. Its error is for the
+// client.
 func pauseOf(r *http.Request, fallback time.Duration) (time.Duration, error) {
 	query := r.URL.Query()
 	if !query.Has("ms") {

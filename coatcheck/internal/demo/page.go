@@ -22,7 +22,8 @@ var (
 	files embed.FS
 )
 
-// view is the part of a session that the page shows. The token is not in it: the page cannot read it.
+// view is the part of a session that the page shows. The token is not in it: the page cannot read
+// it.
 type view struct {
 	Handle   string     `json:"handle"` // "" if there is no session
 	Created  time.Time  `json:"created,omitzero"`
@@ -32,7 +33,7 @@ type view struct {
 	User     string     `json:"user,omitempty"`
 	Count    int64      `json:"count"`
 	LastSlow *slowWrite `json:"lab.slow,omitempty"`
-	CSRF     string     `json:"csrf_token,omitempty"` // to send with each post; "" if no token is needed
+	CSRF     string     `json:"csrf_token,omitempty"` // to send with each post; may be ""
 }
 
 // viewOf returns the view of a session. It never creates a session.
@@ -58,7 +59,7 @@ func (a *app) page(w http.ResponseWriter, r *http.Request, s *session.Session, v
 	if err != nil && !noUsers {
 		return err
 	}
-	message, _, err := notice.Take(r.Context(), s) // without a notice, Take does not access the store
+	message, _, err := notice.Take(r.Context(), s) // without a notice, no store access
 	if err != nil {
 		return err
 	}

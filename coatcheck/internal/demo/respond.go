@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// accepts reports whether the Accept header names the media type. Browsers name text/html, curl sends
-// "*/*".
+// accepts reports whether the Accept header names the media type. Browsers name text/html, curl
+// sends "*/*".
 func accepts(r *http.Request, mediaType string) bool {
 	for _, line := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(line, ",") {

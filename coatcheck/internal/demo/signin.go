@@ -11,9 +11,9 @@ import (
 	"github.com/coatcheck-go/session"
 )
 
-// signIn signs the visitor in under any name. A real application first checks a password, a passkey or
-// the response of an identity provider. The rest is the same: SignIn creates a new session with a new
-// token, and the old token stops working.
+// signIn signs the visitor in under any name. A real application first checks a password, a passkey
+// or the response of an identity provider. The rest is the same: SignIn creates a new session with
+// a new token, and the old token stops working.
 func (a *app) signIn(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	name, err := nameOf(w, r)
 	if err != nil {

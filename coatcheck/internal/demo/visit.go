@@ -10,8 +10,9 @@ import (
 // visit counts a visit. Browsers get the page, other clients get plain text.
 func (a *app) visit(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	count.Add(s, 1)
-	// Without this Commit, the change would be committed before the first byte of the response. With it,
-	// count.Get returns the committed count, so that concurrent visits get different numbers.
+	// Without this Commit, the change would be committed before the first byte of the response.
+	// With it, count.Get returns the committed count, so that concurrent visits get different
+	// numbers.
 	if err := s.Commit(r.Context()); err != nil {
 		return err
 	}

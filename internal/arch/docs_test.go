@@ -10,27 +10,17 @@ import (
 	"testing"
 )
 
-// readPage returns the text of a file of the repository.
-func readPage(t *testing.T, name string) string {
-	t.Helper()
-	text, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
-}
-
 var readmeProgram = regexp.MustCompile("(?ms)^```go main.go\npackage main\n(.*?)^```$")
 
 // TestReadmeProgram checks that the README's main.go is the beginning of example_readme_test.go,
 // except for the name of the package. So the program compiles as it stands, imports included, and
 // the example runs its handler.
 func TestReadmeProgram(t *testing.T) {
-	program := readmeProgram.FindStringSubmatch(readPage(t, "README.md"))
+	program := readmeProgram.FindStringSubmatch(mustRead(t, "README.md"))
 	if program == nil {
 		t.Fatal("README.md shows no main.go")
 	}
-	if !strings.HasPrefix(readPage(t, "example_readme_test.go"), "package session_test\n"+program[1]) {
+	if !strings.HasPrefix(mustRead(t, "example_readme_test.go"), "package session_test\n"+program[1]) {
 		t.Errorf("README.md shows a main.go that is not the beginning of example_readme_test.go:\n\n%s", program[1])
 	}
 }
@@ -49,7 +39,7 @@ func TestDocsQuoteExamples(t *testing.T) {
 		if path.Dir(name) != "docs" {
 			continue
 		}
-		for _, b := range fenced.FindAllStringSubmatch(readPage(t, name), -1) {
+		for _, b := range fenced.FindAllStringSubmatch(mustRead(t, name), -1) {
 			if code := withoutComments(strings.TrimSpace(b[1])); !strings.Contains(examples.String(), flat(code)) {
 				t.Errorf("%s shows code that is in no example_*_test.go:\n\n%s", name, code)
 			}
@@ -73,7 +63,7 @@ func withoutComments(code string) string {
 
 // TestDocsIndex checks that docs/README.md links to each page of docs/.
 func TestDocsIndex(t *testing.T) {
-	index := readPage(t, "docs/README.md")
+	index := mustRead(t, "docs/README.md")
 	for _, name := range load(t).pages {
 		if path.Dir(name) == "docs" && name != "docs/README.md" && !strings.Contains(index, "("+path.Base(name)+")") {
 			t.Errorf("docs/README.md does not link to %s", name)
@@ -86,7 +76,7 @@ func TestDocsIndex(t *testing.T) {
 func TestAnchors(t *testing.T) {
 	pages := map[string]string{}
 	for _, name := range load(t).pages {
-		pages[name] = readPage(t, name)
+		pages[name] = mustRead(t, name)
 	}
 	for name, text := range pages {
 		for _, wrong := range wrongAnchors(name, text, pages) {

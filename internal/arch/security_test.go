@@ -16,8 +16,8 @@ var checklists = []struct {
 	rows   int
 }{{"K", 16}, {"A", 32}, {"S", 26}, {"R", 14}, {"N", 20}}
 
-// hows lists the words that the column "how" may contain, alone or separated by commas.
-var hows = []string{"default", "always", "option", "refused", "application"}
+// howWords lists the words that the column "how" may contain, alone or separated by commas.
+var howWords = []string{"default", "always", "option", "refused", "application"}
 
 var (
 	rowOfSecurity = regexp.MustCompile(`(?m)^\| ([A-Z]\d\d)\b[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|$`)
@@ -47,8 +47,8 @@ func checkSecurity(text string, names map[string]bool) (problems []string) {
 		tests := namedTest.FindAllStringSubmatch(row[5], -1)
 		ids = append(ids, id)
 		for word := range strings.SplitSeq(how, ", ") {
-			if !slices.Contains(hows, word) {
-				report("%s: %q is not one of %s", id, word, strings.Join(hows, ", "))
+			if !slices.Contains(howWords, word) {
+				report("%s: %q is not one of %s", id, word, strings.Join(howWords, ", "))
 			}
 		}
 		if what == "" {

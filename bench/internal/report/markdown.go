@@ -9,7 +9,8 @@ import (
 // Markdown writes the page docs/bench.md.
 func (r Report) Markdown(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString("<!-- Written by `go run ./bench -md`. Do not edit. -->\n\n# Benchmark on Redis\n")
+	b.WriteString("<!-- Written by `go run ./bench -md`. Do not edit. -->\n")
+	b.WriteString("\n# Benchmark on Redis\n")
 	for _, g := range r.grids() {
 		fmt.Fprintf(&b, "\n**%s%s**\n\n", strings.ToUpper(g.title[:1]), g.title[1:])
 		fmt.Fprintf(&b, "| %s |\n|---|%s\n", strings.Join(g.head, " | "), strings.Repeat("--:|", len(g.head)-1))

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 //
 //	reach ADDR                  wait until a server listens on ADDR
 //	token FILE                  set $TOKEN to the session's token in curl's cookie jar FILE
-//	busy ADDR                   listen on ADDR until the script ends
+//	busy                        listen on a free address until the script ends, set $ADDR to it
 //	redis server CONFIG...      start a server with this configuration, set $STORE to its URL
 //	redis users RULE...         the same, with access control rules
 //	redis sentinel              the same, with a primary, two replicas and three sentinels
@@ -95,12 +95,13 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Fatalf("no session in the cookie jar %s", args[0])
 }
 
-// busy listens on an address until the script ends, like another program.
+// busy listens on a free address until the script ends, like another program.
 func busy(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: busy ADDR")
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: busy")
 	}
-	ln, err := net.Listen("tcp", args[0])
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
+	ts.Setenv("ADDR", ln.Addr().String())
 	ts.Defer(func() { ln.Close() })
 }

@@ -20,36 +20,18 @@ func TestScriptAgreesWithDriver(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, near := range []int{-1, 0} {
 		t.Run(fmt.Sprint("near cache ", near), func(t *testing.T) {
-			s := open(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
+			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
 			for seed := range 40 {
 				random := mathrand.New(mathrand.NewPCG(uint64(seed), 1))
-				agree(t, s, random)
+				mustAgree(t, s, random)
 			}
 		})
 	}
 }
 
-func open(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
+func mustAgree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), url, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
-// fresh returns the id and the origin of a new session.
-func fresh() (driver.ID, *driver.Origin) {
-	var b [34]byte
-	rand.Read(b[:])
-	return driver.ID{Bucket: uint16(b[32])<<8 | uint16(b[33]), Selector: driver.Hash(b[16:32])},
-		&driver.Origin{Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]), Idle: time.Hour, Lifetime: 2 * time.Hour}
-}
-
-func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
-	t.Helper()
-	id, o := fresh()
+	id, o := newSession()
 	verifier := o.Verifier
 	first := &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
 	res, err := s.Create(t.Context(), id, o, first)

@@ -26,9 +26,9 @@ func goroutines() (stacks []string) {
 	return stacks
 }
 
-// TestCloseLeavesNothing opens and closes stores in all states: no goroutine stays, and no connection. It runs alone, so that all
+// TestCloseLeavesNoGoroutineOrConnection opens and closes stores in all states: no goroutine stays, and no connection. It runs alone, so that all
 // goroutines are its own.
-func TestCloseLeavesNothing(t *testing.T) {
+func TestCloseLeavesNoGoroutineOrConnection(t *testing.T) {
 	sentinels, nodes := startSentinel(t), startCluster(t)
 	node := redistest.Start(t, redistest.Options{})
 	nothing := func(t *testing.T) {
@@ -43,10 +43,10 @@ func TestCloseLeavesNothing(t *testing.T) {
 	nothing(t)
 	for _, address := range []string{"redis://" + node.Addr(), sentinels.url, nodes.url} {
 		s, err := redisstore.Open(t.Context(), address, redisstore.Options{})
-		ok(t, err)
-		uses(t, s)
+		must(t, err)
+		mustUse(t, s)
 		for range 3 {
-			ok(t, s.Close())
+			must(t, s.Close())
 		}
 		nothing(t)
 	}
@@ -59,34 +59,34 @@ func TestCloseLeavesNothing(t *testing.T) {
 	if n := connections(t, node); n > 0 {
 		t.Errorf("%d connections are left", n)
 	}
-	closeWhileHung(t, node)
+	closeDuringOperations(t, node)
 	nothing(t)
-	closeWhileBusy(t, node)
+	closeDuringBackgroundWork(t, node)
 	nothing(t)
 }
 
-// closeWhileBusy closes a store that waits for a server with all of its own work: sessions to look at that are about to expire, events to publish
+// closeDuringBackgroundWork closes a store that waits for a server with all of its own work: sessions to look at that are about to expire, events to publish
 // and to follow, a user's and everybody's revocation to repeat, ends.
-func closeWhileBusy(t *testing.T, node *redistest.Node) {
+func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	t.Helper()
 	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
-	ok(t, err)
+	must(t, err)
 	s.OnExpiry(func(driver.Expired) {})
 	events, err := s.Follow(t.Context())
-	ok(t, err)
+	must(t, err)
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range events {
 		}
 	})
-	shortly(t, s, "ada", 300*time.Millisecond)
+	mustSignInFor(t, s, "ada", 300*time.Millisecond)
 	_, err = s.EndUser(t.Context(), ownerOf("bob"), driver.Selection{})
-	ok(t, err)
-	ok(t, node.Pause())
+	must(t, err)
+	must(t, node.Pause())
 	for range 5000 {
 		s.Publish([]byte("event"))
 	}
-	id, o := fresh()
+	id, o := newSession()
 	for _, call := range []func() error{
 		func() error { return s.EndAll(t.Context()) },
 		func() error { return s.End(t.Context(), id) },
@@ -101,41 +101,41 @@ func closeWhileBusy(t *testing.T, node *redistest.Node) {
 		})
 	}
 	time.Sleep(1500 * time.Millisecond) // they are due
-	ok(t, within(t, 5*time.Second, s.Close))
+	must(t, within(t, 5*time.Second, s.Close))
 	all.Wait()
-	ok(t, node.Resume())
+	must(t, node.Resume())
 }
 
-// closeWhileHung closes a store that waits for a server: operations under way end, and those that may have run say so.
-func closeWhileHung(t *testing.T, node *redistest.Node) {
+// closeDuringOperations closes a store that waits for a server: operations under way end, and those that may have run say so.
+func closeDuringOperations(t *testing.T, node *redistest.Node) {
 	t.Helper()
 	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute})
-	ok(t, err)
-	id, o := fresh()
-	create(t, s, id, o)
-	ok(t, node.Pause())
+	must(t, err)
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	must(t, node.Pause())
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			_, err := s.Apply(t.Context(), id, add1(o))
+			_, err := s.Apply(t.Context(), id, increment(o))
 			if !errors.Is(err, driver.ErrUnknown) {
 				t.Errorf("a change that was under way: %v, want ErrUnknown", err)
 			}
-			if _, err := s.Apply(t.Context(), id, add1(o)); !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
+			if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
 				t.Errorf("a change after Close: %v, want ErrClosed alone", err)
 			}
 		})
 	}
 	time.Sleep(100 * time.Millisecond)
-	ok(t, within(t, 5*time.Second, s.Close))
+	must(t, within(t, 5*time.Second, s.Close))
 	all.Wait()
-	ok(t, node.Resume())
+	must(t, node.Resume())
 }
 
 // connections is how many clients the server has, this question not counted.
 func connections(t *testing.T, n *redistest.Node) int {
 	t.Helper()
 	list, err := n.Do("CLIENT", "LIST")
-	ok(t, err)
+	must(t, err)
 	return strings.Count(list.(string), "name=coatcheck")
 }

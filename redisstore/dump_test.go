@@ -30,23 +30,23 @@ const (
 	anAddr   = "2001:db8:1098:1179::17"
 )
 
-// TestDump: P4. What a thief of the store has, from each key, the snapshot, the log of writes and the log of slow commands, is no token in
+// TestDumpHoldsNoTokenAndNoSealedValue: P4. What a thief of the store has, from each key, the snapshot, the log of writes and the log of slow commands, is no token in
 // any form, and with sealing no value and nobody's name. Without sealing the same search finds them all, so it can.
-func TestDump(t *testing.T) {
+func TestDumpHoldsNoTokenAndNoSealedValue(t *testing.T) {
 	words := []string{inValue, inEntry, inOnce, inUpdate, aUser, aDevice, anAgent, anAddr}
 	for _, seal := range []bool{true, false} {
 		t.Run(fmt.Sprint("sealed ", seal), func(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{Config: []string{
 				"rdbcompression no", "appendonly yes", "appendfsync always", "slowlog-log-slower-than 0", "slowlog-max-len 10000",
 			}})
-			tokens, handle := visit(t, "redis://"+node.Addr(), seal)
+			tokens, handle := mustUseEverything(t, "redis://"+node.Addr(), seal)
 			eventually(t, recovery, func() error { // the events are there, too
 				if n, err := node.Do("XLEN", "coatcheck:events"); err != nil || n.(int64) < 2 {
 					return fmt.Errorf("%v events, %w", n, err)
 				}
 				return nil
 			})
-			dump := dumpOf(t, node)
+			dump := mustDump(t, node)
 			if !dump.has([]byte(handle[5:])) || seal && !dump.has([]byte("~1")) {
 				t.Fatal("the dump does not have the session")
 			}
@@ -84,8 +84,8 @@ func TestDump(t *testing.T) {
 	}
 }
 
-// TestDumpFindsTokens is the control: a token that an application puts into a value in clear is found, whatever its form.
-func TestDumpFindsTokens(t *testing.T) {
+// TestDumpSearchFindsEveryEncodingOfAToken is the control: a token that an application puts into a value in clear is found, whatever its form.
+func TestDumpSearchFindsEveryEncodingOfAToken(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{Config: []string{"rdbcompression no", "appendonly yes", "appendfsync always"}})
 	b := []byte("\x01\x02\x030123456789abcdef\xff\xfe0123456789ABCDEF!?")
 	for form, text := range map[string]string{
@@ -95,7 +95,7 @@ func TestDumpFindsTokens(t *testing.T) {
 		if _, err := node.Do("HSET", "key", "field", text); err != nil {
 			t.Fatal(err)
 		}
-		dump := dumpOf(t, node)
+		dump := mustDump(t, node)
 		for _, part := range [][]byte{b, b[3:19], b[21:37]} {
 			if dump.find(part) == "" {
 				t.Errorf("%s: %q is not found in %q", form, part, text)
@@ -105,10 +105,10 @@ func TestDumpFindsTokens(t *testing.T) {
 }
 
 // visit does all that leaves something in the store, and returns the tokens that were given out and the last handle.
-func visit(t *testing.T, url string, seal bool) (tokens []string, handle string) {
+func mustUseEverything(t *testing.T, url string, seal bool) (tokens []string, handle string) {
 	t.Helper()
 	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
-	m, err := session.New(open(t, url, publishing), session.Config{
+	m, err := session.New(mustOpen(t, url, withEvents), session.Config{
 		Keys: [][]byte{key(1)}, UserKey: key(2), Seal: seal, KeepFields: []string{"value", "entries", "n"}, MaxPerUser: 2,
 	})
 	if err != nil {
@@ -172,12 +172,12 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 }
 
 // dumped is all that a server gives away, by where it is.
-type dumped map[string][]byte
+type dump map[string][]byte
 
-// dumpOf reads each key in each way, and the server's files.
-func dumpOf(t *testing.T, node *redistest.Node) dumped {
+// mustDump reads each key in each way, and the server's files.
+func mustDump(t *testing.T, node *redistest.Node) dump {
 	t.Helper()
-	d := dumped{}
+	d := dump{}
 	read := func(args ...string) any {
 		t.Helper()
 		reply, err := node.Do(args...)
@@ -232,8 +232,8 @@ func dumpOf(t *testing.T, node *redistest.Node) dumped {
 }
 
 // only returns what came from one kind of place.
-func (d dumped) only(kind string) dumped {
-	some := dumped{}
+func (d dump) only(kind string) dump {
+	some := dump{}
 	for where, all := range d {
 		if strings.Contains(where, kind) {
 			some[where] = all
@@ -255,7 +255,7 @@ func flat(reply any) []byte {
 	}
 }
 
-func (d dumped) has(b []byte) bool {
+func (d dump) has(b []byte) bool {
 	for _, all := range d {
 		if bytes.Contains(all, b) {
 			return true
@@ -265,7 +265,7 @@ func (d dumped) has(b []byte) bool {
 }
 
 // find returns where b stands, as it is, in hexadecimal, or in base64 of either alphabet and at any place in it; "" if nowhere.
-func (d dumped) find(b []byte) string {
+func (d dump) find(b []byte) string {
 	forms := [][]byte{b, []byte(hex.EncodeToString(b)), []byte(strings.ToUpper(hex.EncodeToString(b)))}
 	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
 		for before := range 3 { // bytes that share a group of characters with it, left out at both ends

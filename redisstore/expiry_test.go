@@ -19,7 +19,7 @@ type expiries struct {
 	told []driver.ID
 }
 
-func (x *expiries) hear(s *redisstore.Store) {
+func (x *expiries) listen(s *redisstore.Store) {
 	s.OnExpiry(func(e driver.Expired) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
@@ -34,23 +34,19 @@ func (x *expiries) count() int {
 }
 
 // shortly signs in to a session that expires after so long.
-func shortly(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
+func mustSignInFor(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
 	t.Helper()
-	id, in := signInOf(user, 0)
+	id, in := newSignIn(user, 0)
 	in.Origin.Idle, in.Origin.Lifetime = d, d
 	_, err := s.SignIn(t.Context(), id, in)
-	ok(t, err)
+	must(t, err)
 	return id, in
 }
 
-func indexKey(owner driver.Hash) string {
-	return fmt.Sprintf("coatcheck:{%02x%02x}:u:%s", owner[0], owner[1], owner)
-}
-
-// TestExpiredOfADeadNode: the next who visits the user's sessions tells, and cleans the index.
-func TestExpiredOfADeadNode(t *testing.T) {
-	few(t)
-	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
+// TestNextVisitReportsSessionsThatExpiredUnwatched: the next who visits the user's sessions tells, and cleans the index.
+func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
+	limitParallel(t)
+	for name, mustUseEverything := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
 		"list": func(s *redisstore.Store, owner driver.Hash) error {
 			_, err := s.Sessions(t.Context(), owner)
 			return err
@@ -60,7 +56,7 @@ func TestExpiredOfADeadNode(t *testing.T) {
 			return err
 		},
 		"sign in": func(s *redisstore.Store, _ driver.Hash) error {
-			id, in := signInOf("ada", 0)
+			id, in := newSignIn("ada", 0)
 			_, err := s.SignIn(t.Context(), id, in)
 			return err
 		},
@@ -68,35 +64,35 @@ func TestExpiredOfADeadNode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{})
 			url := "redis://" + node.Addr()
-			dead, lives := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
-			var told expiries
-			told.hear(dead)
-			told.hear(lives)
-			ended, in := shortly(t, dead, "ada", 300*time.Millisecond)
+			dead, lives := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+			var reported expiries
+			reported.listen(dead)
+			reported.listen(lives)
+			ended, in := mustSignInFor(t, dead, "ada", 300*time.Millisecond)
 			owner := in.Origin.Principal.Owner
-			ok(t, lives.End(t.Context(), ended))
+			must(t, lives.End(t.Context(), ended))
 			for range 3 {
-				shortly(t, dead, "ada", 300*time.Millisecond)
+				mustSignInFor(t, dead, "ada", 300*time.Millisecond)
 			}
-			ok(t, dead.Close())
+			must(t, dead.Close())
 			time.Sleep(time.Second)
-			if told.count() != 0 {
-				t.Errorf("told of %d by nobody", told.count())
+			if reported.count() != 0 {
+				t.Errorf("told of %d by nobody", reported.count())
 			}
-			ok(t, visit(lives, owner))
+			must(t, mustUseEverything(lives, owner))
 			eventually(t, time.Second, func() error {
-				if n := told.count(); n != 3 {
+				if n := reported.count(); n != 3 {
 					return fmt.Errorf("told of %d sessions, want 3", n)
 				}
 				return nil
 			})
-			ok(t, visit(lives, owner))
+			must(t, mustUseEverything(lives, owner))
 			time.Sleep(500 * time.Millisecond)
-			if n := told.count(); n != 3 {
+			if n := reported.count(); n != 3 {
 				t.Errorf("told of %d sessions, want 3", n)
 			}
 			members, err := node.Do("ZRANGEBYSCORE", indexKey(owner), "1000000000000", "+inf")
-			ok(t, err)
+			must(t, err)
 			if n := len(members.([]any)); n > 2 {
 				t.Errorf("the index names %d sessions", n)
 			}
@@ -104,12 +100,12 @@ func TestExpiredOfADeadNode(t *testing.T) {
 	}
 }
 
-// TestIndexNamesTheLiving: who ends, replaces or evicts a session removes it from its user's index in the same step: what is left there would
+// TestEndedSessionLeavesIndexInSameStep: who ends, replaces or evicts a session removes it from its user's index in the same step: what is left there would
 // be taken for expired.
-func TestIndexNamesTheLiving(t *testing.T) {
-	few(t)
+func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	gone := func(what string, id driver.ID, in *driver.SignIn) {
 		t.Helper()
 		score, err := node.Do("ZSCORE", indexKey(in.Origin.Principal.Owner), id.Selector.String())
@@ -119,22 +115,22 @@ func TestIndexNamesTheLiving(t *testing.T) {
 	}
 	enter := func(user string, limit int, from *driver.Credential) (driver.ID, *driver.SignIn) {
 		t.Helper()
-		id, in := signInOf(user, limit)
+		id, in := newSignIn(user, limit)
 		in.From = from
 		_, err := s.SignIn(t.Context(), id, in)
-		ok(t, err)
+		must(t, err)
 		return id, in
 	}
 	id, in := enter("ada", 0, nil)
-	ok(t, s.End(t.Context(), id))
+	must(t, s.End(t.Context(), id))
 	gone("End", id, in)
 	id, in = enter("ada", 0, nil)
 	_, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
-	ok(t, err)
+	must(t, err)
 	gone("EndOwned", id, in)
 	id, in = enter("ada", 0, nil)
 	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{id}}) // a revocation would refuse what follows
-	ok(t, err)
+	must(t, err)
 	gone("EndUser", id, in)
 	for range 25 { // more than a sign-in without a limit looks at
 		enter("ada", 0, nil)
@@ -149,26 +145,26 @@ func TestIndexNamesTheLiving(t *testing.T) {
 	gone("SignIn at the limit", last, lastIn)
 }
 
-// TestEndedIsNotExpired: what EndAll leaves in the indexes, and what an end leaves that a failover undid, did not expire.
-func TestEndedIsNotExpired(t *testing.T) {
-	few(t)
+// TestEndedSessionIsNotReportedExpired: what EndAll leaves in the indexes, and what an end leaves that a failover undid, did not expire.
+func TestEndedSessionIsNotReportedExpired(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
-	s, other := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
-	var told expiries
-	told.hear(s)
-	told.hear(other)
-	_, in := shortly(t, s, "ada", time.Minute)
+	s, other := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+	var reported expiries
+	reported.listen(s)
+	reported.listen(other)
+	_, in := mustSignInFor(t, s, "ada", time.Minute)
 	owner := in.Origin.Principal.Owner
-	ok(t, s.EndAll(t.Context()))
+	must(t, s.EndAll(t.Context()))
 	_, err := other.Sessions(t.Context(), owner)
-	ok(t, err)
+	must(t, err)
 	time.Sleep(2 * time.Millisecond)
 
-	id, _ := shortly(t, s, "ada", time.Minute)
-	ok(t, s.End(t.Context(), id))
+	id, _ := mustSignInFor(t, s, "ada", time.Minute)
+	must(t, s.End(t.Context(), id))
 	_, err = node.Do("ZADD", indexKey(owner), strconv.FormatInt(time.Now().UnixMilli(), 10), id.Selector.String()) // as before the end
-	ok(t, err)
+	must(t, err)
 	eventually(t, 3*time.Second, func() error { // the end is repeated, there too
 		score, err := node.Do("ZSCORE", indexKey(owner), id.Selector.String())
 		if err != nil || score != nil {
@@ -177,39 +173,39 @@ func TestEndedIsNotExpired(t *testing.T) {
 		return nil
 	})
 	_, err = other.Sessions(t.Context(), owner)
-	ok(t, err)
+	must(t, err)
 	time.Sleep(600 * time.Millisecond)
-	if n := told.count(); n != 0 {
+	if n := reported.count(); n != 0 {
 		t.Errorf("told of %d sessions that were ended", n)
 	}
 }
 
-// TestRevokedIsNotExpired: a revocation stands there, and who made it has not removed the sessions. Whoever comes upon them tells nobody that they
+// TestRevokedSessionIsNotReportedExpired: a revocation stands there, and who made it has not removed the sessions. Whoever comes upon them tells nobody that they
 // expired.
-func TestRevokedIsNotExpired(t *testing.T) {
+func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 	for _, how := range []string{"listed", "watched", "refused", "signed in"} {
 		t.Run(how, func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			node := redistest.Start(t, redistest.Options{})
-			s := open(t, "redis://"+node.Addr(), redisstore.Options{})
-			other := open(t, "redis://"+node.Addr(), redisstore.Options{})
-			var told expiries
-			told.hear(other)
+			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+			other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+			var reported expiries
+			reported.listen(other)
 			if how == "watched" {
-				told.hear(s)
+				reported.listen(s)
 			}
-			old, in := shortly(t, s, "ada", 500*time.Millisecond)
+			old, in := mustSignInFor(t, s, "ada", 500*time.Millisecond)
 			owner := in.Origin.Principal.Owner
 			time.Sleep(2 * time.Millisecond)
 			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
-			ok(t, err)
-			young, _ := shortly(t, s, "ada", time.Minute)
+			must(t, err)
+			young, _ := mustSignInFor(t, s, "ada", time.Minute)
 			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), created.(string)+"."+strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10))
-			ok(t, err)
+			must(t, err)
 			if how != "refused" {
 				time.Sleep(time.Second)
 			}
-			id, again := signInOf("ada", 1)
+			id, again := newSignIn("ada", 1)
 			switch again.Refuse = how == "refused"; how {
 			case "refused":
 				if _, err := other.SignIn(t.Context(), id, again); !errors.Is(err, driver.ErrTooMany) {
@@ -217,7 +213,7 @@ func TestRevokedIsNotExpired(t *testing.T) {
 				}
 			case "signed in":
 				res, err := other.SignIn(t.Context(), id, again)
-				ok(t, err)
+				must(t, err)
 				if len(res.Evicted) != 1 || res.Evicted[0] != young {
 					t.Errorf("ended: %v, want the younger session", res.Evicted)
 				}
@@ -226,7 +222,7 @@ func TestRevokedIsNotExpired(t *testing.T) {
 				t.Errorf("%d sessions, error %v, want 1", len(list), err)
 			}
 			time.Sleep(time.Second)
-			if n := told.count(); n != 0 {
+			if n := reported.count(); n != 0 {
 				t.Errorf("told of %d sessions that were revoked", n)
 			}
 		})

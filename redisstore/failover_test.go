@@ -13,6 +13,116 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
+// TestNodesRestoreRevocationsThatAFailoverLost: a failover loses the times at which a user and everybody were revoked, and brings the sessions back. The nodes that
+// know of them put them back.
+func TestNodesRestoreRevocationsThatAFailoverLost(t *testing.T) {
+	limitParallel(t)
+	eachTopology(t, func(t *testing.T, url string, do func(key string, args ...string) any) {
+		a, b := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+		other := mustOpen(t, url, redisstore.Options{NearCache: -1})
+		lost := func(key string) { do(key, "DEL", key) }
+		refused := func(what string, s *redisstore.Store, id driver.ID) {
+			t.Helper()
+			eventually(t, 5*time.Second, func() error {
+				if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+					return fmt.Errorf("%s: %v, want ErrNotFound", what, err)
+				}
+				return nil
+			})
+		}
+		// A user: the session that the index did not know is known to nobody, but the time is.
+		id, _ := mustSignIn(t, a, "ada")
+		dump := do(sessionKey(id), "DUMP", sessionKey(id)).(string)
+		lost(indexKey(ownerOf("ada")))
+		time.Sleep(2 * time.Millisecond)
+		if _, err := a.EndUser(t.Context(), ownerOf("ada"), driver.Selection{}); err != nil {
+			t.Fatal(err)
+		}
+		lost(bucketKey("ada", "n"))
+		do(sessionKey(id), "RESTORE", sessionKey(id), "0", dump, "REPLACE")
+		refused("a user's session after a failover", other, id)
+
+		// Everybody: any node that has heard of it puts it back.
+		id, _ = mustSignIn(t, a, "eve")
+		dump = do(sessionKey(id), "DUMP", sessionKey(id)).(string)
+		time.Sleep(2 * time.Millisecond)
+		if err := b.EndAll(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		must(t, b.Close())
+		refused("everybody's session", a, id)
+		lost("coatcheck:revoked")
+		do(sessionKey(id), "RESTORE", sessionKey(id), "0", dump, "REPLACE")
+		refused("everybody's session after a failover", a, id)
+		eventually(t, 5*time.Second, func() error {
+			if do("coatcheck:revoked", "EXISTS", "coatcheck:revoked") != int64(1) {
+				return errors.New("the time is not put back")
+			}
+			return nil
+		})
+		refused("for a new process", mustOpen(t, url, redisstore.Options{}), id)
+	})
+}
+
+// TestRevocationsSurviveFailover revokes users, and at last everybody, around a failover. Five seconds later none of their sessions is alive.
+func TestRevocationsSurviveFailover(t *testing.T) {
+	const users = 300
+	for _, topology := range failoverTopologies {
+		t.Run(topology.name, func(t *testing.T) {
+			limitParallel(t)
+			r := topology.start(t)
+			a, b := mustOpen(t, r.url, redisstore.Options{}), mustOpen(t, r.url, redisstore.Options{})
+			var ids []driver.ID
+			for i := range users {
+				id, _ := mustSignIn(t, a, fmt.Sprint("user", i))
+				ids = append(ids, id)
+			}
+			time.Sleep(300 * time.Millisecond)
+			var all sync.WaitGroup
+			var acknowledged sync.Map
+			all.Go(func() {
+				var each sync.WaitGroup
+				for i := range users - 1 {
+					each.Go(func() {
+						if _, err := a.EndUser(t.Context(), ownerOf(fmt.Sprint("user", i)), driver.Selection{}); err == nil {
+							acknowledged.Store(i, nil)
+						}
+					})
+					time.Sleep(8 * time.Millisecond)
+				}
+				each.Wait()
+			})
+			time.Sleep(1500 * time.Millisecond)
+			must(t, r.planned())
+			reached := mustReach(t, b, ids)
+			all.Wait()
+			time.Sleep(time.Until(reached.Add(5 * time.Second)))
+			total, alive := 0, 0
+			for i, id := range ids {
+				if _, is := acknowledged.Load(i); !is {
+					continue
+				}
+				total++
+				if _, _, err := b.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
+					alive++
+				}
+			}
+			t.Logf("%d of %d revocations were acknowledged, %d sessions are alive", total, users, alive)
+			if alive > 0 || total < users/2 {
+				t.Errorf("%d of %d revoked sessions are alive", alive, total)
+			}
+			must(t, r.settle())
+			go func() { _ = r.planned() }()
+			time.Sleep(20 * time.Millisecond)
+			eventually(t, recovery, func() error { return a.EndAll(t.Context()) })
+			time.Sleep(5 * time.Second)
+			if _, _, err := b.LoadFresh(t.Context(), ids[users-1]); !errors.Is(err, driver.ErrNotFound) {
+				t.Errorf("after everybody was revoked around a failover: %v, want ErrNotFound", err)
+			}
+		})
+	}
+}
+
 // replicated is a set of servers with a primary that another one can replace.
 type replicated struct {
 	url       string
@@ -40,47 +150,47 @@ func startCluster(t *testing.T) *replicated {
 	}
 }
 
-var replacing = []struct {
+var failoverTopologies = []struct {
 	name  string
 	start func(*testing.T) *replicated
 }{{"Sentinel", startSentinel}, {"Cluster", startCluster}}
 
-// TestFailover replaces a primary under load in three ways: nothing is done twice, nobody is signed out, and the store recovers by itself.
+// TestFailoverRepeatsNoWriteAndSignsNobodyOut replaces a primary under load in three ways: nothing is done twice, nobody is signed out, and the store recovers by itself.
 // What servers that replicate after they answer may lose is reported, not judged.
-func TestFailover(t *testing.T) {
-	for _, topology := range replacing {
+func TestFailoverRepeatsNoWriteAndSignsNobodyOut(t *testing.T) {
+	for _, topology := range failoverTopologies {
 		for _, how := range []string{"planned", "kill -9", "SIGSTOP"} {
 			t.Run(topology.name+", "+how, func(t *testing.T) {
-				few(t)
+				limitParallel(t)
 				r := topology.start(t)
-				l := startLoad(t, open(t, r.url, redisstore.Options{}), 24)
+				l := startLoad(t, mustOpen(t, r.url, redisstore.Options{}), 24)
 				time.Sleep(500 * time.Millisecond) // so that the replicas have the sessions
 				primaries, err := r.primaries()
-				ok(t, err)
+				must(t, err)
 				primary := primaries[0]
 				begin := time.Now()
 				switch how {
 				case "planned":
-					ok(t, r.planned())
+					must(t, r.planned())
 				case "kill -9":
-					ok(t, primary.Kill())
+					must(t, primary.Kill())
 				case "SIGSTOP":
-					ok(t, primary.Pause())
+					must(t, primary.Pause())
 				}
-				l.recoversAll(begin)
+				l.mustRecoverEverySession(begin)
 				if how == "SIGSTOP" {
-					ok(t, primary.Resume())
+					must(t, primary.Resume())
 				}
-				ok(t, r.settle())
-				l.recoversAll(time.Now())
-				l.exact(true)
+				must(t, r.settle())
+				l.mustRecoverEverySession(time.Now())
+				l.mustCountExactly(true)
 			})
 		}
 	}
 }
 
-// recoversAll waits until changes of every session are acknowledged again.
-func (l *load) recoversAll(since time.Time) {
+// mustRecoverEverySession waits until changes of every session are acknowledged again.
+func (l *load) mustRecoverEverySession(since time.Time) {
 	l.t.Helper()
 	before := make([]int64, len(l.visitors))
 	for i, c := range l.visitors {
@@ -94,27 +204,27 @@ func (l *load) recoversAll(since time.Time) {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
-	l.recovers(since)
+	l.mustRecover(since)
 }
 
-// TestEndsReasserted signs 1,000 sessions out around a failover. Five seconds after the new primary can be reached, none of which the end
+// TestEndsSurviveFailover signs 1,000 sessions out around a failover. Five seconds after the new primary can be reached, none of which the end
 // was acknowledged is alive, on the servers and for another store.
-func TestEndsReasserted(t *testing.T) {
-	for _, topology := range replacing {
+func TestEndsSurviveFailover(t *testing.T) {
+	for _, topology := range failoverTopologies {
 		for _, how := range []string{"planned", "kill -9"} {
 			t.Run(topology.name+", "+how, func(t *testing.T) {
-				few(t)
-				endAround(t, topology.start(t), how == "planned")
+				limitParallel(t)
+				endDuringFailover(t, topology.start(t), how == "planned")
 			})
 		}
 	}
 }
 
-func endAround(t *testing.T, r *replicated, planned bool) {
-	s, other := open(t, r.url, redisstore.Options{}), open(t, r.url, redisstore.Options{})
-	ids := createMany(t, s, 1000)
+func endDuringFailover(t *testing.T, r *replicated, planned bool) {
+	s, other := mustOpen(t, r.url, redisstore.Options{}), mustOpen(t, r.url, redisstore.Options{})
+	ids := mustCreateMany(t, s, 1000)
 	primaries, err := r.primaries()
-	ok(t, err)
+	must(t, err)
 	var all sync.WaitGroup
 	var acknowledged sync.Map
 	all.Go(func() { // over three seconds, from before the failover until after it
@@ -131,18 +241,18 @@ func endAround(t *testing.T, r *replicated, planned bool) {
 	})
 	time.Sleep(2 * time.Second)
 	if planned {
-		ok(t, r.planned())
+		must(t, r.planned())
 	} else {
-		ok(t, primaries[0].Kill())
+		must(t, primaries[0].Kill())
 	}
-	reached := reachable(t, other, ids)
+	reached := mustReach(t, other, ids)
 	all.Wait()
 	time.Sleep(time.Until(reached.Add(5 * time.Second)))
-	alive := aliveOn(t, r)
+	alive := mustReadKeys(t, r)
 	total, bad := 0, 0
 	for _, id := range ids { // those included that failed: they are being repeated
 		_, _, err := other.LoadFresh(t.Context(), id)
-		if !errors.Is(err, driver.ErrNotFound) || alive[keyOf(id)] {
+		if !errors.Is(err, driver.ErrNotFound) || alive[sessionKey(id)] {
 			bad++
 		}
 		if _, is := acknowledged.Load(id); is {
@@ -155,12 +265,12 @@ func endAround(t *testing.T, r *replicated, planned bool) {
 	}
 }
 
-// createMany creates sessions, and waits until the replicas may be taken to have them.
-func createMany(t *testing.T, s *redisstore.Store, n int) (ids []driver.ID) {
+// mustCreateMany creates sessions, and waits until the replicas may be taken to have them.
+func mustCreateMany(t *testing.T, s *redisstore.Store, n int) (ids []driver.ID) {
 	t.Helper()
 	for range n {
-		id, o := fresh()
-		create(t, s, id, o)
+		id, o := newSession()
+		mustCreate(t, s, id, o)
 		ids = append(ids, id)
 	}
 	time.Sleep(300 * time.Millisecond)
@@ -168,7 +278,7 @@ func createMany(t *testing.T, s *redisstore.Store, n int) (ids []driver.ID) {
 }
 
 // reachable waits until a store can read of every node, and returns when.
-func reachable(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
+func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {
 		for _, id := range ids[:30] {
@@ -181,15 +291,15 @@ func reachable(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
 	return time.Now()
 }
 
-// aliveOn returns the keys that the primaries have. One that was deposed may have more until it is told.
-func aliveOn(t *testing.T, r *replicated) map[string]bool {
+// mustReadKeys returns the keys that the primaries have. One that was deposed may have more until it is told.
+func mustReadKeys(t *testing.T, r *replicated) map[string]bool {
 	t.Helper()
 	keys := map[string]bool{}
 	primaries, err := r.primaries()
-	ok(t, err)
+	must(t, err)
 	for _, n := range primaries {
 		reply, err := n.Do("KEYS", "*")
-		ok(t, err)
+		must(t, err)
 		for _, key := range reply.([]any) {
 			keys[fmt.Sprint(key)] = true
 		}

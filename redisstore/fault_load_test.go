@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"errors"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,28 +11,11 @@ import (
 	"github.com/coatcheck-go/session/redisstore"
 )
 
-// Bounds that the product promises, and what a loaded machine may add.
-const (
-	recovery = 5 * time.Second
-	slack    = 2 * time.Second
-)
-
-// few runs a test at the same time as others, but not many: each has servers of its own. A test that has subtests which run at the same time
-// must leave it to them: it would hold its place, and they wait for one.
-func few(t *testing.T) {
-	t.Helper()
-	t.Parallel()
-	slots <- struct{}{}
-	t.Cleanup(func() { <-slots })
-}
-
-var slots = make(chan struct{}, 3)
-
 // load counts in sessions while something happens to the servers, and keeps account of what it was told.
 type load struct {
 	t        *testing.T
 	store    *redisstore.Store
-	visitors []*counted
+	visitors []*visitor
 	stop     func()
 
 	slowest atomic.Int64 // nanoseconds
@@ -43,7 +25,7 @@ type load struct {
 }
 
 // counted is one session, and what is known of its counter.
-type counted struct {
+type visitor struct {
 	id           driver.ID
 	origin       *driver.Origin
 	acknowledged atomic.Int64
@@ -55,9 +37,9 @@ func startLoad(t *testing.T, s *redisstore.Store, workers int) *load {
 	t.Helper()
 	l := &load{t: t, store: s}
 	for range workers {
-		c := &counted{}
-		c.id, c.origin = fresh()
-		create(t, s, c.id, c.origin)
+		c := &visitor{}
+		c.id, c.origin = newSession()
+		mustCreate(t, s, c.id, c.origin)
 		l.visitors = append(l.visitors, c)
 	}
 	done := make(chan struct{})
@@ -79,9 +61,9 @@ func startLoad(t *testing.T, s *redisstore.Store, workers int) *load {
 	return l
 }
 
-func (l *load) count(c *counted) {
+func (l *load) count(c *visitor) {
 	begin := time.Now()
-	_, err := l.store.Apply(l.t.Context(), c.id, add1(c.origin))
+	_, err := l.store.Apply(l.t.Context(), c.id, increment(c.origin))
 	for took := int64(time.Since(begin)); ; {
 		if old := l.slowest.Load(); took <= old || l.slowest.CompareAndSwap(old, took) {
 			break
@@ -105,7 +87,7 @@ func (l *load) count(c *counted) {
 }
 
 // recovers waits until changes are acknowledged again, and reports how long that took since something happened.
-func (l *load) recovers(since time.Time) {
+func (l *load) mustRecover(since time.Time) {
 	l.t.Helper()
 	until := since.Add(20 * time.Second)
 	for begin := time.Now().UnixNano(); l.last.Load() < begin; time.Sleep(5 * time.Millisecond) {
@@ -122,7 +104,7 @@ func (l *load) recovers(since time.Time) {
 
 // exact stops, and checks each counter: nothing was done twice, and what was acknowledged is there, unless servers that replicate after
 // they answer may have lost it.
-func (l *load) exact(mayLose bool) {
+func (l *load) mustCountExactly(mayLose bool) {
 	l.t.Helper()
 	l.stop()
 	var acknowledged, unknown, lost int64
@@ -143,69 +125,12 @@ func (l *load) exact(mayLose bool) {
 	}
 }
 
-func (l *load) final(c *counted) int64 {
+func (l *load) final(c *visitor) int64 {
 	l.t.Helper()
 	var r *driver.Record
 	eventually(l.t, recovery, func() (err error) {
 		r, _, err = l.store.LoadFresh(l.t.Context(), c.id)
 		return err
 	})
-	return count(l.t, r)
-}
-
-func add1(o *driver.Origin) *driver.Change {
-	return &driver.Change{Verifier: o.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
-}
-
-func create(t testing.TB, s driver.Store, id driver.ID, o *driver.Origin) {
-	t.Helper()
-	if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func count(t testing.TB, r *driver.Record) int64 {
-	t.Helper()
-	for _, f := range r.Fields {
-		if f.Key == "n" {
-			n, err := strconv.ParseInt(string(f.Value), 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	return 0
-}
-
-// eventually calls check until it returns nil.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Since(begin) > limit+slack {
-			t.Fatalf("after %v: %v", limit, err)
-		}
-	}
-}
-
-// within checks that an operation ends in time.
-func within(t testing.TB, limit time.Duration, do func() error) error {
-	t.Helper()
-	begin := time.Now()
-	err := do()
-	if took := time.Since(begin); took > limit+slack {
-		t.Errorf("it took %v, the limit is %v (%v)", took, limit, err)
-	}
-	return err
-}
-
-func ok(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return counterOf(l.t, r)
 }

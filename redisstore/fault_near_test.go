@@ -17,23 +17,8 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-const lease = 2 * time.Second // the default of Options.Lease
-
-// warm loads a session until it is served from the copy.
-func warm(t *testing.T, s *redisstore.Store, id driver.ID) {
-	t.Helper()
-	before, _ := s.Near()
-	eventually(t, time.Second, func() error {
-		_, _, err := s.Load(t.Context(), id)
-		if now, _ := s.Near(); err == nil && now.Hits == before.Hits {
-			err = errors.New("the near cache does not serve the session")
-		}
-		return err
-	})
-}
-
-// losesTrust checks that a session which ended elsewhere at that time is not served for longer than the lease.
-func losesTrust(t *testing.T, s *redisstore.Store, id driver.ID, ended time.Time) {
+// mustStopTrustingCopies checks that a session which ended elsewhere at that time is not served for longer than the lease.
+func mustStopTrustingCopies(t *testing.T, s *redisstore.Store, id driver.ID, ended time.Time) {
 	t.Helper()
 	served := time.Time{}
 	for time.Since(ended) < lease+slack {
@@ -54,20 +39,20 @@ func losesTrust(t *testing.T, s *redisstore.Store, id driver.ID, ended time.Time
 	}
 }
 
-// TestCutOff cuts a node off, without a word, while one of its sessions is ended by another.
-func TestCutOff(t *testing.T) {
-	few(t)
+// TestCutOffNodeStopsTrustingCopies cuts a node off, without a word, while one of its sessions is ended by another.
+func TestCutOffNodeStopsTrustingCopies(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	p := startProxy(t, node.Addr())
-	s := open(t, "redis://"+p.Addr(), redisstore.Options{})
-	other := open(t, "redis://"+node.Addr(), redisstore.Options{})
-	id, o := fresh()
-	create(t, s, id, o)
-	warm(t, s, id)
-	goOn := p.stalled()
+	s := mustOpen(t, "redis://"+p.Addr(), redisstore.Options{})
+	other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	mustWarm(t, s, id)
+	goOn := p.stall()
 	defer goOn()
-	ok(t, other.End(t.Context(), id))
-	losesTrust(t, s, id, time.Now())
+	must(t, other.End(t.Context(), id))
+	mustStopTrustingCopies(t, s, id, time.Now())
 	if _, _, found := s.LoadStale(id); !found {
 		t.Error("there is no copy for those who ask for a stale one")
 	}
@@ -80,19 +65,19 @@ func TestCutOff(t *testing.T) {
 	})
 }
 
-// TestReconnected: after a loss of the connection no copy from before is served, since what changed meanwhile was not told.
-func TestReconnected(t *testing.T) {
-	few(t)
+// TestReconnectDropsCopies: after a loss of the connection no copy from before is served, since what changed meanwhile was not told.
+func TestReconnectDropsCopies(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	p := startProxy(t, node.Addr())
-	s := open(t, "redis://"+p.Addr(), redisstore.Options{})
-	other := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	s := mustOpen(t, "redis://"+p.Addr(), redisstore.Options{})
+	other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	for range 20 {
-		id, o := fresh()
-		create(t, s, id, o)
-		warm(t, s, id)
-		goOn := p.stalled() // nothing is told any more
-		ok(t, other.End(t.Context(), id))
+		id, o := newSession()
+		mustCreate(t, s, id, o)
+		mustWarm(t, s, id)
+		goOn := p.stall() // nothing is told any more
+		must(t, other.End(t.Context(), id))
 		p.cut()
 		goOn()
 		eventually(t, time.Second, func() error { // the client hears of it at once, not before; well within the lease
@@ -104,9 +89,9 @@ func TestReconnected(t *testing.T) {
 	}
 }
 
-// TestDeposedPrimary lets sentinels name another primary, while the store's client goes on with the old one, which is in good health.
-func TestDeposedPrimary(t *testing.T) {
-	few(t)
+// TestNodeOnDeposedPrimaryStopsTrustingCopies lets sentinels name another primary, while the store's client goes on with the old one, which is in good health.
+func TestNodeOnDeposedPrimaryStopsTrustingCopies(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	var moved atomic.Bool
 	bulk := func(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
@@ -141,24 +126,24 @@ func TestDeposedPrimary(t *testing.T) {
 	for range 3 {
 		addrs = append(addrs, startFake(t, answer))
 	}
-	s := open(t, "redis+sentinel://"+strings.Join(addrs, ",")+"/sessions", redisstore.Options{})
-	id, o := fresh()
-	create(t, s, id, o)
-	warm(t, s, id)
+	s := mustOpen(t, "redis+sentinel://"+strings.Join(addrs, ",")+"/sessions", redisstore.Options{})
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	mustWarm(t, s, id)
 	moved.Store(true)
-	losesTrust(t, s, id, time.Now())
+	mustStopTrustingCopies(t, s, id, time.Now())
 	if _, _, err := s.LoadFresh(t.Context(), id); err != nil {
 		t.Errorf("the old primary does not answer: %v: the test shows nothing", err)
 	}
 }
 
-// TestRouteWhenDown asks routes of package session for a session while the server hangs, as [session.Route.Down] has it.
-func TestRouteWhenDown(t *testing.T) {
-	few(t)
+// TestRouteDownModesWhileServerHangs asks routes of package session for a session while the server hangs, as [session.Route.Down] has it.
+func TestRouteDownModesWhileServerHangs(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), redisstore.Options{Timeout: 200 * time.Millisecond})
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{Timeout: 200 * time.Millisecond})
 	sessions, err := session.New(s, session.Config{})
-	ok(t, err)
+	must(t, err)
 	theme := session.Value[string]("theme")
 	show := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		_, err := fmt.Fprint(w, theme.Get(s))
@@ -177,12 +162,12 @@ func TestRouteWhenDown(t *testing.T) {
 	get := func(path string) (int, string) {
 		t.Helper()
 		r, err := http.NewRequest("GET", server.URL+path, nil)
-		ok(t, err)
+		must(t, err)
 		if cookie != nil {
 			r.AddCookie(cookie)
 		}
 		res, err := server.Client().Do(r)
-		ok(t, err)
+		must(t, err)
 		defer res.Body.Close()
 		if c := res.Cookies(); len(c) > 0 && cookie != nil {
 			t.Errorf("%s sets a cookie", path)
@@ -198,7 +183,7 @@ func TestRouteWhenDown(t *testing.T) {
 	if status, text := get("/refuse"); status != 200 || !strings.Contains(text, "dark") {
 		t.Fatalf("%d %s", status, text)
 	}
-	ok(t, node.Pause())
+	must(t, node.Pause())
 	time.Sleep(lease + 500*time.Millisecond)
 	if status, _ := get("/refuse"); status != http.StatusServiceUnavailable {
 		t.Errorf("refuse: %d, want 503", status)
@@ -206,7 +191,7 @@ func TestRouteWhenDown(t *testing.T) {
 	if status, text := get("/stale"); status != 200 || !strings.Contains(text, "dark") {
 		t.Errorf("stale: %d %s, want the copy", status, text)
 	}
-	ok(t, node.Resume())
+	must(t, node.Resume())
 	eventually(t, recovery, func() error {
 		if status, text := get("/refuse"); status != 200 {
 			return fmt.Errorf("%d %s", status, text)

@@ -8,16 +8,75 @@ import (
 	"math/rand/v2"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 )
 
+// startFake starts a server that answers each command with what answer returns, in RESP3, and returns its address. It is for what no real
+// server can be made to say.
+func startFake(t testing.TB, answer func(args []string) string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+			all.Go(func() {
+				defer c.Close()
+				in := bufio.NewReader(c)
+				for {
+					frame, err := readFrame(in, nil)
+					if err != nil {
+						return
+					}
+					if _, err := c.Write([]byte(answer(arguments(frame)))); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// arguments reads a command: an array of bulk strings.
+func arguments(frame []byte) (args []string) {
+	_, rest, _ := strings.Cut(string(frame), "\r\n")
+	for rest != "" {
+		size, tail, _ := strings.Cut(rest, "\r\n")
+		n, _ := strconv.Atoi(size[1:])
+		args, rest = append(args, tail[:n]), tail[n+2:]
+	}
+	return args
+}
+
 // proxy stands between a store and a server, and can misbehave.
 type proxy struct {
 	target string
 	listen net.Listener
-	stall  sync.RWMutex // held by stalled while nothing passes
+	gate   sync.RWMutex // held by stall while nothing passes
 	pairs  sync.Map     // of open connections
 	odds   atomic.Int64 // one command in so many finds its connection lost; 0: none
 	lost   atomic.Int64 // connections that were
@@ -26,11 +85,11 @@ type proxy struct {
 	loses  atomic.Pointer[string] // the next script that has this argument is run, and its answer is lost with the connection
 }
 
-// losesAnswer runs the next script that has this argument, and loses its answer.
-func (p *proxy) losesAnswer(argument string) { p.loses.Store(&argument) }
+// loseNextReply runs the next script that has this argument, and loses its answer.
+func (p *proxy) loseNextReply(argument string) { p.loses.Store(&argument) }
 
-// diesAfter lets so many more scripts pass. All that comes after them goes nowhere, as from a process that was killed.
-func (p *proxy) diesAfter(scripts int64) { p.steps.Store(scripts + 1) }
+// dieAfter lets so many more scripts pass. All that comes after them goes nowhere, as from a process that was killed.
+func (p *proxy) dieAfter(scripts int64) { p.steps.Store(scripts + 1) }
 
 // script notes a command, and reports whether the client is alive.
 func (p *proxy) script(frame []byte) bool {
@@ -67,10 +126,10 @@ func startProxy(t testing.TB, target string) *proxy {
 
 func (p *proxy) Addr() string { return p.listen.Addr().String() }
 
-// stalled lets nothing pass, on connections that stay open, until the function that it returns is called.
-func (p *proxy) stalled() (goOn func()) {
-	p.stall.Lock()
-	return sync.OnceFunc(p.stall.Unlock)
+// stall lets nothing pass, on connections that stay open, until the function that it returns is called.
+func (p *proxy) stall() (goOn func()) {
+	p.gate.Lock()
+	return sync.OnceFunc(p.gate.Unlock)
 }
 
 // cut closes all connections.
@@ -134,11 +193,11 @@ func (p *proxy) copy(to io.Writer, from io.Reader, may func(frame []byte, odds i
 		if err != nil {
 			return
 		}
-		p.stall.RLock()
+		p.gate.RLock()
 		if may(frame, p.odds.Load()) {
 			_, err = to.Write(frame)
 		}
-		p.stall.RUnlock()
+		p.gate.RUnlock()
 		if err != nil {
 			return
 		}

@@ -23,21 +23,21 @@ import (
 
 const (
 	password = "s3cr?t/@:%&#"
-	userRule = "app on >" + password + " ~* &* +@all"
+	allRule = "app on >" + password + " ~* &* +@all"
 )
 
 var credentials = url.UserPassword("app", password).String() + "@"
 
-// TestOpenURL opens a store by each form of URL, and uses it.
-func TestOpenURL(t *testing.T) {
+// TestOpenAcceptsEachFormOfURL opens a store by each form of URL, and uses it.
+func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 	t.Run("standalone", func(t *testing.T) {
-		node := redistest.Start(t, redistest.Options{Users: []string{userRule, "default off"}, Config: []string{"databases 16"}})
-		works(t, "redis://"+credentials+node.Addr(), nil)
-		works(t, "redis://"+credentials+node.Addr()+"/", nil)
-		works(t, "redis://"+credentials+node.Addr()+"/3", nil)
-		works(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
-		works(t, "redis+unix://"+credentials+node.Socket(), nil)
-		works(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
+		node := redistest.Start(t, redistest.Options{Users: []string{allRule, "default off"}, Config: []string{"databases 16"}})
+		mustWork(t, "redis://"+credentials+node.Addr(), nil)
+		mustWork(t, "redis://"+credentials+node.Addr()+"/", nil)
+		mustWork(t, "redis://"+credentials+node.Addr()+"/3", nil)
+		mustWork(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
+		mustWork(t, "redis+unix://"+credentials+node.Socket(), nil)
+		mustWork(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
 		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} { // works leaves one session
 			if n := databaseSize(t, node, db); n != want {
 				t.Errorf("database %s has %d keys, want %d", db, n, want)
@@ -46,41 +46,41 @@ func TestOpenURL(t *testing.T) {
 	})
 	t.Run("standalone with TLS", func(t *testing.T) {
 		node := redistest.Start(t, redistest.Options{TLS: true, Config: []string{"tls-auth-clients yes"}})
-		works(t, "rediss://"+node.Addr(), node)
-		works(t, fmt.Sprintf("rediss://localhost:%d/1", node.Port()), node)
+		mustWork(t, "rediss://"+node.Addr(), node)
+		mustWork(t, fmt.Sprintf("rediss://localhost:%d/1", node.Port()), node)
 	})
 	for _, secure := range []bool{false, true} {
-		s, how := "", redistest.Options{TLS: secure, Users: []string{userRule, "default off"}}
+		s, how := "", redistest.Options{TLS: secure, Users: []string{allRule, "default off"}}
 		if secure {
 			s = "s"
 		}
 		t.Run("sentinel"+s, func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			sentinels := redistest.StartSentinel(t, how)
-			works(t, "redis"+s+"+sentinel://"+credentials+strings.Join(sentinels.Addrs(), ",")+"/"+sentinels.Name+"?db=2", sentinels.Nodes[0])
+			mustWork(t, "redis"+s+"+sentinel://"+credentials+strings.Join(sentinels.Addrs(), ",")+"/"+sentinels.Name+"?db=2", sentinels.Nodes[0])
 			if n := databaseSize(t, sentinels.Nodes[0], "2"); n != 1 {
 				t.Errorf("database 2 has %d keys, want 1", n)
 			}
 		})
 		t.Run("cluster"+s, func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			nodes := redistest.StartCluster(t, how)
-			works(t, "redis"+s+"+cluster://"+credentials+strings.Join(nodes.Addrs()[:2], ",")+"/", nodes.Nodes[0])
+			mustWork(t, "redis"+s+"+cluster://"+credentials+strings.Join(nodes.Addrs()[:2], ",")+"/", nodes.Nodes[0])
 		})
 	}
 }
 
 // works opens a store, and creates, changes and reads a session, first from the server and then from the copy.
-func works(t *testing.T, address string, certified *redistest.Node) *redisstore.Store {
+func mustWork(t *testing.T, address string, certified *redistest.Node) *redisstore.Store {
 	t.Helper()
 	o := redisstore.Options{}
 	if certified != nil {
 		o.TLS = certified.TLSConfig()
 	}
-	s := open(t, address, o)
-	uses(t, s)
-	id, origin := fresh()
-	create(t, s, id, origin)
+	s := mustOpen(t, address, o)
+	mustUse(t, s)
+	id, origin := newSession()
+	mustCreate(t, s, id, origin)
 	eventually(t, time.Second, func() error {
 		_, _, err := s.Load(t.Context(), id)
 		if n, _ := s.Near(); err == nil && n.Hits == 0 {
@@ -88,39 +88,39 @@ func works(t *testing.T, address string, certified *redistest.Node) *redisstore.
 		}
 		return err
 	})
-	ok(t, s.End(t.Context(), id))
+	must(t, s.End(t.Context(), id))
 	return s
 }
 
 // uses does all that one does with a store, and leaves one session.
-func uses(t *testing.T, s *redisstore.Store) {
+func mustUse(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
-	usesToTheLimit(t, s)
+	mustHoldMaxFields(t, s)
 	for i := range 2 {
-		id, o := fresh()
-		create(t, s, id, o)
-		c := add1(o)
+		id, o := newSession()
+		mustCreate(t, s, id, o)
+		c := increment(o)
 		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: "m:x", Value: []byte("1")}, driver.Op{Kind: driver.Take, Key: "n"},
 			driver.Op{Kind: driver.Swap, Key: "s", Value: []byte("2")})
 		_, err := s.Apply(ctx, id, c)
-		ok(t, err)
-		c = add1(o)
+		must(t, err)
+		c = increment(o)
 		c.Ops = append(c.Ops, driver.Op{Kind: driver.UnsetEntries, Key: "m"}, driver.Op{Kind: driver.Unset, Key: "s"})
 		_, err = s.Apply(ctx, id, c)
-		ok(t, err)
-		ok(t, s.Touch(ctx, id, o.Verifier))
+		must(t, err)
+		must(t, s.Touch(ctx, id, o.Verifier))
 		for range 3 {
 			r, _, err := s.Load(ctx, id)
-			ok(t, err)
-			if n := count(t, r); n != 1 {
+			must(t, err)
+			if n := counterOf(t, r); n != 1 {
 				t.Errorf("the counter is %d, want 1", n)
 			}
 		}
 		_, _, err = s.LoadFresh(ctx, id)
-		ok(t, err)
+		must(t, err)
 		if i == 0 {
-			ok(t, s.End(ctx, id))
+			must(t, s.End(ctx, id))
 			if _, _, err := s.Load(ctx, id); !errors.Is(err, driver.ErrNotFound) {
 				t.Errorf("after the end: %v, want ErrNotFound", err)
 			}
@@ -128,27 +128,27 @@ func uses(t *testing.T, s *redisstore.Store) {
 	}
 }
 
-// usesToTheLimit fills a session with as many fields as it may have.
-func usesToTheLimit(t *testing.T, s *redisstore.Store) {
+// mustHoldMaxFields fills a session with as many fields as it may have.
+func mustHoldMaxFields(t *testing.T, s *redisstore.Store) {
 	t.Helper()
-	id, o := fresh()
-	create(t, s, id, o)
+	id, o := newSession()
+	mustCreate(t, s, id, o)
 	c := &driver.Change{Verifier: o.Verifier, Ops: make([]driver.Op, driver.MaxFields)}
 	for i := range c.Ops {
 		c.Ops[i] = driver.Op{Kind: driver.Add, Key: driver.EntryKey("m", strconv.Itoa(i)), Delta: 1}
 	}
 	_, err := s.Apply(t.Context(), id, c)
-	ok(t, err)
-	if _, err := s.Apply(t.Context(), id, add1(o)); !errors.Is(err, driver.ErrTooLarge) {
+	must(t, err)
+	if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, driver.ErrTooLarge) {
 		t.Errorf("a field too many: %v, want ErrTooLarge", err)
 	}
-	ok(t, s.End(t.Context(), id))
+	must(t, s.End(t.Context(), id))
 }
 
 func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
 	t.Helper()
 	text, err := n.Do("INFO", "keyspace")
-	ok(t, err)
+	must(t, err)
 	var keys int64
 	for line := range strings.Lines(text.(string)) {
 		fmt.Sscanf(line, "db"+db+":keys=%d", &keys)
@@ -156,8 +156,8 @@ func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
 	return keys
 }
 
-// TestOpenBadURL: the error says what is wrong, and quotes nothing that may be a password.
-func TestOpenBadURL(t *testing.T) {
+// TestOpenExplainsBadURLWithoutQuotingPassword: the error says what is wrong, and quotes nothing that may be a password.
+func TestOpenExplainsBadURLWithoutQuotingPassword(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "does not begin with"},
 		{"localhost:6379", "does not begin with"},
@@ -199,18 +199,18 @@ func TestOpenBadURL(t *testing.T) {
 	}
 }
 
-// TestOpenRefuses: servers that cannot serve, each with what is wrong and how to mend it, in a bounded time.
-func TestOpenRefuses(t *testing.T) {
+// TestOpenRefusesUnusableServers: servers that cannot serve, each with what is wrong and how to mend it, in a bounded time.
+func TestOpenRefusesUnusableServers(t *testing.T) {
 	start := func(o redistest.Options) string { return redistest.Start(t, o).Addr() }
 	plain := start(redistest.Options{})
 	port := strings.TrimPrefix(plain, "127.0.0.1:")
 	renamed := func(command string) string {
 		return "redis://" + start(redistest.Options{Config: []string{"rename-command " + command + ` ""`}})
 	}
-	guarded := start(redistest.Options{Users: []string{userRule, "default off"}})
+	guarded := start(redistest.Options{Users: []string{allRule, "default off"}})
 	secure := start(redistest.Options{TLS: true})
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
+	must(t, err)
 	defer silent.Close()
 	nobody := startProxy(t, plain)
 	nobody.listen.Close()
@@ -235,7 +235,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"TLS where there is none", "rediss://" + plain, []string{"no connection", "TLS"}},
 		{"no TLS where there is", "redis://" + secure, []string{"no connection", "rediss://"}},
 		{"unknown authority", "rediss://" + secure, []string{"no connection", "certificate"}},
-		{"too old", "redis://" + oldServer(t), []string{"is Redis 6.2.14", "7.0"}},
+		{"too old", "redis://" + startRedis62(t), []string{"is Redis 6.2.14", "7.0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := within(t, 3*time.Second, func() error { // a timeout of dialing and one of the operation
@@ -257,8 +257,8 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// oldServer answers as Redis 6.2 does, as far as that is asked.
-func oldServer(t *testing.T) string {
+// startRedis62 answers as Redis 6.2 does, as far as that is asked.
+func startRedis62(t *testing.T) string {
 	return startFake(t, func(args []string) string {
 		switch strings.ToUpper(args[0]) {
 		case "HELLO":
@@ -274,7 +274,7 @@ func oldServer(t *testing.T) string {
 // TestOpenHonoursContext: who opens a store and gives up does not wait for a server that is silent.
 func TestOpenHonoursContext(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
+	must(t, err)
 	defer silent.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
@@ -287,20 +287,20 @@ func TestOpenHonoursContext(t *testing.T) {
 	}
 }
 
-// TestTrackingRefused: a user who may not have keys tracked gets a store without near cache, and a warning.
-func TestTrackingRefused(t *testing.T) {
+// TestRefusedTrackingDisablesNearCache: a user who may not have keys tracked gets a store without near cache, and a warning.
+func TestRefusedTrackingDisablesNearCache(t *testing.T) {
 	rule := "app on >" + password + " ~* &* +@all -client|tracking"
 	refused := func(t *testing.T, address string) {
 		t.Helper()
 		var log bytes.Buffer
-		s := open(t, address, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		s := mustOpen(t, address, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "allow CLIENT TRACKING") {
 			t.Errorf("the log has no warning: %s", &log)
 		}
 		if _, has := s.Near(); has {
 			t.Error("it has a near cache")
 		}
-		uses(t, s)
+		mustUse(t, s)
 	}
 	node := redistest.Start(t, redistest.Options{Users: []string{rule}})
 	refused(t, "redis://"+credentials+node.Addr())
@@ -308,23 +308,23 @@ func TestTrackingRefused(t *testing.T) {
 	refused(t, "redis+cluster://"+credentials+nodes.Addrs()[0])
 }
 
-// TestNew uses the application's own clients, and leaves them open.
-func TestNew(t *testing.T) {
+// TestNewUsesClientAndLeavesItOpen uses the application's own clients, and leaves them open.
+func TestNewUsesClientAndLeavesItOpen(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, option := range []rueidis.ClientOption{
 		{ForceSingleClient: true}, {ForceSingleClient: true, DisableCache: true}, {ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true},
 	} {
 		option.InitAddress = []string{node.Addr()}
 		client, err := rueidis.NewClient(option)
-		ok(t, err)
+		must(t, err)
 		defer client.Close()
 		s, err := redisstore.New(t.Context(), client, redisstore.Options{})
-		ok(t, err)
-		uses(t, s)
-		ok(t, s.Close())
+		must(t, err)
+		mustUse(t, s)
+		must(t, s.Close())
 		if err := s.End(t.Context(), driver.ID{}); !errors.Is(err, redisstore.ErrClosed) {
 			t.Errorf("after Close: %v, want ErrClosed", err)
 		}
-		ok(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
+		must(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
 	}
 }

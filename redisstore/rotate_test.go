@@ -29,9 +29,9 @@ redis.call('HSET', KEYS[1], '@token', generation .. '.' .. issued - 3600000 .. '
 redis.call('HINCRBY', KEYS[1], '@rev', 1)
 return 1`
 
-// TestRotationOnTwoNodes: a browser sends several requests at once, to two nodes with a near cache each, fifty times, and most times its
+// TestConcurrentRotationOnTwoNodesKeepsSession: a browser sends several requests at once, to two nodes with a near cache each, fifty times, and most times its
 // token is old. It is never signed out, never taken for a thief, and gets one new token at a time.
-func TestRotationOnTwoNodes(t *testing.T) {
+func TestConcurrentRotationOnTwoNodesKeepsSession(t *testing.T) {
 	const hits session.Counter = "hits"
 	node := redistest.Start(t, redistest.Options{})
 	var mu sync.Mutex
@@ -59,7 +59,7 @@ func TestRotationOnTwoNodes(t *testing.T) {
 	})
 	var nodes [2]http.Handler
 	for i := range nodes {
-		m, err := session.New(open(t, "redis://"+node.Addr(), redisstore.Options{}), cfg)
+		m, err := session.New(mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -3,19 +3,21 @@ package redisstore_test
 import (
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"regexp"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestMadeUpTokens: tokens that nobody was given do not fill the server's tracking table, where they would crowd out the sessions that
+// TestUnknownTokensAreNotTracked: tokens that nobody was given do not fill the server's tracking table, where they would crowd out the sessions that
 // nodes have copies of. With keys they do not even reach the server.
-func TestMadeUpTokens(t *testing.T) {
+func TestUnknownTokensAreNotTracked(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, tt := range []struct {
 		name  string
@@ -27,22 +29,22 @@ func TestMadeUpTokens(t *testing.T) {
 		{"keys", [][]byte{[]byte("01234567890123456789012345678901")}, 57, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			store := open(t, "redis://"+node.Addr(), redisstore.Options{Namespace: strconv.Itoa(tt.bytes)})
+			store := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{Namespace: strconv.Itoa(tt.bytes)})
 			manager, err := session.New(store, session.Config{Keys: tt.keys})
-			ok(t, err)
+			must(t, err)
 			visitor := func(token string) bool {
 				ctx := manager.Load(t.Context(), http.Header{"Cookie": {"__Host-session=" + token}})
 				s, err := session.From(ctx)
-				ok(t, err)
+				must(t, err)
 				return s.Info().Handle != ""
 			}
-			known := knownVisitor(t, manager)
+			known := mustCreateVisitor(t, manager)
 			for range 2 { // from its second read on a session is tracked
 				if !visitor(known) {
 					t.Fatal("a token of ours leads nowhere")
 				}
 			}
-			table, reads := figure(t, node, "stats", `tracking_total_keys:(\d+)`), commandsOfRequests(t, node)
+			table, reads := infoNumber(t, node, "stats", `tracking_total_keys:(\d+)`), sessionCommands(t, node)
 			if table == 0 {
 				t.Fatal("nothing is tracked, so this test shows nothing")
 			}
@@ -54,10 +56,10 @@ func TestMadeUpTokens(t *testing.T) {
 					t.Fatal("a made-up token is adopted")
 				}
 			}
-			if got := commandsOfRequests(t, node) - reads; got != tt.reads {
+			if got := sessionCommands(t, node) - reads; got != tt.reads {
 				t.Errorf("%d commands for 1,000 made-up tokens, want %d", got, tt.reads)
 			}
-			if now := figure(t, node, "stats", `tracking_total_keys:(\d+)`); now != table {
+			if now := infoNumber(t, node, "stats", `tracking_total_keys:(\d+)`); now != table {
 				t.Errorf("the server tracks %d keys, and %d before", now, table)
 			}
 			if before, _ := store.Near(); !visitor(known) {
@@ -69,15 +71,15 @@ func TestMadeUpTokens(t *testing.T) {
 	}
 }
 
-// knownVisitor returns the token of a visitor with a session.
-func knownVisitor(t *testing.T, manager *session.Manager) string {
+// mustCreateVisitor returns the token of a visitor with a session.
+func mustCreateVisitor(t *testing.T, manager *session.Manager) string {
 	t.Helper()
 	ctx := manager.Load(t.Context(), http.Header{})
 	s, err := session.From(ctx)
-	ok(t, err)
+	must(t, err)
 	session.Counter("n").Add(s, 1)
 	header, err := manager.Commit(ctx)
-	ok(t, err)
+	must(t, err)
 	cookies := (&http.Response{Header: header}).Cookies()
 	if len(cookies) != 1 {
 		t.Fatalf("Set-Cookie %q", header["Set-Cookie"])
@@ -85,28 +87,38 @@ func knownVisitor(t *testing.T, manager *session.Manager) string {
 	return cookies[0].Value
 }
 
-// commandsOfRequests is how many commands the server was sent that read or change sessions: a node also asks whether it is there.
-func commandsOfRequests(t *testing.T, node *redistest.Node) (n int) {
+// sessionCommands is how many commands the server was sent that read or change sessions: a node also asks whether it is there.
+func sessionCommands(t *testing.T, node *redistest.Node) (n int) {
 	t.Helper()
 	stats, err := node.Do("INFO", "commandstats")
-	ok(t, err)
+	must(t, err)
 	for _, m := range regexp.MustCompile(`cmdstat_(?:hm?get\w*|eval\w*|exists|z\w+):calls=(\d+)`).FindAllStringSubmatch(stats.(string), -1) {
 		calls, err := strconv.Atoi(m[1])
-		ok(t, err)
+		must(t, err)
 		n += calls
 	}
 	return n
 }
 
-func figure(t *testing.T, node *redistest.Node, section, pattern string) int {
-	t.Helper()
-	text, err := node.Do("INFO", section)
-	ok(t, err)
-	m := regexp.MustCompile(pattern).FindStringSubmatch(text.(string))
-	if m == nil {
-		t.Fatalf("INFO %s has no %s", section, pattern)
+// TestEndOfUnknownSessionIsNotRepeated: sign-outs with tokens that nobody was given leave nothing behind; a real one does, by which it is repeated.
+func TestEndOfUnknownSessionIsNotRepeated(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	must(t, s.End(t.Context(), id))
+	for range 20 {
+		made, _ := newSession()
+		must(t, s.End(t.Context(), made))
 	}
-	n, err := strconv.Atoi(m[1])
-	ok(t, err)
-	return n
+	before := commandCalls(t, node, "del")
+	eventually(t, 5*time.Second, func() error { // a second later it is repeated
+		if n := commandCalls(t, node, "del") - before; n == 0 {
+			return errors.New("the end was not repeated")
+		}
+		return nil
+	})
+	if n := commandCalls(t, node, "del") - before; n > 5 {
+		t.Errorf("%d ends were repeated, want that of the session that there was", n)
+	}
 }

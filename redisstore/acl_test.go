@@ -12,8 +12,8 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// mustReadACLRules are those of format/README.md, as lines of redistest.Options.Users with the password of credentials: of the user as
-// such, and of one who may have ends wait for replicas.
+// mustReadACLRules returns the two ACL rules of format/README.md, for redistest.Options.Users. The
+// second rule also permits waiting for replicas.
 func mustReadACLRules(t *testing.T) (rule, waiting string) {
 	t.Helper()
 	text, err := os.ReadFile("../format/README.md")
@@ -26,7 +26,8 @@ func mustReadACLRules(t *testing.T) (rule, waiting string) {
 	return rule, strings.Replace(rule, "app", "waiting", 1) + " " + string(found[1][1])
 }
 
-// TestDocumentedACLRulesSuffice opens and uses a store as the user that the format describes, who may do nothing else, on every server there is.
+// TestDocumentedACLRulesSuffice uses stores as the users that format/README.md documents, on every
+// server of this machine. Those users have no other rights.
 func TestDocumentedACLRulesSuffice(t *testing.T) {
 	rule, waiting := mustReadACLRules(t)
 	for _, server := range redistest.Servers() {
@@ -70,28 +71,30 @@ func TestDocumentedACLRulesSuffice(t *testing.T) {
 	}
 }
 
+// waitingCredentials belong to the user of the second rule.
 var waitingCredentials = url.UserPassword("waiting", password).String() + "@"
 
+// mustPointToACLSection checks that an error tells the reader where the ACL rules are.
 func mustPointToACLSection(t *testing.T, err error) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), `see "ACL"`) {
-		t.Errorf("%v, want the way to the rule", err)
+		t.Errorf("%v, want an error that points to the section \"ACL\"", err)
 	}
 }
 
-// denied fails if the servers refused the store anything.
+// mustHaveNoDenial checks that the servers denied no command.
 func mustHaveNoDenial(t *testing.T, nodes ...*redistest.Node) {
 	t.Helper()
 	for _, n := range nodes {
 		log, err := n.Do("ACL", "LOG")
 		must(t, err)
 		if entries := log.([]any); len(entries) > 0 {
-			t.Errorf("%s refused: %v", n, entries)
+			t.Errorf("%s denied commands: %v", n, entries)
 		}
 	}
 }
 
-// waits ends a session that waits for a replica.
+// mustEndOnReplica ends a session and waits for a replica.
 func mustEndOnReplica(t *testing.T, address string) {
 	t.Helper()
 	s := mustOpen(t, address, withReplicas(1))
@@ -100,7 +103,7 @@ func mustEndOnReplica(t *testing.T, address string) {
 	must(t, s.End(t.Context(), id))
 }
 
-// tells publishes an event, and follows it.
+// mustPublish publishes an event and receives it.
 func mustPublish(t *testing.T, address string) {
 	t.Helper()
 	s := mustOpen(t, address, withEvents)
@@ -109,6 +112,7 @@ func mustPublish(t *testing.T, address string) {
 	f.mustReceive(t, 5*time.Second, "works")
 }
 
+// mustRecoverWrites checks that the store accepts changes again after a failover.
 func mustRecoverWrites(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	id, o := newSession()

@@ -20,6 +20,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
+// benchmarkStore runs an operation in parallel. Each goroutine has a session of its own.
 func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o *driver.Origin) error) {
 	s := mustOpen(b, "redis://"+redistest.Start(b, redistest.Options{}).Addr(), redisstore.Options{})
 	b.ReportAllocs()
@@ -37,6 +38,7 @@ func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o 
 	})
 }
 
+// BenchmarkReadWarm reads a session from the near cache.
 func BenchmarkReadWarm(b *testing.B) {
 	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.Origin) error {
 		_, _, err := s.Load(b.Context(), id)
@@ -44,6 +46,7 @@ func BenchmarkReadWarm(b *testing.B) {
 	})
 }
 
+// BenchmarkReadFresh reads a session from the server.
 func BenchmarkReadFresh(b *testing.B) {
 	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.Origin) error {
 		_, _, err := s.LoadFresh(b.Context(), id)
@@ -51,20 +54,20 @@ func BenchmarkReadFresh(b *testing.B) {
 	})
 }
 
+// BenchmarkAdd adds to a counter.
 func BenchmarkAdd(b *testing.B) {
 	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, o *driver.Origin) error {
-		_, err := s.Apply(b.Context(), id, &driver.Change{Verifier: o.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}})
+		_, err := s.Apply(b.Context(), id, increment(o))
 		return err
 	})
 }
 
-// BenchmarkHandlerWrite is a request that adds to a counter, all but net/http's own part.
+// BenchmarkHandlerWrite serves a request that adds to a counter, without net/http's own part.
 func BenchmarkHandlerWrite(b *testing.B) {
 	const hits session.Counter = "hits"
-	m, err := session.New(mustOpen(b, "redis://"+redistest.Start(b, redistest.Options{}).Addr(), redisstore.Options{}), session.Config{})
-	if err != nil {
-		b.Fatal(err)
-	}
+	url := "redis://" + redistest.Start(b, redistest.Options{}).Addr()
+	m, err := session.New(mustOpen(b, url, redisstore.Options{}), session.Config{})
+	must(b, err)
 	h := m.Handler(session.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
 		hits.Add(s, 1)
 		w.WriteHeader(http.StatusNoContent)
@@ -83,18 +86,27 @@ func BenchmarkHandlerWrite(b *testing.B) {
 	})
 }
 
-var backgroundSessions = flag.Int("sessions", 10_000, "how many sessions of others BenchmarkSignOutEverywhere has stored")
+var backgroundSessions = flag.Int("sessions", 10_000, "how many other sessions BenchmarkSignOutEverywhere stores")
 
-// BenchmarkSignOutEverywhere ends the 10 sessions of a user, by a node that has listed them and by one that knows nothing of them, beside one
-// HGETALL; and measures how long another node, which has copies, still serves any of the 10. That node is in this process, so what it is told
-// takes processors from the one that is measured: "alone" is by a node that has listed them, with no copies elsewhere. The figures to publish:
+// BenchmarkSignOutEverywhere ends the 10 sessions of a user, and compares that with one HGETALL:
+//
+//   - "listed": the node has listed the sessions before;
+//   - "unknown": the node knows nothing of the sessions;
+//   - "alone": as "listed", and no other node has copies;
+//   - "served": how long another node, which has copies, still serves one of them.
+//
+// The other node runs in this process. Except in "alone", it takes processor time from the node
+// that is measured. To measure the published figures, run:
 //
 //	go test ./redisstore -run '^$' -bench SignOutEverywhere -benchtime 2000x -sessions 1000000
 func BenchmarkSignOutEverywhere(b *testing.B) {
 	node := redistest.Start(b, redistest.Options{})
 	url := "redis://" + node.Addr()
-	a, stranger, other := mustOpen(b, url, redisstore.Options{}), mustOpen(b, url, redisstore.Options{}), mustOpen(b, url, redisstore.Options{})
-	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{node.Addr()}, DisableCache: true, AlwaysPipelining: true, PipelineMultiplex: -1})
+	a, stranger, other := mustOpen(b, url, redisstore.Options{}), mustOpen(b, url, redisstore.Options{}),
+		mustOpen(b, url, redisstore.Options{})
+	client, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{node.Addr()}, DisableCache: true, AlwaysPipelining: true, PipelineMultiplex: -1,
+	})
 	must(b, err)
 	defer client.Close()
 	mustPopulate(b, client, *backgroundSessions)
@@ -126,12 +138,12 @@ func BenchmarkSignOutEverywhere(b *testing.B) {
 		ended, err := s.EndUser(b.Context(), ownerOf(name), driver.Selection{})
 		done := time.Now()
 		if err != nil || len(ended) != 10 {
-			b.Fatalf("%d sessions were ended, error %v", len(ended), err)
+			b.Fatalf("EndUser ended %d sessions, error %v, want 10", len(ended), err)
 		}
 		if !copies {
 			return done.Sub(begin)
 		}
-		last := time.Duration(0) // when the other node last served one of them
+		var last time.Duration // when the other node last served one of the sessions
 		for left := ids; len(left) > 0; {
 			left = slices.DeleteFunc(left, func(id driver.ID) bool {
 				_, _, err := other.Load(b.Context(), id)
@@ -172,15 +184,16 @@ func BenchmarkSignOutEverywhere(b *testing.B) {
 	b.ReportMetric(float64(unknown[len(unknown)/2])/float64(hgetall[len(hgetall)/2]), "unknown/HGETALL")
 }
 
-// payload is some 700 bytes of fields.
+// payload is about 700 bytes of fields.
 var payload = func() (ops []driver.Op) {
 	for i := range 10 {
-		ops = append(ops, driver.Op{Kind: driver.Set, Key: driver.Key(fmt.Sprint("field", i)), Value: []byte(`"` + strings.Repeat("x", 62) + `"`)})
+		value := []byte(`"` + strings.Repeat("x", 62) + `"`)
+		ops = append(ops, driver.Op{Kind: driver.Set, Key: driver.Key(fmt.Sprint("field", i)), Value: value})
 	}
 	return ops
 }()
 
-// populate stores sessions of nobody.
+// mustPopulate stores n anonymous sessions.
 func mustPopulate(b *testing.B, c rueidis.Client, n int) {
 	_, o := newSession()
 	res, err := driver.NewRecord(time.Now(), o, &driver.Change{Verifier: o.Verifier, Ops: payload})

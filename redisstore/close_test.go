@@ -14,33 +14,35 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// goroutines returns the stacks of those that run code of the store or of its client, and not of tests.
+// goroutines returns the stacks of the goroutines that run code of the store or of its client, but
+// no test.
 func goroutines() (stacks []string) {
 	buffer := make([]byte, 4<<20)
 	for _, stack := range strings.Split(string(buffer[:runtime.Stack(buffer, true)]), "\n\n") {
-		of := strings.Contains(stack, "redisstore.(*") || strings.Contains(stack, "redis/rueidis.")
-		if of && !strings.Contains(stack, "redisstore_test.") {
+		matches := strings.Contains(stack, "redisstore.(*") || strings.Contains(stack, "redis/rueidis.")
+		if matches && !strings.Contains(stack, "redisstore_test.") {
 			stacks = append(stacks, stack)
 		}
 	}
 	return stacks
 }
 
-// TestCloseLeavesNoGoroutineOrConnection opens and closes stores in all states: no goroutine stays, and no connection. It runs alone, so that all
-// goroutines are its own.
+// TestCloseLeavesNoGoroutineOrConnection closes stores in all states. The test is not parallel, so
+// that all goroutines are its own.
 func TestCloseLeavesNoGoroutineOrConnection(t *testing.T) {
 	sentinels, nodes := startSentinel(t), startCluster(t)
 	node := redistest.Start(t, redistest.Options{})
-	nothing := func(t *testing.T) {
+	mustLeaveNothing := func(t *testing.T) {
 		t.Helper()
-		eventually(t, 8*time.Second, func() error { // the client keeps connections of nodes that left a Cluster for 5s
+		// The client keeps the connections to nodes that left a Cluster for 5s.
+		eventually(t, 8*time.Second, func() error {
 			if left := goroutines(); len(left) > 0 {
-				return fmt.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+				return fmt.Errorf("%d goroutines still run:\n%s", len(left), strings.Join(left, "\n\n"))
 			}
 			return nil
 		})
 	}
-	nothing(t)
+	mustLeaveNothing(t)
 	for _, address := range []string{"redis://" + node.Addr(), sentinels.url, nodes.url} {
 		s, err := redisstore.Open(t.Context(), address, redisstore.Options{})
 		must(t, err)
@@ -48,28 +50,30 @@ func TestCloseLeavesNoGoroutineOrConnection(t *testing.T) {
 		for range 3 {
 			must(t, s.Close())
 		}
-		nothing(t)
+		mustLeaveNothing(t)
 	}
 	for _, o := range []redisstore.Options{{Namespace: "/"}, {Replicas: 1, Fsync: true}} {
 		if _, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), o); err == nil {
-			t.Fatal("it opens")
+			t.Fatalf("Open succeeds with %+v, want an error", o)
 		}
-		nothing(t)
+		mustLeaveNothing(t)
 	}
 	if n := connections(t, node); n > 0 {
-		t.Errorf("%d connections are left", n)
+		t.Errorf("%d connections are still open", n)
 	}
 	closeDuringOperations(t, node)
-	nothing(t)
+	mustLeaveNothing(t)
 	closeDuringBackgroundWork(t, node)
-	nothing(t)
+	mustLeaveNothing(t)
 }
 
-// closeDuringBackgroundWork closes a store that waits for a server with all of its own work: sessions to look at that are about to expire, events to publish
-// and to follow, a user's and everybody's revocation to repeat, ends.
+// closeDuringBackgroundWork closes a store while all of its work waits for a server that hangs:
+// sessions to check for expiry, events to publish and to follow, a user's revocation to repeat, and
+// operations in flight.
 func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
+	p := startProxy(t, node.Addr())
+	s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
 	must(t, err)
 	s.OnExpiry(func(driver.Expired) {})
 	events, err := s.Follow(t.Context())
@@ -79,10 +83,11 @@ func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 		for range events {
 		}
 	})
-	mustSignInFor(t, s, "ada", 300*time.Millisecond)
+	expiring, _ := mustSignInFor(t, s, "ada", 300*time.Millisecond)
 	_, err = s.EndUser(t.Context(), ownerOf("bob"), driver.Selection{})
 	must(t, err)
 	must(t, node.Pause())
+	p.recordCommands()
 	for range 5000 {
 		s.Publish([]byte("event"))
 	}
@@ -96,17 +101,32 @@ func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	} {
 		all.Go(func() {
 			if err := call(); err == nil {
-				t.Error("a call succeeds while the server stands still")
+				t.Error("a call succeeds while the server hangs")
 			}
 		})
 	}
-	time.Sleep(1500 * time.Millisecond) // they are due
+	eventually(t, 5*time.Second, func() error {
+		for work, command := range map[string][]string{
+			"the expired session":  {"PTTL", sessionKey(expiring)},
+			"a repeated end":       {"EVALSHA", "again"}, // or bob's revocation: the store repeats one at a time
+			"the published events": {"EVALSHA", "coatcheck:events"},
+			"EndAll":               {"EVALSHA", "coatcheck:revoked"},
+			"End":                  {sessionKey(id)},
+			"EndUser":              {ownerOf("eve").String()},
+		} {
+			if !p.hasSent(command...) {
+				return fmt.Errorf("the store has sent no command for %s", work)
+			}
+		}
+		return nil
+	})
 	must(t, within(t, 5*time.Second, s.Close))
 	all.Wait()
 	must(t, node.Resume())
 }
 
-// closeDuringOperations closes a store that waits for a server: operations under way end, and those that may have run say so.
+// closeDuringOperations closes a store while operations wait for a server that hangs. The operations
+// end. Those that may have run return ErrUnknown.
 func closeDuringOperations(t *testing.T, node *redistest.Node) {
 	t.Helper()
 	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute})
@@ -119,10 +139,10 @@ func closeDuringOperations(t *testing.T, node *redistest.Node) {
 		all.Go(func() {
 			_, err := s.Apply(t.Context(), id, increment(o))
 			if !errors.Is(err, driver.ErrUnknown) {
-				t.Errorf("a change that was under way: %v, want ErrUnknown", err)
+				t.Errorf("a change in flight: %v, want ErrUnknown", err)
 			}
 			if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
-				t.Errorf("a change after Close: %v, want ErrClosed alone", err)
+				t.Errorf("a change after Close: %v, want ErrClosed without ErrUnknown", err)
 			}
 		})
 	}
@@ -132,7 +152,7 @@ func closeDuringOperations(t *testing.T, node *redistest.Node) {
 	must(t, node.Resume())
 }
 
-// connections is how many clients the server has, this question not counted.
+// connections returns how many clients of the store are connected to the server.
 func connections(t *testing.T, n *redistest.Node) int {
 	t.Helper()
 	list, err := n.Do("CLIENT", "LIST")

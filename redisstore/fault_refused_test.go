@@ -139,7 +139,7 @@ func TestScriptFlushFailsNoChange(t *testing.T) {
 	l.mustCountExactly(false)
 	for _, c := range l.visitors {
 		if c.unknown.Load() > 0 || l.refused.Load() > 0 {
-			t.Fatalf("a change failed: %v", l.example.Load())
+			t.Fatalf("a change failed: %v", l.lastError.Load())
 		}
 	}
 }

@@ -109,7 +109,7 @@ func TestFeedReportsGapAfterFailover(t *testing.T) {
 				all.Go(func() { publish(b, 2, 1, each, 2*time.Millisecond) })
 				time.Sleep(500 * time.Millisecond)
 				if how == "planned" {
-					must(t, r.planned())
+					must(t, r.failover("coatcheck:events"))
 				} else {
 					primaries, err := r.primaries()
 					must(t, err)

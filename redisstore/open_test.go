@@ -23,7 +23,7 @@ import (
 
 const (
 	password = "s3cr?t/@:%&#"
-	allRule = "app on >" + password + " ~* &* +@all"
+	allRule  = "app on >" + password + " ~* &* +@all"
 )
 
 var credentials = url.UserPassword("app", password).String() + "@"

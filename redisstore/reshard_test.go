@@ -3,7 +3,6 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -64,7 +63,7 @@ func TestReshardingFailsNoChange(t *testing.T) {
 	l.mustCountExactly(false)
 	for _, v := range l.visitors {
 		if n := v.unknown.Load() + l.refused.Load(); n > 0 {
-			t.Fatalf("%d changes failed: %v", n, l.example.Load())
+			t.Fatalf("%d changes failed: %v", n, l.lastError.Load())
 		}
 	}
 }
@@ -111,7 +110,7 @@ func mustMoveSlot(t *testing.T, c *redistest.Cluster, slot int, to *redistest.No
 func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
-	url := "redis+cluster://" + strings.Join(cluster.Addrs(), ",")
+	url := clusterURL(cluster)
 	a, b := mustOpen(t, url, redisstore.Options{Timeout: 10 * time.Second}), mustOpen(t, url, redisstore.Options{Timeout: 10 * time.Second})
 	const user = "ada"
 	old, oldVerifier := mustSignIn(t, a, user)
@@ -154,7 +153,7 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
-	s := mustOpen(t, "redis+cluster://"+strings.Join(cluster.Addrs(), ","), redisstore.Options{})
+	s := mustOpen(t, clusterURL(cluster), redisstore.Options{})
 	var ids []driver.ID
 	for range 3 {
 		id, _ := mustSignIn(t, s, "ada")
@@ -189,7 +188,7 @@ func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 func TestEndUserReportsAllSessionsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
-	s := mustOpen(t, "redis+cluster://"+strings.Join(cluster.Addrs(), ","), redisstore.Options{Timeout: 20 * time.Second})
+	s := mustOpen(t, clusterURL(cluster), redisstore.Options{Timeout: 20 * time.Second})
 	for round := range 3 {
 		user := fmt.Sprint("user", round)
 		owner := driver.HashOf([]byte(user))
@@ -226,7 +225,7 @@ func TestEndUserReportsAllSessionsWhileSlotMoves(t *testing.T) {
 		if len(ended) != len(ids) {
 			t.Errorf("%d sessions were reported as ended, want %d", len(ended), len(ids))
 		}
-		other := mustOpen(t, "redis+cluster://"+strings.Join(cluster.Addrs(), ","), redisstore.Options{NearCache: -1})
+		other := mustOpen(t, clusterURL(cluster), redisstore.Options{NearCache: -1})
 		for _, id := range ids {
 			if _, _, err := other.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
 				t.Errorf("session %s after sign-out everywhere: %v, want ErrNotFound", id, err)

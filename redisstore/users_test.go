@@ -82,7 +82,7 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	const limit, visitors = 5, 200
 	cluster := redistest.StartCluster(t, redistest.Options{})
-	url := "redis+cluster://" + strings.Join(cluster.Addrs(), ",")
+	url := clusterURL(cluster)
 	o := redisstore.Options{Timeout: 20 * time.Second}
 	nodes := [2]*redisstore.Store{mustOpen(t, url, o), mustOpen(t, url, o)}
 	owner := driver.HashOf([]byte("ada"))

@@ -15,13 +15,15 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestInterruptedEndAllEndsEverySession: everybody is revoked, and the process stops before it has removed a session. No node serves any of them; others
-// go on where it stopped, two at a time, and what is new stays.
+// TestInterruptedEndAllEndsEverySession interrupts EndAll before it has deleted a session. No node
+// serves any of the sessions. Two other nodes go on at the same time and delete them all. Sessions
+// created later stay.
 func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 	const many = 3000
 	eachTopology(t, func(t *testing.T, url string, do func(key string, args ...string) any) {
 		o := redisstore.Options{Timeout: 10 * time.Second}
-		a, b, copiesNothing := mustOpen(t, url, o), mustOpen(t, url, o), mustOpen(t, url, redisstore.Options{Timeout: 10 * time.Second, NearCache: -1})
+		a, b := mustOpen(t, url, o), mustOpen(t, url, o)
+		uncached := mustOpen(t, url, redisstore.Options{Timeout: 10 * time.Second, NearCache: -1})
 		var ids []driver.ID
 		var verifiers []driver.Hash
 		for i := range many {
@@ -41,18 +43,18 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 		stopped := make(chan struct{})
 		go func() {
 			defer close(stopped)
-			for there := any(nil); there != int64(1); {
-				there = do(key, "EXISTS", key)
+			for exists := any(nil); exists != int64(1); {
+				exists = do(key, "EXISTS", key)
 			}
 			cancel()
 		}()
 		err := a.EndAll(ctx)
 		<-stopped
 		if err == nil {
-			t.Fatal("it was to be interrupted")
+			t.Fatal("EndAll succeeds, though it was interrupted")
 		}
 		if _, _, err := b.Load(t.Context(), user); err == nil {
-			time.Sleep(10 * time.Millisecond) // the word is under way
+			time.Sleep(10 * time.Millisecond) // the invalidation is on its way
 		}
 		for i := range ids {
 			if i > 20 && i < many {
@@ -61,8 +63,8 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 			mustBeRevoked(t, b, ids[i], verifiers[i])
 			mustBeRevoked(t, a, ids[i], verifiers[i])
 		}
-		eventually(t, 600*time.Millisecond, func() error { // it has nothing but its checkups to hear by
-			if _, _, err := copiesNothing.Load(t.Context(), user); !errors.Is(err, driver.ErrNotFound) {
+		eventually(t, 600*time.Millisecond, func() error { // the node learns it from its next checkup
+			if _, _, err := uncached.Load(t.Context(), user); !errors.Is(err, driver.ErrNotFound) {
 				return fmt.Errorf("a node without a near cache: %v, want ErrNotFound", err)
 			}
 			return nil
@@ -70,9 +72,9 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 		id, in := newSignIn("eve", 0)
 		in.Ago = time.Second
 		if _, err := b.SignIn(t.Context(), id, in); !errors.Is(err, driver.ErrRevoked) {
-			t.Errorf("a sign-in that began before: %v, want ErrRevoked", err)
+			t.Errorf("a sign-in that began before EndAll: %v, want ErrRevoked", err)
 		}
-		late := mustOpen(t, url, o) // a process that starts meanwhile
+		late := mustOpen(t, url, o) // a process that starts between the two calls
 		if _, _, err := late.Load(t.Context(), user); !errors.Is(err, driver.ErrNotFound) {
 			t.Errorf("a new process: %v, want ErrNotFound", err)
 		}
@@ -86,9 +88,9 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 			})
 		}
 		both.Wait()
-		mustBeRevoked(t, a, young, theirs) // it is older than these
+		mustBeRevoked(t, a, young, theirs) // it is older than the last two calls
 		for i, id := range ids {
-			if there := do(sessionKey(id), "EXISTS", sessionKey(id)); there != int64(0) {
+			if exists := do(sessionKey(id), "EXISTS", sessionKey(id)); exists != int64(0) {
 				t.Fatalf("session %d of %d is still stored", i, len(ids))
 			}
 		}
@@ -98,10 +100,12 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 	})
 }
 
-// TestEndAllReachesOtherNodes measures how long after everybody was revoked another node still serves a copy.
+// TestEndAllReachesOtherNodes measures how long another node still serves a copy after EndAll. The
+// bound is the lease.
 func TestEndAllReachesOtherNodes(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
-	a, b := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	url := "redis://" + node.Addr()
+	a, b := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
 	var delays []time.Duration
 	for range 200 {
 		id, o := newSession()
@@ -115,7 +119,7 @@ func TestEndAllReachesOtherNodes(t *testing.T) {
 				break
 			}
 			if time.Since(acknowledged) > lease {
-				t.Fatal("the copy is served for longer than the lease")
+				t.Fatal("another node serves a copy for longer than the lease after EndAll")
 			}
 		}
 		delays = append(delays, time.Since(acknowledged))
@@ -125,7 +129,8 @@ func TestEndAllReachesOtherNodes(t *testing.T) {
 	t.Logf("another node stopped serving after %v (median), %v (p99)", delays[len(delays)/2], delays[len(delays)*99/100])
 }
 
-// TestEndAllWaitsForReplicas: with Options.Replicas a revocation of everybody waits for them, and is an error if they do not answer.
+// TestEndAllWaitsForReplicas calls EndAll with Options.Replicas. EndAll waits for the replicas, and
+// returns an error if too few answer.
 func TestEndAllWaitsForReplicas(t *testing.T) {
 	limitParallel(t)
 	servers := redistest.StartSentinel(t, redistest.Options{})
@@ -133,17 +138,18 @@ func TestEndAllWaitsForReplicas(t *testing.T) {
 	s := mustOpen(t, sentinelURL(servers), withReplicas(2))
 	must(t, s.EndAll(t.Context()))
 	for _, n := range servers.Nodes {
-		if there, err := n.Do("EXISTS", "coatcheck:revoked"); err != nil || there != int64(1) {
-			t.Errorf("%s has no time of the revocation, error %v", n, err)
+		if exists, err := n.Do("EXISTS", "coatcheck:revoked"); err != nil || exists != int64(1) {
+			t.Errorf("%s does not have the revocation, error %v", n, err)
 		}
 	}
 	tooMany := mustOpen(t, sentinelURL(servers), redisstore.Options{Replicas: 3})
 	if err := tooMany.EndAll(t.Context()); !errors.As(err, new(*redisstore.ReplicaError)) {
-		t.Errorf("with more replicas than there are: %v, want a ReplicaError", err)
+		t.Errorf("EndAll with more replicas than exist: %v, want a ReplicaError", err)
 	}
 }
 
-// TestEndAllWaitsForReplicasWhenStoredTimeIsAhead: the time that is noted may be ahead already. What waits for replicas writes all the same.
+// TestEndAllWaitsForReplicasWhenStoredTimeIsAhead calls EndAll while the stored time is in the
+// future. EndAll does not change that time, but still writes, so that it can wait for replicas.
 func TestEndAllWaitsForReplicasWhenStoredTimeIsAhead(t *testing.T) {
 	limitParallel(t)
 	with, _ := mustFindServersByWAITAOF(t)
@@ -162,15 +168,15 @@ func TestEndAllWaitsForReplicasWhenStoredTimeIsAhead(t *testing.T) {
 		}
 	}
 	if err := s.EndAll(t.Context()); !errors.As(err, new(*redisstore.ReplicaError)) {
-		t.Errorf("with replicas that hang: %v, want a ReplicaError", err)
+		t.Errorf("EndAll while the replicas hang: %v, want a ReplicaError", err)
 	}
 	if at, err := primary.Do("GET", "coatcheck:revoked"); err != nil || at != ahead {
-		t.Errorf("the time is %v, error %v; want %s as before", at, err, ahead)
+		t.Errorf("the stored time is %v, error %v, want %s as before", at, err, ahead)
 	}
 }
 
-// TestLoadsWaitTogetherAfterUnansweredEndAll: the answer to a revocation of everybody was lost, and the server is silent. Those who wait for what it says do so together, and
-// not one after the other.
+// TestLoadsWaitTogetherAfterUnansweredEndAll pauses the server, so that the outcome of EndAll is
+// unknown. Later reads wait for the server together, not one after another.
 func TestLoadsWaitTogetherAfterUnansweredEndAll(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -179,32 +185,33 @@ func TestLoadsWaitTogetherAfterUnansweredEndAll(t *testing.T) {
 	mustCreate(t, s, id, o)
 	must(t, node.Pause())
 	if err := s.EndAll(t.Context()); err == nil {
-		t.Fatal("it is to fail")
+		t.Fatal("EndAll succeeds while the server hangs")
 	}
 	var all sync.WaitGroup
 	begin := time.Now()
 	for range 30 {
 		all.Go(func() {
 			if _, _, err := s.Load(t.Context(), id); err == nil {
-				t.Error("a session is served, though it may be revoked")
+				t.Error("a node serves a session that may be revoked")
 			}
 		})
 	}
 	all.Wait()
 	if took := time.Since(begin); took > 2*time.Second {
-		t.Errorf("30 at the same time took %v, with a timeout of 300ms for each", took)
+		t.Errorf("30 concurrent reads took %v, want at most 2s: each has a timeout of 300ms", took)
 	}
 	must(t, node.Resume())
 	eventually(t, recovery, func() error {
 		_, _, err := s.Load(t.Context(), id)
-		if errors.Is(err, driver.ErrNotFound) { // it was revoked after all
+		if errors.Is(err, driver.ErrNotFound) { // the server ran EndAll after all
 			err = nil
 		}
 		return err
 	})
 }
 
-// TestSessionsAreServedWhileRevocationCannotBeRestored: a failover loses the time, and the new primary takes no writes, so that it cannot be put back. Visitors are served.
+// TestSessionsAreServedWhileRevocationCannotBeRestored loses the global revocation in a failover. The
+// new primary refuses writes, so that no node can restore the revocation. Reads are still answered.
 func TestSessionsAreServedWhileRevocationCannotBeRestored(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"min-replicas-to-write 1"}})
@@ -217,25 +224,25 @@ func TestSessionsAreServedWhileRevocationCannotBeRestored(t *testing.T) {
 	id, o = newSession()
 	time.Sleep(2 * time.Millisecond)
 	mustCreate(t, s, id, o)
-	must(t, node.Restart()) // with nothing, and without replicas
+	must(t, node.Restart()) // it is empty and, without replicas, refuses writes
 	eventually(t, recovery, func() error {
 		if _, _, err := s.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
 			return fmt.Errorf("Load: %v, want ErrNotFound", err)
 		}
 		return nil
 	})
-	time.Sleep(time.Second) // some checkups
+	time.Sleep(time.Second) // two checkups
 	for range 5 {
 		begin := time.Now()
 		if _, _, err := s.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) || time.Since(begin) > time.Second {
-			t.Errorf("Load: %v after %v, want ErrNotFound at once", err, time.Since(begin))
+			t.Errorf("Load: %v after %v, want ErrNotFound within a second", err, time.Since(begin))
 		}
 	}
 	_, err = node.Do("CONFIG", "SET", "min-replicas-to-write", "0")
 	must(t, err)
 	eventually(t, 5*time.Second, func() error {
-		if there, err := node.Do("EXISTS", "coatcheck:revoked"); err != nil || there != int64(1) {
-			return errors.New("the time is not put back")
+		if exists, err := node.Do("EXISTS", "coatcheck:revoked"); err != nil || exists != int64(1) {
+			return errors.New("the revocation is not restored")
 		}
 		return nil
 	})

@@ -12,15 +12,16 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestNodesRestoreRevocationsThatAFailoverLost: a failover loses the times at which a user and everybody were revoked, and brings the sessions back. The nodes that
-// know of them put them back.
+// TestNodesRestoreRevocationsThatAFailoverLost plays a failover that loses two revocations, of one
+// user and of all users, and brings the sessions back. The nodes that know the revocations restore
+// them.
 func TestNodesRestoreRevocationsThatAFailoverLost(t *testing.T) {
 	limitParallel(t)
 	eachTopology(t, func(t *testing.T, url string, do func(key string, args ...string) any) {
 		a, b := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
 		other := mustOpen(t, url, redisstore.Options{NearCache: -1})
 		lost := func(key string) { do(key, "DEL", key) }
-		refused := func(what string, s *redisstore.Store, id driver.ID) {
+		mustRefuse := func(what string, s *redisstore.Store, id driver.ID) {
 			t.Helper()
 			eventually(t, 5*time.Second, func() error {
 				if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
@@ -29,37 +30,34 @@ func TestNodesRestoreRevocationsThatAFailoverLost(t *testing.T) {
 				return nil
 			})
 		}
-		// A user: the session that the index did not know is known to nobody, but the time is.
+		// One user. No node knows the session, because the index is lost, but one knows the revocation.
 		id, _ := mustSignIn(t, a, "ada")
 		dump := do(sessionKey(id), "DUMP", sessionKey(id)).(string)
 		lost(indexKey(ownerOf("ada")))
 		time.Sleep(2 * time.Millisecond)
-		if _, err := a.EndUser(t.Context(), ownerOf("ada"), driver.Selection{}); err != nil {
-			t.Fatal(err)
-		}
+		_, err := a.EndUser(t.Context(), ownerOf("ada"), driver.Selection{})
+		must(t, err)
 		lost(bucketKey("ada", "n"))
 		do(sessionKey(id), "RESTORE", sessionKey(id), "0", dump, "REPLACE")
-		refused("a user's session after a failover", other, id)
+		mustRefuse("a user's session after a failover", other, id)
 
-		// Everybody: any node that has heard of it puts it back.
+		// All users. Every node that knows the revocation restores it.
 		id, _ = mustSignIn(t, a, "eve")
 		dump = do(sessionKey(id), "DUMP", sessionKey(id)).(string)
 		time.Sleep(2 * time.Millisecond)
-		if err := b.EndAll(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		must(t, b.EndAll(t.Context()))
 		must(t, b.Close())
-		refused("everybody's session", a, id)
+		mustRefuse("a session after EndAll", a, id)
 		lost("coatcheck:revoked")
 		do(sessionKey(id), "RESTORE", sessionKey(id), "0", dump, "REPLACE")
-		refused("everybody's session after a failover", a, id)
+		mustRefuse("a session after EndAll and a failover", a, id)
 		eventually(t, 5*time.Second, func() error {
 			if do("coatcheck:revoked", "EXISTS", "coatcheck:revoked") != int64(1) {
-				return errors.New("the time is not put back")
+				return errors.New("the revocation is not restored")
 			}
 			return nil
 		})
-		refused("for a new process", mustOpen(t, url, redisstore.Options{}), id)
+		mustRefuse("the session in a new process", mustOpen(t, url, redisstore.Options{}), id)
 	})
 }
 

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,7 +15,12 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestSilentServerFailsOperationsInTime lets a server answer nothing for four seconds, in the ways that there are.
+// outage is how long the servers are silent. The length is part of the fault: it is longer than the
+// client keeps a silent connection, so the store must also connect again.
+const outage = 4 * time.Second
+//
+// TestSilentServerFailsOperationsInTime silences a server in three ways. Every operation fails within
+// the timeout, and the store recovers.
 func TestSilentServerFailsOperationsInTime(t *testing.T) {
 	for _, how := range []string{"CLIENT PAUSE WRITE", "CLIENT PAUSE ALL", "SIGSTOP"} {
 		t.Run(how, func(t *testing.T) {
@@ -23,18 +29,21 @@ func TestSilentServerFailsOperationsInTime(t *testing.T) {
 			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 			l := startLoad(t, s, 16)
 			time.Sleep(200 * time.Millisecond)
-			end := time.Now().Add(4 * time.Second) // longer than the client believes in a connection
+			end := time.Now().Add(outage)
 			if how == "SIGSTOP" {
 				must(t, node.Pause())
 			} else {
-				_, err := node.Do("CLIENT", "PAUSE", "4000", strings.Fields(how)[2])
+				_, err := node.Do("CLIENT", "PAUSE", strconv.FormatInt(outage.Milliseconds(), 10), strings.Fields(how)[2])
 				must(t, err)
 			}
 			id, o := newSession()
 			mustFailEveryOperation(t, s, id, o, how == "CLIENT PAUSE WRITE")
-			time.Sleep(time.Until(end))
 			if how == "SIGSTOP" {
+				time.Sleep(time.Until(end))
 				must(t, node.Resume())
+			} else {
+				_, err := node.Do("DEL", "none") // the server replies when the pause ends
+				must(t, err)
 			}
 			l.mustRecover(end)
 			l.mustCountExactly(false)
@@ -42,7 +51,8 @@ func TestSilentServerFailsOperationsInTime(t *testing.T) {
 	}
 }
 
-// mustFailEveryOperation checks that each fails within the timeout, and says whether something may have changed.
+// mustFailEveryOperation checks that every operation fails within the timeout. Operations that may
+// have changed something return ErrUnknown. With reads set, the server still answers reads.
 func mustFailEveryOperation(t *testing.T, s *redisstore.Store, id driver.ID, o *driver.Origin, reads bool) {
 	t.Helper()
 	ctx := t.Context()
@@ -63,14 +73,15 @@ func mustFailEveryOperation(t *testing.T, s *redisstore.Store, id driver.ID, o *
 	all.Go(func() {
 		err := within(t, time.Second, func() error { _, _, err := s.LoadFresh(ctx, id); return err })
 		if reads != errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrUnknown) {
-			t.Errorf("LoadFresh: %v", err)
+			t.Errorf("LoadFresh, while the server answers reads is %v: %v", reads, err)
 		}
 	})
 	all.Wait()
 }
 
-// TestHungServerUnderManyRequestsDelaysFew stops a server while more commands are sent to it than a connection holds. An operation that is interrupted on its
-// way to the connection may find it full, and waits for the client to give the connection up: see patience. None waits longer.
+// TestHungServerUnderManyRequestsDelaysFew sends more commands to a server that hangs than a
+// connection holds. An operation that times out while it waits for room in a full connection must
+// wait until the client gives the connection up. Those are few, and none waits longer.
 func TestHungServerUnderManyRequestsDelaysFew(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
@@ -87,20 +98,21 @@ func TestHungServerUnderManyRequestsDelaysFew(t *testing.T) {
 				late.Add(1)
 			}
 			if !errors.Is(err, driver.ErrUnknown) {
-				t.Errorf("%v, want ErrUnknown", err)
+				t.Errorf("Apply while the server hangs: %v, want ErrUnknown", err)
 			}
 		})
 	}
 	all.Wait()
 	if n := late.Load(); n > 40 {
-		t.Errorf("%d of 4000 operations were late, want 40 at most", n)
+		t.Errorf("%d of 4000 operations were late, want at most 40", n)
 	}
 	must(t, node.Resume())
 	eventually(t, recovery, func() error { _, err := s.Apply(t.Context(), id, increment(o)); return err })
 }
 
-// TestKilledServerWithAOFLosesNoWrite kills a server under load and starts it again. Under "always" every acknowledged write is on the disk. Under
-// "everysec" it is in the file, though perhaps not on the disk: the death of the process loses nothing, only that of the machine does.
+// TestKilledServerWithAOFLosesNoWrite kills and restarts a server under load. With "always", every
+// acknowledged write is on the disk. With "everysec" it is at least in the file, so that the end of
+// the process loses nothing. Only the end of the machine does.
 func TestKilledServerWithAOFLosesNoWrite(t *testing.T) {
 	for _, fsync := range []string{"always", "everysec"} {
 		t.Run(fsync, func(t *testing.T) {
@@ -118,14 +130,15 @@ func TestKilledServerWithAOFLosesNoWrite(t *testing.T) {
 	}
 }
 
-// TestStoreWorksAfterServerLostEverything restarts a server that keeps nothing: visitors are anonymous, and nothing else breaks.
+// TestStoreWorksAfterServerLostEverything restarts a server without persistence. Visitors become
+// anonymous, and everything else works.
 func TestStoreWorksAfterServerLostEverything(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := newSession()
 	mustCreate(t, s, id, o)
-	for range 2 { // the second is served from the copy
+	for range 2 { // the near cache serves the second read
 		_, _, err := s.Load(t.Context(), id)
 		must(t, err)
 	}
@@ -139,7 +152,7 @@ func TestStoreWorksAfterServerLostEverything(t *testing.T) {
 	if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, driver.ErrNotFound) {
 		t.Errorf("Apply: %v, want ErrNotFound", err)
 	}
-	// The server has neither the scripts nor a tracking table any more. Both come back.
+	// The server has lost the scripts and the tracking table. The store restores both.
 	id, o = newSession()
 	mustCreate(t, s, id, o)
 	_, err := s.Apply(t.Context(), id, increment(o))
@@ -152,7 +165,7 @@ func TestStoreWorksAfterServerLostEverything(t *testing.T) {
 	eventually(t, time.Second, func() error {
 		r, _, err := s.Load(t.Context(), id)
 		if err == nil && counterOf(t, r) != 2 {
-			err = fmt.Errorf("the counter is %d, another store made it 2", counterOf(t, r))
+			err = fmt.Errorf("the counter is %d, want 2 after another store's change", counterOf(t, r))
 		}
 		return err
 	})

@@ -12,47 +12,50 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// certain checks that a change failed, that it was certainly not done, and that the error says this.
+// mustFailForCertain checks that a change failed with this text, and that the error rules out that
+// the change was applied.
 func mustFailForCertain(t *testing.T, err error, text string) {
 	t.Helper()
 	if err == nil || errors.Is(err, driver.ErrUnknown) || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v, want an error with %q that is not ErrUnknown", err, text)
+		t.Errorf("%v, want an error that contains %q and is not ErrUnknown", err, text)
 	}
 }
 
-// TestFullServerStillReadsAndEnds fills a server that evicts nothing: what is there can be read and ended, by a store that is opened meanwhile too.
+// TestFullServerStillReadsAndEnds fills a server that evicts nothing. Sessions can still be read and
+// ended, also by a store that is opened then.
 func TestFullServerStillReadsAndEnds(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := newSession()
 	mustCreate(t, s, id, o)
-	_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than it takes by itself
+	_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than an empty server needs
 	must(t, err)
-	mend := "raise maxmemory"
+	const fix = "raise maxmemory"
 	_, err = s.Apply(t.Context(), id, increment(o))
-	mustFailForCertain(t, err, mend)
+	mustFailForCertain(t, err, fix)
 	other, p := newSession()
 	_, err = s.Create(t.Context(), other, p, &driver.Change{Verifier: p.Verifier})
-	mustFailForCertain(t, err, mend)
+	mustFailForCertain(t, err, fix)
 	late := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	for _, s := range []*redisstore.Store{s, late} {
 		r, _, err := s.LoadFresh(t.Context(), id)
 		must(t, err)
 		if n := counterOf(t, r); n != 0 {
-			t.Errorf("a refused change left a trace: the counter is %d", n)
+			t.Errorf("the counter is %d after a refused change, want 0", n)
 		}
 	}
 	must(t, late.End(t.Context(), id))
 	if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-		t.Errorf("after the end: %v, want ErrNotFound", err)
+		t.Errorf("LoadFresh after End: %v, want ErrNotFound", err)
 	}
 	_, err = node.Do("CONFIG", "SET", "maxmemory", "0")
 	must(t, err)
 	mustCreate(t, s, other, p)
 }
 
-// TestFullServerStillRevokes fills a server, and ends sessions in all ways that there are, with replicas that must have heard of it, too.
+// TestFullServerStillRevokes fills a server and ends sessions in every way, without replicas and
+// waiting for one.
 func TestFullServerStillRevokes(t *testing.T) {
 	limitParallel(t)
 	servers := redistest.StartSentinel(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
@@ -74,7 +77,7 @@ func TestFullServerStillRevokes(t *testing.T) {
 				ids, owners = append(ids, id), append(owners, in.Origin.Principal.Owner)
 			}
 			time.Sleep(2 * time.Millisecond)
-			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than it takes by itself
+			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than an empty server needs
 			must(t, err)
 			defer func() {
 				_, err := node.Do("CONFIG", "SET", "maxmemory", "0")
@@ -90,35 +93,36 @@ func TestFullServerStillRevokes(t *testing.T) {
 				func() error { return s.EndAll(t.Context()) },
 			} {
 				if err := end(); err != nil {
-					t.Errorf("end %d: %v", i, err)
+					t.Errorf("end %d fails: %v", i, err)
 				}
 				if _, _, err := s.LoadFresh(t.Context(), ids[i]); !errors.Is(err, driver.ErrNotFound) {
-					t.Errorf("end %d: %v, want ErrNotFound", i, err)
+					t.Errorf("LoadFresh after end %d: %v, want ErrNotFound", i, err)
 				}
 			}
 		})
 	}
 }
 
-// TestReadOnlyServerRefusesForCertain makes a primary a replica, and back, as an operator or a failover does.
+// TestReadOnlyServerRefusesForCertain makes a primary a replica and back, as an operator or a
+// failover does. A change fails for certain, or succeeds once when the server is a primary again.
 func TestReadOnlyServerRefusesForCertain(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, o := newSession()
 	mustCreate(t, s, id, o)
-	_, err := node.Do("REPLICAOF", "127.0.0.1", "1") // nobody there: it keeps what it has
+	_, err := node.Do("REPLICAOF", "127.0.0.1", "1") // no server listens there, so the data stays
 	must(t, err)
 	err = within(t, time.Second, func() error { _, err := s.Apply(t.Context(), id, increment(o)); return err })
 	mustFailForCertain(t, err, "READONLY")
 	_, _, err = s.Load(t.Context(), id)
 	must(t, err)
-	l := make(chan error)
-	go func() { _, err := s.Apply(t.Context(), id, increment(o)); l <- err }()
-	time.Sleep(300 * time.Millisecond) // the change is under way: it is repeated until the server takes it
+	applied := make(chan error)
+	go func() { _, err := s.Apply(t.Context(), id, increment(o)); applied <- err }()
+	time.Sleep(300 * time.Millisecond) // the store repeats the change until the server accepts it
 	_, err = node.Do("REPLICAOF", "NO", "ONE")
 	must(t, err)
-	must(t, <-l)
+	must(t, <-applied)
 	r, _, err := s.LoadFresh(t.Context(), id)
 	must(t, err)
 	if n := counterOf(t, r); n != 1 {
@@ -126,7 +130,8 @@ func TestReadOnlyServerRefusesForCertain(t *testing.T) {
 	}
 }
 
-// TestScriptFlushFailsNoChange empties the script cache again and again under load: nothing is seen of it.
+// TestScriptFlushFailsNoChange empties the server's script cache again and again under load. No
+// change fails.
 func TestScriptFlushFailsNoChange(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -144,7 +149,7 @@ func TestScriptFlushFailsNoChange(t *testing.T) {
 	}
 }
 
-// TestFlushAllDropsCopies removes all sessions behind the store's back: its copies go at once.
+// TestFlushAllDropsCopies deletes all sessions on the server. The store's copies go at once.
 func TestFlushAllDropsCopies(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -163,7 +168,7 @@ func TestFlushAllDropsCopies(t *testing.T) {
 	})
 }
 
-// TestKilledConnectionsLoseNoWrite closes the store's connections at random under load.
+// TestKilledConnectionsLoseNoWrite closes the store's connections again and again under load.
 func TestKilledConnectionsLoseNoWrite(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})

@@ -11,7 +11,8 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestFeedReportsGapAfterRestart kills the server under way, with a file and without. What was lost is a gap, and the feed goes on.
+// TestFeedReportsGapAfterRestart kills the server while events are published, with and without an
+// append-only file. Lost events are reported as a gap, and the feed goes on.
 func TestFeedReportsGapAfterRestart(t *testing.T) {
 	for name, config := range map[string][]string{"AOF": {"appendonly yes", "appendfsync always"}, "nothing on disk": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -35,19 +36,20 @@ func TestFeedReportsGapAfterRestart(t *testing.T) {
 			s.Publish([]byte("end"))
 			got := f.mustReceive(t, 15*time.Second, "end")
 			missing, gaps := mustReportEveryLoss(t, got, 1, 1, 800)
-			t.Logf("%d events are missing, and there are %d gaps", missing, gaps)
+			t.Logf("%d events are missing, %d gaps reported", missing, gaps)
 			if config != nil && missing+gaps > 0 {
-				t.Errorf("with all on disk %d are missing, and there are %d gaps", missing, gaps)
+				t.Errorf("with all events on disk, %d are missing and %d gaps reported, want none", missing, gaps)
 			}
 			if config == nil && gaps == 0 {
-				t.Error("the server lost everything, and there is no gap")
+				t.Error("the server lost all events, but no gap is reported")
 			}
 			late.mustReceive(t, 5*time.Second, "end")
 		})
 	}
 }
 
-// TestFeedReportsGapAfterStreamIsDeleted: all is gone while nobody publishes, and then again while the numbers grow past those that were there.
+// TestFeedReportsGapAfterStreamIsDeleted deletes the stream twice. The first time no event follows.
+// The second time the new stream is longer than the old one before the follower looks.
 func TestFeedReportsGapAfterStreamIsDeleted(t *testing.T) {
 	limitParallel(t)
 	node, s, f := startWithFollower(t, 5)
@@ -64,12 +66,12 @@ func TestFeedReportsGapAfterStreamIsDeleted(t *testing.T) {
 	f.hold.Unlock()
 	got := f.mustReceive(t, 5*time.Second, "1:60")
 	if missing, gaps := mustReportEveryLoss(t, got, 1, 1, 60); missing != 0 || gaps != 2 {
-		t.Errorf("%d missing, %d gaps, want none and 2: %q", missing, gaps, got)
+		t.Errorf("%d events are missing, %d gaps reported, want 0 and 2: %q", missing, gaps, got)
 	}
 }
 
-// TestFeedFollowersIdleAfterStreamIsTrimmedToZero: somebody cuts the stream down to nothing, where the server remembers the last number, and adds entries by hand. It goes on, and nobody
-// goes round in circles.
+// TestFeedFollowersIdleAfterStreamIsTrimmedToZero trims the stream to zero entries and adds an entry
+// by hand. The followers then wait for events and do not poll in a loop. The feed goes on.
 func TestFeedFollowersIdleAfterStreamIsTrimmedToZero(t *testing.T) {
 	limitParallel(t)
 	node, s, f := startWithFollower(t, 5)
@@ -80,21 +82,28 @@ func TestFeedFollowersIdleAfterStreamIsTrimmedToZero(t *testing.T) {
 	late := follow(t, s)
 	_, err = node.Do("XADD", "coatcheck:events", "3-7", "made", "up")
 	must(t, err)
-	time.Sleep(2 * time.Second)
+	eventually(t, 5*time.Second, func() error {
+		if n := infoNumber(t, node, "clients", `blocked_clients:(\d+)`); n != 2 {
+			return fmt.Errorf("%d followers wait for events, want 2", n)
+		}
+		return nil
+	})
+	// An idle follower sends a command or two a second, so this takes a second.
 	before := commandCalls(t, node, "xrange") + commandCalls(t, node, "xread")
-	time.Sleep(2 * time.Second)
-	if n := commandCalls(t, node, "xrange") + commandCalls(t, node, "xread") - before; n > 20 {
-		t.Errorf("while nothing happened two followers sent %d commands in two seconds", n)
+	time.Sleep(time.Second)
+	if n := commandCalls(t, node, "xrange") + commandCalls(t, node, "xread") - before; n > 10 {
+		t.Errorf("two idle followers sent %d commands in a second, want at most 10", n)
 	}
 	publish(s, 1, 9, 12, 0)
 	f.mustReceive(t, 5*time.Second, "1:12")
 	got := late.mustReceive(t, 5*time.Second, "1:12")
 	if missing, gaps := mustReportEveryLoss(t, got, 1, 9, 12); missing != 0 || gaps > 1 {
-		t.Errorf("%d missing, %d gaps: %q", missing, gaps, got)
+		t.Errorf("%d events are missing, %d gaps reported, want 0 and at most 1: %q", missing, gaps, got)
 	}
 }
 
-// TestFeedReportsGapAfterFailover replaces the primary while two nodes publish: what it lost is a gap.
+// TestFeedReportsGapAfterFailover replaces the primary while two nodes publish. Events that the old
+// primary lost are reported as a gap.
 func TestFeedReportsGapAfterFailover(t *testing.T) {
 	for _, topology := range failoverTopologies {
 		for _, how := range []string{"planned", "kill -9"} {
@@ -113,7 +122,7 @@ func TestFeedReportsGapAfterFailover(t *testing.T) {
 				} else {
 					primaries, err := r.primaries()
 					must(t, err)
-					for _, p := range primaries { // the one that has the feed is among them
+					for _, p := range primaries { // kill the one that has the feed
 						if keys, err := p.Do("EXISTS", "coatcheck:events"); err == nil && keys == int64(1) {
 							must(t, p.Kill())
 							break
@@ -129,7 +138,7 @@ func TestFeedReportsGapAfterFailover(t *testing.T) {
 					got := f.mustReceive(t, 20*time.Second, "end of b")
 					for p := 1; p <= 2; p++ {
 						missing, gaps := mustReportEveryLoss(t, got, p, 1, each)
-						t.Logf("follower %d, publisher %d: %d of %d are missing, %d gaps", i, p, missing, each, gaps)
+						t.Logf("follower %d, publisher %d: %d of %d events are missing, %d gaps reported", i, p, missing, each, gaps)
 					}
 				}
 			})
@@ -137,7 +146,8 @@ func TestFeedReportsGapAfterFailover(t *testing.T) {
 	}
 }
 
-// TestFeedReportsGapAfterQueueOverflow: more than the queue holds while the server stands still is a gap, also if nothing follows; no publisher waits.
+// TestFeedReportsGapAfterQueueOverflow publishes more events than the queue holds while the server
+// hangs. The lost events are reported as a gap, although no event follows. Publish never blocks.
 func TestFeedReportsGapAfterQueueOverflow(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -150,23 +160,24 @@ func TestFeedReportsGapAfterQueueOverflow(t *testing.T) {
 	begin := time.Now()
 	publish(s, 1, 11, 8000, 0)
 	if took := time.Since(begin); took > time.Second {
-		t.Errorf("publishing took %v while the server stood still", took)
+		t.Errorf("publishing took %v while the server hung, want at most 1s", took)
 	}
 	time.Sleep(500 * time.Millisecond)
 	must(t, node.Resume())
 	got := f.mustReceive(t, 20*time.Second, gap)
 	missing, gaps := mustReportEveryLoss(t, got, 1, 1, 8000)
 	if missing < 3000 || gaps != 1 {
-		t.Errorf("%d missing, %d gaps", missing, gaps)
+		t.Errorf("%d events are missing, %d gaps reported, want at least 3000 and 1", missing, gaps)
 	}
 	publish(s, 1, 8001, 8010, 0)
 	got = f.mustReceive(t, 5*time.Second, "1:8010")
 	if _, gaps := mustReportEveryLoss(t, got, 1, 1, 8010); gaps != 1 {
-		t.Errorf("%d gaps", gaps)
+		t.Errorf("%d gaps are reported after later events, want 1", gaps)
 	}
 }
 
-// TestFeedReportsUnknownEntryAsGap: an entry of another format is a gap, and no more.
+// TestFeedReportsUnknownEntryAsGap adds an entry in another format. The follower reports a gap and
+// goes on.
 func TestFeedReportsUnknownEntryAsGap(t *testing.T) {
 	limitParallel(t)
 	node, s, f := startWithFollower(t, 3)
@@ -176,67 +187,70 @@ func TestFeedReportsUnknownEntryAsGap(t *testing.T) {
 	publish(s, 1, 4, 6, 0)
 	got := f.mustReceive(t, 5*time.Second, "1:6")
 	if missing, gaps := mustReportEveryLoss(t, got, 1, 1, 6); missing != 0 || gaps > 2 {
-		t.Errorf("%q", got)
+		t.Errorf("%d events are missing, %d gaps reported, want 0 and at most 2: %q", missing, gaps, got)
 	}
 }
 
-// TestFeedReportsGapToSlowFollower: who follows too slowly finds a gap where the stream was cut; the stream stays short.
+// TestFeedReportsGapToSlowFollower trims the stream before a slow follower has read it. The follower
+// reports a gap, and the stream stays short.
 func TestFeedReportsGapToSlowFollower(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
 	s := mustOpen(t, url, redisstore.Options{Events: 100})
 	f := follow(t, s)
-	f.holdAt(t, func() { publish(s, 1, 1, 1, 0) }) // so that it meets the cut once: one that is slow to start would meet it twice
+	// A follower that is only slow to start could meet two trims.
+	f.holdAt(t, func() { publish(s, 1, 1, 1, 0) })
 	publish(s, 1, 2, 3000, 0)
 	s.Publish([]byte("end"))
 	eventually(t, 5*time.Second, func() error {
 		last, err := node.Do("XREVRANGE", "coatcheck:events", "+", "-", "COUNT", "1")
 		if err != nil || !strings.HasPrefix(fmt.Sprint(last), "[[3001-0 ") {
-			return fmt.Errorf("%v, %w", last, err)
+			return fmt.Errorf("the last entry is %v, want 3001-0 (error %w)", last, err)
 		}
 		return nil
 	})
 	n, err := node.Do("XLEN", "coatcheck:events")
 	must(t, err)
-	if n := n.(int64); n < 100 || n > 400 { // whole nodes of the server's are cut off, of 100 entries
-		t.Errorf("the stream has %d entries", n)
+	if n := n.(int64); n < 100 || n > 400 { // the server trims whole blocks of 100 entries
+		t.Errorf("the stream has %d entries, want 100 to 400", n)
 	}
 	f.hold.Unlock()
 	got := f.mustReceive(t, 5*time.Second, "end")
 	if missing, gaps := mustReportEveryLoss(t, got, 1, 1, 3000); missing == 0 || gaps != 1 {
-		t.Errorf("%d missing, %d gaps", missing, gaps)
+		t.Errorf("%d events are missing, %d gaps reported, want some and 1", missing, gaps)
 	}
 }
 
-// TestFeedReportsGapOfPublisherNotSeenBefore: what a failover loses of a publisher of whom the follower has heard nothing since it began is a gap, too.
+// TestFeedReportsGapOfPublisherNotSeenBefore plays a failover that loses the events of a publisher
+// from which the follower has got no event yet. The follower reports a gap.
 func TestFeedReportsGapOfPublisherNotSeenBefore(t *testing.T) {
 	limitParallel(t)
 	const key = "coatcheck:events"
 	node := redistest.Start(t, redistest.Options{})
 	a, b := mustOpen(t, "redis://"+node.Addr(), withEvents), mustOpen(t, "redis://"+node.Addr(), withEvents)
-	has := func(want int64) {
+	mustHaveEntries := func(want int64) {
 		t.Helper()
 		eventually(t, 5*time.Second, func() error {
 			if n, err := node.Do("XLEN", key); err != nil || n != want {
-				return fmt.Errorf("%v entries, error %v, want %d", n, err, want)
+				return fmt.Errorf("the stream has %v entries, error %v, want %d", n, err, want)
 			}
 			return nil
 		})
 	}
 	publish(a, 1, 1, 5, 0)
-	has(5)
+	mustHaveEntries(5)
 	f := follow(t, b)
 	f.holdAt(t, func() { publish(b, 2, 1, 1, 0) })
 	dump, err := node.Do("DUMP", key)
 	must(t, err)
 	publish(a, 1, 6, 9, 0)
-	has(10)
+	mustHaveEntries(10)
 	_, err = node.Do("RESTORE", key, "0", dump.(string), "REPLACE")
 	must(t, err)
 	publish(a, 1, 10, 10, 0)
 	f.hold.Unlock()
 	if got := f.mustReceive(t, 5*time.Second, "1:10"); len(got) != 3 || got[1] != gap {
-		t.Errorf("told of %q, want a gap before the last", got)
+		t.Errorf("the follower got %q, want a gap before the last event", got)
 	}
 }

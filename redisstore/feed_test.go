@@ -16,16 +16,17 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-const gap = "GAP"
+const gap = "GAP" // what a recorder records for driver.ErrGap
 
-// followed is what one who follows was told.
+// recorder follows a feed and records its events. A gap is recorded as the event gap.
 type recorder struct {
 	mu     sync.Mutex
 	events []string
-	hold   sync.Mutex   // who has it stops the follower
-	came   atomic.Int64 // events the follower was given, the one included that it stands at
+	hold   sync.Mutex   // while a test holds it, the recorder stops at its next event
+	count  atomic.Int64 // events that the recorder got, including the one at which it stopped
 }
 
+// follow follows a store's feed until the test ends.
 func follow(t *testing.T, s *redisstore.Store) *recorder {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -35,7 +36,7 @@ func follow(t *testing.T, s *redisstore.Store) *recorder {
 	go func() {
 		defer close(done)
 		for b, err := range events {
-			f.came.Add(1)
+			f.count.Add(1)
 			f.hold.Lock()
 			f.hold.Unlock() //nolint:staticcheck // only to wait
 			text := string(b)
@@ -53,29 +54,29 @@ func follow(t *testing.T, s *redisstore.Store) *recorder {
 	return f
 }
 
-// got returns what has come so far.
+// received returns the events so far.
 func (f *recorder) received() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]string(nil), f.events...)
 }
 
-// stop publishes an event, and returns when the follower stands still at it, until f.hold is unlocked. The follower must have been given all
-// that was published before.
+// holdAt publishes an event and returns when the recorder stops at it. The recorder goes on when the
+// test unlocks hold. The recorder must have got all earlier events.
 func (f *recorder) holdAt(t *testing.T, publish func()) {
 	t.Helper()
 	f.hold.Lock()
-	before := f.came.Load()
+	before := f.count.Load()
 	publish()
 	eventually(t, 5*time.Second, func() error {
-		if f.came.Load() == before {
-			return errors.New("the follower was given nothing")
+		if f.count.Load() == before {
+			return errors.New("the recorder has not got the event")
 		}
 		return nil
 	})
 }
 
-// until waits for an event.
+// mustReceive waits for an event, and returns all events so far.
 func (f *recorder) mustReceive(t *testing.T, limit time.Duration, event string) []string {
 	t.Helper()
 	var got []string
@@ -86,38 +87,40 @@ func (f *recorder) mustReceive(t *testing.T, limit time.Duration, event string) 
 				return nil
 			}
 		}
-		return fmt.Errorf("of %d events none is %q; the last ones are %q", len(got), event, got[max(0, len(got)-3):])
+		return fmt.Errorf("none of %d events is %q; the last ones are %q", len(got), event, got[max(0, len(got)-3):])
 	})
 	return got
 }
 
-// mustReportEveryLoss checks that of the events "<from> to <to>" of one publisher each came, in order, or there is a gap where it is missing; and
-// none came twice without one. It returns how many are missing, and how many gaps there are.
+// mustReportEveryLoss checks the events "publisher:from" to "publisher:to" of one publisher. They
+// are in order, and none comes twice. Where events are missing, there is a gap. It returns the number
+// of missing events and of gaps.
 func mustReportEveryLoss(t *testing.T, got []string, publisher, from, to int) (missing, gaps int) {
 	t.Helper()
-	next, excused := from, false
+	next, afterGap := from, false
 	for _, e := range got {
 		var p, n int
 		if e == gap {
 			gaps++
-			excused = true
+			afterGap = true
 			continue
 		}
 		if _, err := fmt.Sscanf(e, "%d:%d", &p, &n); err != nil || p != publisher {
 			continue
 		}
-		if n > next && !excused || n < next {
-			t.Errorf("publisher %d: event %d came after %d, and no gap between them", publisher, n, next-1)
+		if n > next && !afterGap || n < next {
+			t.Errorf("publisher %d: event %d follows %d without a gap", publisher, n, next-1)
 		}
 		missing += max(0, n-next)
-		next, excused = n+1, false
+		next, afterGap = n+1, false
 	}
-	if next <= to && !excused {
-		t.Errorf("publisher %d: the last event is %d of %d, and no gap after it", publisher, next-1, to)
+	if next <= to && !afterGap {
+		t.Errorf("publisher %d: the last event is %d of %d, without a gap after it", publisher, next-1, to)
 	}
 	return missing + max(0, to+1-next), gaps
 }
 
+// publish publishes the events "publisher:from" to "publisher:to".
 func publish(s *redisstore.Store, publisher, from, to int, every time.Duration) {
 	for n := from; n <= to; n++ {
 		s.Publish(fmt.Appendf(nil, "%d:%d", publisher, n))
@@ -127,7 +130,8 @@ func publish(s *redisstore.Store, publisher, from, to int, every time.Duration) 
 	}
 }
 
-// startWithFollower starts a server and a store whose one follower was told of n events of publisher 1.
+// startWithFollower starts a server and a store, publishes n events of publisher 1, and returns when
+// a recorder has got them.
 func startWithFollower(t *testing.T, n int) (*redistest.Node, *redisstore.Store, *recorder) {
 	t.Helper()
 	node := redistest.Start(t, redistest.Options{})
@@ -138,9 +142,11 @@ func startWithFollower(t *testing.T, n int) (*redistest.Node, *redisstore.Store,
 	return node, s, f
 }
 
+// withEvents are the options of a store that publishes events.
 var withEvents = redisstore.Options{Events: 10_000}
 
-// TestFeedDeliversEventsInOrderWithoutGap: a thousand events of two nodes, in order, without a gap, for one who only follows, too.
+// TestFeedDeliversEventsInOrderWithoutGap publishes a thousand events on two nodes. Every follower
+// gets them in order and without a gap, also one whose store does not publish.
 func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 	for _, start := range []func(t *testing.T) string{
 		func(t *testing.T) string { return "redis://" + redistest.Start(t, redistest.Options{}).Addr() },
@@ -148,7 +154,7 @@ func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 	} {
 		url := start(t)
 		a, b, watch := mustOpen(t, url, withEvents), mustOpen(t, url, withEvents), mustOpen(t, url, redisstore.Options{})
-		watch.Publish([]byte("nobody hears this"))
+		watch.Publish([]byte("never published"))
 		f := []*recorder{follow(t, a), follow(t, b), follow(t, watch)}
 		var both sync.WaitGroup
 		both.Go(func() { publish(a, 1, 1, 500, time.Millisecond) })
@@ -161,14 +167,15 @@ func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 			got := f.mustReceive(t, 10*time.Second, "end of b")
 			for p := 1; p <= 2; p++ {
 				if missing, gaps := mustReportEveryLoss(t, got, p, 1, 500); missing+gaps > 0 || len(got) != 1002 {
-					t.Errorf("follower %d: %d events, %d missing, %d gaps", i, len(got), missing, gaps)
+					t.Errorf("follower %d got %d events, %d missing, %d gaps, want 1002 events", i, len(got), missing, gaps)
 				}
 			}
 		}
 	}
 }
 
-// TestFeedDeliversRepeatedEntryOnce: what was published twice, since the answer was lost, is told once.
+// TestFeedDeliversRepeatedEntryOnce stores an event twice, as a node does when it gets no reply. The
+// follower gets the event once.
 func TestFeedDeliversRepeatedEntryOnce(t *testing.T) {
 	limitParallel(t)
 	node, s, f := startWithFollower(t, 3)
@@ -184,21 +191,22 @@ func TestFeedDeliversRepeatedEntryOnce(t *testing.T) {
 	must(t, err)
 	publish(s, 1, 4, 6, 0)
 	if got := f.mustReceive(t, 5*time.Second, "1:6"); len(got) != 6 {
-		t.Errorf("%q", got)
+		t.Errorf("the follower got %q, want 6 events", got)
 	}
 }
 
-// TestOpenRefusesBadEventsOption: a length that is none is refused.
+// TestOpenRefusesBadEventsOption opens stores with lengths of the feed that are out of range.
 func TestOpenRefusesBadEventsOption(t *testing.T) {
 	for _, n := range []int{-1, 1_000_001} {
 		_, err := redisstore.Open(t.Context(), "redis://127.0.0.1:1", redisstore.Options{Events: n})
 		if err == nil || !strings.Contains(err.Error(), "Options.Events") {
-			t.Errorf("%d: %v", n, err)
+			t.Errorf("Open with Options.Events %d: %v, want an error that names the option", n, err)
 		}
 	}
 }
 
-// TestManagerEventsReachAnotherProcess: a process hears of what happened in another, by name: sign-ins, ends, and sessions that expired there.
+// TestManagerEventsReachAnotherProcess follows the events of another process. The follower gets
+// sign-ins, ends and expiries, with the user's name.
 func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	limitParallel(t)
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
@@ -218,10 +226,10 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	must(t, err)
 	must(t, s.SignIn(request, session.Login{User: "ada"}))
 	first := s.Info().Handle
-	must(t, s.SignIn(request, session.Login{User: "ada"})) // in place of the first
+	must(t, s.SignIn(request, session.Login{User: "ada"})) // replaces the first session
 	second := s.Info().Handle
 	must(t, s.SignOut(request))
-	must(t, s.SignIn(request, session.Login{User: "ada"})) // and is not seen again
+	must(t, s.SignIn(request, session.Login{User: "ada"})) // the session is not used again, and expires
 	third := s.Info().Handle
 	want := []session.Event{
 		{Kind: session.EventSignedIn, Handle: first, User: "ada"},
@@ -234,20 +242,21 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	for e, err := range events {
 		must(t, err)
 		if e.Time.Before(last) || time.Since(e.Time).Abs() > time.Minute {
-			t.Errorf("%s is of %v, after %v", e.Kind, e.Time, last)
+			t.Errorf("event %s has the time %v, after one with %v", e.Kind, e.Time, last)
 		}
 		last, e.Time = e.Time, time.Time{}
 		if e != want[0] {
-			t.Errorf("told of %+v, want %+v", e, want[0])
+			t.Errorf("got event %+v, want %+v", e, want[0])
 		}
 		if want = want[1:]; len(want) == 0 {
 			return
 		}
 	}
-	t.Errorf("not told of %+v", want)
+	t.Errorf("events that did not arrive: %+v", want)
 }
 
-// TestClosePublishesWaitingEventsAndEndsFollowers: what waits is published, and who follows is told that it is over.
+// TestClosePublishesWaitingEventsAndEndsFollowers closes a store right after it published. Close
+// publishes the events that still wait, and the store's own followers end with ErrClosed.
 func TestClosePublishesWaitingEventsAndEndsFollowers(t *testing.T) {
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	s, other := mustOpen(t, url, withEvents), mustOpen(t, url, redisstore.Options{})

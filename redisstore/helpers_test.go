@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 const (
 	recovery = 5 * time.Second // promised time from the end of a fault to the next success
 	lease    = 2 * time.Second // the default of Options.Lease
+	checkup  = lease / 4       // how often a node asks the primaries for a sign of life
 	slack    = 2 * time.Second // what a loaded machine may add to a bound
 )
 

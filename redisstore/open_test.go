@@ -23,12 +23,12 @@ import (
 
 const (
 	password = "s3cr?t/@:%&#"
-	allRule  = "app on >" + password + " ~* &* +@all"
+	allRule  = "app on >" + password + " ~* &* +@all" // a user with all rights
 )
 
 var credentials = url.UserPassword("app", password).String() + "@"
 
-// TestOpenAcceptsEachFormOfURL opens a store by each form of URL, and uses it.
+// TestOpenAcceptsEachFormOfURL opens and uses a store with each form of URL.
 func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 	t.Run("standalone", func(t *testing.T) {
 		node := redistest.Start(t, redistest.Options{Users: []string{allRule, "default off"}, Config: []string{"databases 16"}})
@@ -38,7 +38,7 @@ func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 		mustWork(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
 		mustWork(t, "redis+unix://"+credentials+node.Socket(), nil)
 		mustWork(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
-		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} { // works leaves one session
+		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} { // mustWork leaves one session
 			if n := databaseSize(t, node, db); n != want {
 				t.Errorf("database %s has %d keys, want %d", db, n, want)
 			}
@@ -57,7 +57,8 @@ func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 		t.Run("sentinel"+s, func(t *testing.T) {
 			limitParallel(t)
 			sentinels := redistest.StartSentinel(t, how)
-			mustWork(t, "redis"+s+"+sentinel://"+credentials+strings.Join(sentinels.Addrs(), ",")+"/"+sentinels.Name+"?db=2", sentinels.Nodes[0])
+			address := strings.Join(sentinels.Addrs(), ",") + "/" + sentinels.Name
+			mustWork(t, "redis"+s+"+sentinel://"+credentials+address+"?db=2", sentinels.Nodes[0])
 			if n := databaseSize(t, sentinels.Nodes[0], "2"); n != 1 {
 				t.Errorf("database 2 has %d keys, want 1", n)
 			}
@@ -70,7 +71,8 @@ func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 	}
 }
 
-// works opens a store, and creates, changes and reads a session, first from the server and then from the copy.
+// mustWork opens a store, and creates, changes and reads a session, from the server and from the
+// copy. With a certified node it uses that node's certificate.
 func mustWork(t *testing.T, address string, certified *redistest.Node) *redisstore.Store {
 	t.Helper()
 	o := redisstore.Options{}
@@ -92,7 +94,7 @@ func mustWork(t *testing.T, address string, certified *redistest.Node) *redissto
 	return s
 }
 
-// uses does all that one does with a store, and leaves one session.
+// mustUse calls all methods for sessions, and leaves one session.
 func mustUse(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
@@ -122,13 +124,14 @@ func mustUse(t *testing.T, s *redisstore.Store) {
 		if i == 0 {
 			must(t, s.End(ctx, id))
 			if _, _, err := s.Load(ctx, id); !errors.Is(err, driver.ErrNotFound) {
-				t.Errorf("after the end: %v, want ErrNotFound", err)
+				t.Errorf("Load after End: %v, want ErrNotFound", err)
 			}
 		}
 	}
 }
 
-// mustHoldMaxFields fills a session with as many fields as it may have.
+// mustHoldMaxFields fills a session with as many fields as allowed, and checks that one more is
+// refused.
 func mustHoldMaxFields(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	id, o := newSession()
@@ -140,11 +143,12 @@ func mustHoldMaxFields(t *testing.T, s *redisstore.Store) {
 	_, err := s.Apply(t.Context(), id, c)
 	must(t, err)
 	if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, driver.ErrTooLarge) {
-		t.Errorf("a field too many: %v, want ErrTooLarge", err)
+		t.Errorf("Apply with one field too many: %v, want ErrTooLarge", err)
 	}
 	must(t, s.End(t.Context(), id))
 }
 
+// databaseSize returns the number of keys in a database.
 func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
 	t.Helper()
 	text, err := n.Do("INFO", "keyspace")
@@ -156,7 +160,8 @@ func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
 	return keys
 }
 
-// TestOpenExplainsBadURLWithoutQuotingPassword: the error says what is wrong, and quotes nothing that may be a password.
+// TestOpenExplainsBadURLWithoutQuotingPassword opens stores with bad URLs. The error says what is
+// wrong, and quotes nothing that may be a password.
 func TestOpenExplainsBadURLWithoutQuotingPassword(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "does not begin with"},
@@ -190,16 +195,17 @@ func TestOpenExplainsBadURLWithoutQuotingPassword(t *testing.T) {
 	} {
 		_, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunt") {
-			t.Errorf("%s: %v, want %q and no password", c.url, err, c.want)
+			t.Errorf("Open(%q): %v, want an error with %q and no password", c.url, err, c.want)
 		}
 	}
 	_, err := redisstore.Open(t.Context(), "redis://localhost", redisstore.Options{TLS: &tls.Config{}})
 	if err == nil || !strings.Contains(err.Error(), "without TLS") {
-		t.Errorf("Options.TLS with redis://: %v", err)
+		t.Errorf("Open with Options.TLS and redis://: %v, want an error", err)
 	}
 }
 
-// TestOpenRefusesUnusableServers: servers that cannot serve, each with what is wrong and how to mend it, in a bounded time.
+// TestOpenRefusesUnusableServers opens stores on servers that cannot serve. Within a bounded time,
+// Open returns an error that says what is wrong and how to fix it.
 func TestOpenRefusesUnusableServers(t *testing.T) {
 	start := func(o redistest.Options) string { return redistest.Start(t, o).Addr() }
 	plain := start(redistest.Options{})
@@ -212,23 +218,26 @@ func TestOpenRefusesUnusableServers(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	defer silent.Close()
-	nobody := startProxy(t, plain)
-	nobody.listen.Close()
+	closed := startProxy(t, plain)
+	closed.listen.Close()
 	clustered := start(redistest.Options{Config: []string{"cluster-enabled yes"}})
+	replica := start(redistest.Options{Config: []string{"replicaof 127.0.0.1 " + port}})
+	evicting := start(redistest.Options{Config: []string{"maxmemory-policy allkeys-lru"}})
 	for _, c := range []struct {
 		name, url string
 		want      []string
 	}{
-		{"a replica", "redis://" + start(redistest.Options{Config: []string{"replicaof 127.0.0.1 " + port}}), []string{"is a replica of 127.0.0.1:" + port, "redis+sentinel://"}},
+		{"a replica", "redis://" + replica, []string{"is a replica of 127.0.0.1:" + port, "redis+sentinel://"}},
 		{"a Cluster's node", "redis://" + clustered, []string{"is a node of a Cluster", "redis+cluster://"}},
 		{"no Cluster", "redis+cluster://" + plain, []string{"is not a node of a Cluster", "redis://"}},
 		{"no sentinel", "redis+sentinel://" + plain + "/sessions", []string{"no sentinel", "26379"}},
-		{"eviction", "redis://" + start(redistest.Options{Config: []string{"maxmemory-policy allkeys-lru"}}), []string{"allkeys-lru", "set noeviction, or volatile-ttl"}},
+		{"eviction", "redis://" + evicting, []string{"allkeys-lru", "set noeviction, or volatile-ttl"}},
 		{"no EVAL", renamed("EVAL"), []string{"renamed away", "'EVAL'"}},
 		{"no EVALSHA", renamed("EVALSHA"), []string{"renamed away", "'EVALSHA'"}},
-		{"nobody listens", "redis://" + nobody.Addr(), []string{"no connection", "refused"}},
+		{"nobody listens", "redis://" + closed.Addr(), []string{"no connection", "refused"}},
 		{"no answer", "redis://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
-		{"no answer, Sentinel", "redis+sentinel://" + silent.Addr().String() + "/sessions", []string{"no connection", "does not answer in time"}},
+		{"no answer, Sentinel", "redis+sentinel://" + silent.Addr().String() + "/sessions",
+			[]string{"no connection", "does not answer in time"}},
 		{"no answer, Cluster", "redis+cluster://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
 		{"no password", "redis://" + guarded, []string{"put user and password into the URL"}},
 		{"wrong password", "redis://app:wr0ng@" + guarded, []string{"user or password is wrong"}},
@@ -238,7 +247,7 @@ func TestOpenRefusesUnusableServers(t *testing.T) {
 		{"too old", "redis://" + startRedis62(t), []string{"is Redis 6.2.14", "7.0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := within(t, 3*time.Second, func() error { // a timeout of dialing and one of the operation
+			err := within(t, 3*time.Second, func() error { // one second to dial and the default of Options.Timeout
 				s, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
 				if err == nil {
 					s.Close()
@@ -247,17 +256,17 @@ func TestOpenRefusesUnusableServers(t *testing.T) {
 			})
 			for _, want := range c.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
-					t.Errorf("%v, want %q", err, want)
+					t.Errorf("Open: %v, want an error with %q", err, want)
 				}
 			}
 			if err != nil && (strings.Contains(err.Error(), "wr0ng") || strings.Count(err.Error(), "redisstore:") != 1) {
-				t.Errorf("%v: it has the password, or the package's name more than once", err)
+				t.Errorf("Open: %v, want no password and the package's name once", err)
 			}
 		})
 	}
 }
 
-// startRedis62 answers as Redis 6.2 does, as far as that is asked.
+// startRedis62 starts a server that answers Open's questions as Redis 6.2 does.
 func startRedis62(t *testing.T) string {
 	return startFake(t, func(args []string) string {
 		switch strings.ToUpper(args[0]) {
@@ -271,7 +280,7 @@ func startRedis62(t *testing.T) string {
 	})
 }
 
-// TestOpenHonoursContext: who opens a store and gives up does not wait for a server that is silent.
+// TestOpenHonoursContext opens a store on a silent server, with a context that ends.
 func TestOpenHonoursContext(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -279,40 +288,45 @@ func TestOpenHonoursContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := redisstore.Open(ctx, "redis://"+silent.Addr().String(), redisstore.Options{Timeout: 30 * time.Second}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v, want that of the context", err)
+	_, err = redisstore.Open(ctx, "redis://"+silent.Addr().String(), redisstore.Options{Timeout: 30 * time.Second})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Open: %v, want the error of the context", err)
 	}
 	if took := time.Since(begin); took > 500*time.Millisecond {
-		t.Errorf("it took %v, with a context of 50ms", took)
+		t.Errorf("Open took %v, want at most 500ms with a context of 50ms", took)
 	}
 }
 
-// TestRefusedTrackingDisablesNearCache: a user who may not have keys tracked gets a store without near cache, and a warning.
+// TestRefusedTrackingDisablesNearCache opens a store as a user without the right to CLIENT TRACKING.
+// The store logs a warning and has no near cache.
 func TestRefusedTrackingDisablesNearCache(t *testing.T) {
 	rule := "app on >" + password + " ~* &* +@all -client|tracking"
-	refused := func(t *testing.T, address string) {
+	mustOpenWithoutNearCache := func(t *testing.T, address string) {
 		t.Helper()
 		var log bytes.Buffer
 		s := mustOpen(t, address, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "allow CLIENT TRACKING") {
-			t.Errorf("the log has no warning: %s", &log)
+			t.Errorf("the log is %q, want a warning", &log)
 		}
 		if _, has := s.Near(); has {
-			t.Error("it has a near cache")
+			t.Error("the store has a near cache")
 		}
 		mustUse(t, s)
 	}
 	node := redistest.Start(t, redistest.Options{Users: []string{rule}})
-	refused(t, "redis://"+credentials+node.Addr())
+	mustOpenWithoutNearCache(t, "redis://"+credentials+node.Addr())
 	nodes := redistest.StartCluster(t, redistest.Options{Users: []string{rule}})
-	refused(t, "redis+cluster://"+credentials+nodes.Addrs()[0])
+	mustOpenWithoutNearCache(t, "redis+cluster://"+credentials+nodes.Addrs()[0])
 }
 
-// TestNewUsesClientAndLeavesItOpen uses the application's own clients, and leaves them open.
+// TestNewUsesClientAndLeavesItOpen creates stores with the application's clients. Close leaves the
+// client open.
 func TestNewUsesClientAndLeavesItOpen(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, option := range []rueidis.ClientOption{
-		{ForceSingleClient: true}, {ForceSingleClient: true, DisableCache: true}, {ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true},
+		{ForceSingleClient: true},
+		{ForceSingleClient: true, DisableCache: true},
+		{ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true},
 	} {
 		option.InitAddress = []string{node.Addr()}
 		client, err := rueidis.NewClient(option)
@@ -323,7 +337,7 @@ func TestNewUsesClientAndLeavesItOpen(t *testing.T) {
 		mustUse(t, s)
 		must(t, s.Close())
 		if err := s.End(t.Context(), driver.ID{}); !errors.Is(err, redisstore.ErrClosed) {
-			t.Errorf("after Close: %v, want ErrClosed", err)
+			t.Errorf("End after Close: %v, want ErrClosed", err)
 		}
 		must(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
 	}

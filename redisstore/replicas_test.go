@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// mustFindServersByWAITAOF are those of the machine that have WAITAOF, and those that have not.
+// mustFindServersByWAITAOF returns the servers of this machine with and without the command WAITAOF.
 func mustFindServersByWAITAOF(t *testing.T) (with, without []redistest.Server) {
 	t.Helper()
 	for _, s := range redistest.Servers() {
@@ -22,20 +22,22 @@ func mustFindServersByWAITAOF(t *testing.T) (with, without []redistest.Server) {
 		}
 	}
 	if len(with) == 0 || len(without) == 0 {
-		t.Fatalf("the servers %v are not enough: redisstore/redistest/servers/install.sh installs others", redistest.Servers())
+		t.Fatalf("found only the servers %v: run redisstore/redistest/servers/install.sh to install others", redistest.Servers())
 	}
 	return with, without
 }
 
-// replicaTimeout is what the tests wait for replicas: twice what the slowest disk that is in order takes, since the machine is busy.
+// replicaTimeout is how long the tests wait for replicas. It is twice what the slowest healthy disk
+// takes, because the machine may be busy.
 const replicaTimeout = 5 * time.Second
 
-// withReplicas are the options of a store that waits for so many replicas.
+// withReplicas returns the options of a store that waits for so many replicas.
 func withReplicas(replicas int) redisstore.Options {
 	return redisstore.Options{Replicas: replicas, Timeout: replicaTimeout + time.Second, ReplicaTimeout: replicaTimeout}
 }
 
-// mustEndOnReplicas creates a session and ends it, and checks what the error says.
+// mustEndOnReplicas ends a new session and checks the error. A nil want is success. In each case the
+// session has ended.
 func mustEndOnReplicas(t *testing.T, s *redisstore.Store, want *redisstore.ReplicaError) (id driver.ID) {
 	t.Helper()
 	id, o := newSession()
@@ -45,17 +47,19 @@ func mustEndOnReplicas(t *testing.T, s *redisstore.Store, want *redisstore.Repli
 		must(t, err)
 	} else {
 		var is *redisstore.ReplicaError
-		if !errors.As(err, &is) || is.Want != want.Want || is.Got != want.Got || is.Unsaved != want.Unsaved || !errors.Is(err, driver.ErrUnknown) {
-			t.Errorf("%v, want %v", err, want)
+		if !errors.As(err, &is) || is.Want != want.Want || is.Got != want.Got || is.Unsaved != want.Unsaved ||
+			!errors.Is(err, driver.ErrUnknown) {
+			t.Errorf("End: %v, want %v", err, want)
 		}
 	}
 	if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-		t.Errorf("after the end: %v, want ErrNotFound", err)
+		t.Errorf("LoadFresh after End: %v, want ErrNotFound", err)
 	}
 	return id
 }
 
-// TestEndWaitsForReplicas has ends wait for replicas, of which one after the other stops.
+// TestEndWaitsForReplicas ends sessions with Options.Replicas and pauses a replica. End then returns
+// a ReplicaError, for every node.
 func TestEndWaitsForReplicas(t *testing.T) {
 	with, _ := mustFindServersByWAITAOF(t)
 	for _, fsync := range []bool{false, true} {
@@ -71,13 +75,13 @@ func TestEndWaitsForReplicas(t *testing.T) {
 			options := withReplicas(2)
 			options.Fsync = fsync
 			s, other := mustOpen(t, url, options), mustOpen(t, url, options)
-			// A replica that has just synchronised takes its time until it is on a disk.
+			// A replica needs some time after its synchronization until its data is on a disk.
 			eventually(t, 15*time.Second, func() error { id, _ := newSession(); return s.End(t.Context(), id) })
 			mustEndOnReplicas(t, s, nil)
 			must(t, servers.Nodes[1].Pause())
 			id := mustEndOnReplicas(t, s, &redisstore.ReplicaError{Want: 2, Got: 1})
 			if err := other.End(t.Context(), id); !errors.Is(err, driver.ErrUnknown) {
-				t.Errorf("an end that another node repeated, of which a replica has heard nothing yet: %v, want ErrUnknown", err)
+				t.Errorf("End on another node while a replica hangs: %v, want ErrUnknown", err)
 			}
 			must(t, servers.Nodes[1].Resume())
 			eventually(t, recovery, func() error { id, _ := newSession(); return s.End(t.Context(), id) })
@@ -88,24 +92,27 @@ func TestEndWaitsForReplicas(t *testing.T) {
 			options := withReplicas(1)
 			options.Fsync = fsync
 			s := mustOpen(t, "redis+cluster://"+nodes.Addrs()[0], options)
-			ends := func() {
-				for third := range 3 { // a new replica takes its time until it is on a disk
+			mustEndOnAllPrimaries := func() {
+				for third := range 3 { // a new replica needs some time until its data is on a disk
 					eventually(t, 15*time.Second, func() error { return s.End(t.Context(), newIDInThird(third)) })
 				}
 			}
-			ends()
+			mustEndOnAllPrimaries()
 			_, err := nodes.Failover(nodes.Nodes[0])
 			must(t, err)
-			ends()
+			mustEndOnAllPrimaries()
 			options.Replicas = 2
-			mustEndOnReplicas(t, mustOpen(t, "redis+cluster://"+nodes.Addrs()[0], options), &redisstore.ReplicaError{Want: 2, Got: 1})
+			s = mustOpen(t, "redis+cluster://"+nodes.Addrs()[0], options)
+			mustEndOnReplicas(t, s, &redisstore.ReplicaError{Want: 2, Got: 1})
 		})
 	}
 }
 
-// TestSignInDoesNotWaitForReplicas: to sign in ends nothing that waits for replicas, or nobody could sign in while one is away.
+// TestSignInDoesNotWaitForReplicas signs in while a replica is missing. Otherwise nobody could sign in
+// then. EndUser and EndOwned end the session and return a ReplicaError.
 func TestSignInDoesNotWaitForReplicas(t *testing.T) {
-	s := mustOpen(t, "redis://"+redistest.Start(t, redistest.Options{}).Addr(), redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
+	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	s := mustOpen(t, url, redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
 	id, in := newSignIn("ada", 1)
 	in.From = mustCreateAnonymous(t, s, 3)
 	_, err := s.SignIn(t.Context(), id, in)
@@ -117,12 +124,14 @@ func TestSignInDoesNotWaitForReplicas(t *testing.T) {
 	id, in = newSignIn("ada", 1)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
-	if ended, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner); !errors.As(err, new(*redisstore.ReplicaError)) || !ended {
-		t.Errorf("EndOwned: %v, %v; want true and a ReplicaError", ended, err)
+	found, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
+	if !errors.As(err, new(*redisstore.ReplicaError)) || !found {
+		t.Errorf("EndOwned: %v, %v; want true and a ReplicaError", found, err)
 	}
 }
 
-// TestDefaultTimeoutsSufficeForFsync: the default times leave room for what a disk takes, which a replica tells once a second.
+// TestDefaultTimeoutsSufficeForFsync ends sessions with Options.Fsync and the default timeouts. A
+// replica reports once a second what is on its disk.
 func TestDefaultTimeoutsSufficeForFsync(t *testing.T) {
 	limitParallel(t)
 	with, _ := mustFindServersByWAITAOF(t)
@@ -130,12 +139,13 @@ func TestDefaultTimeoutsSufficeForFsync(t *testing.T) {
 	s := mustOpen(t, sentinelURL(servers), redisstore.Options{Replicas: 2, Fsync: true})
 	end := func() error { id, _ := newSession(); return s.End(t.Context(), id) }
 	eventually(t, recovery, end)
-	for range 5 { // each from one such moment to the next
+	for range 5 { // each end takes until the next report
 		must(t, end())
 	}
 }
 
-// newIDInThird returns an id whose key is in that third of the slots, which are one primary's each in a new Cluster.
+// newIDInThird returns an id whose key is in that third of the slots. In a new Cluster each third
+// belongs to one primary.
 func newIDInThird(third int) driver.ID {
 	for {
 		if id, _ := newSession(); redistest.Slot(sessionKey(id))/5461 == third {
@@ -144,7 +154,8 @@ func newIDInThird(third int) driver.ID {
 	}
 }
 
-// TestOpenRefusesImpossibleReplicaOptions: what cannot work is said at opening, not at the first end.
+// TestOpenRefusesImpossibleReplicaOptions opens stores with options that cannot work. Open fails, not
+// the first end.
 func TestOpenRefusesImpossibleReplicaOptions(t *testing.T) {
 	with, without := mustFindServersByWAITAOF(t)
 	aof := []string{"appendonly yes"}
@@ -163,11 +174,12 @@ func TestOpenRefusesImpossibleReplicaOptions(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := redisstore.Open(t.Context(), "redis://"+redistest.Start(t, c.server).Addr(), c.options)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%v, want %q", err, c.want)
+				t.Errorf("Open: %v, want an error with %q", err, c.want)
 			}
 		})
 	}
-	// Replicas that are away for a while are none of this: the store opens, and its ends fail until they are back.
-	s := mustOpen(t, "redis://"+redistest.Start(t, redistest.Options{}).Addr(), redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
+	// Missing replicas may come back. The store opens, and its ends fail until then.
+	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	s := mustOpen(t, url, redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
 	mustEndOnReplicas(t, s, &redisstore.ReplicaError{Want: 1, Got: 0})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// mustUseWhileSlotMoves changes and ends sessions of a slot that is on its way to another node.
+// mustUseWhileSlotMoves changes and ends a session while its slot moves to another node.
 func mustUseWhileSlotMoves(t *testing.T, s *redisstore.Store, c *redistest.Cluster) {
 	t.Helper()
 	id, o := newSession()
@@ -27,8 +27,8 @@ func mustUseWhileSlotMoves(t *testing.T, s *redisstore.Store, c *redistest.Clust
 	must(t, m.Finish())
 }
 
-// TestReshardingFailsNoChange moves a slot to another node, there and back, step by step, while its sessions are counted in: ASK for those that have
-// moved, MOVED at the end. No change fails.
+// TestReshardingFailsNoChange moves a slot from node to node, step by step, under load. The servers
+// reply ASK for keys that have moved, and MOVED at the end. No change fails.
 func TestReshardingFailsNoChange(t *testing.T) {
 	limitParallel(t)
 	c := redistest.StartCluster(t, redistest.Options{})
@@ -36,7 +36,7 @@ func TestReshardingFailsNoChange(t *testing.T) {
 	reader := mustOpen(t, "redis+cluster://"+c.Addrs()[1], redisstore.Options{})
 	l := startLoad(t, s, 8)
 	var ids []driver.ID
-	for range 20 { // more of the first session's slot, which are read and ended meanwhile
+	for range 20 { // other sessions of the same slot, to read and end during the moves
 		id, o := newSession()
 		id.Bucket = l.visitors[0].id.Bucket
 		mustCreate(t, s, id, o)
@@ -50,12 +50,12 @@ func TestReshardingFailsNoChange(t *testing.T) {
 			}
 			time.Sleep(20 * time.Millisecond)
 		})
-		gone := ids[0]
+		ended := ids[0]
 		ids = ids[1:]
-		must(t, s.End(t.Context(), gone))
+		must(t, s.End(t.Context(), ended))
 		eventually(t, 100*time.Millisecond, func() error {
-			if _, _, err := reader.Load(t.Context(), gone); !errors.Is(err, driver.ErrNotFound) {
-				return errors.New("the end is not seen by the other store")
+			if _, _, err := reader.Load(t.Context(), ended); !errors.Is(err, driver.ErrNotFound) {
+				return errors.New("the other store still serves the ended session")
 			}
 			return nil
 		})
@@ -68,7 +68,7 @@ func TestReshardingFailsNoChange(t *testing.T) {
 	}
 }
 
-// migrate begins to move a slot from the node that has it to another, which it returns, too.
+// mustMigrate begins to move a slot to another primary, which it also returns.
 func mustMigrate(t *testing.T, c *redistest.Cluster, slot int) (m *redistest.Migration, to *redistest.Node) {
 	t.Helper()
 	from, err := c.NodeOfSlot(slot)
@@ -83,7 +83,7 @@ func mustMigrate(t *testing.T, c *redistest.Cluster, slot int) (m *redistest.Mig
 	return m, to
 }
 
-// mustMoveSlot moves the keys of a slot one by one, and calls between after each.
+// mustMoveSlot moves the keys of a slot in small steps, and calls between after each step.
 func mustMoveSlot(t *testing.T, c *redistest.Cluster, slot int, to *redistest.Node, between func()) {
 	t.Helper()
 	if owner, err := c.NodeOfSlot(slot); err != nil || owner == to {
@@ -105,8 +105,8 @@ func mustMoveSlot(t *testing.T, c *redistest.Cluster, slot int, to *redistest.No
 	between()
 }
 
-// TestRevocationHoldsWhileSlotMoves: while a slot moves, the keys of a session and of its bucket's revocations may be on two servers. Changes go on
-// nevertheless, and sessions that were revoked take none, wherever they are.
+// TestRevocationHoldsWhileSlotMoves moves a slot, so that a session and its bucket's revocations may
+// be on two servers. Live sessions can still be changed, and revoked sessions cannot.
 func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
@@ -117,12 +117,11 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	revocations := bucketKey(user, "n")
 	node, err := cluster.NodeOfSlot(redistest.Slot(revocations))
 	must(t, err)
-	dump, err := node.Do("DUMP", sessionKey(old)) // the session comes back, as from a backup
+	dump, err := node.Do("DUMP", sessionKey(old)) // to restore the session later, as from a backup
 	must(t, err)
 	time.Sleep(2 * time.Millisecond)
-	if _, err := a.EndUser(t.Context(), ownerOf(user), driver.Selection{}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = a.EndUser(t.Context(), ownerOf(user), driver.Selection{})
+	must(t, err)
 	time.Sleep(2 * time.Millisecond)
 	young, verifier := mustSignIn(t, a, user)
 	for _, first := range [][]string{{revocations}, {sessionKey(young), sessionKey(old)}} {
@@ -135,7 +134,7 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 				begin := time.Now()
 				mustBeAlive(t, s, young, verifier)
 				if took := time.Since(begin); took > 2*time.Second {
-					t.Errorf("a change took %v", took)
+					t.Errorf("a change took %v, want at most 2s", took)
 				}
 			}
 			mustBeRevoked(t, b, old, oldVerifier)
@@ -149,7 +148,8 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// TestEndOwnedDoesNotWaitForMovingSlot: while a slot moves, a session and its user's index may be on two servers. To end the session does not wait for that.
+// TestEndOwnedDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may be on
+// two servers. EndOwned still ends the session at once.
 func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
@@ -161,30 +161,30 @@ func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 	}
 	index := indexKey(ownerOf("ada"))
 	m, _ := mustMigrate(t, cluster, redistest.Slot(index))
-	end := func(id driver.ID) {
+	mustEnd := func(id driver.ID) {
 		t.Helper()
 		begin := time.Now()
 		ended, err := s.EndOwned(t.Context(), id, ownerOf("ada"))
 		if took := time.Since(begin); err != nil || !ended || took > time.Second {
-			t.Errorf("EndOwned: %v, error %v, after %v", ended, err, took)
+			t.Errorf("EndOwned: %v, error %v, after %v; want true within a second", ended, err, took)
 		}
 		if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-			t.Errorf("%v, want ErrNotFound", err)
+			t.Errorf("LoadFresh after EndOwned: %v, want ErrNotFound", err)
 		}
 	}
 	must(t, m.Move(sessionKey(ids[0])))
-	end(ids[0])
+	mustEnd(ids[0])
 	must(t, m.Move(index))
-	end(ids[1])
+	mustEnd(ids[1])
 	must(t, m.Finish())
-	end(ids[2])
+	mustEnd(ids[2])
 	if list, err := s.Sessions(t.Context(), ownerOf("ada")); err != nil || len(list) != 0 {
-		t.Errorf("%d sessions are left, error %v", len(list), err)
+		t.Errorf("Sessions returns %d, error %v, want none", len(list), err)
 	}
 }
 
-// TestEndUserReportsAllSessionsWhileSlotMoves: a slot moves while a user signs in and is signed out everywhere. What is reported as ended is ended,
-// and nothing that was there before is left.
+// TestEndUserReportsAllSessionsWhileSlotMoves ends a user's sessions while their slot moves. EndUser
+// reports every session as ended, and none is left.
 func TestEndUserReportsAllSessionsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
@@ -195,53 +195,45 @@ func TestEndUserReportsAllSessionsWhileSlotMoves(t *testing.T) {
 		var ids []driver.ID
 		for range 10 {
 			id, in := newSignIn(user, 0)
-			if _, err := s.SignIn(t.Context(), id, in); err != nil {
-				t.Fatal(err)
-			}
+			_, err := s.SignIn(t.Context(), id, in)
+			must(t, err)
 			ids = append(ids, id)
 		}
 		handle := ids[0].String()
 		slot := redistest.Slot("coatcheck:{" + handle[:4] + "}:")
 		migration, _ := mustMigrate(t, cluster, slot)
 		keys, err := migration.Keys()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := migration.Move(keys[:len(keys)/2]...); err != nil { // half of the keys are here, half there
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, migration.Move(keys[:len(keys)/2]...)) // half of the keys are on each node
 		finished := make(chan error, 1)
 		go func() {
 			time.Sleep(300 * time.Millisecond)
 			finished <- migration.Finish()
 		}()
 		ended, err := s.EndUser(t.Context(), owner, driver.Selection{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := <-finished; err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
+		must(t, <-finished)
 		if len(ended) != len(ids) {
-			t.Errorf("%d sessions were reported as ended, want %d", len(ended), len(ids))
+			t.Errorf("EndUser reports %d sessions as ended, want %d", len(ended), len(ids))
 		}
 		other := mustOpen(t, clusterURL(cluster), redisstore.Options{NearCache: -1})
 		for _, id := range ids {
 			if _, _, err := other.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-				t.Errorf("session %s after sign-out everywhere: %v, want ErrNotFound", id, err)
+				t.Errorf("Load of session %s after EndUser: %v, want ErrNotFound", id, err)
 			}
 		}
 	}
 }
 
-// TestEndWaitsForReplicasWhileSlotMoves: an end that waits for replicas is done where the key is, also while its slot is on the way.
+// TestEndWaitsForReplicasWhileSlotMoves ends sessions with Options.Replicas while their slot moves.
+// End waits on the node that has the session's key.
 func TestEndWaitsForReplicasWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	c := redistest.StartCluster(t, redistest.Options{})
 	s := mustOpen(t, "redis+cluster://"+c.Addrs()[0], withReplicas(1))
 	stays, o := newSession()
 	moves, p := newSession()
-	moves.Bucket = stays.Bucket // which is what the slot comes from
+	moves.Bucket = stays.Bucket // so that both have the same slot
 	mustCreate(t, s, stays, o)
 	mustCreate(t, s, moves, p)
 	m, _ := mustMigrate(t, c, redistest.Slot(sessionKey(stays)))
@@ -249,11 +241,11 @@ func TestEndWaitsForReplicasWhileSlotMoves(t *testing.T) {
 	for name, id := range map[string]driver.ID{"not moved yet": stays, "moved": moves} {
 		for _, again := range []string{"", ", again"} {
 			if err := s.End(t.Context(), id); err != nil {
-				t.Errorf("%s%s: %v", name, again, err)
+				t.Errorf("End, %s%s: %v", name, again, err)
 			}
 		}
 		if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-			t.Errorf("%s: %v, want ErrNotFound", name, err)
+			t.Errorf("LoadFresh after End, %s: %v, want ErrNotFound", name, err)
 		}
 	}
 }

@@ -125,8 +125,8 @@ func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	must(t, node.Resume())
 }
 
-// closeDuringOperations closes a store while operations wait for a server that hangs. The operations
-// end. Those that may have run return ErrUnknown.
+// closeDuringOperations closes a store while operations wait for a server that hangs. The
+// operations end. Those that may have run return ErrUnknown.
 func closeDuringOperations(t *testing.T, node *redistest.Node) {
 	t.Helper()
 	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute})

@@ -110,8 +110,8 @@ func TestDumpSearchFindsEveryEncodingOfAToken(t *testing.T) {
 	}
 }
 
-// mustUseEverything uses all features that leave data in the store. It returns the issued tokens and
-// the last handle.
+// mustUseEverything uses all features that leave data in the store. It returns the issued tokens
+// and the last handle.
 func mustUseEverything(t *testing.T, url string, seal bool) (tokens []string, handle string) {
 	t.Helper()
 	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }

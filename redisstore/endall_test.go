@@ -210,8 +210,9 @@ func TestLoadsWaitTogetherAfterUnansweredEndAll(t *testing.T) {
 	})
 }
 
-// TestSessionsAreServedWhileRevocationCannotBeRestored loses the global revocation in a failover. The
-// new primary refuses writes, so that no node can restore the revocation. Reads are still answered.
+// TestSessionsAreServedWhileRevocationCannotBeRestored loses the global revocation in a failover.
+// The new primary refuses writes, so that no node can restore the revocation. Reads are still
+// answered.
 func TestSessionsAreServedWhileRevocationCannotBeRestored(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"min-replicas-to-write 1"}})

@@ -43,8 +43,8 @@ func mustSignInFor(t *testing.T, s *redisstore.Store, user string, d time.Durati
 	return id, in
 }
 
-// TestNextVisitReportsSessionsThatExpiredUnwatched closes the store that would report an expiry. The
-// next store that visits the user's sessions reports each expiry once, and cleans the index.
+// TestNextVisitReportsSessionsThatExpiredUnwatched closes the store that would report an expiry.
+// The next store that visits the user's sessions reports each expiry once, and cleans the index.
 func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
 	limitParallel(t)
 	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
@@ -147,8 +147,8 @@ func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
 	mustLeaveIndex("SignIn at the limit", last, lastIn)
 }
 
-// TestEndedSessionIsNotReportedExpired ends sessions that stay in an index: EndAll leaves them there,
-// and so does a failover that loses the removal. No store reports them as expired.
+// TestEndedSessionIsNotReportedExpired ends sessions that stay in an index: EndAll leaves them
+// there, and so does a failover that loses the removal. No store reports them as expired.
 func TestEndedSessionIsNotReportedExpired(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})

@@ -30,7 +30,8 @@ func TestNodesRestoreRevocationsThatAFailoverLost(t *testing.T) {
 				return nil
 			})
 		}
-		// One user. No node knows the session, because the index is lost, but one knows the revocation.
+		// One user. No node knows the session, because the index is lost, but one knows the
+		// revocation.
 		id, _ := mustSignIn(t, a, "ada")
 		dump := do(sessionKey(id), "DUMP", sessionKey(id)).(string)
 		lost(indexKey(ownerOf("ada")))
@@ -62,8 +63,8 @@ func TestNodesRestoreRevocationsThatAFailoverLost(t *testing.T) {
 }
 
 // TestRevocationsSurviveFailover revokes users during a failover. Within five seconds after the new
-// primary answers, no session whose revocation was acknowledged is alive. The same holds within five
-// seconds after EndAll returns during a second failover.
+// primary answers, no session whose revocation was acknowledged is alive. The same holds within
+// five seconds after EndAll returns during a second failover.
 func TestRevocationsSurviveFailover(t *testing.T) {
 	const users = 300
 	for _, topology := range failoverTopologies {
@@ -152,8 +153,8 @@ var failoverTopologies = []struct {
 	start func(*testing.T) *replicated
 }{{"Sentinel", startSentinel}, {"Cluster", startCluster}}
 
-// TestFailoverRepeatsNoWriteAndSignsNobodyOut replaces a primary under load, in three ways. No change
-// is applied twice, nobody is signed out, and the store recovers by itself. Redis replicates
+// TestFailoverRepeatsNoWriteAndSignsNobodyOut replaces a primary under load, in three ways. No
+// change is applied twice, nobody is signed out, and the store recovers by itself. Redis replicates
 // asynchronously and may lose acknowledged changes. The test logs such losses and allows them.
 func TestFailoverRepeatsNoWriteAndSignsNobodyOut(t *testing.T) {
 	for _, topology := range failoverTopologies {

@@ -18,8 +18,8 @@ import (
 )
 
 // mustStopTrustingCopies checks that a store does not serve its copy of a session for longer than
-// the lease after the session ended elsewhere. It watches for the lease, and then for the time of two
-// checkups, in which a store could renew its lease by mistake.
+// the lease after the session ended elsewhere. It watches for the lease, and then for the time of
+// two checkups, in which a store could renew its lease by mistake.
 func mustStopTrustingCopies(t *testing.T, s *redisstore.Store, id driver.ID, ended time.Time) {
 	t.Helper()
 	served := time.Time{}

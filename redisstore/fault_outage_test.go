@@ -19,8 +19,8 @@ import (
 // client keeps a silent connection, so the store must also connect again.
 const outage = 4 * time.Second
 //
-// TestSilentServerFailsOperationsInTime silences a server in three ways. Every operation fails within
-// the timeout, and the store recovers.
+// TestSilentServerFailsOperationsInTime silences a server in three ways. Every operation fails
+// within the timeout, and the store recovers.
 func TestSilentServerFailsOperationsInTime(t *testing.T) {
 	for _, how := range []string{"CLIENT PAUSE WRITE", "CLIENT PAUSE ALL", "SIGSTOP"} {
 		t.Run(how, func(t *testing.T) {

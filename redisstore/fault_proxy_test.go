@@ -235,8 +235,8 @@ func (p *proxy) forward(to io.Writer, from io.Reader, pass func(frame []byte, od
 }
 
 // command decides whether the connection breaks at this command, and reports whether the command is
-// forwarded. A connection breaks only when all its earlier commands have replies, and later commands
-// are dropped. So a command without a reply has certainly not run.
+// forwarded. A connection breaks only when all its earlier commands have replies, and later
+// commands are dropped. So a command without a reply has certainly not run.
 func (c *pair) command(odds int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -21,8 +21,8 @@ func mustFailForCertain(t *testing.T, err error, text string) {
 	}
 }
 
-// TestFullServerStillReadsAndEnds fills a server that evicts nothing. Sessions can still be read and
-// ended, also by a store that is opened then.
+// TestFullServerStillReadsAndEnds fills a server that evicts nothing. Sessions can still be read
+// and ended, also by a store that is opened then.
 func TestFullServerStillReadsAndEnds(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})

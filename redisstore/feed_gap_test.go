@@ -70,8 +70,8 @@ func TestFeedReportsGapAfterStreamIsDeleted(t *testing.T) {
 	}
 }
 
-// TestFeedFollowersIdleAfterStreamIsTrimmedToZero trims the stream to zero entries and adds an entry
-// by hand. The followers then wait for events and do not poll in a loop. The feed goes on.
+// TestFeedFollowersIdleAfterStreamIsTrimmedToZero trims the stream to zero entries and adds an
+// entry by hand. The followers then wait for events and do not poll in a loop. The feed goes on.
 func TestFeedFollowersIdleAfterStreamIsTrimmedToZero(t *testing.T) {
 	limitParallel(t)
 	node, s, f := startWithFollower(t, 5)
@@ -191,8 +191,8 @@ func TestFeedReportsUnknownEntryAsGap(t *testing.T) {
 	}
 }
 
-// TestFeedReportsGapToSlowFollower trims the stream before a slow follower has read it. The follower
-// reports a gap, and the stream stays short.
+// TestFeedReportsGapToSlowFollower trims the stream before a slow follower has read it. The
+// follower reports a gap, and the stream stays short.
 func TestFeedReportsGapToSlowFollower(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})

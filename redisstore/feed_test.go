@@ -61,8 +61,8 @@ func (f *recorder) received() []string {
 	return append([]string(nil), f.events...)
 }
 
-// holdAt publishes an event and returns when the recorder stops at it. The recorder goes on when the
-// test unlocks hold. The recorder must have got all earlier events.
+// holdAt publishes an event and returns when the recorder stops at it. The recorder goes on when
+// the test unlocks hold. The recorder must have got all earlier events.
 func (f *recorder) holdAt(t *testing.T, publish func()) {
 	t.Helper()
 	f.hold.Lock()
@@ -93,8 +93,8 @@ func (f *recorder) mustReceive(t *testing.T, limit time.Duration, event string) 
 }
 
 // mustReportEveryLoss checks the events "publisher:from" to "publisher:to" of one publisher. They
-// are in order, and none comes twice. Where events are missing, there is a gap. It returns the number
-// of missing events and of gaps.
+// are in order, and none comes twice. Where events are missing, there is a gap. It returns the
+// number of missing events and of gaps.
 func mustReportEveryLoss(t *testing.T, got []string, publisher, from, to int) (missing, gaps int) {
 	t.Helper()
 	next, afterGap := from, false
@@ -130,8 +130,8 @@ func publish(s *redisstore.Store, publisher, from, to int, every time.Duration) 
 	}
 }
 
-// startWithFollower starts a server and a store, publishes n events of publisher 1, and returns when
-// a recorder has got them.
+// startWithFollower starts a server and a store, publishes n events of publisher 1, and returns
+// when a recorder has got them.
 func startWithFollower(t *testing.T, n int) (*redistest.Node, *redisstore.Store, *recorder) {
 	t.Helper()
 	node := redistest.Start(t, redistest.Options{})
@@ -174,8 +174,8 @@ func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 	}
 }
 
-// TestFeedDeliversRepeatedEntryOnce stores an event twice, as a node does when it gets no reply. The
-// follower gets the event once.
+// TestFeedDeliversRepeatedEntryOnce stores an event twice, as a node does when it gets no reply.
+// The follower gets the event once.
 func TestFeedDeliversRepeatedEntryOnce(t *testing.T) {
 	limitParallel(t)
 	node, s, f := startWithFollower(t, 3)

@@ -59,8 +59,9 @@ func (a *acknowledged) before(t time.Time) (n int64) {
 }
 
 // TestNearCacheServesNothingOlderThanPromised runs a race of two nodes on one server. No read is
-// older than a write that the same node acknowledged, or than a write that the other node acknowledged
-// a lease ago. No node finds a session that it has ended. No write to an ended session succeeds.
+// older than a write that the same node acknowledged, or than a write that the other node
+// acknowledged a lease ago. No node finds a session that it has ended. No write to an ended session
+// succeeds.
 func TestNearCacheServesNothingOlderThanPromised(t *testing.T) {
 	const places, workers = 32, 8
 	operations := 1_000_000

@@ -297,8 +297,8 @@ func TestOpenHonoursContext(t *testing.T) {
 	}
 }
 
-// TestRefusedTrackingDisablesNearCache opens a store as a user without the right to CLIENT TRACKING.
-// The store logs a warning and has no near cache.
+// TestRefusedTrackingDisablesNearCache opens a store as a user without the right to CLIENT
+// TRACKING. The store logs a warning and has no near cache.
 func TestRefusedTrackingDisablesNearCache(t *testing.T) {
 	rule := "app on >" + password + " ~* &* +@all -client|tracking"
 	mustOpenWithoutNearCache := func(t *testing.T, address string) {

@@ -11,7 +11,8 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// mustFindServersByWAITAOF returns the servers of this machine with and without the command WAITAOF.
+// mustFindServersByWAITAOF returns the servers of this machine with and without the command
+// WAITAOF.
 func mustFindServersByWAITAOF(t *testing.T) (with, without []redistest.Server) {
 	t.Helper()
 	for _, s := range redistest.Servers() {
@@ -36,8 +37,8 @@ func withReplicas(replicas int) redisstore.Options {
 	return redisstore.Options{Replicas: replicas, Timeout: replicaTimeout + time.Second, ReplicaTimeout: replicaTimeout}
 }
 
-// mustEndOnReplicas ends a new session and checks the error. A nil want is success. In each case the
-// session has ended.
+// mustEndOnReplicas ends a new session and checks the error. A nil want is success. In each case
+// the session has ended.
 func mustEndOnReplicas(t *testing.T, s *redisstore.Store, want *redisstore.ReplicaError) (id driver.ID) {
 	t.Helper()
 	id, o := newSession()
@@ -58,8 +59,8 @@ func mustEndOnReplicas(t *testing.T, s *redisstore.Store, want *redisstore.Repli
 	return id
 }
 
-// TestEndWaitsForReplicas ends sessions with Options.Replicas and pauses a replica. End then returns
-// a ReplicaError, for every node.
+// TestEndWaitsForReplicas ends sessions with Options.Replicas and pauses a replica. End then
+// returns a ReplicaError, for every node.
 func TestEndWaitsForReplicas(t *testing.T) {
 	with, _ := mustFindServersByWAITAOF(t)
 	for _, fsync := range []bool{false, true} {
@@ -108,8 +109,8 @@ func TestEndWaitsForReplicas(t *testing.T) {
 	}
 }
 
-// TestSignInDoesNotWaitForReplicas signs in while a replica is missing. Otherwise nobody could sign in
-// then. EndUser and EndOwned end the session and return a ReplicaError.
+// TestSignInDoesNotWaitForReplicas signs in while a replica is missing. Otherwise nobody could sign
+// in then. EndUser and EndOwned end the session and return a ReplicaError.
 func TestSignInDoesNotWaitForReplicas(t *testing.T) {
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	s := mustOpen(t, url, redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
@@ -154,8 +155,8 @@ func newIDInThird(third int) driver.ID {
 	}
 }
 
-// TestOpenRefusesImpossibleReplicaOptions opens stores with options that cannot work. Open fails, not
-// the first end.
+// TestOpenRefusesImpossibleReplicaOptions opens stores with options that cannot work. Open fails,
+// not the first end.
 func TestOpenRefusesImpossibleReplicaOptions(t *testing.T) {
 	with, without := mustFindServersByWAITAOF(t)
 	aof := []string{"appendonly yes"}

@@ -105,8 +105,8 @@ func mustMoveSlot(t *testing.T, c *redistest.Cluster, slot int, to *redistest.No
 	between()
 }
 
-// TestRevocationHoldsWhileSlotMoves moves a slot, so that a session and its bucket's revocations may
-// be on two servers. Live sessions can still be changed, and revoked sessions cannot.
+// TestRevocationHoldsWhileSlotMoves moves a slot, so that a session and its bucket's revocations
+// may be on two servers. Live sessions can still be changed, and revoked sessions cannot.
 func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
@@ -148,8 +148,8 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// TestEndOwnedDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may be on
-// two servers. EndOwned still ends the session at once.
+// TestEndOwnedDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may be
+// on two servers. EndOwned still ends the session at once.
 func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
@@ -183,8 +183,8 @@ func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 	}
 }
 
-// TestEndUserReportsAllSessionsWhileSlotMoves ends a user's sessions while their slot moves. EndUser
-// reports every session as ended, and none is left.
+// TestEndUserReportsAllSessionsWhileSlotMoves ends a user's sessions while their slot moves.
+// EndUser reports every session as ended, and none is left.
 func TestEndUserReportsAllSessionsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})

@@ -14,9 +14,9 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestUnansweredRevocationOfAnotherUsersSessionIsNotRepeated has a user end another user's session of
-// the same bucket, and the server does not answer. The store does not know that the user may end the
-// session. So it must not repeat the end, and the session goes on.
+// TestUnansweredRevocationOfAnotherUsersSessionIsNotRepeated has a user end another user's session
+// of the same bucket, and the server does not answer. The store does not know that the user may end
+// the session. So it must not repeat the end, and the session goes on.
 func TestUnansweredRevocationOfAnotherUsersSessionIsNotRepeated(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
@@ -89,8 +89,8 @@ func TestRevocationHoldsWithoutIndex(t *testing.T) {
 		if after, _ := b.Near(); after.Copies == 0 || before.Copies < 4 {
 			t.Errorf("the near cache was not used, so the test shows nothing: %+v", after)
 		}
-		// Except does not restore a session that was revoked before. A session that was excepted before
-		// ends now, because it is not excepted again.
+		// Except does not restore a session that was revoked before. A session that was excepted
+		// before ends now, because it is not excepted again.
 		do(index, "DEL", index)
 		ended, err := b.EndUser(t.Context(), ownerOf(user), driver.Selection{Except: []driver.ID{ids[0], id}})
 		if err != nil || len(ended) != 0 {
@@ -106,8 +106,8 @@ func TestRevocationHoldsWithoutIndex(t *testing.T) {
 	})
 }
 
-// TestRevocationEndsSessionYoungerThanIndexSays makes a session younger than its entry in the index.
-// The session still ends with the user's others, and EndUser returns.
+// TestRevocationEndsSessionYoungerThanIndexSays makes a session younger than its entry in the
+// index. The session still ends with the user's others, and EndUser returns.
 func TestRevocationEndsSessionYoungerThanIndexSays(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -163,7 +163,8 @@ func TestTenThousandSessionsEndAtOnce(t *testing.T) {
 	}
 	time.Sleep(2 * time.Millisecond)
 
-	// EndUser is interrupted after its first step. All sessions have ended, and the next call goes on.
+	// EndUser is interrupted after its first step. All sessions have ended, and the next call goes
+	// on.
 	ctx, cancel := context.WithCancel(t.Context())
 	stop := make(chan struct{})
 	go func() { // cancels when the revocation is stored
@@ -224,8 +225,8 @@ func TestTenThousandSessionsEndAtOnce(t *testing.T) {
 	}
 }
 
-// TestLostRevocationReplyIsErrUnknown loses the reply to EndUser. EndUser returns ErrUnknown, and does
-// not claim that there was no such session.
+// TestLostRevocationReplyIsErrUnknown loses the reply to EndUser. EndUser returns ErrUnknown, and
+// does not claim that there was no such session.
 func TestLostRevocationReplyIsErrUnknown(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	p := startProxy(t, node.Addr())

@@ -11,8 +11,9 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestPlainSignInTakesOneScript: a sign-in with no session before it and no limit is a script, and the reading of when everybody was revoked last; the index
-// is read now and then, and stays short though nobody lists it.
+// TestPlainSignInTakesOneScript signs in without an old session and without a limit. That takes one
+// script and one read of the global revocation. Some sign-ins also read the index, so that it stays
+// short although nobody lists it.
 func TestPlainSignInTakesOneScript(t *testing.T) {
 	limitParallel(t)
 	const signIns = 400
@@ -27,26 +28,29 @@ func TestPlainSignInTakesOneScript(t *testing.T) {
 		id, in := newSignIn("ada", 0)
 		_, err := s.SignIn(t.Context(), id, in)
 		must(t, err)
-		_, err = node.Do("DEL", sessionKey(id)) // as if it had expired
+		_, err = node.Do("DEL", sessionKey(id)) // as if the session had expired
 		must(t, err)
 	}
 	calls := map[string]int{}
 	for _, c := range commands {
 		calls[c] = commandCalls(t, node, c) - before[c]
 	}
-	// A checkup reads that time, too, twice a second. Of the readings of the index some 50 are due.
-	if calls["evalsha"] > signIns+1 || calls["get"] > signIns*3/2 || calls["zrandmember"] == 0 || calls["zrandmember"] > signIns/3 {
-		t.Errorf("%d sign-ins took %v", signIns, calls)
+	// Checkups also read the global revocation, twice a second. About 50 reads of the index are
+	// due.
+	if calls["evalsha"] > signIns+1 || calls["get"] > signIns*3/2 ||
+		calls["zrandmember"] == 0 || calls["zrandmember"] > signIns/3 {
+		t.Errorf("%d sign-ins took %v commands, want one script each and some reads of the index", signIns, calls)
 	}
 	_, in := newSignIn("ada", 0)
 	n, err := node.Do("ZCARD", indexKey(in.Origin.Principal.Owner))
 	must(t, err)
 	if n := n.(int64); n > signIns/2 {
-		t.Errorf("the index has %d entries, and none of the %d sessions is there", n, signIns)
+		t.Errorf("the index has %d entries, want at most half of the %d expired sessions", n, signIns)
 	}
 }
 
-// TestSignInRemovesExpiredEntriesOfAnyAge: old sessions that live on do not hide the younger ones that are gone.
+// TestSignInRemovesExpiredEntriesOfAnyAge leaves old live sessions in front of younger expired
+// ones. Sign-ins still remove the expired ones from the index.
 func TestSignInRemovesExpiredEntriesOfAnyAge(t *testing.T) {
 	limitParallel(t)
 	const stay, signIns = 40, 600
@@ -57,7 +61,7 @@ func TestSignInRemovesExpiredEntriesOfAnyAge(t *testing.T) {
 		_, err := s.SignIn(t.Context(), id, in)
 		must(t, err)
 		if i >= stay {
-			_, err = node.Do("DEL", sessionKey(id)) // as if it had expired
+			_, err = node.Do("DEL", sessionKey(id)) // as if the session had expired
 			must(t, err)
 		}
 	}
@@ -65,11 +69,11 @@ func TestSignInRemovesExpiredEntriesOfAnyAge(t *testing.T) {
 	n, err := node.Do("ZCARD", indexKey(in.Origin.Principal.Owner))
 	must(t, err)
 	if n := n.(int64); n > stay+signIns/2 {
-		t.Errorf("the index has %d entries, and %d sessions are there", n, stay)
+		t.Errorf("the index has %d entries, want at most %d for %d live sessions", n, stay+signIns/2, stay)
 	}
 }
 
-// TestSignInWithListenerReadsIndexEachTime: who tells of sessions that expired reads the index each time.
+// TestSignInWithListenerReadsIndexEachTime signs in on a store that reports expired sessions.
 func TestSignInWithListenerReadsIndexEachTime(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -83,12 +87,12 @@ func TestSignInWithListenerReadsIndexEachTime(t *testing.T) {
 		must(t, err)
 	}
 	if n := commandCalls(t, node, "zrandmember") - before; n < 20 {
-		t.Errorf("20 sign-ins read the index %d times", n)
+		t.Errorf("20 sign-ins read the index %d times, want at least 20", n)
 	}
 }
 
-// TestSignInReadsGlobalRevocationFirst: a sign-in that would leave a session, or end one for the limit, and a node that is told of nothing, ask before they begin
-// whether everybody was revoked.
+// TestSignInReadsGlobalRevocationFirst signs in with an old session, with a limit, and on a node
+// without a near cache. Each reads the global revocation before the sign-in, and again after it.
 func TestSignInReadsGlobalRevocationFirst(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
@@ -111,20 +115,21 @@ func TestSignInReadsGlobalRevocationFirst(t *testing.T) {
 		_, err := s.SignIn(t.Context(), id, in)
 		must(t, err)
 		if n := commandCalls(t, node, "get") - before; n < 2 {
-			t.Errorf("%s: the time was read %d times, want 2", name, n)
+			t.Errorf("%s: SignIn read the global revocation %d times, want 2", name, n)
 		}
 		must(t, s.Close())
 	}
 }
 
-// TestSignInSurvivesCrashAfterEachScript: a process is dead after each of the scripts of a sign-in, and the visitor comes to another one. Either
-// the visitor goes on with what they had, and what the dead one left counts for a minute; or the sign-in is repeated, and done once.
+// TestSignInSurvivesCrashAfterEachScript kills a process after each script of a sign-in. Another
+// process then repeats the sign-in, which takes effect once. Or the visitor goes on with the old
+// session, and what the killed process left counts for a minute.
 func TestSignInSurvivesCrashAfterEachScript(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	scripts := []string{"leave", "signin", "left"}
 	for done := range scripts {
-		for _, same := range []bool{false, true} { // the same user had signed in before
+		for _, same := range []bool{false, true} { // whether the old session is of the same user
 			for _, repeated := range []bool{false, true} {
 				after := "nothing"
 				if done > 0 {
@@ -132,15 +137,15 @@ func TestSignInSurvivesCrashAfterEachScript(t *testing.T) {
 				}
 				t.Run(fmt.Sprintf("after %s, same user %v, repeated %v", after, same, repeated), func(t *testing.T) {
 					t.Parallel()
-					d := dying{t, fmt.Sprint("ada ", done, same, repeated), node, other}
-					from := d.visitor(same)
-					id, in := newSignIn(d.user, 0)
+					c := crash{t, fmt.Sprint("ada ", done, same, repeated), node, other}
+					from := c.mustCreateOldSession(same)
+					id, in := newSignIn(c.user, 0)
 					in.From = from
-					d.signsIn(done, id, in)
+					c.mustCrashInSignIn(done, id, in)
 					if repeated {
-						d.repeats(id, in)
+						c.mustRepeatSignIn(id, in)
 					} else {
-						d.goesOn(done, same, id, in)
+						c.mustGoOnWithOldSession(done, same, id, in)
 					}
 				})
 			}
@@ -148,54 +153,55 @@ func TestSignInSurvivesCrashAfterEachScript(t *testing.T) {
 	}
 }
 
-type dying struct {
+// crash is a sign-in whose process is killed, and another process.
+type crash struct {
 	t     *testing.T
 	user  string
 	node  *redistest.Node
 	other *redisstore.Store
 }
 
-// visitor has a session with 3 in it.
-func (d *dying) visitor(mustSignIn bool) *driver.Credential {
-	from := mustCreateAnonymous(d.t, d.other, 3)
-	if !mustSignIn {
+// mustCreateOldSession stores a session whose counter is 3, anonymous or of the user.
+func (c *crash) mustCreateOldSession(signedIn bool) *driver.Credential {
+	from := mustCreateAnonymous(c.t, c.other, 3)
+	if !signedIn {
 		return from
 	}
-	id, in := newSignIn(d.user, 0)
+	id, in := newSignIn(c.user, 0)
 	in.From = from
-	_, err := d.other.SignIn(d.t.Context(), id, in)
-	must(d.t, err)
-	must(d.t, d.other.Touch(d.t.Context(), id, in.Origin.Verifier))
+	_, err := c.other.SignIn(c.t.Context(), id, in)
+	must(c.t, err)
+	must(c.t, c.other.Touch(c.t.Context(), id, in.Origin.Verifier))
 	return &driver.Credential{ID: id, Verifier: in.Origin.Verifier}
 }
 
-// signsIn signs in by a process that dies when so many scripts have run.
-func (d *dying) signsIn(done int, id driver.ID, in *driver.SignIn) {
-	d.t.Helper()
-	p := startProxy(d.t, d.node.Addr())
-	s := mustOpen(d.t, "redis://"+p.Addr(), redisstore.Options{Timeout: time.Second})
-	warm, first := newSignIn("warm "+d.user, 0) // the scripts are there
-	first.From = mustCreateAnonymous(d.t, s, 1)
-	_, err := s.SignIn(d.t.Context(), warm, first)
-	must(d.t, err)
+// mustCrashInSignIn signs in with a process that is killed after so many scripts.
+func (c *crash) mustCrashInSignIn(done int, id driver.ID, in *driver.SignIn) {
+	c.t.Helper()
+	p := startProxy(c.t, c.node.Addr())
+	s := mustOpen(c.t, "redis://"+p.Addr(), redisstore.Options{Timeout: time.Second})
+	warm, first := newSignIn("warm "+c.user, 0) // loads the scripts
+	first.From = mustCreateAnonymous(c.t, s, 1)
+	_, err := s.SignIn(c.t.Context(), warm, first)
+	must(c.t, err)
 	p.dieAfter(int64(done))
-	_, err = s.SignIn(d.t.Context(), id, in)
+	_, err = s.SignIn(c.t.Context(), id, in)
 	if done < 2 && err == nil {
-		d.t.Error("the sign-in went on after the end of its process")
+		c.t.Error("SignIn succeeds after its process was killed")
 	}
 	s.Close()
 	if !p.dead.Load() {
-		d.t.Fatal("the process did not die")
+		c.t.Fatal("the process was not killed")
 	}
 }
 
-// n returns what a session has in n, "" if it is none.
-func (d *dying) n(id driver.ID) string {
-	d.t.Helper()
-	r, _, err := d.other.Load(d.t.Context(), id)
+// counter returns the counter of a session, or "" if there is no session.
+func (c *crash) counter(id driver.ID) string {
+	c.t.Helper()
+	r, _, err := c.other.Load(c.t.Context(), id)
 	if err != nil {
 		if !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
-			d.t.Error(err)
+			c.t.Error(err)
 		}
 		return ""
 	}
@@ -203,81 +209,82 @@ func (d *dying) n(id driver.ID) string {
 	return string(n)
 }
 
-func (d *dying) live() int {
-	d.t.Helper()
-	live, err := d.other.Sessions(d.t.Context(), driver.HashOf([]byte(d.user)))
-	must(d.t, err)
+// liveSessions returns how many sessions the user has.
+func (c *crash) liveSessions() int {
+	c.t.Helper()
+	live, err := c.other.Sessions(c.t.Context(), ownerOf(c.user))
+	must(c.t, err)
 	return len(live)
 }
 
-// repeats does the same again, as often as one likes.
-func (d *dying) repeats(id driver.ID, in *driver.SignIn) {
+// mustRepeatSignIn repeats the sign-in several times. It takes effect once.
+func (c *crash) mustRepeatSignIn(id driver.ID, in *driver.SignIn) {
 	for range 3 {
-		_, err := d.other.SignIn(d.t.Context(), id, in)
-		must(d.t, err)
+		_, err := c.other.SignIn(c.t.Context(), id, in)
+		must(c.t, err)
 	}
-	if _, _, err := d.other.Load(d.t.Context(), in.From.ID); !errors.Is(err, driver.ErrMoved) {
-		d.t.Errorf("the session before: %v, want ErrMoved", err)
+	if _, _, err := c.other.Load(c.t.Context(), in.From.ID); !errors.Is(err, driver.ErrMoved) {
+		c.t.Errorf("Load of the old session: %v, want ErrMoved", err)
 	}
-	if n := d.n(id); n != "3" || d.live() != 1 {
-		d.t.Errorf("%q came along, want 3; the user has %d sessions, want 1", n, d.live())
+	if n := c.counter(id); n != "3" || c.liveSessions() != 1 {
+		c.t.Errorf("the new session's counter is %q, want 3; the user has %d sessions, want 1", n, c.liveSessions())
 	}
 }
 
-// goesOn is the visitor with the old cookie.
-func (d *dying) goesOn(done int, same bool, id driver.ID, in *driver.SignIn) {
-	if done == 2 { // what nobody has a token of lives for a minute
-		if ttl, err := d.node.Do("PTTL", sessionKey(id)); err != nil || ttl.(int64) <= 0 || ttl.(int64) > 60_000 {
-			d.t.Errorf("the new session lives for %v ms (%v), want at most a minute", ttl, err)
+// mustGoOnWithOldSession goes on with the old session's token.
+func (c *crash) mustGoOnWithOldSession(done int, same bool, id driver.ID, in *driver.SignIn) {
+	if done == 2 { // the new session is stored, but no browser has its token
+		if ttl, err := c.node.Do("PTTL", sessionKey(id)); err != nil || ttl.(int64) <= 0 || ttl.(int64) > 60_000 {
+			c.t.Errorf("the new session lives for %v ms (%v), want at most a minute", ttl, err)
 		}
-		if same { // its script has closed the old one, too: as if the response alone was lost
-			if _, _, err := d.other.Load(d.t.Context(), in.From.ID); !errors.Is(err, driver.ErrMoved) || d.live() != 1 {
-				d.t.Errorf("the session before: %v, want ErrMoved; the user has %d", err, d.live())
+		if same { // the script has also closed the old session, as if only the response was lost
+			if _, _, err := c.other.Load(c.t.Context(), in.From.ID); !errors.Is(err, driver.ErrMoved) || c.liveSessions() != 1 {
+				c.t.Errorf("Load of the old session: %v, want ErrMoved; the user has %d sessions, want 1", err, c.liveSessions())
 			}
 			return
 		}
-	} else if n := d.n(id); n != "" {
-		d.t.Errorf("there is a new session with %q", n)
+	} else if n := c.counter(id); n != "" {
+		c.t.Errorf("there is a new session, with the counter %q", n)
 	}
-	if n := d.n(in.From.ID); n != "3" {
-		d.t.Errorf("the visitor has %q, want 3", n)
+	if n := c.counter(in.From.ID); n != "3" {
+		c.t.Errorf("the old session's counter is %q, want 3", n)
 	}
-	add := &driver.Change{Verifier: in.From.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
+	add := incrementWith(in.From.Verifier)
 	if done > 0 {
-		if _, err := d.other.Apply(d.t.Context(), in.From.ID, add); !errors.Is(err, driver.ErrMoved) {
-			d.t.Errorf("a write at once: %v, want ErrMoved", err)
+		if _, err := c.other.Apply(c.t.Context(), in.From.ID, add); !errors.Is(err, driver.ErrMoved) {
+			c.t.Errorf("Apply during the sign-in's lease: %v, want ErrMoved", err)
 		}
 	}
-	eventually(d.t, 10*time.Second, func() error {
-		_, err := d.other.Apply(d.t.Context(), in.From.ID, add)
+	eventually(c.t, 10*time.Second, func() error {
+		_, err := c.other.Apply(c.t.Context(), in.From.ID, add)
 		return err
 	})
-	if n := d.n(in.From.ID); n != "4" {
-		d.t.Errorf("the visitor has %q, want 4", n)
+	if n := c.counter(in.From.ID); n != "4" {
+		c.t.Errorf("the old session's counter is %q, want 4", n)
 	}
-	again, next := newSignIn(d.user, 1)
+	again, next := newSignIn(c.user, 1)
 	next.From = in.From
-	res, err := d.other.SignIn(d.t.Context(), again, next)
-	must(d.t, err)
-	if n := d.n(again); n != "4" || d.live() != 1 || len(res.Evicted) != done/2 {
-		d.t.Errorf("the next sign-in has %q, want 4; the user has %d sessions, want 1; %v were ended", n, d.live(), res.Evicted)
+	res, err := c.other.SignIn(c.t.Context(), again, next)
+	must(c.t, err)
+	if n := c.counter(again); n != "4" || c.liveSessions() != 1 || len(res.Evicted) != done/2 {
+		c.t.Errorf("after the next sign-in the counter is %q, want 4; the user has %d sessions, want 1; evicted %v, want %d",
+			n, c.liveSessions(), res.Evicted, done/2)
 	}
 }
 
-// TestInterruptedSignInLosesNothing: the process dies after each step of a sign-in. No cart is lost, and nothing counts against the limit for long.
+// TestInterruptedSignInLosesNothing stores what a sign-in leaves that stops after a step. The cart
+// is not lost, and nothing counts toward the limit for long.
 func TestInterruptedSignInLosesNothing(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{NearCache: -1})
 	do := func(args ...string) any {
 		t.Helper()
 		v, err := node.Do(args...)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return v
 	}
-	add := func(p *driver.Credential) error {
-		_, err := s.Apply(t.Context(), p.ID, &driver.Change{Verifier: p.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}})
+	add := func(c *driver.Credential) error {
+		_, err := s.Apply(t.Context(), c.ID, incrementWith(c.Verifier))
 		return err
 	}
 
@@ -286,19 +293,19 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 		now := time.Now().UnixMilli()
 		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now+60_000))
 		if err := add(from); !errors.Is(err, driver.ErrMoved) {
-			t.Errorf("a write while somebody signs in: %v, want ErrMoved", err)
+			t.Errorf("Apply during a sign-in: %v, want ErrMoved", err)
 		}
 		id, in := newSignIn("ada", 0)
 		in.From = from
 		if _, err := s.SignIn(t.Context(), id, in); err != nil {
-			t.Errorf("another sign-in meanwhile: %v", err)
+			t.Errorf("another SignIn during a sign-in: %v", err)
 		}
 		if r, _, err := s.Load(t.Context(), id); err != nil || len(r.Fields) != 0 {
-			t.Errorf("it took along what the first one has: %v %v", r, err)
+			t.Errorf("the second sign-in's session is %v, error %v, want no fields", r, err)
 		}
-		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1)) // the lease lapses
+		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1)) // the lease expires
 		if err := add(from); err != nil {
-			t.Errorf("a write after the lease: %v", err)
+			t.Errorf("Apply after the lease: %v", err)
 		}
 		if r, _, err := s.Load(t.Context(), from.ID); err != nil {
 			t.Error(err)
@@ -311,18 +318,15 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 		from := mustCreateAnonymous(t, s, 3)
 		id, in := newSignIn("bob", 1)
 		in.From = from
-		if _, err := s.SignIn(t.Context(), id, in); err != nil {
-			t.Fatal(err)
-		}
+		_, err := s.SignIn(t.Context(), id, in)
+		must(t, err)
 		ttl, _ := do("PTTL", sessionKey(id)).(int64)
 		if ttl <= 0 || ttl > 60_000 {
-			t.Errorf("the new session lives for %d ms until its first use, want at most a minute", ttl)
+			t.Errorf("the unused new session lives for %d ms, want at most a minute", ttl)
 		}
-		if err := s.Touch(t.Context(), id, in.Origin.Verifier); err != nil {
-			t.Fatal(err)
-		}
+		must(t, s.Touch(t.Context(), id, in.Origin.Verifier))
 		if ttl, _ := do("PTTL", sessionKey(id)).(int64); ttl < 3_000_000 {
-			t.Errorf("after its first use it lives for %d ms, want an hour", ttl)
+			t.Errorf("after its first use the session lives for %d ms, want an hour", ttl)
 		}
 	})
 
@@ -331,13 +335,12 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 		id, in := newSignIn("eve", 2)
 		in.From = from
 		for range 3 {
-			if _, err := s.SignIn(t.Context(), id, in); err != nil {
-				t.Fatal(err)
-			}
+			_, err := s.SignIn(t.Context(), id, in)
+			must(t, err)
 		}
 		live, err := s.Sessions(t.Context(), in.Origin.Principal.Owner)
 		if err != nil || len(live) != 1 {
-			t.Errorf("%d sessions (%v), want 1", len(live), err)
+			t.Errorf("Sessions returns %d, error %v, want 1", len(live), err)
 		}
 	})
 }

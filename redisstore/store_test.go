@@ -34,7 +34,8 @@ var topologies = []struct {
 	}},
 }
 
-// TestStore runs the contract of stores on every server and topology, with and without a near cache.
+// TestStore runs the contract of stores on every server and topology, with and without a near
+// cache.
 func TestStore(t *testing.T) {
 	for _, name := range servers {
 		server, err := redistest.Named(name)
@@ -62,8 +63,8 @@ type storeWithOptions struct {
 // lastNamespace separates the cases that use one server at the same time.
 var lastNamespace atomic.Int64
 
-// unit is the harness's unit of time. A server's clock cannot be faked, so the contract's cases wait
-// for a few units each. A busy machine needs part of a unit to open a store.
+// unit is the harness's unit of time. A server's clock cannot be faked, so the contract's cases
+// wait for a few units each. A busy machine needs part of a unit to open a store.
 const unit = 2 * time.Second
 
 // wait lets time pass on the server's clock.

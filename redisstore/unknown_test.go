@@ -15,63 +15,64 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestUnknownTokensAreNotTracked: tokens that nobody was given do not fill the server's tracking table, where they would crowd out the sessions that
-// nodes have copies of. With keys they do not even reach the server.
+// TestUnknownTokensAreNotTracked presents tokens that were never issued. They do not fill the
+// server's tracking table, where they would displace sessions of which nodes have copies. With
+// Config.Keys they do not reach the server.
 func TestUnknownTokensAreNotTracked(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, tt := range []struct {
 		name  string
 		keys  [][]byte
-		bytes int // of a token
-		reads int // that reach the server
+		bytes int // length of a token
+		reads int // commands that reach the server
 	}{
-		{"no keys", nil, 39, 2000}, // the session and its bucket's revocations, in one round trip
+		{"no keys", nil, 39, 2000}, // one for the session and one for its bucket's revocations
 		{"keys", [][]byte{[]byte("01234567890123456789012345678901")}, 57, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			store := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{Namespace: strconv.Itoa(tt.bytes)})
 			manager, err := session.New(store, session.Config{Keys: tt.keys})
 			must(t, err)
-			visitor := func(token string) bool {
+			hasSession := func(token string) bool {
 				ctx := manager.Load(t.Context(), http.Header{"Cookie": {"__Host-session=" + token}})
 				s, err := session.From(ctx)
 				must(t, err)
 				return s.Info().Handle != ""
 			}
 			known := mustCreateVisitor(t, manager)
-			for range 2 { // from its second read on a session is tracked
-				if !visitor(known) {
-					t.Fatal("a token of ours leads nowhere")
+			for range 2 { // the server tracks a session from its second read on
+				if !hasSession(known) {
+					t.Fatal("an issued token has no session")
 				}
 			}
 			table, reads := infoNumber(t, node, "stats", `tracking_total_keys:(\d+)`), sessionCommands(t, node)
 			if table == 0 {
-				t.Fatal("nothing is tracked, so this test shows nothing")
+				t.Fatal("the server tracks no key, so the test shows nothing")
 			}
-			made := make([]byte, tt.bytes)
+			unknown := make([]byte, tt.bytes)
 			for range 1000 {
-				rand.Read(made)
-				made[0] = 1 // the version
-				if visitor(base64.RawURLEncoding.EncodeToString(made)) {
-					t.Fatal("a made-up token is adopted")
+				rand.Read(unknown)
+				unknown[0] = 1 // the version
+				if hasSession(base64.RawURLEncoding.EncodeToString(unknown)) {
+					t.Fatal("a token that was never issued has a session")
 				}
 			}
 			if got := sessionCommands(t, node) - reads; got != tt.reads {
-				t.Errorf("%d commands for 1,000 made-up tokens, want %d", got, tt.reads)
+				t.Errorf("1,000 unknown tokens took %d commands, want %d", got, tt.reads)
 			}
 			if now := infoNumber(t, node, "stats", `tracking_total_keys:(\d+)`); now != table {
-				t.Errorf("the server tracks %d keys, and %d before", now, table)
+				t.Errorf("the server tracks %d keys, want %d as before", now, table)
 			}
-			if before, _ := store.Near(); !visitor(known) {
-				t.Error("a token of ours leads nowhere after that")
+			if before, _ := store.Near(); !hasSession(known) {
+				t.Error("an issued token has no session after the unknown tokens")
 			} else if after, _ := store.Near(); after.Hits != before.Hits+1 {
-				t.Error("the copy of a session was crowded out")
+				t.Error("the near cache has lost the copy of the session")
 			}
 		})
 	}
 }
 
-// mustCreateVisitor returns the token of a visitor with a session.
+// mustCreateVisitor returns the token of a new session.
 func mustCreateVisitor(t *testing.T, manager *session.Manager) string {
 	t.Helper()
 	ctx := manager.Load(t.Context(), http.Header{})
@@ -82,12 +83,13 @@ func mustCreateVisitor(t *testing.T, manager *session.Manager) string {
 	must(t, err)
 	cookies := (&http.Response{Header: header}).Cookies()
 	if len(cookies) != 1 {
-		t.Fatalf("Set-Cookie %q", header["Set-Cookie"])
+		t.Fatalf("Set-Cookie: %q, want one cookie", header["Set-Cookie"])
 	}
 	return cookies[0].Value
 }
 
-// sessionCommands is how many commands the server was sent that read or change sessions: a node also asks whether it is there.
+// sessionCommands returns how many commands the server has run that read or change sessions.
+// Commands of a node's checkups do not count.
 func sessionCommands(t *testing.T, node *redistest.Node) (n int) {
 	t.Helper()
 	stats, err := node.Do("INFO", "commandstats")
@@ -100,7 +102,8 @@ func sessionCommands(t *testing.T, node *redistest.Node) (n int) {
 	return n
 }
 
-// TestEndOfUnknownSessionIsNotRepeated: sign-outs with tokens that nobody was given leave nothing behind; a real one does, by which it is repeated.
+// TestEndOfUnknownSessionIsNotRepeated ends sessions that never existed. The store does not keep
+// their ends. It repeats only the end of a real session.
 func TestEndOfUnknownSessionIsNotRepeated(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
@@ -108,17 +111,17 @@ func TestEndOfUnknownSessionIsNotRepeated(t *testing.T) {
 	mustCreate(t, s, id, o)
 	must(t, s.End(t.Context(), id))
 	for range 20 {
-		made, _ := newSession()
-		must(t, s.End(t.Context(), made))
+		unknown, _ := newSession()
+		must(t, s.End(t.Context(), unknown))
 	}
 	before := commandCalls(t, node, "del")
-	eventually(t, 5*time.Second, func() error { // a second later it is repeated
+	eventually(t, 5*time.Second, func() error { // the store repeats an end after a second
 		if n := commandCalls(t, node, "del") - before; n == 0 {
-			return errors.New("the end was not repeated")
+			return errors.New("the store has not repeated the end")
 		}
 		return nil
 	})
 	if n := commandCalls(t, node, "del") - before; n > 5 {
-		t.Errorf("%d ends were repeated, want that of the session that there was", n)
+		t.Errorf("the store repeated %d ends, want that of the one real session", n)
 	}
 }

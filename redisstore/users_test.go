@@ -17,12 +17,13 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestUserIDIsAnyBytes: a user's id is any 1 to 256 bytes, in clear and sealed. Each is a user of its own, who is listed and signed out alone, also by
-// a process that reads what another wrote.
+// TestUserIDIsAnyBytes signs in users whose ids are any 1 to 256 bytes, in clear and sealed. Each
+// id is one user, listed and signed out alone, also by another process.
 func TestUserIDIsAnyBytes(t *testing.T) {
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	ids := []string{
-		"a", "A", "a\x00", "\x00", "\x00\x00", "\xff\xfe", "\xff\xfd", "\xed\xa0\x80", "a b\r\n", `"}],"owner":"x"`, "{1a2b}", "*", "@rev", "é", "e\u0301", "😀",
+		"a", "A", "a\x00", "\x00", "\x00\x00", "\xff\xfe", "\xff\xfd", "\xed\xa0\x80", "a b\r\n",
+		`"}],"owner":"x"`, "{1a2b}", "*", "@rev", "é", "e\u0301", "😀",
 		strings.Repeat("u", 256), strings.Repeat("\x00", 256), strings.Repeat("\xff", 256), strings.Repeat("\xff", 255) + "\xfe",
 	}
 	for _, seal := range []bool{false, true} {
@@ -36,7 +37,7 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 			signIn := func(id string) error {
 				h := m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
 					if err = s.SignIn(t.Context(), session.Login{User: id}); err == nil && s.User() != id {
-						t.Errorf("%q became %q", id, s.User())
+						t.Errorf("User returns %q, want %q", s.User(), id)
 					}
 					return nil
 				}))
@@ -45,12 +46,12 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 			}
 			for _, bad := range []string{"", strings.Repeat("u", 257), strings.Repeat("\xff", 257)} {
 				if err := signIn(bad); !errors.Is(err, session.ErrInvalid) {
-					t.Errorf("an id of %d bytes: %v, want ErrInvalid", len(bad), err)
+					t.Errorf("SignIn with an id of %d bytes: %v, want ErrInvalid", len(bad), err)
 				}
 				list, err := other.Sessions(t.Context(), bad)
 				n, err2 := other.RevokeUser(t.Context(), bad)
 				if err != nil || err2 != nil || len(list) != 0 || n != 0 {
-					t.Errorf("an id of %d bytes: %d are listed, %d ended, errors %v, %v", len(bad), len(list), n, err, err2)
+					t.Errorf("an id of %d bytes: %d sessions listed, %d ended, errors %v, %v; want none", len(bad), len(list), n, err, err2)
 				}
 			}
 			for _, id := range ids {
@@ -58,18 +59,18 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 			}
 			for i, id := range ids {
 				if list, err := other.Sessions(t.Context(), id); err != nil || len(list) != 1 || list[0].User != id {
-					t.Errorf("%q: %+v, %v", id, list, err)
+					t.Errorf("Sessions of %q: %+v, error %v, want the user's one session", id, list, err)
 				} else if err := other.Revoke(t.Context(), ids[(i+1)%len(ids)], list[0].Handle); !errors.Is(err, session.ErrNotFound) {
-					t.Errorf("another user ends the session of %q: %v, want ErrNotFound", id, err)
+					t.Errorf("Revoke of a session of %q by another user: %v, want ErrNotFound", id, err)
 				}
 			}
 			for i, id := range ids {
 				if n, err := other.RevokeUser(t.Context(), id); err != nil || n != 1 {
-					t.Errorf("%q: %d ended, %v", id, n, err)
+					t.Errorf("RevokeUser of %q ends %d sessions, error %v, want 1", id, n, err)
 				}
 				if i+1 < len(ids) {
 					if list, err := m.Sessions(t.Context(), ids[i+1]); err != nil || len(list) != 1 {
-						t.Errorf("%q was ended with %q: %v", ids[i+1], id, err)
+						t.Errorf("RevokeUser of %q also ends the session of %q: error %v", id, ids[i+1], err)
 					}
 				}
 			}
@@ -77,8 +78,9 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 	}
 }
 
-// TestLimitHoldsUnderConcurrentSignIns: 200 sign-ins of one user at the same time, under a limit of 5, on a Cluster, from two processes: at no
-// moment are more than 5 of the user's sessions alive: counted by one command on the server, whatever the index says, and by the list.
+// TestLimitHoldsUnderConcurrentSignIns signs one user in 200 times at once, from two processes on a
+// Cluster, with a limit of 5. At no moment does the user have more than 5 live sessions. The test
+// counts them with the list, and with one command on the server that does not use the index.
 func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	const limit, visitors = 5, 200
 	cluster := redistest.StartCluster(t, redistest.Options{})
@@ -88,16 +90,14 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	owner := driver.HashOf([]byte("ada"))
 	watch := mustOpen(t, url, o)
 	server, err := cluster.NodeOfSlot(redistest.Slot(bucketKey("ada", "u:")))
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	count := `local n = 0
 		for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do n = n + redis.call('HEXISTS', key, '@principal') end
 		return n`
 	var all, watchers sync.WaitGroup
 	stop := make(chan struct{})
-	watched := func(look func() (int64, error)) (*int64, *int64) {
-		most, looks := new(int64), new(int64)
+	watched := func(look func() (int64, error)) (most, looks *int64) {
+		most, looks = new(int64), new(int64)
 		watchers.Go(func() {
 			for {
 				select {
@@ -137,10 +137,10 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 				return
 			}
 			if n, _ := res.Record.Fields.Get("n"); string(n) != "3" {
-				t.Errorf("%q came along, want 3", n)
+				t.Errorf("the new session's counter is %q, want 3", n)
 			}
 			if _, _, err := s.Load(t.Context(), from.ID); !errors.Is(err, driver.ErrMoved) {
-				t.Errorf("the session before: %v, want ErrMoved", err)
+				t.Errorf("Load of the old session: %v, want ErrMoved", err)
 			}
 		})
 	}
@@ -149,32 +149,36 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	watchers.Wait()
 	live, err := watch.Sessions(t.Context(), owner)
 	if err != nil || len(live) != limit {
-		t.Errorf("%d sessions are left (%v), want %d", len(live), err, limit)
+		t.Errorf("%d sessions are left, error %v, want %d", len(live), err, limit)
 	}
 	if *most != limit || *mostListed > limit || *looks < 50 || *lists < 10 {
-		t.Errorf("%d sessions were alive at a moment, in %d looks, and %d in %d lists; at most %d are allowed", *most, *looks, *mostListed, *lists, limit)
+		t.Errorf("up to %d sessions were alive in %d looks at the server, and up to %d in %d lists; want at most %d",
+			*most, *looks, *mostListed, *lists, limit)
 	}
 	t.Logf("%d looks at the server, %d lists", *looks, *lists)
 }
 
-// TestLimitCountsSessionClaimedByAnotherSignIn: while a sign-in takes long another one has marked the session before as its own. It is not replaced then, and counts.
+// TestLimitCountsSessionClaimedByAnotherSignIn has another sign-in claim the old session during a
+// sign-in. The sign-in then does not replace the old session, which counts toward the limit.
 func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s, other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	url := "redis://" + node.Addr()
+	s, other := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
 	before, first := newSignIn("ada", 1)
 	_, err := s.SignIn(t.Context(), before, first)
 	must(t, err)
 	id, in := newSignIn("ada", 1)
 	in.From = &driver.Credential{ID: before, Verifier: first.Origin.Verifier}
 	in.Carry = func(r *driver.Record) (driver.Fields, error) {
-		_, err := node.Do("HSET", sessionKey(before), "@moving", fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli()))
+		mark := fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli())
+		_, err := node.Do("HSET", sessionKey(before), "@moving", mark)
 		return r.Fields, err
 	}
 	time.Sleep(2 * time.Millisecond)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
 	if list, err := other.Sessions(t.Context(), in.Origin.Principal.Owner); err != nil || len(list) != 1 || list[0].ID != id {
-		t.Errorf("%d sessions are alive, error %v, want the new one alone", len(list), err)
+		t.Errorf("Sessions returns %d, error %v, want the new session only", len(list), err)
 	}
 }

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// certificate is an authority of its own and one certificate that it signed, which servers and clients share.
+// certificate is an authority of its own and one certificate that it signed, which servers and
+// clients share.
 type certificate struct {
 	files  map[string]string // what the server reads, as PEM
 	client *tls.Config

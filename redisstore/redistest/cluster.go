@@ -7,16 +7,17 @@ import (
 
 const clusterPrimaries, clusterNodes = 3, 6
 
-// Cluster is a Cluster of three primaries with a replica each. A node that does not answer for 1.5 s is replaced by its
-// replica; the line "cluster-node-timeout 500" in [Options.Config] would make it half a second.
+// Cluster is a Cluster of three primaries with a replica each. A node that does not answer for 1.5
+// s is replaced by its replica; the line "cluster-node-timeout 500" in [Options.Config] would make
+// it half a second.
 type Cluster struct {
-	// Nodes are the six nodes. At the start the first three are the primaries, each with a third of the slots in order,
-	// and the fourth is the first one's replica, and so on.
+	// Nodes are the six nodes. At the start the first three are the primaries, each with a third of
+	// the slots in order, and the fourth is the first one's replica, and so on.
 	Nodes []*Node
 }
 
-// NewCluster starts a Cluster and waits until all nodes agree on it. The caller closes it. In a test, use
-// [StartCluster].
+// NewCluster starts a Cluster and waits until all nodes agree on it. The caller closes it. In a
+// test, use [StartCluster].
 func NewCluster(o Options) (*Cluster, error) {
 	k, err := newKit(o)
 	if err != nil {
@@ -127,8 +128,9 @@ func (c *Cluster) Replica(primary *Node) (*Node, error) {
 	return nil, fmt.Errorf("redistest: %s has no running replica", primary.Addr())
 }
 
-// Failover swaps a primary and its replica, as planned maintenance does, without losing a write (CLUSTER FAILOVER). It
-// waits until all nodes agree, and returns the new primary. For an unplanned one, Kill the primary and Settle.
+// Failover swaps a primary and its replica, as planned maintenance does, without losing a write
+// (CLUSTER FAILOVER). It waits until all nodes agree, and returns the new primary. For an unplanned
+// one, Kill the primary and Settle.
 func (c *Cluster) Failover(primary *Node) (*Node, error) {
 	replica, err := c.Replica(primary)
 	if err != nil {
@@ -150,8 +152,9 @@ func (c *Cluster) Failover(primary *Node) (*Node, error) {
 	return replica, c.Settle()
 }
 
-// Settle waits until the running nodes agree: every slot is served by one of them, all call the Cluster's state ok, and
-// every replica has all that its primary has. It gives up after 30 s, with an error that says what is missing.
+// Settle waits until the running nodes agree: every slot is served by one of them, all call the
+// Cluster's state ok, and every replica has all that its primary has. It gives up after 30 s, with
+// an error that says what is missing.
 func (c *Cluster) Settle() error {
 	return poll(settleLimit, c.settled)
 }

@@ -120,7 +120,8 @@ func (c *Cluster) sound(n *Node, view map[int]member) error {
 	return nil
 }
 
-// shape writes down who is whose replica and serves which slots, in words that are equal where views agree.
+// shape writes down who is whose replica and serves which slots, in words that are equal where
+// views agree.
 func shape(view map[int]member) string {
 	var b strings.Builder
 	for _, bus := range slices.Sorted(maps.Keys(view)) {

@@ -54,7 +54,8 @@ func (n *Node) configure() error {
 func (n *Node) dataLines() []string {
 	lines := []string{
 		"enable-debug-command local",
-		// Without a disk, writes reach a new replica only a second after it calls itself up to date.
+		// Without a disk, writes reach a new replica only a second after it calls itself up to
+		// date.
 		"repl-diskless-sync no",
 		"rdb-del-sync-files yes",
 	}

@@ -81,7 +81,8 @@ func (n *Node) launch() error {
 	return poll(startLimit, func() error { return n.ready(begin) })
 }
 
-// ready returns nil when the server answers, and a final error when it has ended. Its log of this start begins at begin.
+// ready returns nil when the server answers, and a final error when it has ended. Its log of this
+// start begins at begin.
 func (n *Node) ready(begin int64) error {
 	_, err := n.ask("PING")
 	switch {
@@ -99,8 +100,8 @@ func (n *Node) ready(begin int64) error {
 	return final{fmt.Errorf("redistest: %s did not start: %v\n%s", n.kit.Server.Name, n.proc.err, n.logTail())}
 }
 
-// Stop asks the server to shut down and waits until it has. A primary first lets its replicas catch up. Stop does nothing
-// when the server is not running.
+// Stop asks the server to shut down and waits until it has. A primary first lets its replicas catch
+// up. Stop does nothing when the server is not running.
 func (n *Node) Stop() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -124,8 +125,8 @@ func (n *Node) stop() error {
 	}
 }
 
-// Kill ends the server at once, as a crash would (SIGKILL), and waits until it is gone. It does nothing when the server
-// is not running.
+// Kill ends the server at once, as a crash would (SIGKILL), and waits until it is gone. It does
+// nothing when the server is not running.
 func (n *Node) Kill() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -166,8 +167,9 @@ func (n *Node) signal(s os.Signal) error {
 	return n.proc.cmd.Process.Signal(s)
 }
 
-// Restart stops the server if it is running, starts it again on the same port, directory and configuration, and waits
-// until it answers. What it had on disk is loaded; without persistence it comes back empty.
+// Restart stops the server if it is running, starts it again on the same port, directory and
+// configuration, and waits until it answers. What it had on disk is loaded; without persistence it
+// comes back empty.
 func (n *Node) Restart() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

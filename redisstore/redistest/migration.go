@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// Migration is a slot on its way from one primary to another. Between its steps the Cluster answers as it does while it
-// reshards: From serves the keys that it still has, and answers ASK for others; a command on several keys of which only
-// some have moved gets TRYAGAIN.
+// Migration is a slot on its way from one primary to another. Between its steps the Cluster answers
+// as it does while it reshards: From serves the keys that it still has, and answers ASK for others;
+// a command on several keys of which only some have moved gets TRYAGAIN.
 type Migration struct {
 	Slot     int
 	From, To *Node
@@ -16,7 +16,8 @@ type Migration struct {
 	cluster *Cluster
 }
 
-// Migrate begins to move a slot to another primary. No key moves yet: go on with Move, and end with Finish.
+// Migrate begins to move a slot to another primary. No key moves yet: go on with Move, and end with
+// Finish.
 func (c *Cluster) Migrate(slot int, to *Node) (*Migration, error) {
 	from, err := c.NodeOfSlot(slot)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Node is one server: a standalone one, or a part of a Sentinel or Cluster topology. It keeps its address and its
-// directory through Kill and Restart.
+// Node is one server: a standalone one, or a part of a Sentinel or Cluster topology. It keeps its
+// address and its directory through Kill and Restart.
 type Node struct {
 	kit     *kit
 	kind    kind
@@ -25,7 +25,8 @@ type Node struct {
 	paused bool
 }
 
-// New starts a standalone server and waits until it answers. The caller closes it. In a test, use [Start].
+// New starts a standalone server and waits until it answers. The caller closes it. In a test, use
+// [Start].
 func New(o Options) (*Node, error) {
 	k, err := newKit(o)
 	if err != nil {
@@ -52,8 +53,8 @@ func (n *Node) Dir() string { return n.dir }
 // Server returns the program that runs.
 func (n *Node) Server() Server { return n.kit.Server }
 
-// TLSConfig returns what a client needs to connect to Addr: it trusts the server's certificate and has one to show. It is
-// nil without [Options.TLS]. The caller may change it.
+// TLSConfig returns what a client needs to connect to Addr: it trusts the server's certificate and
+// has one to show. It is nil without [Options.TLS]. The caller may change it.
 func (n *Node) TLSConfig() *tls.Config {
 	if n.kit.cert == nil {
 		return nil
@@ -93,10 +94,11 @@ func (n *Node) logTail() string {
 // commandLimit is how long Do waits for a reply.
 const commandLimit = 10 * time.Second
 
-// Do sends one command on a connection of its own, as a user who may do anything, and returns the reply: a string, an
-// int64, a []any of replies, or nil. What the server replies as an error is a [ReplyError]; inside an array it is an
-// element. Do waits at most 10 s, and fails at once when the server is stopped or paused. Commands that concern the
-// connection's own past, such as WAIT, tell nothing here; Settle waits for replicas.
+// Do sends one command on a connection of its own, as a user who may do anything, and returns the
+// reply: a string, an int64, a []any of replies, or nil. What the server replies as an error is a
+// [ReplyError]; inside an array it is an element. Do waits at most 10 s, and fails at once when the
+// server is stopped or paused. Commands that concern the connection's own past, such as WAIT, tell
+// nothing here; Settle waits for replicas.
 func (n *Node) Do(args ...string) (any, error) {
 	if !n.Running() {
 		return nil, fmt.Errorf("redistest: %s is stopped or paused: Restart or Resume it", n.Addr())

@@ -5,26 +5,30 @@ import (
 	"fmt"
 )
 
-// Options say which server to start, and how. The zero Options are a server with no persistence, TLS or users.
+// Options say which server to start, and how. The zero Options are a server with no persistence,
+// TLS or users.
 type Options struct {
 	// Server is the program. Default: what [Default] returns.
 	Server Server
 
-	// Config holds lines for the configuration file, such as "appendonly yes". They come after the package's own, so
-	// they win. With Sentinel they go to the servers that hold data, not to the sentinels.
+	// Config holds lines for the configuration file, such as "appendonly yes". They come after the
+	// package's own, so they win. With Sentinel they go to the servers that hold data, not to the
+	// sentinels.
 	Config []string
 
-	// TLS makes the servers speak TLS, and nothing else, on their port and to each other. [Node.TLSConfig] is what a
-	// client needs. A client's certificate is checked if it sends one; the line "tls-auth-clients yes" demands it.
+	// TLS makes the servers speak TLS, and nothing else, on their port and to each other.
+	// [Node.TLSConfig] is what a client needs. A client's certificate is checked if it sends one;
+	// the line "tls-auth-clients yes" demands it.
 	TLS bool
 
-	// Users are access control rules, one a user, such as "app on >secret ~* &* +@all". The default user may do anything
-	// without a password unless the line "default off" is among them. With Sentinel they are the users of the servers
-	// that hold data; the sentinels ask for no password.
+	// Users are access control rules, one a user, such as "app on >secret ~* &* +@all". The default
+	// user may do anything without a password unless the line "default off" is among them. With
+	// Sentinel they are the users of the servers that hold data; the sentinels ask for no password.
 	Users []string
 }
 
-// adminUser is the user that the package adds to Users, for its own connections and for replication.
+// adminUser is the user that the package adds to Users, for its own connections and for
+// replication.
 const adminUser = "redistest"
 
 // kit is what the servers of one topology share.

@@ -15,7 +15,8 @@ type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }
 
-// poll calls check until it returns nil or a final error. When the limit has passed it returns check's last error.
+// poll calls check until it returns nil or a final error. When the limit has passed it returns
+// check's last error.
 func poll(limit time.Duration, check func() error) error {
 	deadline := time.Now().Add(limit)
 	for pause := 2 * time.Millisecond; ; pause = min(pause*3/2, 50*time.Millisecond) {

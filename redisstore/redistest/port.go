@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// Ports are taken from a range below the ones that systems give to outgoing connections, so that a stopped server's port
-// is still free when it restarts.
+// Ports are taken from a range below the ones that systems give to outgoing connections, so that a
+// stopped server's port is still free when it restarts.
 const lowestPort, highestPort = 16000, 32000
 
 // reserved holds the ports that this process has given out.
@@ -19,8 +19,8 @@ var reserved = struct {
 	ports map[int]bool
 }{ports: map[int]bool{}}
 
-// reservePort finds a port of loopback that nobody uses. Another process may take it before the server does: then the
-// server does not start, and the caller tries another.
+// reservePort finds a port of loopback that nobody uses. Another process may take it before the
+// server does: then the server does not start, and the caller tries another.
 func reservePort() (int, error) {
 	reserved.Lock()
 	defer reserved.Unlock()

@@ -14,8 +14,8 @@ type process struct {
 
 // startProcess starts a child that the kernel kills when this process ends, where it can (see tie).
 //
-// Linux ties the child to the thread that started it, not to the process. So one goroutine keeps that thread to itself
-// until the child has ended; waiting for a child takes a thread anyway.
+// Linux ties the child to the thread that started it, not to the process. So one goroutine keeps
+// that thread to itself until the child has ended; waiting for a child takes a thread anyway.
 func startProcess(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, gone: make(chan struct{})}
 	started := make(chan error)

@@ -76,7 +76,8 @@ func ended(pid string) bool {
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// TestServerOutlivesThread starts servers from threads that end: the kernel must not take them for their parents.
+// TestServerOutlivesThread starts servers from threads that end: the kernel must not take them for
+// their parents.
 func TestServerOutlivesThread(t *testing.T) {
 	t.Parallel()
 	const count = 4

@@ -16,8 +16,8 @@ type ReplyError string
 // Error returns the server's words.
 func (e ReplyError) Error() string { return string(e) }
 
-// roundTrip sends commands to a unix socket on a connection of their own, and returns the reply to the last. An error
-// reply to any of them is returned as a ReplyError.
+// roundTrip sends commands to a unix socket on a connection of their own, and returns the reply to
+// the last. An error reply to any of them is returned as a ReplyError.
 func roundTrip(socket string, limit time.Duration, commands ...[]string) (any, error) {
 	conn, err := (&net.Dialer{Timeout: limit}).DialContext(context.Background(), "unix", socket)
 	if err != nil {

@@ -9,15 +9,16 @@ import (
 
 const sentinelNodes, sentinelReplicas = 3, 2
 
-// Sentinel is a primary and two replicas that three sentinels watch. A primary that does not answer for 1 s is replaced.
+// Sentinel is a primary and two replicas that three sentinels watch. A primary that does not answer
+// for 1 s is replaced.
 type Sentinel struct {
 	Name      string  // what the sentinels call the primary
 	Nodes     []*Node // the servers that hold data; the first is the primary at the start
 	Sentinels []*Node // the sentinels
 }
 
-// NewSentinel starts a primary, replicas and sentinels and waits until all know of each other, so that a failover can
-// begin. The caller closes it. In a test, use [StartSentinel].
+// NewSentinel starts a primary, replicas and sentinels and waits until all know of each other, so
+// that a failover can begin. The caller closes it. In a test, use [StartSentinel].
 func NewSentinel(o Options) (*Sentinel, error) {
 	k, err := newKit(o)
 	if err != nil {
@@ -77,8 +78,9 @@ func (s *Sentinel) watch(k *kit, port string) []string {
 	return lines
 }
 
-// hurry sets how often, in milliseconds, the running sentinels announce themselves and ask servers for their INFO. They do not mind that
-// the machine stands still for a while: by themselves they would do nothing for the next 30 s ("tilt").
+// hurry sets how often, in milliseconds, the running sentinels announce themselves and ask servers
+// for their INFO. They do not mind that the machine stands still for a while: by themselves they
+// would do nothing for the next 30 s ("tilt").
 func (s *Sentinel) hurry(announce, info string) error {
 	for _, n := range running(s.Sentinels) {
 		if _, err := n.Do("SENTINEL", "DEBUG", "publish-period", announce, "info-period", info, "tilt-trigger", "60000"); err != nil {
@@ -91,8 +93,8 @@ func (s *Sentinel) hurry(announce, info string) error {
 // Addrs returns the addresses of the sentinels, which is what a client is given, with Name.
 func (s *Sentinel) Addrs() []string { return addrs(s.Sentinels) }
 
-// Primary returns the server that the running sentinels call the primary. It is an error when they disagree, as they do
-// for a moment during a failover.
+// Primary returns the server that the running sentinels call the primary. It is an error when they
+// disagree, as they do for a moment during a failover.
 func (s *Sentinel) Primary() (*Node, error) {
 	var primary *Node
 	for _, n := range running(s.Sentinels) {
@@ -128,9 +130,10 @@ func (s *Sentinel) node(reply any) (*Node, error) {
 	return nil, fmt.Errorf("redistest: a sentinel calls %v the primary", reply)
 }
 
-// Failover has the sentinels replace the primary while it is in good health (SENTINEL FAILOVER), and returns the new one
-// as soon as all sentinels name it. The old one goes on as a primary until they demote it, some 10 s later, or at once
-// with Settle. For an unplanned failover, Kill the primary and Settle.
+// Failover has the sentinels replace the primary while it is in good health (SENTINEL FAILOVER),
+// and returns the new one as soon as all sentinels name it. The old one goes on as a primary until
+// they demote it, some 10 s later, or at once with Settle. For an unplanned failover, Kill the
+// primary and Settle.
 func (s *Sentinel) Failover() (*Node, error) {
 	old, err := s.Primary()
 	if err != nil {
@@ -154,10 +157,10 @@ func (s *Sentinel) Failover() (*Node, error) {
 	return primary, err
 }
 
-// Settle waits until the running sentinels agree on a primary that runs, the other running servers are its replicas and
-// up to date, and every sentinel sees all of that. Meanwhile the sentinels look around every tenth of a second: by
-// themselves they take some 20 s to do so after a failover. It gives up after 30 s, with an error that says what is
-// missing.
+// Settle waits until the running sentinels agree on a primary that runs, the other running servers
+// are its replicas and up to date, and every sentinel sees all of that. Meanwhile the sentinels
+// look around every tenth of a second: by themselves they take some 20 s to do so after a failover.
+// It gives up after 30 s, with an error that says what is missing.
 func (s *Sentinel) Settle() error {
 	if err := s.hurry("100", "100"); err != nil {
 		return err

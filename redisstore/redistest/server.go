@@ -21,8 +21,9 @@ type Server struct {
 	Env  []string // added to the environment of this process: "KEY=value"
 }
 
-// Default returns the server that tests run on: the one that the environment variable COATCHECK_SERVER names (see
-// [Named]), else the redis-server on PATH. The error says how to install one.
+// Default returns the server that tests run on: the one that the environment variable
+// COATCHECK_SERVER names (see [Named]), else the redis-server on PATH. The error says how to
+// install one.
 func Default() (Server, error) {
 	if name := os.Getenv("COATCHECK_SERVER"); name != "" {
 		return Named(name)
@@ -35,8 +36,8 @@ func Default() (Server, error) {
 	return s, err
 }
 
-// Servers lists the servers found on this machine: those on PATH, then those that servers/install.sh installed. A name
-// is listed once.
+// Servers lists the servers found on this machine: those on PATH, then those that
+// servers/install.sh installed. A name is listed once.
 func Servers() []Server {
 	var found []Server
 	seen := map[string]bool{}
@@ -55,8 +56,9 @@ func Servers() []Server {
 	return found
 }
 
-// Named returns the server of that name, such as "redis-7.0", "redis-8.0" or "valkey-8.1". A name with a slash in it is
-// the path of a server program. The error lists the names found, and says how to install more.
+// Named returns the server of that name, such as "redis-7.0", "redis-8.0" or "valkey-8.1". A name
+// with a slash in it is the path of a server program. The error lists the names found, and says how
+// to install more.
 func Named(name string) (Server, error) {
 	if strings.ContainsRune(name, filepath.Separator) {
 		return identify(name)

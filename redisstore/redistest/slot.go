@@ -2,7 +2,8 @@ package redistest
 
 import "strings"
 
-// Slot returns the Cluster slot of a key: the CRC-16 (XMODEM) of its hash tag, or of all of it, modulo 16384.
+// Slot returns the Cluster slot of a key: the CRC-16 (XMODEM) of its hash tag, or of all of it,
+// modulo 16384.
 func Slot(key string) int {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// Start starts a standalone server that is closed when the test ends. Without a server program the test fails, with a
-// message that says how to install one. When the test fails, the end of the server's log is in its output.
+// Start starts a standalone server that is closed when the test ends. Without a server program the
+// test fails, with a message that says how to install one. When the test fails, the end of the
+// server's log is in its output.
 func Start(t testing.TB, o Options) *Node {
 	t.Helper()
 	n, err := New(o)

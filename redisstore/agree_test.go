@@ -94,11 +94,13 @@ func mustAgree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 		}
 		for name, r := range map[string]*driver.Record{"server's": stored, "near cache's": cached, "driver's": record} {
 			if !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
-				t.Fatalf("the %s record is\n%s\nwant the driver's\n%s\nafter %+v", name, driver.Encode(r), driver.Encode(record), c)
+				t.Fatalf("the %s record is\n%s\nwant the driver's\n%s\nafter %+v",
+					name, driver.Encode(r), driver.Encode(record), c)
 			}
 		}
 		if r := got.Record; r != nil && !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
-			t.Fatalf("the result's record is\n%s\nwant the driver's\n%s\nafter %+v", driver.Encode(r), driver.Encode(record), c)
+			t.Fatalf("the result's record is\n%s\nwant the driver's\n%s\nafter %+v",
+				driver.Encode(r), driver.Encode(record), c)
 		}
 	}
 }

@@ -107,8 +107,9 @@ func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	}
 	eventually(t, 5*time.Second, func() error {
 		for work, command := range map[string][]string{
-			"the expired session":  {"PTTL", sessionKey(expiring)},
-			"a repeated end":       {"EVALSHA", "again"}, // or bob's revocation: the store repeats one at a time
+			"the expired session": {"PTTL", sessionKey(expiring)},
+			// Either of an end or of bob's revocation. The store repeats one at a time.
+			"a repetition":         {"EVALSHA", "again"},
 			"the published events": {"EVALSHA", "coatcheck:events"},
 			"EndAll":               {"EVALSHA", "coatcheck:revoked"},
 			"End":                  {sessionKey(id)},
@@ -141,7 +142,8 @@ func closeDuringOperations(t *testing.T, node *redistest.Node) {
 			if !errors.Is(err, driver.ErrUnknown) {
 				t.Errorf("a change in flight: %v, want ErrUnknown", err)
 			}
-			if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
+			_, err = s.Apply(t.Context(), id, increment(o))
+			if !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
 				t.Errorf("a change after Close: %v, want ErrClosed without ErrUnknown", err)
 			}
 		})

@@ -39,7 +39,8 @@ func TestDumpHoldsNoTokenAndNoSealedValue(t *testing.T) {
 	for _, seal := range []bool{true, false} {
 		t.Run(fmt.Sprint("sealed ", seal), func(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{Config: []string{
-				"rdbcompression no", "appendonly yes", "appendfsync always", "slowlog-log-slower-than 0", "slowlog-max-len 10000",
+				"rdbcompression no", "appendonly yes", "appendfsync always",
+				"slowlog-log-slower-than 0", "slowlog-max-len 10000",
 			}})
 			tokens, handle := mustUseEverything(t, "redis://"+node.Addr(), seal)
 			eventually(t, recovery, func() error { // until the events are stored too
@@ -60,7 +61,8 @@ func TestDumpHoldsNoTokenAndNoSealedValue(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				for name, part := range map[string][]byte{"token": b, "selector": b[3:19], "verifier": b[23:39], "signature": b[39:]} {
+				parts := map[string][]byte{"token": b, "selector": b[3:19], "verifier": b[23:39], "signature": b[39:]}
+				for name, part := range parts {
 					if at := dump.find(part); at != "" {
 						t.Errorf("the %s of a token is in %s", name, at)
 					}
@@ -89,7 +91,9 @@ func TestDumpHoldsNoTokenAndNoSealedValue(t *testing.T) {
 // TestDumpSearchFindsEveryEncodingOfAToken is the control: the search finds a token that an
 // application stores in a clear value, in every encoding.
 func TestDumpSearchFindsEveryEncodingOfAToken(t *testing.T) {
-	node := redistest.Start(t, redistest.Options{Config: []string{"rdbcompression no", "appendonly yes", "appendfsync always"}})
+	node := redistest.Start(t, redistest.Options{
+		Config: []string{"rdbcompression no", "appendonly yes", "appendfsync always"},
+	})
 	b := []byte("\x01\x02\x030123456789abcdef\xff\xfe0123456789ABCDEF!?")
 	for form, text := range map[string]string{
 		"raw":       string(b),
@@ -170,7 +174,8 @@ func mustUseEverything(t *testing.T, url string, seal bool) (tokens []string, ha
 		entry, _ := entries.Get(s, "a")
 		if got != inOnce || !ok || value.Get(s) != inValue || !strings.HasPrefix(entry, inEntry) ||
 			updated.Get(s) != inUpdate || n.Get(s) != 1 || s.User() != aUser || s.Info().Device != aDevice {
-			t.Errorf("the session holds %q, %q, %q, %q, %d, %+v", got, value.Get(s), entry, updated.Get(s), n.Get(s), s.Info())
+			t.Errorf("the session holds %q, %q, %q, %q, %d, %+v",
+				got, value.Get(s), entry, updated.Get(s), n.Get(s), s.Info())
 		}
 		handle = s.Info().Handle
 		return err

@@ -63,7 +63,7 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 			mustBeRevoked(t, b, ids[i], verifiers[i])
 			mustBeRevoked(t, a, ids[i], verifiers[i])
 		}
-		eventually(t, 600*time.Millisecond, func() error { // the node learns it from its next checkup
+		eventually(t, 600*time.Millisecond, func() error { // until the node's next checkup
 			if _, _, err := uncached.Load(t.Context(), user); !errors.Is(err, driver.ErrNotFound) {
 				return fmt.Errorf("a node without a near cache: %v, want ErrNotFound", err)
 			}

@@ -120,7 +120,7 @@ type replicated struct {
 	url       string
 	settle    func() error // returns when all replicas are up to date
 	primaries func() ([]*redistest.Node, error)
-	failover  func(key string) error // replaces the primary of a key, and returns when the new one answers
+	failover  func(key string) error // replaces a key's primary; the new one answers on return
 }
 
 func startSentinel(t *testing.T) *replicated {

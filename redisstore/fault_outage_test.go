@@ -18,7 +18,7 @@ import (
 // outage is how long the servers are silent. The length is part of the fault: it is longer than the
 // client keeps a silent connection, so the store must also connect again.
 const outage = 4 * time.Second
-//
+
 // TestSilentServerFailsOperationsInTime silences a server in three ways. Every operation fails
 // within the timeout, and the store recovers.
 func TestSilentServerFailsOperationsInTime(t *testing.T) {

@@ -77,7 +77,8 @@ func TestFullServerStillRevokes(t *testing.T) {
 				ids, owners = append(ids, id), append(owners, in.Origin.Principal.Owner)
 			}
 			time.Sleep(2 * time.Millisecond)
-			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than an empty server needs
+			// Less than an empty server needs.
+			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb")
 			must(t, err)
 			defer func() {
 				_, err := node.Do("CONFIG", "SET", "maxmemory", "0")

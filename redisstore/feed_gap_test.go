@@ -14,7 +14,10 @@ import (
 // TestFeedReportsGapAfterRestart kills the server while events are published, with and without an
 // append-only file. Lost events are reported as a gap, and the feed goes on.
 func TestFeedReportsGapAfterRestart(t *testing.T) {
-	for name, config := range map[string][]string{"AOF": {"appendonly yes", "appendfsync always"}, "nothing on disk": nil} {
+	for name, config := range map[string][]string{
+		"AOF":             {"appendonly yes", "appendfsync always"},
+		"nothing on disk": nil,
+	} {
 		t.Run(name, func(t *testing.T) {
 			limitParallel(t)
 			node := redistest.Start(t, redistest.Options{Config: config})
@@ -138,7 +141,8 @@ func TestFeedReportsGapAfterFailover(t *testing.T) {
 					got := f.mustReceive(t, 20*time.Second, "end of b")
 					for p := 1; p <= 2; p++ {
 						missing, gaps := mustReportEveryLoss(t, got, p, 1, each)
-						t.Logf("follower %d, publisher %d: %d of %d events are missing, %d gaps reported", i, p, missing, each, gaps)
+						t.Logf("follower %d, publisher %d: %d of %d events are missing, %d gaps reported",
+							i, p, missing, each, gaps)
 					}
 				}
 			})

@@ -167,7 +167,8 @@ func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 			got := f.mustReceive(t, 10*time.Second, "end of b")
 			for p := 1; p <= 2; p++ {
 				if missing, gaps := mustReportEveryLoss(t, got, p, 1, 500); missing+gaps > 0 || len(got) != 1002 {
-					t.Errorf("follower %d got %d events, %d missing, %d gaps, want 1002 events", i, len(got), missing, gaps)
+					t.Errorf("follower %d got %d events, %d missing, %d gaps, want 1002 events",
+						i, len(got), missing, gaps)
 				}
 			}
 		}
@@ -186,8 +187,8 @@ func TestFeedDeliversRepeatedEntryOnce(t *testing.T) {
 	for i := 0; i < len(fields); i += 2 {
 		values[fields[i].(string)] = fields[i+1].(string)
 	}
-	_, err = node.Do("XADD", "coatcheck:events", "4-0", "mark", "again", "before", values["mark"], "node", values["node"], "n", values["n"],
-		"event", values["event"])
+	_, err = node.Do("XADD", "coatcheck:events", "4-0", "mark", "again", "before", values["mark"],
+		"node", values["node"], "n", values["n"], "event", values["event"])
 	must(t, err)
 	publish(s, 1, 4, 6, 0)
 	if got := f.mustReceive(t, 5*time.Second, "1:6"); len(got) != 6 {
@@ -229,7 +230,7 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	must(t, s.SignIn(request, session.Login{User: "ada"})) // replaces the first session
 	second := s.Info().Handle
 	must(t, s.SignOut(request))
-	must(t, s.SignIn(request, session.Login{User: "ada"})) // the session is not used again, and expires
+	must(t, s.SignIn(request, session.Login{User: "ada"})) // this session expires unused
 	third := s.Info().Handle
 	want := []session.Event{
 		{Kind: session.EventSignedIn, Handle: first, User: "ada"},

@@ -137,7 +137,10 @@ func newSession() (driver.ID, *driver.Origin) {
 	var b [34]byte
 	rand.Read(b[:])
 	return driver.ID{Bucket: uint16(b[32])<<8 | uint16(b[33]), Selector: driver.Hash(b[16:32])},
-		&driver.Origin{Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]), Idle: time.Hour, Lifetime: 2 * time.Hour}
+		&driver.Origin{
+			Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]),
+			Idle: time.Hour, Lifetime: 2 * time.Hour,
+		}
 }
 
 // mustCreate stores a session without fields.

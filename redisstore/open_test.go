@@ -31,14 +31,17 @@ var credentials = url.UserPassword("app", password).String() + "@"
 // TestOpenAcceptsEachFormOfURL opens and uses a store with each form of URL.
 func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 	t.Run("standalone", func(t *testing.T) {
-		node := redistest.Start(t, redistest.Options{Users: []string{allRule, "default off"}, Config: []string{"databases 16"}})
+		node := redistest.Start(t, redistest.Options{
+			Users: []string{allRule, "default off"}, Config: []string{"databases 16"},
+		})
 		mustWork(t, "redis://"+credentials+node.Addr(), nil)
 		mustWork(t, "redis://"+credentials+node.Addr()+"/", nil)
 		mustWork(t, "redis://"+credentials+node.Addr()+"/3", nil)
 		mustWork(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
 		mustWork(t, "redis+unix://"+credentials+node.Socket(), nil)
 		mustWork(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
-		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} { // mustWork leaves one session
+		// Each call of mustWork leaves one session.
+		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} {
 			if n := databaseSize(t, node, db); n != want {
 				t.Errorf("database %s has %d keys, want %d", db, n, want)
 			}
@@ -103,8 +106,8 @@ func mustUse(t *testing.T, s *redisstore.Store) {
 		id, o := newSession()
 		mustCreate(t, s, id, o)
 		c := increment(o)
-		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: "m:x", Value: []byte("1")}, driver.Op{Kind: driver.Take, Key: "n"},
-			driver.Op{Kind: driver.Swap, Key: "s", Value: []byte("2")})
+		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: "m:x", Value: []byte("1")},
+			driver.Op{Kind: driver.Take, Key: "n"}, driver.Op{Kind: driver.Swap, Key: "s", Value: []byte("2")})
 		_, err := s.Apply(ctx, id, c)
 		must(t, err)
 		c = increment(o)
@@ -238,16 +241,18 @@ func TestOpenRefusesUnusableServers(t *testing.T) {
 		{"no answer", "redis://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
 		{"no answer, Sentinel", "redis+sentinel://" + silent.Addr().String() + "/sessions",
 			[]string{"no connection", "does not answer in time"}},
-		{"no answer, Cluster", "redis+cluster://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
+		{"no answer, Cluster", "redis+cluster://" + silent.Addr().String(),
+			[]string{"no connection", "does not answer in time"}},
 		{"no password", "redis://" + guarded, []string{"put user and password into the URL"}},
 		{"wrong password", "redis://app:wr0ng@" + guarded, []string{"user or password is wrong"}},
-		{"TLS where there is none", "rediss://" + plain, []string{"no connection", "TLS"}},
-		{"no TLS where there is", "redis://" + secure, []string{"no connection", "rediss://"}},
+		{"TLS to a server without TLS", "rediss://" + plain, []string{"no connection", "TLS"}},
+		{"no TLS to a server with TLS", "redis://" + secure, []string{"no connection", "rediss://"}},
 		{"unknown authority", "rediss://" + secure, []string{"no connection", "certificate"}},
 		{"too old", "redis://" + startRedis62(t), []string{"is Redis 6.2.14", "7.0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := within(t, 3*time.Second, func() error { // one second to dial and the default of Options.Timeout
+			// One second to dial, and the default of Options.Timeout.
+			err := within(t, 3*time.Second, func() error {
 				s, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
 				if err == nil {
 					s.Close()

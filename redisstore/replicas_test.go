@@ -23,7 +23,8 @@ func mustFindServersByWAITAOF(t *testing.T) (with, without []redistest.Server) {
 		}
 	}
 	if len(with) == 0 || len(without) == 0 {
-		t.Fatalf("found only the servers %v: run redisstore/redistest/servers/install.sh to install others", redistest.Servers())
+		t.Fatalf("found only the servers %v: run redisstore/redistest/servers/install.sh to install others",
+			redistest.Servers())
 	}
 	return with, without
 }
@@ -136,7 +137,9 @@ func TestSignInDoesNotWaitForReplicas(t *testing.T) {
 func TestDefaultTimeoutsSufficeForFsync(t *testing.T) {
 	limitParallel(t)
 	with, _ := mustFindServersByWAITAOF(t)
-	servers := redistest.StartSentinel(t, redistest.Options{Server: with[0], Config: []string{"appendonly yes", "appendfsync always"}})
+	servers := redistest.StartSentinel(t, redistest.Options{
+		Server: with[0], Config: []string{"appendonly yes", "appendfsync always"},
+	})
 	s := mustOpen(t, sentinelURL(servers), redisstore.Options{Replicas: 2, Fsync: true})
 	end := func() error { id, _ := newSession(); return s.End(t.Context(), id) }
 	eventually(t, recovery, end)
@@ -159,18 +162,20 @@ func newIDInThird(third int) driver.ID {
 // not the first end.
 func TestOpenRefusesImpossibleReplicaOptions(t *testing.T) {
 	with, without := mustFindServersByWAITAOF(t)
-	aof := []string{"appendonly yes"}
+	aof, synced := []string{"appendonly yes"}, redisstore.Options{Replicas: 1, Fsync: true}
 	for _, c := range []struct {
 		name    string
 		server  redistest.Options
 		options redisstore.Options
 		want    string
 	}{
-		{"no WAITAOF", redistest.Options{Server: without[0], Config: aof}, redisstore.Options{Replicas: 1, Fsync: true}, "needs WAITAOF"},
-		{"no file", redistest.Options{Server: with[0]}, redisstore.Options{Replicas: 1, Fsync: true}, "set appendonly yes"},
-		{"renamed", redistest.Options{Config: []string{`rename-command WAIT ""`}}, redisstore.Options{Replicas: 1}, "renamed away"},
+		{"no WAITAOF", redistest.Options{Server: without[0], Config: aof}, synced, "needs WAITAOF"},
+		{"no file", redistest.Options{Server: with[0]}, synced, "set appendonly yes"},
+		{"renamed", redistest.Options{Config: []string{`rename-command WAIT ""`}},
+			redisstore.Options{Replicas: 1}, "renamed away"},
 		{"no replicas to sync", redistest.Options{}, redisstore.Options{Fsync: true}, "needs Options.Replicas"},
-		{"too long", redistest.Options{}, redisstore.Options{Replicas: 1, ReplicaTimeout: 2 * time.Second}, "less than Options.Timeout"},
+		{"too long", redistest.Options{},
+			redisstore.Options{Replicas: 1, ReplicaTimeout: 2 * time.Second}, "less than Options.Timeout"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := redisstore.Open(t.Context(), "redis://"+redistest.Start(t, c.server).Addr(), c.options)

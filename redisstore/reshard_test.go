@@ -111,7 +111,8 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
 	url := clusterURL(cluster)
-	a, b := mustOpen(t, url, redisstore.Options{Timeout: 10 * time.Second}), mustOpen(t, url, redisstore.Options{Timeout: 10 * time.Second})
+	o := redisstore.Options{Timeout: 10 * time.Second}
+	a, b := mustOpen(t, url, o), mustOpen(t, url, o)
 	const user = "ada"
 	old, oldVerifier := mustSignIn(t, a, user)
 	revocations := bucketKey(user, "n")

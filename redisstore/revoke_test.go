@@ -25,7 +25,8 @@ func TestUnansweredRevocationOfAnotherUsersSessionIsNotRepeated(t *testing.T) {
 	neighbour := ownerOf("ada")
 	neighbour[15]++
 	must(t, node.Pause())
-	if _, err := s.EndUser(t.Context(), neighbour, driver.Selection{Only: []driver.ID{id}}); !errors.Is(err, driver.ErrUnknown) {
+	_, err := s.EndUser(t.Context(), neighbour, driver.Selection{Only: []driver.ID{id}})
+	if !errors.Is(err, driver.ErrUnknown) {
 		t.Errorf("EndUser: %v, want ErrUnknown", err)
 	}
 	must(t, node.Resume())

@@ -108,7 +108,7 @@ func TestConcurrentRotationOnTwoNodesKeepsSession(t *testing.T) {
 			wg.Go(func() {
 				if request(nodes[i%2], method) {
 					cookies.Add(1)
-					request(nodes[(i+1)%2], http.MethodGet) // this node's copy may have the old token
+					request(nodes[(i+1)%2], http.MethodGet) // its copy may have the old token
 				}
 			})
 		}

@@ -238,8 +238,9 @@ func (c *crash) mustGoOnWithOldSession(done int, same bool, id driver.ID, in *dr
 			c.t.Errorf("the new session lives for %v ms (%v), want at most a minute", ttl, err)
 		}
 		if same { // the script has also closed the old session, as if only the response was lost
-			if _, _, err := c.other.Load(c.t.Context(), in.From.ID); !errors.Is(err, driver.ErrMoved) || c.liveSessions() != 1 {
-				c.t.Errorf("Load of the old session: %v, want ErrMoved; the user has %d sessions, want 1", err, c.liveSessions())
+			_, _, err := c.other.Load(c.t.Context(), in.From.ID)
+			if n := c.liveSessions(); !errors.Is(err, driver.ErrMoved) || n != 1 {
+				c.t.Errorf("Load of the old session: %v, want ErrMoved; the user has %d sessions, want 1", err, n)
 			}
 			return
 		}
@@ -267,7 +268,7 @@ func (c *crash) mustGoOnWithOldSession(done int, same bool, id driver.ID, in *dr
 	res, err := c.other.SignIn(c.t.Context(), again, next)
 	must(c.t, err)
 	if n := c.counter(again); n != "4" || c.liveSessions() != 1 || len(res.Evicted) != done/2 {
-		c.t.Errorf("after the next sign-in the counter is %q, want 4; the user has %d sessions, want 1; evicted %v, want %d",
+		c.t.Errorf("after the next sign-in: counter %q, want 4; %d sessions, want 1; evicted %v, want %d",
 			n, c.liveSessions(), res.Evicted, done/2)
 	}
 }
@@ -303,7 +304,8 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 		if r, _, err := s.Load(t.Context(), id); err != nil || len(r.Fields) != 0 {
 			t.Errorf("the second sign-in's session is %v, error %v, want no fields", r, err)
 		}
-		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1)) // the lease expires
+		// The lease expires.
+		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1))
 		if err := add(from); err != nil {
 			t.Errorf("Apply after the lease: %v", err)
 		}

@@ -140,7 +140,8 @@ func (s repeatingStore) Apply(ctx context.Context, id driver.ID, c *driver.Chang
 }
 
 // EndUser returns the sessions that any of the calls has ended.
-func (s repeatingStore) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) (ended []driver.ID, err error) {
+func (s repeatingStore) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
+	var ended []driver.ID
 	for {
 		some, err := s.Store.EndUser(ctx, owner, which)
 		ended = append(ended, some...)

@@ -94,7 +94,8 @@ func sessionCommands(t *testing.T, node *redistest.Node) (n int) {
 	t.Helper()
 	stats, err := node.Do("INFO", "commandstats")
 	must(t, err)
-	for _, m := range regexp.MustCompile(`cmdstat_(?:hm?get\w*|eval\w*|exists|z\w+):calls=(\d+)`).FindAllStringSubmatch(stats.(string), -1) {
+	pattern := regexp.MustCompile(`cmdstat_(?:hm?get\w*|eval\w*|exists|z\w+):calls=(\d+)`)
+	for _, m := range pattern.FindAllStringSubmatch(stats.(string), -1) {
 		calls, err := strconv.Atoi(m[1])
 		must(t, err)
 		n += calls

@@ -24,11 +24,14 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 	ids := []string{
 		"a", "A", "a\x00", "\x00", "\x00\x00", "\xff\xfe", "\xff\xfd", "\xed\xa0\x80", "a b\r\n",
 		`"}],"owner":"x"`, "{1a2b}", "*", "@rev", "é", "e\u0301", "😀",
-		strings.Repeat("u", 256), strings.Repeat("\x00", 256), strings.Repeat("\xff", 256), strings.Repeat("\xff", 255) + "\xfe",
+		strings.Repeat("u", 256), strings.Repeat("\x00", 256),
+		strings.Repeat("\xff", 256), strings.Repeat("\xff", 255) + "\xfe",
 	}
 	for _, seal := range []bool{false, true} {
 		t.Run(fmt.Sprint("sealed ", seal), func(t *testing.T) {
-			cfg := session.Config{Seal: seal, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, UserKey: bytes.Repeat([]byte{2}, 32)}
+			cfg := session.Config{
+				Seal: seal, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, UserKey: bytes.Repeat([]byte{2}, 32),
+			}
 			o := redisstore.Options{Namespace: fmt.Sprint("ids-", seal)}
 			m, err := session.New(mustOpen(t, url, o), cfg)
 			must(t, err)
@@ -51,16 +54,21 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 				list, err := other.Sessions(t.Context(), bad)
 				n, err2 := other.RevokeUser(t.Context(), bad)
 				if err != nil || err2 != nil || len(list) != 0 || n != 0 {
-					t.Errorf("an id of %d bytes: %d sessions listed, %d ended, errors %v, %v; want none", len(bad), len(list), n, err, err2)
+					t.Errorf("an id of %d bytes: %d sessions listed, %d ended, errors %v, %v; want none",
+						len(bad), len(list), n, err, err2)
 				}
 			}
 			for _, id := range ids {
 				must(t, signIn(id))
 			}
 			for i, id := range ids {
-				if list, err := other.Sessions(t.Context(), id); err != nil || len(list) != 1 || list[0].User != id {
+				list, err := other.Sessions(t.Context(), id)
+				if err != nil || len(list) != 1 || list[0].User != id {
 					t.Errorf("Sessions of %q: %+v, error %v, want the user's one session", id, list, err)
-				} else if err := other.Revoke(t.Context(), ids[(i+1)%len(ids)], list[0].Handle); !errors.Is(err, session.ErrNotFound) {
+					continue
+				}
+				err = other.Revoke(t.Context(), ids[(i+1)%len(ids)], list[0].Handle)
+				if !errors.Is(err, session.ErrNotFound) {
 					t.Errorf("Revoke of a session of %q by another user: %v, want ErrNotFound", id, err)
 				}
 			}
@@ -178,7 +186,8 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
-	if list, err := other.Sessions(t.Context(), in.Origin.Principal.Owner); err != nil || len(list) != 1 || list[0].ID != id {
+	list, err := other.Sessions(t.Context(), in.Origin.Principal.Owner)
+	if err != nil || len(list) != 1 || list[0].ID != id {
 		t.Errorf("Sessions returns %d, error %v, want the new session only", len(list), err)
 	}
 }

@@ -282,8 +282,8 @@ func inTurn(n int, interval time.Duration, do func(i int) error) (acknowledged *
 	return acknowledged, all.Wait
 }
 
-// mustAcknowledge waits until so many operations are acknowledged, so that a failover hits others
-// in flight.
+// mustAcknowledge waits until n operations are acknowledged. A failover then hits the others in
+// flight.
 func mustAcknowledge(t *testing.T, acknowledged *successes, n int) {
 	t.Helper()
 	eventually(t, 20*time.Second, func() error {

@@ -116,8 +116,8 @@ func (p *proxy) record(frame []byte) {
 // of forwarding the reply.
 func (p *proxy) loseNextReply(argument string) { p.losing.Store(&argument) }
 
-// dieAfter forwards so many more scripts. All later commands are dropped, as from a killed process.
-func (p *proxy) dieAfter(scripts int64) { p.scripts.Store(scripts + 1) }
+// dieAfter forwards n more scripts. It drops all later commands, as if the process had been killed.
+func (p *proxy) dieAfter(n int64) { p.scripts.Store(n + 1) }
 
 // alive counts a script, and reports whether the client is still alive.
 func (p *proxy) alive(frame []byte) bool {

@@ -93,8 +93,8 @@ func (f *recorder) mustReceive(t *testing.T, limit time.Duration, event string) 
 }
 
 // mustReportEveryLoss checks the events "publisher:from" to "publisher:to" of one publisher. They
-// are in order, and none comes twice. Where events are missing, there is a gap. It returns the
-// number of missing events and of gaps.
+// must be in order and without duplicates. Where events are missing, a gap must be reported. It
+// returns the number of missing events and of gaps.
 func mustReportEveryLoss(t *testing.T, got []string, publisher, from, to int) (missing, gaps int) {
 	t.Helper()
 	next, afterGap := from, false
@@ -146,7 +146,7 @@ func startWithFollower(t *testing.T, n int) (*redistest.Node, *redisstore.Store,
 var withEvents = redisstore.Options{Events: 10_000}
 
 // TestFeedDeliversEventsInOrderWithoutGap publishes a thousand events on two nodes. Every follower
-// gets them in order and without a gap, also one whose store does not publish.
+// gets them in order and without a gap. That includes a follower whose store does not publish.
 func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 	for _, start := range []func(t *testing.T) string{
 		func(t *testing.T) string { return "redis://" + redistest.Start(t, redistest.Options{}).Addr() },

@@ -160,7 +160,8 @@ func mustCreateAnonymous(t *testing.T, s *redisstore.Store, n int64) *driver.Cre
 	return &driver.Credential{ID: id, Verifier: o.Verifier}
 }
 
-// newSignIn returns a new session's id and the arguments of a sign-in to it. A limit of 0 is none.
+// newSignIn returns a new session's id and the arguments of a sign-in to it. The user may have at
+// most limit sessions; 0 means no limit.
 func newSignIn(user string, limit int) (driver.ID, *driver.SignIn) {
 	id, o := newSession()
 	owner := ownerOf(user)

@@ -33,7 +33,7 @@ func mustFindServersByWAITAOF(t *testing.T) (with, without []redistest.Server) {
 // takes, because the machine may be busy.
 const replicaTimeout = 5 * time.Second
 
-// withReplicas returns the options of a store that waits for so many replicas.
+// withReplicas returns the options of a store that waits for the given number of replicas.
 func withReplicas(replicas int) redisstore.Options {
 	return redisstore.Options{Replicas: replicas, Timeout: replicaTimeout + time.Second, ReplicaTimeout: replicaTimeout}
 }
@@ -148,8 +148,8 @@ func TestDefaultTimeoutsSufficeForFsync(t *testing.T) {
 	}
 }
 
-// newIDInThird returns an id whose key is in that third of the slots. In a new Cluster each third
-// belongs to one primary.
+// newIDInThird returns an id whose key is in one third of the slots, 0 to 2. In a new Cluster each
+// third belongs to one primary.
 func newIDInThird(third int) driver.ID {
 	for {
 		if id, _ := newSession(); redistest.Slot(sessionKey(id))/5461 == third {

@@ -161,7 +161,8 @@ type crash struct {
 	other *redisstore.Store
 }
 
-// mustCreateOldSession stores a session whose counter is 3, anonymous or of the user.
+// mustCreateOldSession stores a session whose counter is 3. The session is anonymous, or the
+// user's.
 func (c *crash) mustCreateOldSession(signedIn bool) *driver.Credential {
 	from := mustCreateAnonymous(c.t, c.other, 3)
 	if !signedIn {
@@ -175,7 +176,8 @@ func (c *crash) mustCreateOldSession(signedIn bool) *driver.Credential {
 	return &driver.Credential{ID: id, Verifier: in.Origin.Verifier}
 }
 
-// mustCrashInSignIn signs in with a process that is killed after so many scripts.
+// mustCrashInSignIn signs in with a process that is killed when the given number of scripts is
+// done.
 func (c *crash) mustCrashInSignIn(done int, id driver.ID, in *driver.SignIn) {
 	c.t.Helper()
 	p := startProxy(c.t, c.node.Addr())

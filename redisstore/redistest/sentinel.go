@@ -161,7 +161,7 @@ func (s *Sentinel) Failover() (*Node, error) {
 // the other running servers are its up-to-date replicas, and every sentinel sees that. After 30 s
 // Settle returns an error that says what is missing.
 //
-// Meanwhile the sentinels check the servers every tenth of a second. By themselves they take some
+// Meanwhile the sentinels check the servers every tenth of a second. Otherwise they would take some
 // 20 s after a failover.
 func (s *Sentinel) Settle() error {
 	if err := s.hurry("100", "100"); err != nil {

@@ -86,7 +86,8 @@ func (c *Cluster) settled() error {
 		if i == 0 {
 			agreed = shape(view)
 		} else if s := shape(view); s != agreed {
-			return fmt.Errorf("redistest: the Cluster's nodes disagree: %s says\n%s%s says\n%s", up[0].Addr(), agreed, n.Addr(), s)
+			return fmt.Errorf("redistest: the Cluster's nodes disagree: %s says\n%s%s says\n%s",
+				up[0].Addr(), agreed, n.Addr(), s)
 		}
 	}
 	return nil

@@ -127,7 +127,8 @@ func TestRestartWithoutPersistenceIsEmpty(t *testing.T) {
 	must(t, n.Restart())
 	mustReply(t, n, "0", "EXISTS", "k")
 	if n.Addr() != addr || n.PID() == pid {
-		t.Errorf("Restart gives %s, process %d; want the address %s and another process than %d", n.Addr(), n.PID(), addr, pid)
+		t.Errorf("Restart gives %s, process %d; want the address %s and another process than %d",
+			n.Addr(), n.PID(), addr, pid)
 	}
 }
 

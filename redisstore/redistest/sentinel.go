@@ -83,7 +83,9 @@ func (s *Sentinel) watch(k *kit, port string) []string {
 // a sentinel does nothing for 30 s because the machine stalled.
 func (s *Sentinel) hurry(announce, info string) error {
 	for _, n := range running(s.Sentinels) {
-		if _, err := n.Do("SENTINEL", "DEBUG", "publish-period", announce, "info-period", info, "tilt-trigger", "60000"); err != nil {
+		_, err := n.Do("SENTINEL", "DEBUG",
+			"publish-period", announce, "info-period", info, "tilt-trigger", "60000")
+		if err != nil {
 			return err
 		}
 	}
@@ -107,7 +109,8 @@ func (s *Sentinel) Primary() (*Node, error) {
 			return nil, err
 		}
 		if primary != nil && named != primary {
-			return nil, fmt.Errorf("redistest: the sentinels disagree: the primary is %s or %s", primary.Addr(), named.Addr())
+			return nil, fmt.Errorf("redistest: the sentinels disagree: the primary is %s or %s",
+				primary.Addr(), named.Addr())
 		}
 		primary = named
 	}

@@ -44,8 +44,9 @@ func (s *Sentinel) seesAll(n *Node) error {
 	if primary["flags"] != "master" {
 		return fmt.Errorf("redistest: sentinel %s: the primary's flags are %s", n.Addr(), primary["flags"])
 	}
-	if others := strconv.Itoa(len(s.Sentinels) - 1); primary["num-other-sentinels"] != others {
-		return fmt.Errorf("redistest: sentinel %s knows %s of %s other sentinels", n.Addr(), primary["num-other-sentinels"], others)
+	known, others := primary["num-other-sentinels"], strconv.Itoa(len(s.Sentinels)-1)
+	if known != others {
+		return fmt.Errorf("redistest: sentinel %s knows %s of %s other sentinels", n.Addr(), known, others)
 	}
 	if reply, err = n.Do("SENTINEL", "REPLICAS", s.Name); err != nil {
 		return err

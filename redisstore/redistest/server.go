@@ -30,8 +30,9 @@ func Default() (Server, error) {
 	}
 	s, err := identify("redis-server")
 	if errors.Is(err, exec.ErrNotFound) {
-		return Server{}, fmt.Errorf("redistest: no redis-server on PATH: install it (Debian: apt-get install redis-server), "+
-			"or set COATCHECK_SERVER to one of: %s (%s)", names(Servers()), installHint)
+		return Server{}, fmt.Errorf("redistest: no redis-server on PATH: install it "+
+			"(Debian: apt-get install redis-server), or set COATCHECK_SERVER to one of: %s (%s)",
+			names(Servers()), installHint)
 	}
 	return s, err
 }

@@ -86,6 +86,7 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 			must(t, r.failover(bucketKey("user0", "n")))
 			reached := mustReach(t, b, ids)
 			wait()
+			mustUsePrimaries(t, r, a, b)
 			mustStayEnded(t, r, reached.Add(5*time.Second), func() (alive int, err error) {
 				for i, id := range ids {
 					if acknowledged.has(i) && !hasEnded(t, b, id) {
@@ -105,6 +106,7 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 			eventually(t, recovery, func() error { return a.EndAll(t.Context()) })
 			deadline := time.Now().Add(5 * time.Second)
 			must(t, <-failedOver)
+			mustUsePrimaries(t, r, a, b)
 			mustStayEnded(t, r, deadline, func() (alive int, err error) {
 				if !hasEnded(t, b, last) {
 					alive++
@@ -222,6 +224,7 @@ func endDuringFailover(t *testing.T, r *replicated, planned bool) {
 	}
 	reached := mustReach(t, other, ids)
 	wait()
+	mustUsePrimaries(t, r, s, other)
 	mustStayEnded(t, r, reached.Add(5*time.Second), func() (alive int, err error) {
 		stored, err := storedKeys(r)
 		if err != nil {
@@ -330,6 +333,25 @@ func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
 		return nil
 	})
 	return time.Now()
+}
+
+// mustUsePrimaries waits until the stores send their commands to the current primaries. A store may
+// stay connected to a deposed primary for a moment, on which every session has ended.
+func mustUsePrimaries(t *testing.T, r *replicated, stores ...*redisstore.Store) {
+	t.Helper()
+	for _, s := range stores {
+		eventually(t, 20*time.Second, func() error {
+			id, o := newSession()
+			if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
+				return err
+			}
+			keys, err := storedKeys(r)
+			if err == nil && !keys[sessionKey(id)] {
+				err = errors.New("a store still uses a deposed primary")
+			}
+			return err
+		})
+	}
 }
 
 // storedKeys returns the keys on the primaries. A deposed primary may have more until it learns

@@ -8,17 +8,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// documentedRules are those of format/README.md, as lines of redistest.Options.Users with the password of credentials: of the user as
-// such, and of one who may have ends wait for replicas.
-func documentedRules(t *testing.T) (rule, waiting string) {
+// mustReadACLRules returns the two ACL rules of format/README.md, for redistest.Options.Users. The
+// second rule also permits waiting for replicas.
+func mustReadACLRules(t *testing.T) (rule, waiting string) {
 	t.Helper()
 	text, err := os.ReadFile("../format/README.md")
-	ok(t, err)
+	must(t, err)
 	found := regexp.MustCompile(`(?m)^    ACL SETUSER coatcheck (.*)$`).FindAllSubmatch(text, -1)
 	if len(found) != 2 {
 		t.Fatalf("format/README.md has %d rules, want 2", len(found))
@@ -27,114 +26,96 @@ func documentedRules(t *testing.T) (rule, waiting string) {
 	return rule, strings.Replace(rule, "app", "waiting", 1) + " " + string(found[1][1])
 }
 
-// TestACL opens and uses a store as the user that the format describes, who may do nothing else, on every server there is.
-func TestACL(t *testing.T) {
-	rule, waiting := documentedRules(t)
+// TestDocumentedACLRulesSuffice uses stores as the users that format/README.md documents, on every
+// server of this machine. Those users have no other rights.
+func TestDocumentedACLRulesSuffice(t *testing.T) {
+	rule, waiting := mustReadACLRules(t)
 	for _, server := range redistest.Servers() {
 		o := redistest.Options{Server: server, Users: []string{rule, waiting, "default off"}}
 		t.Run(server.Name+" standalone", func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			node := redistest.Start(t, o)
-			works(t, "redis://"+credentials+node.Addr(), nil)
-			tells(t, "redis://"+credentials+node.Addr())
-			works(t, "redis://"+credentials+node.Addr()+"/1", nil)
-			denied(t, node)
-			_, err := redisstore.Open(t.Context(), "redis://"+credentials+node.Addr(), redisstore.Options{Namespace: "other"})
-			refusedByACL(t, err)
-			_, err = redisstore.Open(t.Context(), "redis://"+credentials+node.Addr(), redisstore.Options{Replicas: 1})
-			refusedByACL(t, err)
+			mustWork(t, "redis://"+credentials+node.Addr(), nil)
+			mustPublish(t, "redis://"+credentials+node.Addr())
+			mustWork(t, "redis://"+credentials+node.Addr()+"/1", nil)
+			mustHaveNoDenial(t, node)
+			for _, denied := range []redisstore.Options{{Namespace: "other"}, {Replicas: 1}} {
+				_, err := redisstore.Open(t.Context(), "redis://"+credentials+node.Addr(), denied)
+				mustPointToACLSection(t, err)
+			}
 		})
 		t.Run(server.Name+" Sentinel", func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			s := redistest.StartSentinel(t, o)
 			address := strings.Join(s.Addrs(), ",") + "/" + s.Name
-			store := works(t, "redis+sentinel://"+credentials+address, nil)
-			waits(t, "redis+sentinel://"+asWaiting+address)
-			tells(t, "redis+sentinel://"+credentials+address)
+			store := mustWork(t, "redis+sentinel://"+credentials+address, nil)
+			mustEndOnReplica(t, "redis+sentinel://"+waitingCredentials+address)
+			mustPublish(t, "redis+sentinel://"+credentials+address)
 			_, err := s.Failover()
-			ok(t, err)
-			eventuallyUses(t, store)
-			denied(t, s.Nodes...)
+			must(t, err)
+			mustRecoverWrites(t, store)
+			mustHaveNoDenial(t, s.Nodes...)
 		})
 		t.Run(server.Name+" Cluster", func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			c := redistest.StartCluster(t, o)
-			store := works(t, "redis+cluster://"+credentials+c.Addrs()[0], nil)
-			waits(t, "redis+cluster://"+asWaiting+c.Addrs()[0])
-			tells(t, "redis+cluster://"+credentials+c.Addrs()[0])
-			usesOnTheMove(t, store, c)
+			store := mustWork(t, "redis+cluster://"+credentials+c.Addrs()[0], nil)
+			mustEndOnReplica(t, "redis+cluster://"+waitingCredentials+c.Addrs()[0])
+			mustPublish(t, "redis+cluster://"+credentials+c.Addrs()[0])
+			mustUseWhileSlotMoves(t, store, c)
 			_, err := c.Failover(c.Nodes[0])
-			ok(t, err)
-			eventuallyUses(t, store)
-			denied(t, c.Nodes...)
+			must(t, err)
+			mustRecoverWrites(t, store)
+			mustHaveNoDenial(t, c.Nodes...)
 		})
 	}
 }
 
-var asWaiting = url.UserPassword("waiting", password).String() + "@"
+// waitingCredentials belong to the user of the second rule.
+var waitingCredentials = url.UserPassword("waiting", password).String() + "@"
 
-func refusedByACL(t *testing.T, err error) {
+// mustPointToACLSection checks that an error tells the reader where the ACL rules are.
+func mustPointToACLSection(t *testing.T, err error) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), `see "ACL"`) {
-		t.Errorf("%v, want the way to the rule", err)
+		t.Errorf("%v, want an error that points to the section \"ACL\"", err)
 	}
 }
 
-// usesOnTheMove changes and ends sessions of a slot that is on its way to another node.
-func usesOnTheMove(t *testing.T, s *redisstore.Store, c *redistest.Cluster) {
-	t.Helper()
-	id, o := fresh()
-	create(t, s, id, o)
-	key := keyOf(id)
-	m, _ := migrate(t, c, redistest.Slot(key))
-	ok(t, m.Move(key))
-	_, err := s.Apply(t.Context(), id, add1(o))
-	ok(t, err)
-	_, _, err = s.LoadFresh(t.Context(), id)
-	ok(t, err)
-	ok(t, s.End(t.Context(), id))
-	ok(t, m.Finish())
-}
-
-// keyOf is the key of a session, as the format has it.
-func keyOf(id driver.ID) string {
-	bucket, selector, _ := strings.Cut(id.String(), "-")
-	return "coatcheck:{" + bucket + "}:s:" + selector
-}
-
-// denied fails if the servers refused the store anything.
-func denied(t *testing.T, nodes ...*redistest.Node) {
+// mustHaveNoDenial checks that the servers denied no command.
+func mustHaveNoDenial(t *testing.T, nodes ...*redistest.Node) {
 	t.Helper()
 	for _, n := range nodes {
 		log, err := n.Do("ACL", "LOG")
-		ok(t, err)
+		must(t, err)
 		if entries := log.([]any); len(entries) > 0 {
-			t.Errorf("%s refused: %v", n, entries)
+			t.Errorf("%s denied commands: %v", n, entries)
 		}
 	}
 }
 
-// waits ends a session that waits for a replica.
-func waits(t *testing.T, address string) {
+// mustEndOnReplica ends a session and waits for a replica.
+func mustEndOnReplica(t *testing.T, address string) {
 	t.Helper()
-	s := open(t, address, waitingFor(1))
-	id, o := fresh()
-	create(t, s, id, o)
-	ok(t, s.End(t.Context(), id))
+	s := mustOpen(t, address, withReplicas(1))
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	must(t, s.End(t.Context(), id))
 }
 
-// tells publishes an event, and follows it.
-func tells(t *testing.T, address string) {
+// mustPublish publishes an event and receives it.
+func mustPublish(t *testing.T, address string) {
 	t.Helper()
-	s := open(t, address, publishing)
+	s := mustOpen(t, address, withEvents)
 	f := follow(t, s)
 	s.Publish([]byte("works"))
-	f.until(t, 5*time.Second, "works")
+	f.mustReceive(t, 5*time.Second, "works")
 }
 
-func eventuallyUses(t *testing.T, s *redisstore.Store) {
+// mustRecoverWrites checks that the store accepts changes again after a failover.
+func mustRecoverWrites(t *testing.T, s *redisstore.Store) {
 	t.Helper()
-	id, o := fresh()
-	create(t, s, id, o)
-	eventually(t, recovery, func() error { _, err := s.Apply(t.Context(), id, add1(o)); return err })
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	eventually(t, recovery, func() error { _, err := s.Apply(t.Context(), id, increment(o)); return err })
 }

@@ -14,42 +14,26 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestScriptAgreesWithDriver makes random changes, valid and not, through apply.lua and through Record.Apply, and compares the outcome,
-// the values and the record. It is what keeps the two descriptions of the semantics one.
+// TestScriptAgreesWithDriver applies random changes, valid and invalid, with apply.lua and with
+// Record.Apply. Outcomes, values and records must be equal. This test keeps the two descriptions of
+// the semantics the same.
 func TestScriptAgreesWithDriver(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, near := range []int{-1, 0} {
 		t.Run(fmt.Sprint("near cache ", near), func(t *testing.T) {
-			s := open(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
+			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
 			for seed := range 40 {
 				random := mathrand.New(mathrand.NewPCG(uint64(seed), 1))
-				agree(t, s, random)
+				mustAgree(t, s, random)
 			}
 		})
 	}
 }
 
-func open(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
+// mustAgree applies 30 random changes to one session.
+func mustAgree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), url, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Close() })
-	return s
-}
-
-// fresh returns the id and the origin of a new session.
-func fresh() (driver.ID, *driver.Origin) {
-	var b [34]byte
-	rand.Read(b[:])
-	return driver.ID{Bucket: uint16(b[32])<<8 | uint16(b[33]), Selector: driver.Hash(b[16:32])},
-		&driver.Origin{Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]), Idle: time.Hour, Lifetime: 2 * time.Hour}
-}
-
-func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
-	t.Helper()
-	id, o := fresh()
+	id, o := newSession()
 	verifier := o.Verifier
 	first := &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
 	res, err := s.Create(t.Context(), id, o, first)
@@ -85,17 +69,17 @@ func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 		}
 		want, wantErr := record.Apply(at, c)
 		if !sameError(gotErr, wantErr) {
-			t.Fatalf("the script answers %v, the driver %v\nchange %+v\nrecord %+v", gotErr, wantErr, c, record)
+			t.Fatalf("the script returns %v, want %v as the driver\nchange %+v\nrecord %+v", gotErr, wantErr, c, record)
 		}
 		if wantErr != nil {
 			continue
 		}
 		if !reflect.DeepEqual(got.Values, want.Values) {
-			t.Fatalf("the script's values are %q, the driver's %q\nchange %+v", got.Values, want.Values, c)
+			t.Fatalf("the script's values are %q, want %q as the driver's\nchange %+v", got.Values, want.Values, c)
 		}
 		record = want.Record
 		if got.Renewed != want.Renewed {
-			t.Fatalf("the script renews: %v, the driver: %v\nchange %+v", got.Renewed, want.Renewed, c)
+			t.Fatalf("the script renewed the token: %v, want %v as the driver\nchange %+v", got.Renewed, want.Renewed, c)
 		}
 		if want.Renewed {
 			verifier = c.Renew.Verifier
@@ -110,22 +94,26 @@ func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 		}
 		for name, r := range map[string]*driver.Record{"server's": stored, "near cache's": cached, "driver's": record} {
 			if !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
-				t.Fatalf("the %s record differs\n%s\nfrom the driver's\n%s\nafter %+v", name, driver.Encode(r), driver.Encode(record), c)
+				t.Fatalf("the %s record is\n%s\nwant the driver's\n%s\nafter %+v",
+					name, driver.Encode(r), driver.Encode(record), c)
 			}
 		}
-		for _, r := range []*driver.Record{got.Record} {
-			if r != nil && !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
-				t.Fatalf("the result's record differs\n%s\nfrom the driver's\n%s\nafter %+v", driver.Encode(r), driver.Encode(record), c)
-			}
+		if r := got.Record; r != nil && !reflect.DeepEqual(driver.Encode(r), driver.Encode(record)) {
+			t.Fatalf("the result's record is\n%s\nwant the driver's\n%s\nafter %+v",
+				driver.Encode(r), driver.Encode(record), c)
 		}
 	}
 }
 
+// sameError reports whether two errors match the same sentinels and have the same details.
 func sameError(a, b error) bool {
 	if (a == nil) != (b == nil) {
 		return false
 	}
-	for _, target := range []error{driver.ErrMoved, driver.ErrNotFound, driver.ErrConflict, driver.ErrNotInteger, driver.ErrOverflow, driver.ErrTooLarge, driver.ErrName, driver.ErrOp} {
+	for _, target := range []error{
+		driver.ErrMoved, driver.ErrNotFound, driver.ErrConflict, driver.ErrNotInteger,
+		driver.ErrOverflow, driver.ErrTooLarge, driver.ErrName, driver.ErrOp,
+	} {
 		if errors.Is(a, target) != errors.Is(b, target) {
 			return false
 		}
@@ -139,10 +127,14 @@ func sameError(a, b error) bool {
 
 var (
 	names    = []driver.Key{"n", "big", "v", "m:a", "m:b", "m:", "m:a:b", "mm:a", "m.x"}
-	literals = []string{`1`, `-1`, `0`, `"text"`, `9007199254740993`, `-9223372036854775808`, `9223372036854775807`, `007`, `-0`, `1.5`, `4503599627370495`, `9223372036854775808`}
-	deltas   = []int64{1, -1, 5, 0, 1 << 52, -(1 << 53) - 1, 1<<62 + 3, -1 << 63, 1<<63 - 1, 10_000_000, -99_999_999_999}
+	literals = []string{
+		`1`, `-1`, `0`, `"text"`, `9007199254740993`, `-9223372036854775808`, `9223372036854775807`,
+		`007`, `-0`, `1.5`, `4503599627370495`, `9223372036854775808`,
+	}
+	deltas = []int64{1, -1, 5, 0, 1 << 52, -(1 << 53) - 1, 1<<62 + 3, -1 << 63, 1<<63 - 1, 10_000_000, -99_999_999_999}
 )
 
+// randomOp returns an operation that is valid for the record, or is not.
 func randomOp(random *mathrand.Rand, r *driver.Record) driver.Op {
 	key := names[random.IntN(len(names))]
 	value := []byte(literals[random.IntN(len(literals))])
@@ -166,7 +158,8 @@ func randomOp(random *mathrand.Rand, r *driver.Record) driver.Op {
 		return driver.Op{Kind: driver.Swap, Key: key, Old: old, Value: value}
 	case 7:
 		a, b := deltas[random.IntN(len(deltas))], deltas[random.IntN(len(deltas))]
-		return driver.Op{Kind: driver.Add, Key: "n", Delta: deltas[random.IntN(len(deltas))], Within: &driver.Range{Min: min(a, b), Max: max(a, b)}}
+		within := &driver.Range{Min: min(a, b), Max: max(a, b)}
+		return driver.Op{Kind: driver.Add, Key: "n", Delta: deltas[random.IntN(len(deltas))], Within: within}
 	case 8, 9:
 		return driver.Op{Kind: driver.Add, Key: "big", Delta: deltas[random.IntN(len(deltas))]}
 	}

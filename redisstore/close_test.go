@@ -14,79 +14,84 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// goroutines returns the stacks of those that run code of the store or of its client, and not of tests.
+// goroutines returns the stacks of the goroutines that run code of the store or of its client, but
+// no test.
 func goroutines() (stacks []string) {
 	buffer := make([]byte, 4<<20)
 	for _, stack := range strings.Split(string(buffer[:runtime.Stack(buffer, true)]), "\n\n") {
-		of := strings.Contains(stack, "redisstore.(*") || strings.Contains(stack, "redis/rueidis.")
-		if of && !strings.Contains(stack, "redisstore_test.") {
+		matches := strings.Contains(stack, "redisstore.(*") || strings.Contains(stack, "redis/rueidis.")
+		if matches && !strings.Contains(stack, "redisstore_test.") {
 			stacks = append(stacks, stack)
 		}
 	}
 	return stacks
 }
 
-// TestCloseLeavesNothing opens and closes stores in all states: no goroutine stays, and no connection. It runs alone, so that all
-// goroutines are its own.
-func TestCloseLeavesNothing(t *testing.T) {
+// TestCloseLeavesNoGoroutineOrConnection closes stores in all states. The test is not parallel, so
+// that all goroutines are its own.
+func TestCloseLeavesNoGoroutineOrConnection(t *testing.T) {
 	sentinels, nodes := startSentinel(t), startCluster(t)
 	node := redistest.Start(t, redistest.Options{})
-	nothing := func(t *testing.T) {
+	mustLeaveNothing := func(t *testing.T) {
 		t.Helper()
-		eventually(t, 8*time.Second, func() error { // the client keeps connections of nodes that left a Cluster for 5s
+		// The client keeps the connections to nodes that left a Cluster for 5s.
+		eventually(t, 8*time.Second, func() error {
 			if left := goroutines(); len(left) > 0 {
-				return fmt.Errorf("%d goroutines are left:\n%s", len(left), strings.Join(left, "\n\n"))
+				return fmt.Errorf("%d goroutines still run:\n%s", len(left), strings.Join(left, "\n\n"))
 			}
 			return nil
 		})
 	}
-	nothing(t)
+	mustLeaveNothing(t)
 	for _, address := range []string{"redis://" + node.Addr(), sentinels.url, nodes.url} {
 		s, err := redisstore.Open(t.Context(), address, redisstore.Options{})
-		ok(t, err)
-		uses(t, s)
+		must(t, err)
+		mustUse(t, s)
 		for range 3 {
-			ok(t, s.Close())
+			must(t, s.Close())
 		}
-		nothing(t)
+		mustLeaveNothing(t)
 	}
 	for _, o := range []redisstore.Options{{Namespace: "/"}, {Replicas: 1, Fsync: true}} {
 		if _, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), o); err == nil {
-			t.Fatal("it opens")
+			t.Fatalf("Open succeeds with %+v, want an error", o)
 		}
-		nothing(t)
+		mustLeaveNothing(t)
 	}
 	if n := connections(t, node); n > 0 {
-		t.Errorf("%d connections are left", n)
+		t.Errorf("%d connections are still open", n)
 	}
-	closeWhileHung(t, node)
-	nothing(t)
-	closeWhileBusy(t, node)
-	nothing(t)
+	closeDuringOperations(t, node)
+	mustLeaveNothing(t)
+	closeDuringBackgroundWork(t, node)
+	mustLeaveNothing(t)
 }
 
-// closeWhileBusy closes a store that waits for a server with all of its own work: sessions to look at that are about to expire, events to publish
-// and to follow, a user's and everybody's revocation to repeat, ends.
-func closeWhileBusy(t *testing.T, node *redistest.Node) {
+// closeDuringBackgroundWork closes a store while all of its work waits for a server that hangs:
+// sessions to check for expiry, events to publish and to follow, a user's revocation to repeat, and
+// operations in flight.
+func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
-	ok(t, err)
+	p := startProxy(t, node.Addr())
+	s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
+	must(t, err)
 	s.OnExpiry(func(driver.Expired) {})
 	events, err := s.Follow(t.Context())
-	ok(t, err)
+	must(t, err)
 	var all sync.WaitGroup
 	all.Go(func() {
 		for range events {
 		}
 	})
-	shortly(t, s, "ada", 300*time.Millisecond)
+	expiring, _ := mustSignInFor(t, s, "ada", 300*time.Millisecond)
 	_, err = s.EndUser(t.Context(), ownerOf("bob"), driver.Selection{})
-	ok(t, err)
-	ok(t, node.Pause())
+	must(t, err)
+	must(t, node.Pause())
+	p.recordCommands()
 	for range 5000 {
 		s.Publish([]byte("event"))
 	}
-	id, o := fresh()
+	id, o := newSession()
 	for _, call := range []func() error{
 		func() error { return s.EndAll(t.Context()) },
 		func() error { return s.End(t.Context(), id) },
@@ -96,46 +101,64 @@ func closeWhileBusy(t *testing.T, node *redistest.Node) {
 	} {
 		all.Go(func() {
 			if err := call(); err == nil {
-				t.Error("a call succeeds while the server stands still")
+				t.Error("a call succeeds while the server hangs")
 			}
 		})
 	}
-	time.Sleep(1500 * time.Millisecond) // they are due
-	ok(t, within(t, 5*time.Second, s.Close))
+	eventually(t, 5*time.Second, func() error {
+		for work, command := range map[string][]string{
+			"the expired session": {"PTTL", sessionKey(expiring)},
+			// Either of an end or of bob's revocation. The store repeats one at a time.
+			"a repetition":         {"EVALSHA", "again"},
+			"the published events": {"EVALSHA", "coatcheck:events"},
+			"EndAll":               {"EVALSHA", "coatcheck:revoked"},
+			"End":                  {sessionKey(id)},
+			"EndUser":              {ownerOf("eve").String()},
+		} {
+			// When the client gives up the silent connection, the work waits for a new one.
+			if !p.hasSent(command...) && !p.hasSent("HELLO") {
+				return fmt.Errorf("the store has sent no command for %s", work)
+			}
+		}
+		return nil
+	})
+	must(t, within(t, 5*time.Second, s.Close))
 	all.Wait()
-	ok(t, node.Resume())
+	must(t, node.Resume())
 }
 
-// closeWhileHung closes a store that waits for a server: operations under way end, and those that may have run say so.
-func closeWhileHung(t *testing.T, node *redistest.Node) {
+// closeDuringOperations closes a store while operations wait for a server that hangs. The
+// operations end. Those that may have run return ErrUnknown.
+func closeDuringOperations(t *testing.T, node *redistest.Node) {
 	t.Helper()
 	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute})
-	ok(t, err)
-	id, o := fresh()
-	create(t, s, id, o)
-	ok(t, node.Pause())
+	must(t, err)
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	must(t, node.Pause())
 	var all sync.WaitGroup
 	for range 20 {
 		all.Go(func() {
-			_, err := s.Apply(t.Context(), id, add1(o))
+			_, err := s.Apply(t.Context(), id, increment(o))
 			if !errors.Is(err, driver.ErrUnknown) {
-				t.Errorf("a change that was under way: %v, want ErrUnknown", err)
+				t.Errorf("a change in flight: %v, want ErrUnknown", err)
 			}
-			if _, err := s.Apply(t.Context(), id, add1(o)); !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
-				t.Errorf("a change after Close: %v, want ErrClosed alone", err)
+			_, err = s.Apply(t.Context(), id, increment(o))
+			if !errors.Is(err, redisstore.ErrClosed) || errors.Is(err, driver.ErrUnknown) {
+				t.Errorf("a change after Close: %v, want ErrClosed without ErrUnknown", err)
 			}
 		})
 	}
 	time.Sleep(100 * time.Millisecond)
-	ok(t, within(t, 5*time.Second, s.Close))
+	must(t, within(t, 5*time.Second, s.Close))
 	all.Wait()
-	ok(t, node.Resume())
+	must(t, node.Resume())
 }
 
-// connections is how many clients the server has, this question not counted.
+// connections returns how many clients of the store are connected to the server.
 func connections(t *testing.T, n *redistest.Node) int {
 	t.Helper()
 	list, err := n.Do("CLIENT", "LIST")
-	ok(t, err)
+	must(t, err)
 	return strings.Count(list.(string), "name=coatcheck")
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// What applications store and users are: words that nothing else has.
+// What the application stores. No other data contains these words.
 const (
 	inValue  = "chartreuse-value"
 	inEntry  = "vermilion-entry"
@@ -30,35 +30,39 @@ const (
 	anAddr   = "2001:db8:1098:1179::17"
 )
 
-// TestDump: P4. What a thief of the store has, from each key, the snapshot, the log of writes and the log of slow commands, is no token in
-// any form, and with sealing no value and nobody's name. Without sealing the same search finds them all, so it can.
-func TestDump(t *testing.T) {
+// TestDumpHoldsNoTokenAndNoSealedValue searches everything that a thief of the store gets: every
+// key, the snapshot, the append-only file and the slow log. The dump holds no token in any form.
+// With sealing it holds no value and no user either. Without sealing the same search finds both,
+// which proves that the search works. (P4)
+func TestDumpHoldsNoTokenAndNoSealedValue(t *testing.T) {
 	words := []string{inValue, inEntry, inOnce, inUpdate, aUser, aDevice, anAgent, anAddr}
 	for _, seal := range []bool{true, false} {
 		t.Run(fmt.Sprint("sealed ", seal), func(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{Config: []string{
-				"rdbcompression no", "appendonly yes", "appendfsync always", "slowlog-log-slower-than 0", "slowlog-max-len 10000",
+				"rdbcompression no", "appendonly yes", "appendfsync always",
+				"slowlog-log-slower-than 0", "slowlog-max-len 10000",
 			}})
-			tokens, handle := visit(t, "redis://"+node.Addr(), seal)
-			eventually(t, recovery, func() error { // the events are there, too
+			tokens, handle := mustUseEverything(t, "redis://"+node.Addr(), seal)
+			eventually(t, recovery, func() error { // until the events are stored too
 				if n, err := node.Do("XLEN", "coatcheck:events"); err != nil || n.(int64) < 2 {
-					return fmt.Errorf("%v events, %w", n, err)
+					return fmt.Errorf("%v events are stored, want 2 (error %w)", n, err)
 				}
 				return nil
 			})
-			dump := dumpOf(t, node)
+			dump := mustDump(t, node)
 			if !dump.has([]byte(handle[5:])) || seal && !dump.has([]byte("~1")) {
-				t.Fatal("the dump does not have the session")
+				t.Fatal("the dump does not contain the session")
 			}
 			if len(tokens) < 4 {
-				t.Fatalf("%d tokens were given out", len(tokens))
+				t.Fatalf("%d tokens were issued, want at least 4", len(tokens))
 			}
 			for _, text := range tokens {
 				b, err := base64.RawURLEncoding.DecodeString(text)
 				if err != nil {
 					t.Fatal(err)
 				}
-				for name, part := range map[string][]byte{"token": b, "selector": b[3:19], "verifier": b[23:39], "signature": b[39:]} {
+				parts := map[string][]byte{"token": b, "selector": b[3:19], "verifier": b[23:39], "signature": b[39:]}
+				for name, part := range parts {
 					if at := dump.find(part); at != "" {
 						t.Errorf("the %s of a token is in %s", name, at)
 					}
@@ -69,7 +73,7 @@ func TestDump(t *testing.T) {
 			}
 			for _, kind := range []string{"HGETALL ", "DUMP ", ".rdb", ".incr.aof"} {
 				if found := dump.only(kind).find([]byte(inValue)) != ""; found == seal {
-					t.Errorf("a value is in %s: %v", kind, found)
+					t.Errorf("a value is in %s: %v, want %v", kind, found, !seal)
 				}
 			}
 			for _, w := range words {
@@ -77,38 +81,45 @@ func TestDump(t *testing.T) {
 				case seal && at != "":
 					t.Errorf("%q is in %s", w, at)
 				case !seal && at == "":
-					t.Errorf("%q is not found where it must be: the search is blind", w)
+					t.Errorf("the search does not find %q in the unsealed dump", w)
 				}
 			}
 		})
 	}
 }
 
-// TestDumpFindsTokens is the control: a token that an application puts into a value in clear is found, whatever its form.
-func TestDumpFindsTokens(t *testing.T) {
-	node := redistest.Start(t, redistest.Options{Config: []string{"rdbcompression no", "appendonly yes", "appendfsync always"}})
+// TestDumpSearchFindsEveryEncodingOfAToken is the control: the search finds a token that an
+// application stores in a clear value, in every encoding.
+func TestDumpSearchFindsEveryEncodingOfAToken(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{
+		Config: []string{"rdbcompression no", "appendonly yes", "appendfsync always"},
+	})
 	b := []byte("\x01\x02\x030123456789abcdef\xff\xfe0123456789ABCDEF!?")
 	for form, text := range map[string]string{
-		"raw": string(b), "hex": hex.EncodeToString(b), "base64url": base64.RawURLEncoding.EncodeToString(b), "base64": "xy" + base64.StdEncoding.EncodeToString(b),
-		"within": base64.StdEncoding.EncodeToString(append([]byte("x"), b...)),
+		"raw":       string(b),
+		"hex":       hex.EncodeToString(b),
+		"base64url": base64.RawURLEncoding.EncodeToString(b),
+		"base64":    "xy" + base64.StdEncoding.EncodeToString(b),
+		"within":    base64.StdEncoding.EncodeToString(append([]byte("x"), b...)),
 	} {
 		if _, err := node.Do("HSET", "key", "field", text); err != nil {
 			t.Fatal(err)
 		}
-		dump := dumpOf(t, node)
+		dump := mustDump(t, node)
 		for _, part := range [][]byte{b, b[3:19], b[21:37]} {
 			if dump.find(part) == "" {
-				t.Errorf("%s: %q is not found in %q", form, part, text)
+				t.Errorf("%s: the search does not find %q in %q", form, part, text)
 			}
 		}
 	}
 }
 
-// visit does all that leaves something in the store, and returns the tokens that were given out and the last handle.
-func visit(t *testing.T, url string, seal bool) (tokens []string, handle string) {
+// mustUseEverything uses all features that leave data in the store. It returns the issued tokens
+// and the last handle.
+func mustUseEverything(t *testing.T, url string, seal bool) (tokens []string, handle string) {
 	t.Helper()
 	key := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
-	m, err := session.New(open(t, url, publishing), session.Config{
+	m, err := session.New(mustOpen(t, url, withEvents), session.Config{
 		Keys: [][]byte{key(1)}, UserKey: key(2), Seal: seal, KeepFields: []string{"value", "entries", "n"}, MaxPerUser: 2,
 	})
 	if err != nil {
@@ -130,7 +141,9 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 			r.Header.Set("Cookie", cookie)
 		}
 		w := httptest.NewRecorder()
-		m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error { return f(s) })).ServeHTTP(w, r)
+		m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+			return f(s)
+		})).ServeHTTP(w, r)
 		if w.Code != http.StatusOK {
 			t.Fatal(w.Code, w.Body)
 		}
@@ -139,11 +152,12 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 			tokens = append(tokens, c.Value)
 		}
 	}
-	for range 3 { // the third ends the first
+	for range 3 { // the limit is 2, so the third sign-in ends the first session
 		cookie = ""
 		do(func(s *session.Session) error {
 			value.Set(s, inValue)
-			entries.Set(s, "a", inEntry+strings.Repeat(" and more", 20)) // no longer in the compact encoding
+			// The entry is too long for the server's compact encoding.
+			entries.Set(s, "a", inEntry+strings.Repeat(" and more", 20))
 			once.Set(s, inOnce)
 			n.Add(s, 1)
 			return nil
@@ -158,9 +172,10 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 	do(func(s *session.Session) error {
 		got, ok, err := once.Take(t.Context(), s)
 		entry, _ := entries.Get(s, "a")
-		if got != inOnce || !ok || value.Get(s) != inValue || !strings.HasPrefix(entry, inEntry) || updated.Get(s) != inUpdate || n.Get(s) != 1 ||
-			s.User() != aUser || s.Info().Device != aDevice {
-			t.Errorf("the visitor has %q, %q, %q, %q, %d, %+v", got, value.Get(s), entry, updated.Get(s), n.Get(s), s.Info())
+		if got != inOnce || !ok || value.Get(s) != inValue || !strings.HasPrefix(entry, inEntry) ||
+			updated.Get(s) != inUpdate || n.Get(s) != 1 || s.User() != aUser || s.Info().Device != aDevice {
+			t.Errorf("the session holds %q, %q, %q, %q, %d, %+v",
+				got, value.Get(s), entry, updated.Get(s), n.Get(s), s.Info())
 		}
 		handle = s.Info().Handle
 		return err
@@ -171,13 +186,13 @@ func visit(t *testing.T, url string, seal bool) (tokens []string, handle string)
 	return tokens, handle
 }
 
-// dumped is all that a server gives away, by where it is.
-type dumped map[string][]byte
+// dump maps each place where a server reveals data to that data.
+type dump map[string][]byte
 
-// dumpOf reads each key in each way, and the server's files.
-func dumpOf(t *testing.T, node *redistest.Node) dumped {
+// mustDump reads every key in every way, the slow log, and the server's files.
+func mustDump(t *testing.T, node *redistest.Node) dump {
 	t.Helper()
-	d := dumped{}
+	d := dump{}
 	read := func(args ...string) any {
 		t.Helper()
 		reply, err := node.Do(args...)
@@ -190,7 +205,7 @@ func dumpOf(t *testing.T, node *redistest.Node) dumped {
 	read("SLOWLOG", "GET", "-1")
 	keys, _ := read("KEYS", "*").([]any)
 	if len(keys) == 0 {
-		t.Fatal("there are no keys")
+		t.Fatal("the server has no keys")
 	}
 	for _, k := range keys {
 		key := k.(string)
@@ -205,7 +220,7 @@ func dumpOf(t *testing.T, node *redistest.Node) dumped {
 		case "stream":
 			read("XRANGE", key, "-", "+")
 		default:
-			t.Errorf("%s is a %v", key, kind)
+			t.Errorf("%s has the unexpected type %v", key, kind)
 		}
 	}
 	if _, err := node.Do("SAVE"); err != nil {
@@ -225,15 +240,15 @@ func dumpOf(t *testing.T, node *redistest.Node) dumped {
 	}
 	for _, part := range []string{".rdb", ".incr.aof"} {
 		if !slices.ContainsFunc(files, func(name string) bool { return strings.HasSuffix(name, part) }) {
-			t.Fatalf("no %s among %q", part, files)
+			t.Fatalf("no %s file among %q", part, files)
 		}
 	}
 	return d
 }
 
-// only returns what came from one kind of place.
-func (d dumped) only(kind string) dumped {
-	some := dumped{}
+// only returns the data from one kind of place.
+func (d dump) only(kind string) dump {
+	some := dump{}
 	for where, all := range d {
 		if strings.Contains(where, kind) {
 			some[where] = all
@@ -242,6 +257,7 @@ func (d dumped) only(kind string) dumped {
 	return some
 }
 
+// flat joins all strings of a reply.
 func flat(reply any) []byte {
 	switch r := reply.(type) {
 	case []any:
@@ -255,7 +271,8 @@ func flat(reply any) []byte {
 	}
 }
 
-func (d dumped) has(b []byte) bool {
+// has reports whether the dump contains b as it is.
+func (d dump) has(b []byte) bool {
 	for _, all := range d {
 		if bytes.Contains(all, b) {
 			return true
@@ -264,11 +281,13 @@ func (d dumped) has(b []byte) bool {
 	return false
 }
 
-// find returns where b stands, as it is, in hexadecimal, or in base64 of either alphabet and at any place in it; "" if nowhere.
-func (d dumped) find(b []byte) string {
+// find returns a place that contains b, or "". It searches for b as it is, in hexadecimal, and in
+// both alphabets of base64 at any offset.
+func (d dump) find(b []byte) string {
 	forms := [][]byte{b, []byte(hex.EncodeToString(b)), []byte(strings.ToUpper(hex.EncodeToString(b)))}
 	for _, e := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for before := range 3 { // bytes that share a group of characters with it, left out at both ends
+		// Leave out the bytes at both ends that share a group of characters with other bytes.
+		for before := range 3 {
 			whole := b[(3-before)%3:]
 			forms = append(forms, []byte(e.EncodeToString(whole[:len(whole)/3*3])))
 		}

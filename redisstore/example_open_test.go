@@ -15,7 +15,7 @@ func ExampleOpen() {
 
 	store, err := redisstore.Open(ctx, "redis://localhost:6379", redisstore.Options{})
 	if err != nil {
-		log.Fatal(err) // it says what is wrong, and how to mend it
+		log.Fatal(err) // says what is wrong and how to fix it
 	}
 	defer store.Close()
 
@@ -23,8 +23,9 @@ func ExampleOpen() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	http.Handle("/", sessions.Handler(session.HandlerFunc(func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
+	count := func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
 		visits.Add(s, 1)
 		return nil
-	})))
+	}
+	http.Handle("/", sessions.Handler(session.HandlerFunc(count)))
 }

@@ -13,43 +13,40 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// expiries are what stores have told of.
+// expiries records the sessions that stores report as expired.
 type expiries struct {
-	mu   sync.Mutex
-	told []driver.ID
+	mu  sync.Mutex
+	ids []driver.ID
 }
 
-func (x *expiries) hear(s *redisstore.Store) {
+func (x *expiries) listen(s *redisstore.Store) {
 	s.OnExpiry(func(e driver.Expired) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.told = append(x.told, e.ID)
+		x.ids = append(x.ids, e.ID)
 	})
 }
 
 func (x *expiries) count() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return len(x.told)
+	return len(x.ids)
 }
 
-// shortly signs in to a session that expires after so long.
-func shortly(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
+// mustSignInFor signs a user in to a session that expires after d.
+func mustSignInFor(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
 	t.Helper()
-	id, in := signInOf(user, 0)
+	id, in := newSignIn(user, 0)
 	in.Origin.Idle, in.Origin.Lifetime = d, d
 	_, err := s.SignIn(t.Context(), id, in)
-	ok(t, err)
+	must(t, err)
 	return id, in
 }
 
-func indexKey(owner driver.Hash) string {
-	return fmt.Sprintf("coatcheck:{%02x%02x}:u:%s", owner[0], owner[1], owner)
-}
-
-// TestExpiredOfADeadNode: the next who visits the user's sessions tells, and cleans the index.
-func TestExpiredOfADeadNode(t *testing.T) {
-	few(t)
+// TestNextVisitReportsSessionsThatExpiredUnwatched closes the store that would report an expiry.
+// The next store that visits the user's sessions reports each expiry once, and cleans the index.
+func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
+	limitParallel(t)
 	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
 		"list": func(s *redisstore.Store, owner driver.Hash) error {
 			_, err := s.Sessions(t.Context(), owner)
@@ -60,7 +57,7 @@ func TestExpiredOfADeadNode(t *testing.T) {
 			return err
 		},
 		"sign in": func(s *redisstore.Store, _ driver.Hash) error {
-			id, in := signInOf("ada", 0)
+			id, in := newSignIn("ada", 0)
 			_, err := s.SignIn(t.Context(), id, in)
 			return err
 		},
@@ -68,166 +65,170 @@ func TestExpiredOfADeadNode(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{})
 			url := "redis://" + node.Addr()
-			dead, lives := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
-			var told expiries
-			told.hear(dead)
-			told.hear(lives)
-			ended, in := shortly(t, dead, "ada", 300*time.Millisecond)
+			closed, visitor := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+			var reported expiries
+			reported.listen(closed)
+			reported.listen(visitor)
+			ended, in := mustSignInFor(t, closed, "ada", 300*time.Millisecond)
 			owner := in.Origin.Principal.Owner
-			ok(t, lives.End(t.Context(), ended))
+			must(t, visitor.End(t.Context(), ended))
 			for range 3 {
-				shortly(t, dead, "ada", 300*time.Millisecond)
+				mustSignInFor(t, closed, "ada", 300*time.Millisecond)
 			}
-			ok(t, dead.Close())
-			time.Sleep(time.Second)
-			if told.count() != 0 {
-				t.Errorf("told of %d by nobody", told.count())
+			must(t, closed.Close())
+			time.Sleep(time.Second) // an open store reports an expiry within a second
+			if reported.count() != 0 {
+				t.Errorf("%d sessions were reported before the visit, want 0", reported.count())
 			}
-			ok(t, visit(lives, owner))
+			must(t, visit(visitor, owner))
 			eventually(t, time.Second, func() error {
-				if n := told.count(); n != 3 {
-					return fmt.Errorf("told of %d sessions, want 3", n)
+				if n := reported.count(); n != 3 {
+					return fmt.Errorf("%d sessions were reported, want 3", n)
 				}
 				return nil
 			})
-			ok(t, visit(lives, owner))
+			must(t, visit(visitor, owner))
 			time.Sleep(500 * time.Millisecond)
-			if n := told.count(); n != 3 {
-				t.Errorf("told of %d sessions, want 3", n)
+			if n := reported.count(); n != 3 {
+				t.Errorf("%d sessions were reported after the second visit, want 3", n)
 			}
 			members, err := node.Do("ZRANGEBYSCORE", indexKey(owner), "1000000000000", "+inf")
-			ok(t, err)
+			must(t, err)
 			if n := len(members.([]any)); n > 2 {
-				t.Errorf("the index names %d sessions", n)
+				t.Errorf("the index names %d sessions, want at most 2", n)
 			}
 		})
 	}
 }
 
-// TestIndexNamesTheLiving: who ends, replaces or evicts a session removes it from its user's index in the same step: what is left there would
-// be taken for expired.
-func TestIndexNamesTheLiving(t *testing.T) {
-	few(t)
+// TestEndedSessionLeavesIndexInSameStep ends, replaces and evicts sessions. Each leaves its user's
+// index in the same step. Otherwise a store would report it as expired.
+func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
-	gone := func(what string, id driver.ID, in *driver.SignIn) {
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	mustLeaveIndex := func(what string, id driver.ID, in *driver.SignIn) {
 		t.Helper()
 		score, err := node.Do("ZSCORE", indexKey(in.Origin.Principal.Owner), id.Selector.String())
 		if err != nil || score != nil {
 			t.Errorf("%s: the index still names the session: %v, %v", what, score, err)
 		}
 	}
-	enter := func(user string, limit int, from *driver.Credential) (driver.ID, *driver.SignIn) {
+	signIn := func(user string, limit int, from *driver.Credential) (driver.ID, *driver.SignIn) {
 		t.Helper()
-		id, in := signInOf(user, limit)
+		id, in := newSignIn(user, limit)
 		in.From = from
 		_, err := s.SignIn(t.Context(), id, in)
-		ok(t, err)
+		must(t, err)
 		return id, in
 	}
-	id, in := enter("ada", 0, nil)
-	ok(t, s.End(t.Context(), id))
-	gone("End", id, in)
-	id, in = enter("ada", 0, nil)
+	id, in := signIn("ada", 0, nil)
+	must(t, s.End(t.Context(), id))
+	mustLeaveIndex("End", id, in)
+	id, in = signIn("ada", 0, nil)
 	_, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
-	ok(t, err)
-	gone("EndOwned", id, in)
-	id, in = enter("ada", 0, nil)
-	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{id}}) // a revocation would refuse what follows
-	ok(t, err)
-	gone("EndUser", id, in)
-	for range 25 { // more than a sign-in without a limit looks at
-		enter("ada", 0, nil)
+	must(t, err)
+	mustLeaveIndex("EndOwned", id, in)
+	id, in = signIn("ada", 0, nil)
+	// End this session only. A revocation would refuse the sign-ins that follow.
+	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{id}})
+	must(t, err)
+	mustLeaveIndex("EndUser", id, in)
+	for range 25 { // more sessions than a sign-in without a limit reads
+		signIn("ada", 0, nil)
 	}
-	id, in = enter("ada", 0, nil)
-	next, nextIn := enter("ada", 0, &driver.Credential{ID: id, Verifier: in.Origin.Verifier})
-	gone("SignIn over the user's own", id, in)
-	last, lastIn := enter("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Origin.Verifier})
-	gone("SignIn over another user's", next, nextIn)
+	id, in = signIn("ada", 0, nil)
+	next, nextIn := signIn("ada", 0, &driver.Credential{ID: id, Verifier: in.Origin.Verifier})
+	mustLeaveIndex("SignIn over the user's own", id, in)
+	last, lastIn := signIn("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Origin.Verifier})
+	mustLeaveIndex("SignIn over another user's", next, nextIn)
 	time.Sleep(2 * time.Millisecond)
-	enter("bob", 1, nil)
-	gone("SignIn at the limit", last, lastIn)
+	signIn("bob", 1, nil)
+	mustLeaveIndex("SignIn at the limit", last, lastIn)
 }
 
-// TestEndedIsNotExpired: what EndAll leaves in the indexes, and what an end leaves that a failover undid, did not expire.
-func TestEndedIsNotExpired(t *testing.T) {
-	few(t)
+// TestEndedSessionIsNotReportedExpired ends sessions that stay in an index: EndAll leaves them
+// there, and so does a failover that loses the removal. No store reports them as expired.
+func TestEndedSessionIsNotReportedExpired(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
-	s, other := open(t, url, redisstore.Options{}), open(t, url, redisstore.Options{})
-	var told expiries
-	told.hear(s)
-	told.hear(other)
-	_, in := shortly(t, s, "ada", time.Minute)
+	s, other := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+	var reported expiries
+	reported.listen(s)
+	reported.listen(other)
+	_, in := mustSignInFor(t, s, "ada", time.Minute)
 	owner := in.Origin.Principal.Owner
-	ok(t, s.EndAll(t.Context()))
+	must(t, s.EndAll(t.Context()))
 	_, err := other.Sessions(t.Context(), owner)
-	ok(t, err)
+	must(t, err)
 	time.Sleep(2 * time.Millisecond)
 
-	id, _ := shortly(t, s, "ada", time.Minute)
-	ok(t, s.End(t.Context(), id))
-	_, err = node.Do("ZADD", indexKey(owner), strconv.FormatInt(time.Now().UnixMilli(), 10), id.Selector.String()) // as before the end
-	ok(t, err)
-	eventually(t, 3*time.Second, func() error { // the end is repeated, there too
+	id, _ := mustSignInFor(t, s, "ada", time.Minute)
+	must(t, s.End(t.Context(), id))
+	// Undo the removal from the index, as a failover may do.
+	_, err = node.Do("ZADD", indexKey(owner), strconv.FormatInt(time.Now().UnixMilli(), 10), id.Selector.String())
+	must(t, err)
+	eventually(t, 3*time.Second, func() error { // the store repeats the end, and so the removal
 		score, err := node.Do("ZSCORE", indexKey(owner), id.Selector.String())
 		if err != nil || score != nil {
-			return fmt.Errorf("the index still names it: %v, %v", score, err)
+			return fmt.Errorf("the index still names the session: %v, %v", score, err)
 		}
 		return nil
 	})
 	_, err = other.Sessions(t.Context(), owner)
-	ok(t, err)
+	must(t, err)
 	time.Sleep(600 * time.Millisecond)
-	if n := told.count(); n != 0 {
-		t.Errorf("told of %d sessions that were ended", n)
+	if n := reported.count(); n != 0 {
+		t.Errorf("%d ended sessions were reported as expired, want 0", n)
 	}
 }
 
-// TestRevokedIsNotExpired: a revocation stands there, and who made it has not removed the sessions. Whoever comes upon them tells nobody that they
-// expired.
-func TestRevokedIsNotExpired(t *testing.T) {
+// TestRevokedSessionIsNotReportedExpired stores a revocation without deleting the revoked sessions.
+// A store that finds them does not report them as expired.
+func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 	for _, how := range []string{"listed", "watched", "refused", "signed in"} {
 		t.Run(how, func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			node := redistest.Start(t, redistest.Options{})
-			s := open(t, "redis://"+node.Addr(), redisstore.Options{})
-			other := open(t, "redis://"+node.Addr(), redisstore.Options{})
-			var told expiries
-			told.hear(other)
+			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+			other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+			var reported expiries
+			reported.listen(other)
 			if how == "watched" {
-				told.hear(s)
+				reported.listen(s)
 			}
-			old, in := shortly(t, s, "ada", 500*time.Millisecond)
+			old, in := mustSignInFor(t, s, "ada", 500*time.Millisecond)
 			owner := in.Origin.Principal.Owner
 			time.Sleep(2 * time.Millisecond)
 			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
-			ok(t, err)
-			young, _ := shortly(t, s, "ada", time.Minute)
-			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), created.(string)+"."+strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10))
-			ok(t, err)
+			must(t, err)
+			young, _ := mustSignInFor(t, s, "ada", time.Minute)
+			until := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
+			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), created.(string)+"."+until)
+			must(t, err)
 			if how != "refused" {
 				time.Sleep(time.Second)
 			}
-			id, again := signInOf("ada", 1)
+			id, again := newSignIn("ada", 1)
 			switch again.Refuse = how == "refused"; how {
 			case "refused":
 				if _, err := other.SignIn(t.Context(), id, again); !errors.Is(err, driver.ErrTooMany) {
-					t.Fatalf("%v, want ErrTooMany", err)
+					t.Fatalf("SignIn over the limit: %v, want ErrTooMany", err)
 				}
 			case "signed in":
 				res, err := other.SignIn(t.Context(), id, again)
-				ok(t, err)
+				must(t, err)
 				if len(res.Evicted) != 1 || res.Evicted[0] != young {
-					t.Errorf("ended: %v, want the younger session", res.Evicted)
+					t.Errorf("SignIn evicted %v, want the younger session", res.Evicted)
 				}
 			}
 			if list, err := other.Sessions(t.Context(), owner); err != nil || len(list) != 1 {
-				t.Errorf("%d sessions, error %v, want 1", len(list), err)
+				t.Errorf("Sessions returns %d, error %v, want 1", len(list), err)
 			}
 			time.Sleep(time.Second)
-			if n := told.count(); n != 0 {
-				t.Errorf("told of %d sessions that were revoked", n)
+			if n := reported.count(); n != 0 {
+				t.Errorf("%d revoked sessions were reported as expired, want 0", n)
 			}
 		})
 	}

@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"errors"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,53 +11,36 @@ import (
 	"github.com/coatcheck-go/session/redisstore"
 )
 
-// Bounds that the product promises, and what a loaded machine may add.
-const (
-	recovery = 5 * time.Second
-	slack    = 2 * time.Second
-)
-
-// few runs a test at the same time as others, but not many: each has servers of its own. A test that has subtests which run at the same time
-// must leave it to them: it would hold its place, and they wait for one.
-func few(t *testing.T) {
-	t.Helper()
-	t.Parallel()
-	slots <- struct{}{}
-	t.Cleanup(func() { <-slots })
-}
-
-var slots = make(chan struct{}, 3)
-
-// load counts in sessions while something happens to the servers, and keeps account of what it was told.
+// load increments counters while a test causes a fault, and records every outcome.
 type load struct {
 	t        *testing.T
 	store    *redisstore.Store
-	visitors []*counted
+	visitors []*visitor
 	stop     func()
 
-	slowest atomic.Int64 // nanoseconds
-	last    atomic.Int64 // when a change was last acknowledged
-	refused atomic.Int64
-	example atomic.Value // an error
+	slowest   atomic.Int64 // nanoseconds
+	last      atomic.Int64 // time of the last acknowledged change, in nanoseconds
+	refused   atomic.Int64
+	lastError atomic.Value
 }
 
-// counted is one session, and what is known of its counter.
-type counted struct {
+// visitor is one session and the outcomes of the changes to its counter.
+type visitor struct {
 	id           driver.ID
 	origin       *driver.Origin
 	acknowledged atomic.Int64
 	unknown      atomic.Int64
 }
 
-// startLoad creates sessions, as many as workers, and has each worker count in all of them in turn.
+// startLoad creates one session for each worker. Each worker increments all counters in turn.
 func startLoad(t *testing.T, s *redisstore.Store, workers int) *load {
 	t.Helper()
 	l := &load{t: t, store: s}
 	for range workers {
-		c := &counted{}
-		c.id, c.origin = fresh()
-		create(t, s, c.id, c.origin)
-		l.visitors = append(l.visitors, c)
+		v := &visitor{}
+		v.id, v.origin = newSession()
+		mustCreate(t, s, v.id, v.origin)
+		l.visitors = append(l.visitors, v)
 	}
 	done := make(chan struct{})
 	var all sync.WaitGroup
@@ -69,7 +51,7 @@ func startLoad(t *testing.T, s *redisstore.Store, workers int) *load {
 				case <-done:
 					return
 				default:
-					l.count(l.visitors[i%workers])
+					l.increment(l.visitors[i%workers])
 				}
 			}
 		})
@@ -79,9 +61,9 @@ func startLoad(t *testing.T, s *redisstore.Store, workers int) *load {
 	return l
 }
 
-func (l *load) count(c *counted) {
+func (l *load) increment(v *visitor) {
 	begin := time.Now()
-	_, err := l.store.Apply(l.t.Context(), c.id, add1(c.origin))
+	_, err := l.store.Apply(l.t.Context(), v.id, increment(v.origin))
 	for took := int64(time.Since(begin)); ; {
 		if old := l.slowest.Load(); took <= old || l.slowest.CompareAndSwap(old, took) {
 			break
@@ -89,123 +71,88 @@ func (l *load) count(c *counted) {
 	}
 	switch {
 	case err == nil:
-		c.acknowledged.Add(1)
+		v.acknowledged.Add(1)
 		l.last.Store(time.Now().UnixNano())
 		return
 	case errors.Is(err, driver.ErrUnknown):
-		c.unknown.Add(1)
+		v.unknown.Add(1)
 	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
 		l.t.Errorf("a visitor lost the session: %v", err)
 		time.Sleep(time.Second)
 	default:
 		l.refused.Add(1)
 	}
-	l.example.Store(err.Error())
+	l.lastError.Store(err.Error())
 	time.Sleep(2 * time.Millisecond)
 }
 
-// recovers waits until changes are acknowledged again, and reports how long that took since something happened.
-func (l *load) recovers(since time.Time) {
+// mustRecover waits until the store acknowledges a change again. The test fails if that takes
+// longer after the fault than promised.
+func (l *load) mustRecover(fault time.Time) {
 	l.t.Helper()
-	until := since.Add(20 * time.Second)
+	until := fault.Add(20 * time.Second)
 	for begin := time.Now().UnixNano(); l.last.Load() < begin; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(until) {
-			l.t.Fatalf("no change is acknowledged 20s later; the last error: %v", l.example.Load())
+			l.t.Fatalf("no change was acknowledged within 20s; last error: %v", l.lastError.Load())
 		}
 	}
-	took := time.Since(since)
+	took := time.Since(fault)
 	l.t.Logf("recovered in %v", took.Round(time.Millisecond))
 	if took > recovery+slack {
-		l.t.Errorf("recovered in %v, promised are %v", took, recovery)
+		l.t.Errorf("recovered in %v, want at most %v", took, recovery)
 	}
 }
 
-// exact stops, and checks each counter: nothing was done twice, and what was acknowledged is there, unless servers that replicate after
-// they answer may have lost it.
-func (l *load) exact(mayLose bool) {
+// mustRecoverEverySession waits until the store acknowledges a change of every session again.
+func (l *load) mustRecoverEverySession(fault time.Time) {
+	l.t.Helper()
+	before := make([]int64, len(l.visitors))
+	for i, v := range l.visitors {
+		before[i] = v.acknowledged.Load()
+	}
+	for i, v := range l.visitors {
+		for v.acknowledged.Load() == before[i] {
+			if time.Since(fault) > 20*time.Second {
+				l.t.Fatalf("no change of session %s was acknowledged within 20s; last error: %v", v.id, l.lastError.Load())
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+	l.mustRecover(fault)
+}
+
+// mustCountExactly stops the load and checks every counter. No change may be applied twice. No
+// acknowledged change may be missing, unless mayLose is set: servers that replicate after they
+// reply may lose one.
+func (l *load) mustCountExactly(mayLose bool) {
 	l.t.Helper()
 	l.stop()
 	var acknowledged, unknown, lost int64
-	for _, c := range l.visitors {
-		is, a, u := l.final(c), c.acknowledged.Load(), c.unknown.Load()
-		acknowledged, unknown, lost = acknowledged+a, unknown+u, lost+max(0, a-is)
-		if is > a+u {
-			l.t.Errorf("counter is %d: more than %d acknowledged and %d unknown: something was done twice", is, a, u)
+	for _, v := range l.visitors {
+		n, a, u := l.storedCounter(v), v.acknowledged.Load(), v.unknown.Load()
+		acknowledged, unknown, lost = acknowledged+a, unknown+u, lost+max(0, a-n)
+		if n > a+u {
+			l.t.Errorf("a counter is %d, with %d changes acknowledged and %d unknown: a change was applied twice", n, a, u)
 		}
-		if is < a && !mayLose {
-			l.t.Errorf("counter is %d: %d were acknowledged", is, a)
+		if n < a && !mayLose {
+			l.t.Errorf("a counter is %d, with %d changes acknowledged: a change was lost", n, a)
 		}
 	}
-	l.t.Logf("acknowledged %d, unknown %d, refused %d, lost %d; slowest %v; an error: %v", acknowledged, unknown, l.refused.Load(), lost,
-		time.Duration(l.slowest.Load()).Round(time.Millisecond), l.example.Load())
-	if slowest := time.Duration(l.slowest.Load()); slowest > time.Second+slack { // the default of Options.Timeout
-		l.t.Errorf("an operation took %v", slowest)
+	slowest := time.Duration(l.slowest.Load())
+	l.t.Logf("acknowledged %d, unknown %d, refused %d, lost %d; slowest %v; last error: %v",
+		acknowledged, unknown, l.refused.Load(), lost, slowest.Round(time.Millisecond), l.lastError.Load())
+	if slowest > time.Second+slack { // one second more than the default of Options.Timeout
+		l.t.Errorf("the slowest operation took %v", slowest)
 	}
 }
 
-func (l *load) final(c *counted) int64 {
+// storedCounter returns the counter of a session on the server.
+func (l *load) storedCounter(v *visitor) int64 {
 	l.t.Helper()
 	var r *driver.Record
 	eventually(l.t, recovery, func() (err error) {
-		r, _, err = l.store.LoadFresh(l.t.Context(), c.id)
+		r, _, err = l.store.LoadFresh(l.t.Context(), v.id)
 		return err
 	})
-	return count(l.t, r)
-}
-
-func add1(o *driver.Origin) *driver.Change {
-	return &driver.Change{Verifier: o.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
-}
-
-func create(t testing.TB, s driver.Store, id driver.ID, o *driver.Origin) {
-	t.Helper()
-	if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func count(t testing.TB, r *driver.Record) int64 {
-	t.Helper()
-	for _, f := range r.Fields {
-		if f.Key == "n" {
-			n, err := strconv.ParseInt(string(f.Value), 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return n
-		}
-	}
-	return 0
-}
-
-// eventually calls check until it returns nil.
-func eventually(t testing.TB, limit time.Duration, check func() error) {
-	t.Helper()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
-		err := check()
-		if err == nil {
-			return
-		}
-		if time.Since(begin) > limit+slack {
-			t.Fatalf("after %v: %v", limit, err)
-		}
-	}
-}
-
-// within checks that an operation ends in time.
-func within(t testing.TB, limit time.Duration, do func() error) error {
-	t.Helper()
-	begin := time.Now()
-	err := do()
-	if took := time.Since(begin); took > limit+slack {
-		t.Errorf("it took %v, the limit is %v (%v)", took, limit, err)
-	}
-	return err
-}
-
-func ok(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
+	return counterOf(l.t, r)
 }

@@ -7,45 +7,131 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 )
 
-// proxy stands between a store and a server, and can misbehave.
+// startFake starts a server that answers each command with the text that answer returns, in RESP3.
+// It returns the server's address. Use it for replies that no real server can be made to give.
+func startFake(t testing.TB, answer func(args []string) string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var open []net.Conn
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			mu.Lock()
+			open = append(open, c)
+			mu.Unlock()
+			all.Go(func() {
+				defer c.Close()
+				in := bufio.NewReader(c)
+				for {
+					frame, err := readFrame(in, nil)
+					if err != nil {
+						return
+					}
+					if _, err := c.Write([]byte(answer(arguments(frame)))); err != nil {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for _, c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// arguments parses a command, which is an array of bulk strings.
+func arguments(frame []byte) (args []string) {
+	_, rest, _ := strings.Cut(string(frame), "\r\n")
+	for rest != "" {
+		size, tail, _ := strings.Cut(rest, "\r\n")
+		n, _ := strconv.Atoi(size[1:])
+		args, rest = append(args, tail[:n]), tail[n+2:]
+	}
+	return args
+}
+
+// proxy forwards a store's connections to a server, and can cause faults.
 type proxy struct {
 	target string
 	listen net.Listener
-	stall  sync.RWMutex // held by stalled while nothing passes
-	pairs  sync.Map     // of open connections
-	odds   atomic.Int64 // one command in so many finds its connection lost; 0: none
-	lost   atomic.Int64 // connections that were
-	steps  atomic.Int64 // scripts that may still pass; with the one that is too many the client is dead to the server. 0: any number
-	dead   atomic.Bool
-	loses  atomic.Pointer[string] // the next script that has this argument is run, and its answer is lost with the connection
+	gate   sync.RWMutex // stall holds it
+	pairs  sync.Map     // open connections
+
+	odds atomic.Int64 // the proxy breaks a connection at one command in odds; 0: never
+	lost atomic.Int64 // connections that the proxy broke
+
+	scripts atomic.Int64 // the client dies at this script, counted down; 0: never
+	dead    atomic.Bool
+
+	losing atomic.Pointer[string] // the reply to the next script with this argument is lost
+
+	recording atomic.Bool
+	mu        sync.Mutex
+	commands  []string // sent while recording
 }
 
-// losesAnswer runs the next script that has this argument, and loses its answer.
-func (p *proxy) losesAnswer(argument string) { p.loses.Store(&argument) }
+// recordCommands records all commands that clients send from now on.
+func (p *proxy) recordCommands() { p.recording.Store(true) }
 
-// diesAfter lets so many more scripts pass. All that comes after them goes nowhere, as from a process that was killed.
-func (p *proxy) diesAfter(scripts int64) { p.steps.Store(scripts + 1) }
+// hasSent reports whether a client has sent a command with all these parts since recordCommands.
+func (p *proxy) hasSent(parts ...string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.ContainsFunc(p.commands, func(command string) bool {
+		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(command, part) })
+	})
+}
 
-// script notes a command, and reports whether the client is alive.
-func (p *proxy) script(frame []byte) bool {
-	if p.steps.Load() > 0 && bytes.Contains(frame[:min(len(frame), 40)], []byte("EVAL")) && p.steps.Add(-1) == 0 {
+func (p *proxy) record(frame []byte) {
+	if !p.recording.Load() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.commands = append(p.commands, string(frame))
+}
+
+// loseNextReply forwards the next script that has this argument, and breaks the connection instead
+// of forwarding the reply.
+func (p *proxy) loseNextReply(argument string) { p.losing.Store(&argument) }
+
+// dieAfter forwards n more scripts. It drops all later commands, as if the process had been killed.
+func (p *proxy) dieAfter(n int64) { p.scripts.Store(n + 1) }
+
+// alive counts a script, and reports whether the client is still alive.
+func (p *proxy) alive(frame []byte) bool {
+	if p.scripts.Load() > 0 && bytes.Contains(frame[:min(len(frame), 40)], []byte("EVAL")) && p.scripts.Add(-1) == 0 {
 		p.dead.Store(true)
 	}
 	return !p.dead.Load()
 }
 
+// startProxy starts a proxy to the server at an address.
 func startProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p := &proxy{target: target, listen: l}
 	var all sync.WaitGroup
 	all.Go(func() {
@@ -67,10 +153,10 @@ func startProxy(t testing.TB, target string) *proxy {
 
 func (p *proxy) Addr() string { return p.listen.Addr().String() }
 
-// stalled lets nothing pass, on connections that stay open, until the function that it returns is called.
-func (p *proxy) stalled() (goOn func()) {
-	p.stall.Lock()
-	return sync.OnceFunc(p.stall.Unlock)
+// stall forwards nothing until the caller calls resume. Connections stay open.
+func (p *proxy) stall() (resume func()) {
+	p.gate.Lock()
+	return sync.OnceFunc(p.gate.Unlock)
 }
 
 // cut closes all connections.
@@ -81,13 +167,13 @@ func (p *proxy) cut() {
 	})
 }
 
-// pair is a client's connection and the one to the server that belongs to it.
+// pair is a connection of a client and the matching connection to the server.
 type pair struct {
 	client, server net.Conn
 	mu             sync.Mutex
-	open           int // commands that are not answered
-	lost           bool
-	deaf           atomic.Bool
+	open           int         // commands without a reply
+	lost           bool        // later commands and replies are dropped
+	deaf           atomic.Bool // the next reply breaks the connection
 }
 
 func (c *pair) close() {
@@ -112,42 +198,46 @@ func (p *proxy) serve(client net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer c.close()
-		p.copy(server, client, func(frame []byte, odds int64) bool {
-			if m := p.loses.Load(); m != nil && bytes.Contains(frame, []byte("EVALSHA")) && bytes.Contains(frame, []byte(*m)) && p.loses.CompareAndSwap(m, nil) {
+		p.forward(server, client, func(frame []byte, odds int64) bool {
+			p.record(frame)
+			argument := p.losing.Load()
+			if argument != nil && bytes.Contains(frame, []byte("EVALSHA")) && bytes.Contains(frame, []byte(*argument)) &&
+				p.losing.CompareAndSwap(argument, nil) {
 				c.deaf.Store(true)
 			}
-			return p.script(frame) && c.command(frame, odds)
+			return p.alive(frame) && c.command(odds)
 		})
 	})
-	both.Go(func() { defer c.close(); p.copy(client, server, c.reply) })
+	both.Go(func() { defer c.close(); p.forward(client, server, c.reply) })
 	both.Wait()
 	if c.lost {
 		p.lost.Add(1)
 	}
 }
 
-// copy passes on whole frames that may says yes to.
-func (p *proxy) copy(to io.Writer, from io.Reader, may func(frame []byte, odds int64) bool) {
+// forward forwards the frames that pass lets through.
+func (p *proxy) forward(to io.Writer, from io.Reader, pass func(frame []byte, odds int64) bool) {
 	in := bufio.NewReader(from)
 	for {
 		frame, err := readFrame(in, nil)
 		if err != nil {
 			return
 		}
-		p.stall.RLock()
-		if may(frame, p.odds.Load()) {
+		p.gate.RLock()
+		if pass(frame, p.odds.Load()) {
 			_, err = to.Write(frame)
 		}
-		p.stall.RUnlock()
+		p.gate.RUnlock()
 		if err != nil {
 			return
 		}
 	}
 }
 
-// command decides whether the client's connection is lost now. That happens only when all its commands are answered, and a command that
-// comes later goes nowhere: so whatever the client is not answered has not run.
-func (c *pair) command(_ []byte, odds int64) bool {
+// command decides whether the connection breaks at this command, and reports whether the command is
+// forwarded. A connection breaks only when all its earlier commands have replies, and later
+// commands are dropped. So a command without a reply has certainly not run.
+func (c *pair) command(odds int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.lost && c.open == 0 && odds > 0 && rand.Int64N(odds) == 0 {
@@ -160,6 +250,7 @@ func (c *pair) command(_ []byte, odds int64) bool {
 	return !c.lost
 }
 
+// reply reports whether a reply is forwarded. Push messages, which begin with ">", are no replies.
 func (c *pair) reply(frame []byte, _ int64) bool {
 	if c.deaf.Load() {
 		c.close()
@@ -173,7 +264,7 @@ func (c *pair) reply(frame []byte, _ int64) bool {
 	return !c.lost
 }
 
-// readFrame appends one value of RESP3 to b, with all that is in it.
+// readFrame appends one value of RESP3 to b, with all values that it contains.
 func readFrame(in *bufio.Reader, b []byte) ([]byte, error) {
 	line, err := in.ReadBytes('\n')
 	if err != nil {

@@ -12,73 +12,77 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// certain checks that a change failed, that it was certainly not done, and that the error says this.
-func certain(t *testing.T, err error, text string) {
+// mustFailForCertain checks that a change failed with this text, and that the error rules out that
+// the change was applied.
+func mustFailForCertain(t *testing.T, err error, text string) {
 	t.Helper()
 	if err == nil || errors.Is(err, driver.ErrUnknown) || !strings.Contains(err.Error(), text) {
-		t.Errorf("%v, want an error with %q that is not ErrUnknown", err, text)
+		t.Errorf("%v, want an error that contains %q and is not ErrUnknown", err, text)
 	}
 }
 
-// TestOutOfMemory fills a server that evicts nothing: what is there can be read and ended, by a store that is opened meanwhile too.
-func TestOutOfMemory(t *testing.T) {
-	few(t)
+// TestFullServerStillReadsAndEnds fills a server that evicts nothing. Sessions can still be read
+// and ended, also by a store that is opened then.
+func TestFullServerStillReadsAndEnds(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
-	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
-	id, o := fresh()
-	create(t, s, id, o)
-	_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than it takes by itself
-	ok(t, err)
-	mend := "raise maxmemory"
-	_, err = s.Apply(t.Context(), id, add1(o))
-	certain(t, err, mend)
-	other, p := fresh()
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than an empty server needs
+	must(t, err)
+	const fix = "raise maxmemory"
+	_, err = s.Apply(t.Context(), id, increment(o))
+	mustFailForCertain(t, err, fix)
+	other, p := newSession()
 	_, err = s.Create(t.Context(), other, p, &driver.Change{Verifier: p.Verifier})
-	certain(t, err, mend)
-	late := open(t, "redis://"+node.Addr(), redisstore.Options{})
+	mustFailForCertain(t, err, fix)
+	late := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	for _, s := range []*redisstore.Store{s, late} {
 		r, _, err := s.LoadFresh(t.Context(), id)
-		ok(t, err)
-		if n := count(t, r); n != 0 {
-			t.Errorf("a refused change left a trace: the counter is %d", n)
+		must(t, err)
+		if n := counterOf(t, r); n != 0 {
+			t.Errorf("the counter is %d after a refused change, want 0", n)
 		}
 	}
-	ok(t, late.End(t.Context(), id))
+	must(t, late.End(t.Context(), id))
 	if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-		t.Errorf("after the end: %v, want ErrNotFound", err)
+		t.Errorf("LoadFresh after End: %v, want ErrNotFound", err)
 	}
 	_, err = node.Do("CONFIG", "SET", "maxmemory", "0")
-	ok(t, err)
-	create(t, s, other, p)
+	must(t, err)
+	mustCreate(t, s, other, p)
 }
 
-// TestRevokedOutOfMemory fills a server, and ends sessions in all ways that there are, with replicas that must have heard of it, too.
-func TestRevokedOutOfMemory(t *testing.T) {
-	few(t)
+// TestFullServerStillRevokes fills a server and ends sessions in every way, without replicas and
+// waiting for one.
+func TestFullServerStillRevokes(t *testing.T) {
+	limitParallel(t)
 	servers := redistest.StartSentinel(t, redistest.Options{Config: []string{"maxmemory-policy noeviction"}})
-	ok(t, servers.Settle())
+	must(t, servers.Settle())
 	url := sentinelURL(servers)
 	node, err := servers.Primary()
-	ok(t, err)
+	must(t, err)
 	for _, replicas := range []int{0, 1} {
 		t.Run(fmt.Sprint(replicas, " replicas"), func(t *testing.T) {
-			o := waitingFor(replicas)
+			o := withReplicas(replicas)
 			o.Namespace = fmt.Sprint("ns", replicas)
-			s := open(t, url, o)
+			s := mustOpen(t, url, o)
 			var ids []driver.ID
 			var owners []driver.Hash
 			for _, user := range []string{"ada", "bob", "eve", "ida"} {
-				id, in := signInOf(user, 0)
+				id, in := newSignIn(user, 0)
 				_, err := s.SignIn(t.Context(), id, in)
-				ok(t, err)
+				must(t, err)
 				ids, owners = append(ids, id), append(owners, in.Origin.Principal.Owner)
 			}
 			time.Sleep(2 * time.Millisecond)
-			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than it takes by itself
-			ok(t, err)
+			// Less than an empty server needs.
+			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb")
+			must(t, err)
 			defer func() {
 				_, err := node.Do("CONFIG", "SET", "maxmemory", "0")
-				ok(t, err)
+				must(t, err)
 			}()
 			for i, end := range []func() error{
 				func() error { _, err := s.EndUser(t.Context(), owners[0], driver.Selection{}); return err },
@@ -90,71 +94,73 @@ func TestRevokedOutOfMemory(t *testing.T) {
 				func() error { return s.EndAll(t.Context()) },
 			} {
 				if err := end(); err != nil {
-					t.Errorf("end %d: %v", i, err)
+					t.Errorf("end %d fails: %v", i, err)
 				}
 				if _, _, err := s.LoadFresh(t.Context(), ids[i]); !errors.Is(err, driver.ErrNotFound) {
-					t.Errorf("end %d: %v, want ErrNotFound", i, err)
+					t.Errorf("LoadFresh after end %d: %v, want ErrNotFound", i, err)
 				}
 			}
 		})
 	}
 }
 
-// TestReadOnly makes a primary a replica, and back, as an operator or a failover does.
-func TestReadOnly(t *testing.T) {
-	few(t)
+// TestReadOnlyServerRefusesForCertain makes a primary a replica and back, as an operator or a
+// failover does. A change fails for certain, or succeeds once when the server is a primary again.
+func TestReadOnlyServerRefusesForCertain(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
-	id, o := fresh()
-	create(t, s, id, o)
-	_, err := node.Do("REPLICAOF", "127.0.0.1", "1") // nobody there: it keeps what it has
-	ok(t, err)
-	err = within(t, time.Second, func() error { _, err := s.Apply(t.Context(), id, add1(o)); return err })
-	certain(t, err, "READONLY")
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := newSession()
+	mustCreate(t, s, id, o)
+	_, err := node.Do("REPLICAOF", "127.0.0.1", "1") // no server listens there, so the data stays
+	must(t, err)
+	err = within(t, time.Second, func() error { _, err := s.Apply(t.Context(), id, increment(o)); return err })
+	mustFailForCertain(t, err, "READONLY")
 	_, _, err = s.Load(t.Context(), id)
-	ok(t, err)
-	l := make(chan error)
-	go func() { _, err := s.Apply(t.Context(), id, add1(o)); l <- err }()
-	time.Sleep(300 * time.Millisecond) // the change is under way: it is repeated until the server takes it
+	must(t, err)
+	applied := make(chan error)
+	go func() { _, err := s.Apply(t.Context(), id, increment(o)); applied <- err }()
+	time.Sleep(300 * time.Millisecond) // the store repeats the change until the server accepts it
 	_, err = node.Do("REPLICAOF", "NO", "ONE")
-	ok(t, err)
-	ok(t, <-l)
+	must(t, err)
+	must(t, <-applied)
 	r, _, err := s.LoadFresh(t.Context(), id)
-	ok(t, err)
-	if n := count(t, r); n != 1 {
+	must(t, err)
+	if n := counterOf(t, r); n != 1 {
 		t.Errorf("the counter is %d, want 1", n)
 	}
 }
 
-// TestScriptFlush empties the script cache again and again under load: nothing is seen of it.
-func TestScriptFlush(t *testing.T) {
-	few(t)
+// TestScriptFlushFailsNoChange empties the server's script cache again and again under load. No
+// change fails.
+func TestScriptFlushFailsNoChange(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	l := startLoad(t, open(t, "redis://"+node.Addr(), redisstore.Options{}), 8)
+	l := startLoad(t, mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), 8)
 	for range 100 {
 		_, err := node.Do("SCRIPT", "FLUSH")
-		ok(t, err)
+		must(t, err)
 		time.Sleep(3 * time.Millisecond)
 	}
-	l.exact(false)
+	l.mustCountExactly(false)
 	for _, c := range l.visitors {
 		if c.unknown.Load() > 0 || l.refused.Load() > 0 {
-			t.Fatalf("a change failed: %v", l.example.Load())
+			t.Fatalf("a change failed: %v", l.lastError.Load())
 		}
 	}
 }
 
-// TestFlushAll removes all sessions behind the store's back: its copies go at once.
-func TestFlushAll(t *testing.T) {
-	few(t)
+// TestFlushAllDropsCopies deletes all sessions on the server. The store's copies go at once.
+func TestFlushAllDropsCopies(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
-	id, o := fresh()
-	create(t, s, id, o)
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := newSession()
+	mustCreate(t, s, id, o)
 	_, _, err := s.Load(t.Context(), id)
-	ok(t, err)
+	must(t, err)
 	_, err = node.Do("FLUSHALL")
-	ok(t, err)
+	must(t, err)
 	eventually(t, 100*time.Millisecond, func() error {
 		if _, _, err := s.Load(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
 			return fmt.Errorf("Load: %v, want ErrNotFound", err)
@@ -163,16 +169,16 @@ func TestFlushAll(t *testing.T) {
 	})
 }
 
-// TestConnectionsKilled closes the store's connections at random under load.
-func TestConnectionsKilled(t *testing.T) {
-	few(t)
+// TestKilledConnectionsLoseNoWrite closes the store's connections again and again under load.
+func TestKilledConnectionsLoseNoWrite(t *testing.T) {
+	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	l := startLoad(t, open(t, "redis://"+node.Addr(), redisstore.Options{}), 16)
+	l := startLoad(t, mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), 16)
 	for range 100 {
 		_, err := node.Do("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-		ok(t, err)
+		must(t, err)
 		time.Sleep(10 * time.Millisecond)
 	}
-	l.recovers(time.Now())
-	l.exact(false)
+	l.mustRecover(time.Now())
+	l.mustCountExactly(false)
 }

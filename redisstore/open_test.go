@@ -23,22 +23,25 @@ import (
 
 const (
 	password = "s3cr?t/@:%&#"
-	userRule = "app on >" + password + " ~* &* +@all"
+	allRule  = "app on >" + password + " ~* &* +@all" // a user with all rights
 )
 
 var credentials = url.UserPassword("app", password).String() + "@"
 
-// TestOpenURL opens a store by each form of URL, and uses it.
-func TestOpenURL(t *testing.T) {
+// TestOpenAcceptsEachFormOfURL opens and uses a store with each form of URL.
+func TestOpenAcceptsEachFormOfURL(t *testing.T) {
 	t.Run("standalone", func(t *testing.T) {
-		node := redistest.Start(t, redistest.Options{Users: []string{userRule, "default off"}, Config: []string{"databases 16"}})
-		works(t, "redis://"+credentials+node.Addr(), nil)
-		works(t, "redis://"+credentials+node.Addr()+"/", nil)
-		works(t, "redis://"+credentials+node.Addr()+"/3", nil)
-		works(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
-		works(t, "redis+unix://"+credentials+node.Socket(), nil)
-		works(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
-		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} { // works leaves one session
+		node := redistest.Start(t, redistest.Options{
+			Users: []string{allRule, "default off"}, Config: []string{"databases 16"},
+		})
+		mustWork(t, "redis://"+credentials+node.Addr(), nil)
+		mustWork(t, "redis://"+credentials+node.Addr()+"/", nil)
+		mustWork(t, "redis://"+credentials+node.Addr()+"/3", nil)
+		mustWork(t, "redis://"+credentials+node.Addr()+"?db=4", nil)
+		mustWork(t, "redis+unix://"+credentials+node.Socket(), nil)
+		mustWork(t, "redis+unix://"+credentials+node.Socket()+"?db=5", nil)
+		// Each call of mustWork leaves one session.
+		for db, want := range map[string]int64{"0": 3, "3": 1, "4": 1, "5": 1} {
 			if n := databaseSize(t, node, db); n != want {
 				t.Errorf("database %s has %d keys, want %d", db, n, want)
 			}
@@ -46,41 +49,43 @@ func TestOpenURL(t *testing.T) {
 	})
 	t.Run("standalone with TLS", func(t *testing.T) {
 		node := redistest.Start(t, redistest.Options{TLS: true, Config: []string{"tls-auth-clients yes"}})
-		works(t, "rediss://"+node.Addr(), node)
-		works(t, fmt.Sprintf("rediss://localhost:%d/1", node.Port()), node)
+		mustWork(t, "rediss://"+node.Addr(), node)
+		mustWork(t, fmt.Sprintf("rediss://localhost:%d/1", node.Port()), node)
 	})
 	for _, secure := range []bool{false, true} {
-		s, how := "", redistest.Options{TLS: secure, Users: []string{userRule, "default off"}}
+		s, how := "", redistest.Options{TLS: secure, Users: []string{allRule, "default off"}}
 		if secure {
 			s = "s"
 		}
 		t.Run("sentinel"+s, func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			sentinels := redistest.StartSentinel(t, how)
-			works(t, "redis"+s+"+sentinel://"+credentials+strings.Join(sentinels.Addrs(), ",")+"/"+sentinels.Name+"?db=2", sentinels.Nodes[0])
+			address := strings.Join(sentinels.Addrs(), ",") + "/" + sentinels.Name
+			mustWork(t, "redis"+s+"+sentinel://"+credentials+address+"?db=2", sentinels.Nodes[0])
 			if n := databaseSize(t, sentinels.Nodes[0], "2"); n != 1 {
 				t.Errorf("database 2 has %d keys, want 1", n)
 			}
 		})
 		t.Run("cluster"+s, func(t *testing.T) {
-			few(t)
+			limitParallel(t)
 			nodes := redistest.StartCluster(t, how)
-			works(t, "redis"+s+"+cluster://"+credentials+strings.Join(nodes.Addrs()[:2], ",")+"/", nodes.Nodes[0])
+			mustWork(t, "redis"+s+"+cluster://"+credentials+strings.Join(nodes.Addrs()[:2], ",")+"/", nodes.Nodes[0])
 		})
 	}
 }
 
-// works opens a store, and creates, changes and reads a session, first from the server and then from the copy.
-func works(t *testing.T, address string, certified *redistest.Node) *redisstore.Store {
+// mustWork opens a store, and creates, changes and reads a session, from the server and from the
+// copy. With a certified node it uses that node's certificate.
+func mustWork(t *testing.T, address string, certified *redistest.Node) *redisstore.Store {
 	t.Helper()
 	o := redisstore.Options{}
 	if certified != nil {
 		o.TLS = certified.TLSConfig()
 	}
-	s := open(t, address, o)
-	uses(t, s)
-	id, origin := fresh()
-	create(t, s, id, origin)
+	s := mustOpen(t, address, o)
+	mustUse(t, s)
+	id, origin := newSession()
+	mustCreate(t, s, id, origin)
 	eventually(t, time.Second, func() error {
 		_, _, err := s.Load(t.Context(), id)
 		if n, _ := s.Near(); err == nil && n.Hits == 0 {
@@ -88,67 +93,69 @@ func works(t *testing.T, address string, certified *redistest.Node) *redisstore.
 		}
 		return err
 	})
-	ok(t, s.End(t.Context(), id))
+	must(t, s.End(t.Context(), id))
 	return s
 }
 
-// uses does all that one does with a store, and leaves one session.
-func uses(t *testing.T, s *redisstore.Store) {
+// mustUse calls all methods for sessions, and leaves one session.
+func mustUse(t *testing.T, s *redisstore.Store) {
 	t.Helper()
 	ctx := t.Context()
-	usesToTheLimit(t, s)
+	mustHoldMaxFields(t, s)
 	for i := range 2 {
-		id, o := fresh()
-		create(t, s, id, o)
-		c := add1(o)
-		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: "m:x", Value: []byte("1")}, driver.Op{Kind: driver.Take, Key: "n"},
-			driver.Op{Kind: driver.Swap, Key: "s", Value: []byte("2")})
+		id, o := newSession()
+		mustCreate(t, s, id, o)
+		c := increment(o)
+		c.Ops = append(c.Ops, driver.Op{Kind: driver.Set, Key: "m:x", Value: []byte("1")},
+			driver.Op{Kind: driver.Take, Key: "n"}, driver.Op{Kind: driver.Swap, Key: "s", Value: []byte("2")})
 		_, err := s.Apply(ctx, id, c)
-		ok(t, err)
-		c = add1(o)
+		must(t, err)
+		c = increment(o)
 		c.Ops = append(c.Ops, driver.Op{Kind: driver.UnsetEntries, Key: "m"}, driver.Op{Kind: driver.Unset, Key: "s"})
 		_, err = s.Apply(ctx, id, c)
-		ok(t, err)
-		ok(t, s.Touch(ctx, id, o.Verifier))
+		must(t, err)
+		must(t, s.Touch(ctx, id, o.Verifier))
 		for range 3 {
 			r, _, err := s.Load(ctx, id)
-			ok(t, err)
-			if n := count(t, r); n != 1 {
+			must(t, err)
+			if n := counterOf(t, r); n != 1 {
 				t.Errorf("the counter is %d, want 1", n)
 			}
 		}
 		_, _, err = s.LoadFresh(ctx, id)
-		ok(t, err)
+		must(t, err)
 		if i == 0 {
-			ok(t, s.End(ctx, id))
+			must(t, s.End(ctx, id))
 			if _, _, err := s.Load(ctx, id); !errors.Is(err, driver.ErrNotFound) {
-				t.Errorf("after the end: %v, want ErrNotFound", err)
+				t.Errorf("Load after End: %v, want ErrNotFound", err)
 			}
 		}
 	}
 }
 
-// usesToTheLimit fills a session with as many fields as it may have.
-func usesToTheLimit(t *testing.T, s *redisstore.Store) {
+// mustHoldMaxFields fills a session with as many fields as allowed, and checks that one more is
+// refused.
+func mustHoldMaxFields(t *testing.T, s *redisstore.Store) {
 	t.Helper()
-	id, o := fresh()
-	create(t, s, id, o)
+	id, o := newSession()
+	mustCreate(t, s, id, o)
 	c := &driver.Change{Verifier: o.Verifier, Ops: make([]driver.Op, driver.MaxFields)}
 	for i := range c.Ops {
 		c.Ops[i] = driver.Op{Kind: driver.Add, Key: driver.EntryKey("m", strconv.Itoa(i)), Delta: 1}
 	}
 	_, err := s.Apply(t.Context(), id, c)
-	ok(t, err)
-	if _, err := s.Apply(t.Context(), id, add1(o)); !errors.Is(err, driver.ErrTooLarge) {
-		t.Errorf("a field too many: %v, want ErrTooLarge", err)
+	must(t, err)
+	if _, err := s.Apply(t.Context(), id, increment(o)); !errors.Is(err, driver.ErrTooLarge) {
+		t.Errorf("Apply with one field too many: %v, want ErrTooLarge", err)
 	}
-	ok(t, s.End(t.Context(), id))
+	must(t, s.End(t.Context(), id))
 }
 
+// databaseSize returns the number of keys in a database.
 func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
 	t.Helper()
 	text, err := n.Do("INFO", "keyspace")
-	ok(t, err)
+	must(t, err)
 	var keys int64
 	for line := range strings.Lines(text.(string)) {
 		fmt.Sscanf(line, "db"+db+":keys=%d", &keys)
@@ -156,8 +163,9 @@ func databaseSize(t *testing.T, n *redistest.Node, db string) int64 {
 	return keys
 }
 
-// TestOpenBadURL: the error says what is wrong, and quotes nothing that may be a password.
-func TestOpenBadURL(t *testing.T) {
+// TestOpenExplainsBadURLWithoutQuotingPassword opens stores with bad URLs. The error says what is
+// wrong, and quotes nothing that may be a password.
+func TestOpenExplainsBadURLWithoutQuotingPassword(t *testing.T) {
 	for _, c := range []struct{ url, want string }{
 		{"", "does not begin with"},
 		{"localhost:6379", "does not begin with"},
@@ -190,55 +198,61 @@ func TestOpenBadURL(t *testing.T) {
 	} {
 		_, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunt") {
-			t.Errorf("%s: %v, want %q and no password", c.url, err, c.want)
+			t.Errorf("Open(%q): %v, want an error with %q and no password", c.url, err, c.want)
 		}
 	}
 	_, err := redisstore.Open(t.Context(), "redis://localhost", redisstore.Options{TLS: &tls.Config{}})
 	if err == nil || !strings.Contains(err.Error(), "without TLS") {
-		t.Errorf("Options.TLS with redis://: %v", err)
+		t.Errorf("Open with Options.TLS and redis://: %v, want an error", err)
 	}
 }
 
-// TestOpenRefuses: servers that cannot serve, each with what is wrong and how to mend it, in a bounded time.
-func TestOpenRefuses(t *testing.T) {
+// TestOpenRefusesUnusableServers opens stores on servers that cannot serve. Within a bounded time,
+// Open returns an error that says what is wrong and how to fix it.
+func TestOpenRefusesUnusableServers(t *testing.T) {
 	start := func(o redistest.Options) string { return redistest.Start(t, o).Addr() }
 	plain := start(redistest.Options{})
 	port := strings.TrimPrefix(plain, "127.0.0.1:")
 	renamed := func(command string) string {
 		return "redis://" + start(redistest.Options{Config: []string{"rename-command " + command + ` ""`}})
 	}
-	guarded := start(redistest.Options{Users: []string{userRule, "default off"}})
+	guarded := start(redistest.Options{Users: []string{allRule, "default off"}})
 	secure := start(redistest.Options{TLS: true})
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
+	must(t, err)
 	defer silent.Close()
-	nobody := startProxy(t, plain)
-	nobody.listen.Close()
+	closed := startProxy(t, plain)
+	closed.listen.Close()
 	clustered := start(redistest.Options{Config: []string{"cluster-enabled yes"}})
+	replica := start(redistest.Options{Config: []string{"replicaof 127.0.0.1 " + port}})
+	evicting := start(redistest.Options{Config: []string{"maxmemory-policy allkeys-lru"}})
 	for _, c := range []struct {
 		name, url string
 		want      []string
 	}{
-		{"a replica", "redis://" + start(redistest.Options{Config: []string{"replicaof 127.0.0.1 " + port}}), []string{"is a replica of 127.0.0.1:" + port, "redis+sentinel://"}},
+		{"a replica", "redis://" + replica, []string{"is a replica of 127.0.0.1:" + port, "redis+sentinel://"}},
 		{"a Cluster's node", "redis://" + clustered, []string{"is a node of a Cluster", "redis+cluster://"}},
 		{"no Cluster", "redis+cluster://" + plain, []string{"is not a node of a Cluster", "redis://"}},
 		{"no sentinel", "redis+sentinel://" + plain + "/sessions", []string{"no sentinel", "26379"}},
-		{"eviction", "redis://" + start(redistest.Options{Config: []string{"maxmemory-policy allkeys-lru"}}), []string{"allkeys-lru", "set noeviction, or volatile-ttl"}},
+		{"eviction", "redis://" + evicting, []string{"allkeys-lru", "set noeviction, or volatile-ttl"}},
 		{"no EVAL", renamed("EVAL"), []string{"renamed away", "'EVAL'"}},
 		{"no EVALSHA", renamed("EVALSHA"), []string{"renamed away", "'EVALSHA'"}},
-		{"nobody listens", "redis://" + nobody.Addr(), []string{"no connection", "refused"}},
+		{"nobody listens", "redis://" + closed.Addr(), []string{"no connection", "refused"}},
 		{"no answer", "redis://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
-		{"no answer, Sentinel", "redis+sentinel://" + silent.Addr().String() + "/sessions", []string{"no connection", "does not answer in time"}},
-		{"no answer, Cluster", "redis+cluster://" + silent.Addr().String(), []string{"no connection", "does not answer in time"}},
+		{"no answer, Sentinel", "redis+sentinel://" + silent.Addr().String() + "/sessions",
+			[]string{"no connection", "does not answer in time"}},
+		{"no answer, Cluster", "redis+cluster://" + silent.Addr().String(),
+			[]string{"no connection", "does not answer in time"}},
 		{"no password", "redis://" + guarded, []string{"put user and password into the URL"}},
 		{"wrong password", "redis://app:wr0ng@" + guarded, []string{"user or password is wrong"}},
-		{"TLS where there is none", "rediss://" + plain, []string{"no connection", "TLS"}},
-		{"no TLS where there is", "redis://" + secure, []string{"no connection", "rediss://"}},
+		{"TLS to a server without TLS", "rediss://" + plain, []string{"no connection", "TLS"}},
+		{"no TLS to a server with TLS", "redis://" + secure, []string{"no connection", "rediss://"}},
 		{"unknown authority", "rediss://" + secure, []string{"no connection", "certificate"}},
-		{"too old", "redis://" + oldServer(t), []string{"is Redis 6.2.14", "7.0"}},
+		{"too old", "redis://" + startRedis62(t), []string{"is Redis 6.2.14", "7.0"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := within(t, 3*time.Second, func() error { // a timeout of dialing and one of the operation
+			// One second to dial, and the default of Options.Timeout.
+			err := within(t, 3*time.Second, func() error {
 				s, err := redisstore.Open(t.Context(), c.url, redisstore.Options{})
 				if err == nil {
 					s.Close()
@@ -247,18 +261,18 @@ func TestOpenRefuses(t *testing.T) {
 			})
 			for _, want := range c.want {
 				if err == nil || !strings.Contains(err.Error(), want) {
-					t.Errorf("%v, want %q", err, want)
+					t.Errorf("Open: %v, want an error with %q", err, want)
 				}
 			}
 			if err != nil && (strings.Contains(err.Error(), "wr0ng") || strings.Count(err.Error(), "redisstore:") != 1) {
-				t.Errorf("%v: it has the password, or the package's name more than once", err)
+				t.Errorf("Open: %v, want no password and the package's name once", err)
 			}
 		})
 	}
 }
 
-// oldServer answers as Redis 6.2 does, as far as that is asked.
-func oldServer(t *testing.T) string {
+// startRedis62 starts a server that answers Open's questions as Redis 6.2 does.
+func startRedis62(t *testing.T) string {
 	return startFake(t, func(args []string) string {
 		switch strings.ToUpper(args[0]) {
 		case "HELLO":
@@ -271,60 +285,65 @@ func oldServer(t *testing.T) string {
 	})
 }
 
-// TestOpenHonoursContext: who opens a store and gives up does not wait for a server that is silent.
+// TestOpenHonoursContext opens a store on a silent server, with a context that ends.
 func TestOpenHonoursContext(t *testing.T) {
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
+	must(t, err)
 	defer silent.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, err := redisstore.Open(ctx, "redis://"+silent.Addr().String(), redisstore.Options{Timeout: 30 * time.Second}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("%v, want that of the context", err)
+	_, err = redisstore.Open(ctx, "redis://"+silent.Addr().String(), redisstore.Options{Timeout: 30 * time.Second})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Open: %v, want the error of the context", err)
 	}
 	if took := time.Since(begin); took > 500*time.Millisecond {
-		t.Errorf("it took %v, with a context of 50ms", took)
+		t.Errorf("Open took %v, want at most 500ms with a context of 50ms", took)
 	}
 }
 
-// TestTrackingRefused: a user who may not have keys tracked gets a store without near cache, and a warning.
-func TestTrackingRefused(t *testing.T) {
+// TestRefusedTrackingDisablesNearCache opens a store as a user without the right to CLIENT
+// TRACKING. The store logs a warning and has no near cache.
+func TestRefusedTrackingDisablesNearCache(t *testing.T) {
 	rule := "app on >" + password + " ~* &* +@all -client|tracking"
-	refused := func(t *testing.T, address string) {
+	mustOpenWithoutNearCache := func(t *testing.T, address string) {
 		t.Helper()
 		var log bytes.Buffer
-		s := open(t, address, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		s := mustOpen(t, address, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "allow CLIENT TRACKING") {
-			t.Errorf("the log has no warning: %s", &log)
+			t.Errorf("the log is %q, want a warning", &log)
 		}
 		if _, has := s.Near(); has {
-			t.Error("it has a near cache")
+			t.Error("the store has a near cache")
 		}
-		uses(t, s)
+		mustUse(t, s)
 	}
 	node := redistest.Start(t, redistest.Options{Users: []string{rule}})
-	refused(t, "redis://"+credentials+node.Addr())
+	mustOpenWithoutNearCache(t, "redis://"+credentials+node.Addr())
 	nodes := redistest.StartCluster(t, redistest.Options{Users: []string{rule}})
-	refused(t, "redis+cluster://"+credentials+nodes.Addrs()[0])
+	mustOpenWithoutNearCache(t, "redis+cluster://"+credentials+nodes.Addrs()[0])
 }
 
-// TestNew uses the application's own clients, and leaves them open.
-func TestNew(t *testing.T) {
+// TestNewUsesClientAndLeavesItOpen creates stores with the application's clients. Close leaves the
+// client open.
+func TestNewUsesClientAndLeavesItOpen(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, option := range []rueidis.ClientOption{
-		{ForceSingleClient: true}, {ForceSingleClient: true, DisableCache: true}, {ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true},
+		{ForceSingleClient: true},
+		{ForceSingleClient: true, DisableCache: true},
+		{ForceSingleClient: true, AlwaysRESP2: true, DisableCache: true},
 	} {
 		option.InitAddress = []string{node.Addr()}
 		client, err := rueidis.NewClient(option)
-		ok(t, err)
+		must(t, err)
 		defer client.Close()
 		s, err := redisstore.New(t.Context(), client, redisstore.Options{})
-		ok(t, err)
-		uses(t, s)
-		ok(t, s.Close())
+		must(t, err)
+		mustUse(t, s)
+		must(t, s.Close())
 		if err := s.End(t.Context(), driver.ID{}); !errors.Is(err, redisstore.ErrClosed) {
-			t.Errorf("after Close: %v, want ErrClosed", err)
+			t.Errorf("End after Close: %v, want ErrClosed", err)
 		}
-		ok(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
+		must(t, client.Do(t.Context(), client.B().Ping().Build()).Error())
 	}
 }

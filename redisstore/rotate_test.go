@@ -18,7 +18,8 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// age makes a token an hour older, unless the browser has not shown it yet. KEYS[1] is the session's hash.
+// age makes a session's token an hour older, unless the browser has not used the token yet. KEYS[1]
+// is the session's hash.
 const age = `
 local generation, issued, hash = string.match(redis.call('HGET', KEYS[1], '@token'), '^(%d+)%.(%d+)%.(.+)$')
 local state, before, number = string.match(redis.call('HGET', KEYS[1], '@previous') or '', '^(%a+)%.([^.]+)%.(%d+)$')
@@ -29,25 +30,30 @@ redis.call('HSET', KEYS[1], '@token', generation .. '.' .. issued - 3600000 .. '
 redis.call('HINCRBY', KEYS[1], '@rev', 1)
 return 1`
 
-// TestRotationOnTwoNodes: a browser sends several requests at once, to two nodes with a near cache each, fifty times, and most times its
-// token is old. It is never signed out, never taken for a thief, and gets one new token at a time.
-func TestRotationOnTwoNodes(t *testing.T) {
+// TestConcurrentRotationOnTwoNodesKeepsSession plays a browser that sends several requests at once
+// to two nodes with near caches, fifty times, mostly with an old token. The browser is never signed
+// out or taken for a thief, and gets at most one new token at a time.
+func TestConcurrentRotationOnTwoNodesKeepsSession(t *testing.T) {
 	const hits session.Counter = "hits"
 	node := redistest.Start(t, redistest.Options{})
 	var mu sync.Mutex
-	told := map[session.EventKind]int{}
-	cfg := session.Config{Cookie: session.Cookie{Insecure: true}, RotateEvery: 30 * time.Minute, OnEvent: func(_ context.Context, e session.Event) {
-		mu.Lock()
-		defer mu.Unlock()
-		told[e.Kind]++
-	}}
+	reported := map[session.EventKind]int{}
+	cfg := session.Config{
+		Cookie:      session.Cookie{Insecure: true},
+		RotateEvery: 30 * time.Minute,
+		OnEvent: func(_ context.Context, e session.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			reported[e.Kind]++
+		},
+	}
 	var handle string
 	h := session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
 		if r.Method == http.MethodPost {
 			hits.Add(s, 1)
 		}
 		if hits.Get(s) == 0 {
-			return fmt.Errorf("signed out: %+v", s.Info())
+			return fmt.Errorf("the visitor is signed out: %+v", s.Info())
 		}
 		if handle == "" {
 			if err := s.Commit(r.Context()); err != nil {
@@ -59,10 +65,8 @@ func TestRotationOnTwoNodes(t *testing.T) {
 	})
 	var nodes [2]http.Handler
 	for i := range nodes {
-		m, err := session.New(open(t, "redis://"+node.Addr(), redisstore.Options{}), cfg)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m, err := session.New(mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), cfg)
+		must(t, err)
 		nodes[i] = m.Handler(h)
 	}
 	var jar string // the browser's cookie
@@ -74,7 +78,7 @@ func TestRotationOnTwoNodes(t *testing.T) {
 		w := httptest.NewRecorder()
 		on.ServeHTTP(w, r)
 		if w.Code != http.StatusOK {
-			t.Errorf("%s: %d %s", method, w.Code, w.Body)
+			t.Errorf("%s: status %d, body %q, want 200", method, w.Code, w.Body)
 		}
 		for _, c := range w.Result().Cookies() {
 			mu.Lock()
@@ -85,17 +89,14 @@ func TestRotationOnTwoNodes(t *testing.T) {
 	}
 	request(nodes[0], http.MethodPost)
 	bucket, name, _ := strings.Cut(handle, "-")
+	key := "coatcheck:{" + bucket + "}:s:" + name
 	client, err := rueidis.NewClient(rueidis.ClientOption{InitAddress: []string{node.Addr()}, DisableCache: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer client.Close()
 	posted := int64(1)
 	for range 50 {
-		if err := client.Do(t.Context(), client.B().Eval().Script(age).Numkeys(1).Key("coatcheck:{"+bucket+"}:s:"+name).Build()).Error(); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(5 * time.Millisecond) // both nodes hear that it is old
+		must(t, client.Do(t.Context(), client.B().Eval().Script(age).Numkeys(1).Key(key).Build()).Error())
+		time.Sleep(5 * time.Millisecond) // both nodes drop their copies
 		var wg sync.WaitGroup
 		var cookies atomic.Int64
 		for i := range 8 {
@@ -107,24 +108,25 @@ func TestRotationOnTwoNodes(t *testing.T) {
 			wg.Go(func() {
 				if request(nodes[i%2], method) {
 					cookies.Add(1)
-					request(nodes[(i+1)%2], http.MethodGet) // which may not have heard of the new token yet
+					request(nodes[(i+1)%2], http.MethodGet) // its copy may have the old token
 				}
 			})
 		}
 		wg.Wait()
 		if cookies.Load() > 1 {
-			t.Errorf("%d new tokens at the same time", cookies.Load())
+			t.Errorf("the browser gets %d new tokens at the same time, want at most 1", cookies.Load())
 		}
 		if t.Failed() {
 			t.FailNow()
 		}
 	}
 	request(nodes[1], http.MethodGet)
-	if told[session.EventStolen]+told[session.EventRefused] > 0 || told[session.EventCreated] != 1 || told[session.EventRotated] < 20 {
-		t.Errorf("told of %v", told)
+	if reported[session.EventStolen]+reported[session.EventRefused] > 0 || reported[session.EventCreated] != 1 ||
+		reported[session.EventRotated] < 20 {
+		t.Errorf("events: %v, want none stolen or refused, 1 created, and at least 20 rotated", reported)
 	}
-	values, err := client.Do(t.Context(), client.B().Hget().Key("coatcheck:{"+bucket+"}:s:"+name).Field("hits").Build()).AsInt64()
+	values, err := client.Do(t.Context(), client.B().Hget().Key(key).Field("hits").Build()).AsInt64()
 	if err != nil || values != posted {
-		t.Errorf("%d hits, %v, want %d", values, err, posted)
+		t.Errorf("the counter is %d, error %v, want %d", values, err, posted)
 	}
 }

@@ -1,8 +1,9 @@
 package redisstore_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,10 +14,11 @@ import (
 	"github.com/coatcheck-go/session/storetest"
 )
 
-// servers are those that every topology is tried on. The script redistest/servers/install.sh installs what is missing.
+// servers are the servers that TestStore needs. The script redistest/servers/install.sh installs
+// those that the system does not have.
 var servers = []string{"redis-7.0", "redis-8.0", "valkey-8.1"}
 
-// topologies start servers and say how to reach them.
+// topologies start servers and return the URL of a store on them.
 var topologies = []struct {
 	name  string
 	start func(t testing.TB, o redistest.Options) (url string)
@@ -25,15 +27,15 @@ var topologies = []struct {
 		return "redis://" + redistest.Start(t, o).Addr()
 	}},
 	{"sentinel", func(t testing.TB, o redistest.Options) string {
-		s := redistest.StartSentinel(t, o)
-		return sentinelURL(s)
+		return sentinelURL(redistest.StartSentinel(t, o))
 	}},
 	{"cluster", func(t testing.TB, o redistest.Options) string {
-		return "redis+cluster://" + strings.Join(redistest.StartCluster(t, o).Addrs(), ",")
+		return clusterURL(redistest.StartCluster(t, o))
 	}},
 }
 
-// TestStore runs the contract of stores on each topology, with the near cache and without, on each server.
+// TestStore runs the contract of stores on every server and topology, with and without a near
+// cache.
 func TestStore(t *testing.T) {
 	for _, name := range servers {
 		server, err := redistest.Named(name)
@@ -45,46 +47,106 @@ func TestStore(t *testing.T) {
 			t.Run(name+"/"+topology.name, func(t *testing.T) {
 				url := topology.start(t, redistest.Options{Server: server})
 				for cache, size := range map[string]int{"near cache": 0, "no near cache": -1} {
-					t.Run(cache, func(t *testing.T) { runSuite(t, url, redisstore.Options{NearCache: size}) })
+					t.Run(cache, func(t *testing.T) { runContract(t, url, redisstore.Options{NearCache: size}) })
 				}
 			})
 		}
 	}
 }
 
-// opened is a store with what another one on the same data needs.
-type opened struct {
+// storeWithOptions is a store with its options, which a second store on the same data needs.
+type storeWithOptions struct {
 	*redisstore.Store
 	options redisstore.Options
 }
 
-// lastNamespace keeps the cases apart that use one server at the same time.
+// lastNamespace separates the cases that use one server at the same time.
 var lastNamespace atomic.Int64
 
-// sentinelURL is the address of a store on these servers.
-func sentinelURL(s *redistest.Sentinel) string {
-	return "redis+sentinel://" + strings.Join(s.Addrs(), ",") + "/" + s.Name
-}
+// unit is the harness's unit of time. A server's clock cannot be faked, so the contract's cases
+// wait for a few units each. A busy machine needs part of a unit to open a store.
+const unit = 2 * time.Second
 
-func runSuite(t *testing.T, url string, o redisstore.Options) {
+// wait lets time pass on the server's clock.
+func wait(_ testing.TB, d time.Duration) { time.Sleep(d) }
+
+func runContract(t *testing.T, url string, o redisstore.Options) {
 	o.Events = 1000
-	o.Timeout = 5 * time.Second // the machine that tests run on may be slow
+	o.Timeout = 5 * time.Second // the machine may be slow
 	again := func(t testing.TB, s driver.Store) driver.Store {
-		o := s.(opened).options
-		return opened{open(t, url, o), o}
+		o := s.(storeWithOptions).options
+		return storeWithOptions{mustOpen(t, url, o), o}
 	}
 	storetest.Run(t, storetest.Harness{
 		Open: func(t testing.TB) driver.Store {
 			o := o
 			o.Namespace = fmt.Sprint("test", lastNamespace.Add(1))
-			return opened{open(t, url, o), o}
+			return storeWithOptions{mustOpen(t, url, o), o}
 		},
 		Second:   again,
 		Reopen:   again,
-		Wait:     func(_ testing.TB, d time.Duration) { time.Sleep(d) },
-		Unit:     2 * time.Second, // opening a store on a busy machine takes some of it
+		Wait:     wait,
+		Unit:     unit,
 		Slack:    480 * time.Millisecond,
-		Visible:  2 * time.Second, // the lease
+		Visible:  lease,
 		Parallel: true,
 	})
+}
+
+// TestContractHoldsUnderRandomDisconnects runs the contract of stores while one command in fifteen
+// breaks its connection. The proxy drops that command, so a change with an unknown outcome has
+// certainly not run. It can be repeated, and every promise must hold.
+func TestContractHoldsUnderRandomDisconnects(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
+	connect := func(t testing.TB, namespace string) driver.Store {
+		for {
+			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{Namespace: namespace})
+			if err == nil {
+				t.Cleanup(func() { s.Close() })
+				return repeatingStore{s, namespace}
+			}
+		}
+	}
+	p.odds.Store(15)
+	t.Cleanup(func() {
+		if n := p.lost.Load(); n < 100 {
+			t.Errorf("%d connections broke, too few to show anything", n)
+		}
+	})
+	storetest.Run(t, storetest.Harness{
+		Open:     func(t testing.TB) driver.Store { return connect(t, fmt.Sprint("lost", lastNamespace.Add(1))) },
+		Second:   func(t testing.TB, s driver.Store) driver.Store { return connect(t, s.(repeatingStore).namespace) },
+		Wait:     wait,
+		Unit:     unit,
+		Slack:    480 * time.Millisecond,
+		Visible:  lease,
+		Parallel: true,
+	})
+}
+
+// repeatingStore repeats changes and ends whose outcome is unknown.
+type repeatingStore struct {
+	*redisstore.Store
+	namespace string
+}
+
+func (s repeatingStore) Apply(ctx context.Context, id driver.ID, c *driver.Change) (res *driver.Result, err error) {
+	for {
+		if res, err = s.Store.Apply(ctx, id, c); !errors.Is(err, driver.ErrUnknown) || ctx.Err() != nil {
+			return res, err
+		}
+	}
+}
+
+// EndUser returns the sessions that any of the calls has ended.
+func (s repeatingStore) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
+	var ended []driver.ID
+	for {
+		some, err := s.Store.EndUser(ctx, owner, which)
+		ended = append(ended, some...)
+		if !errors.Is(err, driver.ErrUnknown) || ctx.Err() != nil {
+			return ended, err
+		}
+	}
 }

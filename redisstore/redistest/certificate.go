@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// certificate is an authority of its own and one certificate that it signed, which servers and clients share.
+// certificate is a certificate for servers and clients, signed by an authority of its own.
 type certificate struct {
-	files  map[string]string // what the server reads, as PEM
+	files  map[string]string // the server's files by name, as PEM
 	client *tls.Config
 }
 
-// newCertificate makes a certificate for localhost that is valid for a day.
+// newCertificate returns a certificate for localhost that is valid for a day.
 func newCertificate() (*certificate, error) {
 	ca := template("redistest authority")
 	ca.IsCA, ca.BasicConstraintsValid = true, true
@@ -56,7 +56,7 @@ func newCertificate() (*certificate, error) {
 	}}, nil
 }
 
-// template is a certificate to be signed.
+// template returns a certificate to sign.
 func template(name string) *x509.Certificate {
 	now := time.Now()
 	return &x509.Certificate{
@@ -67,7 +67,8 @@ func template(name string) *x509.Certificate {
 	}
 }
 
-// sign makes a key and a certificate for it. Without the parent's key, it signs itself.
+// sign returns a certificate for a new key, and that key. The certificate is signed by the parent's
+// key, or by its own key if by is nil.
 func sign(c, parent *x509.Certificate, by *ecdsa.PrivateKey) ([]byte, *ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -7,16 +7,17 @@ import (
 
 const clusterPrimaries, clusterNodes = 3, 6
 
-// Cluster is a Cluster of three primaries with a replica each. A node that does not answer for 1.5 s is replaced by its
-// replica; the line "cluster-node-timeout 500" in [Options.Config] would make it half a second.
+// Cluster is a Redis Cluster of three primaries with one replica each. A replica replaces its
+// primary when the primary has not answered for 1.5 s. To make that half a second, add the line
+// "cluster-node-timeout 500" to [Options.Config].
 type Cluster struct {
-	// Nodes are the six nodes. At the start the first three are the primaries, each with a third of the slots in order,
-	// and the fourth is the first one's replica, and so on.
+	// Nodes are the six nodes. At the start the first three are the primaries. Each has a third of
+	// the slots, in order. Node i+3 is the replica of node i.
 	Nodes []*Node
 }
 
-// NewCluster starts a Cluster and waits until all nodes agree on it. The caller closes it. In a test, use
-// [StartCluster].
+// NewCluster starts a Cluster and waits until all nodes agree on it. The caller closes the Cluster.
+// In a test, use [StartCluster].
 func NewCluster(o Options) (*Cluster, error) {
 	k, err := newKit(o)
 	if err != nil {
@@ -39,7 +40,7 @@ func NewCluster(o Options) (*Cluster, error) {
 	return c, nil
 }
 
-// form makes a Cluster of nodes that know nothing of each other.
+// form makes a Cluster of nodes that do not know each other yet.
 func (c *Cluster) form() error {
 	for i, n := range c.Nodes {
 		if _, err := n.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1)); err != nil {
@@ -63,7 +64,7 @@ func (c *Cluster) form() error {
 		if err != nil {
 			return err
 		}
-		err = poll(settleLimit, func() error { // until the replica has heard of the primary
+		err = poll(settleLimit, func() error { // until the replica knows the primary
 			_, err := replica.Do("CLUSTER", "REPLICATE", id)
 			return err
 		})
@@ -77,7 +78,7 @@ func (c *Cluster) form() error {
 // Addrs returns the addresses of all nodes.
 func (c *Cluster) Addrs() []string { return addrs(c.Nodes) }
 
-// Primaries returns the nodes that run and take themselves for a primary, in the order of Nodes.
+// Primaries returns the running nodes that are primaries in their own view, in the order of Nodes.
 func (c *Cluster) Primaries() ([]*Node, error) {
 	var primaries []*Node
 	for _, n := range running(c.Nodes) {
@@ -92,7 +93,8 @@ func (c *Cluster) Primaries() ([]*Node, error) {
 	return primaries, nil
 }
 
-// NodeOfSlot returns the primary that serves a slot. It is an error when no running node does.
+// NodeOfSlot returns the primary that serves a slot. It returns an error if no running node serves
+// the slot.
 func (c *Cluster) NodeOfSlot(slot int) (*Node, error) {
 	var owner *Node
 	epoch := -1
@@ -101,17 +103,18 @@ func (c *Cluster) NodeOfSlot(slot int) (*Node, error) {
 		if err != nil {
 			return nil, err
 		}
-		if self.has("master") && self.owns(slot) && self.epoch > epoch { // a deposed primary has an older epoch
+		// A deposed primary has an older epoch.
+		if self.has("master") && self.owns(slot) && self.epoch > epoch {
 			owner, epoch = n, self.epoch
 		}
 	}
 	if owner == nil {
-		return nil, fmt.Errorf("redistest: no running node serves slot %d: Restart or Settle first", slot)
+		return nil, fmt.Errorf("redistest: no running node serves slot %d: call Restart or Settle first", slot)
 	}
 	return owner, nil
 }
 
-// Replica returns a running replica of a primary. It is an error when there is none.
+// Replica returns a running replica of a primary. It returns an error if the primary has none.
 func (c *Cluster) Replica(primary *Node) (*Node, error) {
 	for _, n := range running(c.Nodes) {
 		view, err := n.view()
@@ -127,8 +130,9 @@ func (c *Cluster) Replica(primary *Node) (*Node, error) {
 	return nil, fmt.Errorf("redistest: %s has no running replica", primary.Addr())
 }
 
-// Failover swaps a primary and its replica, as planned maintenance does, without losing a write (CLUSTER FAILOVER). It
-// waits until all nodes agree, and returns the new primary. For an unplanned one, Kill the primary and Settle.
+// Failover promotes the replica of a primary without losing a write, as planned maintenance does
+// (CLUSTER FAILOVER). It waits until all nodes agree, and returns the new primary. For an unplanned
+// failover, call Kill on the primary and then Settle.
 func (c *Cluster) Failover(primary *Node) (*Node, error) {
 	replica, err := c.Replica(primary)
 	if err != nil {
@@ -150,8 +154,9 @@ func (c *Cluster) Failover(primary *Node) (*Node, error) {
 	return replica, c.Settle()
 }
 
-// Settle waits until the running nodes agree: every slot is served by one of them, all call the Cluster's state ok, and
-// every replica has all that its primary has. It gives up after 30 s, with an error that says what is missing.
+// Settle waits until the running nodes agree. Then one of them serves every slot, each calls the
+// Cluster's state ok, and every replica is up to date. After 30 s Settle returns an error that says
+// what is missing.
 func (c *Cluster) Settle() error {
 	return poll(settleLimit, c.settled)
 }

@@ -9,20 +9,20 @@ import (
 	"strings"
 )
 
-// member is what a node knows of a node.
+// member is one node in another node's view of the Cluster.
 type member struct {
 	id      string
-	bus     int // its port of the Cluster bus, which tells which Node it is
+	bus     int // the port of the Cluster bus, which identifies the Node
 	flags   []string
-	primary string // the id of a replica's primary, else "-"
+	primary string // a replica's primary by id, or "-"
 	epoch   int
 	slots   []string // "0-5460", "7"
 }
 
-// has tells whether a flag of CLUSTER NODES is set, such as "master".
+// has reports whether a flag of CLUSTER NODES is set, such as "master".
 func (m member) has(flag string) bool { return slices.Contains(m.flags, flag) }
 
-// owns tells whether the member serves a slot.
+// owns reports whether the member serves a slot.
 func (m member) owns(slot int) bool {
 	for _, r := range m.slots {
 		first, last, isRange := strings.Cut(r, "-")
@@ -35,7 +35,7 @@ func (m member) owns(slot int) bool {
 	return false
 }
 
-// view returns what the node knows of all nodes (CLUSTER NODES), by their bus port.
+// view returns the node's view of all nodes (CLUSTER NODES), by bus port.
 func (n *Node) view() (map[int]member, error) {
 	text, err := n.text("CLUSTER", "NODES")
 	if err != nil {
@@ -52,13 +52,13 @@ func (n *Node) view() (map[int]member, error) {
 		m := member{id: f[0], flags: strings.Split(f[2], ","), primary: f[3], slots: f[8:]}
 		m.bus, _ = strconv.Atoi(bus)
 		m.epoch, _ = strconv.Atoi(f[6])
-		m.slots = slices.DeleteFunc(m.slots, func(s string) bool { return s[0] == '[' }) // under way
+		m.slots = slices.DeleteFunc(m.slots, func(s string) bool { return s[0] == '[' }) // moving
 		view[m.bus] = m
 	}
 	return view, nil
 }
 
-// self returns what the node knows of itself.
+// self returns the node's view of itself.
 func (n *Node) self() (member, error) {
 	view, err := n.view()
 	if err != nil {
@@ -67,11 +67,12 @@ func (n *Node) self() (member, error) {
 	return view[n.busPort], nil
 }
 
-// settled returns nil when the running nodes agree, and else the first thing that is missing.
+// settled returns nil if the running nodes agree, and otherwise an error about the first thing that
+// is missing.
 func (c *Cluster) settled() error {
 	up := running(c.Nodes)
 	if len(up) == 0 {
-		return final{errors.New("redistest: no node of the Cluster runs: Restart one")}
+		return final{errors.New("redistest: no node of the Cluster runs: call Restart on one")}
 	}
 	var agreed string
 	for i, n := range up {
@@ -79,20 +80,21 @@ func (c *Cluster) settled() error {
 		if err != nil {
 			return err
 		}
-		if err := c.sound(n, view); err != nil {
+		if err := c.atRest(n, view); err != nil {
 			return err
 		}
 		if i == 0 {
 			agreed = shape(view)
 		} else if s := shape(view); s != agreed {
-			return fmt.Errorf("redistest: the Cluster's nodes disagree: %s says\n%s%s says\n%s", up[0].Addr(), agreed, n.Addr(), s)
+			return fmt.Errorf("redistest: the Cluster's nodes disagree: %s says\n%s%s says\n%s",
+				up[0].Addr(), agreed, n.Addr(), s)
 		}
 	}
 	return nil
 }
 
-// sound returns nil when a node's view, and its own state, are those of a Cluster at rest.
-func (c *Cluster) sound(n *Node, view map[int]member) error {
+// atRest returns nil if a node's view and state are those of a Cluster at rest.
+func (c *Cluster) atRest(n *Node, view map[int]member) error {
 	state, err := n.info("cluster_state", "CLUSTER", "INFO")
 	if err != nil {
 		return err
@@ -107,9 +109,9 @@ func (c *Cluster) sound(n *Node, view map[int]member) error {
 		case !known || m.has("handshake"):
 			return fmt.Errorf("redistest: %s does not know %s yet", n.Addr(), other.Addr())
 		case up && (m.has("fail") || m.has("fail?")):
-			return fmt.Errorf("redistest: %s takes %s for failed", n.Addr(), other.Addr())
+			return fmt.Errorf("redistest: %s considers %s failed", n.Addr(), other.Addr())
 		case !up && len(m.slots) > 0:
-			return fmt.Errorf("redistest: the slots of %s, which does not run, are not taken over yet", other.Addr())
+			return fmt.Errorf("redistest: no replica has taken over the slots of %s, which does not run", other.Addr())
 		}
 	}
 	for _, primary := range c.Nodes {
@@ -120,7 +122,8 @@ func (c *Cluster) sound(n *Node, view map[int]member) error {
 	return nil
 }
 
-// shape writes down who is whose replica and serves which slots, in words that are equal where views agree.
+// shape describes which node replicates which and serves which slots. Equal views have equal
+// shapes.
 func shape(view map[int]member) string {
 	var b strings.Builder
 	for _, bus := range slices.Sorted(maps.Keys(view)) {

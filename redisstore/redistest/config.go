@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// kind tells what a server is started as.
+// kind is how a server is started.
 type kind int
 
 const (
@@ -17,10 +17,11 @@ const (
 	sentinel
 )
 
-// nodeTimeout is how long a Cluster's node may be silent before the others look for a replacement.
+// nodeTimeout is how many milliseconds a Cluster's node may be silent until its replica replaces
+// it.
 const nodeTimeout = "1500"
 
-// configure writes the node's files: its configuration, and what that refers to.
+// configure writes the node's configuration file, and the files that it refers to.
 func (n *Node) configure() error {
 	lines := []string{
 		"bind 127.0.0.1",
@@ -50,11 +51,12 @@ func (n *Node) configure() error {
 	return n.write("server.conf", lines...)
 }
 
-// dataLines configure a server that holds data.
+// dataLines configures a server that stores data.
 func (n *Node) dataLines() []string {
 	lines := []string{
 		"enable-debug-command local",
-		// Without a disk, writes reach a new replica only a second after it calls itself up to date.
+		// With diskless replication, writes reach a new replica only a second after it calls itself
+		// up to date.
 		"repl-diskless-sync no",
 		"rdb-del-sync-files yes",
 	}
@@ -75,7 +77,7 @@ func (n *Node) dataLines() []string {
 	return lines
 }
 
-// tlsLines let the server speak TLS only, to clients and to other servers.
+// tlsLines restricts the server to TLS, for clients and for other servers.
 func (n *Node) tlsLines() []string {
 	lines := []string{
 		"port 0",
@@ -114,12 +116,12 @@ func (n *Node) writeSecrets() error {
 	return nil
 }
 
-// write writes a file of the node's directory.
+// write writes a file in the node's directory.
 func (n *Node) write(name string, lines ...string) error {
 	return os.WriteFile(n.path(name), []byte(strings.Join(lines, "\n")+"\n"), 0o600)
 }
 
-// path is the path of a file in the node's directory.
+// path returns the path of a file in the node's directory.
 func (n *Node) path(name string) string {
 	return filepath.Join(n.dir, name)
 }

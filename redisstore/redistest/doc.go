@@ -1,21 +1,24 @@
 // Package redistest starts real servers, Redis or Valkey, for tests and benchmarks.
 //
-// In a test, [Start], [StartSentinel] and [StartCluster] fail the test when there is no server, and close what they
-// started when it ends:
+// In a test, call [Start], [StartSentinel] or [StartCluster]. They close the servers when the test
+// ends, and fail the test if no server program is installed:
 //
 //	node := redistest.Start(t, redistest.Options{Config: []string{"appendonly yes"}})
 //	client := dial(node.Addr())
 //	node.Kill()    // SIGKILL
 //	node.Restart() // the same port and data
 //
-// Elsewhere, [New], [NewSentinel] and [NewCluster] return an error, and the caller closes.
+// Elsewhere, call [New], [NewSentinel] or [NewCluster]. They return an error, and the caller closes
+// the servers.
 //
-// Every server listens on loopback only and works in a temporary directory of its own. By default it keeps nothing on
-// disk. It ends with [Node.Close]; on Linux also with the process that started it, however that one ends (only the
-// directory, redistest… in [os.TempDir], is then left).
+// Every server listens on loopback only, and works in a temporary directory of its own. By default
+// it stores nothing on disk. It ends with [Node.Close]. On Linux it also ends with the process that
+// started it, even if that process is killed. In that case the directory, redistest… in
+// [os.TempDir], is left behind.
 //
-// Which program runs is decided by [Options.Server], else by the environment variable COATCHECK_SERVER, else it is the
-// redis-server on PATH. [Servers] lists what there is; servers/install.sh adds versions that the system does not have.
+// [Options.Server] selects the server program. Without it, the environment variable
+// COATCHECK_SERVER does. Without both, redis-server on PATH runs. [Servers] lists the programs that
+// were found. The script servers/install.sh installs versions that the system does not have.
 //
-// All methods may be called by several goroutines. Nothing here works inside a testing/synctest bubble.
+// All methods are safe for concurrent use. Nothing here works inside a testing/synctest bubble.
 package redistest

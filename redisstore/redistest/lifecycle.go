@@ -12,16 +12,16 @@ import (
 
 const (
 	startLimit = 20 * time.Second // until a server answers
-	stopLimit  = 15 * time.Second // until a server that was asked to stop is gone: it waits 10 s for its replicas
+	stopLimit  = 15 * time.Second // until a server has shut down, which waits 10 s for replicas
 	portTries  = 10
 )
 
-// errPortTaken is why a start is tried again with another port.
-var errPortTaken = errors.New("another process listens on its port: end that")
+// errPortTaken makes start try another port.
+var errPortTaken = errors.New("another process listens on its port: end that process")
 
-// start makes a node and waits until it answers.
+// start starts a node and waits until it answers.
 func (k *kit) start(as kind, extra ...string) (*Node, error) {
-	dir, err := os.MkdirTemp("", "redistest") // short, since a socket's path may have some 100 bytes only
+	dir, err := os.MkdirTemp("", "redistest") // a socket's path has at most some 100 bytes
 	if err != nil {
 		return nil, fmt.Errorf("redistest: %w", err)
 	}
@@ -41,6 +41,7 @@ func (k *kit) start(as kind, extra ...string) (*Node, error) {
 	return n, nil
 }
 
+// startOnNewPorts reserves ports, writes the node's files and starts the process.
 func (n *Node) startOnNewPorts() (err error) {
 	if n.port, err = reservePort(); err != nil {
 		return err
@@ -70,7 +71,7 @@ func (n *Node) launch() error {
 	if n.kind == sentinel {
 		args = append(args, "--sentinel")
 	}
-	cmd := exec.Command(n.kit.Server.Argv[0], args...) //nolint:gosec,noctx // the caller says what runs, and Close ends it
+	cmd := exec.Command(n.kit.Server.Argv[0], args...) //nolint:gosec,noctx // the caller's choice
 	cmd.Dir, cmd.Stdout, cmd.Stderr = n.dir, log, log
 	cmd.Env = append(os.Environ(), n.kit.Server.Env...)
 	proc, err := startProcess(cmd)
@@ -81,7 +82,8 @@ func (n *Node) launch() error {
 	return poll(startLimit, func() error { return n.ready(begin) })
 }
 
-// ready returns nil when the server answers, and a final error when it has ended. Its log of this start begins at begin.
+// ready returns nil if the server answers, and a final error if it has ended. The log of this start
+// begins at begin.
 func (n *Node) ready(begin int64) error {
 	_, err := n.ask("PING")
 	switch {
@@ -99,33 +101,36 @@ func (n *Node) ready(begin int64) error {
 	return final{fmt.Errorf("redistest: %s did not start: %v\n%s", n.kit.Server.Name, n.proc.err, n.logTail())}
 }
 
-// Stop asks the server to shut down and waits until it has. A primary first lets its replicas catch up. Stop does nothing
-// when the server is not running.
+// Stop asks the server to shut down and waits until it has ended. A primary first lets its replicas
+// catch up. Stop resumes a paused server. After 15 s it kills the server and returns an error. Stop
+// does nothing if the server is not running.
 func (n *Node) Stop() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.stop()
 }
 
+// stop is Stop for a caller that holds mu.
 func (n *Node) stop() error {
 	if !n.proc.running() {
 		return nil
 	}
 	if n.paused {
-		_ = n.signal(resume) // it is told to end in a moment, and killed if it does not
+		_ = n.signal(resume) // a paused server cannot shut down; if this fails, it is killed below
 		n.paused = false
 	}
-	_ = n.signal(terminate) // it may have ended by itself
+	_ = n.signal(terminate) // the server may have ended by itself
 	select {
-	case <-n.proc.gone:
+	case <-n.proc.ended:
 		return nil
 	case <-time.After(stopLimit):
-		return errors.Join(fmt.Errorf("redistest: %s did not stop in %v and was killed\n%s", n.Addr(), stopLimit, n.logTail()), n.proc.kill())
+		err := fmt.Errorf("redistest: %s did not stop within %v and was killed\n%s", n.Addr(), stopLimit, n.logTail())
+		return errors.Join(err, n.proc.kill())
 	}
 }
 
-// Kill ends the server at once, as a crash would (SIGKILL), and waits until it is gone. It does nothing when the server
-// is not running.
+// Kill ends the server at once, as a crash does (SIGKILL), and waits until it has ended. Kill does
+// nothing if the server is not running.
 func (n *Node) Kill() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -136,7 +141,8 @@ func (n *Node) Kill() error {
 	return n.proc.kill()
 }
 
-// Pause freezes the server (SIGSTOP): connections stay open and nothing answers, until Resume.
+// Pause freezes the server (SIGSTOP). Connections stay open, and nothing answers until Resume.
+// Pause returns an error if the server is not running.
 func (n *Node) Pause() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -147,7 +153,7 @@ func (n *Node) Pause() error {
 	return nil
 }
 
-// Resume lets a paused server go on (SIGCONT).
+// Resume continues a paused server (SIGCONT). Resume returns an error if the server is not running.
 func (n *Node) Resume() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -158,16 +164,17 @@ func (n *Node) Resume() error {
 	return nil
 }
 
-// signal sends a signal to the server; it is an error when there is no process.
+// signal sends a signal to the server. It returns an error if the server is not running.
 func (n *Node) signal(s os.Signal) error {
 	if !n.proc.running() {
-		return errors.New("the server is stopped: Restart it")
+		return errors.New("the server is stopped: call Restart")
 	}
 	return n.proc.cmd.Process.Signal(s)
 }
 
-// Restart stops the server if it is running, starts it again on the same port, directory and configuration, and waits
-// until it answers. What it had on disk is loaded; without persistence it comes back empty.
+// Restart stops the server if it is running, starts it again, and waits until it answers. Port,
+// directory and configuration stay the same. The server loads what it had on disk. Without
+// persistence it is empty.
 func (n *Node) Restart() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -177,7 +184,7 @@ func (n *Node) Restart() error {
 	return n.launch()
 }
 
-// Close kills the server and removes its directory. It may be called more than once.
+// Close kills the server and removes its directory. Further calls do nothing.
 func (n *Node) Close() error {
 	if n == nil {
 		return nil
@@ -185,7 +192,7 @@ func (n *Node) Close() error {
 	err := n.Kill()
 	releasePort(n.port)
 	releasePort(n.busPort)
-	return errors.Join(err, poll(time.Second, func() error { // a dying child may still make a file
+	return errors.Join(err, poll(time.Second, func() error { // a child may still create a file
 		return os.RemoveAll(n.dir)
 	}))
 }

@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// Migration is a slot on its way from one primary to another. Between its steps the Cluster answers as it does while it
-// reshards: From serves the keys that it still has, and answers ASK for others; a command on several keys of which only
-// some have moved gets TRYAGAIN.
+// Migration is a slot that moves from one primary to another, as during resharding. Until Finish,
+// From serves the keys that it still has, and replies ASK for the others. A command on several keys
+// gets TRYAGAIN if only some of them have moved.
 type Migration struct {
 	Slot     int
 	From, To *Node
@@ -16,14 +16,15 @@ type Migration struct {
 	cluster *Cluster
 }
 
-// Migrate begins to move a slot to another primary. No key moves yet: go on with Move, and end with Finish.
+// Migrate begins to move a slot to another primary. It moves no key: call Move, and then Finish. It
+// returns an error if the primary serves the slot already.
 func (c *Cluster) Migrate(slot int, to *Node) (*Migration, error) {
 	from, err := c.NodeOfSlot(slot)
 	if err != nil {
 		return nil, err
 	}
 	if from == to {
-		return nil, fmt.Errorf("redistest: %s serves slot %d already", to.Addr(), slot)
+		return nil, fmt.Errorf("redistest: %s already serves slot %d", to.Addr(), slot)
 	}
 	m := &Migration{Slot: slot, From: from, To: to, cluster: c}
 	if err := m.setSlot(to, "IMPORTING", from); err != nil {
@@ -32,7 +33,7 @@ func (c *Cluster) Migrate(slot int, to *Node) (*Migration, error) {
 	return m, m.setSlot(from, "MIGRATING", to)
 }
 
-// Move moves some keys of the slot. A key that From does not have is left out.
+// Move moves some keys of the slot. It ignores keys that From does not have.
 func (m *Migration) Move(keys ...string) error {
 	if len(keys) == 0 {
 		return nil
@@ -48,7 +49,7 @@ func (m *Migration) Move(keys ...string) error {
 	return nil
 }
 
-// Finish moves the keys that are left, gives the slot to To, and waits until all nodes know.
+// Finish moves the remaining keys, assigns the slot to To, and waits until all nodes agree.
 func (m *Migration) Finish() error {
 	for {
 		keys, err := m.Keys()
@@ -79,7 +80,7 @@ func (m *Migration) Finish() error {
 	return m.cluster.Settle()
 }
 
-// Keys returns keys of the slot that From still has, at most 100.
+// Keys returns at most 100 of the slot's keys that From still has.
 func (m *Migration) Keys() ([]string, error) {
 	reply, err := m.From.Do("CLUSTER", "GETKEYSINSLOT", strconv.Itoa(m.Slot), "100")
 	if err != nil {
@@ -96,7 +97,7 @@ func (m *Migration) Keys() ([]string, error) {
 	return keys, nil
 }
 
-// setSlot tells a node what becomes of the slot: CLUSTER SETSLOT slot state id.
+// setSlot sets a node's state of the slot: CLUSTER SETSLOT slot state id.
 func (m *Migration) setSlot(n *Node, state string, of *Node) error {
 	id, err := of.text("CLUSTER", "MYID")
 	if err != nil {

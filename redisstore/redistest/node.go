@@ -10,22 +10,23 @@ import (
 	"time"
 )
 
-// Node is one server: a standalone one, or a part of a Sentinel or Cluster topology. It keeps its address and its
-// directory through Kill and Restart.
+// Node is one server: a standalone server, or a member of a Sentinel or Cluster topology. It keeps
+// its address and directory through Kill and Restart.
 type Node struct {
 	kit     *kit
 	kind    kind
-	extra   []string // lines of the configuration
+	extra   []string // lines for the configuration file
 	dir     string
 	port    int
-	busPort int // of a Cluster
+	busPort int // the port of the Cluster bus
 
 	mu     sync.Mutex // held while the process changes
 	proc   *process   // nil before the first start
 	paused bool
 }
 
-// New starts a standalone server and waits until it answers. The caller closes it. In a test, use [Start].
+// New starts a standalone server and waits until it answers. The caller closes the server. In a
+// test, use [Start].
 func New(o Options) (*Node, error) {
 	k, err := newKit(o)
 	if err != nil {
@@ -34,26 +35,27 @@ func New(o Options) (*Node, error) {
 	return k.start(standalone)
 }
 
-// Addr returns the address that the server listens on, such as "127.0.0.1:16379".
+// Addr returns the server's address, such as "127.0.0.1:16379".
 func (n *Node) Addr() string { return fmt.Sprintf("127.0.0.1:%d", n.port) }
 
-// String names the server for a message: "redis-7.0 at 127.0.0.1:16379".
+// String returns the server's name and address, such as "redis-7.0 at 127.0.0.1:16379".
 func (n *Node) String() string { return n.kit.Server.Name + " at " + n.Addr() }
 
 // Port returns the port of Addr.
 func (n *Node) Port() int { return n.port }
 
-// Socket returns the path of the unix socket that the server listens on too. It speaks no TLS.
+// Socket returns the path of the server's unix socket. The socket never uses TLS.
 func (n *Node) Socket() string { return n.path("s") }
 
-// Dir returns the server's directory, where an append-only file lies. Close removes it.
+// Dir returns the server's directory, which also holds the append-only file. Close removes it.
 func (n *Node) Dir() string { return n.dir }
 
-// Server returns the program that runs.
+// Server returns the server program.
 func (n *Node) Server() Server { return n.kit.Server }
 
-// TLSConfig returns what a client needs to connect to Addr: it trusts the server's certificate and has one to show. It is
-// nil without [Options.TLS]. The caller may change it.
+// TLSConfig returns a client's configuration for connections to Addr. It trusts the server's
+// certificate and has a client certificate. It is nil without [Options.TLS]. The caller may change
+// it.
 func (n *Node) TLSConfig() *tls.Config {
 	if n.kit.cert == nil {
 		return nil
@@ -61,21 +63,22 @@ func (n *Node) TLSConfig() *tls.Config {
 	return n.kit.cert.client.Clone()
 }
 
-// PID returns the id of the server's process, of the last one if it is not running.
+// PID returns the id of the server's process. If the server is not running, that is its last
+// process.
 func (n *Node) PID() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.proc.cmd.Process.Pid
 }
 
-// Running tells whether the server runs and is not paused.
+// Running reports whether the server runs and is not paused.
 func (n *Node) Running() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.proc.running() && !n.paused
 }
 
-// Log returns what the server has logged since its first start.
+// Log returns the server's log since its first start.
 func (n *Node) Log() string {
 	text, err := os.ReadFile(n.path("log"))
 	if err != nil {
@@ -84,7 +87,7 @@ func (n *Node) Log() string {
 	return string(text)
 }
 
-// logTail returns the last lines of the log, for a message.
+// logTail returns the last lines of the log, for an error message.
 func (n *Node) logTail() string {
 	lines := strings.Split(strings.TrimSpace(n.Log()), "\n")
 	return fmt.Sprintf("log of %s:\n\t%s", n.Addr(), strings.Join(lines[max(0, len(lines)-15):], "\n\t"))
@@ -93,13 +96,16 @@ func (n *Node) logTail() string {
 // commandLimit is how long Do waits for a reply.
 const commandLimit = 10 * time.Second
 
-// Do sends one command on a connection of its own, as a user who may do anything, and returns the reply: a string, an
-// int64, a []any of replies, or nil. What the server replies as an error is a [ReplyError]; inside an array it is an
-// element. Do waits at most 10 s, and fails at once when the server is stopped or paused. Commands that concern the
-// connection's own past, such as WAIT, tell nothing here; Settle waits for replicas.
+// Do sends one command on a new connection, as a user with all rights. It returns the reply: a
+// string, an int64, a []any of replies, or nil. Do returns an error reply as a [ReplyError]. In an
+// array, a ReplyError is an element.
+//
+// Do waits at most 10 s. It fails at once if the server is stopped or paused. Commands about
+// earlier commands of the connection, such as WAIT, are useless here. To wait for replicas, use
+// Settle.
 func (n *Node) Do(args ...string) (any, error) {
 	if !n.Running() {
-		return nil, fmt.Errorf("redistest: %s is stopped or paused: Restart or Resume it", n.Addr())
+		return nil, fmt.Errorf("redistest: %s is stopped or paused: call Restart or Resume", n.Addr())
 	}
 	reply, err := n.ask(args...)
 	if err != nil && !errors.As(err, new(ReplyError)) {
@@ -129,7 +135,7 @@ func (n *Node) text(args ...string) (string, error) {
 	return s, nil
 }
 
-// info returns one value of what INFO or CLUSTER INFO says, such as "master_link_status:up".
+// info returns one value of a reply to INFO or CLUSTER INFO, such as "up" for "master_link_status".
 func (n *Node) info(field string, command ...string) (string, error) {
 	text, err := n.text(command...)
 	for line := range strings.Lines(text) {

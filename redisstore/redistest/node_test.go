@@ -14,11 +14,11 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// onEach runs a test on every server that this machine has.
+// onEach runs a test on every server of this machine.
 func onEach(t *testing.T, test func(t *testing.T, s redistest.Server)) {
 	servers := redistest.Servers()
 	if len(servers) == 0 {
-		t.Fatal("no server here: apt-get install redis-server, and run servers/install.sh")
+		t.Fatal("no server program found: apt-get install redis-server, and run servers/install.sh")
 	}
 	t.Parallel()
 	for _, s := range servers {
@@ -29,8 +29,8 @@ func onEach(t *testing.T, test func(t *testing.T, s redistest.Server)) {
 	}
 }
 
-// want checks what a command replies, printed with %v. An error is compared by how it begins.
-func want(t *testing.T, n *redistest.Node, reply string, command ...string) {
+// mustReply checks the reply to a command, printed with %v. Of an error, it checks the beginning.
+func mustReply(t *testing.T, n *redistest.Node, reply string, command ...string) {
 	t.Helper()
 	got, err := n.Do(command...)
 	if err != nil {
@@ -41,56 +41,59 @@ func want(t *testing.T, n *redistest.Node, reply string, command ...string) {
 	}
 }
 
-func ok(t *testing.T, err error) {
+// must fails the test if err is not nil.
+func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
 	}
 }
 
-func TestStandalone(t *testing.T) {
+func TestServerAnswersUntilClose(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
 		begin := time.Now()
 		n := redistest.Start(t, redistest.Options{Server: s})
 		t.Logf("started in %v", time.Since(begin))
-		want(t, n, "OK", "SET", "k", "v\r\n")
-		want(t, n, "v\r\n", "GET", "k")
-		want(t, n, "<nil>", "GET", "other")
-		want(t, n, "[1 [a b]]", "EVAL", "return {1, {'a', 'b'}}", "0")
-		want(t, n, "ERR unknown command", "NONSENSE")
+		mustReply(t, n, "OK", "SET", "k", "v\r\n")
+		mustReply(t, n, "v\r\n", "GET", "k")
+		mustReply(t, n, "<nil>", "GET", "other")
+		mustReply(t, n, "[1 [a b]]", "EVAL", "return {1, {'a', 'b'}}", "0")
+		mustReply(t, n, "ERR unknown command", "NONSENSE")
 		if _, err := n.Do("NONSENSE"); !errors.As(err, new(redistest.ReplyError)) {
 			t.Errorf("an error reply is %T, want a ReplyError", err)
 		}
-		ping(t, n.Addr(), nil)
+		mustPing(t, n.Addr(), nil)
 		program, version, _ := strings.Cut(s.Name, "-")
-		if field := program + "_version:" + version; !strings.Contains(info(t, n), field) {
+		if field := program + "_version:" + version; !strings.Contains(mustGetInfo(t, n), field) {
 			t.Errorf("INFO has no %s", field)
 		}
 		if !strings.Contains(n.Log(), "Ready to accept connections") {
 			t.Errorf("log: %s", n.Log())
 		}
-		ok(t, n.Close())
+		must(t, n.Close())
 		if _, err := os.Stat(n.Dir()); err == nil {
-			t.Error("Close left the directory")
+			t.Error("the directory exists after Close")
 		}
 	})
 }
 
-func info(t *testing.T, n *redistest.Node) string {
+// mustGetInfo returns the section "server" of INFO.
+func mustGetInfo(t *testing.T, n *redistest.Node) string {
 	t.Helper()
 	text, err := n.Do("INFO", "server")
-	ok(t, err)
+	must(t, err)
 	return text.(string)
 }
 
-// ping says PING to an address, as a client does.
-func ping(t *testing.T, addr string, config *tls.Config) {
+// mustPing sends PING to an address, as a client does.
+func mustPing(t *testing.T, addr string, config *tls.Config) {
 	t.Helper()
 	if err := tryPing(addr, config); err != nil {
 		t.Fatal(err)
 	}
 }
 
+// tryPing sends PING and returns an error unless the reply is PONG.
 func tryPing(addr string, config *tls.Config) error {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -114,112 +117,115 @@ func tryPing(addr string, config *tls.Config) error {
 func TestRestartWithoutPersistenceIsEmpty(t *testing.T) {
 	t.Parallel()
 	n := redistest.Start(t, redistest.Options{})
-	want(t, n, "OK", "SET", "k", "v")
+	mustReply(t, n, "OK", "SET", "k", "v")
 	addr, pid := n.Addr(), n.PID()
-	ok(t, n.Kill())
-	ok(t, n.Kill()) // does nothing
+	must(t, n.Kill())
+	must(t, n.Kill()) // a second call does nothing
 	if _, err := n.Do("PING"); err == nil || n.Running() {
-		t.Error("a killed server answers")
+		t.Error("the server answers or runs after Kill")
 	}
-	ok(t, n.Restart())
-	want(t, n, "0", "EXISTS", "k")
+	must(t, n.Restart())
+	mustReply(t, n, "0", "EXISTS", "k")
 	if n.Addr() != addr || n.PID() == pid {
-		t.Errorf("restarted as %s, process %d; was %s, process %d", n.Addr(), n.PID(), addr, pid)
+		t.Errorf("Restart gives %s, process %d; want the address %s and another process than %d",
+			n.Addr(), n.PID(), addr, pid)
 	}
 }
 
 func TestRestartLoadsAppendOnlyFile(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
 		n := redistest.Start(t, redistest.Options{Server: s, Config: []string{"appendonly yes", "appendfsync always"}})
-		want(t, n, "OK", "SET", "k", "v")
-		ok(t, n.Kill())
-		ok(t, n.Restart())
-		want(t, n, "v", "GET", "k")
-		want(t, n, "OK", "SET", "k", "w")
-		ok(t, n.Restart())
-		want(t, n, "w", "GET", "k")
+		mustReply(t, n, "OK", "SET", "k", "v")
+		must(t, n.Kill())
+		must(t, n.Restart())
+		mustReply(t, n, "v", "GET", "k")
+		mustReply(t, n, "OK", "SET", "k", "w")
+		must(t, n.Restart())
+		mustReply(t, n, "w", "GET", "k")
 	})
 }
 
-func TestPauseAndResume(t *testing.T) {
+func TestPausedServerAnswersAfterResume(t *testing.T) {
 	t.Parallel()
 	n := redistest.Start(t, redistest.Options{})
-	want(t, n, "OK", "SET", "k", "v")
-	ok(t, n.Pause())
+	mustReply(t, n, "OK", "SET", "k", "v")
+	must(t, n.Pause())
 	if _, err := n.Do("PING"); err == nil || n.Running() {
-		t.Error("a paused server answers")
+		t.Error("the server answers or runs after Pause")
 	}
-	ok(t, n.Resume())
-	want(t, n, "v", "GET", "k")
-	ok(t, n.Pause())
-	ok(t, n.Stop()) // a paused server too
+	must(t, n.Resume())
+	mustReply(t, n, "v", "GET", "k")
+	must(t, n.Pause())
+	must(t, n.Stop()) // Stop also works while the server is paused
 	if err := n.Resume(); err == nil {
-		t.Error("Resume of a stopped server is no error")
+		t.Error("Resume of a stopped server succeeds, want an error")
 	}
-	ok(t, n.Restart())
-	want(t, n, "PONG", "PING")
-	ok(t, n.Pause()) // Close kills it all the same
+	must(t, n.Restart())
+	mustReply(t, n, "PONG", "PING")
+	must(t, n.Pause()) // Close also kills a paused server
 }
 
-func TestConfigLinesWin(t *testing.T) {
+func TestConfigOverridesDefaults(t *testing.T) {
 	t.Parallel()
 	n := redistest.Start(t, redistest.Options{Config: []string{
 		"maxmemory 2mb", "maxmemory-policy noeviction", "enable-debug-command no",
 	}})
-	want(t, n, "<nil>", "EVAL", "redis.call('SET', 'k', string.rep('x', 3e6))", "0")
-	want(t, n, "OOM command not allowed", "SET", "l", "v")
-	want(t, n, "ERR DEBUG command not allowed", "DEBUG", "SLEEP", "0")
+	mustReply(t, n, "<nil>", "EVAL", "redis.call('SET', 'k', string.rep('x', 3e6))", "0")
+	mustReply(t, n, "OOM command not allowed", "SET", "l", "v")
+	mustReply(t, n, "ERR DEBUG command not allowed", "DEBUG", "SLEEP", "0")
 }
 
-func TestBadConfigLine(t *testing.T) {
+func TestNewExplainsBadConfigLine(t *testing.T) {
 	t.Parallel()
 	_, err := redistest.New(redistest.Options{Config: []string{"no-such-thing yes"}})
 	if err == nil || !strings.Contains(err.Error(), "no-such-thing yes") {
-		t.Errorf("got %v, want an error that quotes the line", err)
+		t.Errorf("New: %v, want an error that quotes the line", err)
 	}
 	_, err = redistest.New(redistest.Options{Config: []string{"requirepass secret"}})
 	if err == nil || !strings.Contains(err.Error(), "Options.Users") {
-		t.Errorf("got %v, want an error that says how to set a password", err)
+		t.Errorf("New: %v, want an error that says how to set a password", err)
 	}
 }
 
-func TestTLS(t *testing.T) {
+func TestTLSServerRefusesOtherClients(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
 		n := redistest.Start(t, redistest.Options{Server: s, TLS: true})
-		ping(t, n.Addr(), n.TLSConfig())
-		want(t, n, "PONG", "PING")
+		mustPing(t, n.Addr(), n.TLSConfig())
+		mustReply(t, n, "PONG", "PING")
 		if tryPing(n.Addr(), nil) == nil {
-			t.Error("the server speaks without TLS")
+			t.Error("the server answers without TLS")
 		}
 		if tryPing(n.Addr(), &tls.Config{ServerName: "localhost"}) == nil {
-			t.Error("the certificate is trusted by all")
+			t.Error("a client without the authority trusts the certificate")
 		}
 	})
 }
 
-func TestTLSWithClientCertificate(t *testing.T) {
+func TestServerCanRequireClientCertificate(t *testing.T) {
 	t.Parallel()
 	n := redistest.Start(t, redistest.Options{TLS: true, Config: []string{"tls-auth-clients yes"}})
-	ping(t, n.Addr(), n.TLSConfig())
+	mustPing(t, n.Addr(), n.TLSConfig())
 	none := n.TLSConfig()
 	none.Certificates = nil
 	if tryPing(n.Addr(), none) == nil {
-		t.Error("the server asks for no certificate")
+		t.Error("the server answers a client without a certificate")
 	}
 }
 
-func TestUsers(t *testing.T) {
+func TestUsersHaveTheRightsOfTheirRules(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
-		n := redistest.Start(t, redistest.Options{Server: s, Users: []string{"default off", "app on >secret ~app:* +get +ping"}})
-		want(t, n, "OK", "SET", "other", "v")
-		want(t, n, "OK", "ACL", "DRYRUN", "app", "GET", "app:k")
+		n := redistest.Start(t, redistest.Options{
+			Server: s, Users: []string{"default off", "app on >secret ~app:* +get +ping"},
+		})
+		mustReply(t, n, "OK", "SET", "other", "v")
+		mustReply(t, n, "OK", "ACL", "DRYRUN", "app", "GET", "app:k")
 		if denied, _ := n.Do("ACL", "DRYRUN", "app", "SET", "app:k", "v"); denied == "OK" {
-			t.Error("the user may do more than its rule says")
+			t.Error("the user has more rights than its rule")
 		}
 		if tryPing(n.Addr(), nil) == nil {
-			t.Error("the default user is on")
+			t.Error("the default user is not disabled")
 		}
-		ok(t, n.Restart())
-		want(t, n, "OK", "ACL", "DRYRUN", "app", "GET", "app:k")
+		must(t, n.Restart())
+		mustReply(t, n, "OK", "ACL", "DRYRUN", "app", "GET", "app:k")
 	})
 }

@@ -5,29 +5,34 @@ import (
 	"fmt"
 )
 
-// Options say which server to start, and how. The zero Options are a server with no persistence, TLS or users.
+// Options select and configure the servers. The zero Options start a server without persistence,
+// TLS or users.
 type Options struct {
-	// Server is the program. Default: what [Default] returns.
+	// Server is the server program. Default: the result of [Default].
 	Server Server
 
-	// Config holds lines for the configuration file, such as "appendonly yes". They come after the package's own, so
-	// they win. With Sentinel they go to the servers that hold data, not to the sentinels.
+	// Config holds lines for the configuration file, such as "appendonly yes". They override the
+	// package's own lines. With Sentinel they apply to the servers that hold data, not to the
+	// sentinels. Default: none.
 	Config []string
 
-	// TLS makes the servers speak TLS, and nothing else, on their port and to each other. [Node.TLSConfig] is what a
-	// client needs. A client's certificate is checked if it sends one; the line "tls-auth-clients yes" demands it.
+	// TLS restricts the servers to TLS, on their port and among each other. A client connects with
+	// [Node.TLSConfig]. The server verifies a client's certificate if the client sends one. To
+	// require it, add the line "tls-auth-clients yes" to Config. Default: no TLS.
 	TLS bool
 
-	// Users are access control rules, one a user, such as "app on >secret ~* &* +@all". The default user may do anything
-	// without a password unless the line "default off" is among them. With Sentinel they are the users of the servers
-	// that hold data; the sentinels ask for no password.
+	// Users are ACL rules, one for each user, such as "app on >secret ~* &* +@all". To disable the
+	// default user, add the rule "default off": otherwise that user has all rights and needs no
+	// password. With Sentinel the rules apply to the servers that hold data, and the sentinels
+	// require no password. Default: no rules.
 	Users []string
 }
 
-// adminUser is the user that the package adds to Users, for its own connections and for replication.
+// adminUser is a user with all rights that the package adds to Users. The package and replication
+// use it.
 const adminUser = "redistest"
 
-// kit is what the servers of one topology share.
+// kit is what the servers of one topology have in common.
 type kit struct {
 	Options
 	password string       // of adminUser; empty without Users

@@ -7,15 +7,16 @@ import (
 	"time"
 )
 
-// settleLimit is how long to wait for servers that have to agree with each other.
+// settleLimit is how long to wait until servers agree.
 const settleLimit = 30 * time.Second
 
-// final marks an error that waiting does not mend.
+// final marks an error that does not go away with time.
 type final struct{ error }
 
 func (f final) Unwrap() error { return f.error }
 
-// poll calls check until it returns nil or a final error. When the limit has passed it returns check's last error.
+// poll calls check until it returns nil or a final error. After the limit, poll returns check's
+// last error.
 func poll(limit time.Duration, check func() error) error {
 	deadline := time.Now().Add(limit)
 	for pause := 2 * time.Millisecond; ; pause = min(pause*3/2, 50*time.Millisecond) {
@@ -30,7 +31,7 @@ func poll(limit time.Duration, check func() error) error {
 	}
 }
 
-// each runs do(0) … do(n-1) at the same time and joins their errors.
+// each calls do(0) … do(n-1) concurrently and joins their errors.
 func each(n int, do func(i int) error) error {
 	errs := make([]error, n)
 	var all sync.WaitGroup

@@ -9,23 +9,23 @@ import (
 	"sync"
 )
 
-// Ports are taken from a range below the ones that systems give to outgoing connections, so that a stopped server's port
-// is still free when it restarts.
+// Ports are below the range from which systems take ports for outgoing connections. So a stopped
+// server's port is still free when the server restarts.
 const lowestPort, highestPort = 16000, 32000
 
-// reserved holds the ports that this process has given out.
+// reserved holds the ports that this process has reserved.
 var reserved = struct {
 	sync.Mutex
 	ports map[int]bool
 }{ports: map[int]bool{}}
 
-// reservePort finds a port of loopback that nobody uses. Another process may take it before the server does: then the
-// server does not start, and the caller tries another.
+// reservePort returns a free port of loopback. Another process may take the port before the server
+// does. Then the server does not start, and the caller tries another port.
 func reservePort() (int, error) {
 	reserved.Lock()
 	defer reserved.Unlock()
 	for range 1000 {
-		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // any free port will do
+		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // no secret
 		if reserved.ports[port] {
 			continue
 		}
@@ -37,7 +37,7 @@ func reservePort() (int, error) {
 		reserved.ports[port] = true
 		return port, nil
 	}
-	return 0, errors.New("redistest: no free port on loopback: end what listens there")
+	return 0, errors.New("redistest: no free port on loopback: end some of the processes that listen there")
 }
 
 func releasePort(port int) {

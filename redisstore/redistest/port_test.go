@@ -23,7 +23,7 @@ func TestTakenPortIsTriedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := n.Restart(); !errors.Is(err, errPortTaken) {
-		t.Errorf("got %v, want %v", err, errPortTaken)
+		t.Errorf("Restart on a taken port: %v, want %v", err, errPortTaken)
 	}
 	n.port = port
 	if err := n.configure(); err != nil {

@@ -7,17 +7,18 @@ import (
 
 // process is a child process.
 type process struct {
-	cmd  *exec.Cmd
-	gone chan struct{} // closed when it has ended
-	err  error         // how it ended; read it after gone
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when the process has ended
+	err   error         // the result of Wait; read it after ended
 }
 
-// startProcess starts a child that the kernel kills when this process ends, where it can (see tie).
+// startProcess starts a child process. If possible, the kernel kills the child when this process
+// ends: see tie.
 //
-// Linux ties the child to the thread that started it, not to the process. So one goroutine keeps that thread to itself
-// until the child has ended; waiting for a child takes a thread anyway.
+// Linux ties a child to the thread that started it, not to the process. So a goroutine reserves
+// that thread until the child has ended. Waiting for a child takes a thread anyway.
 func startProcess(cmd *exec.Cmd) (*process, error) {
-	p := &process{cmd: cmd, gone: make(chan struct{})}
+	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started := make(chan error)
 	tie(cmd)
 	go func() {
@@ -27,7 +28,7 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 		started <- err
 		if err == nil {
 			p.err = cmd.Wait()
-			close(p.gone)
+			close(p.ended)
 		}
 	}()
 	if err := <-started; err != nil {
@@ -36,24 +37,24 @@ func startProcess(cmd *exec.Cmd) (*process, error) {
 	return p, nil
 }
 
-// running tells whether the child has not ended. A nil process has.
+// running reports whether the child is running. A nil process is not.
 func (p *process) running() bool {
 	if p == nil {
 		return false
 	}
 	select {
-	case <-p.gone:
+	case <-p.ended:
 		return false
 	default:
 		return true
 	}
 }
 
-// kill ends the child at once and waits until it is gone.
+// kill ends the child at once, and waits until it has ended.
 func (p *process) kill() error {
 	if err := killTied(p.cmd); err != nil && p.running() {
 		return err
 	}
-	<-p.gone
+	<-p.ended
 	return nil
 }

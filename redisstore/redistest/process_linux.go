@@ -5,13 +5,13 @@ import (
 	"syscall"
 )
 
-// tie has the kernel kill the child when the thread that starts it ends, and makes a process group of it and of the
-// children that a server has while it writes its data to disk.
+// tie has the kernel kill the child when the thread that starts it ends. The child leads a process
+// group, which includes the children that a server starts to write its data to disk.
 func tie(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 }
 
-// killTied kills the child, which has not been waited for, and its children.
+// killTied kills the child, which must not have been waited for, and its children.
 func killTied(cmd *exec.Cmd) error {
 	return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 }

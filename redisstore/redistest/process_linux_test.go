@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// parentVar makes this test binary a parent of servers that is about to be killed.
+// parentVar makes this test binary a parent process of servers, which the test kills.
 const parentVar = "REDISTEST_PARENT"
 
 func TestMain(m *testing.M) {
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// parent starts one server of each found, prints their processes, and waits to be killed.
+// parent starts one server of each program, prints the process ids, and waits to be killed.
 func parent() {
 	for _, s := range redistest.Servers() {
 		n, err := redistest.New(redistest.Options{Server: s})
@@ -42,8 +42,8 @@ func TestServersEndWithKilledParent(t *testing.T) {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), parentVar+"=1", "TMPDIR="+t.TempDir())
 	out, err := cmd.StdoutPipe()
-	ok(t, err)
-	ok(t, cmd.Start())
+	must(t, err)
+	must(t, cmd.Start())
 	var pids []string
 	for lines := bufio.NewScanner(out); lines.Scan() && lines.Text() != "ready"; {
 		pids = append(pids, lines.Text())
@@ -53,16 +53,16 @@ func TestServersEndWithKilledParent(t *testing.T) {
 	}
 	for _, pid := range pids {
 		if ended(pid) {
-			t.Fatalf("server %s does not run", pid)
+			t.Fatalf("the server with process id %s does not run", pid)
 		}
 	}
-	ok(t, cmd.Process.Kill())
+	must(t, cmd.Process.Kill())
 	cmd.Wait()
 	deadline := time.Now().Add(5 * time.Second)
 	for _, pid := range pids {
 		for !ended(pid) {
 			if time.Now().After(deadline) {
-				t.Fatalf("server %s outlives its parent", pid)
+				t.Fatalf("the server with process id %s still runs 5s after its parent was killed", pid)
 			}
 			time.Sleep(time.Millisecond)
 		}
@@ -70,20 +70,21 @@ func TestServersEndWithKilledParent(t *testing.T) {
 	t.Logf("killed the parent of %v", pids)
 }
 
-// ended tells whether a process is gone, or waits only for its parent to take notice.
+// ended reports whether a process has ended. It may still wait for its parent to notice.
 func ended(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err != nil || strings.Contains(string(stat), ") Z ")
 }
 
-// TestServerOutlivesThread starts servers from threads that end: the kernel must not take them for their parents.
+// TestServerOutlivesThread starts servers from threads that end. The kernel must not treat such a
+// thread as the server's parent process.
 func TestServerOutlivesThread(t *testing.T) {
 	t.Parallel()
 	const count = 4
 	nodes := make(chan *redistest.Node, count)
 	for range count {
 		go func() {
-			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			runtime.LockOSThread() // never unlocked, so the thread ends with the goroutine
 			n, err := redistest.New(redistest.Options{})
 			if err != nil {
 				t.Error(err)
@@ -94,12 +95,12 @@ func TestServerOutlivesThread(t *testing.T) {
 	var started []*redistest.Node
 	for range count {
 		if n := <-nodes; n != nil {
-			t.Cleanup(func() { ok(t, n.Close()) })
+			t.Cleanup(func() { must(t, n.Close()) })
 			started = append(started, n)
 		}
 	}
 	time.Sleep(50 * time.Millisecond)
 	for _, n := range started {
-		want(t, n, "PONG", "PING")
+		mustReply(t, n, "PONG", "PING")
 	}
 }

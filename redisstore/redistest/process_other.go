@@ -4,7 +4,7 @@ package redistest
 
 import "os/exec"
 
-// tie does nothing: a parent that is killed leaves its servers running here.
+// tie does nothing. On this system a killed parent leaves its servers running.
 func tie(*exec.Cmd) {}
 
 // killTied kills the child.

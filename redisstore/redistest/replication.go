@@ -5,12 +5,12 @@ import (
 	"strconv"
 )
 
-// role is what a server says of itself (ROLE).
+// role is a server's reply to ROLE.
 type role struct {
 	primary bool
-	of      string // a replica's primary: its port
-	state   string // of a replica's link: "connected" when it is up
-	offset  int64  // how much of the stream of writes the server has sent, or received
+	of      string // the port of a replica's primary
+	state   string // a replica's link; "connected" if it is up
+	offset  int64  // bytes of the replication stream that the server has sent or received
 }
 
 func (n *Node) role() (role, error) {
@@ -30,7 +30,7 @@ func (n *Node) role() (role, error) {
 	return role{}, fmt.Errorf("redistest: %s: ROLE replied %v", n.Addr(), reply)
 }
 
-// follow returns nil when the replicas are linked to the primary and have what it has.
+// follow returns nil if the replicas are linked to the primary and up to date.
 func follow(primary *Node, replicas ...*Node) error {
 	p, err := primary.role()
 	if err != nil {
@@ -45,7 +45,7 @@ func follow(primary *Node, replicas ...*Node) error {
 		case err != nil:
 			return err
 		case r.primary:
-			return fmt.Errorf("redistest: %s is a primary, beside %s", n.Addr(), primary.Addr())
+			return fmt.Errorf("redistest: %s is a primary, and so is %s", n.Addr(), primary.Addr())
 		case r.of != strconv.Itoa(primary.port):
 			return fmt.Errorf("redistest: %s is a replica of port %s, not of %s", n.Addr(), r.of, primary.Addr())
 		case r.state != "connected":

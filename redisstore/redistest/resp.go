@@ -10,14 +10,14 @@ import (
 	"time"
 )
 
-// ReplyError is an error that the server replied, in its own words: "ERR unknown command …".
+// ReplyError is an error reply of a server, such as "ERR unknown command …".
 type ReplyError string
 
-// Error returns the server's words.
+// Error returns the text of the reply.
 func (e ReplyError) Error() string { return string(e) }
 
-// roundTrip sends commands to a unix socket on a connection of their own, and returns the reply to the last. An error
-// reply to any of them is returned as a ReplyError.
+// roundTrip sends commands on a new connection to a unix socket, and returns the last reply. It
+// returns the first error reply as a ReplyError.
 func roundTrip(socket string, limit time.Duration, commands ...[]string) (any, error) {
 	conn, err := (&net.Dialer{Timeout: limit}).DialContext(context.Background(), "unix", socket)
 	if err != nil {
@@ -55,7 +55,7 @@ func appendCommand(b []byte, args []string) []byte {
 	return b
 }
 
-// readReply reads one reply of RESP2: a string, int64, []any, nil or ReplyError.
+// readReply reads one RESP2 reply: a string, int64, []any, nil or ReplyError.
 func readReply(in *bufio.Reader) (any, error) {
 	line, err := in.ReadString('\n')
 	if err != nil {

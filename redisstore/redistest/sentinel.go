@@ -9,15 +9,16 @@ import (
 
 const sentinelNodes, sentinelReplicas = 3, 2
 
-// Sentinel is a primary and two replicas that three sentinels watch. A primary that does not answer for 1 s is replaced.
+// Sentinel is a primary and two replicas, watched by three sentinels. The sentinels replace a
+// primary that has not answered for 1 s.
 type Sentinel struct {
-	Name      string  // what the sentinels call the primary
+	Name      string  // the primary's name
 	Nodes     []*Node // the servers that hold data; the first is the primary at the start
 	Sentinels []*Node // the sentinels
 }
 
-// NewSentinel starts a primary, replicas and sentinels and waits until all know of each other, so that a failover can
-// begin. The caller closes it. In a test, use [StartSentinel].
+// NewSentinel starts a primary, replicas and sentinels. It waits until all know each other, so that
+// a failover is possible. The caller closes the result. In a test, use [StartSentinel].
 func NewSentinel(o Options) (*Sentinel, error) {
 	k, err := newKit(o)
 	if err != nil {
@@ -48,7 +49,7 @@ func (s *Sentinel) start(k *kit) (err error) {
 	if err != nil {
 		return err
 	}
-	// Sentinels that come when the replicas are linked find them at once.
+	// A sentinel that starts when the replicas are linked finds them at once.
 	if err = poll(settleLimit, func() error { return s.replicating(s.Nodes[0]) }); err != nil {
 		return err
 	}
@@ -62,7 +63,7 @@ func (s *Sentinel) start(k *kit) (err error) {
 	return s.Settle()
 }
 
-// watch is the configuration of a sentinel.
+// watch returns the configuration of a sentinel.
 func (s *Sentinel) watch(k *kit, port string) []string {
 	lines := []string{
 		"sentinel monitor " + s.Name + " 127.0.0.1 " + port + " 2",
@@ -77,22 +78,25 @@ func (s *Sentinel) watch(k *kit, port string) []string {
 	return lines
 }
 
-// hurry sets how often, in milliseconds, the running sentinels announce themselves and ask servers for their INFO. They do not mind that
-// the machine stands still for a while: by themselves they would do nothing for the next 30 s ("tilt").
+// hurry sets two intervals of the running sentinels, in milliseconds: how often they announce
+// themselves, and how often they ask servers for INFO. It also keeps them from tilt mode, in which
+// a sentinel does nothing for 30 s because the machine stalled.
 func (s *Sentinel) hurry(announce, info string) error {
 	for _, n := range running(s.Sentinels) {
-		if _, err := n.Do("SENTINEL", "DEBUG", "publish-period", announce, "info-period", info, "tilt-trigger", "60000"); err != nil {
+		_, err := n.Do("SENTINEL", "DEBUG",
+			"publish-period", announce, "info-period", info, "tilt-trigger", "60000")
+		if err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Addrs returns the addresses of the sentinels, which is what a client is given, with Name.
+// Addrs returns the addresses of the sentinels. A client needs them and Name.
 func (s *Sentinel) Addrs() []string { return addrs(s.Sentinels) }
 
-// Primary returns the server that the running sentinels call the primary. It is an error when they disagree, as they do
-// for a moment during a failover.
+// Primary returns the server that the running sentinels name as the primary. It returns an error if
+// they disagree, as they may for a moment during a failover.
 func (s *Sentinel) Primary() (*Node, error) {
 	var primary *Node
 	for _, n := range running(s.Sentinels) {
@@ -105,17 +109,18 @@ func (s *Sentinel) Primary() (*Node, error) {
 			return nil, err
 		}
 		if primary != nil && named != primary {
-			return nil, fmt.Errorf("redistest: the sentinels disagree: the primary is %s or %s", primary.Addr(), named.Addr())
+			return nil, fmt.Errorf("redistest: the sentinels disagree: the primary is %s or %s",
+				primary.Addr(), named.Addr())
 		}
 		primary = named
 	}
 	if primary == nil {
-		return nil, errors.New("redistest: no sentinel runs: Restart one")
+		return nil, errors.New("redistest: no sentinel runs: call Restart on one")
 	}
 	return primary, nil
 }
 
-// node finds the server at an address that a sentinel replied.
+// node returns the server whose address a sentinel replied.
 func (s *Sentinel) node(reply any) (*Node, error) {
 	if pair, ok := reply.([]any); ok && len(pair) == 2 {
 		addr := net.JoinHostPort(fmt.Sprint(pair[0]), fmt.Sprint(pair[1]))
@@ -125,19 +130,20 @@ func (s *Sentinel) node(reply any) (*Node, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("redistest: a sentinel calls %v the primary", reply)
+	return nil, fmt.Errorf("redistest: a sentinel names an unknown primary: %v", reply)
 }
 
-// Failover has the sentinels replace the primary while it is in good health (SENTINEL FAILOVER), and returns the new one
-// as soon as all sentinels name it. The old one goes on as a primary until they demote it, some 10 s later, or at once
-// with Settle. For an unplanned failover, Kill the primary and Settle.
+// Failover has the sentinels replace a healthy primary (SENTINEL FAILOVER). It returns the new
+// primary as soon as all sentinels name it. The old one stays a primary until the sentinels demote
+// it: after about 10 s, or at once with Settle. For an unplanned failover, call Kill on the primary
+// and then Settle.
 func (s *Sentinel) Failover() (*Node, error) {
 	old, err := s.Primary()
 	if err != nil {
 		return nil, err
 	}
 	leader := running(s.Sentinels)[0]
-	err = poll(settleLimit, func() error { // "INPROG" and "NOGOODSLAVE" pass
+	err = poll(settleLimit, func() error { // INPROG and NOGOODSLAVE go away with time
 		_, err := leader.Do("SENTINEL", "FAILOVER", s.Name)
 		return err
 	})
@@ -154,10 +160,12 @@ func (s *Sentinel) Failover() (*Node, error) {
 	return primary, err
 }
 
-// Settle waits until the running sentinels agree on a primary that runs, the other running servers are its replicas and
-// up to date, and every sentinel sees all of that. Meanwhile the sentinels look around every tenth of a second: by
-// themselves they take some 20 s to do so after a failover. It gives up after 30 s, with an error that says what is
-// missing.
+// Settle waits until the servers are at rest: the running sentinels agree on a primary that runs,
+// the other running servers are its up-to-date replicas, and every sentinel sees that. After 30 s
+// Settle returns an error that says what is missing.
+//
+// Meanwhile the sentinels check the servers every tenth of a second. Otherwise they would take some
+// 20 s after a failover.
 func (s *Sentinel) Settle() error {
 	if err := s.hurry("100", "100"); err != nil {
 		return err

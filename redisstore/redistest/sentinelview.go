@@ -7,44 +7,46 @@ import (
 	"strings"
 )
 
-// settled returns nil when the set-up is at rest, and else the first thing that is missing.
+// settled returns nil if the servers are at rest, and otherwise an error about the first thing that
+// is missing.
 func (s *Sentinel) settled() error {
 	primary, err := s.Primary()
 	if err != nil {
 		return err
 	}
 	if !primary.Running() {
-		return fmt.Errorf("redistest: the primary, %s, does not run and is not replaced yet", primary.Addr())
+		return fmt.Errorf("redistest: the primary %s does not run, and is not replaced yet", primary.Addr())
 	}
 	if err := s.replicating(primary); err != nil {
 		return err
 	}
 	for _, n := range running(s.Sentinels) {
-		if err := s.seen(n); err != nil {
+		if err := s.seesAll(n); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// replicating returns nil when all running servers are up-to-date replicas of the primary.
+// replicating returns nil if all other running servers are up-to-date replicas of the primary.
 func (s *Sentinel) replicating(primary *Node) error {
 	others := slices.DeleteFunc(running(s.Nodes), func(n *Node) bool { return n == primary })
 	return follow(primary, others...)
 }
 
-// seen returns nil when a sentinel sees all that runs, and nothing under way.
-func (s *Sentinel) seen(n *Node) error {
+// seesAll returns nil if a sentinel sees all running servers, and no failover is in progress.
+func (s *Sentinel) seesAll(n *Node) error {
 	reply, err := n.Do("SENTINEL", "MASTER", s.Name)
 	if err != nil {
 		return err
 	}
 	primary := fields(reply)
 	if primary["flags"] != "master" {
-		return fmt.Errorf("redistest: sentinel %s: the primary is %s", n.Addr(), primary["flags"])
+		return fmt.Errorf("redistest: sentinel %s: the primary's flags are %s", n.Addr(), primary["flags"])
 	}
-	if others := strconv.Itoa(len(s.Sentinels) - 1); primary["num-other-sentinels"] != others {
-		return fmt.Errorf("redistest: sentinel %s knows %s of %s others", n.Addr(), primary["num-other-sentinels"], others)
+	known, others := primary["num-other-sentinels"], strconv.Itoa(len(s.Sentinels)-1)
+	if known != others {
+		return fmt.Errorf("redistest: sentinel %s knows %s of %s other sentinels", n.Addr(), known, others)
 	}
 	if reply, err = n.Do("SENTINEL", "REPLICAS", s.Name); err != nil {
 		return err
@@ -62,7 +64,7 @@ func (s *Sentinel) seen(n *Node) error {
 	return nil
 }
 
-// fields makes a map of a reply of names and values in turn.
+// fields returns a map of a reply that alternates names and values.
 func fields(reply any) map[string]string {
 	list, _ := reply.([]any)
 	m := map[string]string{}

@@ -11,32 +11,34 @@ import (
 	"strings"
 )
 
-// installHint tells how to get the servers that are not on PATH.
+// installHint says how to install the servers that are not on PATH.
 const installHint = "redisstore/redistest/servers/install.sh installs redis-8.0 and valkey-8.1"
 
-// Server is a server program that this machine can run. The zero Server stands for [Default].
+// Server is a server program. The zero Server stands for [Default].
 type Server struct {
 	Name string   // program and version: "redis-7.0"
-	Argv []string // the program, and what stands before the server's own arguments
-	Env  []string // added to the environment of this process: "KEY=value"
+	Argv []string // the program and its first arguments; the server's own arguments follow
+	Env  []string // "KEY=value", added to the environment of this process
 }
 
-// Default returns the server that tests run on: the one that the environment variable COATCHECK_SERVER names (see
-// [Named]), else the redis-server on PATH. The error says how to install one.
+// Default returns the server program for tests. The environment variable COATCHECK_SERVER names it,
+// as in [Named]. Without that variable it is redis-server on PATH. The error says how to install a
+// server.
 func Default() (Server, error) {
 	if name := os.Getenv("COATCHECK_SERVER"); name != "" {
 		return Named(name)
 	}
 	s, err := identify("redis-server")
 	if errors.Is(err, exec.ErrNotFound) {
-		return Server{}, fmt.Errorf("redistest: no redis-server on PATH: install it (Debian: apt-get install redis-server), "+
-			"or set COATCHECK_SERVER to one of: %s (%s)", names(Servers()), installHint)
+		return Server{}, fmt.Errorf("redistest: no redis-server on PATH: install it "+
+			"(Debian: apt-get install redis-server), or set COATCHECK_SERVER to one of: %s (%s)",
+			names(Servers()), installHint)
 	}
 	return s, err
 }
 
-// Servers lists the servers found on this machine: those on PATH, then those that servers/install.sh installed. A name
-// is listed once.
+// Servers returns the server programs of this machine: those on PATH, then those that
+// servers/install.sh installed. Each name is listed once.
 func Servers() []Server {
 	var found []Server
 	seen := map[string]bool{}
@@ -55,8 +57,9 @@ func Servers() []Server {
 	return found
 }
 
-// Named returns the server of that name, such as "redis-7.0", "redis-8.0" or "valkey-8.1". A name with a slash in it is
-// the path of a server program. The error lists the names found, and says how to install more.
+// Named returns the server program with a name, such as "redis-7.0", "redis-8.0" or "valkey-8.1". A
+// name that contains a slash is the path of a program. The error lists the names that exist, and
+// says how to install others.
 func Named(name string) (Server, error) {
 	if strings.ContainsRune(name, filepath.Separator) {
 		return identify(name)
@@ -67,11 +70,11 @@ func Named(name string) (Server, error) {
 			return s, nil
 		}
 	}
-	return Server{}, fmt.Errorf("redistest: no server %q here, found: %s (%s; others are found on PATH)",
+	return Server{}, fmt.Errorf("redistest: no server %q on this machine, found: %s (%s; others must be on PATH)",
 		name, names(servers), installHint)
 }
 
-// installFolder is where servers/install.sh puts servers.
+// installFolder returns the folder in which servers/install.sh installs servers.
 func installFolder() string {
 	if folder := os.Getenv("COATCHECK_SERVERS"); folder != "" {
 		return folder
@@ -84,16 +87,17 @@ func installFolder() string {
 	return filepath.Join(cache, "coatcheck", "servers")
 }
 
-// versionLine is how a server answers --version: "Redis server v=7.0.15 …".
+// versionLine matches a server's reply to --version, such as "Redis server v=7.0.15 …".
 var versionLine = regexp.MustCompile(`^(Redis|Valkey) server v=(\d+\.\d+)\.`)
 
-// identify asks a program what it is. A name without a slash is looked up on PATH.
+// identify runs a program with --version and returns its name and version. A name without a slash
+// is looked up on PATH.
 func identify(program string) (Server, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
 		return Server{}, fmt.Errorf("redistest: %w", err)
 	}
-	out, err := exec.Command(path, "--version").Output() //nolint:gosec,noctx // whoever runs the tests says which server; it answers at once
+	out, err := exec.Command(path, "--version").Output() //nolint:gosec,noctx // ends at once
 	if err != nil {
 		return Server{}, fmt.Errorf("redistest: %s --version: %w", path, err)
 	}
@@ -104,7 +108,7 @@ func identify(program string) (Server, error) {
 	return Server{Name: strings.ToLower(string(found[1])) + "-" + string(found[2]), Argv: []string{path}}, nil
 }
 
-// names joins the servers' names for a message.
+// names joins the servers' names for an error message.
 func names(servers []Server) string {
 	var list []string
 	for _, s := range servers {

@@ -4,5 +4,6 @@ package redistest
 
 import "os"
 
-// There are no such signals here: a server is stopped by killing it, and Pause returns an error.
+// On this system there are no such signals. A server is stopped by killing it, and Pause returns an
+// error.
 var terminate, pause, resume os.Signal = os.Kill, os.Interrupt, os.Interrupt

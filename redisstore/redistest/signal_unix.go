@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// The signals that stop a process politely, pause it and let it go on.
+// Signals that shut a process down, pause it and resume it.
 var (
 	terminate os.Signal = syscall.SIGTERM
 	pause     os.Signal = syscall.SIGSTOP

@@ -2,7 +2,8 @@ package redistest
 
 import "strings"
 
-// Slot returns the Cluster slot of a key: the CRC-16 (XMODEM) of its hash tag, or of all of it, modulo 16384.
+// Slot returns the Cluster slot of a key. That is the CRC-16 (XMODEM) of the key's hash tag, or of
+// the whole key if it has no tag, modulo 16384.
 func Slot(key string) int {
 	if _, rest, ok := strings.Cut(key, "{"); ok {
 		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
@@ -23,5 +24,5 @@ func Slot(key string) int {
 	return int(crc % slots)
 }
 
-// slots is how many slots a Cluster has.
+// slots is the number of slots of a Cluster.
 const slots = 16384

@@ -5,8 +5,9 @@ import (
 	"testing"
 )
 
-// Start starts a standalone server that is closed when the test ends. Without a server program the test fails, with a
-// message that says how to install one. When the test fails, the end of the server's log is in its output.
+// Start starts a standalone server and closes it when the test ends. If there is no server program,
+// the test fails, with a message that says how to install one. If the test fails, its output
+// includes the end of the server's log.
 func Start(t testing.TB, o Options) *Node {
 	t.Helper()
 	n, err := New(o)
@@ -17,7 +18,7 @@ func Start(t testing.TB, o Options) *Node {
 	return n
 }
 
-// StartCluster is [NewCluster] for a test: as [Start].
+// StartCluster starts a Cluster, as [NewCluster] does, and treats the test as [Start] does.
 func StartCluster(t testing.TB, o Options) *Cluster {
 	t.Helper()
 	c, err := NewCluster(o)
@@ -28,7 +29,8 @@ func StartCluster(t testing.TB, o Options) *Cluster {
 	return c
 }
 
-// StartSentinel is [NewSentinel] for a test: as [Start].
+// StartSentinel starts Sentinel servers, as [NewSentinel] does, and treats the test as [Start]
+// does.
 func StartSentinel(t testing.TB, o Options) *Sentinel {
 	t.Helper()
 	s, err := NewSentinel(o)
@@ -39,6 +41,8 @@ func StartSentinel(t testing.TB, o Options) *Sentinel {
 	return s
 }
 
+// closeAfter closes x when the test ends. If the test has failed, it first logs the nodes' log
+// tails.
 func closeAfter(t testing.TB, x interface{ Close() error }, nodes ...*Node) {
 	t.Helper()
 	t.Cleanup(func() {
@@ -51,7 +55,7 @@ func closeAfter(t testing.TB, x interface{ Close() error }, nodes ...*Node) {
 	})
 }
 
-// logTails joins the ends of the logs of those nodes that were started.
+// logTails joins the log tails of the nodes that were started.
 func logTails(nodes []*Node) string {
 	var tails []string
 	for _, n := range nodes {

@@ -14,9 +14,9 @@ import (
 // forever is how long a revocation is remembered if nobody says how long sessions live.
 const forever = 10 * 365 * 24 * time.Hour
 
-// EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time. It also removes the
-// sessions that this process guesses, and names the others, which are removed in turn, so many at a time.
-func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
+// EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time
+// and names the sessions, which are removed after that, so many at a time.
+func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) (ended []driver.ID, err error) {
 	if which.Only != nil {
 		only := slices.DeleteFunc(slices.Clone(which.Only), func(id driver.ID) bool {
 			return id.Bucket != driver.BucketOf(owner) || slices.Contains(which.Except, id)
@@ -32,18 +32,17 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Sel
 		longest = forever
 	}
 	longest = max(longest, driver.MaxAgo)
-	guess := s.rosters.take(owner, except)
-	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), guess, except)
+	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), except)
 	if err != nil {
 		return nil, err
 	}
-	ended, revocation := out.ended, out.revocation
+	revocation := out.revocation
 	s.made.add(owner, revocation)
 	for len(out.others) > 0 {
 		if err := ctx.Err(); err != nil {
 			return ended, fmt.Errorf("redisstore: not all sessions of the user are removed, call again: %w", err)
 		}
-		if out, err = s.endRevoked(ctx, owner, "again", revocation, out.others, nil); err != nil {
+		if out, err = s.endRevoked(ctx, owner, "again", revocation, out.others); err != nil {
 			return ended, err
 		}
 		ended = append(ended, out.ended...)
@@ -54,7 +53,7 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Sel
 // endNamed ends the named sessions of a user, whatever their age.
 func (s *Store) endNamed(ctx context.Context, owner driver.Hash, ids []driver.ID) (ended []driver.ID, err error) {
 	for batch := range slices.Chunk(ids, maxNamed) {
-		out, err := s.endRevoked(ctx, owner, "only", "", batch, nil)
+		out, err := s.endRevoked(ctx, owner, "only", "", batch)
 		ended = append(ended, out.ended...)
 		if err != nil {
 			return ended, err
@@ -69,15 +68,19 @@ type userEnds struct {
 	ended, expired, others []driver.ID // others are revoked, and yet to be removed
 }
 
-// endRevoked runs enduser.lua. Sessions that it ended, or may have ended, are refused by this process from now on.
-func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argument string, end, keep []driver.ID) (out userEnds, err error) {
-	args := []string{owner.String(), action, argument, strconv.Itoa(len(end)), s.all.argument()}
+// endRevoked runs enduser.lua on the named sessions: with "all" those to keep, else those to end. Sessions that it ended, or may have ended,
+// are refused by this process from now on.
+func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argument string, named []driver.ID) (out userEnds, err error) {
+	args := []string{owner.String(), action, argument, s.all.argument()}
+	end := named
+	if action == "all" {
+		end = nil
+	}
 	members := make([]member, len(end)) // for events
 	for i, id := range end {
 		members[i] = member{id.Selector.String(), id, float64(s.clock.now().UnixMilli())}
 	}
 	known := s.ends.among(members) // before those of this end are added
-	named := slices.Concat(end, keep)
 	for _, id := range named {
 		args = append(args, id.Selector.String())
 	}

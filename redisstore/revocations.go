@@ -171,7 +171,7 @@ func (s *Store) repeatRevocations(ctx context.Context, all bool) {
 			each.Go(func() {
 				limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 				defer cancel()
-				_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0", "0"})
+				_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0"})
 				if err != nil {
 					s.made.retry(r.owner, time.Now())
 				}

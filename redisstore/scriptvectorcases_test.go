@@ -105,38 +105,36 @@ func (c *cases) endUser() {
 	two, owner := vectorTwo, vectorOwner.String()
 	user := []string{keyIndex, keyRevoked}
 	named := []string{keyIndex, keyRevoked, keyA, keyB}
-	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "1", "0", nameA},
+	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "0", nameA},
 		replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	left := scoresOf(nameB, "<-30000>", "@rev", "7")
 	theirs := a.with("@principal", strings.ReplaceAll(a.Hash["@principal"], owner, driver.HashOf([]byte("another")).String()))
 	c.add("enduser.lua", "another's", "a session of another user is not touched", keyValues{keyA: theirs, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
+		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
 	c.add("enduser.lua", "only, not listed", "the user's own ends also where the index was lost", keyValues{keyA: a, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
+		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	revokedNow := "<+0>.<+86400000>"
-	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0", "0"},
+	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))
-	c.add("enduser.lua", "all, named", "those that the caller names end at once", two, named, []string{owner, "all", day, "2", "0", nameA, nameB},
-		replyOK(revokedNow, 2, 0, nameA, nameB), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
-	c.add("enduser.lua", "expired", "what the index names and is not there has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "all", day, "2", "0", nameA, nameB},
+	c.add("enduser.lua", "expired", "what the index names and is not there has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "again", revokedNow, "0", nameA, nameB},
 		replyOK(revokedNow, 1, 1, nameB, nameA), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
 	keptB := revokedNow + "." + nameB + ".<-30000>"
 	c.add("enduser.lua", "all but one", "the one to keep is in the revocation, with its creation", two, []string{keyIndex, keyRevoked, keyB},
-		[]string{owner, "all", day, "0", "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
-	c.add("enduser.lua", "no index", "without an index they are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0", "0"},
+		[]string{owner, "all", day, "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
+	c.add("enduser.lua", "no index", "without an index they are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(revokedNow)})
 	c.add("enduser.lua", "kept no more", "who was revoked once is not kept by a later revocation", plus(two, keyValues{keyRevoked: revocationOf("<-40000>.<+86400000>")}),
-		named, []string{owner, "all", day, "0", "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
+		named, []string{owner, "all", day, "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
 	c.add("enduser.lua", "again", "the second call ends those that the first one named", plus(two, keyValues{keyRevoked: revocationOf(keptB)}), named[:3],
-		[]string{owner, "again", keptB, "1", "0", nameA}, replyOK(keptB, 1, 0, nameA),
+		[]string{owner, "again", keptB, "0", nameA}, replyOK(keptB, 1, 0, nameA),
 		keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(keptB)})
-	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0", "0"},
+	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0"},
 		replyOK(keptB, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(keptB)})
 	c.add("enduser.lua", "put together", "of two revocations both hold", keyValues{keyRevoked: revocationOf("<-10000>.<+1000000>." + nameA + ".<-60000>." + nameB + ".<-30000>")},
-		user, []string{owner, "again", "<-40000>.<+2000000>", "0", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0, 0),
+		user, []string{owner, "again", "<-40000>.<+2000000>", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0, 0),
 		keyValues{keyRevoked: revocationOf("<-10000>.<+2000000>." + nameB + ".<-30000>")})
 	c.add("enduser.lua", "forgotten", "what was remembered long enough goes with the next write",
-		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0", "0"},
+		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0), keyValues{keyRevoked: {Hash: map[string]string{nameB: "<-1000>.<+10000>", owner: revokedNow}}})
 }
 

@@ -24,7 +24,6 @@ type Store struct {
 	near     *near          // nil: none
 	ends     *ends
 	made     repetitions
-	rosters  rosters
 	all      everybody
 	expiry   *expiry
 	outbox   *outbox // nil: nothing is published

@@ -88,11 +88,6 @@ func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserS
 		}
 	}
 	slices.SortFunc(live, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) })
-	ids := make([]driver.ID, 0, rosterMost)
-	for _, one := range live[:min(len(live), rosterMost)] {
-		ids = append(ids, one.ID)
-	}
-	s.rosters.set(owner, ids)
 	return live, nil
 }
 
@@ -304,7 +299,6 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 		}
 		switch r.status {
 		case "ok":
-			s.noteRoster(id, in, members)
 			return s.entered(id, in, from, &r, members)
 		case "again":
 			return &driver.Result{Now: s.clock.now()}, nil
@@ -338,19 +332,6 @@ func (s *Store) others(ctx context.Context, id driver.ID, in *driver.SignIn, exc
 		members = append(members, member{name: exclude, id: in.From.ID})
 	}
 	return members, "", nil
-}
-
-// noteRoster remembers the user's sessions after a sign-in; members are all of them if there is a limit.
-func (s *Store) noteRoster(id driver.ID, in *driver.SignIn, members []member) {
-	if in.Max == 0 {
-		s.rosters.add(in.Origin.Principal.Owner, id)
-		return
-	}
-	ids := []driver.ID{id}
-	for _, m := range members[max(0, len(members)-rosterMost):] {
-		ids = append(ids, m.id)
-	}
-	s.rosters.set(in.Origin.Principal.Owner, ids)
 }
 
 func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, members []member, version, exclude string) (keys, args []string) {

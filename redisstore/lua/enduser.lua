@@ -7,19 +7,19 @@
 -- KEYS[3…]  the hashes of the sessions that ARGV names
 -- ARGV[1]   the user, as "owner" of "@principal"
 -- ARGV[2]   only   end the named sessions, whatever else there is
---           all    revoke the sessions that there are, but those to keep, and end the named ones of them
---           again  go on with a revocation, which a failover may have undone: end those named ones that it is for
+--           all    revoke the sessions that there are, but the named ones
+--           again  go on with a revocation, which a failover may have undone: end the named ones that it covers
 -- ARGV[3]   all: how long to remember it, in milliseconds; again: the revocation
--- ARGV[4]   how many sessions to end are named
--- ARGV[5]   when everybody was revoked last; 0: never
--- ARGV[6…]  their names; then, for all, the names of those to keep
+-- ARGV[4]   when everybody was revoked last; 0: never
+-- ARGV[5…]  names of sessions
 --
 -- Replies {"ok", seconds, microseconds, the revocation, a, e, names of the a of the named that were alive …, of the e that had expired …, names
 -- of others to end …}
 -- The last ones are 500 at most, the oldest first: call with "again" until there are none. Revoked they are already.
 
-local index, revocations, owner, action, count = KEYS[1], KEYS[2], ARGV[1], ARGV[2], tonumber(ARGV[4])
+local index, revocations, owner, action = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local MOST = 500
+local count = action == 'all' and 0 or #ARGV - 4 -- of the named ones, those to end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -46,9 +46,9 @@ elseif action == 'all' then
   local newest = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES') -- perhaps of another server, whose clock was ahead
   local since = math.max(now, tonumber(newest[2] or 0))
   new = {since = since, til = since + tonumber(ARGV[3]), kept = {}}
-  for i = count + 1, #ARGV - 5 do
+  for i = 1, #ARGV - 4 do
     local created = redis.call('HGET', KEYS[2 + i], '@created')
-    if created then new.kept[ARGV[5 + i]] = tonumber(created) end
+    if created then new.kept[ARGV[4 + i]] = tonumber(created) end
   end
 end
 if new then
@@ -80,11 +80,11 @@ if new then
 end
 
 local ended, expired, named, keys = {}, {}, {}, {}
-local scores = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 6, 5 + count))
+local scores = count > 0 and redis.call('ZMSCORE', index, unpack(ARGV, 5, 4 + count))
 -- Mostly all are alive, and nothing more needs to be asked: the score of a session is its "@created".
 local alive = count > 0 and redis.call('EXISTS', unpack(KEYS, 3, 2 + count)) == count
 for i = 1, count do
-  local name, key, created = ARGV[5 + i], KEYS[2 + i], tonumber(scores[i])
+  local name, key, created = ARGV[4 + i], KEYS[2 + i], tonumber(scores[i])
   if not created and action == 'only' then -- the index may have been lost
     local have = redis.call('HMGET', key, '@principal', '@created')
     if have[1] and string.match(have[1], '"owner":"([%w_-]+)"') == owner then created = tonumber(have[2]) end
@@ -96,7 +96,7 @@ for i = 1, count do
       named[#named + 1] = name
       if lives then
         ended[#ended + 1], keys[#keys + 1] = name, key
-      elseif there[2] ~= 'moved' and created > tonumber(ARGV[5]) then -- what has word of where the session moved stays
+      elseif there[2] ~= 'moved' and created > tonumber(ARGV[4]) then -- what has word of where the session moved stays
         expired[#expired + 1] = name
       end
     end

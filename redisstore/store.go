@@ -106,7 +106,7 @@ func (s *Store) start(ctx context.Context) (*Store, error) {
 	s.work.Go(func() { s.repeatEnds(background) })
 	s.work.Go(func() { s.tellExpired(background) })
 	if s.outbox != nil {
-		s.work.Go(func() { s.publishAll(background) })
+		s.work.Go(func() { s.runPublisher(background) })
 	}
 	if s.peers != nil {
 		s.peers.start(background, &s.work)

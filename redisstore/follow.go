@@ -141,7 +141,8 @@ func (f *follower) next(ctx context.Context) (entries []entry, gap bool, err err
 
 // tail returns the newest entries of the stream, the oldest of them first.
 func (f *follower) tail(ctx context.Context, count int64) ([]entry, error) {
-	entries, err := f.read(ctx, f.s.plain.B().Xrevrange().Key(f.s.keys.events()).End("+").Start("-").Count(count).Build().Pin())
+	key := f.s.keys.events()
+	entries, err := f.read(ctx, f.s.plain.B().Xrevrange().Key(key).End("+").Start("-").Count(count).Build().Pin())
 	slices.Reverse(entries)
 	return entries, err
 }
@@ -149,7 +150,7 @@ func (f *follower) tail(ctx context.Context, count int64) ([]entry, error) {
 // read runs a command that replies with entries.
 func (f *follower) read(ctx context.Context, command rueidis.Completed) (entries []entry, err error) {
 	var list []rueidis.XRangeEntry
-	err = f.s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+	err = f.s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
 		list, err = f.s.plain.Do(ctx, command).AsXRange()
 		return err
 	})
@@ -182,7 +183,8 @@ func parseEntry(x *rueidis.XRangeEntry) entry {
 func (f *follower) wait(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*followPoll)
 	defer cancel()
-	read := f.s.plain.B().Xread().Count(1).Block(followPoll.Milliseconds()).Streams().Key(f.s.keys.events()).Id(lastIDOf(f.last)).Build()
+	read := f.s.plain.B().Xread().Count(1).Block(followPoll.Milliseconds()).Streams().Key(f.s.keys.events()).
+		Id(lastIDOf(f.last)).Build()
 	if err := f.s.plain.Do(ctx, read).Error(); err != nil && !rueidis.IsRedisNil(err) {
 		pause(ctx, 8)
 	}

@@ -123,7 +123,7 @@ func (s *Store) runPublisher(ctx context.Context) {
 			continue
 		}
 		if !failing && ctx.Err() == nil {
-			s.opt.Logger.Warn("redisstore: events cannot be published at the moment: the store keeps "+
+			s.opt.Logger.Warn("redisstore: events are not published at the moment: the store keeps "+
 				"4,096 of them and loses the others", "error", err)
 		}
 		failing = true
@@ -143,7 +143,7 @@ func (s *Store) appendEvents(ctx context.Context, batch []outgoing) error {
 	for _, e := range batch {
 		args = append(args, e.mark, strconv.FormatUint(e.number, 10), string(e.event))
 	}
-	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
+	return s.withRetry(ctx, idempotent, func(ctx context.Context) error {
 		return publishScript.Exec(ctx, s.plain, []string{s.keys.events()}, args).Error()
 	})
 }

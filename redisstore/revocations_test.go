@@ -19,12 +19,12 @@ func TestSignInAfterOwnRevocation(t *testing.T) {
 	asked := time.Now()
 	s.clock.set(asked.Add(-3*time.Second), asked, asked)
 	since := time.Now().UnixMilli()
-	s.made.add(owner, strconv.FormatInt(since, 10)+".1")
+	s.ownRevocations.add(owner, strconv.FormatInt(since, 10)+".1")
 	time.Sleep(time.Millisecond)
-	if began := s.after(owner, 0); began <= since {
+	if began := s.authBegan(owner, 0); began <= since {
 		t.Errorf("a sign-in after it began %d ms before it", since-began)
 	}
-	if began := s.after(owner, time.Second); began > since {
+	if began := s.authBegan(owner, time.Second); began > since {
 		t.Errorf("a sign-in before it began %d ms after it", began-since)
 	}
 }

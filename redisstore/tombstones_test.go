@@ -9,7 +9,7 @@ import (
 
 // TestEndsDuringAnOutage: while no end gets through, each is tried once a second, however long that takes; after it, at the stated delays.
 func TestEndsDuringAnOutage(t *testing.T) {
-	e := newEnds()
+	e := newTombstones()
 	id := driver.ID{Bucket: 1}
 	e.add(id, driver.Hash{})
 	now := time.Now()
@@ -27,11 +27,11 @@ func TestEndsDuringAnOutage(t *testing.T) {
 	if n := tick(true, 30*time.Second); n < 20 || n > 30 {
 		t.Fatalf("one end was sent %d times in half a minute", n)
 	}
-	if n := tick(false, 10*time.Minute); n != len(endDelays) {
-		t.Errorf("after the outage it was repeated %d times, want %d", n, len(endDelays))
+	if n := tick(false, 10*time.Minute); n != len(repeatDelays) {
+		t.Errorf("after the outage it was repeated %d times, want %d", n, len(repeatDelays))
 	}
-	for i := range e.delayed {
-		if n := len(e.delayed[i]); n > 0 {
+	for i := range e.queues {
+		if n := len(e.queues[i]); n > 0 {
 			t.Errorf("%d are still due", n)
 		}
 	}
@@ -39,9 +39,9 @@ func TestEndsDuringAnOutage(t *testing.T) {
 
 // TestEndUnderWay: an end that is being made is not repeated until it is known what it found.
 func TestEndUnderWay(t *testing.T) {
-	e := newEnds()
+	e := newTombstones()
 	id, now := driver.ID{Bucket: 1}, time.Now()
-	done := e.making(id, driver.Hash{})
+	done := e.begin(id, driver.Hash{})
 	for range 10 {
 		now = now.Add(time.Second)
 		if ids, _ := e.due(now); len(ids) > 0 {
@@ -56,20 +56,20 @@ func TestEndUnderWay(t *testing.T) {
 
 // TestEndOfNothing: ends of what never was are not kept, however many callers name it, and push out no other.
 func TestEndOfNothing(t *testing.T) {
-	e := newEnds()
+	e := newTombstones()
 	kept, made := driver.ID{Bucket: 1}, driver.ID{Bucket: 2}
-	e.making(kept, driver.Hash{})(false)
-	e.making(kept, driver.Hash{})(true) // once more, and it was gone
-	first, second := e.making(made, driver.Hash{}), e.making(made, driver.Hash{})
+	e.begin(kept, driver.Hash{})(false)
+	e.begin(kept, driver.Hash{})(true) // once more, and it was gone
+	first, second := e.begin(made, driver.Hash{}), e.begin(made, driver.Hash{})
 	first(true)
 	if e.refusal(made) == nil {
 		t.Error("it is refused as long as somebody makes its end")
 	}
 	second(true)
-	if len(e.kept) != 1 || len(e.order) != 1 || len(e.going) != 0 || e.refusal(kept) == nil || e.refusal(made) != nil {
-		t.Errorf("kept are %v in order %v, under way %v; want %v", e.kept, e.order, e.going, kept)
+	if len(e.kept) != 1 || len(e.order) != 1 || len(e.inProgress) != 0 || e.refusal(kept) == nil || e.refusal(made) != nil {
+		t.Errorf("kept are %v in order %v, under way %v; want %v", e.kept, e.order, e.inProgress, kept)
 	}
-	first, second = e.making(made, driver.Hash{}), e.making(made, driver.Hash{})
+	first, second = e.begin(made, driver.Hash{}), e.begin(made, driver.Hash{})
 	first(false)
 	second(true)
 	if e.refusal(made) == nil {

@@ -24,7 +24,7 @@ func scriptCases() []scriptVector {
 
 type cases struct{ all []scriptVector }
 
-type keyValues = map[string]keyOfV
+type keyValues = map[string]keyContent
 
 func (c *cases) add(script, name, why string, before keyValues, k, args []string, reply []any, after keyValues) {
 	c.all = append(c.all, scriptVector{name, why, script, before, k, args, reply, after})
@@ -36,10 +36,10 @@ func plus(base, more keyValues) keyValues {
 	return sum
 }
 
-// replyOK is the reply of a script that did what it was asked.
+// replyOK is the reply of a script that succeeded.
 func replyOK(rest ...any) []any { return append([]any{"ok", "SECONDS", "MICROSECONDS"}, rest...) }
 
-// The user's two sessions, and their index.
+// The user's two sessions and their index.
 var (
 	vectorA, vectorB = sessionOf("<-60000>"), sessionOf("<-30000>")
 	vectorIndex      = scoresOf(nameA, "<-60000>", nameB, "<-30000>", "@rev", "7")
@@ -67,7 +67,7 @@ func (c *cases) signIn() {
 		stored[string(f.Key)] = string(f.Value)
 	}
 	secret := stored["@id"]
-	signedIn := keyOfV{Hash: stored}.with("@created", "<+0>", "@seen", "<-3540000>", "@deadline", "<+86400000>", "@principal", head+"<+0>"+tail)
+	signedIn := keyContent{Hash: stored}.with("@created", "<+0>", "@seen", "<-3540000>", "@deadline", "<+86400000>", "@principal", head+"<+0>"+tail)
 	signIn := func(version, began, most, how, everybody string, names ...string) []string {
 		n := "0"
 		if len(names) > 0 {
@@ -142,11 +142,11 @@ func (c *cases) move() {
 	a := vectorA
 	presented, attempt := verifierA.String(), nameNew
 	leave := func(everybody string) []string { return []string{"leave", attempt, presented, everybody} }
-	old := keyOfV{Hash: map[string]string{"@token": "0." + presented, "@idle": "3600000", "@created": "<-60000>", "@seen": "<-1000>", "@deadline": "<+86400000>"}}
+	old := keyContent{Hash: map[string]string{"@token": "0." + presented, "@idle": "3600000", "@created": "<-60000>", "@seen": "<-1000>", "@deadline": "<+86400000>"}}
 	marked := old.with("@moving", attempt+".<+10000>")
-	moved := keyOfV{Hash: map[string]string{"@moving": "moved"}}
+	moved := keyContent{Hash: map[string]string{"@moving": "moved"}}
 	c.add("move.lua", "leave", "the session takes no more changes for ten seconds, and its fields are replied", keyValues{keyA: a}, []string{keyA, keyRevoked},
-		[]string{"leave", attempt, presented, "0"}, leaving(a, attempt), keyValues{keyA: a.with("@moving", attempt+".<+10000>")})
+		[]string{"leave", attempt, presented, "0"}, replyOfLeave(a, attempt), keyValues{keyA: a.with("@moving", attempt+".<+10000>")})
 	c.add("move.lua", "leave, another", "another sign-in is under way", keyValues{keyA: old.with("@moving", nameB+".<+9000>")}, []string{keyA, keyRevoked}, leave("0"),
 		[]any{"moved"}, keyValues{keyA: old.with("@moving", nameB+".<+9000>")})
 	c.add("move.lua", "leave, revoked", "the session before was revoked", plus(keyValues{keyA: a}, keyValues{keyRevoked: revocationOf("<-20000>.<+86400000>")}),
@@ -163,7 +163,7 @@ func (c *cases) move() {
 func (c *cases) revoked() {
 	a, b := vectorA, vectorB
 	presented := verifierA.String()
-	// What was revoked takes no change.
+	// A revoked session takes no change.
 	revoked := keyValues{keyA: a, keyRevoked: revocationOf("<-20000>.<+86400000>." + nameB + ".<-30000>")}
 	change := func(everybody string) []string {
 		return []string{presented, "65536", "", "0", "0", everybody, "add", "n", "1", ""}

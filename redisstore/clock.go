@@ -5,17 +5,24 @@ import (
 	"time"
 )
 
-// serverClock is the servers' time as far as this process can tell: its own monotonic clock, with an offset. Records are compared with
-// it, so that clocks of nodes may differ; what remains is the difference between servers of one Cluster.
-//
-// A server that says its time while a question is under way had it some time between question and answer. So each answer bounds the
-// offset from both sides, and the offset moves no further than into the bounds: never ahead of a server's time that is seen later, nor
-// behind one that was seen before, however long an answer took.
-type serverClock struct{ offset atomic.Int64 } // of the server's time since 1970, over the monotonic clock; nanoseconds
+// started is where this process's monotonic times begin.
+var started = time.Now()
 
-// set notes that the server said at while a question was under way.
-func (c *serverClock) set(at, asked, answered time.Time) {
-	least, most := at.UnixNano()-int64(answered.Sub(started)), at.UnixNano()-int64(asked.Sub(started))
+// serverClock estimates the servers' time: the monotonic clock of this process plus an offset.
+// The store compares records with it, so the nodes' clocks may differ. Servers of one Cluster may
+// still differ from each other.
+//
+// A server reads its clock between question and answer. So each answer bounds the offset on both
+// sides, and the offset moves only as far as these bounds ask. Therefore the estimate is never
+// ahead of a server time that is seen later, and never behind one that was seen before.
+type serverClock struct {
+	offset atomic.Int64 // server time since 1970 minus monotonic time, in nanoseconds; 0: not known
+}
+
+// set notes that the server answered with its time.
+func (c *serverClock) set(serverTime, asked, answered time.Time) {
+	least := serverTime.UnixNano() - int64(answered.Sub(started))
+	most := serverTime.UnixNano() - int64(asked.Sub(started))
 	for {
 		old := c.offset.Load()
 		next := min(max(old, least), most)
@@ -28,6 +35,7 @@ func (c *serverClock) set(at, asked, answered time.Time) {
 	}
 }
 
+// now returns the estimate, or this machine's time before the first answer.
 func (c *serverClock) now() time.Time {
 	offset := c.offset.Load()
 	if offset == 0 {

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// TestServerClock asks a server whose answers take long, and says its time anywhere in between.
+// TestServerClock: the estimate stays within the bounds of the answers, however long they take.
 func TestServerClock(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	ahead := 3 * time.Hour // of the server's clock
+	ahead := 3 * time.Hour // the server's clock is ahead
 	var c serverClock
 	at := started
 	for range 2000 {

@@ -1,28 +1,78 @@
-// Package redisstore keeps sessions in Redis or Valkey, where all processes of a service share them: one server, a primary that
-// Sentinel watches, or a Cluster. It needs Redis 7.0 or Valkey 7.2, and nothing newer.
+// Package redisstore stores sessions in Redis or Valkey, where all processes of a service share
+// them. The servers are a single server, a primary that Sentinel watches, or a Cluster. Redis 7.0
+// or Valkey 7.2 is enough.
 //
 //	store, err := redisstore.Open(ctx, "redis://localhost:6379", redisstore.Options{})
 //	sessions, err := session.New(store, session.Config{})
 //
-// A session is one hash, a field of the session a field of the hash, so a commit sends what changed, in one script that first
-// checks that the session lives. The scripts are the files in lua/; format/README.md specifies the format for other languages.
+// # Format
 //
-// Reading what has not changed costs no round trip: the store keeps the records that it has read ([Options.NearCache]) until Redis
-// says that they changed (client tracking). A copy is trusted under a lease: without a sign of life from every primary within
-// [Options.Lease] the store asks Redis again.
+// A session is one hash. Each field of the session is a field of the hash, so a commit sends only
+// what changed. One script checks that the session is alive and makes the change. The scripts are
+// in lua/. format/README.md specifies the format for other languages.
 //
-// Redis replicates after it answers, so a failover can lose what was acknowledged. An end that is lost would be a way in: the store
-// remembers the ends that it made, refuses those sessions itself, and repeats the ends after a failover. [Options.Replicas] makes an
-// end wait for replicas besides.
+// # Near cache
 //
-// What can be lost is what the servers' settings say. With an append-only file and appendfsync always, nothing that was acknowledged.
-// With everysec the death of the process loses nothing, and that of the machine about the last second. Without persistence a restart
-// loses all sessions: visitors are anonymous, and nothing else breaks. A failover loses what had not reached the replica: at a planned
-// one of Sentinel that is a second or two of changes, but no end that a living process remembers. Restoring an older dump brings back
-// what ended since, but for the ends that living processes remember.
+// Reading a session that did not change costs no round trip. The store keeps the records that it
+// has read ([Options.NearCache]) until Redis reports a change (client tracking). It serves a copy
+// only under a lease: if a primary does not answer for [Options.Lease], the store asks Redis again.
 //
-// Revoking all sessions of a user, or everybody's, writes down a time: what is older is no session, whatever else is lost, and however long it
-// takes to remove it.
+// # Failover
 //
-// An error of this package says whether a change was done: see driver.Store.
+// Redis replicates after it answers, so a failover can lose acknowledged changes. A lost end would
+// let an ended session back in. So the store remembers the ends that it made. It refuses those
+// sessions itself, and repeats the ends after a failover. [Options.Replicas] also makes an end wait
+// for replicas.
+//
+// Ending all sessions of a user, or of all users, stores a time. Every session that was created
+// before it is refused, even if other keys are lost, and before its own key is removed.
+//
+// What else can be lost depends on the servers' settings:
+//
+//   - With an append-only file and appendfsync always, nothing that was acknowledged is lost.
+//   - With appendfsync everysec, a crash of the process loses nothing. A crash of the machine loses
+//     about the last second.
+//   - Without persistence, a restart loses all sessions: visitors become anonymous.
+//   - A failover loses what the replica did not have yet. A planned one of Sentinel loses a second
+//     or two of changes. It loses no end that a running process remembers.
+//   - Restoring an older dump brings back the sessions that ended since then, except those that
+//     running processes remember.
+//
+// # Errors
+//
+// Errors say whether a change was made: see driver.Store.
 package redisstore
+
+// The files, in the order in which an operation passes them.
+//
+// Opening: options.go, url.go, store.go (Store, Open, Close), client.go (the two rueidis clients),
+// servercheck.go.
+//
+// A read, [Store.Load] in read.go:
+//
+//	tombstones.go        refuses sessions that this process ended
+//	near.go              returns a copy, under the lease of lease.go
+//	globalrevocation.go  refuses sessions that EndAll ended
+//	retry.go             asks the server, again if that is safe
+//	revocations.go       refuses sessions that EndUser ended
+//
+// A write, [Store.Apply] in write.go: tombstones.go and globalrevocation.go as above, scripts.go
+// (runs lua/apply.lua) by way of retry.go, reply.go (what the script answered), near.go (updates
+// the copy).
+//
+// An end, [Store.EndOwned] in end.go, with lua/end.lua:
+//
+//	tombstones.go    refuses the session here at once, and repeats the end after a failover
+//	scripts.go       removes the session
+//	replicas.go      waits for replicas
+//	invalidation.go  drops the copies of other nodes, when Redis reports the change
+//
+// Users: userindex.go (whose sessions are where), signin.go with lua/signin.lua, move.go with
+// lua/move.lua (the browser's old session), enduser.go with lua/enduser.lua, endall.go with
+// lua/revokeall.lua.
+//
+// In the background: health.go asks the nodes (topology.go, sentinels.go), sets clock.go and
+// renews the lease; tombstones.go and revocations.go repeat ends; expiry.go reports sessions that
+// expired; publish.go and follow.go are the two ends of the feed.
+//
+// keys.go has the names of all keys, errors.go what an operator can do about an error.

@@ -14,39 +14,41 @@ import (
 
 var _ driver.OwnedEnder = (*Store)(nil)
 
-// End implements driver.Store. The session is refused by this process from now on, whatever the servers say, and the end is repeated:
-// see ends.
+// End implements driver.Store. From now on this process refuses the session, whatever the servers
+// say. It repeats the end after a failover: see tombstones.
 func (s *Store) End(ctx context.Context, id driver.ID) error {
 	_, err := s.EndOwned(ctx, id, driver.Hash{})
 	return err
 }
 
-// EndOwned implements driver.OwnedEnder. With the owner it is one round trip, as [Store.End] it takes two.
+// EndOwned implements driver.OwnedEnder. It takes one round trip, where [Store.End] takes two to
+// find the owner.
 func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	none := false
-	done := s.ends.making(id, owner)
-	defer func() { done(none) }()
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both
+	absent := false
+	done := s.ends.begin(id, owner)
+	defer func() { done(absent) }()
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both steps
 	defer cancel()
 	if owner == (driver.Hash{}) {
-		if owner = s.ownerOf(ctx, id); owner != (driver.Hash{}) {
+		if owner = s.readOwner(ctx, id); owner != (driver.Hash{}) {
 			s.ends.add(id, owner)
 		}
 	}
-	s.forget(id)
-	ended, none, err := s.remove(ctx, id, owner)
+	s.dropCopy(id)
+	ended, absent, err := s.removeSession(ctx, id, owner)
 	if err != nil && !errors.Is(err, ErrClosed) {
-		err = fmt.Errorf("%w; the end is being repeated", err)
+		err = fmt.Errorf("%w; the store repeats the end", err)
 	}
 	return ended, err
 }
 
-// ownerOf returns whose session it is: the zero Hash if nobody's, or if the server does not say.
-func (s *Store) ownerOf(ctx context.Context, id driver.ID) (owner driver.Hash) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2) // the rest is for the end itself
+// readOwner returns the owner of a session. It returns the zero Hash for an anonymous session, and
+// if the server does not answer.
+func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2) // the end itself gets the rest
 	defer cancel()
 	var text string
-	err := s.attempt(ctx, reading, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
 		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@principal").Build()).ToString()
 		if rueidis.IsRedisNil(err) {
 			err = nil
@@ -65,31 +67,33 @@ func (s *Store) ownerOf(ctx context.Context, id driver.ID) (owner driver.Hash) {
 	return owner
 }
 
-// remove deletes a session, with its entry in the index, and waits for replicas if that was asked for. Where too few of them answer, it was
-// done all the same. none says that there was no such session for sure: no answer was lost that may have said otherwise.
-func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (ended, none bool, err error) {
+// removeSession deletes a session and its entry in the index, and waits for replicas if
+// Options.Replicas asks for it. A ReplicaError means that the end is done. absent says that there
+// certainly was no such session: no lost reply may have said otherwise.
+func (s *Store) removeSession(ctx context.Context, id driver.ID, owner driver.Hash) (ended, absent bool, err error) {
 	keys, args := []string{s.keys.session(id)}, []string{""}
 	if owner != (driver.Hash{}) {
 		keys, args[0] = append(keys, s.keys.index(owner)), id.Selector.String()
 	}
 	var r reply
-	var few error
-	lost, err := s.tried(ctx, repeatable, func(ctx context.Context) (err error) {
-		if r, few, err = s.endWith(ctx, keys, args); !moving(err) {
+	var tooFew error
+	lostReply, err := s.withRetryLost(ctx, idempotent, func(ctx context.Context) (err error) {
+		if r, tooFew, err = s.execEnd(ctx, keys, args); !slotMoving(err) {
 			return err
 		}
-		// The two may be on two servers. First the index, or a visitor of it would take the session for one that expired.
+		// The two keys may be on two servers now. The index is first: a session that only the index
+		// names counts as expired.
 		if err = s.plain.Do(ctx, s.plain.B().Zrem().Key(keys[1]).Member(args[0]).Build()).Error(); err == nil {
-			r, few, err = s.endWith(ctx, keys[:1], args)
+			r, tooFew, err = s.execEnd(ctx, keys[:1], args)
 		}
 		return err
 	})
 	switch {
 	case err != nil:
 		return false, false, err
-	case r.status == "moved": // a repetition must not take the word of that away, either
-		s.ends.move(id, owner)
-		return false, false, few
+	case r.status == "moved": // repetitions must keep the "moved" marker, too
+		s.ends.addMoved(id, owner)
+		return false, false, tooFew
 	case r.status != "ok" || len(r.rest) == 0:
 		return false, false, errReply
 	}
@@ -97,13 +101,13 @@ func (s *Store) remove(ctx context.Context, id driver.ID, owner driver.Hash) (en
 	if err != nil {
 		return false, false, errReply
 	}
-	return alive == 1, alive == 0 && few == nil && !lost, few
+	return alive == 1, alive == 0 && tooFew == nil && !lostReply, tooFew
 }
 
-// endWith runs end.lua; few is a ReplicaError, or nil.
-func (s *Store) endWith(ctx context.Context, keys, args []string) (r reply, few, err error) {
+// execEnd runs end.lua. tooFew is a ReplicaError or nil.
+func (s *Store) execEnd(ctx context.Context, keys, args []string) (r reply, tooFew, err error) {
 	if s.opt.Replicas == 0 {
-		r, err = s.execKeys(ctx, endScript, keys, args)
+		r, err = s.exec(ctx, s.tracked, endScript, keys, args)
 		return r, nil, err
 	}
 	asked := time.Now()
@@ -112,10 +116,10 @@ func (s *Store) endWith(ctx context.Context, keys, args []string) (r reply, few,
 		return b.Eval().Script(endSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	})
 	if errors.As(err, new(*ReplicaError)) {
-		few, err = err, nil
+		tooFew, err = err, nil
 	}
 	if err == nil {
-		r, err = s.replied(res, asked)
+		r, err = s.parseReply(res, asked)
 	}
-	return r, few, err
+	return r, tooFew, err
 }

@@ -5,114 +5,127 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
 
-// forever is how long a revocation is remembered if nobody says how long sessions live.
-const forever = 10 * 365 * 24 * time.Hour
+// defaultLongest is how long a revocation is remembered if the caller does not say how long
+// sessions live.
+const defaultLongest = 10 * 365 * 24 * time.Hour
 
-// EndUser implements driver.UserStore. All of a user's sessions end at once, by one script that notes the time. It also removes the
-// sessions that this process guesses, and names the others, which are removed in turn, so many at a time.
+// errTooManyExcept refuses more exceptions than a revocation can name.
+var errTooManyExcept = fmt.Errorf("redisstore: Selection.Except has more than %d sessions", driver.MaxExcept)
+
+// EndUser implements driver.UserStore. One script ends all of a user's sessions at once: it notes
+// the time, and names the sessions. Further scripts remove these, a batch at a time.
 func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
+	bucket := driver.BucketOf(owner)
 	if which.Only != nil {
 		only := slices.DeleteFunc(slices.Clone(which.Only), func(id driver.ID) bool {
-			return id.Bucket != driver.BucketOf(owner) || slices.Contains(which.Except, id)
+			return id.Bucket != bucket || slices.Contains(which.Except, id)
 		})
 		return s.endNamed(ctx, owner, only)
 	}
-	except := slices.DeleteFunc(slices.Clone(which.Except), func(id driver.ID) bool { return id.Bucket != driver.BucketOf(owner) })
+	except := slices.DeleteFunc(slices.Clone(which.Except), func(id driver.ID) bool { return id.Bucket != bucket })
 	if len(except) > driver.MaxExcept {
-		return nil, errTooManyKept
+		return nil, errTooManyExcept
 	}
 	longest := which.Longest
 	if longest == 0 {
-		longest = forever
+		longest = defaultLongest
 	}
 	longest = max(longest, driver.MaxAgo)
-	guess := s.rosters.take(owner, except)
-	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), guess, except)
+	out, err := s.execEndUser(ctx, owner, "all", milliseconds(longest), except)
 	if err != nil {
 		return nil, err
 	}
-	ended, revocation := out.ended, out.revocation
-	s.made.add(owner, revocation)
-	for len(out.others) > 0 {
+	revocation := out.revocation
+	s.ownRevocations.add(owner, revocation)
+	var ended []driver.ID
+	for len(out.remaining) > 0 {
 		if err := ctx.Err(); err != nil {
-			return ended, fmt.Errorf("redisstore: not all sessions of the user are removed, call again: %w", err)
+			return ended, fmt.Errorf("redisstore: the user is signed out, but not all sessions are removed: call again: %w", err)
 		}
-		if out, err = s.endRevoked(ctx, owner, "again", revocation, out.others, nil); err != nil {
+		if out, err = s.execEndUser(ctx, owner, "again", revocation, out.remaining); err != nil {
 			return ended, err
 		}
 		ended = append(ended, out.ended...)
 	}
-	return ended, s.onReplicas(ctx, s.keys.mark(driver.BucketOf(owner)))
+	return ended, s.bucketOnReplicas(ctx, bucket)
 }
 
 // endNamed ends the named sessions of a user, whatever their age.
 func (s *Store) endNamed(ctx context.Context, owner driver.Hash, ids []driver.ID) (ended []driver.ID, err error) {
 	for batch := range slices.Chunk(ids, maxNamed) {
-		out, err := s.endRevoked(ctx, owner, "only", "", batch, nil)
+		out, err := s.execEndUser(ctx, owner, "only", "", batch)
 		ended = append(ended, out.ended...)
 		if err != nil {
 			return ended, err
 		}
 	}
-	return ended, s.onReplicas(ctx, s.keys.mark(driver.BucketOf(owner)))
+	return ended, s.bucketOnReplicas(ctx, driver.BucketOf(owner))
 }
 
-// userEnds is what one script ended.
+// userEnds is the reply of enduser.lua.
 type userEnds struct {
-	revocation             string
-	ended, expired, others []driver.ID // others are revoked, and yet to be removed
+	revocation     string
+	ended, expired []driver.ID
+	remaining      []driver.ID // revoked, but not removed
 }
 
-// endRevoked runs enduser.lua. Sessions that it ended, or may have ended, are refused by this process from now on.
-func (s *Store) endRevoked(ctx context.Context, owner driver.Hash, action, argument string, end, keep []driver.ID) (out userEnds, err error) {
-	args := []string{owner.String(), action, argument, strconv.Itoa(len(end)), s.all.argument()}
-	members := make([]member, len(end)) // for events
-	for i, id := range end {
-		members[i] = member{id.Selector.String(), id, float64(s.clock.now().UnixMilli())}
+// execEndUser runs enduser.lua. With "all" the named sessions are to keep, else to end. From now on
+// this process refuses the sessions that the script ended, or may have ended.
+func (s *Store) execEndUser(
+	ctx context.Context, owner driver.Hash, action, argument string, named []driver.ID,
+) (out userEnds, err error) {
+	bucket := driver.BucketOf(owner)
+	end := named
+	if action == "all" {
+		end = nil
 	}
-	known := s.ends.among(members) // before those of this end are added
-	named := slices.Concat(end, keep)
+	entries := make([]indexEntry, len(end)) // for events
+	for i, id := range end {
+		entries[i] = indexEntry{id.Selector.String(), id, float64(s.clock.now().UnixMilli())}
+	}
+	endedBefore := s.ends.snapshot(entries)
+	args := []string{owner.String(), action, argument, s.global.argument()}
 	for _, id := range named {
 		args = append(args, id.Selector.String())
 	}
 	var r reply
-	lost, err := s.tried(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execPlain(ctx, endUserScript, s.userKeys(owner, named), args)
+	lostReply, err := s.withRetryLost(ctx, idempotent, func(ctx context.Context) (err error) {
+		r, err = s.exec(ctx, s.plain, endUserScript, s.endUserKeys(owner, named), args)
 		return err
 	})
-	bucket := driver.BucketOf(owner)
 	if s.near != nil && action != "only" {
-		s.near.buckets[bucket].Add(1) // before the server tells
+		s.near.revocationsChanged(bucket) // before the invalidation message arrives
 	}
 	if err == nil {
 		if out, err = parseUserEnds(&r, bucket); err == nil {
-			s.expiry.gone(owner, out.expired, members, r.now, known)
+			s.expiry.note(owner, out.expired, entries, r.now, endedBefore)
 		}
 	}
-	if err == nil && action == "only" && lost && len(out.ended) < len(end) { // what the others were, an answer said that was lost
+	if err == nil && action == "only" && lostReply && len(out.ended) < len(end) { // the lost reply may name the others
 		err = fmt.Errorf("%w: which sessions were ended is not known", driver.ErrUnknown)
 	}
 	over := out.ended
 	if errors.Is(err, driver.ErrUnknown) && action == "again" {
-		over = end // the end is repeated until it is certain. Of "only", the script has yet to say whose the sessions are
+		// Repeat the ends until they are certain. Not those of "only": the script did not check yet
+		// that the sessions are the user's.
+		over = end
 	}
 	for _, id := range over {
 		s.ends.add(id, owner)
 	}
 	for _, id := range end {
-		s.forget(id)
+		s.dropCopy(id)
 	}
 	return out, err
 }
 
-// userKeys are the keys of enduser.lua.
-func (s *Store) userKeys(owner driver.Hash, named []driver.ID) []string {
+// endUserKeys returns the keys of enduser.lua.
+func (s *Store) endUserKeys(owner driver.Hash, named []driver.ID) []string {
 	keys := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}
 	for _, id := range named {
 		keys = append(keys, s.keys.session(id))
@@ -127,7 +140,7 @@ func parseUserEnds(r *reply, bucket uint16) (out userEnds, err error) {
 	revocation, err1 := r.rest[0].ToString()
 	ended, err2 := r.rest[1].AsInt64()
 	expired, err3 := r.rest[2].AsInt64()
-	names, err4 := sessionNames(bucket, r.rest[3:])
+	names, err4 := parseNames(bucket, r.rest[3:])
 	if errors.Join(err1, err2, err3, err4) != nil || ended < 0 || expired < 0 || ended+expired > int64(len(names)) {
 		return out, errReply
 	}

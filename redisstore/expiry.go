@@ -12,12 +12,13 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// expiry finds out which sessions of users have expired, without the server's help: keyspace notifications are off by default, late, lost
-// with a connection, and on a Cluster each node's own.
+// expiry finds the users' sessions that expired. It does not use keyspace notifications: they are
+// off by default, late, lost with a connection, and separate on each node of a Cluster.
 //
-// A user's index names a session until somebody removes it: who ends a session does, in the same step. So one that it names and that is not
-// there has expired, and whose ZREM removes it tells of that. It is found when the index is visited; and this process looks by itself, when
-// a session that was signed in or used here is about to expire.
+// Each end removes the session from its user's index in the same step. So a session that the
+// index names and that has no hash has expired. Exactly one client reports it: the one whose ZREM
+// removes it from the index. Clients find such sessions when they read an index. Each client also
+// checks the sessions that it signed in or read, at the time at which they are due to expire.
 type expiry struct {
 	listening atomic.Bool
 
@@ -25,33 +26,34 @@ type expiry struct {
 	listeners []func(driver.Expired)
 	watched   map[driver.ID]struct{}
 	queue     watchQueue
-	found     []foundExpired // not told yet
+	found     []foundExpired // not reported yet
 }
 
-// watched is a session that is looked at when it is due.
-type watched struct {
+// watchedSession is a session to check when it is due.
+type watchedSession struct {
 	id      driver.ID
 	owner   driver.Hash
 	created int64 // milliseconds
-	due     int64 // by the server's clock, milliseconds
+	due     int64 // milliseconds, by the server's clock
 }
 
 type foundExpired struct {
 	driver.Expired
-	created int64
+	created int64 // milliseconds
 }
 
 const (
-	maxWatched = 100_000 // some 150 bytes each; those that are over it are found by the next visit
-	lookEvery  = 250 * time.Millisecond
-	lookBatch  = 512
+	maxWatched = 100_000 // some 150 bytes each; further sessions are found when their index is read
+	checkEvery = 250 * time.Millisecond
+	checkBatch = 512
 )
 
 func newExpiry() *expiry { return &expiry{watched: map[driver.ID]struct{}{}} }
 
-// OnExpiry implements driver.ExpiryReporter. It tells within a second of the time at which a session expires that was signed in, or read, by a
-// client which is still there; of others at the next visit: when somebody lists, ends or adds to the user's sessions. A client on which
-// nobody listens visits, too, and then nobody hears.
+// OnExpiry implements driver.ExpiryReporter. It reports a session within a second of its expiry if
+// a client that signed it in, or read it, is still running. It reports other sessions when
+// somebody lists, ends or adds to the user's sessions. A client without listeners does that, too,
+// and then nobody gets the report.
 func (s *Store) OnExpiry(f func(driver.Expired)) {
 	s.expiry.mu.Lock()
 	defer s.expiry.mu.Unlock()
@@ -59,7 +61,7 @@ func (s *Store) OnExpiry(f func(driver.Expired)) {
 	s.expiry.listening.Store(true)
 }
 
-// watch has a session of a user looked at when it is due to expire.
+// watch checks a user's session when it is due to expire.
 func (x *expiry) watch(id driver.ID, r *driver.Record) {
 	if !x.listening.Load() {
 		return
@@ -69,45 +71,47 @@ func (x *expiry) watch(id driver.ID, r *driver.Record) {
 	if _, ok := x.watched[id]; ok || len(x.queue) >= maxWatched {
 		return
 	}
-	x.push(watched{id, r.Principal.Owner, r.Created.UnixMilli(), r.Expires().UnixMilli()})
+	x.push(watchedSession{id, r.Principal.Owner, r.Created.UnixMilli(), r.Expires().UnixMilli()})
 }
 
-func (x *expiry) push(w watched) {
+func (x *expiry) push(w watchedSession) {
 	x.watched[w.id] = struct{}{}
 	heap.Push(&x.queue, w)
 }
 
-// again has a session looked at again.
-func (x *expiry) again(w watched, due time.Time) {
+// watchAgain checks a session once more, unless it is watched since it was taken out.
+func (x *expiry) watchAgain(w watchedSession, due time.Time) {
 	w.due = due.UnixMilli()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, ok := x.watched[w.id]; !ok { // somebody has used it meanwhile
+	if _, ok := x.watched[w.id]; !ok {
 		x.push(w)
 	}
 }
 
-// due takes out those that are to be looked at now.
-func (x *expiry) due(now time.Time) (batch []watched) {
+// due takes out the sessions to check now.
+func (x *expiry) due(now time.Time) (batch []watchedSession) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for len(x.queue) > 0 && len(batch) < lookBatch && x.queue[0].due <= now.UnixMilli() {
-		w := heap.Pop(&x.queue).(watched)
+	for len(x.queue) > 0 && len(batch) < checkBatch && x.queue[0].due <= now.UnixMilli() {
+		w := heap.Pop(&x.queue).(watchedSession)
 		delete(x.watched, w.id)
 		batch = append(batch, w)
 	}
 	return batch
 }
 
-// gone notes which of an owner's sessions have expired: a script that this process sent has removed them from the index. Those that ended
-// here, and were in the index for want of an answer, have not.
-func (x *expiry) gone(owner driver.Hash, expired []driver.ID, members []member, now time.Time, ended func(driver.ID) bool) {
+// note takes sessions that a script of this process removed from an owner's index as expired. It
+// ignores those that ended here: the index still named them because a reply was lost.
+func (x *expiry) note(
+	owner driver.Hash, expired []driver.ID, entries []indexEntry, now time.Time, ended func(driver.ID) bool,
+) {
 	if len(expired) == 0 || !x.listening.Load() {
 		return
 	}
-	created := make(map[driver.ID]int64, len(members))
-	for _, m := range members {
-		created[m.id] = int64(m.created)
+	created := make(map[driver.ID]int64, len(entries))
+	for _, e := range entries {
+		created[e.id] = int64(e.created)
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -118,8 +122,8 @@ func (x *expiry) gone(owner driver.Hash, expired []driver.ID, members []member, 
 	}
 }
 
-// take returns what was found, and who is to be told.
-func (x *expiry) take() ([]foundExpired, []func(driver.Expired)) {
+// takeFound returns the sessions to report, and the listeners.
+func (x *expiry) takeFound() ([]foundExpired, []func(driver.Expired)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	found := x.found
@@ -127,16 +131,16 @@ func (x *expiry) take() ([]foundExpired, []func(driver.Expired)) {
 	return found, x.listeners
 }
 
-// back puts back what take returned.
-func (x *expiry) back(found []foundExpired) {
+// putBackFound undoes takeFound.
+func (x *expiry) putBackFound(found []foundExpired) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.found = append(found, x.found...)
 }
 
-// tellExpired looks at sessions that are due, and tells what was found, until ctx is done.
-func (s *Store) tellExpired(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
+// runExpiry checks sessions that are due, and reports those that expired, until ctx is done.
+func (s *Store) runExpiry(ctx context.Context) {
+	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -148,77 +152,56 @@ func (s *Store) tellExpired(ctx context.Context) {
 			continue
 		}
 		for batch := s.expiry.due(s.clock.now()); len(batch) > 0 && ctx.Err() == nil; batch = s.expiry.due(s.clock.now()) {
-			s.look(ctx, batch)
+			s.checkDue(ctx, batch)
 		}
-		s.tellFound(ctx)
+		s.reportExpired(ctx)
 	}
 }
 
-// look finds out which of the sessions that were due are there no longer.
-func (s *Store) look(ctx context.Context, batch []watched) {
+// checkDue finds out which sessions are missing, and removes those from their indexes.
+func (s *Store) checkDue(ctx context.Context, batch []watchedSession) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 	defer cancel()
 	pttls := make([]rueidis.Completed, len(batch))
 	for i, w := range batch {
 		pttls[i] = s.plain.B().Pttl().Key(s.keys.session(w.id)).Build()
 	}
-	gone := map[driver.Hash][]member{}
+	missing := map[driver.Hash][]indexEntry{}
 	now := s.clock.now()
 	for i, res := range s.plain.DoMulti(ctx, pttls...) {
 		w := batch[i]
 		ttl, err := res.AsInt64()
 		switch {
 		case err != nil:
-			s.expiry.again(w, now.Add(time.Second))
+			s.expiry.watchAgain(w, now.Add(time.Second))
 		case ttl != -2:
-			s.expiry.again(w, now.Add(max(time.Duration(ttl)*time.Millisecond, lookEvery)))
+			s.expiry.watchAgain(w, now.Add(max(time.Duration(ttl)*time.Millisecond, checkEvery)))
 		default:
-			gone[w.owner] = append(gone[w.owner], member{w.id.Selector.String(), w.id, float64(w.created)})
+			missing[w.owner] = append(missing[w.owner], indexEntry{w.id.Selector.String(), w.id, float64(w.created)})
 		}
 	}
-	for owner, members := range gone {
-		if s.clean(ctx, owner, members) != nil {
-			for _, m := range members {
-				s.expiry.again(watched{m.id, owner, int64(m.created), 0}, now.Add(time.Second))
+	for owner, entries := range missing {
+		if s.cleanIndex(ctx, owner, entries) != nil {
+			for _, e := range entries {
+				s.expiry.watchAgain(watchedSession{e.id, owner, int64(e.created), 0}, now.Add(time.Second))
 			}
 		}
 	}
 }
 
-// clean removes sessions that are gone from a user's index.
-func (s *Store) clean(ctx context.Context, owner driver.Hash, members []member) error {
-	keys, args := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}, make([]string, len(members))
-	for i, m := range members {
-		keys, args[i] = append(keys, s.keys.session(m.id)), m.name
-	}
-	var r reply
-	err := s.attempt(ctx, repeatable, func(ctx context.Context) (err error) {
-		r, err = s.execPlain(ctx, cleanScript, keys, args)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	expired, err := sessionNames(driver.BucketOf(owner), r.rest)
-	if err == nil {
-		s.expiry.gone(owner, expired, members, s.clock.now(), s.ends.has)
-	}
-	return err
-}
-
-// tellFound tells of sessions that expired, and leaves out those that were ended with everybody's: they were left in their indexes.
-func (s *Store) tellFound(ctx context.Context) {
-	found, listeners := s.expiry.take()
+// reportExpired calls the listeners for the sessions that expired. It leaves out those that EndAll
+// ended: EndAll does not remove them from their indexes.
+func (s *Store) reportExpired(ctx context.Context) {
+	found, listeners := s.expiry.takeFound()
 	if len(found) == 0 {
 		return
 	}
-	revoked, err := s.revokedAll(ctx)
-	if err != nil {
-		s.expiry.back(found) // and is tried again
+	if err := s.withRetry(ctx, readOnly, s.readGlobalRevocation); err != nil {
+		s.expiry.putBackFound(found) // the next tick tries again
 		return
 	}
 	for _, e := range found {
-		if e.created <= revoked {
+		if e.created <= s.global.at.Load() {
 			continue
 		}
 		for _, f := range listeners {
@@ -227,13 +210,13 @@ func (s *Store) tellFound(ctx context.Context) {
 	}
 }
 
-// watchQueue is a heap, the first to be looked at first.
-type watchQueue []watched
+// watchQueue is a heap. The session that is due first comes first.
+type watchQueue []watchedSession
 
 func (q watchQueue) Len() int           { return len(q) }
 func (q watchQueue) Less(i, j int) bool { return q[i].due < q[j].due }
 func (q watchQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
-func (q *watchQueue) Push(w any)        { *q = append(*q, w.(watched)) }
+func (q *watchQueue) Push(w any)        { *q = append(*q, w.(watchedSession)) }
 
 func (q *watchQueue) Pop() any {
 	old := *q

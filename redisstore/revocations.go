@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,16 +9,15 @@ import (
 	"sync"
 	"time"
 
-	"github.com/redis/rueidis"
-
 	"github.com/coatcheck-go/session/driver"
 )
 
-// revocation says which of a user's sessions are none any more, whatever is left of them and of the user's index: those created until
-// since, in milliseconds, but the kept ones. It stands in a hash of the user's bucket, since a token names the bucket and not the user.
+// revocation ends a user's sessions that were created until a time, but for exceptions. It holds
+// also if the sessions' hashes are still there, and if the user's index is lost. It is stored in a
+// hash of the user's bucket, because a token names the bucket and not the user.
 type revocation struct {
-	since int64
-	kept  string // {"." name "." created}
+	since int64  // in milliseconds
+	kept  string // the exceptions: {"." name "." created}
 }
 
 func parseRevocation(text string) (r revocation, err error) {
@@ -34,14 +32,15 @@ func parseRevocation(text string) (r revocation, err error) {
 	return r, nil
 }
 
-// covers reports whether a session of the user is revoked.
+// covers reports whether the revocation ended a session of the user.
 func (r revocation) covers(id driver.ID, created time.Time) bool {
 	return created.UnixMilli() <= r.since && !strings.Contains(r.kept, "."+id.Selector.String()+".")
 }
 
-// revoked reports whether a record that was read is that of a session which was revoked; revocations are those of its bucket.
-func (s *Store) revoked(id driver.ID, r *driver.Record, revocations map[string]string) (bool, error) {
-	if s.all.covers(r) {
+// isRevoked reports whether a session was revoked, with its user's or with all users' sessions.
+// revocations are those of its bucket.
+func (s *Store) isRevoked(id driver.ID, r *driver.Record, revocations map[string]string) (bool, error) {
+	if s.global.covers(r) {
 		return true, nil
 	}
 	if r.Principal == nil || len(revocations) == 0 {
@@ -55,103 +54,138 @@ func (s *Store) revoked(id driver.ID, r *driver.Record, revocations map[string]s
 	return revocation.covers(id, r.Created), err
 }
 
-// repetitions are the revocations that this process made. As ends they are repeated: a failover may have undone them. The zero repetitions
-// are ready.
-type repetitions struct {
-	mu sync.Mutex
-	of map[driver.Hash]*repetition // by owner
+// ownRevocations are the revocations that this process made. They are repeated as ends are,
+// because a failover may undo them. The zero ownRevocations is ready.
+type ownRevocations struct {
+	mu      sync.Mutex
+	byOwner map[driver.Hash]*ownRevocation
 }
 
-type repetition struct {
-	owner driver.Hash
-	text  string
-	until time.Time // forgotten then
-	tries int       // how often it was repeated
-	at    time.Time // due then; zero: not any more
-	made  time.Time // when its answer was there
+type ownRevocation struct {
+	owner        driver.Hash
+	text         string
+	acknowledged time.Time
+	forget       time.Time
+	repeated     int       // how often
+	next         time.Time // the next repetition; zero: only with all others
 }
 
-const repetitionsKept = 10_000
+const maxOwnRevocations = 10_000
 
-func (p *repetitions) add(owner driver.Hash, text string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.of == nil {
-		p.of = map[driver.Hash]*repetition{}
+func (o *ownRevocations) add(owner driver.Hash, text string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.byOwner == nil {
+		o.byOwner = map[driver.Hash]*ownRevocation{}
 	}
-	if p.of[owner] == nil && len(p.of) >= repetitionsKept {
-		p.removeOldest()
+	if o.byOwner[owner] == nil && len(o.byOwner) >= maxOwnRevocations {
+		o.removeOldest()
 	}
 	now := time.Now()
-	p.of[owner] = &repetition{owner, text, now.Add(endsFor), 0, now.Add(endDelays[0]), now}
+	o.byOwner[owner] = &ownRevocation{
+		owner: owner, text: text, acknowledged: now, forget: now.Add(keepEndsFor), next: now.Add(repeatDelays[0]),
+	}
 }
 
-func (p *repetitions) removeOldest() {
-	var oldest *repetition
-	for _, r := range p.of {
-		if oldest == nil || r.made.Before(oldest.made) {
+func (o *ownRevocations) removeOldest() {
+	var oldest *ownRevocation
+	for _, r := range o.byOwner {
+		if oldest == nil || r.acknowledged.Before(oldest.acknowledged) {
 			oldest = r
 		}
 	}
-	delete(p.of, oldest.owner)
+	delete(o.byOwner, oldest.owner)
 }
 
-// own returns the last revocation of an owner, the zero repetition if there was none.
-func (p *repetitions) own(owner driver.Hash) (own repetition) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := p.of[owner]; r != nil {
-		own = *r
+// last returns the last revocation of an owner, or the zero ownRevocation.
+func (o *ownRevocations) last(owner driver.Hash) (last ownRevocation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r := o.byOwner[owner]; r != nil {
+		last = *r
 	}
-	return own
+	return last
 }
 
-// forget has the revocation of an owner not repeated.
-func (p *repetitions) forget(owner driver.Hash) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.of, owner)
+// remove stops the repetition of an owner's revocation.
+func (o *ownRevocations) remove(owner driver.Hash) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.byOwner, owner)
 }
 
-// due returns what is to be repeated now.
-func (p *repetitions) due(now time.Time, all bool) (due []repetition) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for owner, r := range p.of {
-		if !now.Before(r.until) {
-			delete(p.of, owner)
+// due returns the revocations to repeat now.
+func (o *ownRevocations) due(now time.Time, all bool) (due []ownRevocation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for owner, r := range o.byOwner {
+		if !now.Before(r.forget) {
+			delete(o.byOwner, owner)
 			continue
 		}
-		if !all && (r.at.IsZero() || now.Before(r.at)) {
+		if !all && (r.next.IsZero() || now.Before(r.next)) {
 			continue
 		}
 		due = append(due, *r)
-		if r.tries++; r.tries < len(endDelays) {
-			r.at = now.Add(endDelays[r.tries] - endDelays[r.tries-1])
+		if r.repeated++; r.repeated < len(repeatDelays) {
+			r.next = now.Add(repeatDelays[r.repeated] - repeatDelays[r.repeated-1])
 		} else {
-			r.at = time.Time{}
+			r.next = time.Time{}
 		}
 	}
 	return due
 }
 
-// retry has a revocation repeated again that could not be sent.
-func (p *repetitions) retry(owner driver.Hash, now time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if r := p.of[owner]; r != nil {
-		r.tries, r.at = 0, now.Add(endDelays[0])
+// retry schedules a revocation that could not be sent.
+func (o *ownRevocations) retry(owner driver.Hash, now time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r := o.byOwner[owner]; r != nil {
+		r.repeated, r.next = 0, now.Add(repeatDelays[0])
 	}
 }
 
-// after returns when an authentication began, in milliseconds by the server's clock, which does not tell what came first within one, and
-// which is as far as this process knows that of another server, that is behind. What began here after a revocation that this process made began after
-// it: so who resets a password is signed in at once, with a pause of a millisecond.
-func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
+// reassertRevocations repeats the revocations that are due, or all. It sends 64 at a time: one by
+// one, ten thousand would take too long after a failover. It also puts back a global revocation
+// that a failover lost.
+func (s *Store) reassertRevocations(ctx context.Context, all bool) {
+	var sending sync.WaitGroup
+	if s.global.lost.Load() {
+		sending.Go(func() {
+			limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+			defer cancel()
+			_, _ = s.raiseGlobalRevocation(limit, s.global.argument()) // or the next tick does
+		})
+	}
+	for batch := range slices.Chunk(s.ownRevocations.due(time.Now(), all), 64) {
+		for _, r := range batch {
+			sending.Go(func() {
+				limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+				defer cancel()
+				args := []string{r.owner.String(), "again", r.text, "0"}
+				if _, err := s.exec(limit, s.plain, endUserScript, s.endUserKeys(r.owner, nil), args); err != nil {
+					s.ownRevocations.retry(r.owner, time.Now())
+				}
+			})
+		}
+		sending.Wait()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+	sending.Wait()
+}
+
+// authBegan returns when an authentication began, in milliseconds of the server's clock. That
+// clock does not order what happens within a millisecond. This process knows it only
+// approximately if another server is behind. But an authentication that began here after the reply
+// to an own revocation began after that revocation. So a user who resets a password is signed in
+// at once, after a pause of at most some milliseconds.
+func (s *Store) authBegan(owner driver.Hash, ago time.Duration) int64 {
 	local, began := time.Now().Add(-ago), s.clock.now().Add(-ago).UnixMilli()
-	own := s.made.own(owner)
+	own := s.ownRevocations.last(owner)
 	r, err := parseRevocation(own.text)
-	if own.text == "" || err != nil || !local.After(own.made) || began > r.since {
+	if own.text == "" || err != nil || !local.After(own.acknowledged) || began > r.since {
 		return began
 	}
 	for range 3 {
@@ -161,50 +195,4 @@ func (s *Store) after(owner driver.Hash, ago time.Duration) int64 {
 		time.Sleep(time.Millisecond)
 	}
 	return r.since + 1
-}
-
-// repeatRevocations repeats those that are due, or all, some at a time: one after the other, ten thousand would take longer than a failover may show.
-func (s *Store) repeatRevocations(ctx context.Context, all bool) {
-	for batch := range slices.Chunk(s.made.due(time.Now(), all), 64) {
-		var each sync.WaitGroup
-		for _, r := range batch {
-			each.Go(func() {
-				limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
-				defer cancel()
-				_, err := s.execPlain(limit, endUserScript, s.userKeys(r.owner, nil), []string{r.owner.String(), "again", r.text, "0", "0"})
-				if err != nil {
-					s.made.retry(r.owner, time.Now())
-				}
-			})
-		}
-		each.Wait()
-		if ctx.Err() != nil {
-			return
-		}
-	}
-}
-
-// errTooManyKept is the refusal of more exceptions than a revocation can name.
-var errTooManyKept = fmt.Errorf("redisstore: at most %d sessions can be kept while a user's other ones are ended", driver.MaxExcept)
-
-// moving reports that a server has some of a script's keys and not the others, since their slot is on its way to another one.
-func moving(err error) bool {
-	return err != nil && strings.HasPrefix(err.Error(), "TRYAGAIN")
-}
-
-// execMoving runs a script on one session whose slot is moving: without the revocations, which may not be where the session is, and
-// which are read after it. A session that was revoked is changed then, which nobody ever sees.
-func (s *Store) execMoving(ctx context.Context, script *rueidis.Lua, id driver.ID, keys, args []string) (reply, error) {
-	r, err := s.execKeys(ctx, script, keys, args)
-	if err != nil || r.status != "ok" {
-		return r, err
-	}
-	_, _, err = s.read(ctx, s.plain, id)
-	switch {
-	case errors.Is(err, errRevoked):
-		return reply{status: "gone"}, nil
-	case err == nil, errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
-		return r, nil
-	}
-	return r, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 }

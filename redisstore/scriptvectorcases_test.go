@@ -24,7 +24,7 @@ func scriptCases() []scriptVector {
 
 type cases struct{ all []scriptVector }
 
-type keyValues = map[string]keyOfV
+type keyValues = map[string]keyContent
 
 func (c *cases) add(script, name, why string, before keyValues, k, args []string, reply []any, after keyValues) {
 	c.all = append(c.all, scriptVector{name, why, script, before, k, args, reply, after})
@@ -36,10 +36,10 @@ func plus(base, more keyValues) keyValues {
 	return sum
 }
 
-// replyOK is the reply of a script that did what it was asked.
+// replyOK is the reply of a script that succeeded.
 func replyOK(rest ...any) []any { return append([]any{"ok", "SECONDS", "MICROSECONDS"}, rest...) }
 
-// The user's two sessions, and their index.
+// The user's two sessions and their index.
 var (
 	vectorA, vectorB = sessionOf("<-60000>"), sessionOf("<-30000>")
 	vectorIndex      = scoresOf(nameA, "<-60000>", nameB, "<-30000>", "@rev", "7")
@@ -67,7 +67,7 @@ func (c *cases) signIn() {
 		stored[string(f.Key)] = string(f.Value)
 	}
 	secret := stored["@id"]
-	signedIn := keyOfV{Hash: stored}.with("@created", "<+0>", "@seen", "<-3540000>", "@deadline", "<+86400000>", "@principal", head+"<+0>"+tail)
+	signedIn := keyContent{Hash: stored}.with("@created", "<+0>", "@seen", "<-3540000>", "@deadline", "<+86400000>", "@principal", head+"<+0>"+tail)
 	signIn := func(version, began, most, how, everybody string, names ...string) []string {
 		n := "0"
 		if len(names) > 0 {
@@ -105,38 +105,36 @@ func (c *cases) endUser() {
 	two, owner := vectorTwo, vectorOwner.String()
 	user := []string{keyIndex, keyRevoked}
 	named := []string{keyIndex, keyRevoked, keyA, keyB}
-	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "1", "0", nameA},
+	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "0", nameA},
 		replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	left := scoresOf(nameB, "<-30000>", "@rev", "7")
 	theirs := a.with("@principal", strings.ReplaceAll(a.Hash["@principal"], owner, driver.HashOf([]byte("another")).String()))
 	c.add("enduser.lua", "another's", "a session of another user is not touched", keyValues{keyA: theirs, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
+		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
 	c.add("enduser.lua", "only, not listed", "the user's own ends also where the index was lost", keyValues{keyA: a, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "1", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
+		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	revokedNow := "<+0>.<+86400000>"
-	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0", "0"},
+	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))
-	c.add("enduser.lua", "all, named", "those that the caller names end at once", two, named, []string{owner, "all", day, "2", "0", nameA, nameB},
-		replyOK(revokedNow, 2, 0, nameA, nameB), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
-	c.add("enduser.lua", "expired", "what the index names and is not there has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "all", day, "2", "0", nameA, nameB},
+	c.add("enduser.lua", "expired", "what the index names and is not there has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "again", revokedNow, "0", nameA, nameB},
 		replyOK(revokedNow, 1, 1, nameB, nameA), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
 	keptB := revokedNow + "." + nameB + ".<-30000>"
 	c.add("enduser.lua", "all but one", "the one to keep is in the revocation, with its creation", two, []string{keyIndex, keyRevoked, keyB},
-		[]string{owner, "all", day, "0", "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
-	c.add("enduser.lua", "no index", "without an index they are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0", "0"},
+		[]string{owner, "all", day, "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
+	c.add("enduser.lua", "no index", "without an index they are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(revokedNow)})
 	c.add("enduser.lua", "kept no more", "who was revoked once is not kept by a later revocation", plus(two, keyValues{keyRevoked: revocationOf("<-40000>.<+86400000>")}),
-		named, []string{owner, "all", day, "0", "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
+		named, []string{owner, "all", day, "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
 	c.add("enduser.lua", "again", "the second call ends those that the first one named", plus(two, keyValues{keyRevoked: revocationOf(keptB)}), named[:3],
-		[]string{owner, "again", keptB, "1", "0", nameA}, replyOK(keptB, 1, 0, nameA),
+		[]string{owner, "again", keptB, "0", nameA}, replyOK(keptB, 1, 0, nameA),
 		keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(keptB)})
-	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0", "0"},
+	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0"},
 		replyOK(keptB, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(keptB)})
 	c.add("enduser.lua", "put together", "of two revocations both hold", keyValues{keyRevoked: revocationOf("<-10000>.<+1000000>." + nameA + ".<-60000>." + nameB + ".<-30000>")},
-		user, []string{owner, "again", "<-40000>.<+2000000>", "0", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0, 0),
+		user, []string{owner, "again", "<-40000>.<+2000000>", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0, 0),
 		keyValues{keyRevoked: revocationOf("<-10000>.<+2000000>." + nameB + ".<-30000>")})
 	c.add("enduser.lua", "forgotten", "what was remembered long enough goes with the next write",
-		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0", "0"},
+		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0), keyValues{keyRevoked: {Hash: map[string]string{nameB: "<-1000>.<+10000>", owner: revokedNow}}})
 }
 
@@ -144,11 +142,11 @@ func (c *cases) move() {
 	a := vectorA
 	presented, attempt := verifierA.String(), nameNew
 	leave := func(everybody string) []string { return []string{"leave", attempt, presented, everybody} }
-	old := keyOfV{Hash: map[string]string{"@token": "0." + presented, "@idle": "3600000", "@created": "<-60000>", "@seen": "<-1000>", "@deadline": "<+86400000>"}}
+	old := keyContent{Hash: map[string]string{"@token": "0." + presented, "@idle": "3600000", "@created": "<-60000>", "@seen": "<-1000>", "@deadline": "<+86400000>"}}
 	marked := old.with("@moving", attempt+".<+10000>")
-	moved := keyOfV{Hash: map[string]string{"@moving": "moved"}}
+	moved := keyContent{Hash: map[string]string{"@moving": "moved"}}
 	c.add("move.lua", "leave", "the session takes no more changes for ten seconds, and its fields are replied", keyValues{keyA: a}, []string{keyA, keyRevoked},
-		[]string{"leave", attempt, presented, "0"}, leaving(a, attempt), keyValues{keyA: a.with("@moving", attempt+".<+10000>")})
+		[]string{"leave", attempt, presented, "0"}, replyOfLeave(a, attempt), keyValues{keyA: a.with("@moving", attempt+".<+10000>")})
 	c.add("move.lua", "leave, another", "another sign-in is under way", keyValues{keyA: old.with("@moving", nameB+".<+9000>")}, []string{keyA, keyRevoked}, leave("0"),
 		[]any{"moved"}, keyValues{keyA: old.with("@moving", nameB+".<+9000>")})
 	c.add("move.lua", "leave, revoked", "the session before was revoked", plus(keyValues{keyA: a}, keyValues{keyRevoked: revocationOf("<-20000>.<+86400000>")}),
@@ -165,7 +163,7 @@ func (c *cases) move() {
 func (c *cases) revoked() {
 	a, b := vectorA, vectorB
 	presented := verifierA.String()
-	// What was revoked takes no change.
+	// A revoked session takes no change.
 	revoked := keyValues{keyA: a, keyRevoked: revocationOf("<-20000>.<+86400000>." + nameB + ".<-30000>")}
 	change := func(everybody string) []string {
 		return []string{presented, "65536", "", "0", "0", everybody, "add", "n", "1", ""}

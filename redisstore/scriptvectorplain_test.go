@@ -5,8 +5,8 @@ import (
 	"slices"
 )
 
-// leaving is the reply to who takes a session's fields along, in the order of the names.
-func leaving(session keyOfV, attempt string) []any {
+// replyOfLeave is the reply of move.lua to "leave", with the session's fields in the order of names.
+func replyOfLeave(session keyContent, attempt string) []any {
 	h := session.with("@moving", attempt+".<+10000>").Hash
 	reply := replyOK()
 	for _, name := range slices.Sorted(maps.Keys(h)) {
@@ -19,7 +19,7 @@ func (c *cases) create() {
 	secret := vectorA.Hash["@id"]
 	token := "0.0." + verifierA.String()
 	args := []string{"3600000", day, secret, "@v", "1", "@token", token, "@rev", "1", "@size", "2", "n", "1"}
-	stored := keyOfV{Hash: map[string]string{
+	stored := keyContent{Hash: map[string]string{
 		"@v": "1", "@id": secret, "@token": token, "@idle": "3600000", "@created": "<+0>", "@seen": "<+0>", "@deadline": "<+86400000>", "@rev": "1", "@size": "2", "n": "1",
 	}}
 	c.add("create.lua", "first", "an anonymous session, with what the first request set", nil, []string{keyNew}, args, replyOK("1"), keyValues{keyNew: stored})
@@ -50,7 +50,7 @@ func (c *cases) end() {
 		keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
 	c.add("end.lua", "over", "it had ended", nil, []string{keyA, keyIndex}, []string{nameA}, replyOK(0), nil)
 	c.add("end.lua", "over, and written", "and something is written and removed, for replicas to be waited for", nil, []string{keyA}, []string{"", "write"}, replyOK(0), nil)
-	word := keyOfV{Hash: map[string]string{"@moving": "moved"}}
+	word := keyContent{Hash: map[string]string{"@moving": "moved"}}
 	c.add("end.lua", "moved", "the word that it moved stays", keyValues{keyA: word}, []string{keyA}, []string{"", "write"}, []any{"moved"}, keyValues{keyA: word})
 
 	four := []string{keyIndex, keyRevoked, keyA, keyB}

@@ -16,31 +16,32 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// scriptVector is one call of a script. In its texts "<+n>" and "<-n>" are times, n milliseconds from the server's.
+// scriptVector is one call of a script. In its texts "<+n>" and "<-n>" are times: the server's time
+// plus or minus n milliseconds.
 type scriptVector struct {
-	Name   string            `json:"name"`
-	Why    string            `json:"why"`
-	Script string            `json:"script"`
-	Before map[string]keyOfV `json:"before"` // by key
-	Keys   []string          `json:"keys"`
-	Args   []string          `json:"args"`
-	Reply  []any             `json:"reply"` // as in changes.json
-	After  map[string]keyOfV `json:"after"` // no other key is there
+	Name   string                `json:"name"`
+	Why    string                `json:"why"`
+	Script string                `json:"script"`
+	Before map[string]keyContent `json:"before"` // by key
+	Keys   []string              `json:"keys"`
+	Args   []string              `json:"args"`
+	Reply  []any                 `json:"reply"` // as in changes.json
+	After  map[string]keyContent `json:"after"` // all keys
 }
 
-// keyOfV is what a key holds: one of these.
-type keyOfV struct {
+// keyContent is what a key holds. One of its fields is set.
+type keyContent struct {
 	Hash   map[string]string `json:"hash,omitempty"`
 	Scores map[string]string `json:"scores,omitempty"` // of a sorted set
 	Text   string            `json:"text,omitempty"`
-	Stream [][]string        `json:"stream,omitempty"` // of each entry the id, then names and values
+	Stream [][]string        `json:"stream,omitempty"` // for each entry: its id, then names and values
 }
 
 const placeholder = `<[+-]\d+>`
 
 var placeholders = regexp.MustCompile(placeholder)
 
-// atServer puts times into a text.
+// atServer replaces the placeholders in a text by times.
 func atServer(text string, now int64) string {
 	return placeholders.ReplaceAllStringFunc(text, func(p string) string {
 		n, _ := strconv.ParseInt(p[1:len(p)-1], 10, 64)
@@ -48,7 +49,7 @@ func atServer(text string, now int64) string {
 	})
 }
 
-// fits reports whether a text is what a vector says, give or take some seconds.
+// fits reports whether a text matches a vector. Times may differ by some seconds.
 func fits(got, want string, now int64) bool {
 	var pattern bytes.Buffer
 	var times []int64
@@ -90,7 +91,7 @@ func TestScriptVectors(t *testing.T) {
 	var vectors []scriptVector
 	readJSON(t, file, &vectors)
 	if !bytes.Equal(toJSON(t, vectors), toJSON(t, scriptCases())) {
-		t.Fatalf("%s is not what the code says: go test ./redisstore -run Vectors -update", file)
+		t.Fatalf("%s does not match the code: run go test ./redisstore -run Vectors -update", file)
 	}
 	scripts := map[string]*rueidis.Lua{
 		"signin.lua": signInScript, "enduser.lua": endUserScript, "move.lua": moveScript, "revokeall.lua": revokeAllScript,
@@ -142,7 +143,7 @@ func (v *scriptVector) run(t *testing.T, c rueidis.Client, script *rueidis.Lua) 
 		t.Fatal(err)
 	}
 	if len(got) != len(v.Reply) {
-		t.Fatalf("the script replies %v, the vector says %v", got, v.Reply)
+		t.Fatalf("the script replies %v, want %v", got, v.Reply)
 	}
 	texts := make([]string, len(got))
 	for i := range got {
@@ -159,20 +160,20 @@ func (v *scriptVector) run(t *testing.T, c rueidis.Client, script *rueidis.Lua) 
 	for i, want := range v.Reply {
 		text := texts[i]
 		if want := fmt.Sprint(want); want != "SECONDS" && want != "MICROSECONDS" && !fits(text, want, now) {
-			t.Errorf("reply %d is %q, the vector says %q", i, text, want)
+			t.Errorf("reply %d is %q, want %q", i, text, want)
 		}
 	}
 	keys, err := do(c.B().Keys().Pattern("*").Build()).AsStrSlice()
 	if err != nil || len(keys) != len(v.After) {
-		t.Errorf("the keys are %q, error %v, the vector has %d", keys, err, len(v.After))
+		t.Errorf("the keys are %q, error %v, want %d", keys, err, len(v.After))
 	}
 	for key, want := range v.After {
-		want.isAt(t, c, key, now)
+		want.mustBeStored(t, c, key, now)
 	}
 }
 
-// isAt checks that a key holds what it should.
-func (k keyOfV) isAt(t *testing.T, c rueidis.Client, key string, now int64) {
+// mustBeStored checks that a key holds this content.
+func (k keyContent) mustBeStored(t *testing.T, c rueidis.Client, key string, now int64) {
 	t.Helper()
 	do := func(cmd rueidis.Completed) rueidis.RedisResult { return c.Do(t.Context(), cmd) }
 	got, want := map[string]string{}, k.Hash
@@ -206,27 +207,29 @@ func (k keyOfV) isAt(t *testing.T, c rueidis.Client, key string, now int64) {
 		want = map[string]string{"text": k.Text}
 	}
 	if err != nil || len(got) != len(want) {
-		t.Errorf("%s is %q, error %v, the vector says %q", key, got, err, want)
+		t.Errorf("%s is %q, error %v, want %q", key, got, err, want)
 	}
 	for name, text := range want {
 		if !fits(got[name], text, now) {
-			t.Errorf("%s has %s %q, the vector says %q", key, name, got[name], text)
+			t.Errorf("%s has %s %q, want %q", key, name, got[name], text)
 		}
 	}
 }
 
-// What the cases are made of: a user with two sessions in one bucket.
+// The cases have a user with two sessions in one bucket.
 var (
-	vectorOwner           = driver.HashOf([]byte("owner"))
-	nameA, nameB, nameNew = driver.HashOf([]byte("session a")).String(), driver.HashOf([]byte("session b")).String(), driver.HashOf([]byte("session new")).String()
-	keyA, keyB, keyNew    = "vector:{0000}:s:" + nameA, "vector:{0000}:s:" + nameB, "vector:{0000}:s:" + nameNew
-	keyIndex              = "vector:{0000}:u:" + vectorOwner.String()
-	keyRevoked            = "vector:{0000}:n"
-	keyAll                = "vector:revoked"
+	vectorOwner        = driver.HashOf([]byte("owner"))
+	nameA              = driver.HashOf([]byte("session a")).String()
+	nameB              = driver.HashOf([]byte("session b")).String()
+	nameNew            = driver.HashOf([]byte("session new")).String()
+	keyA, keyB, keyNew = "vector:{0000}:s:" + nameA, "vector:{0000}:s:" + nameB, "vector:{0000}:s:" + nameNew
+	keyIndex           = "vector:{0000}:u:" + vectorOwner.String()
+	keyRevoked         = "vector:{0000}:n"
+	keyAll             = "vector:revoked"
 )
 
-// sessionOf is the hash of the user's session that was created at a time.
-func sessionOf(created string) keyOfV {
+// sessionOf returns the hash of a session of that user.
+func sessionOf(created string) keyContent {
 	now := time.UnixMilli(1_800_000_000_000)
 	r := base(field("n", "1"))(now)
 	r.Principal = &driver.Principal{User: "ada", Owner: vectorOwner, Authenticated: now}
@@ -235,11 +238,11 @@ func sessionOf(created string) keyOfV {
 		h[string(f.Key)] = string(f.Value)
 	}
 	h["@created"], h["@seen"], h["@deadline"] = created, "<-1000>", "<+86400000>"
-	return keyOfV{Hash: h}
+	return keyContent{Hash: h}
 }
 
-// with returns a hash with other values, "" for none.
-func (k keyOfV) with(namesAndValues ...string) keyOfV {
+// with returns the hash with changed values. "" removes a value.
+func (k keyContent) with(namesAndValues ...string) keyContent {
 	h := map[string]string{}
 	for name, v := range k.Hash {
 		h[name] = v
@@ -249,17 +252,17 @@ func (k keyOfV) with(namesAndValues ...string) keyOfV {
 			delete(h, namesAndValues[i])
 		}
 	}
-	return keyOfV{Hash: h}
+	return keyContent{Hash: h}
 }
 
-func scoresOf(namesAndScores ...string) keyOfV {
+func scoresOf(namesAndScores ...string) keyContent {
 	z := map[string]string{}
 	for i := 0; i < len(namesAndScores); i += 2 {
 		z[namesAndScores[i]] = namesAndScores[i+1]
 	}
-	return keyOfV{Scores: z}
+	return keyContent{Scores: z}
 }
 
-func revocationOf(text string) keyOfV {
-	return keyOfV{Hash: map[string]string{vectorOwner.String(): text}}
+func revocationOf(text string) keyContent {
+	return keyContent{Hash: map[string]string{vectorOwner.String(): text}}
 }

@@ -10,62 +10,66 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// sentinels ask all sentinels, again and again, who the primary is: one that was deposed and does not know it yet answers in good
-// health.
+// sentinels keeps asking all sentinels which node is the primary. A deposed primary that does not
+// know it yet answers health checks well, so the lease needs the sentinels' majority.
 type sentinels struct {
 	name    string
 	options []rueidis.ClientOption // one a sentinel
 
 	mu      sync.Mutex
-	answers []opinion
+	answers []sentinelAnswer // as options
 }
 
-type opinion struct {
+type sentinelAnswer struct {
 	primary string
 	asked   time.Time
 }
 
+const askSentinelsEvery = 250 * time.Millisecond
+
 func newSentinels(opt rueidis.ClientOption) *sentinels {
-	p := &sentinels{name: opt.Sentinel.MasterSet}
+	s := &sentinels{name: opt.Sentinel.MasterSet}
 	for _, addr := range opt.InitAddress {
-		p.options = append(p.options, rueidis.ClientOption{
-			InitAddress: []string{addr}, Dialer: opt.Dialer, ConnWriteTimeout: opt.ConnWriteTimeout, TLSConfig: opt.Sentinel.TLSConfig,
-			Username: opt.Sentinel.Username, Password: opt.Sentinel.Password,
-			ForceSingleClient: true, DisableCache: true, PipelineMultiplex: -1, ReadBufferEachConn: 4 << 10, WriteBufferEachConn: 4 << 10,
+		s.options = append(s.options, rueidis.ClientOption{
+			InitAddress: []string{addr}, Dialer: opt.Dialer, ConnWriteTimeout: opt.ConnWriteTimeout,
+			TLSConfig: opt.Sentinel.TLSConfig, Username: opt.Sentinel.Username, Password: opt.Sentinel.Password,
+			ForceSingleClient: true, DisableCache: true, PipelineMultiplex: -1,
+			ReadBufferEachConn: 4 << 10, WriteBufferEachConn: 4 << 10,
 		})
 	}
-	p.answers = make([]opinion, len(p.options))
-	return p
+	s.answers = make([]sentinelAnswer, len(s.options))
+	return s
 }
 
-func (p *sentinels) start(ctx context.Context, work *sync.WaitGroup) {
-	for i := range p.options {
-		work.Go(func() { p.ask(ctx, i) })
+func (s *sentinels) start(ctx context.Context, work *sync.WaitGroup) {
+	for i := range s.options {
+		work.Go(func() { s.runAsking(ctx, i) })
 	}
 }
 
-func (p *sentinels) ask(ctx context.Context, i int) {
+// runAsking asks one sentinel until ctx is done.
+func (s *sentinels) runAsking(ctx context.Context, i int) {
 	var client rueidis.Client
 	defer func() {
 		if client != nil {
 			client.Close()
 		}
 	}()
-	tick := time.NewTicker(250 * time.Millisecond)
+	tick := time.NewTicker(askSentinelsEvery)
 	defer tick.Stop()
 	for {
 		if client == nil {
-			client, _ = rueidis.NewClient(p.options[i]) // a sentinel that is away is asked again
+			client, _ = rueidis.NewClient(s.options[i]) // on an error the next tick tries again
 		}
 		if client != nil {
 			asked := time.Now()
 			limit, cancel := context.WithTimeout(ctx, time.Second)
-			addr, err := client.Do(limit, client.B().SentinelGetMasterAddrByName().Master(p.name).Build()).AsStrSlice()
+			addr, err := client.Do(limit, client.B().SentinelGetMasterAddrByName().Master(s.name).Build()).AsStrSlice()
 			cancel()
 			if err == nil && len(addr) == 2 {
-				p.mu.Lock()
-				p.answers[i] = opinion{net.JoinHostPort(addr[0], addr[1]), asked}
-				p.mu.Unlock()
+				s.mu.Lock()
+				s.answers[i] = sentinelAnswer{net.JoinHostPort(addr[0], addr[1]), asked}
+				s.mu.Unlock()
 			}
 		}
 		select {
@@ -76,20 +80,21 @@ func (p *sentinels) ask(ctx context.Context, i int) {
 	}
 }
 
-// confirm returns since when a majority of the sentinels has held addr to be the primary.
-func (p *sentinels) confirm(addr string) (time.Time, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var asked []time.Time
-	for _, o := range p.answers {
-		if o.primary == addr {
-			asked = append(asked, o.asked)
+// confirm reports whether a majority of the sentinels names addr as the primary, and when the
+// oldest answer of that majority was asked for.
+func (s *sentinels) confirm(addr string) (asked time.Time, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var times []time.Time
+	for _, a := range s.answers {
+		if a.primary == addr {
+			times = append(times, a.asked)
 		}
 	}
-	majority := len(p.answers)/2 + 1
-	if len(asked) < majority {
+	majority := len(s.answers)/2 + 1
+	if len(times) < majority {
 		return time.Time{}, false
 	}
-	slices.SortFunc(asked, func(a, b time.Time) int { return b.Compare(a) })
-	return asked[majority-1], true
+	slices.SortFunc(times, func(a, b time.Time) int { return b.Compare(a) })
+	return times[majority-1], true
 }

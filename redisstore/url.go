@@ -13,31 +13,23 @@ import (
 	"github.com/redis/rueidis"
 )
 
-// topology is how the servers are arranged.
-type topology uint8
-
-const (
-	standalone topology = iota
-	sentinel
-	cluster
-)
-
 const schemes = "redis://, rediss://, redis+unix://, redis+sentinel://, rediss+sentinel://, redis+cluster://, rediss+cluster://"
 
-// parseURL reads
+// parseURL reads one of
 //
 //	redis://[user:password@]host[:6379][/db]            rediss:// with TLS
 //	redis+unix://[user:password@]/path/to/socket[?db=0]
-//	redis+sentinel://[user:password@]host[:26379],host…/name[?db=0&sentinel_user=…&sentinel_password=…]
+//	redis+sentinel://[user:password@]host[:26379],host…/name[?db=0]
 //	redis+cluster://[user:password@]host[:6379],host…
 //
-// and rediss+sentinel, rediss+cluster with TLS. User and password are percent-encoded.
+// and rediss+sentinel or rediss+cluster with TLS. The parameters sentinel_user and
+// sentinel_password are for the sentinels. User and password are percent-encoded.
 //
-// Its errors quote nothing of the URL: it may hold a password anywhere, written wrong.
-func parseURL(text string, o *Options) (opt rueidis.ClientOption, kind topology, err error) {
+// Its errors quote nothing of the URL: a mistyped URL may hold a password anywhere.
+func parseURL(text string, o *Options) (opt rueidis.ClientOption, t topology, err error) {
 	opt = clientOption(o)
 	fail := func(err error) (rueidis.ClientOption, topology, error) {
-		return opt, kind, fmt.Errorf("redisstore: URL: %w", err)
+		return opt, t, fmt.Errorf("redisstore: URL: %w", err)
 	}
 	u, err := splitURL(text)
 	if err != nil {
@@ -50,25 +42,25 @@ func parseURL(text string, o *Options) (opt rueidis.ClientOption, kind topology,
 			opt.TLSConfig = o.TLS.Clone()
 		}
 	} else if o.TLS != nil {
-		return fail(errors.New("Options.TLS is set, and the scheme is one without TLS: it would not be used"))
+		return fail(errors.New("Options.TLS is set, but the scheme is one without TLS"))
 	}
 	port := "6379"
 	switch u.scheme {
 	case "redis", "rediss":
-		err = u.toOne(&opt)
+		err = u.toStandalone(&opt)
 	case "redis+unix":
 		err = u.toSocket(&opt)
 	case "redis+sentinel", "rediss+sentinel":
-		kind, port = sentinel, "26379"
+		t, port = sentinel, "26379"
 		err = u.toSentinels(&opt)
 	case "redis+cluster", "rediss+cluster":
-		kind = cluster
+		t = cluster
 		err = u.toCluster(&opt)
 	default:
-		err = errors.New("the scheme is none of " + schemes)
+		err = errors.New("the scheme is not one of " + schemes)
 	}
 	if err == nil && len(u.query) > 0 {
-		err = errors.New(`an unknown parameter after "?": there are db, and for Sentinel sentinel_user and sentinel_password`)
+		err = errors.New(`unknown parameter after "?": use db, or for Sentinel sentinel_user and sentinel_password`)
 	}
 	if err == nil && u.db != "" {
 		if opt.SelectDB, err = strconv.Atoi(u.db); err != nil || opt.SelectDB < 0 {
@@ -81,28 +73,28 @@ func parseURL(text string, o *Options) (opt rueidis.ClientOption, kind topology,
 	if err != nil {
 		return fail(err)
 	}
-	return opt, kind, nil
+	return opt, t, nil
 }
 
-// parts are a URL's.
-type parts struct {
+// urlParts are the parts of a URL.
+type urlParts struct {
 	scheme, user, password string
-	rest                   string // hosts, and what follows them
+	rest                   string // the hosts and the path
 	db                     string
-	query                  url.Values // what is not understood yet
+	query                  url.Values // parameters that are not used yet
 }
 
-func splitURL(text string) (u parts, err error) {
+func splitURL(text string) (u urlParts, err error) {
 	var ok bool
 	if u.scheme, u.rest, ok = strings.Cut(text, "://"); !ok {
 		return u, errors.New("it does not begin with one of " + schemes)
 	}
 	rest, query, _ := strings.Cut(u.rest, "?")
-	if strings.Contains(query, "@") { // of a password with a "?" in it
-		return u, errors.New(`after "?" an @ is written %40; and in a user or password, ? is %3F`)
+	if strings.Contains(query, "@") { // probably a password that contains "?"
+		return u, errors.New(`there is an @ after "?": write %40 for @, and in a user or password %3F for ?`)
 	}
 	if u.query, err = url.ParseQuery(query); err != nil {
-		return u, errors.New(`what follows "?" is not name=value&…`)
+		return u, errors.New(`the text after "?" is not name=value&…`)
 	}
 	u.db = u.query.Get("db")
 	u.query.Del("db")
@@ -123,15 +115,15 @@ func splitURL(text string) (u parts, err error) {
 	return u, nil
 }
 
-// cutPath takes what follows the hosts as the database.
-func (u *parts) cutPath() {
+// cutPath takes the path as the database.
+func (u *urlParts) cutPath() {
 	var path string
 	if u.rest, path, _ = strings.Cut(u.rest, "/"); path != "" {
 		u.db = path
 	}
 }
 
-func (u *parts) toOne(opt *rueidis.ClientOption) error {
+func (u *urlParts) toStandalone(opt *rueidis.ClientOption) error {
 	opt.ForceSingleClient = true
 	u.cutPath()
 	if strings.Contains(u.rest, ",") {
@@ -140,7 +132,7 @@ func (u *parts) toOne(opt *rueidis.ClientOption) error {
 	return nil
 }
 
-func (u *parts) toSocket(opt *rueidis.ClientOption) error {
+func (u *urlParts) toSocket(opt *rueidis.ClientOption) error {
 	opt.ForceSingleClient = true
 	opt.InitAddress = []string{u.rest}
 	opt.DialCtxFn = dialUnix
@@ -150,7 +142,7 @@ func (u *parts) toSocket(opt *rueidis.ClientOption) error {
 	return nil
 }
 
-func (u *parts) toSentinels(opt *rueidis.ClientOption) error {
+func (u *urlParts) toSentinels(opt *rueidis.ClientOption) error {
 	var name string
 	if u.rest, name, _ = strings.Cut(u.rest, "/"); name == "" {
 		return fmt.Errorf("%s:// needs the name of the master after the sentinels: %[1]s://host,host/mymaster", u.scheme)
@@ -158,14 +150,15 @@ func (u *parts) toSentinels(opt *rueidis.ClientOption) error {
 	opt.Sentinel = rueidis.SentinelOption{
 		MasterSet: name, Dialer: opt.Dialer, TLSConfig: opt.TLSConfig,
 		Username: u.query.Get("sentinel_user"), Password: u.query.Get("sentinel_password"),
-		TopologyRefreshInterval: time.Second, // off by default: one missed message would bind the client to a deposed primary
+		// Off by default: one missed message would keep the client on a deposed primary.
+		TopologyRefreshInterval: time.Second,
 	}
 	u.query.Del("sentinel_user")
 	u.query.Del("sentinel_password")
 	return nil
 }
 
-func (u *parts) toCluster(opt *rueidis.ClientOption) error {
+func (u *urlParts) toCluster(opt *rueidis.ClientOption) error {
 	opt.ClusterOption.ShardsRefreshInterval = 2 * time.Second // off by default
 	opt.ShuffleInit = true
 	u.cutPath()
@@ -175,7 +168,8 @@ func (u *parts) toCluster(opt *rueidis.ClientOption) error {
 	return nil
 }
 
-// addresses reads host[:port],host… Its errors quote nothing: what has no "@" behind it may be a password.
+// addresses reads host[:port],host… Its errors quote nothing: text without an "@" after it may be a
+// password.
 func addresses(list, port string) (addrs []string, err error) {
 	for _, host := range strings.Split(list, ",") {
 		p := port
@@ -191,7 +185,8 @@ func addresses(list, port string) (addrs []string, err error) {
 			return nil, errors.New("a host is missing")
 		}
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 {
-			return nil, errors.New("a port is not a number from 1 to 65535 (user and password stand before an @: user:password@host)")
+			return nil, errors.New("a port is not a number from 1 to 65535 " +
+				"(write user and password before an @: user:password@host)")
 		}
 		addrs = append(addrs, net.JoinHostPort(bare, p))
 	}

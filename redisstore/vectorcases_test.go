@@ -12,7 +12,7 @@ var (
 	verifierC = driver.HashOf([]byte("verifier c"))
 )
 
-// changeCase is a vector before it is computed.
+// changeCase is the input of a changeVector.
 type changeCase struct {
 	name, why string
 	before    func(now time.Time) *driver.Record // nil: there is no session

@@ -22,10 +22,11 @@ import (
 
 var update = flag.Bool("update", false, "write format/vectors anew")
 
-// The vectors of format/vectors are made here, from the Go code, and checked here against the scripts on a real server. Another language
-// checks itself against the files alone.
+// These tests make the vectors of format/vectors from the Go code, and check the scripts on a real
+// server against them. Implementations in other languages need only the files.
 
-// value is a value of a hash: text, or a time that is so many milliseconds after the server's, give or take some seconds.
+// value is a value of a hash: text, or the server's time plus some milliseconds. Times may differ by
+// some seconds.
 type value struct {
 	text    string
 	fromNow int64
@@ -58,10 +59,10 @@ func (v *value) UnmarshalJSON(b []byte) error {
 type changeVector struct {
 	Name   string           `json:"name"`
 	Why    string           `json:"why"`
-	Before map[string]value `json:"before"` // the hash; null: there is none
+	Before map[string]value `json:"before"` // the hash; null: no hash
 	Change changeJSON       `json:"change"`
 	Args   []string         `json:"args"`  // ARGV
-	Reply  []any            `json:"reply"` // "SECONDS" and "MICROSECONDS" in the place of the server's time
+	Reply  []any            `json:"reply"` // "SECONDS" and "MICROSECONDS" stand for the server's time
 	After  map[string]value `json:"after"`
 }
 
@@ -114,14 +115,14 @@ func TestChangeVectors(t *testing.T) {
 		t.Run(v.Name, func(t *testing.T) {
 			want := changeCases[i].vector(t)
 			if got, want := toJSON(t, v), toJSON(t, want); !bytes.Equal(got, want) {
-				t.Errorf("the vector is not what the code says: go test ./redisstore -run Vectors -update\n%s\n%s", got, want)
+				t.Errorf("the vector does not match the code: run go test ./redisstore -run Vectors -update\n%s\n%s", got, want)
 			}
 			checkOnServer(t, s, &v)
 		})
 	}
 }
 
-// vector computes what the driver says of a case.
+// vector computes the vector of a case with package driver.
 func (c *changeCase) vector(t *testing.T) changeVector {
 	t.Helper()
 	now := time.UnixMilli(1_800_000_000_000)
@@ -178,7 +179,7 @@ func why(e *driver.OpError) string {
 	return ""
 }
 
-// hashOf is the hash of a record, its times relative to now.
+// hashOf returns the hash of a record, with times relative to now.
 func hashOf(r *driver.Record, now time.Time) map[string]value {
 	h := map[string]value{}
 	for _, f := range driver.Encode(r) {
@@ -226,7 +227,7 @@ func checkOnServer(t *testing.T, s *Store, v *changeVector) {
 		t.Fatal(err)
 	}
 	if want := v.Reply; !sameReply(got, want) {
-		t.Errorf("the script replies %v, the vector says %v", got, want)
+		t.Errorf("the script replies %v, want %v", got, want)
 	}
 	after, err := c.Do(ctx, c.B().Hgetall().Key(key).Build()).AsStrMap()
 	if err != nil {
@@ -236,11 +237,11 @@ func checkOnServer(t *testing.T, s *Store, v *changeVector) {
 		got := after[name]
 		delete(after, name)
 		if !about(got, resolve(want, now)) {
-			t.Errorf("%s is %q, the vector says %q", name, got, resolve(want, now))
+			t.Errorf("%s is %q, want %q", name, got, resolve(want, now))
 		}
 	}
 	if len(after) > 0 {
-		t.Errorf("the hash has more than the vector says: %q", after)
+		t.Errorf("the hash has fields that the vector has not: %q", after)
 	}
 }
 
@@ -257,7 +258,7 @@ func resolve(v value, now int64) string {
 	return v.text
 }
 
-// about reports whether two values are the same but for times within some seconds.
+// about reports whether two values are the same. Times may differ by some seconds.
 func about(a, b string) bool {
 	return slices.EqualFunc(strings.Split(a, "."), strings.Split(b, "."), func(a, b string) bool {
 		x, err1 := strconv.ParseInt(a, 10, 64)
@@ -372,7 +373,7 @@ func TestRecordVectors(t *testing.T) {
 	var got []recordVector
 	readJSON(t, file, &got)
 	if !bytes.Equal(toJSON(t, got), toJSON(t, want)) {
-		t.Errorf("%s is not what the code says: go test ./redisstore -run Vectors -update", file)
+		t.Errorf("%s does not match the code: run go test ./redisstore -run Vectors -update", file)
 	}
 	for _, v := range got {
 		var fields []driver.Field
@@ -385,7 +386,7 @@ func TestRecordVectors(t *testing.T) {
 			continue
 		}
 		if !reflect.DeepEqual(recordToJSON(r), v.Record) {
-			t.Errorf("%s: the hash decodes to %+v, the vector says %+v", v.Name, recordToJSON(r), v.Record)
+			t.Errorf("%s: the hash decodes to %+v, want %+v", v.Name, recordToJSON(r), v.Record)
 		}
 	}
 }

@@ -1,13 +1,13 @@
--- Applies one change to a live session, all of it or nothing.
+-- Makes one change to a live session, all of it or nothing.
 --
 -- KEYS[1]  the session's hash
--- KEYS[2]  the revocations of its bucket: see enduser.lua. Without it they are not looked at
+-- KEYS[2]  the revocations of its bucket: see enduser.lua. They are not checked if it is missing
 -- ARGV[1]  hash of the verifier that the request presented
 -- ARGV[2]  limit on the bytes of all keys and values
 -- ARGV[3]  hash of a new verifier; "" to keep the token
 -- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
 -- ARGV[5]  how old the current verifier must be for a rotation, in milliseconds
--- ARGV[6]  when everybody was revoked last; 0: never
+-- ARGV[6]  when all users were revoked last; 0: never
 -- ARGV[7…] operations, four strings each: kind, key, a, b
 --            set            key    value      ""
 --            unset          key    ""         ""
@@ -15,55 +15,62 @@
 --            clear          ""     ""         ""
 --            add            key    delta      "" or "min max"
 --            take           key    ""         ""
---            swap           key    "=" old    "=" new     each without "=" where there is no value
+--            swap           key    "=" old    "=" new     "" for a missing value
 --
 -- Replies
---   {"ok", seconds, microseconds, revision, value of each operation or nil …}    the server's time; values only if an operation has one
---   {"kept", seconds … as "ok"}             done, but for the rotation: the verifier is not old enough, or its successor is in use
---   {"gone"}                                no such session
---   {"moved"}                               the verifier is not accepted
---   {"refused", index from 0, why}          why: integer overflow large fields
---   {"refused", index from 0, "conflict", value that is there or nil}
+--   {"ok", seconds, microseconds, revision, value of each operation or nil …}   the server's time.
+--               Values are there only if an operation has one
+--   {"kept", seconds … as "ok"}       done, but without the rotation: the verifier is not old
+--               enough, or its successor is in use
+--   {"gone"}    there is no such session
+--   {"moved"}   the verifier is not accepted
+--   {"refused", index from 0, why}    why: integer overflow large fields
+--   {"refused", index from 0, "conflict", present value or nil}
 --
--- Redis does not roll back, so the first pass works on a copy, and the second writes. The last command reads the key: it is then
--- tracked for the connection that sent the script (CLIENT TRACKING), whose copy the caller brings up to date itself.
-
+-- Redis does not roll back, so the first pass works on a copy, and the second writes. The last
+-- command reads the key: that keeps it tracked for the connection that sent the script. The caller
+-- updates its own copy.
 
 local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local FIRST, COUNT, MAX_FIELDS, METADATA, REPLACED_FOR = 7, #ARGV, 1024, 9, 60000
+local FIRST, COUNT, MAX_FIELDS, METADATA, SUPERSEDED_FOR = 7, #ARGV, 1024, 9, 60000
 
-local query = {'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving', '@created'}
-local HEAD = 9 -- how many of them are metadata
+local query = {
+  'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving', '@created',
+}
+local HEAD = 9 -- names of metadata in the query
 for i = FIRST, COUNT, 4 do query[#query + 1] = ARGV[i + 1] end
 local have = redis.call(unpack(query))
 local token, previous = have[1], have[2]
 if not token then return {have[8] == 'moved' and 'moved' or 'gone'} end
 local idle, deadline, seen, size = tonumber(have[3]), tonumber(have[4]), tonumber(have[5]), tonumber(have[7])
 
--- Numbers below 10^14 become text exactly; times, sizes and revisions are. It is slow, though, so it is done where it must.
+-- Lua converts numbers below 10^14 to text exactly. Times, sizes and revisions are below that. It
+-- is slow, so the script converts only what it needs.
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
 
--- What was revoked is gone, also where the key was not deleted yet.
+-- A revoked session is gone, even if its key is not deleted yet.
 local created = tonumber(have[9])
 if created <= tonumber(ARGV[6]) then return {'gone'} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
   local owner = string.match(redis.call('HGET', key, '@principal') or '', '"owner":"([%w_-]+)"')
   local since, kept = string.match(owner and redis.call('HGET', KEYS[2], owner) or '', '^(%d+)%.%d+(.*)$')
-  if since and created <= tonumber(since) and not string.find(kept, '.' .. string.sub(key, -22) .. '.', 1, true) then return {'gone'} end
+  local excepted = string.find(kept or '', '.' .. string.sub(key, -22) .. '.', 1, true)
+  if since and created <= tonumber(since) and not excepted then return {'gone'} end
 end
 
-if have[8] and now < tonumber(string.match(have[8], '%d+$')) then return {'moved'} end -- somebody is signing in
+-- A sign-in is under way.
+if have[8] and now < tonumber(string.match(have[8], '%d+$')) then return {'moved'} end
 
 -- The token. A hash has 22 characters.
 
 local current = string.sub(token, -22)
-if ARGV[3] ~= '' and current == ARGV[3] then -- this very renewal was done before, and its answer was lost
+if ARGV[3] ~= '' and current == ARGV[3] then -- the renewal is done already: its reply was lost
   return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}
 end
-local state, before, number -- number: of pending the grace, else until when
+local state, before, number -- number: with "pending" the grace, else until when
 if previous then state, before, number = string.match(previous, '^(%a+)%.([^.]+)%.(%d+)$') end
 if presented ~= current then
   if presented ~= before then return {'moved'} end
@@ -79,20 +86,22 @@ local done, renew = 'ok', ARGV[3] ~= ''
 if renew and ARGV[4] ~= '0' then
   local issued = string.match(token, '%.(%d+)%.')
   if issued == '0' then issued = created end
-  -- With the one before only as long as the current one has not been used: the response with it was lost. With the current one only when the
-  -- one before is accepted no more: it has its grace.
+  -- The old verifier may rotate only until the current one is used: the response with the current
+  -- one was lost. The current verifier may rotate only when the old one is not accepted any more.
   local may = state == 'pending'
   if presented == current then may = not may and not (state == 'grace' and now < tonumber(number)) end
   if now - issued < tonumber(ARGV[5]) or not may then done, renew = 'kept', false end
 end
 
--- Integers are decimal strings. Lua's numbers are exact to 2^53 only, so large ones are added by their digits.
+-- Integers are decimal strings. Lua's numbers are exact only up to 2^53, so larger ones are added
+-- digit by digit.
 
-local function small(s) -- the number, if s is an integer in its canonical form, and far from 2^53
+-- small returns the number if s is a canonical integer far below 2^53.
+local function small(s)
   if #s < 14 and (string.find(s, '^-?[1-9]%d*$') or s == '0') then return tonumber(s) end
 end
 
-local large -- how to add and to compare large integers; made when it is needed
+local large -- functions on large integers, made when they are needed
 local function make_large()
   large = {}
 
@@ -103,7 +112,8 @@ local function make_large()
     return digits <= (string.sub(s, 1, 1) == '-' and '9223372036854775808' or '9223372036854775807')
   end
 
-  local function limbs(s) -- three of seven digits with the sign of s, the lowest first
+  -- limbs returns three numbers of seven digits with the sign of s, the lowest first.
+  local function limbs(s)
     local sign, digits = string.match(s, '^(-?)(%d+)$')
     digits = string.rep('0', 21 - #digits) .. digits
     local f = sign == '-' and -1 or 1
@@ -134,7 +144,8 @@ local function make_large()
   end
 end
 
-local function add(a, b, range) -- returns the sum, or nil and why not
+-- add returns the sum, or nil and the reason.
+local function add(a, b, range)
   local x, y = small(a), small(b)
   if x and y and range == '' then
     return x + y .. ''
@@ -150,22 +161,23 @@ local function add(a, b, range) -- returns the sum, or nil and why not
   return sum
 end
 
--- Pass 1: the operations, on a copy. Values are by key, false where there is none.
+-- Pass 1: the operations, on a copy. A missing value is false.
 
-local was, is = {}, {}
+local stored, draft = {}, {}
 for i = FIRST, COUNT, 4 do
   local kind = ARGV[i]
   if kind ~= 'clear' and kind ~= 'unset-entries' then
     local k = ARGV[i + 1]
-    was[k] = have[HEAD + (i - FIRST) / 4 + 1]
-    is[k] = was[k]
+    stored[k] = have[HEAD + (i - FIRST) / 4 + 1]
+    draft[k] = stored[k]
   end
 end
 
 local added, fields, everything = 0, nil, false
 
-local function put(k, v) -- v may be false; returns why not
-  local old = is[k]
+-- put sets a value, or removes it if v is false. It returns the reason if that is refused.
+local function put(k, v)
+  local old = draft[k]
   local grown = size + (v and #v or 0) - (old and #old or 0)
   if v and not old then
     grown = grown + #k
@@ -179,7 +191,7 @@ local function put(k, v) -- v may be false; returns why not
     grown, added = grown - #k, added - 1
   end
   if grown > limit and grown > size then return 'large' end
-  size, is[k] = grown, v
+  size, draft[k] = grown, v
 end
 
 local values, some = {}, false
@@ -189,7 +201,7 @@ for i = FIRST, COUNT, 4 do
   values[n + 1] = false
   if kind == 'add' then
     local sum
-    sum, why = add(is[k] or '0', a, b)
+    sum, why = add(draft[k] or '0', a, b)
     if sum then
       values[n + 1], some = sum, true
       why = put(k, sum)
@@ -199,10 +211,10 @@ for i = FIRST, COUNT, 4 do
   elseif kind == 'unset' then
     put(k, false)
   elseif kind == 'take' then
-    if is[k] then values[n + 1], some = is[k], true end
+    if draft[k] then values[n + 1], some = draft[k], true end
     put(k, false)
   elseif kind == 'swap' then
-    if (is[k] and '=' .. is[k] or '') ~= a then
+    if (draft[k] and '=' .. draft[k] or '') ~= a then
       why = 'conflict'
     else
       why = put(k, b ~= '' and string.sub(b, 2))
@@ -212,15 +224,17 @@ for i = FIRST, COUNT, 4 do
       everything = redis.call('HGETALL', key)
       for j = 1, #everything, 2 do
         local e = everything[j]
-        if string.sub(e, 1, 1) ~= '@' and is[e] == nil then was[e], is[e] = everything[j + 1], everything[j + 1] end
+        if string.sub(e, 1, 1) ~= '@' and draft[e] == nil then
+          stored[e], draft[e] = everything[j + 1], everything[j + 1]
+        end
       end
     end
     local prefix = k .. ':'
-    for e in pairs(is) do
+    for e in pairs(draft) do
       if kind == 'clear' or string.sub(e, 1, #prefix) == prefix then put(e, false) end
     end
   end
-  if why == 'conflict' then return {'refused', n, why, is[k]} end
+  if why == 'conflict' then return {'refused', n, why, draft[k]} end
   if why then return {'refused', n, why} end
 end
 
@@ -229,8 +243,8 @@ end
 local revision = have[6] + 1 .. ''
 local set, unset = {'HSET', key, '@rev', revision}, nil
 local last = 4
-for k, v in pairs(is) do
-  if v ~= was[k] then
+for k, v in pairs(draft) do
+  if v ~= stored[k] then
     if v then
       set[last + 1], set[last + 2], last = k, v, last + 2
     else
@@ -247,7 +261,7 @@ if renew then
   if ARGV[4] == '0' or presented == current then generation = generation + 1 end
   write('@token', generation .. '.' .. now .. '.' .. ARGV[3])
   if ARGV[4] == '0' then
-    write('@previous', 'replaced.' .. current .. '.' .. now + REPLACED_FOR)
+    write('@previous', 'replaced.' .. current .. '.' .. now + SUPERSEDED_FOR)
   else
     write('@previous', 'pending.' .. presented .. '.' .. ARGV[4])
   end
@@ -255,15 +269,15 @@ elseif first_use then
   write('@previous', 'grace.' .. before .. '.' .. now + number)
 end
 
-local prolonged = math.min(now + idle, deadline)
-local due = first_use or prolonged - expires > math.min(idle / 20, 60000)
+local extended = math.min(now + idle, deadline)
+local due = first_use or extended - expires > math.min(idle / 20, 60000)
 if due and now > seen then write('@seen', now .. '') end
 
 redis.call(unpack(set))
 if unset then redis.call(unpack(unset)) end
-if due then redis.call('PEXPIREAT', key, prolonged .. '') end
+if due then redis.call('PEXPIREAT', key, extended .. '') end
 
-redis.call('HLEN', key) -- the read that keeps the key tracked
+redis.call('HLEN', key) -- this read keeps the key tracked
 
 if not some then return {done, clock[1], clock[2], revision} end
 return {done, clock[1], clock[2], revision, unpack(values)}

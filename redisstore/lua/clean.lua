@@ -1,13 +1,14 @@
--- Removes from a user's index sessions that are there no longer. Of all who call it one is told that a session expired.
+-- Removes sessions from a user's index that have no hash any more. Exactly one call reports each
+-- session that expired.
 --
 -- KEYS[1]   the user's index: see signin.lua
 -- KEYS[2]   the revocations of the bucket: see enduser.lua
--- KEYS[3…]  the hashes of sessions that are gone, as far as the caller knows
--- ARGV[1…]  their names, as KEYS
+-- KEYS[3…]  the hashes of sessions that the caller found missing
+-- ARGV[1…]  the names of these sessions
 --
--- Reply {"ok", seconds, microseconds, names of those that had expired …}
+-- Reply {"ok", seconds, microseconds, names of the sessions that expired …}
 --
--- What was revoked, and expired before somebody removed it, was ended.
+-- A session that was revoked, and expired before it was removed, has ended: it is not reported.
 
 local since, kept = string.match(redis.call('HGET', KEYS[2], string.sub(KEYS[1], -22)) or '', '^(%d+)%.%d+(.*)$')
 since = tonumber(since or 0)

@@ -4,12 +4,13 @@
 -- ARGV[1]  idle limit in milliseconds
 -- ARGV[2]  lifetime in milliseconds
 -- ARGV[3]  the session's secret, as "@id" has it
--- ARGV[4…] all other names and values of the hash but "@created", "@seen" and "@deadline", which are the server's time
+-- ARGV[4…] names and values of the rest of the hash. The script adds "@created", "@seen" and
+--          "@deadline" from the server's time
 --
 -- Replies
---   {"ok", seconds, microseconds, revision}    stored
---   {"again"}   this very session was stored before, and the answer was lost: nothing was done
---   {"exists"}                another session has the key
+--   {"ok", seconds, microseconds, revision}   stored
+--   {"again"}    this session is stored already, because an earlier reply was lost
+--   {"exists"}   another session has the key
 
 local key = KEYS[1]
 local clock = redis.call('TIME')
@@ -22,8 +23,10 @@ if there then
 end
 
 local idle, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2])
-local set = {'HSET', key, '@id', ARGV[3], '@idle', ARGV[1],
-  '@created', string.format('%.0f', now), '@seen', string.format('%.0f', now), '@deadline', string.format('%.0f', now + lifetime)}
+local created, deadline = string.format('%.0f', now), string.format('%.0f', now + lifetime)
+local set = {
+  'HSET', key, '@id', ARGV[3], '@idle', ARGV[1], '@created', created, '@seen', created, '@deadline', deadline,
+}
 for i = 4, #ARGV do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, string.format('%.0f', now + math.min(idle, lifetime)))

@@ -1,14 +1,15 @@
 -- Appends events to the feed: see "Events" in format/README.md.
 --
 -- KEYS[1]  the feed, a stream
--- ARGV[1]  how many entries it keeps, about
--- ARGV[2]  what names the publisher
--- ARGV[3…] for each event: a mark, 16 random characters of the caller's; the publisher's number of it; the event, "" for none
+-- ARGV[1]  about how many entries to keep
+-- ARGV[2]  the publisher's random name
+-- ARGV[3…] for each event: a mark of 16 random characters; the publisher's number; the event, ""
+--          for a gap
 --
 -- Reply {"ok"}
 --
--- Entries are numbered without a gap, and each has the mark of the one before. A failover that loses the end of the stream, after which
--- numbers are given anew, breaks the chain of marks, so that who follows sees it.
+-- Entries are numbered without a gap, and each has the mark of the entry before it. If a failover
+-- loses the newest entries, their numbers are given again with other marks. So followers notice.
 
 local number, before = 0, ''
 local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
@@ -20,14 +21,15 @@ if last then
 end
 local function append(i)
   number = number + 1
-  local done = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', number), 'mark', ARGV[i], 'before', before, 'node', ARGV[2],
-    'n', ARGV[i + 1], 'event', ARGV[i + 2])
+  local done = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], string.format('%.0f-0', number),
+    'mark', ARGV[i], 'before', before, 'node', ARGV[2], 'n', ARGV[i + 1], 'event', ARGV[i + 2])
   before = ARGV[i]
   return type(done) == 'table' and done.err
 end
 for i = 3, #ARGV, 3 do
   local err = append(i)
-  if err and string.find(err, 'stream', 1, true) then -- somebody removed the last entries, and the server does not give their numbers again
+  -- Somebody removed the newest entries, and the server refuses their numbers: begin a new stream.
+  if err and string.find(err, 'stream', 1, true) then
     redis.call('DEL', KEYS[1])
     number, before = 0, ''
     err = append(i)

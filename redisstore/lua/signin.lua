@@ -1,84 +1,92 @@
--- Stores a signed-in session, with its entry in the user's index, and keeps the limit on concurrent sessions.
+-- Stores a signed-in session and its entry in the user's index, and keeps the limit on concurrent
+-- sessions.
 --
 -- KEYS[1]   the new session's hash
--- KEYS[2]   the user's index, a sorted set: names of sessions (hash of the selector) by creation; "@rev", the index's version
+-- KEYS[2]   the user's index, a sorted set: names of sessions (hash of the selector) by creation;
+--           "@rev": the index's version
 -- KEYS[3]   the revocations of the bucket: see enduser.lua
 -- KEYS[4…]  the hashes of the sessions that the index named when the caller read it
 -- ARGV[1]   the new session's name
 -- ARGV[2]   idle limit in milliseconds
 -- ARGV[3]   lifetime in milliseconds
 -- ARGV[4]   the session's secret, as "@id" has it
--- ARGV[5]   the index's version when the caller read it; "" where there is no limit
+-- ARGV[5]   the index's version when the caller read it; "" without a limit
 -- ARGV[6]   when the authentication began, by the server's clock in milliseconds
 -- ARGV[7]   how many sessions the user may have, this one included; 0: any number
--- ARGV[8]   "refuse" at the limit; else the oldest end
--- ARGV[9]   name of a session of the same user that this one takes the place of, and which does not count if it is marked for this sign-in;
---           "" for none. What move.lua does to it last is done here, in the same step
--- ARGV[10]  beginning of "@principal", up to the time of the authentication
--- ARGV[11]  its end
--- ARGV[12]  how many sessions KEYS names
--- ARGV[13]  when everybody was revoked last; 0: never
--- ARGV[14…] their names, the oldest first; then all other names and values of the hash but the times
+-- ARGV[8]   "refuse": refuse the sign-in at the limit; else end the oldest sessions
+-- ARGV[9]   name of an old session of the same user that the new one replaces; "" for none. If it
+--           is marked for this sign-in, it does not count, and this script replaces it by a "moved"
+--           marker
+-- ARGV[10]  "@principal" up to the time of the authentication
+-- ARGV[11]  "@principal" after that time
+-- ARGV[12]  how many sessions KEYS[4…] are
+-- ARGV[13]  when all users were revoked last; 0: never
+-- ARGV[14…] the names of these sessions, the oldest first; then names and values of the rest of the
+--           hash, without the times
 --
 -- Replies
---   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of those that had expired …}
---   {"again"}    this very session was stored before, and the answer was lost
+--   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of sessions
+--               that had expired …}
+--   {"again"}    this session is stored already, because an earlier reply was lost
 --   {"exists"}   another session has the key
---   {"changed"}  the index is of another version: read it and try again
---   {"revoked"}  the user's sessions, or everybody's, were revoked after the authentication began
+--   {"changed"}  the index has another version: read it and try again
+--   {"revoked"}  the user, or all users, were revoked after the authentication began
 --   {"full"}     the user has as many sessions as allowed
 --
--- The session lives for a minute until its first use: one that the visitor never heard of does not count for long.
+-- The session lives for a minute until its first use. So a session whose cookie never arrived does
+-- not count for long.
 
 local key, index, name = KEYS[1], KEYS[2], ARGV[1]
 local idle, lifetime, max, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7]), tonumber(ARGV[12])
-local UNUSED, MEMORY, REPLACED_FOR = 60000, 86400000, 60000
+local UNUSED, MEMORY, MOVED_FOR = 60000, 86400000, 60000
 
-local there = redis.call('HGET', key, '@id')
-if there then return {there == ARGV[4] and 'again' or 'exists'} end
+local have = redis.call('HGET', key, '@id')
+if have then return {have == ARGV[4] and 'again' or 'exists'} end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local everybody, since, kept = tonumber(ARGV[13]), 0, ''
+local global, since, kept = tonumber(ARGV[13]), 0, ''
 local revocation = redis.call('HGET', KEYS[3], string.sub(index, -22))
 if revocation then
   since, kept = string.match(revocation, '^(%d+)%.%d+(.*)$')
   since = tonumber(since)
 end
-if math.min(now, tonumber(ARGV[6])) <= math.max(since, everybody) then return {'revoked'} end
+if math.min(now, tonumber(ARGV[6])) <= math.max(since, global) then return {'revoked'} end
 local version = redis.call('ZSCORE', index, '@rev') or '0'
 if ARGV[5] ~= '' and version ~= ARGV[5] then return {'changed'} end
 
-local gone, live, expired, revoked, replaced = {}, {}, {}, {}, nil
-local function over(member, created) -- the session was revoked
-  return created <= everybody or created <= since and not string.find(kept, '.' .. member .. '.', 1, true)
+local removed, live, expired, revoked, replaced = {}, {}, {}, {}, nil
+local function is_revoked(member, created)
+  return created <= global or created <= since and not string.find(kept, '.' .. member .. '.', 1, true)
 end
 for i = 1, count do
-  local member, theirs = ARGV[13 + i], KEYS[3 + i]
-  local there = redis.call('HMGET', theirs, '@created', '@moving')
-  local created = tonumber(there[1] or 0)
-  if created > 0 and over(member, created) then
-    gone[#gone + 1], revoked[#revoked + 1] = member, theirs -- a revocation that did not get so far
-  elseif member == ARGV[9] and created > 0 and there[2] and string.sub(there[2], 1, #name + 1) == name .. '.' then
-    gone[#gone + 1], replaced = member, theirs
+  local member, other = ARGV[13 + i], KEYS[3 + i]
+  local have = redis.call('HMGET', other, '@created', '@moving')
+  local created = tonumber(have[1] or 0)
+  if created > 0 and is_revoked(member, created) then
+    removed[#removed + 1], revoked[#revoked + 1] = member, other
+  elseif member == ARGV[9] and created > 0 and have[2] and string.sub(have[2], 1, #name + 1) == name .. '.' then
+    removed[#removed + 1], replaced = member, other
   elseif created > 0 then
     live[#live + 1] = i
   else
-    gone[#gone + 1] = member
-    if member ~= ARGV[9] and there[2] ~= 'moved' then
+    removed[#removed + 1] = member
+    if member ~= ARGV[9] and have[2] ~= 'moved' then
       local score = since > 0 and redis.call('ZSCORE', index, member)
-      if not score or not over(member, tonumber(score)) then expired[#expired + 1] = member end
+      if not score or not is_revoked(member, tonumber(score)) then expired[#expired + 1] = member end
     end
   end
 end
 local evicted = {}
 if max > 0 and #live >= max then
-  if ARGV[8] == 'refuse' then return {'full'} end -- before anything is written: what is not there and in the index is taken for expired
+  -- Before any write: a session that only the index names counts as expired.
+  if ARGV[8] == 'refuse' then return {'full'} end
   for j = 1, #live - max + 1 do
     local i = live[j]
-    redis.call('DEL', KEYS[3 + i]) -- first: a script that begins with another write is refused when memory is full
+    -- DEL is first: if memory is full, Redis refuses a script that begins with another write.
+    redis.call('DEL', KEYS[3 + i])
     evicted[#evicted + 1] = ARGV[13 + i]
-    gone[#gone + 1] = ARGV[13 + i]
+    removed[#removed + 1] = ARGV[13 + i]
   end
 end
 
@@ -86,23 +94,25 @@ for i = 1, #revoked do redis.call('DEL', revoked[i]) end
 if replaced then
   redis.call('DEL', replaced)
   redis.call('HSET', replaced, '@moving', 'moved')
-  redis.call('PEXPIRE', replaced, REPLACED_FOR)
+  redis.call('PEXPIRE', replaced, MOVED_FOR)
 end
 
 local deadline = now + lifetime
 local seen = now - math.max(0, idle - UNUSED)
-local set = {'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '', '@deadline', deadline .. '',
-  '@principal', ARGV[10] .. now .. ARGV[11]}
+local set = {
+  'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '',
+  '@deadline', deadline .. '', '@principal', ARGV[10] .. now .. ARGV[11],
+}
 for i = 14 + count, #ARGV do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, math.min(seen + idle, deadline) .. '')
 
-for i = 1, #gone, 1000 do redis.call('ZREM', index, unpack(gone, i, math.min(i + 999, #gone))) end
+for i = 1, #removed, 1000 do redis.call('ZREM', index, unpack(removed, i, math.min(i + 999, #removed))) end
 redis.call('ZADD', index, now .. '', name, version + 1 .. '', '@rev')
-local memory = math.max(lifetime, MEMORY) -- so that somebody finds in it what has expired
+local memory = math.max(lifetime, MEMORY) -- long enough to find the sessions that expired
 if redis.call('PTTL', index) < memory then redis.call('PEXPIREAT', index, now + memory .. '') end
 
-redis.call('HLEN', key) -- the read that keeps the key tracked
+redis.call('HLEN', key) -- this read keeps the key tracked
 local reply = {'ok', clock[1], clock[2], #evicted}
 for i = 1, #evicted do reply[#reply + 1] = evicted[i] end
 for i = 1, #expired do reply[#reply + 1] = expired[i] end

@@ -13,21 +13,21 @@ import (
 
 var _ driver.Feed = (*Store)(nil)
 
-// outbox holds events until they are in the stream. Each has a number of this process's, in order and with none left out, so that those who
-// follow see where one was lost.
+// outbox holds events until they are in the stream. This process numbers its events without a
+// gap, so that followers notice a lost one.
 type outbox struct {
-	node string // names this process's store
+	node string // random, names this store to followers
 
 	mu    sync.Mutex
-	count uint64 // of the last event
+	count uint64 // number of the newest event
 	queue []outgoing
 	wake  chan struct{}
 }
 
 type outgoing struct {
-	n     uint64
-	mark  string
-	event []byte
+	number uint64
+	mark   string
+	event  []byte // nil: followers report a gap here
 }
 
 const (
@@ -38,7 +38,7 @@ const (
 
 func newOutbox() *outbox { return &outbox{node: randomMark(), wake: make(chan struct{}, 1)} }
 
-// randomMark is 96 random bits.
+// randomMark returns 96 random bits as text.
 func randomMark() string {
 	var b [12]byte
 	rand.Read(b[:]) // never fails (Go 1.24)
@@ -48,7 +48,8 @@ func randomMark() string {
 // Publishing implements driver.Feed: it reports whether Options.Events is set.
 func (s *Store) Publishing() bool { return s.outbox != nil }
 
-// Publish implements driver.Feed. Up to 4,096 events wait while the server is away; what is over that is a gap.
+// Publish implements driver.Feed. Up to 4,096 events wait while the server is away. Further
+// events are lost, and followers get driver.ErrGap in their place.
 func (s *Store) Publish(event []byte) {
 	if s.outbox != nil {
 		s.outbox.put(event)
@@ -60,10 +61,10 @@ func (o *outbox) put(event []byte) {
 	defer o.mu.Unlock()
 	o.count++
 	if len(o.queue) >= maxOutbox {
-		return // the number that is missing tells
+		return // followers notice the missing number
 	}
 	if len(event) > driver.MaxEvent {
-		event = nil // a gap
+		event = nil
 	}
 	o.queue = append(o.queue, outgoing{o.count, randomMark(), event})
 	select {
@@ -72,38 +73,38 @@ func (o *outbox) put(event []byte) {
 	}
 }
 
-// batch returns the first events that wait.
+// batch returns the oldest events that wait.
 func (o *outbox) batch() []outgoing {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.queue[:min(len(o.queue), publishBatch)]
 }
 
-// sent takes out events that are in the stream. If the queue is then empty, and what came last is not in the stream, an entry without an
-// event tells of that.
-func (o *outbox) sent(n int) {
+// remove takes out the n oldest events, which are in the stream now. If the queue is then empty
+// and newer events were lost, it adds an entry without an event: followers report a gap there.
+func (o *outbox) remove(n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	last := o.queue[n-1]
 	o.queue = o.queue[n:]
 	if len(o.queue) == 0 {
 		o.queue = nil
-		if last.n < o.count {
+		if last.number < o.count {
 			o.count++
 			o.queue = []outgoing{{o.count, randomMark(), nil}}
 		}
 	}
 }
 
-// flush waits until the outbox is empty, but not for long.
-func (o *outbox) flush(most time.Duration) {
-	for until := time.Now().Add(most); len(o.batch()) > 0 && time.Now().Before(until); {
+// flush returns when the outbox is empty, or after the limit.
+func (o *outbox) flush(limit time.Duration) {
+	for until := time.Now().Add(limit); len(o.batch()) > 0 && time.Now().Before(until); {
 		time.Sleep(time.Millisecond)
 	}
 }
 
-// publishAll sends what is in the outbox until ctx is done.
-func (s *Store) publishAll(ctx context.Context) {
+// runPublisher sends what is in the outbox until ctx is done.
+func (s *Store) runPublisher(ctx context.Context) {
 	failing := false
 	for {
 		batch := s.outbox.batch()
@@ -115,14 +116,15 @@ func (s *Store) publishAll(ctx context.Context) {
 			}
 			continue
 		}
-		err := s.append(ctx, batch)
+		err := s.appendEvents(ctx, batch)
 		if err == nil {
-			s.outbox.sent(len(batch))
+			s.outbox.remove(len(batch))
 			failing = false
 			continue
 		}
 		if !failing && ctx.Err() == nil {
-			s.opt.Logger.Warn("redisstore: events are not published at the moment; some wait, those that are too many are lost", "error", err)
+			s.opt.Logger.Warn("redisstore: events are not published at the moment: the store keeps "+
+				"4,096 of them and loses the others", "error", err)
 		}
 		failing = true
 		select {
@@ -133,14 +135,15 @@ func (s *Store) publishAll(ctx context.Context) {
 	}
 }
 
-// append puts events into the stream. It is repeated until it has succeeded for certain: those who follow know an event by its number.
-func (s *Store) append(ctx context.Context, batch []outgoing) error {
+// appendEvents appends events to the stream. runPublisher repeats it until it certainly
+// succeeded: followers recognise an event that is there twice by its number.
+func (s *Store) appendEvents(ctx context.Context, batch []outgoing) error {
 	args := make([]string, 2, 2+3*len(batch))
 	args[0], args[1] = strconv.Itoa(s.opt.Events), s.outbox.node
 	for _, e := range batch {
-		args = append(args, e.mark, strconv.FormatUint(e.n, 10), string(e.event))
+		args = append(args, e.mark, strconv.FormatUint(e.number, 10), string(e.event))
 	}
-	return s.attempt(ctx, repeatable, func(ctx context.Context) error {
+	return s.withRetry(ctx, idempotent, func(ctx context.Context) error {
 		return publishScript.Exec(ctx, s.plain, []string{s.keys.events()}, args).Error()
 	})
 }

@@ -1,0 +1,108 @@
+package redisstore
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// globalRevocation is the time of the last EndAll. A session that was created until then is ended,
+// even if its key is still there. All nodes follow the time. It is stored in a key of its own slot,
+// so scripts cannot read it: each call passes what its node knows.
+//
+// A node with a near cache reads the key on its tracked connection. When the key changes, the node
+// gets an invalidation, and reads the key again before it serves anything. Each health check reads
+// the key, too: that is how nodes without a near cache learn of a change, and how every node
+// notices that a failover lost the key.
+type globalRevocation struct {
+	at            atomic.Int64  // the latest known time, in milliseconds; 0: never
+	invalidations atomic.Uint64 // of the key
+	read          atomic.Uint64 // invalidations when the last finished read was sent
+	lost          atomic.Bool   // the key holds an older time than at, and has to be raised
+}
+
+// covers reports whether EndAll ended a session.
+func (g *globalRevocation) covers(r *driver.Record) bool { return r.Created.UnixMilli() <= g.at.Load() }
+
+// check returns driver.ErrRevoked if an authentication began before the revocation.
+func (g *globalRevocation) check(began int64) error {
+	if began <= g.at.Load() {
+		return driver.ErrRevoked
+	}
+	return nil
+}
+
+// current reports that no invalidation has arrived since the key was read.
+func (g *globalRevocation) current() bool { return g.read.Load() >= g.invalidations.Load() }
+
+// learn notes a time from the key, and reports whether a later one is known.
+func (g *globalRevocation) learn(at int64) (later bool) {
+	for {
+		old := g.at.Load()
+		if old >= at {
+			return old > at
+		}
+		if g.at.CompareAndSwap(old, at) {
+			return false
+		}
+	}
+}
+
+// argument is the time as scripts take it.
+func (g *globalRevocation) argument() string { return strconv.FormatInt(g.at.Load(), 10) }
+
+// syncGlobalRevocation reads the time if an invalidation has arrived. All operations that need it
+// may read it at the same time: their commands share one pipeline.
+func (s *Store) syncGlobalRevocation(ctx context.Context) error {
+	if s.global.current() {
+		return nil
+	}
+	return s.withRetry(ctx, readOnly, s.readGlobalRevocation)
+}
+
+// readGlobalRevocation reads the time, and notes whether a failover has lost it.
+func (s *Store) readGlobalRevocation(ctx context.Context) error {
+	invalidations := s.global.invalidations.Load()
+	at, err := s.tracked.Do(ctx, s.tracked.B().Get().Key(s.keys.globalRevocation()).Build()).AsInt64()
+	if err != nil && !rueidis.IsRedisNil(err) {
+		return err
+	}
+	s.global.lost.Store(s.global.learn(at))
+	for {
+		old := s.global.read.Load()
+		if old >= invalidations || s.global.read.CompareAndSwap(old, invalidations) {
+			return nil
+		}
+	}
+}
+
+// checkGlobalRevocation reads the time, and returns driver.ErrRevoked if an authentication began
+// before it.
+func (s *Store) checkGlobalRevocation(ctx context.Context, began int64) error {
+	if err := s.withRetry(ctx, readOnly, s.readGlobalRevocation); err != nil {
+		return err
+	}
+	return s.global.check(began)
+}
+
+// raiseGlobalRevocation raises the stored time to at, or to the server's time if at is "". It
+// returns the time that is stored then.
+func (s *Store) raiseGlobalRevocation(ctx context.Context, at string) (int64, error) {
+	r, err := s.exec(ctx, s.tracked, revokeAllScript, []string{s.keys.globalRevocation()}, []string{at})
+	if err != nil {
+		return 0, err
+	}
+	if r.status != "ok" || len(r.rest) != 1 {
+		return 0, errReply
+	}
+	n, err := r.rest[0].AsInt64()
+	if err != nil {
+		return 0, errReply
+	}
+	s.global.lost.Store(s.global.learn(n))
+	return n, nil
+}

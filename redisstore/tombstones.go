@@ -1,0 +1,295 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+// tombstones are the ends that this process made. Servers replicate after they answer, so a
+// failover can undo an acknowledged end. Therefore this process refuses each of these sessions
+// itself, and repeats the ends without asking whether that is needed: each after repeatDelays, and
+// all when a connection was lost or a primary changed.
+type tombstones struct {
+	mu         sync.Mutex
+	kept       map[driver.ID]tombstone
+	order      []driver.ID // oldest first
+	queues     [len(repeatDelays)][]repetition
+	all        bool // repeat all
+	inProgress map[driver.ID]endInProgress
+	wake       chan struct{} // all was set
+}
+
+// tombstone is one end.
+type tombstone struct {
+	owner      driver.Hash // zero: anonymous, or not known
+	forget     time.Time
+	movedUntil time.Time // a sign-in replaced the session: until then it is reported as moved
+	next       time.Time // the next repetition of its own
+}
+
+// repetition is an end that is due at a time. All of one queue wait equally long, so each queue is
+// in order. A repetition is stale if the tombstone's next is another time.
+type repetition struct {
+	id driver.ID
+	at time.Time
+}
+
+// repeatDelays says when an end is repeated, counted from when it was made.
+var repeatDelays = [...]time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
+
+const (
+	maxTombstones = 100_000 // the oldest are forgotten first
+	keepEndsFor   = 24 * time.Hour
+	repeatBatch   = 512 // ends a round trip
+)
+
+func newTombstones() *tombstones {
+	return &tombstones{
+		kept: map[driver.ID]tombstone{}, inProgress: map[driver.ID]endInProgress{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// add notes that a session ended.
+func (t *tombstones) add(id driver.ID, owner driver.Hash) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.addLocked(id, owner, 0)
+}
+
+// addMoved notes that a sign-in replaced a session.
+func (t *tombstones) addMoved(id driver.ID, owner driver.Hash) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.addLocked(id, owner, driver.SupersededFor)
+}
+
+func (t *tombstones) addLocked(id driver.ID, owner driver.Hash, movedFor time.Duration) {
+	now := time.Now()
+	before, known := t.kept[id]
+	if !known {
+		if len(t.order) >= maxTombstones {
+			delete(t.kept, t.order[0])
+			t.order = t.order[1:]
+		}
+		t.order = append(t.order, id)
+	}
+	movedUntil := now.Add(movedFor)
+	if before.movedUntil.After(movedUntil) { // a moved session stays moved if it is ended, too
+		movedUntil = before.movedUntil
+	}
+	t.kept[id] = tombstone{owner: owner, forget: now.Add(keepEndsFor), movedUntil: movedUntil}
+	t.schedule(id, 0, now.Add(repeatDelays[0]))
+}
+
+// schedule replaces the next repetition of an end.
+func (t *tombstones) schedule(id driver.ID, queue int, at time.Time) {
+	stone, ok := t.kept[id]
+	if !ok {
+		return
+	}
+	stone.next = at
+	t.kept[id] = stone
+	t.queues[queue] = append(t.queues[queue], repetition{id, at})
+}
+
+// refusal returns driver.ErrNotFound for a session that ended here, driver.ErrMoved for one that
+// was just replaced, and nil for all others.
+func (t *tombstones) refusal(id driver.ID) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.kept) == 0 {
+		return nil
+	}
+	stone, ok := t.kept[id]
+	switch {
+	case !ok:
+		return nil
+	case time.Now().Before(stone.movedUntil):
+		return driver.ErrMoved
+	}
+	return driver.ErrNotFound
+}
+
+// has reports that a session ended here.
+func (t *tombstones) has(id driver.ID) bool { return t.refusal(id) != nil }
+
+// snapshot returns a has that does not see ends from after this call.
+func (t *tombstones) snapshot(entries []indexEntry) func(driver.ID) bool {
+	ended := map[driver.ID]bool{}
+	for _, e := range entries {
+		if t.has(e.id) {
+			ended[e.id] = true
+		}
+	}
+	return func(id driver.ID) bool { return ended[id] }
+}
+
+// ownerOf returns the owner of a session that ended here.
+func (t *tombstones) ownerOf(id driver.ID) driver.Hash {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.kept[id].owner
+}
+
+// endInProgress is an end whose first attempt has not returned.
+type endInProgress struct {
+	callers int
+	keep    bool // the tombstone was there before, or a caller ended something, or may have
+}
+
+// begin notes an end that is made until the caller calls done. Until then it is not repeated: a
+// repetition could end the session first, and the caller would report that there was no session.
+// If no caller found a session, done removes the tombstone: anybody can make up a session's name.
+func (t *tombstones) begin(id driver.ID, owner driver.Hash) (done func(absent bool)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, known := t.kept[id]
+	t.addLocked(id, owner, 0)
+	now := t.inProgress[id]
+	t.inProgress[id] = endInProgress{now.callers + 1, now.keep || now.callers == 0 && known}
+	return func(absent bool) {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		now := t.inProgress[id]
+		if now.callers--; !absent {
+			now.keep = true
+		}
+		if t.inProgress[id] = now; now.callers > 0 {
+			return
+		}
+		delete(t.inProgress, id)
+		if !now.keep {
+			t.remove(id)
+		}
+	}
+}
+
+func (t *tombstones) remove(id driver.ID) {
+	delete(t.kept, id)
+	for i := len(t.order) - 1; i >= 0; i-- { // it is among the newest
+		if t.order[i] == id {
+			t.order = slices.Delete(t.order, i, i+1)
+			return
+		}
+	}
+}
+
+// reassertAll repeats all ends soon. It does not block.
+func (t *tombstones) reassertAll() {
+	t.mu.Lock()
+	t.all = true
+	t.mu.Unlock()
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+// due returns the ends to repeat now, and whether these are all. It forgets ends that are older
+// than keepEndsFor.
+func (t *tombstones) due(now time.Time) (ids []driver.ID, all bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.order) > 0 && !now.Before(t.kept[t.order[0]].forget) {
+		delete(t.kept, t.order[0])
+		t.order = t.order[1:]
+	}
+	var later []driver.ID // in progress
+	for i := range t.queues {
+		queue := t.queues[i]
+		for len(queue) > 0 && !now.Before(queue[0].at) {
+			r := queue[0]
+			queue = queue[1:]
+			if stone, ok := t.kept[r.id]; !ok || !stone.next.Equal(r.at) {
+				continue
+			}
+			if t.inProgress[r.id].callers > 0 {
+				later = append(later, r.id)
+				continue
+			}
+			ids = append(ids, r.id)
+			if next := i + 1; next < len(t.queues) {
+				t.schedule(r.id, next, now.Add(repeatDelays[next]-repeatDelays[i]))
+			}
+		}
+		t.queues[i] = queue
+	}
+	for _, id := range later {
+		t.schedule(id, 0, now.Add(repeatDelays[0]))
+	}
+	if t.all {
+		t.all = false
+		return slices.DeleteFunc(slices.Clone(t.order), func(id driver.ID) bool { return t.inProgress[id].callers > 0 }), true
+	}
+	return ids, false
+}
+
+// retry schedules ends that could not be sent.
+func (t *tombstones) retry(ids []driver.ID, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		t.schedule(id, 0, now.Add(repeatDelays[0]))
+	}
+}
+
+// runReasserting repeats ends and revocations until ctx is done.
+func (s *Store) runReasserting(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.ends.wake:
+		}
+		ids, all := s.ends.due(time.Now())
+		s.reassertRevocations(ctx, all)
+		for batch := range slices.Chunk(ids, repeatBatch) {
+			if ctx.Err() != nil {
+				return
+			}
+			if failed := s.reassertEnds(ctx, batch); len(failed) > 0 {
+				s.ends.retry(failed, time.Now())
+			}
+		}
+	}
+}
+
+// reassertEnds repeats ends, and returns those that failed.
+func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	defer cancel()
+	var commands []rueidis.Completed
+	var ends []driver.ID // of each command
+	for _, id := range ids {
+		owner := s.ends.ownerOf(id)
+		if errors.Is(s.ends.refusal(id), driver.ErrMoved) {
+			keys, args := s.moveKeys(id, owner)
+			if _, err := s.exec(ctx, s.tracked, moveScript, keys, append([]string{"again", "", ""}, args...)); err != nil {
+				failed = append(failed, id)
+			}
+			continue
+		}
+		if owner != (driver.Hash{}) { // first: a session that only the index names has expired
+			ends = append(ends, id)
+			commands = append(commands, s.tracked.B().Zrem().Key(s.keys.index(owner)).Member(id.Selector.String()).Build())
+		}
+		ends = append(ends, id)
+		commands = append(commands, s.tracked.B().Del().Key(s.keys.session(id)).Build())
+	}
+	for i, res := range s.tracked.DoMulti(ctx, commands...) {
+		if res.Error() != nil && (len(failed) == 0 || failed[len(failed)-1] != ends[i]) {
+			failed = append(failed, ends[i])
+		}
+	}
+	return failed
+}

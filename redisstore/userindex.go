@@ -1,0 +1,172 @@
+package redisstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/driver"
+)
+
+var _ driver.UserStore = (*Store)(nil)
+
+// maxNamed is how many of a user's sessions are read, or ended, in one round trip.
+const maxNamed = 500
+
+// indexEntry is one session in a user's index.
+type indexEntry struct {
+	name    string // hash of the session's selector
+	id      driver.ID
+	created float64 // in milliseconds
+}
+
+// readIndex returns the entries of a user's index, the oldest first, and the index's version.
+func (s *Store) readIndex(ctx context.Context, owner driver.Hash) (entries []indexEntry, version string, err error) {
+	command := s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max("-1").Withscores().Build().Pin()
+	return s.readEntries(ctx, owner, command)
+}
+
+// sampleIndex returns some random entries of a user's index.
+func (s *Store) sampleIndex(ctx context.Context, owner driver.Hash) ([]indexEntry, error) {
+	command := s.plain.B().Zrandmember().Key(s.keys.index(owner)).Count(cleanSample).Withscores().Build().Pin()
+	entries, _, err := s.readEntries(ctx, owner, command)
+	return entries, err
+}
+
+// readEntries runs a pinned command that replies with entries of a user's index.
+func (s *Store) readEntries(
+	ctx context.Context, owner driver.Hash, command rueidis.Completed,
+) (entries []indexEntry, version string, err error) {
+	var scores []rueidis.ZScore
+	err = s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+		scores, err = s.plain.Do(ctx, command).AsZScores()
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	version = "0"
+	for _, z := range scores {
+		switch z.Member {
+		case "@rev":
+			version = strconv.FormatFloat(z.Score, 'f', -1, 64)
+		default:
+			selector, err := driver.ParseHash(z.Member)
+			if err != nil {
+				return nil, "", fmt.Errorf("redisstore: index of user %s: %w", owner, err)
+			}
+			entries = append(entries, indexEntry{z.Member, driver.ID{Bucket: driver.BucketOf(owner), Selector: selector}, z.Score})
+		}
+	}
+	return entries, version, nil
+}
+
+// Sessions implements driver.UserStore. It removes ended sessions from the index.
+func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
+	if err := s.syncGlobalRevocation(ctx); err != nil {
+		return nil, err
+	}
+	entries, _, err := s.readIndex(ctx, owner)
+	if err != nil {
+		return nil, err
+	}
+	var live []driver.UserSession
+	for batch := range slices.Chunk(entries, maxNamed) {
+		var missing []indexEntry
+		if live, missing, err = s.appendLive(ctx, live, owner, batch); err != nil {
+			return nil, err
+		}
+		if len(missing) > 0 {
+			_ = s.cleanIndex(ctx, owner, missing) // on an error the next visit does it
+		}
+	}
+	slices.SortFunc(live, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) })
+	return live, nil
+}
+
+// appendLive appends a user's live sessions to list. It returns the entries without a session, too.
+func (s *Store) appendLive(
+	ctx context.Context, list []driver.UserSession, owner driver.Hash, entries []indexEntry,
+) (_ []driver.UserSession, missing []indexEntry, _ error) {
+	replies, revocations, err := s.readSessions(ctx, owner, entries)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, e := range entries {
+		values, err := replies[i].AsStrMap()
+		if err != nil {
+			return nil, nil, err
+		}
+		r, err := decodeHash(values)
+		if errors.Is(err, driver.ErrNotFound) {
+			missing = append(missing, e)
+			continue
+		}
+		if errors.Is(err, driver.ErrMoved) || s.ends.has(e.id) {
+			continue
+		}
+		revoked := false
+		if err == nil {
+			revoked, err = s.isRevoked(e.id, r, revocations)
+		}
+		if err != nil {
+			return nil, nil, fmt.Errorf("redisstore: session %s: %w", e.id, err)
+		}
+		if !revoked {
+			list = append(list, driver.UserSession{ID: e.id, Record: r})
+		}
+	}
+	return list, missing, nil
+}
+
+// readSessions reads the hashes of a user's sessions, and then the revocations of their bucket.
+func (s *Store) readSessions(
+	ctx context.Context, owner driver.Hash, entries []indexEntry,
+) ([]rueidis.RedisResult, map[string]string, error) {
+	var replies []rueidis.RedisResult
+	var revocations map[string]string
+	err := s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+		b := s.plain.B()
+		gets := make([]rueidis.Completed, 0, len(entries)+1)
+		for _, e := range entries {
+			gets = append(gets, b.Hgetall().Key(s.keys.session(e.id)).Build())
+		}
+		replies = s.plain.DoMulti(ctx, append(gets, b.Hgetall().Key(s.keys.revocations(driver.BucketOf(owner))).Build())...)
+		for _, res := range replies {
+			if err := res.Error(); err != nil {
+				return err
+			}
+		}
+		revocations, err = replies[len(entries)].AsStrMap()
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return replies, revocations, nil
+}
+
+// cleanIndex removes sessions that have ended from a user's index, and notes those that expired.
+func (s *Store) cleanIndex(ctx context.Context, owner driver.Hash, entries []indexEntry) error {
+	keys, args := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}, make([]string, len(entries))
+	for i, e := range entries {
+		keys, args[i] = append(keys, s.keys.session(e.id)), e.name
+	}
+	var r reply
+	err := s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+		r, err = s.exec(ctx, s.plain, cleanScript, keys, args)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	expired, err := parseNames(driver.BucketOf(owner), r.rest)
+	if err == nil {
+		s.expiry.note(owner, expired, entries, s.clock.now(), s.ends.has)
+	}
+	return err
+}

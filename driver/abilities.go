@@ -29,22 +29,22 @@ type ExpiryReporter interface {
 	// OnExpiry adds f to those who are told of each session of a user that expired by itself, rather than being ended or replaced. Of all
 	// clients on the same data one tells of it, once, never before it has expired; when, the store says. One that dies, or loses the answer of its
 	// server, as it is about to tell, does not. f is called by a goroutine of the store's, which holds no lock and waits for it.
-	OnExpiry(f func(Expired))
+	OnExpiry(f func(ExpiredSession))
 }
 
-// Expired is a session that expired.
-type Expired struct {
+// ExpiredSession is a session that expired.
+type ExpiredSession struct {
 	ID     ID
 	Owner  Hash
 	Record *Record   // as it was; nil if the store has it no longer
 	At     time.Time // when it expired; where the store does not know, when it saw that
 }
 
-// OwnedEnder is a Store that ends a session in its owner's index, too, and knows whether there was one. Where it is missing, End is called,
+// EndReporter is a Store that ends a session in its owner's index, too, and knows whether there was one. Where it is missing, End is called,
 // and what a request has read counts as having been there.
-type OwnedEnder interface {
-	// EndOwned is End of a session of the owner, the zero Hash for one that nobody is signed in to. It reports whether the session was
+type EndReporter interface {
+	// EndAndReport is End of a session of the owner, the zero Hash for one that nobody is signed in to. It reports whether the session was
 	// alive, and false where an answer of the store's server was lost that may have said so. With an error it may be true all the same: the
 	// session has ended, and not all servers that were to hear of it have. Of several calls at the same time one ends it.
-	EndOwned(ctx context.Context, id ID, owner Hash) (ended bool, err error)
+	EndAndReport(ctx context.Context, id ID, owner Hash) (ended bool, err error)
 }

@@ -39,11 +39,11 @@ func Encode(r *Record) []Field {
 	put(nameSecret, Hash(r.Secret).String())
 	out = append(out, Field{nameToken, encodeToken(&r.Tokens)})
 	if t := &r.Tokens; t.Previous != (Hash{}) {
-		state, n := "replaced", t.Until.UnixMilli()
+		state, n := "replaced", t.PreviousUntil.UnixMilli()
 		switch {
 		case t.pending():
 			state, n = "pending", t.Grace.Milliseconds()
-		case t.Accepted:
+		case t.PreviousAccepted:
 			state = "grace"
 		}
 		put(namePrevious, state+"."+t.Previous.String()+"."+strconv.FormatInt(n, 10))
@@ -223,13 +223,13 @@ func decodePrevious(v string, t *Tokens) error {
 	var err error
 	switch state {
 	case "pending":
-		t.Accepted = true
+		t.PreviousAccepted = true
 		t.Grace, err = decodeDuration(number)
 	case "grace":
-		t.Accepted = true
-		t.Until, err = decodeTime(number)
+		t.PreviousAccepted = true
+		t.PreviousUntil, err = decodeTime(number)
 	case "replaced":
-		t.Until, err = decodeTime(number)
+		t.PreviousUntil, err = decodeTime(number)
 	default:
 		err = fmt.Errorf("%w: %.40q is none of pending, grace and replaced", ErrFormat, state)
 	}

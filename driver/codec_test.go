@@ -18,7 +18,7 @@ func hash(s string) driver.Hash { return driver.HashOf([]byte(s)) }
 // records are the kinds of record that there are.
 func records(tb testing.TB) map[string]*driver.Record {
 	now := time.UnixMilli(1_800_000_000_123)
-	o := &driver.Origin{Secret: driver.Secret(hash("secret")), Verifier: hash("a"), Idle: 30 * time.Minute, Lifetime: 24 * time.Hour}
+	o := &driver.RecordSpec{Secret: driver.Secret(hash("secret")), Verifier: hash("a"), Idle: 30 * time.Minute, Lifetime: 24 * time.Hour}
 	record := func(ops ...driver.Op) *driver.Record {
 		res, err := driver.NewRecord(now, o, &driver.Change{Verifier: o.Verifier, Ops: ops})
 		if err != nil {
@@ -82,7 +82,7 @@ func TestEncodeDecode(t *testing.T) {
 
 // normal makes equal times of a record identical.
 func normal(r *driver.Record) {
-	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.Until, &r.Tokens.Issued} {
+	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.PreviousUntil, &r.Tokens.Issued} {
 		if !t.IsZero() {
 			*t = time.UnixMilli(t.UnixMilli())
 		}

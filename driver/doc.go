@@ -9,7 +9,7 @@
 //   - [Record] is a session at rest: [Tokens], [Principal], limits and [Fields].
 //   - [Change] is what one commit does: [Op] by [Op], all or none.
 //   - [UserStore] knows whose sessions it keeps; abilities that a store may have besides are [FreshLoader], [StaleLoader], [Clock],
-//     [OwnedEnder], [ExpiryReporter] and [Feed].
+//     [EndReporter], [ExpiryReporter] and [Feed].
 //   - [Encode] and [Decode] are the form of a record that all languages share: named values, metadata under "@".
 //   - [Hash], [ID] and [Key] are its names. A store never sees a token.
 //

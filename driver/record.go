@@ -47,8 +47,8 @@ func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
 	return prolonged.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
 }
 
-// Origin is what a new record is made of. Of its limits the whole milliseconds count.
-type Origin struct {
+// RecordSpec is what a new record is made of. Of its limits the whole milliseconds count.
+type RecordSpec struct {
 	Secret         Secret
 	Verifier       Hash
 	Idle, Lifetime time.Duration
@@ -67,7 +67,7 @@ type Result struct {
 }
 
 // NewRecord is the record that Create stores: of o, with the operations of c on no fields.
-func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
+func NewRecord(now time.Time, o *RecordSpec, c *Change) (*Result, error) {
 	r, err := newRecord(now, o)
 	if err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
 	return r.with(r.Created, c, false)
 }
 
-func newRecord(now time.Time, o *Origin) (*Record, error) {
+func newRecord(now time.Time, o *RecordSpec) (*Record, error) {
 	if o.Principal != nil {
 		if err := o.Principal.Check(); err != nil {
 			return nil, err
@@ -97,7 +97,7 @@ func newRecord(now time.Time, o *Origin) (*Record, error) {
 // change. Errors: [ErrMoved] if the verifier is not accepted; an *[OpError].
 //
 // A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
-// first outcome and repeats it. A rotation that r does not take ([Record.Renews]) is left out, and the rest of c is done: so a change with
+// first outcome and repeats it. A rotation that r does not take ([Record.RenewalDue]) is left out, and the rest of c is done: so a change with
 // a rotation, unlike one with a renewal, must not be repeated.
 func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 	now = now.Truncate(time.Millisecond)
@@ -109,7 +109,7 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 	case Superseded, Unknown:
 		return nil, ErrMoved
 	}
-	return r.with(now, c, c.Renew != nil && r.Renews(c.Renew, c.Verifier, now))
+	return r.with(now, c, c.Renew != nil && r.RenewalDue(c.Renew, c.Verifier, now))
 }
 
 func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {

@@ -25,7 +25,7 @@ type Store interface {
 	// Create stores NewRecord(now, o, c). ErrExists if another record has the id. A second Create with the Secret of the record
 	// that is there is the first one repeated: it succeeds and changes nothing.
 	// Ids are drawn at random: that of a session which ended is not created anew, and what a store makes of that is its own affair.
-	Create(ctx context.Context, id ID, o *Origin, c *Change) (*Result, error)
+	Create(ctx context.Context, id ID, o *RecordSpec, c *Change) (*Result, error)
 
 	// Apply replaces a live record by Record.Apply(now, c), atomically. It never creates one: ErrNotFound, ErrMoved. An *OpError
 	// says which operation was refused; nothing of c is applied then.

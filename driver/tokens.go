@@ -13,10 +13,10 @@ type Tokens struct {
 	Generation uint32    // how often the visitor's verifier had changed before Current; one that was lost on its way does not count
 	Issued     time.Time // when Current was issued; zero: with the record
 
-	Previous Hash          // the one before; zero if there was none
-	Accepted bool          // Previous still opens the record: it was rotated out, not replaced
-	Until    time.Time     // Previous means something until then; zero: until Current is first used, and for Grace after that
-	Grace    time.Duration // of a rotation that is not confirmed yet, else 0
+	Previous         Hash          // the one before; zero if there was none
+	PreviousAccepted bool          // Previous still opens the record: it was rotated out, not replaced
+	PreviousUntil    time.Time     // Previous means something until then; zero: until Current is first used, and for Grace after that
+	Grace            time.Duration // of a rotation that is not confirmed yet, else 0
 }
 
 // Standing is what a verifier is to a record.
@@ -34,11 +34,11 @@ func (t *Tokens) Status(verifier Hash, now time.Time) TokenStatus {
 	if t.Current.Equal(verifier) {
 		return Current
 	}
-	remembered := t.Previous != Hash{} && (t.Until.IsZero() || now.Before(t.Until))
+	remembered := t.Previous != Hash{} && (t.PreviousUntil.IsZero() || now.Before(t.PreviousUntil))
 	if !t.Previous.Equal(verifier) || !remembered {
 		return Unknown
 	}
-	if t.Accepted {
+	if t.PreviousAccepted {
 		return Grace
 	}
 	return Superseded
@@ -52,7 +52,7 @@ func (t *Tokens) Stolen(verifier Hash, generation uint32, at time.Time) bool {
 	if generation >= t.Generation || t.Status(verifier, at) != Unknown || at.Before(t.Issued) {
 		return false
 	}
-	return t.Accepted || !at.Before(t.Until) // a renewal cuts off at once what a rotation before it left in grace
+	return t.PreviousAccepted || !at.Before(t.PreviousUntil) // a renewal cuts off at once what a rotation before it left in grace
 }
 
 // Renewal gives a record a new verifier.
@@ -68,18 +68,18 @@ type Renewal struct {
 	MinAge time.Duration
 }
 
-// Renews reports whether a change at this time, by a request that presented a verifier which opens r, takes n. A renewal always is. A
+// RenewalDue reports whether a change at this time, by a request that presented a verifier which opens r, takes n. A renewal always is. A
 // rotation is if the current verifier is old enough, and the visitor's own: a request with the one before may rotate only as long as the
 // current one has not been used, for then the response that brought it was lost; one with the current verifier only when the one before is
 // accepted no more, since the record remembers one, and that one has its grace.
-func (r *Record) Renews(n *Renewal, presented Hash, now time.Time) bool {
+func (r *Record) RenewalDue(n *Renewal, presented Hash, now time.Time) bool {
 	if n.Grace <= 0 {
 		return true
 	}
 	t := &r.Tokens
 	may := t.pending()
 	if t.Current.Equal(presented) {
-		may = !may && !(t.Accepted && now.Before(t.Until))
+		may = !may && !(t.PreviousAccepted && now.Before(t.PreviousUntil))
 	}
 	return may && r.TokenAge(now) >= n.MinAge.Truncate(time.Millisecond)
 }
@@ -96,10 +96,10 @@ func (r *Record) TokenAge(now time.Time) time.Duration {
 func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
 	next := Tokens{Current: n.Verifier, Generation: t.Generation + 1, Issued: now, Previous: t.Current}
 	if n.Grace == 0 {
-		next.Until = now.Add(SupersededFor)
+		next.PreviousUntil = now.Add(SupersededFor)
 		return next
 	}
-	next.Accepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
+	next.PreviousAccepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
 	if !t.Current.Equal(presented) {
 		// The response with Current was lost, and the visitor still has the one before: that one stays the accepted one.
 		next.Previous, next.Generation = presented, t.Generation
@@ -108,12 +108,12 @@ func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
 }
 
 // pending reports that Current has not been used yet.
-func (t *Tokens) pending() bool { return t.Accepted && t.Until.IsZero() }
+func (t *Tokens) pending() bool { return t.PreviousAccepted && t.PreviousUntil.IsZero() }
 
 // used returns t after a request that presented a verifier: the first use of Current begins the grace of Previous.
 func (t Tokens) used(presented Hash, now time.Time) Tokens {
 	if t.pending() && t.Current.Equal(presented) {
-		t.Until, t.Grace = now.Add(t.Grace), 0
+		t.PreviousUntil, t.Grace = now.Add(t.Grace), 0
 	}
 	return t
 }

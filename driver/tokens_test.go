@@ -10,11 +10,11 @@ import (
 // TestStolen: what of a token that opens nothing is theft, and what is not.
 func TestStolen(t *testing.T) {
 	now := time.UnixMilli(1_800_000_000_000)
-	tokens := driver.Tokens{Current: hash("c"), Generation: 5, Issued: now.Add(-time.Hour), Previous: hash("b"), Accepted: true}
+	tokens := driver.Tokens{Current: hash("c"), Generation: 5, Issued: now.Add(-time.Hour), Previous: hash("b"), PreviousAccepted: true}
 	grace, over, replaced, forgotten := tokens, tokens, tokens, tokens
-	grace.Until, over.Until = now.Add(1), now
-	replaced.Accepted, replaced.Issued, replaced.Until = false, now.Add(1-time.Minute), now.Add(1)
-	forgotten.Accepted, forgotten.Issued, forgotten.Until = false, now.Add(-time.Minute), now
+	grace.PreviousUntil, over.PreviousUntil = now.Add(1), now
+	replaced.PreviousAccepted, replaced.Issued, replaced.PreviousUntil = false, now.Add(1-time.Minute), now.Add(1)
+	forgotten.PreviousAccepted, forgotten.Issued, forgotten.PreviousUntil = false, now.Add(-time.Minute), now
 	for _, tt := range []struct {
 		name       string
 		tokens     driver.Tokens

@@ -46,9 +46,9 @@ type Selection struct {
 	Only   []ID // not nil: these, if they are the owner's
 	Except []ID // at most MaxExcept
 
-	// Longest is how long a session of the owner may live at most. A store that remembers that all were ended remembers it for so long, and
-	// for MaxAgo at least. 0: ten years.
-	Longest time.Duration
+	// MaxLifetime is how long a session of the owner may live at most. A store that remembers that all were ended remembers it for so long, and
+	// for MaxSignInTime at least. 0: ten years.
+	MaxLifetime time.Duration
 }
 
 // MaxExcept is how many sessions Which.Except may name.
@@ -60,7 +60,7 @@ func BucketOf(owner Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1])
 
 // SignIn is what a store makes a signed-in session of.
 type SignIn struct {
-	Origin Origin      // Principal is who signs in; its Authenticated is the store's to fill in
+	Spec   RecordSpec  // Principal is who signs in; its Authenticated is the store's to fill in
 	Change Change      // done on the fields that come along
 	From   *Credential // what the browser had; nil: nothing
 
@@ -68,9 +68,9 @@ type SignIn struct {
 	// From.Verifier, perhaps more than once, and must not block.
 	Carry func(from *Record) (Fields, error)
 
-	Ago    time.Duration // how long before the call the authentication began; over MaxAgo: ErrRevoked
-	Max    int           // how many sessions the owner may have, this one included; 0: any number
-	Refuse bool          // at Max refuse with ErrTooMany; else end the oldest
+	Elapsed     time.Duration // how long before the call the authentication began; over MaxSignInTime: ErrRevoked
+	MaxSessions int           // how many sessions the owner may have, this one included; 0: any number
+	RefuseExtra bool          // at Max refuse with ErrTooMany; else end the oldest
 }
 
 // Presented is a session as a browser names it.
@@ -79,8 +79,8 @@ type Credential struct {
 	Verifier Hash
 }
 
-// MaxAgo is the longest time that an authentication may take: a store forgets revocations after it.
-const MaxAgo = 24 * time.Hour
+// MaxSignInTime is the longest time that an authentication may take: a store forgets revocations after it.
+const MaxSignInTime = 24 * time.Hour
 
 // NewSignedIn is the record that SignIn stores; from is the record that the browser had, nil if there was none.
 func NewSignedIn(now time.Time, s *SignIn, from *Record) (*Result, error) {
@@ -91,9 +91,9 @@ func NewSignedIn(now time.Time, s *SignIn, from *Record) (*Result, error) {
 			return nil, err
 		}
 	}
-	principal := *s.Origin.Principal
+	principal := *s.Spec.Principal
 	principal.Authenticated = now.Truncate(time.Millisecond)
-	o := s.Origin
+	o := s.Spec
 	o.Principal = &principal
 	r, err := newRecord(now, &o)
 	if err != nil {

@@ -19,20 +19,20 @@ func TestExpiredWhileClosed(t *testing.T) {
 				s := open(t, dir, o)
 				owner := driver.HashOf([]byte("ada"))
 				id := driver.ID{Bucket: uint16(owner[0])<<8 | uint16(owner[1]), Selector: driver.HashOf([]byte("1"))}
-				in := &driver.SignIn{Origin: driver.Origin{Idle: time.Hour, Lifetime: time.Hour, Principal: &driver.Principal{User: "ada", Owner: owner}}}
+				in := &driver.SignIn{Spec: driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour, Principal: &driver.Principal{User: "ada", Owner: owner}}}
 				if _, err := s.SignIn(t.Context(), id, in); err != nil {
 					t.Fatal(err)
 				}
-				anonymous := &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}
+				anonymous := &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}
 				if _, err := s.Create(t.Context(), driver.ID{Selector: driver.HashOf([]byte("2"))}, anonymous, &driver.Change{}); err != nil {
 					t.Fatal(err)
 				}
 				closeStore(t, s)
 				time.Sleep(2 * time.Hour)
 				for i := range 2 {
-					var told []driver.Expired
+					var told []driver.ExpiredSession
 					s := open(t, dir, o)
-					s.OnExpiry(func(x driver.Expired) { told = append(told, x) })
+					s.OnExpiry(func(x driver.ExpiredSession) { told = append(told, x) })
 					if list, err := s.Sessions(t.Context(), owner); len(list) > 0 || err != nil {
 						t.Errorf("the user has %d sessions, %v", len(list), err)
 					}

@@ -105,11 +105,11 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 
 // OnExpiry implements driver.ExpiryReporter. It tells within about a minute, also of sessions that expired while the
 // store was closed, if f is there within a minute of Open; after a crash perhaps once more.
-func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 
-// EndOwned implements driver.OwnedEnder.
-func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	return s.table.EndOwned(ctx, id, owner)
+// EndAndReport implements driver.EndReporter.
+func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	return s.table.EndAndReport(ctx, id, owner)
 }
 
 // Len returns how many sessions there are, counting those that have expired within the last minute or so.

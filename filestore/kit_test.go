@@ -24,8 +24,8 @@ func idOf(n int) driver.ID {
 	return driver.ID{Bucket: binary.BigEndian.Uint16(h[14:]), Selector: h}
 }
 
-func originOf(n int) *driver.Origin {
-	return &driver.Origin{Secret: driver.Secret(idOf(n).Selector), Verifier: verifier, Idle: time.Hour, Lifetime: 24 * time.Hour}
+func originOf(n int) *driver.RecordSpec {
+	return &driver.RecordSpec{Secret: driver.Secret(idOf(n).Selector), Verifier: verifier, Idle: time.Hour, Lifetime: 24 * time.Hour}
 }
 
 func set(key, value string) *driver.Change {

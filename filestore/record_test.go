@@ -17,7 +17,7 @@ import (
 func FuzzRecord(f *testing.F) {
 	key := keyOf(driver.ID{Bucket: 0x1a2b, Selector: driver.Hash{1, 2, 3}})
 	now := time.UnixMilli(1_800_000_000_123)
-	o := &driver.Origin{Secret: driver.Secret{7}, Verifier: driver.Hash{8}, Idle: time.Hour, Lifetime: 24 * time.Hour}
+	o := &driver.RecordSpec{Secret: driver.Secret{7}, Verifier: driver.Hash{8}, Idle: time.Hour, Lifetime: 24 * time.Hour}
 	for _, ops := range [][]driver.Op{nil, {
 		{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)},
 		{Kind: driver.Set, Key: "cart.gifts:b\x00ok", Value: bytes.Repeat([]byte{0xff}, 200)}, // a length of two bytes

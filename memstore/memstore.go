@@ -49,11 +49,11 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 }
 
 // OnExpiry implements driver.ExpiryReporter. It tells within about a minute.
-func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 
-// EndOwned implements driver.OwnedEnder.
-func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	return s.table.EndOwned(ctx, id, owner)
+// EndAndReport implements driver.EndReporter.
+func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	return s.table.EndAndReport(ctx, id, owner)
 }
 
 // Close stops the timer. A store that is no longer referred to needs no Close.

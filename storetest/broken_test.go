@@ -87,7 +87,7 @@ func TestOneBrokenStore(t *testing.T) {
 type broken struct {
 	ownStore
 	load         func(context.Context, driver.ID) (*driver.Record, time.Time, error)
-	create       func(context.Context, driver.ID, *driver.Origin, *driver.Change) (*driver.Result, error)
+	create       func(context.Context, driver.ID, *driver.RecordSpec, *driver.Change) (*driver.Result, error)
 	apply        func(context.Context, driver.ID, *driver.Change) (*driver.Result, error)
 	touch        func(context.Context, driver.ID, driver.Hash) error
 	end          func(context.Context, driver.ID) error
@@ -103,7 +103,7 @@ func (b *broken) Load(ctx context.Context, id driver.ID) (*driver.Record, time.T
 	return b.ownStore.Load(ctx, id)
 }
 
-func (b *broken) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (b *broken) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	if b.create != nil {
 		return b.create(ctx, id, o, c)
 	}

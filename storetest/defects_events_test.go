@@ -12,13 +12,13 @@ import (
 var eventDefects = []userDefect{
 	{"every end ended something", []string{"event/end-owned", "event/end-owned-once"}, func(b *brokenUsers) {
 		b.endOwned = func(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-			_, err := b.Store.EndOwned(ctx, id, owner)
+			_, err := b.Store.EndAndReport(ctx, id, owner)
 			return true, err
 		}
 	}},
 	{"every client tells", []string{"event/expired"}, func(*brokenUsers) {}}, // the harness makes two of one table
 	{"who opens the store hears of nothing", []string{"event/expired-after-reopen"}, func(b *brokenUsers) {
-		b.onExpiry = func(func(driver.Expired)) {}
+		b.onExpiry = func(func(driver.ExpiredSession)) {}
 	}},
 	{"events are text", []string{"feed/order"}, func(b *brokenUsers) {
 		b.publish = func(event []byte) { b.Store.Publish(bytes.ToValidUTF8(event, []byte("?"))) }

@@ -48,7 +48,7 @@ var rotationDefects = []defect{
 	{"a rotation that waits refuses the rest", []string{"rotation/age", "rotation/at-once", "rotation/used"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			r, now, err := b.ownStore.Load(ctx, id)
-			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.Renews(c.Renew, c.Verifier, now) {
+			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.RenewalDue(c.Renew, c.Verifier, now) {
 				return nil, driver.ErrMoved
 			}
 			return b.ownStore.Apply(ctx, id, c)
@@ -57,7 +57,7 @@ var rotationDefects = []defect{
 	{"a rotation that waits forgets the rest", []string{"rotation/age", "rotation/lost"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			r, now, err := b.ownStore.Load(ctx, id)
-			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.Renews(c.Renew, c.Verifier, now) {
+			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.RenewalDue(c.Renew, c.Verifier, now) {
 				return &driver.Result{Record: r, Now: now}, nil
 			}
 			return b.ownStore.Apply(ctx, id, c)

@@ -86,8 +86,8 @@ var smallDefects = []defect{
 	{"an old token rotates", []string{"token/rotate-late"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
-				if c.Renew != nil && r.Tokens.Accepted {
-					r.Tokens.Until = time.Time{}
+				if c.Renew != nil && r.Tokens.PreviousAccepted {
+					r.Tokens.PreviousUntil = time.Time{}
 				}
 			})
 		})
@@ -96,7 +96,7 @@ var smallDefects = []defect{
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.Current == c.Renew.Verifier {
-					r.Tokens.Until = b.db.now().Add(c.Renew.Grace)
+					r.Tokens.PreviousUntil = b.db.now().Add(c.Renew.Grace)
 				}
 			})
 		})
@@ -107,7 +107,7 @@ var smallDefects = []defect{
 			res, err := b.ownStore.Apply(ctx, id, c)
 			if err == nil && c.Renew != nil && c.Renew.Grace == 0 {
 				b.edit(id, func(r *driver.Record) {
-					r.Tokens.Previous, r.Tokens.Accepted, r.Tokens.Until = before.Tokens.Previous, true, now.Add(time.Hour)
+					r.Tokens.Previous, r.Tokens.PreviousAccepted, r.Tokens.PreviousUntil = before.Tokens.Previous, true, now.Add(time.Hour)
 				})
 				res.Record = nil
 			}

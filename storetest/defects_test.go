@@ -53,7 +53,7 @@ var defects = []defect{
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			res, err := b.ownStore.Apply(ctx, id, c)
 			if errors.Is(err, driver.ErrNotFound) {
-				o := &driver.Origin{Secret: driver.Secret{1}, Verifier: c.Verifier, Idle: time.Hour, Lifetime: time.Hour}
+				o := &driver.RecordSpec{Secret: driver.Secret{1}, Verifier: c.Verifier, Idle: time.Hour, Lifetime: time.Hour}
 				return b.ownStore.Create(ctx, id, o, c)
 			}
 			return res, err
@@ -129,7 +129,7 @@ var defects = []defect{
 	}},
 	{"no values in the result", []string{"op/add", "op/take", "record/create-and-load"}, func(b *broken) {
 		b.afterApply(func(_ driver.ID, _ *driver.Change, res *driver.Result) { res.Values = nil })
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			res, err := b.ownStore.Create(ctx, id, o, c)
 			if res != nil {
 				res.Values = nil
@@ -212,7 +212,9 @@ var defects = []defect{
 	{"a rotation has no grace", []string{"token/rotate", "token/rotate-again", "token/rotate-confirmed"}, func(b *broken) {
 		b.afterApply(func(id driver.ID, c *driver.Change, res *driver.Result) {
 			if c.Renew != nil {
-				b.edit(id, func(r *driver.Record) { r.Tokens.Accepted, r.Tokens.Until = false, res.Now.Add(time.Minute) })
+				b.edit(id, func(r *driver.Record) {
+					r.Tokens.PreviousAccepted, r.Tokens.PreviousUntil = false, res.Now.Add(time.Minute)
+				})
 			}
 			res.Record = nil
 		})
@@ -220,14 +222,14 @@ var defects = []defect{
 	{"a touch confirms no rotation", []string{"token/rotate-confirmed"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
 			r, _, err := b.ownStore.Load(ctx, id)
-			if err == nil && r.Tokens.Accepted {
+			if err == nil && r.Tokens.PreviousAccepted {
 				return nil
 			}
 			return b.ownStore.Touch(ctx, id, verifier)
 		}
 	}},
 	{"create overwrites", []string{"record/create-twice", "record/create-at-once"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			res, err := driver.NewRecord(b.db.now(), o, c)
 			if err == nil && ctx.Err() == nil {
 				b.put(id, res.Record)
@@ -236,7 +238,7 @@ var defects = []defect{
 		}
 	}},
 	{"a repeated create is refused", []string{"record/create-twice", "reopen/repeated"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			if _, _, err := b.ownStore.Load(ctx, id); err == nil {
 				return nil, driver.ErrExists
 			}
@@ -244,7 +246,7 @@ var defects = []defect{
 		}
 	}},
 	{"a refused creation leaves an empty session", []string{"record/create-refused", "name/refused", "size/bytes"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			if res, err := b.ownStore.Create(ctx, id, o, &driver.Change{Verifier: c.Verifier}); err != nil || len(c.Ops) == 0 {
 				return res, err
 			}
@@ -282,7 +284,7 @@ var defects = []defect{
 		b.afterApply(func(_ driver.ID, c *driver.Change, _ *driver.Result) { clear(c.Ops) })
 	}},
 	{"sessions of one selector are one", []string{"record/apart"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			id.Bucket = 0
 			return b.ownStore.Create(ctx, id, o, c)
 		}
@@ -300,7 +302,7 @@ var defects = []defect{
 		b.end = func(ctx context.Context, id driver.ID) error { b.ownStore.End(ctx, id); return nil }
 	}},
 	{"sessions last as long as their context", []string{"context/not-kept"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			context.AfterFunc(ctx, func() { b.ownStore.End(context.Background(), id) })
 			return b.ownStore.Create(ctx, id, o, c)
 		}

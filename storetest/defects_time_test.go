@@ -76,7 +76,7 @@ var timeDefects = []defect{
 		}
 	}},
 	{"the expired are in the way", []string{"time/expired-then-create"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			there := false
 			b.edit(id, func(r *driver.Record) { there = r.Secret != o.Secret })
 			if there {
@@ -87,14 +87,14 @@ var timeDefects = []defect{
 	}},
 	{"the expired stay", []string{"time/leaves-nothing"}, func(b *broken) { b.keepsExpired = true }},
 	{"no limit is over a week", []string{"time/years"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			cut := *o
 			cut.Idle = min(o.Idle, 7*24*time.Hour)
 			return b.ownStore.Create(ctx, id, &cut, c)
 		}
 	}},
 	{"limits are whole seconds", []string{"time/whole-milliseconds"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			cut := *o
 			cut.Idle = o.Idle.Truncate(time.Second)
 			return b.ownStore.Create(ctx, id, &cut, c)

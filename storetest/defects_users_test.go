@@ -25,14 +25,14 @@ type brokenUsers struct {
 	endUser  func(context.Context, driver.Hash, driver.Selection) ([]driver.ID, error)
 	endAll   func(context.Context) error
 	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
-	onExpiry func(f func(driver.Expired))
+	onExpiry func(f func(driver.ExpiredSession))
 	publish  func([]byte)
 	follow   func(context.Context) (iter.Seq2[[]byte, error], error)
 	onReopen func()
 	leaked   int
 }
 
-func (b *brokenUsers) OnExpiry(f func(driver.Expired)) {
+func (b *brokenUsers) OnExpiry(f func(driver.ExpiredSession)) {
 	if b.onExpiry != nil {
 		b.onExpiry(f)
 		return
@@ -97,11 +97,11 @@ func (b *brokenUsers) Follow(ctx context.Context) (iter.Seq2[[]byte, error], err
 	return b.Store.Follow(ctx)
 }
 
-func (b *brokenUsers) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (b *brokenUsers) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	if b.endOwned != nil {
 		return b.endOwned(ctx, id, owner)
 	}
-	return b.Store.EndOwned(ctx, id, owner)
+	return b.Store.EndAndReport(ctx, id, owner)
 }
 
 // beforeSignIn lets f spoil what is asked for.
@@ -129,9 +129,9 @@ func (b *brokenUsers) moveInSteps(between func()) {
 		res, err := b.Store.SignIn(ctx, id, &steps)
 		if err == nil && in.From != nil {
 			other := *in
-			other.Origin.Secret, other.Max = driver.Secret{1}, 0 // only to have the old one moved
-			b.Store.SignIn(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Origin.Secret)}, &other)
-			b.Store.End(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Origin.Secret)})
+			other.Spec.Secret, other.MaxSessions = driver.Secret{1}, 0 // only to have the old one moved
+			b.Store.SignIn(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Spec.Secret)}, &other)
+			b.Store.End(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Spec.Secret)})
 		}
 		return res, err
 	}
@@ -211,7 +211,7 @@ var userDefects = []userDefect{
 		ended := sync.Map{}
 		b.endOwned = func(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 			ended.Store(id, true)
-			return b.Store.EndOwned(ctx, id, owner)
+			return b.Store.EndAndReport(ctx, id, owner)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			r, now, err := b.Store.Load(ctx, id)
@@ -223,18 +223,18 @@ var userDefects = []userDefect{
 	}},
 	{"user ids are text", []string{"sign-in/principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
-			p := *in.Origin.Principal
+			p := *in.Spec.Principal
 			p.User = string([]rune(p.User))
-			in.Origin.Principal = &p
+			in.Spec.Principal = &p
 		})
 	}},
 	{"a user that is sealed is nobody", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
-			p := *in.Origin.Principal
+			p := *in.Spec.Principal
 			if p.Sealed != "" {
 				p.User, p.Sealed = "nobody", ""
 			}
-			in.Origin.Principal = &p
+			in.Spec.Principal = &p
 		})
 	}},
 	{"sealed sessions are not listed", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
@@ -245,9 +245,9 @@ var userDefects = []userDefect{
 	}},
 	{"bad principals are cut", []string{"sign-in/bad-principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
-			p := *in.Origin.Principal
+			p := *in.Spec.Principal
 			p.Level = min(max(p.Level, 0), driver.MaxLevel)
-			in.Origin.Principal = &p
+			in.Spec.Principal = &p
 		})
 	}},
 	{"the session before goes first", []string{"sign-in/refused-change", "limit/refuse", "user/revoked", "user/too-long-ago"}, func(b *brokenUsers) {
@@ -304,23 +304,23 @@ var userDefects = []userDefect{
 	{"one more than the limit", []string{"limit/oldest", "limit/lowered", "limit/exact", "limit/exact-refuse", "limit/against-renewal", "limit/refuse"},
 		func(b *brokenUsers) {
 			b.beforeSignIn(func(in *driver.SignIn) {
-				if in.Max > 0 {
-					in.Max++
+				if in.MaxSessions > 0 {
+					in.MaxSessions++
 				}
 			})
 		}},
 	{"the limit is kept a moment later", []string{"limit/exact"}, func(b *brokenUsers) {
 		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 			unlimited := *in
-			unlimited.Max = 0
+			unlimited.MaxSessions = 0
 			res, err := b.Store.SignIn(ctx, id, &unlimited)
-			if err != nil || in.Max == 0 {
+			if err != nil || in.MaxSessions == 0 {
 				return res, err
 			}
 			time.Sleep(10 * time.Microsecond)
-			list, err := b.Store.Sessions(ctx, in.Origin.Principal.Owner)
-			for _, s := range list[min(in.Max, len(list)):] {
-				ended, _ := b.Store.EndUser(ctx, in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{s.ID}})
+			list, err := b.Store.Sessions(ctx, in.Spec.Principal.Owner)
+			for _, s := range list[min(in.MaxSessions, len(list)):] {
+				ended, _ := b.Store.EndUser(ctx, in.Spec.Principal.Owner, driver.Selection{Only: []driver.ID{s.ID}})
 				res.Evicted = append(res.Evicted, ended...)
 			}
 			return res, err
@@ -409,7 +409,7 @@ var userDefects = []userDefect{
 	}},
 	{"everybody but visitors", []string{"user/end-everybody"}, func(b *brokenUsers) {
 		var owners sync.Map
-		b.beforeSignIn(func(in *driver.SignIn) { owners.Store(in.Origin.Principal.Owner, true) })
+		b.beforeSignIn(func(in *driver.SignIn) { owners.Store(in.Spec.Principal.Owner, true) })
 		b.endAll = func(ctx context.Context) (err error) {
 			owners.Range(func(owner, _ any) bool {
 				_, err = b.Store.EndUser(ctx, owner.(driver.Hash), driver.Selection{})
@@ -433,7 +433,7 @@ var userDefects = []userDefect{
 		b.onReopen = func() { lost.Store(true) }
 		b.beforeSignIn(func(in *driver.SignIn) {
 			if lost.Load() {
-				in.Ago = 0
+				in.Elapsed = 0
 			}
 		})
 	}},

@@ -15,12 +15,12 @@ var eventCases = []testCase{
 	{
 		name: "event/end-owned",
 		why:  "An end is reported if it ended something: a session that had ended before, had moved, or was never there, had not.",
-		able: able[driver.OwnedEnder],
+		able: able[driver.EndReporter],
 		run: func(k *kit) {
 			o := newOwner()
 			all, anonymous, expired := k.signIns(o, 4), k.create(), o.visitor()
 			in := o.login(expired)
-			in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
+			in.Spec.Idle, in.Spec.Lifetime = k.h.Unit, 2*k.h.Unit
 			k.enters(expired, in)
 			k.endOwned(all[0], o.hash, true)
 			k.endOwned(all[0], o.hash, false)
@@ -39,7 +39,7 @@ var eventCases = []testCase{
 	{
 		name: "event/end-owned-once",
 		why:  "Of many who end a session at the same time, one has ended it.",
-		able: able[driver.OwnedEnder],
+		able: able[driver.EndReporter],
 		run: func(k *kit) {
 			o := newOwner()
 			for range 20 {
@@ -48,9 +48,9 @@ var eventCases = []testCase{
 				var all sync.WaitGroup
 				for range 4 {
 					all.Go(func() {
-						did, err := k.store.(driver.OwnedEnder).EndOwned(k.Context(), v.id, o.hash)
+						did, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, o.hash)
 						if err != nil {
-							k.Errorf("EndOwned: %v", err)
+							k.Errorf("EndAndReport: %v", err)
 						}
 						if did {
 							ended.Add(1)
@@ -109,12 +109,12 @@ var eventCases = []testCase{
 // expiries are what a store has told of.
 type expiries struct {
 	mu   sync.Mutex
-	told []driver.Expired
+	told []driver.ExpiredSession
 }
 
 // hear collects what a store tells.
 func (x *expiries) hear(s driver.Store) {
-	s.(driver.ExpiryReporter).OnExpiry(func(e driver.Expired) {
+	s.(driver.ExpiryReporter).OnExpiry(func(e driver.ExpiredSession) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.told = append(x.told, e)
@@ -122,7 +122,7 @@ func (x *expiries) hear(s driver.Store) {
 }
 
 // of returns what was told of these sessions, and how much of others.
-func (x *expiries) of(ids ...driver.ID) (told []driver.Expired, others int) {
+func (x *expiries) of(ids ...driver.ID) (told []driver.ExpiredSession, others int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, e := range x.told {
@@ -154,7 +154,7 @@ func (k *kit) shortly(o owner, from ...visitor) visitor {
 	k.Helper()
 	v := o.visitor()
 	in := o.login(v, from...)
-	in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
+	in.Spec.Idle, in.Spec.Lifetime = k.h.Unit, 2*k.h.Unit
 	k.pause()
 	k.enters(v, in)
 	k.touch(v)
@@ -225,9 +225,9 @@ func able[A any](s driver.Store) bool {
 
 func (k *kit) endOwned(v visitor, owner driver.Hash, want bool) {
 	k.Helper()
-	ended, err := k.store.(driver.OwnedEnder).EndOwned(k.Context(), v.id, owner)
+	ended, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, owner)
 	if err != nil || ended != want {
-		k.Errorf("EndOwned: %v, %v, want %v", ended, err, want)
+		k.Errorf("EndAndReport: %v, %v, want %v", ended, err, want)
 	}
 	k.gone(v)
 }

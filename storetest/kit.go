@@ -52,8 +52,8 @@ const (
 	longLifetime = 24 * time.Hour
 )
 
-func (v visitor) origin(idle, lifetime time.Duration) *driver.Origin {
-	return &driver.Origin{Secret: v.secret, Verifier: v.verifier, Idle: idle, Lifetime: lifetime}
+func (v visitor) origin(idle, lifetime time.Duration) *driver.RecordSpec {
+	return &driver.RecordSpec{Secret: v.secret, Verifier: v.verifier, Idle: idle, Lifetime: lifetime}
 }
 
 func (v visitor) change(ops ...driver.Op) *driver.Change {

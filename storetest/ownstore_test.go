@@ -26,7 +26,7 @@ func (s ownStore) Load(ctx context.Context, id driver.ID) (r *driver.Record, now
 	return r, now, err
 }
 
-func (s ownStore) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (res *driver.Result, err error) {
+func (s ownStore) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (res *driver.Result, err error) {
 	err = s.db.update(ctx, id, func(old *driver.Record, now time.Time) (*driver.Record, error) {
 		if found(old, now) {
 			if old.Secret != o.Secret {

@@ -277,7 +277,7 @@ func createTwice(k *kit) {
 // wholeMilliseconds checks what the format cannot show: times have no part below the millisecond.
 func (k *kit) wholeMilliseconds(r *driver.Record, more ...time.Time) {
 	k.Helper()
-	for _, t := range append(more, r.Created, r.Seen, r.Deadline, r.Tokens.Until) {
+	for _, t := range append(more, r.Created, r.Seen, r.Deadline, r.Tokens.PreviousUntil) {
 		if !t.IsZero() && t.Nanosecond()%int(time.Millisecond) != 0 {
 			k.Errorf("%v is not in whole milliseconds", t)
 		}

@@ -96,7 +96,7 @@ var rotationCases = []testCase{
 			k.wait(age + k.h.Slack)
 			k.keeps(v, next.aged(last.verifier, age)) // its first use, though it is old
 			k.standing(v, driver.Grace)
-			until := k.load(v).Tokens.Until
+			until := k.load(v).Tokens.PreviousUntil
 			if until.IsZero() {
 				k.Error("a rotation that did not take place hides the first use of the token")
 			}

@@ -127,7 +127,7 @@ var tokenCases = []testCase{
 				k.standing(v, driver.Grace)
 				k.standing(next, driver.Current)
 			}
-			if t := k.load(v).Tokens; t.Generation != 1 || !t.Until.IsZero() {
+			if t := k.load(v).Tokens; t.Generation != 1 || !t.PreviousUntil.IsZero() {
 				k.Errorf("the tokens are %+v, want generation 1 and no end of the grace yet", t)
 			}
 			k.has(v, "n", "3")
@@ -216,14 +216,14 @@ func renew(k *kit) {
 	next := v.with(newHash())
 	res := k.applyChange(v, v.renewal(next.verifier))
 	r := k.load(v)
-	if r.Tokens.Current != next.verifier || r.Tokens.Previous != v.verifier || r.Tokens.Accepted || r.Tokens.Generation != 1 {
+	if r.Tokens.Current != next.verifier || r.Tokens.Previous != v.verifier || r.Tokens.PreviousAccepted || r.Tokens.Generation != 1 {
 		k.Errorf("the tokens are %+v", r.Tokens)
 	}
 	if !res.Renewed || !r.Tokens.Issued.Equal(res.Now) {
 		k.Errorf("Result.Renewed is %v, want true; the token was issued at %v, want %v", res.Renewed, r.Tokens.Issued, res.Now)
 	}
-	if want := res.Now.Add(driver.SupersededFor); !r.Tokens.Until.Equal(want) {
-		k.Errorf("the token before is remembered until %v, want %v", r.Tokens.Until, want)
+	if want := res.Now.Add(driver.SupersededFor); !r.Tokens.PreviousUntil.Equal(want) {
+		k.Errorf("the token before is remembered until %v, want %v", r.Tokens.PreviousUntil, want)
 	}
 	for _, at := range []struct {
 		after time.Duration
@@ -309,14 +309,14 @@ func (k *kit) rotateConfirmed(use func(next visitor)) {
 	k.apply(v)
 	before := k.now()
 	use(next)
-	until := k.load(v).Tokens.Until
+	until := k.load(v).Tokens.PreviousUntil
 	if until.Before(before.Add(-k.h.Slack).Truncate(time.Millisecond).Add(grace)) || until.After(k.now().Add(k.h.Slack).Add(grace)) {
 		k.Fatalf("the grace ends at %v, want %v after %v", until, grace, before)
 	}
 	k.standing(next, driver.Current)
 	k.wait(k.h.Unit / 8)
 	use(next)
-	if again := k.load(v).Tokens.Until; !again.Equal(until) {
+	if again := k.load(v).Tokens.PreviousUntil; !again.Equal(until) {
 		k.Errorf("the second use moved the end of the grace from %v to %v", until, again)
 	}
 	k.justBefore(until)

@@ -95,9 +95,9 @@ var signInCases = []testCase{
 			}
 			for _, node := range nodes {
 				node.end(from)
-				if store, ok := node.store.(driver.OwnedEnder); ok {
-					if ended, err := store.EndOwned(k.Context(), from.id, driver.Hash{}); ended || err != nil {
-						k.Errorf("EndOwned of what has moved: %v, %v", ended, err)
+				if store, ok := node.store.(driver.EndReporter); ok {
+					if ended, err := store.EndAndReport(k.Context(), from.id, driver.Hash{}); ended || err != nil {
+						k.Errorf("EndAndReport of what has moved: %v, %v", ended, err)
 					}
 				}
 				for _, reader := range nodes {
@@ -138,7 +138,7 @@ var signInCases = []testCase{
 			} {
 				v := o.visitor()
 				in := o.login(v, from)
-				spoil(in.Origin.Principal)
+				spoil(in.Spec.Principal)
 				if err := k.barred(o, v, driver.ErrPrincipal, in); err == nil {
 					k.Fatal(name)
 				}
@@ -259,7 +259,7 @@ func (k *kit) asSignedIn(v visitor, in *driver.SignIn, from *driver.Record) {
 	if err != nil {
 		k.Fatal(err)
 	}
-	if ends := r.Created.Add(min(in.Origin.Idle, time.Minute)); r.Expires().Before(ends) || r.Seen.After(r.Created) {
+	if ends := r.Created.Add(min(in.Spec.Idle, time.Minute)); r.Expires().Before(ends) || r.Seen.After(r.Created) {
 		k.Errorf("seen at %v, created at %v: it may be kept as seen before it was made, and lives a minute at least", r.Seen, r.Created)
 	}
 	want.Record.Seen = r.Seen
@@ -303,7 +303,7 @@ func (k *kit) keepsPrincipals(principals ...driver.Principal) {
 		p.Owner = o.hash
 		p.Authenticated = time.UnixMilli(1) // not the caller's to say
 		given := p
-		in.Origin.Principal = &given
+		in.Spec.Principal = &given
 		k.enters(v, in)
 		if !reflect.DeepEqual(given, p) {
 			k.Errorf("the caller's principal became %+v", given)
@@ -340,7 +340,7 @@ func sealedPrincipals(k *kit) {
 		k.pause()
 		v := o.visitor()
 		in := o.limited(v, most, false, from...)
-		in.Origin.Principal.User, in.Origin.Principal.Sealed = "", "~1"+driver.Hash(v.secret).String()
+		in.Spec.Principal.User, in.Spec.Principal.Sealed = "", "~1"+driver.Hash(v.secret).String()
 		k.enters(v, in)
 		return v
 	}
@@ -441,7 +441,7 @@ func signInRepeated(k *kit) {
 	k.apply(v, add("n", 10))
 	k.enters(v, in)
 	refuse := *in
-	refuse.Refuse = true
+	refuse.RefuseExtra = true
 	k.enters(v, &refuse)
 	k.has(v, "n", "12")
 	k.moved(from, driver.ErrMoved)

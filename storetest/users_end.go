@@ -20,7 +20,7 @@ var endUserCases = []testCase{
 			k.hasSessions(o)
 			short := o.visitor()
 			in := o.login(short)
-			in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
+			in.Spec.Idle, in.Spec.Lifetime = k.h.Unit, 2*k.h.Unit
 			k.enters(short, in)
 			k.hasSessions(o, short)
 			k.at(k.load(short).Expires())
@@ -86,7 +86,7 @@ var endUserCases = []testCase{
 			k.load(anonymous)
 			v := o.visitor()
 			in := o.login(v)
-			in.Ago = k.now().Sub(began) + k.h.Slack
+			in.Elapsed = k.now().Sub(began) + k.h.Slack
 			k.enters(v, in)
 		},
 	},
@@ -108,9 +108,9 @@ var endUserCases = []testCase{
 			o, from := newOwner(), k.create()
 			v := o.visitor()
 			in := o.login(v, from)
-			in.Ago = driver.MaxAgo + time.Second
+			in.Elapsed = driver.MaxSignInTime + time.Second
 			_ = k.barred(o, v, driver.ErrRevoked, in)
-			in.Ago = driver.MaxAgo - time.Minute - k.h.Slack
+			in.Elapsed = driver.MaxSignInTime - time.Minute - k.h.Slack
 			k.enters(v, in)
 		},
 	},
@@ -141,7 +141,7 @@ var endUserCases = []testCase{
 			k.wait(k.h.Slack + 2*time.Millisecond)
 			k.clock = nil // it ended with the others
 			k.create(add("n", 1))
-			in.Ago = 0
+			in.Elapsed = 0
 			k.enters(v, in)
 			k.hasSessions(o, v)
 			if err := k.users().EndAll(k.Context()); err != nil {
@@ -264,7 +264,7 @@ var endUserCases = []testCase{
 				in := o.login(v)
 				_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
 				k.wait(k.h.Slack + 2*time.Millisecond)
-				in.Ago = 0
+				in.Elapsed = 0
 				k.enters(v, in)
 			}
 		},
@@ -404,7 +404,7 @@ func revoked(k *kit) {
 		all, from := k.signIns(o, had), k.create(set("cart", `"tea"`))
 		k.pause()
 		var began []func() time.Duration
-		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
+		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxSignInTime - time.Hour} {
 			began = append(began, k.earlier(before))
 		}
 		k.endUser(o, driver.Selection{}, all...)
@@ -412,16 +412,16 @@ func revoked(k *kit) {
 		in := o.login(v, from)
 		for _, since := range began {
 			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
-			in.Max, in.Refuse = 1, true
+			in.MaxSessions, in.RefuseExtra = 1, true
 			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
-			in.Max, in.Refuse = 0, false
+			in.MaxSessions, in.RefuseExtra = 0, false
 		}
 		theirs := other.visitor()
 		another := other.login(theirs)
-		another.Ago = time.Minute
+		another.Elapsed = time.Minute
 		k.enters(theirs, another)
 		k.wait(2 * (k.h.Slack + 2*time.Millisecond))
-		in.Ago = k.h.Slack + time.Millisecond
+		in.Elapsed = k.h.Slack + time.Millisecond
 		k.enters(v, in)
 		k.has(v, "cart", `"tea"`)
 		k.pause()
@@ -453,7 +453,7 @@ func endAgainstSignIns(k *kit) {
 			}
 			v := all[2+i]
 			in := o.login(v)
-			in.Ago = k.h.Slack
+			in.Elapsed = k.h.Slack
 			early[2+i].Store(!ending.Load())
 			switch _, err := k.users().SignIn(k.Context(), v.id, in); {
 			case err == nil:

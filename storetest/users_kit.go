@@ -27,8 +27,8 @@ func (o owner) visitor() visitor {
 
 // login is what v signs in with, in place of the session that from has, if any. All fields come along.
 func (o owner) login(v visitor, from ...visitor) *driver.SignIn {
-	in := &driver.SignIn{Origin: *v.origin(longIdle, longLifetime), Change: *v.change()}
-	in.Origin.Principal = &driver.Principal{User: o.name, Owner: o.hash, Methods: []string{"pwd"}, Level: 1}
+	in := &driver.SignIn{Spec: *v.origin(longIdle, longLifetime), Change: *v.change()}
+	in.Spec.Principal = &driver.Principal{User: o.name, Owner: o.hash, Methods: []string{"pwd"}, Level: 1}
 	if len(from) > 0 {
 		in.From = &driver.Credential{ID: from[0].id, Verifier: from[0].verifier}
 		in.Carry = func(r *driver.Record) (driver.Fields, error) { return r.Fields, nil }
@@ -39,7 +39,7 @@ func (o owner) login(v visitor, from ...visitor) *driver.SignIn {
 // limited is login for one of at most so many sessions.
 func (o owner) limited(v visitor, most int, refuse bool, from ...visitor) *driver.SignIn {
 	in := o.login(v, from...)
-	in.Max, in.Refuse = most, refuse
+	in.MaxSessions, in.RefuseExtra = most, refuse
 	return in
 }
 
@@ -84,7 +84,7 @@ func (k *kit) enters(v visitor, in *driver.SignIn) *driver.Result {
 // barred is a sign-in that must be refused with this error, and leave all sessions of the user, and the one before, as they are.
 func (k *kit) barred(o owner, v visitor, want error, in *driver.SignIn) error {
 	k.Helper()
-	ago := in.Ago
+	ago := in.Elapsed
 	return k.barredSince(o, v, want, in, func() time.Duration { return ago })
 }
 
@@ -102,7 +102,7 @@ func (k *kit) barredSince(o owner, v visitor, want error, in *driver.SignIn, sin
 	if in.From != nil {
 		from, _, _ = k.store.Load(k.Context(), in.From.ID)
 	}
-	in.Ago = since()
+	in.Elapsed = since()
 	res, err := k.users().SignIn(k.Context(), v.id, in)
 	if !errors.Is(err, want) || res != nil {
 		k.Errorf("SignIn: result %v, error %v, want none and %v", res != nil, err, want)

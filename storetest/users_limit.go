@@ -149,7 +149,7 @@ func notCounted(k *kit) {
 		o := newOwner()
 		short := o.visitor()
 		in := o.login(short)
-		in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, k.h.Unit
+		in.Spec.Idle, in.Spec.Lifetime = k.h.Unit, k.h.Unit
 		k.enters(short, in)
 		k.at(k.load(short).Deadline)
 		k.end(k.signIn(o))

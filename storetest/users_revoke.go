@@ -18,7 +18,7 @@ var revokeCases = []testCase{
 			o := newOwner()
 			all := k.signIns(o, 3)
 			k.pause()
-			k.endUser(o, driver.Selection{Except: idsOf(all[0]), Longest: longLifetime}, all[1], all[2])
+			k.endUser(o, driver.Selection{Except: idsOf(all[0]), MaxLifetime: longLifetime}, all[1], all[2])
 			k.apply(all[0], add("n", 1))
 			k.touch(all[0])
 			next := all[0].with(newHash())
@@ -84,7 +84,7 @@ var revokeCases = []testCase{
 			in := o.login(v)
 			_ = other.barredSince(o, v, driver.ErrRevoked, in, since)
 			k.wait(k.h.Slack + 2*time.Millisecond)
-			in.Ago = 0
+			in.Elapsed = 0
 			other.enters(v, in)
 			k.hasSessions(o, v)
 		},

@@ -9,13 +9,13 @@ import (
 // expired are the sessions of users that have expired and were removed, until those who listen have been told.
 type expired struct {
 	mu        sync.Mutex
-	listeners []func(driver.Expired)
-	queue     []driver.Expired
+	listeners []func(driver.ExpiredSession)
+	queue     []driver.ExpiredSession
 	telling   bool
 }
 
 // OnExpiry implements driver.ExpiryReporter.
-func (t *Table) OnExpiry(f func(driver.Expired)) {
+func (t *Table) OnExpiry(f func(driver.ExpiredSession)) {
 	t.expired.mu.Lock()
 	defer t.expired.mu.Unlock()
 	t.expired.listeners = append(t.expired.listeners, f)
@@ -31,7 +31,7 @@ func (x *expired) note(e *entry) {
 	if len(x.listeners) == 0 {
 		return
 	}
-	x.queue = append(x.queue, driver.Expired{ID: e.id, Owner: e.latest.Principal.Owner, Record: e.latest, At: e.latest.Expires()})
+	x.queue = append(x.queue, driver.ExpiredSession{ID: e.id, Owner: e.latest.Principal.Owner, Record: e.latest, At: e.latest.Expires()})
 	if !x.telling {
 		x.telling = true
 		go x.tell()

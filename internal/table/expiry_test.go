@@ -11,7 +11,7 @@ import (
 
 func (t *Table) mustCreate(tb testing.TB, id driver.ID, idle time.Duration) {
 	tb.Helper()
-	o := &driver.Origin{Secret: driver.Secret(id.Selector), Idle: idle, Lifetime: 24 * time.Hour}
+	o := &driver.RecordSpec{Secret: driver.Secret(id.Selector), Idle: idle, Lifetime: 24 * time.Hour}
 	if _, err := t.Create(tb.Context(), id, o, &driver.Change{}); err != nil {
 		tb.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func revision(t *testing.T, table *Table, id driver.ID) uint64 {
 func TestPublishedWhenDurable(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		id := numbered(1)
-		o := &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}
+		o := &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}
 		create := begin(func() error { _, err := table.Create(t.Context(), id, o, &driver.Change{}); return err })
 		repeat := begin(func() error { _, err := table.Create(t.Context(), id, o, &driver.Change{}); return err })
 		change := begin(func() error { _, err := table.Apply(t.Context(), id, &driver.Change{}); return err })
@@ -156,7 +156,7 @@ func TestJournalFails(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		full := errors.New("no space left on device")
 		id := numbered(1)
-		o := &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}
+		o := &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}
 		create := begin(func() error { _, err := table.Create(t.Context(), id, o, &driver.Change{}); return err })
 		j.appended[0].outcome <- full
 		if err := <-create; err != full {
@@ -181,7 +181,7 @@ func TestJournalHasFailed(t *testing.T) {
 		id, other := numbered(1), numbered(2)
 		table.Restore(id, &driver.Record{Idle: time.Hour, Created: now, Seen: now, Deadline: now.Add(time.Hour), Revision: 7})
 		j.failed = errors.New("no space left on device")
-		_, create := table.Create(t.Context(), other, &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
+		_, create := table.Create(t.Context(), other, &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
 		_, apply := table.Apply(t.Context(), id, &driver.Change{})
 		touch := table.Touch(t.Context(), id, driver.Hash{})
 		if create != j.failed || apply != j.failed || touch != j.failed {

@@ -81,7 +81,7 @@ func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 }
 
 // Create implements driver.Store.
-func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	if err := t.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	return res, nil
 }
 
-func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.Origin, c *driver.Change) (*driver.Result, Receipt, error) {
+func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.RecordSpec, c *driver.Change) (*driver.Result, Receipt, error) {
 	if e := s.live(id, now); e != nil {
 		if e.latest.Secret != o.Secret {
 			return nil, nil, driver.ErrExists
@@ -175,12 +175,12 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 
 // End implements driver.Store.
 func (t *Table) End(ctx context.Context, id driver.ID) error {
-	_, err := t.EndOwned(ctx, id, driver.Hash{})
+	_, err := t.EndAndReport(ctx, id, driver.Hash{})
 	return err
 }
 
-// EndOwned implements driver.OwnedEnder.
-func (t *Table) EndOwned(ctx context.Context, id driver.ID, _ driver.Hash) (ended bool, err error) {
+// EndAndReport implements driver.EndReporter.
+func (t *Table) EndAndReport(ctx context.Context, id driver.ID, _ driver.Hash) (ended bool, err error) {
 	s := t.shard(id)
 	s.mu.Lock()
 	e := s.entries[id]

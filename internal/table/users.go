@@ -19,7 +19,7 @@ type users struct {
 
 	mu      sync.Mutex
 	owned   map[driver.Hash]map[driver.ID]struct{}
-	revoked map[driver.Hash]time.Time // when an owner's sessions were ended, for MaxAgo
+	revoked map[driver.Hash]time.Time // when an owner's sessions were ended, for MaxSignInTime
 	order   []revocation              // of revoked, the oldest first
 	all     time.Time                 // when everybody's were
 }
@@ -68,7 +68,7 @@ func (u *users) of(owner driver.Hash) []driver.ID {
 func (u *users) revoke(owner driver.Hash, now time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for len(u.order) > 0 && now.Sub(u.order[0].at) > driver.MaxAgo {
+	for len(u.order) > 0 && now.Sub(u.order[0].at) > driver.MaxSignInTime {
 		old := u.order[0]
 		u.order = u.order[1:]
 		if at := u.revoked[old.owner]; at.Equal(old.at) {
@@ -100,7 +100,7 @@ func (t *Table) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		return nil, err
 	}
 	t.sweeper.arm(t)
-	began := t.Now().Add(-in.Ago) // before it waits for its turn: a revocation that had it came after
+	began := t.Now().Add(-in.Elapsed) // before it waits for its turn: a revocation that had it came after
 	res, receipt, err := t.signIn(id, began, in)
 	if err != nil {
 		return nil, err
@@ -112,7 +112,7 @@ func (t *Table) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 }
 
 func (t *Table) signIn(id driver.ID, began time.Time, in *driver.SignIn) (*driver.Result, Receipt, error) {
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	turn := t.users.turn(owner)
 	turn.Lock()
 	defer turn.Unlock()
@@ -124,12 +124,12 @@ func (t *Table) signIn(id driver.ID, began time.Time, in *driver.SignIn) (*drive
 	}
 	defer t.lock(involved)()
 	if e := t.live(id); e != nil {
-		if e.latest.Secret != in.Origin.Secret {
+		if e.latest.Secret != in.Spec.Secret {
 			return nil, nil, driver.ErrExists
 		}
 		return &driver.Result{Record: e.latest, Now: now}, t.journal.Append(id, e.latest), nil
 	}
-	if in.Ago > driver.MaxAgo || t.users.revokedSince(owner, began) {
+	if in.Elapsed > driver.MaxSignInTime || t.users.revokedSince(owner, began) {
 		return nil, nil, driver.ErrRevoked
 	}
 	from := t.presented(in.From, now)
@@ -224,7 +224,7 @@ func (t *Table) presented(p *driver.Credential, now time.Time) *entry {
 
 // overLimit returns the owner's sessions that must end for one more. That which goes anyway does not count. The caller holds the locks.
 func (t *Table) overLimit(owned []driver.ID, from *entry, in *driver.SignIn) ([]*entry, error) {
-	if in.Max == 0 {
+	if in.MaxSessions == 0 {
 		return nil, nil
 	}
 	var live []*entry
@@ -233,14 +233,14 @@ func (t *Table) overLimit(owned []driver.ID, from *entry, in *driver.SignIn) ([]
 			live = append(live, e)
 		}
 	}
-	if len(live) < in.Max {
+	if len(live) < in.MaxSessions {
 		return nil, nil
 	}
-	if in.Refuse {
+	if in.RefuseExtra {
 		return nil, driver.ErrTooMany
 	}
 	slices.SortFunc(live, func(a, b *entry) int { return newestFirst(a.id, a.latest, b.id, b.latest) })
-	return live[in.Max-1:], nil
+	return live[in.MaxSessions-1:], nil
 }
 
 // newestFirst orders sessions; those of one millisecond by their ids, so that a list does not change with each look.

@@ -23,11 +23,11 @@ func TestRevocationsKept(t *testing.T) {
 		u.revoke(ada, now)
 	}
 	kept("one owner", 1)
-	u.revoke(bob, now.Add(driver.MaxAgo))
+	u.revoke(bob, now.Add(driver.MaxSignInTime))
 	kept("the last one counts still", 2)
 	if !u.revokedSince(ada, now) || u.revokedSince(ada, now.Add(1)) {
 		t.Error("the last one is to count, to the moment")
 	}
-	u.revoke(bob, now.Add(driver.MaxAgo+time.Second))
+	u.revoke(bob, now.Add(driver.MaxSignInTime+time.Second))
 	kept("it counts no more", 1)
 }

@@ -194,7 +194,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// What is accepted re-encodes to itself, the principal's JSON to what means the same; what is refused is an ErrFormat.
+// What is accepted re-encodes to itself, the principal's JSON to what means the same; what is
+// refused is an ErrFormat.
 func FuzzDecode(f *testing.F) {
 	for _, r := range records(f) {
 		f.Add(join(driver.Encode(r)))
@@ -232,7 +233,8 @@ func byKey(values []driver.Field) map[driver.Key]string {
 	return m
 }
 
-// join and split are a form of named values that a fuzzer can change: lengths in a byte for the key, two for the value.
+// join and split are a form of named values that a fuzzer can change: lengths in a byte for the
+// key, two for the value.
 func join(values []driver.Field) []byte {
 	var b []byte
 	for _, f := range values {

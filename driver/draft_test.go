@@ -112,7 +112,8 @@ func randomOp(rng *rand.Rand) *driver.Op {
 	return op
 }
 
-// Whatever is done in whatever order, a draft is what the plainest model says, and the record that it began with stays.
+// Whatever is done in whatever order, a draft is what the plainest model says, and the record that
+// it began with stays.
 func TestDraftAgainstModel(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -211,9 +212,9 @@ func TestOpErrorText(t *testing.T) {
 		err  driver.OpError
 		want string
 	}{
-		{driver.OpError{Key: "visits", Err: driver.ErrNotInteger}, `field "visits": the value there is not an integer`},
-		{driver.OpError{Key: "cart:a:b", Err: driver.ErrConflict}, `field "cart", entry "a:b": another value is there`},
-		{driver.OpError{Index: 7, Err: driver.ErrOp}, `operation 7: bad operation`},
+		{driver.OpError{Key: "visits", Err: driver.ErrNotInteger}, `field "visits": the present value is not an integer`},
+		{driver.OpError{Key: "cart:a:b", Err: driver.ErrConflict}, `field "cart", entry "a:b": another value is present`},
+		{driver.OpError{Index: 7, Err: driver.ErrOp}, `operation 7: invalid operation`},
 	} {
 		if got := test.err.Error(); got != test.want {
 			t.Errorf("%s, want %s", got, test.want)

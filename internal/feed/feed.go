@@ -1,4 +1,5 @@
-// Package feed tells the followers in one process of events: what memstore and filestore have for driver.Feed.
+// Package feed tells the followers in one process of events: what memstore and filestore have for
+// driver.Feed.
 package feed
 
 import (

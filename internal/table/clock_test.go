@@ -33,7 +33,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// After a restart with a clock that was set back meanwhile, time goes on from the last that was written.
+// After a restart with a clock that was set back meanwhile, time goes on from the last that was
+// written.
 func TestClockNotBefore(t *testing.T) {
 	later := time.Now().Add(time.Hour)
 	if got := New(nil, later).Now(); got.Before(later) || got.After(later.Add(time.Minute)) {

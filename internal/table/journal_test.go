@@ -173,8 +173,8 @@ func TestJournalFails(t *testing.T) {
 	})
 }
 
-// A journal that has failed is not asked again: changes are refused before they leave a trace, ends take effect here, and
-// reading goes on.
+// A journal that has failed is not asked again: changes are refused before they leave a trace, ends
+// take effect here, and reading goes on.
 func TestJournalHasFailed(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		now := time.Now()

@@ -17,7 +17,7 @@ var rotationDefects = []defect{
 			if c.Renew != nil {
 				spoilt.Renew = &driver.Renewal{Verifier: c.Renew.Verifier, Grace: c.Renew.Grace}
 			}
-			return b.ownStore.Apply(ctx, id, &spoilt)
+			return b.exampleStore.Apply(ctx, id, &spoilt)
 		}
 	}},
 	{"the age is the session's", []string{"rotation/age", "rotation/lost", "rotation/used"}, func(b *broken) {
@@ -37,30 +37,30 @@ var rotationDefects = []defect{
 	}},
 	{"renewals wait for an age", []string{"rotation/renewal"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			spoilt := *c
 			if err == nil && c.Renew != nil && c.Renew.Grace == 0 && r.TokenAge(now) < c.Renew.MinAge {
 				spoilt.Renew = nil
 			}
-			return b.ownStore.Apply(ctx, id, &spoilt)
+			return b.exampleStore.Apply(ctx, id, &spoilt)
 		}
 	}},
 	{"a rotation that waits refuses the rest", []string{"rotation/age", "rotation/at-once", "rotation/used"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.RenewalDue(c.Renew, c.Verifier, now) {
 				return nil, driver.ErrMoved
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
 	{"a rotation that waits forgets the rest", []string{"rotation/age", "rotation/lost"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.RenewalDue(c.Renew, c.Verifier, now) {
 				return &driver.Result{Record: r, Now: now}, nil
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
 	{"each rotation says that it took place", []string{"rotation/age", "rotation/at-once", "second/rotated"}, func(b *broken) {
@@ -77,8 +77,8 @@ var rotationDefects = []defect{
 	}},
 	{"a lost token counts as a generation", []string{"rotation/lost"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			before, _, _ := b.ownStore.Load(ctx, id)
-			res, err := b.ownStore.Apply(ctx, id, c)
+			before, _, _ := b.exampleStore.Load(ctx, id)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if err == nil && res.Renewed && before != nil && before.Tokens.Current != c.Verifier {
 				b.edit(id, func(r *driver.Record) { r.Tokens.Generation = before.Tokens.Generation + 1 })
 				res.Record = nil
@@ -88,9 +88,9 @@ var rotationDefects = []defect{
 	}},
 	{"a rotation survives an operation that was refused", []string{"rotation/refused"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Apply(ctx, id, c)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if err != nil && c.Renew != nil {
-				_, _ = b.ownStore.Apply(ctx, id, &driver.Change{Verifier: c.Verifier, Renew: c.Renew})
+				_, _ = b.exampleStore.Apply(ctx, id, &driver.Change{Verifier: c.Verifier, Renew: c.Renew})
 			}
 			return res, err
 		}

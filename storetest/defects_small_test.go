@@ -58,22 +58,22 @@ var smallDefects = []defect{
 			if len(c.Ops) >= driver.MaxFields {
 				return nil, &driver.OpError{Err: driver.ErrTooLarge}
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
 	{"reads come from a replica", []string{"concurrent/own-writes"}, func(b *broken) {
-		replica := &copies{of: map[driver.ID]*driver.Record{}}
+		replica := newCopies()
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			if r, _, err := b.ownStore.Load(ctx, id); err == nil {
+			if r, _, err := b.exampleStore.Load(ctx, id); err == nil {
 				replica.put(id, r) // it is one change behind
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			if r := replica.get(id); r != nil {
-				return r, b.db.now(), nil
+				return r, b.now(), nil
 			}
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
 	{"a renewal forgets what comes with it", []string{"token/renew-with-changes"}, func(b *broken) {
@@ -96,15 +96,15 @@ var smallDefects = []defect{
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.Current == c.Renew.Verifier {
-					r.Tokens.PreviousUntil = b.db.now().Add(c.Renew.Grace)
+					r.Tokens.PreviousUntil = b.now().Add(c.Renew.Grace)
 				}
 			})
 		})
 	}},
 	{"a renewal leaves the grace", []string{"token/rotate-then-renew"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			before, now, _ := b.ownStore.Load(ctx, id)
-			res, err := b.ownStore.Apply(ctx, id, c)
+			before, now, _ := b.exampleStore.Load(ctx, id)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if err == nil && c.Renew != nil && c.Renew.Grace == 0 {
 				b.edit(id, func(r *driver.Record) {
 					r.Tokens.Previous, r.Tokens.PreviousAccepted, r.Tokens.PreviousUntil = before.Tokens.Previous, true, now.Add(time.Hour)

@@ -21,7 +21,7 @@ type defect struct {
 var defects = []defect{
 	{"load, change, save", []string{"concurrent/increments", "concurrent/take", "concurrent/different-fields", "concurrent/within", "token/renew-at-once"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			if err != nil {
 				return nil, err
 			}
@@ -35,7 +35,7 @@ var defects = []defect{
 	}},
 	{"load, change, save if it lives", []string{"end/against-writers", "token/renew-against-writes", "concurrent/compare-and-set"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			if err != nil {
 				return nil, err
 			}
@@ -51,10 +51,10 @@ var defects = []defect{
 	}},
 	{"a late write creates", []string{"end/slow-writer", "record/absent", "end/against-writers"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Apply(ctx, id, c)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if errors.Is(err, driver.ErrNotFound) {
 				o := &driver.RecordSpec{Secret: driver.Secret{1}, Verifier: c.Verifier, Idle: time.Hour, Lifetime: time.Hour}
-				return b.ownStore.Create(ctx, id, o, c)
+				return b.exampleStore.Create(ctx, id, o, c)
 			}
 			return res, err
 		}
@@ -63,7 +63,7 @@ var defects = []defect{
 		var mu sync.Mutex
 		read := map[driver.ID]*driver.Record{}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -80,17 +80,17 @@ var defects = []defect{
 	}},
 	{"ends a moment later", []string{"end/gone", "end/no-write-after", "end/leaves-nothing"}, func(b *broken) {
 		b.end = func(_ context.Context, id driver.ID) error {
-			time.AfterFunc(time.Millisecond, func() { b.ownStore.End(context.Background(), id) })
+			time.AfterFunc(time.Millisecond, func() { b.exampleStore.End(context.Background(), id) })
 			return nil
 		}
 	}},
 	{"remembers the ended for ever", []string{"end/leaves-nothing"}, func(b *broken) {
-		b.end = func(ctx context.Context, id driver.ID) error { b.leaked++; return b.ownStore.End(ctx, id) }
+		b.end = func(ctx context.Context, id driver.ID) error { b.leaked++; return b.exampleStore.End(ctx, id) }
 	}},
 	{"end of the absent is an error", []string{"record/absent", "end/gone"}, func(b *broken) {
 		b.end = func(ctx context.Context, id driver.ID) error {
-			_, _, err := b.ownStore.Load(ctx, id)
-			return errors.Join(err, b.ownStore.End(ctx, id))
+			_, _, err := b.exampleStore.Load(ctx, id)
+			return errors.Join(err, b.exampleStore.End(ctx, id))
 		}
 	}},
 	{"one operation at a time", []string{"op/all-or-nothing", "record/revision", "concurrent/whole-changes"}, func(b *broken) {
@@ -98,7 +98,7 @@ var defects = []defect{
 			for i := range c.Ops {
 				one := *c
 				one.Ops = c.Ops[i : i+1]
-				if res, err = b.ownStore.Apply(ctx, id, &one); err != nil {
+				if res, err = b.exampleStore.Apply(ctx, id, &one); err != nil {
 					if op := opError(err); op != nil {
 						op.Index = i
 					}
@@ -130,7 +130,7 @@ var defects = []defect{
 	{"no values in the result", []string{"op/add", "op/take", "record/create-and-load"}, func(b *broken) {
 		b.afterApply(func(_ driver.ID, _ *driver.Change, res *driver.Result) { res.Values = nil })
 		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Create(ctx, id, o, c)
+			res, err := b.exampleStore.Create(ctx, id, o, c)
 			if res != nil {
 				res.Values = nil
 			}
@@ -139,7 +139,7 @@ var defects = []defect{
 	}},
 	{"no present value", []string{"op/swap", "op/add-within"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Apply(ctx, id, c)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if op := opError(err); op != nil {
 				op.Present = nil
 			}
@@ -197,16 +197,16 @@ var defects = []defect{
 	{"any token will do for a touch", []string{"token/foreign", "time/refused-does-not-prolong"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
 			b.edit(id, func(r *driver.Record) { verifier = r.Tokens.Current })
-			return b.ownStore.Touch(ctx, id, verifier)
+			return b.exampleStore.Touch(ctx, id, verifier)
 		}
 	}},
 	{"a repeated renewal is refused", []string{"token/renew-repeated", "reopen/repeated"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, _, err := b.ownStore.Load(ctx, id)
+			r, _, err := b.exampleStore.Load(ctx, id)
 			if err == nil && r.Tokens.Current != c.Verifier && c.Renew != nil && c.Renew.Grace == 0 {
 				return nil, driver.ErrMoved
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
 	{"a rotation has no grace", []string{"token/rotate", "token/rotate-again", "token/rotate-confirmed"}, func(b *broken) {
@@ -221,16 +221,16 @@ var defects = []defect{
 	}},
 	{"a touch confirms no rotation", []string{"token/rotate-confirmed"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			r, _, err := b.ownStore.Load(ctx, id)
+			r, _, err := b.exampleStore.Load(ctx, id)
 			if err == nil && r.Tokens.PreviousAccepted {
 				return nil
 			}
-			return b.ownStore.Touch(ctx, id, verifier)
+			return b.exampleStore.Touch(ctx, id, verifier)
 		}
 	}},
 	{"create overwrites", []string{"record/create-twice", "record/create-at-once"}, func(b *broken) {
 		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			res, err := driver.NewRecord(b.db.now(), o, c)
+			res, err := driver.NewRecord(b.now(), o, c)
 			if err == nil && ctx.Err() == nil {
 				b.put(id, res.Record)
 			}
@@ -239,18 +239,18 @@ var defects = []defect{
 	}},
 	{"a repeated create is refused", []string{"record/create-twice", "reopen/repeated"}, func(b *broken) {
 		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			if _, _, err := b.ownStore.Load(ctx, id); err == nil {
+			if _, _, err := b.exampleStore.Load(ctx, id); err == nil {
 				return nil, driver.ErrExists
 			}
-			return b.ownStore.Create(ctx, id, o, c)
+			return b.exampleStore.Create(ctx, id, o, c)
 		}
 	}},
 	{"a refused creation leaves an empty session", []string{"record/create-refused", "name/refused", "size/bytes"}, func(b *broken) {
 		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			if res, err := b.ownStore.Create(ctx, id, o, &driver.Change{Verifier: c.Verifier}); err != nil || len(c.Ops) == 0 {
+			if res, err := b.exampleStore.Create(ctx, id, o, &driver.Change{Verifier: c.Verifier}); err != nil || len(c.Ops) == 0 {
 				return res, err
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
 	{"a change drops the principal", []string{"record/principal"}, func(b *broken) {
@@ -272,7 +272,7 @@ var defects = []defect{
 	{"records are read into one buffer", []string{"record/snapshots"}, func(b *broken) {
 		shared := &driver.Record{}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			if err != nil {
 				return nil, now, err
 			}
@@ -286,33 +286,33 @@ var defects = []defect{
 	{"sessions of one selector are one", []string{"record/apart"}, func(b *broken) {
 		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			id.Bucket = 0
-			return b.ownStore.Create(ctx, id, o, c)
+			return b.exampleStore.Create(ctx, id, o, c)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			id.Bucket = 0
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
 	{"the context is not looked at", []string{"context/cancelled"}, func(b *broken) {
 		b.apply = func(_ context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			return b.ownStore.Apply(context.Background(), id, c)
+			return b.exampleStore.Apply(context.Background(), id, c)
 		}
 	}},
 	{"an end with a cancelled context says nil", []string{"context/end-cancelled"}, func(b *broken) {
-		b.end = func(ctx context.Context, id driver.ID) error { b.ownStore.End(ctx, id); return nil }
+		b.end = func(ctx context.Context, id driver.ID) error { b.exampleStore.End(ctx, id); return nil }
 	}},
 	{"sessions last as long as their context", []string{"context/not-kept"}, func(b *broken) {
 		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			context.AfterFunc(ctx, func() { b.ownStore.End(context.Background(), id) })
-			return b.ownStore.Create(ctx, id, o, c)
+			context.AfterFunc(ctx, func() { b.exampleStore.End(context.Background(), id) })
+			return b.exampleStore.Create(ctx, id, o, c)
 		}
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			time.Sleep(time.Millisecond)
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			time.Sleep(time.Millisecond)
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
 }

@@ -361,7 +361,7 @@ var userDefects = []userDefect{
 		}
 	}},
 	{"copies outlive the end of all", []string{"user/second-keeps", "user/second-everybody"}, func(b *brokenUsers) {
-		copies := copies{of: map[driver.ID]*driver.Record{}}
+		copies := newCopies()
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			if r := copies.get(id); r != nil {
 				return r, time.Now(), nil

@@ -8,8 +8,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// RunBenchmarks measures a store: each method alone, on one session and on many at the same time. They compare stores, and
-// versions of one. Of the harness only Open is used.
+// RunBenchmarks measures the methods of a store, on one session and on many at the same time. Use
+// it to compare stores, or versions of a store. It uses only Harness.Open.
 func RunBenchmarks(b *testing.B, h Harness) {
 	b.Helper()
 	b.Run("load", func(b *testing.B) {

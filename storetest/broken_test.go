@@ -14,8 +14,8 @@ import (
 	"github.com/coatcheck-go/session/storetest"
 )
 
-// TestBrokenStoresFail: a store with a known defect fails the cases that are meant to catch it, and each
-// prints its explanation. The suite runs on such a store in a process of its own.
+// TestBrokenStoresFail: a store with a known defect fails the cases that are meant to catch it, and
+// each prints its explanation. The suite runs on such a store in a process of its own.
 func TestBrokenStoresFail(t *testing.T) {
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
@@ -47,8 +47,8 @@ func TestEachCaseCatchesADefect(t *testing.T) {
 	}
 }
 
-// TestOneBrokenStore is the process that TestBrokenStoresFail starts. Without the environment variable
-// it does nothing.
+// TestOneBrokenStore is the process that TestBrokenStoresFail starts. Without the environment
+// variable it does nothing.
 func TestOneBrokenStore(t *testing.T) {
 	runBrokenUsers(t, os.Getenv("STORETEST_DEFECT"))
 	for _, d := range defects {

@@ -9,9 +9,9 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// exampleStore is a complete store, to copy as the start of your own. It stands for any database with
-// transactions. Package driver makes all decisions: each method is one transaction that reads records,
-// asks package driver, and writes what it returns.
+// exampleStore is a complete store, to copy as the start of your own. It stands for any database
+// with transactions. Package driver makes all decisions: each method is one transaction that reads
+// records, asks package driver, and writes what it returns.
 //
 // The records are pointers, because records are immutable. A database stores driver.Encode(record).
 type exampleStore struct {
@@ -35,7 +35,8 @@ func newExampleStore(now func() time.Time) *exampleStore {
 	}
 }
 
-// transaction runs f as one transaction. f writes after its last error, so there is nothing to undo.
+// transaction runs f as one transaction. f writes after its last error, so there is nothing to
+// undo.
 func (s *exampleStore) transaction(ctx context.Context, f func(now time.Time) error) error {
 	if err := ctx.Err(); err != nil {
 		return err

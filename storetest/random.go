@@ -10,7 +10,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// asDriverSays makes random changes and compares what the store does with what package driver makes of them.
+// asDriverSays makes random changes, and compares the outcome in the store with that of package
+// driver.
 func asDriverSays(k *kit) {
 	const seed, changes = 7, 400
 	rng := rand.New(rand.NewPCG(seed, seed))
@@ -26,19 +27,19 @@ func asDriverSays(k *kit) {
 		}
 		want, wantErr := before.Apply(now, c)
 		if !sameOpError(err, wantErr) {
-			k.Fatalf("change %d, %+v\nof %s: error %v, want %v", i, c.Ops, text(before), err, wantErr)
+			k.Fatalf("change %d, %+v\nbefore %s: error %v, want %v", i, c.Ops, text(before), err, wantErr)
 		}
 		if wantErr != nil {
 			if !same(after, before) {
-				k.Fatalf("change %d was refused, and left %s\nof %s", i, text(after), text(before))
+				k.Fatalf("change %d was refused and had an effect:\nafter  %s\nbefore %s", i, text(after), text(before))
 			}
 			continue
 		}
 		if !same(after, want.Record) {
-			k.Fatalf("change %d, %+v\nof %s: the record is %s\nwant %s", i, c.Ops, text(before), text(after), text(want.Record))
+			k.Fatalf("change %d, %+v\nbefore %s\nafter  %s\nwant   %s", i, c.Ops, text(before), text(after), text(want.Record))
 		}
 		if !sameValues(res.Values, want.Values) {
-			k.Fatalf("change %d, %+v\nof %s: the values are %q, want %q", i, c.Ops, text(before), res.Values, want.Values)
+			k.Fatalf("change %d, %+v\nbefore %s: the values are %q, want %q", i, c.Ops, text(before), res.Values, want.Values)
 		}
 	}
 }

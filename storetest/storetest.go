@@ -10,41 +10,46 @@ import (
 
 // Harness opens stores for the suite and says how their time passes.
 type Harness struct {
-	// Open returns a store with no sessions, for one case. What it must close it hands to t.Cleanup.
+	// Open returns a store with no sessions, for one case. What it must close it hands to
+	// t.Cleanup.
 	Open func(t testing.TB) driver.Store
 
-	// Wait lets d pass by the store's clock. With nil each case runs in a bubble of testing/synctest and waiting is
-	// time.Sleep there; for a server it is time.Sleep, in earnest.
+	// Wait lets d pass by the store's clock. With nil each case runs in a bubble of
+	// testing/synctest and waiting is time.Sleep there; for a server it is time.Sleep, in earnest.
 	Wait func(t testing.TB, d time.Duration)
 
-	// Unit is the idle limit of the cases about time, which wait for a few of it each; others follow from it. Default: one hour.
-	// Where waiting is in earnest, a second will do.
+	// Unit is the idle limit of the cases about time, which wait for a few of it each; others
+	// follow from it. Default: one hour. Where waiting is in earnest, a second will do.
 	Unit time.Duration
 
-	// Slack is how far a wait and the call after it may be off; less than a quarter of Unit. Default: 0, limits hold to the
-	// millisecond.
+	// Slack is how far a wait and the call after it may be off; less than a quarter of Unit.
+	// Default: 0, limits hold to the millisecond.
 	Slack time.Duration
 
 	// Parallel runs the cases at the same time, where waiting for them one by one takes long.
 	Parallel bool
 
-	// Reopen closes s and opens it again on the same data, as a new process would. nil: sessions end with the process.
+	// Reopen closes s and opens it again on the same data, as a new process would. nil: sessions
+	// end with the process.
 	Reopen func(t testing.TB, s driver.Store) driver.Store
 
-	// Second opens another client of the data of s, as another process would. nil: there is only one.
+	// Second opens another client of the data of s, as another process would. nil: there is only
+	// one.
 	Second func(t testing.TB, s driver.Store) driver.Store
 
-	// Visible is how long a reader of one client may be shown what another client has changed meanwhile, because it is served
-	// from a cache. Default: 0, at once. Writers are never shown old data.
+	// Visible is how long a reader of one client may be shown what another client has changed
+	// meanwhile, because it is served from a cache. Default: 0, at once. Writers are never shown
+	// old data.
 	Visible time.Duration
 
-	// Len returns how many sessions s has, those included that have expired and are not yet removed. nil: the suite does not
-	// look for leaks.
+	// Len returns how many sessions s has, those included that have expired and are not yet
+	// removed. nil: the suite does not look for leaks.
 	Len func(t testing.TB, s driver.Store) int
 }
 
-// Run runs the suite, each case a subtest with a store of its own. Cases for which the harness has no hook are left out, and those about
-// users for a store that is no driver.UserStore, and those about an optional ability for a store that has it not.
+// Run runs the suite, each case a subtest with a store of its own. Cases for which the harness has
+// no hook are left out, and those about users for a store that is no driver.UserStore, and those
+// about an optional ability for a store that has it not.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.Open == nil {

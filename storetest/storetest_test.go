@@ -24,8 +24,8 @@ func exampleHarness(now func() time.Time) storetest.Harness {
 
 func TestExampleStore(t *testing.T) { storetest.Run(t, exampleHarness(time.Now)) }
 
-// TestExampleStoreWithOwnClock: a store with its own clock needs no bubble, because the harness moves
-// the clock.
+// TestExampleStoreWithOwnClock: a store with its own clock needs no bubble, because the harness
+// moves the clock.
 func TestExampleStoreWithOwnClock(t *testing.T) {
 	clock := time.Now()
 	h := exampleHarness(func() time.Time { return clock })
@@ -36,8 +36,8 @@ func TestExampleStoreWithOwnClock(t *testing.T) {
 
 func BenchmarkExampleStore(b *testing.B) { storetest.RunBenchmarks(b, exampleHarness(time.Now)) }
 
-// TestExampleStoreEncoded: the suite passes if each record is encoded and decoded after each change, as
-// in a database.
+// TestExampleStoreEncoded: the suite passes if each record is encoded and decoded after each
+// change, as in a database.
 func TestExampleStoreEncoded(t *testing.T) {
 	h := exampleHarness(time.Now)
 	h.Open = func(testing.TB) driver.Store { return encodingStore{newExampleStore(time.Now)} }

@@ -134,8 +134,8 @@ func TestPlanSignInRepeated(t *testing.T) {
 	}
 }
 
-// An authentication that began before the last revocation, or at its very time, is refused. What counts
-// is when SignIn was called, not when the store got to it.
+// An authentication that began before the last revocation, or at its very time, is refused. What
+// counts is when SignIn was called, not when the store got to it.
 func TestPlanSignInRevoked(t *testing.T) {
 	for _, tt := range []struct {
 		name                     string

@@ -9,8 +9,8 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-// Sessions that expired while the store was closed are told of after it is opened: those that somebody was signed in to, once, and they are
-// nowhere else.
+// Sessions of users that expired while the store was closed are reported once after it is opened.
+// They are neither listed nor found.
 func TestExpiredWhileClosed(t *testing.T) {
 	for _, o := range durabilities {
 		t.Run(o.Durability.String(), func(t *testing.T) {
@@ -39,7 +39,7 @@ func TestExpiredWhileClosed(t *testing.T) {
 					time.Sleep(2 * time.Minute)
 					synctest.Wait()
 					if len(told) != 1-i || i == 0 && (told[0].ID != id || told[0].Record.Principal.User != "ada" || time.Since(told[0].At) < time.Hour) {
-						t.Errorf("opening %d: told of %+v", i+1, told)
+						t.Errorf("opening %d: the reports are %+v", i+1, told)
 					}
 					if n := s.Len(); n != 0 {
 						t.Errorf("%d sessions are left", n)

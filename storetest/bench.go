@@ -71,7 +71,7 @@ func RunBenchmarks(b *testing.B, h Harness) {
 		s, _ := openForBenchmark(b, &h, 1000)
 		for b.Loop() {
 			v := newVisitor()
-			if _, err := s.Create(b.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("visits", 1))); err != nil {
+			if _, err := s.Create(b.Context(), v.id, v.spec(longIdle, longLifetime), v.change(add("visits", 1))); err != nil {
 				b.Fatal(err)
 			}
 			if err := s.End(b.Context(), v.id); err != nil {
@@ -91,7 +91,7 @@ func openForBenchmark(b *testing.B, h *Harness, n int) (driver.Store, []visitor)
 		all[i] = v
 		c := v.change(add("visits", 1), set("theme", `"dark"`), set("profile", `{"name":"Ada","roles":["admin","editor"]}`),
 			set("page", `"`+strings.Repeat("x", 500)+`"`), add("cart:apples", 3), add("cart:pears", 4))
-		if _, err := s.Create(b.Context(), v.id, v.origin(longIdle, longLifetime), c); err != nil {
+		if _, err := s.Create(b.Context(), v.id, v.spec(longIdle, longLifetime), c); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -24,7 +24,8 @@ func TestBrokenStoresFail(t *testing.T) {
 				cmd := exec.Command(os.Args[0], "-test.run=^TestOneBrokenStore$/^"+strings.ReplaceAll(c, "/", "$/^")+"$")
 				cmd.Env = append(os.Environ(), "STORETEST_DEFECT="+d.name)
 				out, err := cmd.CombinedOutput()
-				if err == nil || !strings.Contains(string(out), "--- FAIL: TestOneBrokenStore/"+c) || !strings.Contains(string(out), ": "+c+": ") {
+				failed := strings.Contains(string(out), "--- FAIL: TestOneBrokenStore/"+c)
+				if explained := strings.Contains(string(out), ": "+c+": "); err == nil || !failed || !explained {
 					t.Errorf("case %s did not fail with its explanation: %v\n%s", c, err, out)
 				}
 			}

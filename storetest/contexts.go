@@ -35,7 +35,7 @@ var contextCases = []testCase{
 			check("Apply", err)
 			check("Touch", k.store.Touch(ctx, v.id, v.verifier))
 			w := newVisitor()
-			_, err = k.store.Create(ctx, w.id, w.origin(longIdle, longLifetime), w.change())
+			_, err = k.store.Create(ctx, w.id, w.spec(longIdle, longLifetime), w.change())
 			check("Create", err)
 			if after := k.load(v); !same(before, after) {
 				k.Errorf("the record changed\nto   %s\nfrom %s", text(after), text(before))
@@ -65,7 +65,7 @@ var contextCases = []testCase{
 		run: func(k *kit) {
 			ctx, cancel := context.WithCancel(k.Context())
 			v := newVisitor()
-			if _, err := k.store.Create(ctx, v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+			if _, err := k.store.Create(ctx, v.id, v.spec(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
 				k.Fatal(err)
 			}
 			if _, err := k.store.Apply(ctx, v.id, v.change(add("n", 1))); err != nil {

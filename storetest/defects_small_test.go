@@ -11,9 +11,9 @@ import (
 
 func init() { defects = append(defects, smallDefects...) }
 
-// smallDefects are those that one case is there for.
+// smallDefects are each caught by one case.
 var smallDefects = []defect{
-	{"a session with no values is none", []string{"record/empty"}, func(b *broken) {
+	{"a session without values is removed", []string{"record/empty"}, func(b *broken) {
 		b.afterApply(func(id driver.ID, _ *driver.Change, res *driver.Result) {
 			if len(res.Record.Fields) == 0 {
 				b.put(id, nil)
@@ -36,7 +36,7 @@ var smallDefects = []defect{
 			}
 		})
 	}},
-	{"additions come first", []string{"op/in-order"}, func(b *broken) {
+	{"additions are applied first", []string{"op/in-order"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			slices.SortStableFunc(c.Ops, func(x, y driver.Op) int {
 				if (x.Kind == driver.Add) == (y.Kind == driver.Add) {
@@ -48,12 +48,12 @@ var smallDefects = []defect{
 			})
 		})
 	}},
-	{"unknown operations are passed over", []string{"op/unknown-kind"}, func(b *broken) {
+	{"unknown operations are ignored", []string{"op/unknown-kind"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			c.Ops = slices.DeleteFunc(c.Ops, func(op driver.Op) bool { return op.Kind == 0 || op.Kind > driver.Swap })
 		})
 	}},
-	{"fewer values than the limit", []string{"size/fields"}, func(b *broken) {
+	{"the number of values is limited too low", []string{"size/fields"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			if len(c.Ops) >= driver.MaxFields {
 				return nil, &driver.OpError{Err: driver.ErrTooLarge}
@@ -65,7 +65,7 @@ var smallDefects = []defect{
 		replica := newCopies()
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			if r, _, err := b.exampleStore.Load(ctx, id); err == nil {
-				replica.put(id, r) // it is one change behind
+				replica.put(id, r) // the replica is one change behind
 			}
 			return b.exampleStore.Apply(ctx, id, c)
 		}
@@ -76,14 +76,14 @@ var smallDefects = []defect{
 			return b.exampleStore.Load(ctx, id)
 		}
 	}},
-	{"a renewal forgets what comes with it", []string{"token/renew-with-changes"}, func(b *broken) {
+	{"a renewal drops the operations", []string{"token/renew-with-changes"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			if c.Renew != nil {
 				c.Ops = nil
 			}
 		})
 	}},
-	{"an old token rotates", []string{"token/rotate-late"}, func(b *broken) {
+	{"a confirmed rotation can be repeated with the old token", []string{"token/rotate-late"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.PreviousAccepted {
@@ -92,7 +92,7 @@ var smallDefects = []defect{
 			})
 		})
 	}},
-	{"a repeated rotation begins the grace", []string{"token/rotate-repeated"}, func(b *broken) {
+	{"a repeated rotation starts the grace period", []string{"token/rotate-repeated"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.Current == c.Renew.Verifier {
@@ -101,7 +101,7 @@ var smallDefects = []defect{
 			})
 		})
 	}},
-	{"a renewal leaves the grace", []string{"token/rotate-then-renew"}, func(b *broken) {
+	{"a renewal does not end the grace period", []string{"token/rotate-then-renew"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			before, now, _ := b.exampleStore.Load(ctx, id)
 			res, err := b.exampleStore.Apply(ctx, id, c)

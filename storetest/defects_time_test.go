@@ -9,9 +9,9 @@ import (
 
 func init() { defects = append(defects, timeDefects...) }
 
-// timeDefects are those about time, restarts and other processes.
+// timeDefects concern time, restarts and other processes.
 var timeDefects = []defect{
-	{"a millisecond late", []string{"time/idle", "time/deadline"}, func(b *broken) {
+	{"sessions end a millisecond late", []string{"time/idle", "time/deadline"}, func(b *broken) {
 		b.load = func(ctx context.Context, id driver.ID) (r *driver.Record, now time.Time, err error) {
 			err = b.transaction(ctx, func(at time.Time) (err error) {
 				now = at
@@ -21,7 +21,7 @@ var timeDefects = []defect{
 			return r, now, err
 		}
 	}},
-	{"reading prolongs", []string{"time/idle"}, func(b *broken) {
+	{"a read extends the session", []string{"time/idle"}, func(b *broken) {
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			if r, now, err := b.exampleStore.Load(ctx, id); err == nil {
 				used := *r
@@ -31,13 +31,14 @@ var timeDefects = []defect{
 			return b.exampleStore.Load(ctx, id)
 		}
 	}},
-	{"touching does not prolong", []string{"time/touch-prolongs", "time/touch-interval"}, func(b *broken) {
-		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			_, _, err := b.exampleStore.Load(ctx, id)
-			return err
-		}
-	}},
-	{"a change does not prolong", []string{"time/change-prolongs", "time/passes"}, func(b *broken) {
+	{"a touch does not extend the session", []string{"time/touch-prolongs", "time/touch-interval"},
+		func(b *broken) {
+			b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+				_, _, err := b.exampleStore.Load(ctx, id)
+				return err
+			}
+		}},
+	{"a change does not extend the session", []string{"time/change-prolongs", "time/passes"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			before, _, _ := b.exampleStore.Load(ctx, id)
 			res, err := b.exampleStore.Apply(ctx, id, c)
@@ -48,7 +49,7 @@ var timeDefects = []defect{
 			return res, err
 		}
 	}},
-	{"touching moves the deadline", []string{"time/deadline", "time/deadline-before-idle"}, func(b *broken) {
+	{"a touch moves the deadline", []string{"time/deadline", "time/deadline-before-idle"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
 			if err := b.exampleStore.Touch(ctx, id, verifier); err != nil {
 				return err
@@ -65,37 +66,39 @@ var timeDefects = []defect{
 			}
 		})
 	}},
-	{"each touch writes", []string{"time/touch-interval", "time/near-deadline", "record/revision"}, func(b *broken) {
-		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			if err := b.exampleStore.Touch(ctx, id, verifier); err != nil {
-				return err
+	{"each touch writes", []string{"time/touch-interval", "time/near-deadline", "record/revision"},
+		func(b *broken) {
+			b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+				if err := b.exampleStore.Touch(ctx, id, verifier); err != nil {
+					return err
+				}
+				b.edit(id, func(r *driver.Record) { r.Revision++ })
+				return nil
 			}
-			b.edit(id, func(r *driver.Record) { r.Revision++ })
-			return nil
-		}
-	}},
-	{"the expired are in the way", []string{"time/expired-then-create"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+		}},
+	{"an expired session blocks its id", []string{"time/expired-then-create"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			there := false
-			b.edit(id, func(r *driver.Record) { there = r.Secret != o.Secret })
+			b.edit(id, func(r *driver.Record) { there = r.Secret != spec.Secret })
 			if there {
 				return nil, driver.ErrExists
 			}
-			return b.exampleStore.Create(ctx, id, o, c)
+			return b.exampleStore.Create(ctx, id, spec, c)
 		}
 	}},
-	{"the expired stay", []string{"time/leaves-nothing"}, func(b *broken) { b.keepsExpired = true }},
-	{"no limit is over a week", []string{"time/years"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			cut := *o
-			cut.Idle = min(o.Idle, 7*24*time.Hour)
+	{"expired sessions are never removed", []string{"time/leaves-nothing"},
+		func(b *broken) { b.keepsExpired = true }},
+	{"limits are cut to a week", []string{"time/years"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			cut := *spec
+			cut.Idle = min(spec.Idle, 7*24*time.Hour)
 			return b.exampleStore.Create(ctx, id, &cut, c)
 		}
 	}},
-	{"limits are whole seconds", []string{"time/whole-milliseconds"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-			cut := *o
-			cut.Idle = o.Idle.Truncate(time.Second)
+	{"limits are cut to seconds", []string{"time/whole-milliseconds"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			cut := *spec
+			cut.Idle = spec.Idle.Truncate(time.Second)
 			return b.exampleStore.Create(ctx, id, &cut, c)
 		}
 	}},
@@ -115,22 +118,23 @@ var timeDefects = []defect{
 			}
 		}
 	}},
-	{"a restart brings back the ended", []string{"reopen/acknowledged", "reopen/under-load"}, func(b *broken) {
-		ended := map[driver.ID]*driver.Record{}
-		b.end = func(ctx context.Context, id driver.ID) error {
-			b.mu.Lock()
-			if r := b.records[id]; r != nil {
-				ended[id] = r
+	{"a restart brings ended sessions back", []string{"reopen/acknowledged", "reopen/under-load"},
+		func(b *broken) {
+			ended := map[driver.ID]*driver.Record{}
+			b.end = func(ctx context.Context, id driver.ID) error {
+				b.mu.Lock()
+				if r := b.records[id]; r != nil {
+					ended[id] = r
+				}
+				b.mu.Unlock()
+				return b.exampleStore.End(ctx, id)
 			}
-			b.mu.Unlock()
-			return b.exampleStore.End(ctx, id)
-		}
-		b.onReopen = func() {
-			for id, r := range ended {
-				b.records[id] = r
+			b.onReopen = func() {
+				for id, r := range ended {
+					b.records[id] = r
+				}
 			}
-		}
-	}},
+		}},
 	{"a restart drops the principal", []string{"reopen/acknowledged"}, func(b *broken) {
 		b.onReopen = func() {
 			for id := range b.records {
@@ -138,34 +142,35 @@ var timeDefects = []defect{
 			}
 		}
 	}},
-	{"a restart begins limits anew", []string{"reopen/limits", "reopen/acknowledged"}, func(b *broken) {
+	{"a restart extends limits", []string{"reopen/limits", "reopen/acknowledged"}, func(b *broken) {
 		b.onReopen = func() {
 			for id := range b.records {
 				b.edit(id, func(r *driver.Record) { r.Deadline, r.Seen = r.Deadline.Add(time.Second), r.Seen.Add(time.Second) })
 			}
 		}
 	}},
-	{"a cache that never hears of others", []string{"second/sees", "second/ended"}, func(b *broken) {
+	{"a cache is never invalidated", []string{"second/sees", "second/ended"}, func(b *broken) {
 		b.load = cached(b)
 	}},
-	{"writes are built on a cache", []string{"second/together", "second/renewed", "second/ended"}, func(b *broken) {
-		load := cached(b)
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := load(ctx, id)
-			if err != nil {
-				return nil, err
+	{"writes use a cached record", []string{"second/together", "second/renewed", "second/ended"},
+		func(b *broken) {
+			load := cached(b)
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+				r, now, err := load(ctx, id)
+				if err != nil {
+					return nil, err
+				}
+				res, err := r.Apply(now, c)
+				if err == nil {
+					b.put(id, res.Record)
+				}
+				return res, err
 			}
-			res, err := r.Apply(now, c)
-			if err == nil {
-				b.put(id, res.Record)
-			}
-			return res, err
-		}
-		b.load = load
-	}},
+			b.load = load
+		}},
 }
 
-// cached reads each record once.
+// cached returns a Load that reads each record once.
 func cached(b *broken) func(context.Context, driver.ID) (*driver.Record, time.Time, error) {
 	copies := newCopies()
 	return func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {

@@ -71,7 +71,7 @@ var endCases = []testCase{
 					case 1:
 						err = k.store.Touch(k.Context(), v.id, v.verifier)
 					case 2:
-						_, err = k.store.Apply(k.Context(), v.id, &driver.Change{Verifier: v.verifier, Renew: &driver.Renewal{Verifier: newHash()}})
+						_, err = k.store.Apply(k.Context(), v.id, v.renewal(newHash()))
 					default:
 						for range 5 {
 							if _, err = k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); err != nil {

@@ -223,7 +223,8 @@ func expiresOnce(k *kit) {
 	at := map[driver.ID]time.Time{}
 	for _, v := range x.expire {
 		at[v.id] = k.load(v).Expires()
-		if _, _, err := second.Load(k.Context(), v.id); err != nil { // so that both clients know the session
+		// Load the session from both clients, so that both know it.
+		if _, _, err := second.Load(k.Context(), v.id); err != nil {
 			k.Error(err)
 		}
 	}

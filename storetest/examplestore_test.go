@@ -19,7 +19,7 @@ type exampleStore struct {
 
 	mu         sync.Mutex // makes a transaction atomic
 	records    map[driver.ID]*driver.Record
-	moved      map[driver.ID]time.Time   // sessions that a sign-in replaced, with SignInPlan.MovedUntil
+	moved      map[driver.ID]time.Time   // sessions that a sign-in replaced: SignInPlan.MovedUntil
 	revoked    map[driver.Hash]time.Time // owners whose sessions were revoked, with the last time
 	allRevoked time.Time                 // when the sessions of all owners were last revoked
 }

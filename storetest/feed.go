@@ -152,7 +152,9 @@ func feedOrder(k *kit) {
 		order = got
 	}
 	for i := range stores {
-		own := slices.DeleteFunc(slices.Clone(order), func(e string) bool { return !strings.HasPrefix(e, fmt.Sprint(i, " ")) })
+		own := slices.DeleteFunc(slices.Clone(order), func(e string) bool {
+			return !strings.HasPrefix(e, fmt.Sprint(i, " "))
+		})
 		if len(own) != each || !slices.IsSorted(own) || !strings.HasSuffix(own[0], bytes) {
 			k.Errorf("%d events of process %d arrived, want %d in order: %q…", len(own), i, each, own[:min(2, len(own))])
 		}

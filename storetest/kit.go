@@ -52,7 +52,7 @@ const (
 	longLifetime = 24 * time.Hour
 )
 
-func (v visitor) origin(idle, lifetime time.Duration) *driver.RecordSpec {
+func (v visitor) spec(idle, lifetime time.Duration) *driver.RecordSpec {
 	return &driver.RecordSpec{Secret: v.secret, Verifier: v.verifier, Idle: idle, Lifetime: lifetime}
 }
 
@@ -66,10 +66,16 @@ func (k *kit) create(ops ...driver.Op) visitor {
 	return k.createFor(longIdle, longLifetime, ops...)
 }
 
+// tryCreate stores a session with long limits, or returns why the store refuses it.
+func (k *kit) tryCreate(v visitor, ops ...driver.Op) (*driver.Result, error) {
+	return k.store.Create(k.Context(), v.id, v.spec(longIdle, longLifetime), v.change(ops...))
+}
+
+// createFor stores a session with these limits.
 func (k *kit) createFor(idle, lifetime time.Duration, ops ...driver.Op) visitor {
 	k.Helper()
 	v := newVisitor()
-	res, err := k.store.Create(k.Context(), v.id, v.origin(idle, lifetime), v.change(ops...))
+	res, err := k.store.Create(k.Context(), v.id, v.spec(idle, lifetime), v.change(ops...))
 	if err != nil {
 		k.Fatalf("Create: %v", err)
 	}

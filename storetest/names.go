@@ -53,13 +53,16 @@ var nameCases = []testCase{
 			}
 			v := k.create(set("a", `1`))
 			for _, key := range bad {
-				for _, op := range []driver.Op{set(key, `1`), add(key, 1), take(key), unset(key), swap(key, nil, "1"), unsetEntries(key)} {
+				for _, op := range []driver.Op{
+					set(key, `1`), add(key, 1), take(key), unset(key), swap(key, nil, "1"), unsetEntries(key),
+				} {
 					k.mustRefuseOp(v, driver.ErrName, 1, set("a", `2`), op)
 				}
 			}
 			k.mustHave(v, "a", "1")
 			w := newVisitor()
-			if _, err := k.store.Create(k.Context(), w.id, w.origin(longIdle, longLifetime), w.change(set("@rev", `1`))); !errors.Is(err, driver.ErrName) {
+			_, err := k.tryCreate(w, set("@rev", `1`))
+			if !errors.Is(err, driver.ErrName) {
 				k.Errorf("Create: %v, want ErrName", err)
 			}
 			k.mustBeEnded(w)
@@ -148,7 +151,8 @@ func sizeInBytes(k *kit) {
 		k.Helper()
 		k.mustRefuse(v, driver.ErrTooLarge, limited(ops...))
 	}
-	k.applyChange(v, limited(set("a", strings.Repeat("x", 89)), set("b", strings.Repeat("y", 9)))) // 1+89 + 1+9
+	// 1+89 bytes and 1+9 bytes.
+	k.applyChange(v, limited(set("a", strings.Repeat("x", 89)), set("b", strings.Repeat("y", 9))))
 	if got := k.load(v).Size; got != 100 {
 		k.Fatalf("Size is %d, want 100", got)
 	}
@@ -165,7 +169,8 @@ func sizeInBytes(k *kit) {
 	k.applyChange(v, limited(add("n", -90)))
 	w := newVisitor()
 	c := &driver.Change{Verifier: w.verifier, Ops: []driver.Op{set("a", strings.Repeat("x", 100))}, MaxSize: 100}
-	if _, err := k.store.Create(k.Context(), w.id, w.origin(longIdle, longLifetime), c); !errors.Is(err, driver.ErrTooLarge) {
+	_, err := k.store.Create(k.Context(), w.id, w.spec(longIdle, longLifetime), c)
+	if !errors.Is(err, driver.ErrTooLarge) {
 		k.Errorf("Create: %v, want ErrTooLarge", err)
 	}
 	k.mustBeEnded(w)

@@ -56,12 +56,14 @@ var opCases = []testCase{
 		why: "P1: A map is written entry by entry. A field and its entries are different values, and emptying " +
 			"one map empties no other.",
 		run: func(k *kit) {
-			v := k.create(set("cart", `"plain"`), set("cart:", `0`), set("cart:a", `1`), set("cart:b", `2`), set("cart.x:a", `3`), set("carts:a", `4`), set("car:a", `5`))
+			v := k.create(set("cart", `"plain"`), set("cart:", `0`), set("cart:a", `1`), set("cart:b", `2`),
+				set("cart.x:a", `3`), set("carts:a", `4`), set("car:a", `5`))
 			if got := entries(k.load(v), "cart"); !slices.Equal(got, []string{"=0", "a=1", "b=2"}) {
 				k.Errorf("the entries are %q, want the entries \"\", a and b in order", got)
 			}
 			k.apply(v, unset("cart:a"), set("cart:c", `6`))
-			k.mustHave(v, "cart", `"plain"`, "cart:", "0", "cart:b", "2", "cart:c", "6", "cart.x:a", "3", "carts:a", "4", "car:a", "5")
+			k.mustHave(v, "cart", `"plain"`, "cart:", "0", "cart:b", "2", "cart:c", "6",
+				"cart.x:a", "3", "carts:a", "4", "car:a", "5")
 			k.apply(v, unsetEntries("cart"), unsetEntries("absent"))
 			k.mustHave(v, "cart", `"plain"`, "cart.x:a", "3", "carts:a", "4", "car:a", "5")
 			k.apply(v, unset("cart"))
@@ -79,7 +81,8 @@ var opCases = []testCase{
 			k.apply(v, clearAll())
 			k.mustHave(v)
 			after := k.load(v)
-			if after.Secret != before.Secret || after.Tokens != before.Tokens || !after.Deadline.Equal(before.Deadline) || after.Idle != before.Idle {
+			if after.Secret != before.Secret || after.Tokens != before.Tokens ||
+				!after.Deadline.Equal(before.Deadline) || after.Idle != before.Idle {
 				k.Errorf("before Clear: %s\nafter:        %s", text(before), text(after))
 			}
 			k.apply(v, set("a", `1`), clearAll(), set("b", `2`))
@@ -92,7 +95,8 @@ var opCases = []testCase{
 			"increment.",
 		run: func(k *kit) {
 			v := k.create()
-			res := k.apply(v, add("visits", 1), set("theme", `1`), add("visits", 41), add("down", -7), add("cart:a", 2), add("none", 0))
+			res := k.apply(v, add("visits", 1), set("theme", `1`), add("visits", 41),
+				add("down", -7), add("cart:a", 2), add("none", 0))
 			k.mustReturn(res, "1", nil, "42", "-7", "2", "0")
 			k.mustHave(v, "visits", "42", "theme", "1", "down", "-7", "cart:a", "2", "none", "0")
 			k.mustReturn(k.apply(v, add("theme", 1)), "2") // a value that was set is a counter, too
@@ -109,7 +113,10 @@ var opCases = []testCase{
 		why: "P1: Add refuses a value that is not an integer in canonical form. Guessing would destroy the " +
 			"present value.",
 		run: func(k *kit) {
-			for _, bad := range []string{`"1"`, `1.0`, `1e3`, ` 1`, `1 `, `+1`, `01`, `-0`, ``, `-`, `0x1`, `1_000`, `null`, `{}`, `9223372036854775808`, `-9223372036854775809`, "1\x00"} {
+			for _, bad := range []string{
+				`"1"`, `1.0`, `1e3`, ` 1`, `1 `, `+1`, `01`, `-0`, ``, `-`, `0x1`, `1_000`, `null`, `{}`,
+				`9223372036854775808`, `-9223372036854775809`, "1\x00",
+			} {
 				v := k.create(set("n", bad))
 				k.mustRefuseOp(v, driver.ErrNotInteger, 0, add("n", 1))
 				k.mustRefuseOp(v, driver.ErrNotInteger, 0, addWithin("n", 1, 0, 10))
@@ -131,8 +138,10 @@ var opCases = []testCase{
 			if op := k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("new", 5, 10, 20)); op.Present != nil {
 				k.Errorf("Present is %q, want none", op.Present)
 			}
-			k.mustReturn(k.apply(v, addWithin("new", 10, 10, 10), addWithin("min", math.MinInt64, math.MinInt64, 0)), "10", decimal(math.MinInt64))
-			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("n", 0, 1, 10)) // the sum must be within, even if it does not change
+			res := k.apply(v, addWithin("new", 10, 10, 10), addWithin("min", math.MinInt64, math.MinInt64, 0))
+			k.mustReturn(res, "10", decimal(math.MinInt64))
+			// The sum must be within the bounds, even if it does not change.
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("n", 0, 1, 10))
 		},
 	},
 	{
@@ -140,7 +149,8 @@ var opCases = []testCase{
 		why:  "P1: A one-time value is returned and removed in one step.",
 		run: func(k *kit) {
 			v := k.create(set("notice", `"saved"`), set("oauth:state", `{"n":1}`))
-			k.mustReturn(k.apply(v, take("absent"), take("notice"), take("notice"), take("oauth:state")), nil, `"saved"`, nil, `{"n":1}`)
+			res := k.apply(v, take("absent"), take("notice"), take("notice"), take("oauth:state"))
+			k.mustReturn(res, nil, `"saved"`, nil, `{"n":1}`)
 			k.mustHave(v)
 			k.mustReturn(k.apply(v, set("a", `1`), take("a"), add("a", 2), take("a")), nil, "1", "2", "2")
 			k.mustHave(v)
@@ -158,8 +168,9 @@ var opCases = []testCase{
 			"the steps of a request.",
 		run: func(k *kit) {
 			v := k.create(set("a", `1`))
-			k.mustReturn(k.apply(v, add("a", 1), swap("a", "2", "10"), add("a", 5), take("a"), add("a", 1), set("b", `1`), unset("b"), swap("b", nil, "7")),
-				"2", nil, "15", "15", "1", nil, nil, nil)
+			res := k.apply(v, add("a", 1), swap("a", "2", "10"), add("a", 5), take("a"), add("a", 1),
+				set("b", `1`), unset("b"), swap("b", nil, "7"))
+			k.mustReturn(res, "2", nil, "15", "15", "1", nil, nil, nil)
 			k.mustHave(v, "a", "1", "b", "7")
 		},
 	},
@@ -169,7 +180,10 @@ var opCases = []testCase{
 			"operation is. Half a commit is a lost write.",
 		run: func(k *kit) {
 			v := k.create(set("n", `1`), set("s", `"x"`), set("m:a", `1`))
-			good := []driver.Op{set("n", `2`), add("n", 5), unset("s"), set("t", `1`), unsetEntries("m"), take("n"), clearAll(), set("u", `1`), swap("u", "1", "2")}
+			good := []driver.Op{
+				set("n", `2`), add("n", 5), unset("s"), set("t", `1`), unsetEntries("m"), take("n"), clearAll(),
+				set("u", `1`), swap("u", "1", "2"),
+			}
 			for i := range len(good) + 1 {
 				ops := slices.Insert(slices.Clone(good), i, add("bad", 1))
 				ops = slices.Insert(ops, i, set("bad", `"x"`))
@@ -227,7 +241,8 @@ func (k *kit) mustReturn(res *driver.Result, want ...any) {
 
 func add64(k *kit) {
 	v := k.create()
-	k.mustReturn(k.apply(v, add("n", 1<<53), add("n", 1), add("n", 1)), "9007199254740992", "9007199254740993", "9007199254740994")
+	k.mustReturn(k.apply(v, add("n", 1<<53), add("n", 1), add("n", 1)),
+		"9007199254740992", "9007199254740993", "9007199254740994")
 	k.mustReturn(k.apply(v, add("max", math.MaxInt64-1), add("max", 1)), "9223372036854775806", "9223372036854775807")
 	k.mustReturn(k.apply(v, add("min", math.MinInt64)), "-9223372036854775808")
 	k.mustRefuseOp(v, driver.ErrOverflow, 0, add("max", 1))

@@ -28,7 +28,7 @@ var processCases = []testCase{
 		needs: canReopen,
 		run: func(k *kit) {
 			v := newVisitor()
-			o, c := v.origin(longIdle, longLifetime), v.change(add("n", 1))
+			o, c := v.spec(longIdle, longLifetime), v.change(add("n", 1))
 			next := v.with(newHash())
 			renewal := v.renewal(next.verifier, add("n", 1))
 			for range 2 {
@@ -66,12 +66,13 @@ var processCases = []testCase{
 				for i := worker; i < n; i += 16 {
 					v := newVisitor()
 					all[i] = v
-					if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+					if _, err := k.tryCreate(v, add("n", 1)); err != nil {
 						k.Errorf("Create: %v", err)
 						continue
 					}
 					for range i % 5 {
-						if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1), set("i", strconv.Itoa(i)))); err != nil {
+						c := v.change(add("n", 1), set("i", strconv.Itoa(i)))
+						if _, err := k.store.Apply(k.Context(), v.id, c); err != nil {
 							k.Errorf("Apply: %v", err)
 						}
 					}
@@ -103,13 +104,17 @@ var processCases = []testCase{
 		run: func(k *kit) {
 			other := k.other()
 			v := k.create(set("theme", `"dark"`))
-			k.eventually("a created session", func() bool { r, _, err := other.store.Load(k.Context(), v.id); return err == nil && r.Revision == 1 })
+			k.eventually("a created session", func() bool {
+				r, _, err := other.store.Load(k.Context(), v.id)
+				return err == nil && r.Revision == 1
+			})
 			k.apply(v, set("theme", `"lite"`))
 			k.eventually("a change", func() bool {
 				r, _, err := other.store.Load(k.Context(), v.id)
 				return err == nil && r.Revision == 2 && same(r, k.load(v))
 			})
-			if res, err := other.store.Apply(k.Context(), v.id, v.change(swap("theme", `"lite"`, `"dark"`))); err != nil || res == nil {
+			res, err := other.store.Apply(k.Context(), v.id, v.change(swap("theme", `"lite"`, `"dark"`)))
+			if err != nil || res == nil {
 				k.Errorf("Apply by the other process: %v", err)
 			}
 			k.eventually("the other one's change", func() bool { r := k.load(v); return r.Revision == 3 })
@@ -124,18 +129,9 @@ var processCases = []testCase{
 			other := k.other()
 			for range 20 {
 				v := k.create()
-				k.eventually("a created session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.eventuallyVisible(other, v)
 				k.end(v)
-				if _, err := other.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
-					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
-				}
-				if err := other.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
-					k.Errorf("Touch by the other process: %v, want ErrNotFound", err)
-				}
-				k.eventually("an end", func() bool {
-					_, _, err := other.store.Load(k.Context(), v.id)
-					return errors.Is(err, driver.ErrNotFound)
-				})
+				other.mustBeEndedElsewhere(k, v)
 				other.mustBeEnded(v)
 				k.mustBeEnded(v)
 			}
@@ -148,7 +144,7 @@ var processCases = []testCase{
 		run: func(k *kit) {
 			other := k.other()
 			v := k.create()
-			k.eventually("a created session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+			k.eventuallyVisible(other, v)
 			next := v.with(newHash())
 			k.applyChange(v, v.renewal(next.verifier))
 			if _, err := other.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrMoved) {
@@ -187,7 +183,10 @@ var processCases = []testCase{
 				k.Errorf("%d requests took the value, want 1", taken.Load())
 			}
 			for _, mine := range both {
-				k.eventually("all changes", func() bool { n, _ := mine.load(v).Fields.Get("n"); return string(n) == "400" })
+				k.eventually("all changes", func() bool {
+					n, _ := mine.load(v).Fields.Get("n")
+					return string(n) == "400"
+				})
 			}
 			k.eventually("the last change", func() bool { return k.load(v).Revision == 1+400+16+16 })
 			k.mustHave(v, "n", "400", "swapped", "16")
@@ -197,9 +196,12 @@ var processCases = []testCase{
 
 func reopenAcknowledged(k *kit) {
 	v := newVisitor()
-	o := v.origin(longIdle, longLifetime)
-	o.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}}
-	if _, err := k.store.Create(k.Context(), v.id, o, v.change(set("theme", `"dark"`), set("m:\x00é", "\xff"), set("empty", ""))); err != nil {
+	o := v.spec(longIdle, longLifetime)
+	o.Principal = &driver.Principal{
+		User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"},
+	}
+	c := v.change(set("theme", `"dark"`), set("m:\x00é", "\xff"), set("empty", ""))
+	if _, err := k.store.Create(k.Context(), v.id, o, c); err != nil {
 		k.Fatal(err)
 	}
 	k.apply(v, add("visits", 1<<53+1), set("taken", `1`))
@@ -262,6 +264,24 @@ func (k *kit) eventually(what string, ok func() bool) {
 			k.Fatalf("%s was not seen within %v", what, k.h.Visible)
 		}
 	}
+}
+
+// eventuallyVisible waits until the readers of another process find the session.
+func (k *kit) eventuallyVisible(other *kit, v visitor) {
+	k.Helper()
+	k.eventually("a created session", func() bool {
+		_, _, err := other.store.Load(k.Context(), v.id)
+		return err == nil
+	})
+}
+
+// eventuallyEnded waits until the readers of another process no longer find the session.
+func (k *kit) eventuallyEnded(other *kit, v visitor) {
+	k.Helper()
+	k.eventually("an end", func() bool {
+		_, _, err := other.store.Load(k.Context(), v.id)
+		return errors.Is(err, driver.ErrNotFound)
+	})
 }
 
 func limitsHoldAcross(k *kit) bool {

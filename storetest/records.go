@@ -17,7 +17,7 @@ var recordCases = []testCase{
 			"other languages read the same record.",
 		run: func(k *kit) {
 			v := newVisitor()
-			res, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(set("theme", `"dark"`), add("visits", 1)))
+			res, err := k.tryCreate(v, set("theme", `"dark"`), add("visits", 1))
 			if err != nil {
 				k.Fatal(err)
 			}
@@ -47,7 +47,7 @@ var recordCases = []testCase{
 			"lost or altered.",
 		run: func(k *kit) {
 			v := newVisitor()
-			o := v.origin(longIdle, longLifetime)
+			o := v.spec(longIdle, longLifetime)
 			o.Principal = &driver.Principal{
 				User: "\x00\xff user:1", Authenticated: time.UnixMilli(1_700_000_000_123), Methods: []string{"pwd", "otp"}, Level: 2,
 				Device: "Ada's <phone>", UserAgent: "curl/8", Address: "2001:db8::1", Persistent: true,
@@ -103,7 +103,7 @@ var recordCases = []testCase{
 			"Create may succeed later.",
 		run: func(k *kit) {
 			v := newVisitor()
-			o := v.origin(longIdle, longLifetime)
+			o := v.spec(longIdle, longLifetime)
 			_, err := k.store.Create(k.Context(), v.id, o, v.change(set("a", `1`), set("b", `"x"`), add("b", 1)))
 			var op *driver.OpError
 			if !errors.Is(err, driver.ErrNotInteger) || !errors.As(err, &op) || op.Index != 2 || op.Key != "b" {
@@ -134,7 +134,7 @@ var recordCases = []testCase{
 			concurrently(20, func(int) {
 				mine := v
 				mine.secret, mine.verifier = driver.Secret(newHash()), newHash()
-				_, err := k.store.Create(k.Context(), v.id, mine.origin(longIdle, longLifetime), mine.change(add("n", 1)))
+				_, err := k.store.Create(k.Context(), v.id, mine.spec(longIdle, longLifetime), mine.change(add("n", 1)))
 				mu.Lock()
 				defer mu.Unlock()
 				switch {
@@ -210,8 +210,13 @@ var recordCases = []testCase{
 			"from the same operations.",
 		run: func(k *kit) {
 			v := k.create(set("theme", `"dark"`))
-			c := v.change(set("theme", `"lite"`), add("visits", 2), add("visits", 3), swap("theme", `"lite"`, nil), take("visits"), set("cart:1", `1`), unsetEntries("cart"))
-			want := v.change(set("theme", `"lite"`), add("visits", 2), add("visits", 3), swap("theme", `"lite"`, nil), take("visits"), set("cart:1", `1`), unsetEntries("cart"))
+			ops := func() []driver.Op {
+				return []driver.Op{
+					set("theme", `"lite"`), add("visits", 2), add("visits", 3), swap("theme", `"lite"`, nil),
+					take("visits"), set("cart:1", `1`), unsetEntries("cart"),
+				}
+			}
+			c, want := v.change(ops()...), v.change(ops()...)
 			k.applyChange(v, c)
 			if !reflect.DeepEqual(c, want) {
 				k.Errorf("the store modified the change\nto   %+v\nfrom %+v", c, want)
@@ -234,7 +239,7 @@ var recordCases = []testCase{
 					v.id = driver.ID{Bucket: uint16(i), Selector: twin.id.Selector}
 				}
 				all[i] = v
-				if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("i", int64(i)))); err != nil {
+				if _, err := k.tryCreate(v, add("i", int64(i))); err != nil {
 					k.Errorf("Create: %v", err)
 				}
 			})
@@ -260,7 +265,7 @@ var recordCases = []testCase{
 
 func createTwice(k *kit) {
 	v := newVisitor()
-	o := v.origin(longIdle, longLifetime)
+	o := v.spec(longIdle, longLifetime)
 	c := v.change(add("visits", 1))
 	for range 3 {
 		res, err := k.store.Create(k.Context(), v.id, o, c)
@@ -277,7 +282,7 @@ func createTwice(k *kit) {
 	}
 	other := v
 	other.secret, other.verifier = driver.Secret(newHash()), newHash()
-	if _, err := k.store.Create(k.Context(), v.id, other.origin(longIdle, longLifetime), other.change()); !errors.Is(err, driver.ErrExists) {
+	if _, err := k.tryCreate(other); !errors.Is(err, driver.ErrExists) {
 		k.Errorf("Create with another Secret: %v, want ErrExists", err)
 	}
 	if after := k.load(v); !same(before, after) {

@@ -98,7 +98,8 @@ var rotationCases = []testCase{
 			c.Renew.MinAge = age
 			k.mustRenew(v, c)
 			k.waitUntil(k.load(v).Tokens.Issued.Add(age))
-			k.mustNotRenew(v, next.agedRotation(last.verifier, age)) // the token is old, but this is its first use
+			// The new token is old, but this is its first use.
+			k.mustNotRenew(v, next.agedRotation(last.verifier, age))
 			k.mustHaveStatus(v, driver.Grace)
 			until := k.load(v).Tokens.PreviousUntil
 			if until.IsZero() {
@@ -200,7 +201,7 @@ func (k *kit) rotateTogether(all ...*kit) {
 	age := k.h.Unit / 2
 	v := k.createFor(8*age, 16*age)
 	for _, mine := range all {
-		k.eventually("a created session", func() bool { _, _, err := mine.store.Load(k.Context(), v.id); return err == nil })
+		k.eventuallyVisible(mine, v)
 	}
 	k.waitUntil(k.load(v).Created.Add(age))
 	next := make([]driver.Hash, 20)

@@ -132,7 +132,7 @@ var timeCases = []testCase{
 			k.waitUntil(k.load(old).Created.Add(k.h.Unit))
 			v := newVisitor()
 			v.id = old.id
-			if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+			if _, err := k.tryCreate(v, add("n", 1)); err != nil {
 				k.Fatalf("Create: %v", err)
 			}
 			k.mustHave(v, "n", "1")
@@ -277,7 +277,7 @@ func (k *kit) now() time.Time {
 	if k.clock == nil {
 		v := newVisitor()
 		const years = 100 * 365 * 24 * time.Hour
-		if _, err := k.store.Create(k.Context(), v.id, v.origin(years, years), v.change()); err != nil {
+		if _, err := k.store.Create(k.Context(), v.id, v.spec(years, years), v.change()); err != nil {
 			k.Fatalf("Create: %v", err)
 		}
 		k.clock = &v

@@ -173,9 +173,11 @@ var tokenCases = []testCase{
 			next := v.with(newHash())
 			k.applyChange(v, v.rotation(next.verifier, time.Hour))
 			k.apply(next)
-			k.mustNotRenew(v, v.rotation(newHash(), time.Hour, add("n", 1))) // its operations are still applied
+			// The operations of a request with the old token are still applied.
+			k.mustNotRenew(v, v.rotation(newHash(), time.Hour, add("n", 1)))
 			k.mustHaveStatus(next, driver.Current)
-			k.mustNotRenew(v, next.rotation(newHash(), time.Hour)) // the old token is in its grace period
+			// The new token does not rotate while the old one is in its grace period.
+			k.mustNotRenew(v, next.rotation(newHash(), time.Hour))
 			k.mustHaveStatus(v, driver.Grace)
 			k.mustHaveStatus(next, driver.Current)
 		},
@@ -224,11 +226,13 @@ func renew(k *kit) {
 	next := v.with(newHash())
 	res := k.applyChange(v, v.renewal(next.verifier))
 	r := k.load(v)
-	if r.Tokens.Current != next.verifier || r.Tokens.Previous != v.verifier || r.Tokens.PreviousAccepted || r.Tokens.Generation != 1 {
+	if r.Tokens.Current != next.verifier || r.Tokens.Previous != v.verifier ||
+		r.Tokens.PreviousAccepted || r.Tokens.Generation != 1 {
 		k.Errorf("the tokens are %+v", r.Tokens)
 	}
 	if !res.Renewed || !r.Tokens.Issued.Equal(res.Now) {
-		k.Errorf("Result.Renewed is %v, want true; the token was issued at %v, want %v", res.Renewed, r.Tokens.Issued, res.Now)
+		k.Errorf("Result.Renewed is %v, want true; the token was issued at %v, want %v",
+			res.Renewed, r.Tokens.Issued, res.Now)
 	}
 	if want := res.Now.Add(driver.SupersededFor); !r.Tokens.PreviousUntil.Equal(want) {
 		k.Errorf("the old token is remembered until %v, want %v", r.Tokens.PreviousUntil, want)
@@ -236,12 +240,17 @@ func renew(k *kit) {
 	for _, at := range []struct {
 		after time.Duration
 		want  driver.TokenStatus
-	}{{0, driver.Superseded}, {driver.SupersededFor - time.Millisecond, driver.Superseded}, {driver.SupersededFor, driver.Unknown}} {
+	}{
+		{0, driver.Superseded},
+		{driver.SupersededFor - time.Millisecond, driver.Superseded},
+		{driver.SupersededFor, driver.Unknown},
+	} {
 		if got := r.Tokens.Status(v.verifier, res.Now.Add(at.after)); got != at.want {
 			k.Errorf("the status of the old token is %v %v after the renewal, want %v", got, at.after, at.want)
 		}
 	}
-	if r.Secret != before.Secret || !r.Deadline.Equal(before.Deadline) || !r.Created.Equal(before.Created) || r.Revision != before.Revision+1 {
+	if r.Secret != before.Secret || !r.Deadline.Equal(before.Deadline) ||
+		!r.Created.Equal(before.Created) || r.Revision != before.Revision+1 {
 		k.Errorf("before the renewal: %s\nafter:             %s", text(before), text(r))
 	}
 	k.mustRefuse(v, driver.ErrMoved, v.change(add("n", 1)))
@@ -319,7 +328,8 @@ func (k *kit) mustStartGrace(use func(next visitor)) {
 	before := k.now()
 	use(next)
 	until := k.load(v).Tokens.PreviousUntil
-	if until.Before(before.Add(-k.h.Slack).Truncate(time.Millisecond).Add(grace)) || until.After(k.now().Add(k.h.Slack).Add(grace)) {
+	earliest, latest := before.Add(-k.h.Slack).Truncate(time.Millisecond), k.now().Add(k.h.Slack)
+	if until.Before(earliest.Add(grace)) || until.After(latest.Add(grace)) {
 		k.Fatalf("the grace period ends at %v, want %v after %v", until, grace, before)
 	}
 	k.mustHaveStatus(next, driver.Current)

@@ -249,7 +249,8 @@ var signInCases = []testCase{
 			cancel()
 			o := newOwner()
 			from, v := k.create(set("cart", `"tea"`)), o.visitor()
-			if _, err := k.users().SignIn(ctx, v.id, o.login(v, from)); err == nil || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
+			_, err := k.users().SignIn(ctx, v.id, o.login(v, from))
+			if err == nil || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
 				k.Errorf("SignIn with a cancelled context: %v", err)
 			}
 			if list, err := k.users().Sessions(ctx, o.hash); err == nil {
@@ -296,8 +297,13 @@ func principals(k *kit) {
 		driver.Principal{User: "\xff\xfe"},
 		driver.Principal{User: "a:b {c} \r\n\" \\ é 😀"},
 		driver.Principal{User: strings.Repeat("\xff", driver.MaxUser)},
-		driver.Principal{User: "ada", Methods: []string{"pwd", "otp"}, Level: 2, Device: "Firefox on Linux", UserAgent: "Mozilla/5.0", Address: "2001:db8::1"},
-		driver.Principal{User: "ada", Persistent: true, Methods: []string{"", "a b", "\"\\\x00\u2028<>&"}, Device: "\"at\":0"},
+		driver.Principal{
+			User: "ada", Methods: []string{"pwd", "otp"}, Level: 2,
+			Device: "Firefox on Linux", UserAgent: "Mozilla/5.0", Address: "2001:db8::1",
+		},
+		driver.Principal{
+			User: "ada", Persistent: true, Methods: []string{"", "a b", "\"\\\x00\u2028<>&"}, Device: "\"at\":0",
+		},
 		driver.Principal{
 			User: "ada", Methods: methods, Level: driver.MaxLevel, Device: long(driver.MaxDevice),
 			UserAgent: long(driver.MaxUserAgent), Address: long(driver.MaxAddress),
@@ -463,7 +469,7 @@ func signInRepeated(k *kit) {
 	_ = k.mustRefuseSignIn(o, other, driver.ErrExists, o.login(other, from))
 	k.apply(from, add("n", 1))
 	anonymous := o.visitor() // not signed in, but with an id in the user's bucket
-	if _, err := k.store.Create(k.Context(), anonymous.id, anonymous.origin(longIdle, longLifetime), anonymous.change()); err != nil {
+	if _, err := k.tryCreate(anonymous); err != nil {
 		k.Fatalf("Create: %v", err)
 	}
 	other.id = anonymous.id

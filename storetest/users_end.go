@@ -297,7 +297,7 @@ var endUserCases = []testCase{
 				if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
 					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
 				}
-				k.eventually("an end", func() bool { _, _, err := k.store.Load(k.Context(), v.id); return errors.Is(err, driver.ErrNotFound) })
+				k.eventuallyEnded(k, v)
 			}
 			k.mustHaveSessions(o)
 			v := o.visitor()

@@ -28,7 +28,7 @@ func (o owner) visitor() visitor {
 // login returns a sign-in for v, which replaces the session in from, if there is one. It carries
 // all fields over.
 func (o owner) login(v visitor, from ...visitor) *driver.SignIn {
-	in := &driver.SignIn{Spec: *v.origin(longIdle, longLifetime), Change: *v.change()}
+	in := &driver.SignIn{Spec: *v.spec(longIdle, longLifetime), Change: *v.change()}
 	in.Spec.Principal = &driver.Principal{User: o.name, Owner: o.hash, Methods: []string{"pwd"}, Level: 1}
 	if len(from) > 0 {
 		in.From = &driver.Credential{ID: from[0].id, Verifier: from[0].verifier}
@@ -100,7 +100,9 @@ func (k *kit) beganEarlier(before time.Duration) func() time.Duration {
 
 // mustRefuseSignInBegun is mustRefuseSignIn with SignIn.Elapsed from elapsed, called just before
 // the sign-in.
-func (k *kit) mustRefuseSignInBegun(o owner, v visitor, want error, in *driver.SignIn, elapsed func() time.Duration) error {
+func (k *kit) mustRefuseSignInBegun(
+	o owner, v visitor, want error, in *driver.SignIn, elapsed func() time.Duration,
+) error {
 	k.Helper()
 	before := k.listed(o)
 	var from *driver.Record
@@ -149,7 +151,8 @@ func (k *kit) listed(o owner) []driver.ID {
 
 func (k *kit) mustBeNewestFirst(list []driver.UserSession) {
 	k.Helper()
-	if !slices.IsSortedFunc(list, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) }) {
+	newestFirst := func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) }
+	if !slices.IsSortedFunc(list, newestFirst) {
 		k.Error("Sessions: the order is not newest first")
 	}
 }

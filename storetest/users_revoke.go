@@ -51,7 +51,7 @@ var revokeCases = []testCase{
 			o := newOwner()
 			all := k.signIns(o, 3)
 			for _, v := range all {
-				k.eventually("a session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.eventuallyVisible(other, v)
 				other.load(v)
 			}
 			k.pause()
@@ -72,7 +72,7 @@ var revokeCases = []testCase{
 			o := newOwner()
 			user, anonymous := k.signIn(o), k.create(set("cart", `"tea"`))
 			for _, v := range []visitor{user, anonymous} {
-				k.eventually("a session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.eventuallyVisible(other, v)
 				other.load(v)
 			}
 			k.pause()
@@ -105,7 +105,7 @@ func (k *kit) mustBeEndedElsewhere(ender *kit, ended ...visitor) {
 		if err := k.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
 			k.Errorf("Touch by the other process: %v, want ErrNotFound", err)
 		}
-		ender.eventually("an end", func() bool { _, _, err := k.store.Load(k.Context(), v.id); return errors.Is(err, driver.ErrNotFound) })
+		ender.eventuallyEnded(k, v)
 	}
 }
 

@@ -87,7 +87,8 @@ func TestPlanCreate(t *testing.T) {
 	if res, err := driver.PlanCreate(signInNow, made.Record, &other, add); !errors.Is(err, driver.ErrExists) || res != nil {
 		t.Errorf("PlanCreate over another record: %+v, error %v, want ErrExists", res, err)
 	}
-	if res, err := driver.PlanCreate(made.Record.Expires(), made.Record, &other, add); err != nil || res.Record.Secret != other.Secret {
+	if res, err := driver.PlanCreate(made.Record.Expires(), made.Record, &other, add); err != nil ||
+		res.Record.Secret != other.Secret {
 		t.Errorf("PlanCreate over an expired record: %+v, error %v, want a new record", res, err)
 	}
 	bad := &driver.Change{Ops: []driver.Op{{Kind: 99, Key: "n"}}}
@@ -250,8 +251,8 @@ func TestPlanSignInRefused(t *testing.T) {
 	state := stateOf(from)
 	state.From = from.Record
 	for name, tt := range map[string]struct {
-		spoil func(in *driver.SignIn)
-		want  error
+		falsify func(in *driver.SignIn)
+		want    error
 	}{
 		"carry": {func(in *driver.SignIn) {
 			in.Carry = func(*driver.Record) (driver.Fields, error) { return nil, errCarry }
@@ -260,8 +261,9 @@ func TestPlanSignInRefused(t *testing.T) {
 		"principal": {func(in *driver.SignIn) { in.Spec.Principal = &driver.Principal{Level: -1, User: "ada"} }, driver.ErrPrincipal},
 	} {
 		in := adaSignsIn(from)
-		tt.spoil(in)
-		if plan, err := driver.PlanSignIn(in, state); !errors.Is(err, tt.want) || plan.Result != nil || !plan.MovedUntil.IsZero() {
+		tt.falsify(in)
+		if plan, err := driver.PlanSignIn(in, state); !errors.Is(err, tt.want) || plan.Result != nil ||
+			!plan.MovedUntil.IsZero() {
 			t.Errorf("%s: %+v, error %v, want no plan and %v", name, plan, err, tt.want)
 		}
 	}

@@ -52,7 +52,7 @@ const (
 	boltMagic     = 0xED0CDAED
 	boltVersion   = 2
 	pageHeader    = 16 // id 8, flags 2, count 2, overflow 4
-	elementSize   = 16 // branch: pos 4, key size 4, page 8; leaf: flags 4, pos 4, key size 4, value size 4
+	elementSize   = 16 // branch: pos 4, key size 4, page 8; leaf: flags, pos and two sizes, 4 each
 	bucketHeader  = 16 // root page 8, sequence 8
 	metaSize      = 64
 	flagBranch    = 0x01
@@ -165,7 +165,8 @@ func (c *checker) tree() error {
 		if root := order.Uint64(b.value); root != 0 {
 			err = c.bucket(root, noBucket)
 		} else {
-			err = c.leaf(b.value[bucketHeader:], 0, span{}, noBucket) // a small bucket is stored in its parent's page
+			// A small bucket is stored in its parent's page.
+			err = c.leaf(b.value[bucketHeader:], 0, span{}, noBucket)
 		}
 		if err != nil {
 			return err

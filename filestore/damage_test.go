@@ -207,12 +207,14 @@ func TestFilesOfOtherPrograms(t *testing.T) {
 	d.try("no sessions", edit(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("sessions")) }), "damaged")
 	d.try("a bad number", put("meta", "records", "many"), "damaged", `"many"`)
 	d.try("a short key", put("sessions", "short", "value"), "damaged", "18 bytes")
-	d.try("a short record", put("sessions", strings.Repeat("k", 18), "v"), "damaged", fmt.Sprintf("%x", strings.Repeat("k", 18)))
+	d.try("a short record", put("sessions", strings.Repeat("k", 18), "v"), "damaged",
+		fmt.Sprintf("%x", strings.Repeat("k", 18)))
 	d.try("a record of a later version", put("sessions", strings.Repeat("k", 18), "\x02....rest"), "damaged", "version 2")
 	d.try("a record with a bad checksum", put("sessions", strings.Repeat("k", 18), "\x01....rest"), "damaged", "checksum")
 	key := idOf(1)
 	d.try("a lost record", edit(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte("sessions")).Delete(append([]byte{byte(key.Bucket >> 8), byte(key.Bucket)}, key.Selector[:]...))
+		return tx.Bucket([]byte("sessions")).Delete(append([]byte{byte(key.Bucket >> 8), byte(key.Bucket)},
+			key.Selector[:]...))
 	}), "damaged", "some are lost")
 	d.try("a bucket in a bucket", edit(func(tx *bolt.Tx) error {
 		_, err := tx.Bucket([]byte("meta")).CreateBucket([]byte("deep"))

@@ -95,7 +95,8 @@ func TestDirectoryCannotBeUsed(t *testing.T) {
 		words     []string
 	}{
 		{"below a regular file", filepath.Join(regular, "data"), []string{"cannot be created", regular, "not a directory"}},
-		{"to be made in a read-only directory", filepath.Join(readOnly, "data"), []string{"cannot be created", "permission denied"}},
+		{"to be made in a read-only directory", filepath.Join(readOnly, "data"),
+			[]string{"cannot be created", "permission denied"}},
 		{"read-only", readOnly, []string{"must be able to create files", readOnly, "permission denied"}},
 		{"with a file that may not be written", fixed, []string{file(fixed), "may read and write", "permission denied"}},
 	} {
@@ -126,7 +127,8 @@ func fillDisk(args []string) error {
 	}
 	n-- // the last session was not acknowledged
 	first := err
-	if !errors.Is(first, driver.ErrUnknown) || !errors.Is(first, syscall.EFBIG) && !strings.Contains(first.Error(), "file too large") {
+	if !errors.Is(first, driver.ErrUnknown) || !errors.Is(first, syscall.EFBIG) &&
+		!strings.Contains(first.Error(), "file too large") {
 		return fmt.Errorf("the first error is: %w", first)
 	}
 	_, creating := s.Create(ctx, idOf(-1), originOf(-1), set("a", "1"))

@@ -173,7 +173,8 @@ func (l ledger) check(s *filestore.Store) error {
 			if !h.values[string(v)] {
 				errs = append(errs, fmt.Errorf("session %d has the value %q, and may have %v", n, v, h.values))
 			}
-			l[n] = &history{created: true, values: map[string]bool{string(v): true}} // a change in flight is now decided, and stays so
+			// A change in flight is now decided, and stays so.
+			l[n] = &history{created: true, values: map[string]bool{string(v): true}}
 		}
 	}
 	return errors.Join(errs...)

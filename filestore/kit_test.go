@@ -25,7 +25,8 @@ func idOf(n int) driver.ID {
 }
 
 func originOf(n int) *driver.RecordSpec {
-	return &driver.RecordSpec{Secret: driver.Secret(idOf(n).Selector), Verifier: verifier, Idle: time.Hour, Lifetime: 24 * time.Hour}
+	return &driver.RecordSpec{Secret: driver.Secret(idOf(n).Selector), Verifier: verifier, Idle: time.Hour,
+		Lifetime: 24 * time.Hour}
 }
 
 func set(key, value string) *driver.Change {

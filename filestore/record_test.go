@@ -21,7 +21,8 @@ func FuzzRecord(f *testing.F) {
 	o := &driver.RecordSpec{Secret: driver.Secret{7}, Verifier: driver.Hash{8}, Idle: time.Hour, Lifetime: 24 * time.Hour}
 	for _, ops := range [][]driver.Op{nil, {
 		{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)},
-		{Kind: driver.Set, Key: "cart.gifts:b\x00ok", Value: bytes.Repeat([]byte{0xff}, 200)}, // a length of two bytes
+		// A value whose length takes two bytes.
+		{Kind: driver.Set, Key: "cart.gifts:b\x00ok", Value: bytes.Repeat([]byte{0xff}, 200)},
 		{Kind: driver.Add, Key: "visits", Delta: -7},
 	}} {
 		res, err := driver.NewRecord(now, o, &driver.Change{Verifier: o.Verifier, Ops: ops})

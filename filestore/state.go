@@ -23,7 +23,7 @@ var (
 	keyTime    = []byte("time")    // milliseconds since 1970
 	keyRecords = []byte("records") // the number of records
 	keySum     = []byte("sum")     // sum of the records' checksums, modulo 2^64
-	keyRevoked = []byte("revoked") // last revocation, milliseconds since 1970, rounded up; absent: never
+	keyRevoked = []byte("revoked") // last revocation, in milliseconds, rounded up; absent: never
 )
 
 const format = "coatcheck sessions 1"

@@ -59,7 +59,8 @@ func numbered(i int) (driver.ID, *driver.RecordSpec) {
 	var h driver.Hash
 	binary.BigEndian.PutUint64(h[8:], uint64(i))
 	h = driver.HashOf(h[:])
-	return driver.ID{Bucket: uint16(i), Selector: h}, &driver.RecordSpec{Secret: driver.Secret(h), Idle: time.Hour, Lifetime: 24 * time.Hour}
+	return driver.ID{Bucket: uint16(i), Selector: h}, &driver.RecordSpec{Secret: driver.Secret(h),
+		Idle: time.Hour, Lifetime: 24 * time.Hour}
 }
 
 // heap returns the bytes of memory in use.

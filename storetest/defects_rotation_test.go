@@ -52,7 +52,8 @@ var rotationDefects = []defect{
 		func(b *broken) {
 			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 				r, now, err := b.exampleStore.Load(ctx, id)
-				if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.RenewalDue(c.Renew, c.Verifier, now) {
+				if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier &&
+					!r.RenewalDue(c.Renew, c.Verifier, now) {
 					return nil, driver.ErrMoved
 				}
 				return b.exampleStore.Apply(ctx, id, c)
@@ -61,7 +62,8 @@ var rotationDefects = []defect{
 	{"a rotation that is not due drops the change", []string{"rotation/age", "rotation/lost"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			r, now, err := b.exampleStore.Load(ctx, id)
-			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier && !r.RenewalDue(c.Renew, c.Verifier, now) {
+			if err == nil && c.Renew != nil && r.Tokens.Current != c.Renew.Verifier &&
+				!r.RenewalDue(c.Renew, c.Verifier, now) {
 				return &driver.Result{Record: r, Now: now}, nil
 			}
 			return b.exampleStore.Apply(ctx, id, c)

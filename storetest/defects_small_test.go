@@ -107,7 +107,8 @@ var smallDefects = []defect{
 			res, err := b.exampleStore.Apply(ctx, id, c)
 			if err == nil && c.Renew != nil && c.Renew.Grace == 0 {
 				b.edit(id, func(r *driver.Record) {
-					r.Tokens.Previous, r.Tokens.PreviousAccepted, r.Tokens.PreviousUntil = before.Tokens.Previous, true, now.Add(time.Hour)
+					r.Tokens.Previous, r.Tokens.PreviousAccepted = before.Tokens.Previous, true
+					r.Tokens.PreviousUntil = now.Add(time.Hour)
 				})
 				res.Record = nil
 			}

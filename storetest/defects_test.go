@@ -19,7 +19,8 @@ type defect struct {
 }
 
 var defects = []defect{
-	{"a change is loaded, applied and saved in steps", []string{"concurrent/increments", "concurrent/take", "concurrent/different-fields", "concurrent/within", "token/renew-at-once"},
+	{"a change is loaded, applied and saved in steps", []string{"concurrent/increments", "concurrent/take",
+		"concurrent/different-fields", "concurrent/within", "token/renew-at-once"},
 		func(b *broken) {
 			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 				r, now, err := b.exampleStore.Load(ctx, id)
@@ -34,7 +35,8 @@ var defects = []defect{
 				return res, err
 			}
 		}},
-	{"a change of a live record is saved later", []string{"end/against-writers", "token/renew-against-writes", "concurrent/compare-and-set"},
+	{"a change of a live record is saved later", []string{"end/against-writers", "token/renew-against-writes",
+		"concurrent/compare-and-set"},
 		func(b *broken) {
 			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 				r, now, err := b.exampleStore.Load(ctx, id)
@@ -256,7 +258,8 @@ var defects = []defect{
 	{"a refused creation leaves an empty session", []string{"record/create-refused", "name/refused", "size/bytes"},
 		func(b *broken) {
 			b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
-				if res, err := b.exampleStore.Create(ctx, id, spec, &driver.Change{Verifier: c.Verifier}); err != nil || len(c.Ops) == 0 {
+				res, err := b.exampleStore.Create(ctx, id, spec, &driver.Change{Verifier: c.Verifier})
+				if err != nil || len(c.Ops) == 0 {
 					return res, err
 				}
 				return b.exampleStore.Apply(ctx, id, c)

@@ -253,7 +253,8 @@ var userDefects = []userDefect{
 			in.Spec.Principal = &p
 		})
 	}},
-	{"a refused sign-in ends the old session", []string{"sign-in/refused-change", "limit/refuse", "user/revoked", "user/too-long-ago"},
+	{"a refused sign-in ends the old session", []string{"sign-in/refused-change", "limit/refuse",
+		"user/revoked", "user/too-long-ago"},
 		func(b *brokenUsers) {
 			b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 				res, err := b.Store.SignIn(ctx, id, in)
@@ -307,7 +308,8 @@ var userDefects = []userDefect{
 			return b.Store.SignIn(context.WithoutCancel(ctx), id, in)
 		}
 	}},
-	{"the limit is one too high", []string{"limit/oldest", "limit/lowered", "limit/exact", "limit/exact-refuse", "limit/against-renewal", "limit/refuse"},
+	{"the limit is one too high", []string{"limit/oldest", "limit/lowered", "limit/exact",
+		"limit/exact-refuse", "limit/against-renewal", "limit/refuse"},
 		func(b *brokenUsers) {
 			b.beforeSignIn(func(in *driver.SignIn) {
 				if in.MaxSessions > 0 {

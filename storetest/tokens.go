@@ -41,7 +41,7 @@ var tokenCases = []testCase{
 	{
 		name: "token/renew",
 		why: "P3: When privileges change, the token changes in one step, and the old token is refused at once. " +
-			"For a minute it is told apart from a token that was never issued, so that a request that was " +
+			"For a minute the store distinguishes it from a token that was never issued, so that a request that was " +
 			"under way does not overwrite the new cookie.",
 		run: renew,
 	},

@@ -128,23 +128,24 @@ var signInCases = []testCase{
 		why:  "P10: A principal outside the format's bounds is refused, and the visitor keeps the old session.",
 		run: func(k *kit) {
 			o, from := newOwner(), k.create(set("cart", `"tea"`))
-			for name, spoil := range map[string]func(p *driver.Principal){
+			long := func(n int) string { return strings.Repeat("x", n) }
+			for name, falsify := range map[string]func(p *driver.Principal){
 				"no user":          func(p *driver.Principal) { p.User = "" },
-				"long user":        func(p *driver.Principal) { p.User = strings.Repeat("u", driver.MaxUser+1) },
+				"long user":        func(p *driver.Principal) { p.User = long(driver.MaxUser + 1) },
 				"many methods":     func(p *driver.Principal) { p.Methods = make([]string, driver.MaxMethods+1) },
-				"long method":      func(p *driver.Principal) { p.Methods = []string{strings.Repeat("m", driver.MaxMethod+1)} },
+				"long method":      func(p *driver.Principal) { p.Methods = []string{long(driver.MaxMethod + 1)} },
 				"level":            func(p *driver.Principal) { p.Level = driver.MaxLevel + 1 },
 				"negative level":   func(p *driver.Principal) { p.Level = -1 },
-				"long device":      func(p *driver.Principal) { p.Device = strings.Repeat("d", driver.MaxDevice+1) },
-				"long user agent":  func(p *driver.Principal) { p.UserAgent = strings.Repeat("a", driver.MaxUserAgent+1) },
-				"long address":     func(p *driver.Principal) { p.Address = strings.Repeat("1", driver.MaxAddress+1) },
+				"long device":      func(p *driver.Principal) { p.Device = long(driver.MaxDevice + 1) },
+				"long user agent":  func(p *driver.Principal) { p.UserAgent = long(driver.MaxUserAgent + 1) },
+				"long address":     func(p *driver.Principal) { p.Address = long(driver.MaxAddress + 1) },
 				"sealed and clear": func(p *driver.Principal) { p.Sealed = "~1" },
-				"long sealed text": func(p *driver.Principal) { p.User, p.Sealed = "", strings.Repeat("s", driver.MaxSealed+1) },
+				"long sealed text": func(p *driver.Principal) { p.User, p.Sealed = "", long(driver.MaxSealed+1) },
 				"broken character": func(p *driver.Principal) { p.Device = "\xff" },
 			} {
 				v := o.visitor()
 				in := o.login(v, from)
-				spoil(in.Spec.Principal)
+				falsify(in.Spec.Principal)
 				if err := k.mustRefuseSignIn(o, v, driver.ErrPrincipal, in); err == nil {
 					k.Fatal(name)
 				}

@@ -14,13 +14,18 @@ func TestClock(t *testing.T) {
 		readings []reading
 	}{
 		{"in step", []reading{{0, 0, 0}, {time.Second, time.Second, time.Second}}},
-		{"set forward", []reading{{0, 0, 0}, {time.Hour, time.Second, time.Hour}, {time.Hour + time.Second, 2 * time.Second, time.Hour + time.Second}}},
-		{"set back", []reading{{0, 0, 0}, {-time.Hour, time.Second, time.Second}, {-time.Hour + time.Minute, time.Minute + time.Second, time.Minute + time.Second}}},
-		{"set back and right again", []reading{{0, 0, 0}, {-time.Hour, time.Second, time.Second}, {time.Minute, time.Minute, time.Minute}}},
-		{"set forward and right again", []reading{{0, 0, 0}, {time.Hour, time.Second, time.Hour}, {2 * time.Second, 2 * time.Second, time.Hour + time.Second},
+		{"set forward", []reading{{0, 0, 0}, {time.Hour, time.Second, time.Hour},
+			{time.Hour + time.Second, 2 * time.Second, time.Hour + time.Second}}},
+		{"set back", []reading{{0, 0, 0}, {-time.Hour, time.Second, time.Second},
+			{-time.Hour + time.Minute, time.Minute + time.Second, time.Minute + time.Second}}},
+		{"set back and right again", []reading{{0, 0, 0}, {-time.Hour, time.Second, time.Second},
+			{time.Minute, time.Minute, time.Minute}}},
+		{"set forward and right again", []reading{{0, 0, 0}, {time.Hour, time.Second, time.Hour},
+			{2 * time.Second, 2 * time.Second, time.Hour + time.Second},
 			{2 * time.Hour, 2 * time.Hour, 3*time.Hour - time.Second}}},
 		{"asleep, the monotonic clock stops", []reading{{0, 0, 0}, {time.Hour, 0, time.Hour}}},
-		{"readings that overtake each other", []reading{{time.Second, time.Second, time.Second}, {0, 0, time.Second}, {2 * time.Second, 2 * time.Second, 2 * time.Second}}},
+		{"readings that overtake each other", []reading{{time.Second, time.Second, time.Second},
+			{0, 0, time.Second}, {2 * time.Second, 2 * time.Second, 2 * time.Second}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var c clock

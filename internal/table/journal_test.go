@@ -184,7 +184,8 @@ func TestJournalHasFailed(t *testing.T) {
 		id, other := numbered(1), numbered(2)
 		table.Restore(id, &driver.Record{Idle: time.Hour, Created: now, Seen: now, Deadline: now.Add(time.Hour), Revision: 7})
 		j.failed = errors.New("no space left on device")
-		_, create := table.Create(t.Context(), other, &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
+		_, create := table.Create(t.Context(), other,
+			&driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
 		_, apply := table.Apply(t.Context(), id, &driver.Change{})
 		touch := table.Touch(t.Context(), id, driver.Hash{})
 		if create != j.failed || apply != j.failed || touch != j.failed {

@@ -40,11 +40,11 @@ func open(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
 }
 
 // fresh returns the id and the origin of a new session.
-func fresh() (driver.ID, *driver.Origin) {
+func fresh() (driver.ID, *driver.RecordSpec) {
 	var b [34]byte
 	rand.Read(b[:])
 	return driver.ID{Bucket: uint16(b[32])<<8 | uint16(b[33]), Selector: driver.Hash(b[16:32])},
-		&driver.Origin{Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]), Idle: time.Hour, Lifetime: 2 * time.Hour}
+		&driver.RecordSpec{Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]), Idle: time.Hour, Lifetime: 2 * time.Hour}
 }
 
 func agree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {

@@ -8,7 +8,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o *driver.Origin) error) {
+func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o *driver.RecordSpec) error) {
 	s := open(b, "redis://"+redistest.Start(b, redistest.Options{}).Addr(), redisstore.Options{})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -26,21 +26,21 @@ func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o 
 }
 
 func BenchmarkReadWarm(b *testing.B) {
-	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.Origin) error {
+	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.RecordSpec) error {
 		_, _, err := s.Load(b.Context(), id)
 		return err
 	})
 }
 
 func BenchmarkReadFresh(b *testing.B) {
-	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.Origin) error {
+	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.RecordSpec) error {
 		_, _, err := s.LoadFresh(b.Context(), id)
 		return err
 	})
 }
 
 func BenchmarkAdd(b *testing.B) {
-	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, o *driver.Origin) error {
+	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, o *driver.RecordSpec) error {
 		_, err := s.Apply(b.Context(), id, &driver.Change{Verifier: o.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}})
 		return err
 	})

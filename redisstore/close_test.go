@@ -71,7 +71,7 @@ func closeWhileBusy(t *testing.T, node *redistest.Node) {
 	t.Helper()
 	s, err := redisstore.Open(t.Context(), "redis://"+node.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
 	ok(t, err)
-	s.OnExpiry(func(driver.Expired) {})
+	s.OnExpiry(func(driver.ExpiredSession) {})
 	events, err := s.Follow(t.Context())
 	ok(t, err)
 	var all sync.WaitGroup

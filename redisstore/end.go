@@ -12,17 +12,17 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-var _ driver.OwnedEnder = (*Store)(nil)
+var _ driver.EndReporter = (*Store)(nil)
 
 // End implements driver.Store. The session is refused by this process from now on, whatever the servers say, and the end is repeated:
 // see ends.
 func (s *Store) End(ctx context.Context, id driver.ID) error {
-	_, err := s.EndOwned(ctx, id, driver.Hash{})
+	_, err := s.EndAndReport(ctx, id, driver.Hash{})
 	return err
 }
 
-// EndOwned implements driver.OwnedEnder. With the owner it is one round trip, as [Store.End] it takes two.
-func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+// EndAndReport implements driver.EndReporter. With the owner it is one round trip, as [Store.End] it takes two.
+func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	none := false
 	done := s.ends.making(id, owner)
 	defer func() { done(none) }()

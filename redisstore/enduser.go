@@ -27,11 +27,11 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Sel
 	if len(except) > driver.MaxExcept {
 		return nil, errTooManyKept
 	}
-	longest := which.Longest
+	longest := which.MaxLifetime
 	if longest == 0 {
 		longest = forever
 	}
-	longest = max(longest, driver.MaxAgo)
+	longest = max(longest, driver.MaxSignInTime)
 	guess := s.rosters.take(owner, except)
 	out, err := s.endRevoked(ctx, owner, "all", strconv.FormatInt(longest.Milliseconds(), 10), guess, except)
 	if err != nil {

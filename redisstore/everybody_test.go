@@ -68,7 +68,7 @@ func TestEverybodyInterrupted(t *testing.T) {
 			return nil
 		})
 		id, in := signInOf("eve", 0)
-		in.Ago = time.Second
+		in.Elapsed = time.Second
 		if _, err := b.SignIn(t.Context(), id, in); !errors.Is(err, driver.ErrRevoked) {
 			t.Errorf("a sign-in that began before: %v, want ErrRevoked", err)
 		}

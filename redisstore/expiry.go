@@ -22,7 +22,7 @@ type expiry struct {
 	listening atomic.Bool
 
 	mu        sync.Mutex
-	listeners []func(driver.Expired)
+	listeners []func(driver.ExpiredSession)
 	watched   map[driver.ID]struct{}
 	queue     watchQueue
 	found     []foundExpired // not told yet
@@ -37,7 +37,7 @@ type watched struct {
 }
 
 type foundExpired struct {
-	driver.Expired
+	driver.ExpiredSession
 	created int64
 }
 
@@ -52,7 +52,7 @@ func newExpiry() *expiry { return &expiry{watched: map[driver.ID]struct{}{}} }
 // OnExpiry implements driver.ExpiryReporter. It tells within a second of the time at which a session expires that was signed in, or read, by a
 // client which is still there; of others at the next visit: when somebody lists, ends or adds to the user's sessions. A client on which
 // nobody listens visits, too, and then nobody hears.
-func (s *Store) OnExpiry(f func(driver.Expired)) {
+func (s *Store) OnExpiry(f func(driver.ExpiredSession)) {
 	s.expiry.mu.Lock()
 	defer s.expiry.mu.Unlock()
 	s.expiry.listeners = append(s.expiry.listeners, f)
@@ -113,13 +113,13 @@ func (x *expiry) gone(owner driver.Hash, expired []driver.ID, members []member, 
 	defer x.mu.Unlock()
 	for _, id := range expired {
 		if !ended(id) && len(x.found) < maxWatched {
-			x.found = append(x.found, foundExpired{driver.Expired{ID: id, Owner: owner, At: now}, created[id]})
+			x.found = append(x.found, foundExpired{driver.ExpiredSession{ID: id, Owner: owner, At: now}, created[id]})
 		}
 	}
 }
 
 // take returns what was found, and who is to be told.
-func (x *expiry) take() ([]foundExpired, []func(driver.Expired)) {
+func (x *expiry) take() ([]foundExpired, []func(driver.ExpiredSession)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	found := x.found
@@ -222,7 +222,7 @@ func (s *Store) tellFound(ctx context.Context) {
 			continue
 		}
 		for _, f := range listeners {
-			f(e.Expired)
+			f(e.ExpiredSession)
 		}
 	}
 }

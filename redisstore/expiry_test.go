@@ -20,7 +20,7 @@ type expiries struct {
 }
 
 func (x *expiries) hear(s *redisstore.Store) {
-	s.OnExpiry(func(e driver.Expired) {
+	s.OnExpiry(func(e driver.ExpiredSession) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.told = append(x.told, e.ID)
@@ -37,7 +37,7 @@ func (x *expiries) count() int {
 func shortly(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
 	t.Helper()
 	id, in := signInOf(user, 0)
-	in.Origin.Idle, in.Origin.Lifetime = d, d
+	in.Spec.Idle, in.Spec.Lifetime = d, d
 	_, err := s.SignIn(t.Context(), id, in)
 	ok(t, err)
 	return id, in
@@ -73,7 +73,7 @@ func TestExpiredOfADeadNode(t *testing.T) {
 			told.hear(dead)
 			told.hear(lives)
 			ended, in := shortly(t, dead, "ada", 300*time.Millisecond)
-			owner := in.Origin.Principal.Owner
+			owner := in.Spec.Principal.Owner
 			ok(t, lives.End(t.Context(), ended))
 			for range 3 {
 				shortly(t, dead, "ada", 300*time.Millisecond)
@@ -112,7 +112,7 @@ func TestIndexNamesTheLiving(t *testing.T) {
 	s := open(t, "redis://"+node.Addr(), redisstore.Options{})
 	gone := func(what string, id driver.ID, in *driver.SignIn) {
 		t.Helper()
-		score, err := node.Do("ZSCORE", indexKey(in.Origin.Principal.Owner), id.Selector.String())
+		score, err := node.Do("ZSCORE", indexKey(in.Spec.Principal.Owner), id.Selector.String())
 		if err != nil || score != nil {
 			t.Errorf("%s: the index still names the session: %v, %v", what, score, err)
 		}
@@ -129,20 +129,20 @@ func TestIndexNamesTheLiving(t *testing.T) {
 	ok(t, s.End(t.Context(), id))
 	gone("End", id, in)
 	id, in = enter("ada", 0, nil)
-	_, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
+	_, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner)
 	ok(t, err)
-	gone("EndOwned", id, in)
+	gone("EndAndReport", id, in)
 	id, in = enter("ada", 0, nil)
-	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{id}}) // a revocation would refuse what follows
+	_, err = s.EndUser(t.Context(), in.Spec.Principal.Owner, driver.Selection{Only: []driver.ID{id}}) // a revocation would refuse what follows
 	ok(t, err)
 	gone("EndUser", id, in)
 	for range 25 { // more than a sign-in without a limit looks at
 		enter("ada", 0, nil)
 	}
 	id, in = enter("ada", 0, nil)
-	next, nextIn := enter("ada", 0, &driver.Credential{ID: id, Verifier: in.Origin.Verifier})
+	next, nextIn := enter("ada", 0, &driver.Credential{ID: id, Verifier: in.Spec.Verifier})
 	gone("SignIn over the user's own", id, in)
-	last, lastIn := enter("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Origin.Verifier})
+	last, lastIn := enter("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Spec.Verifier})
 	gone("SignIn over another user's", next, nextIn)
 	time.Sleep(2 * time.Millisecond)
 	enter("bob", 1, nil)
@@ -159,7 +159,7 @@ func TestEndedIsNotExpired(t *testing.T) {
 	told.hear(s)
 	told.hear(other)
 	_, in := shortly(t, s, "ada", time.Minute)
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	ok(t, s.EndAll(t.Context()))
 	_, err := other.Sessions(t.Context(), owner)
 	ok(t, err)
@@ -199,7 +199,7 @@ func TestRevokedIsNotExpired(t *testing.T) {
 				told.hear(s)
 			}
 			old, in := shortly(t, s, "ada", 500*time.Millisecond)
-			owner := in.Origin.Principal.Owner
+			owner := in.Spec.Principal.Owner
 			time.Sleep(2 * time.Millisecond)
 			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
 			ok(t, err)
@@ -210,7 +210,7 @@ func TestRevokedIsNotExpired(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			id, again := signInOf("ada", 1)
-			switch again.Refuse = how == "refused"; how {
+			switch again.RefuseExtra = how == "refused"; how {
 			case "refused":
 				if _, err := other.SignIn(t.Context(), id, again); !errors.Is(err, driver.ErrTooMany) {
 					t.Fatalf("%v, want ErrTooMany", err)

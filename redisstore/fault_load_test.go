@@ -45,7 +45,7 @@ type load struct {
 // counted is one session, and what is known of its counter.
 type counted struct {
 	id           driver.ID
-	origin       *driver.Origin
+	origin       *driver.RecordSpec
 	acknowledged atomic.Int64
 	unknown      atomic.Int64
 }
@@ -153,11 +153,11 @@ func (l *load) final(c *counted) int64 {
 	return count(l.t, r)
 }
 
-func add1(o *driver.Origin) *driver.Change {
+func add1(o *driver.RecordSpec) *driver.Change {
 	return &driver.Change{Verifier: o.Verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}
 }
 
-func create(t testing.TB, s driver.Store, id driver.ID, o *driver.Origin) {
+func create(t testing.TB, s driver.Store, id driver.ID, o *driver.RecordSpec) {
 	t.Helper()
 	if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
 		t.Fatal(err)

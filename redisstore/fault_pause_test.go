@@ -42,7 +42,7 @@ func TestPaused(t *testing.T) {
 }
 
 // everyOperation checks that each fails within the timeout, and says whether something may have changed.
-func everyOperation(t *testing.T, s *redisstore.Store, id driver.ID, o *driver.Origin, reads bool) {
+func everyOperation(t *testing.T, s *redisstore.Store, id driver.ID, o *driver.RecordSpec, reads bool) {
 	t.Helper()
 	ctx := t.Context()
 	unknown := map[string]func() error{

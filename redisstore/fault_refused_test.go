@@ -71,7 +71,7 @@ func TestRevokedOutOfMemory(t *testing.T) {
 				id, in := signInOf(user, 0)
 				_, err := s.SignIn(t.Context(), id, in)
 				ok(t, err)
-				ids, owners = append(ids, id), append(owners, in.Origin.Principal.Owner)
+				ids, owners = append(ids, id), append(owners, in.Spec.Principal.Owner)
 			}
 			time.Sleep(2 * time.Millisecond)
 			_, err := node.Do("CONFIG", "SET", "maxmemory", "1mb") // less than it takes by itself
@@ -86,7 +86,7 @@ func TestRevokedOutOfMemory(t *testing.T) {
 					_, err := s.EndUser(t.Context(), owners[1], driver.Selection{Only: ids[1:2]})
 					return err
 				},
-				func() error { _, err := s.EndOwned(t.Context(), ids[2], owners[2]); return err },
+				func() error { _, err := s.EndAndReport(t.Context(), ids[2], owners[2]); return err },
 				func() error { return s.EndAll(t.Context()) },
 			} {
 				if err := end(); err != nil {

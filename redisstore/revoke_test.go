@@ -22,10 +22,10 @@ func signedIn(t testing.TB, s *redisstore.Store, user string) (driver.ID, driver
 	if _, err := s.SignIn(t.Context(), id, in); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Touch(t.Context(), id, in.Origin.Verifier); err != nil {
+	if err := s.Touch(t.Context(), id, in.Spec.Verifier); err != nil {
 		t.Fatal(err)
 	}
-	return id, in.Origin.Verifier
+	return id, in.Spec.Verifier
 }
 
 func ownerOf(user string) driver.Hash { return driver.HashOf([]byte(user)) }
@@ -164,7 +164,7 @@ func TestRevokedWithoutIndex(t *testing.T) {
 		isOver(t, a, ids[0], verifiers[0])
 		isOver(t, a, ids[3], verifiers[3])
 		revocations := bucketKey(user, "n")
-		if ttl := do(revocations, "PTTL", revocations).(int64); ttl < driver.MaxAgo.Milliseconds() {
+		if ttl := do(revocations, "PTTL", revocations).(int64); ttl < driver.MaxSignInTime.Milliseconds() {
 			t.Errorf("the revocation is forgotten in %d ms", ttl)
 		}
 	})
@@ -200,7 +200,7 @@ func TestTenThousandSessions(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					ids[i], verifiers[i] = id, in.Origin.Verifier
+					ids[i], verifiers[i] = id, in.Spec.Verifier
 				}
 			})
 		}
@@ -264,12 +264,12 @@ func TestTenThousandSessions(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	signInMany()
 	id, in := signInOf(user, 5)
-	in.Refuse = true
+	in.RefuseExtra = true
 	if _, err := a.SignIn(t.Context(), id, in); !errors.Is(err, driver.ErrTooMany) {
 		t.Errorf("SignIn: %v, want ErrTooMany", err)
 	}
 	listed(n)
-	in.Refuse = false
+	in.RefuseExtra = false
 	begin = time.Now()
 	res, err := a.SignIn(t.Context(), id, in)
 	if err != nil || len(res.Evicted) != n-4 {
@@ -341,9 +341,9 @@ func TestSignOutOnTheMove(t *testing.T) {
 	end := func(id driver.ID) {
 		t.Helper()
 		begin := time.Now()
-		ended, err := s.EndOwned(t.Context(), id, ownerOf("ada"))
+		ended, err := s.EndAndReport(t.Context(), id, ownerOf("ada"))
 		if took := time.Since(begin); err != nil || !ended || took > time.Second {
-			t.Errorf("EndOwned: %v, error %v, after %v", ended, err, took)
+			t.Errorf("EndAndReport: %v, error %v, after %v", ended, err, took)
 		}
 		if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
 			t.Errorf("%v, want ErrNotFound", err)
@@ -366,7 +366,7 @@ func TestRevokeAnswerLost(t *testing.T) {
 	p := startProxy(t, node.Addr())
 	s := open(t, "redis://"+p.Addr(), redisstore.Options{})
 	id, in := signInOf("ada", 0)
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	_, err := s.SignIn(t.Context(), id, in)
 	ok(t, err)
 	only := driver.Selection{Only: []driver.ID{id}}

@@ -93,7 +93,7 @@ func optional(v []byte) string {
 }
 
 // createArgs are the arguments of create.lua for a record; its times are the server's to fill in.
-func createArgs(o *driver.Origin, r *driver.Record) []string {
+func createArgs(o *driver.RecordSpec, r *driver.Record) []string {
 	values := driver.Encode(r)
 	args := make([]string, 3, 3+2*len(values))
 	args[0], args[1] = strconv.FormatInt(o.Idle.Milliseconds(), 10), strconv.FormatInt(o.Lifetime.Milliseconds(), 10)

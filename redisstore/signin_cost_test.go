@@ -35,7 +35,7 @@ func TestSignInCost(t *testing.T) {
 		t.Errorf("%d sign-ins took %v", signIns, calls)
 	}
 	_, in := signInOf("ada", 0)
-	n, err := node.Do("ZCARD", indexKey(in.Origin.Principal.Owner))
+	n, err := node.Do("ZCARD", indexKey(in.Spec.Principal.Owner))
 	ok(t, err)
 	if n := n.(int64); n > signIns/2 {
 		t.Errorf("the index has %d entries, and none of the %d sessions is there", n, signIns)
@@ -58,7 +58,7 @@ func TestSignInSweepsAnywhere(t *testing.T) {
 		}
 	}
 	_, in := signInOf("ada", 0)
-	n, err := node.Do("ZCARD", indexKey(in.Origin.Principal.Owner))
+	n, err := node.Do("ZCARD", indexKey(in.Spec.Principal.Owner))
 	ok(t, err)
 	if n := n.(int64); n > stay+signIns/2 {
 		t.Errorf("the index has %d entries, and %d sessions are there", n, stay)

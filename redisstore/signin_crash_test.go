@@ -59,8 +59,8 @@ func (d *dying) visitor(signedIn bool) *driver.Credential {
 	in.From = from
 	_, err := d.other.SignIn(d.t.Context(), id, in)
 	ok(d.t, err)
-	ok(d.t, d.other.Touch(d.t.Context(), id, in.Origin.Verifier))
-	return &driver.Credential{ID: id, Verifier: in.Origin.Verifier}
+	ok(d.t, d.other.Touch(d.t.Context(), id, in.Spec.Verifier))
+	return &driver.Credential{ID: id, Verifier: in.Spec.Verifier}
 }
 
 // signsIn signs in by a process that dies when so many scripts have run.

@@ -282,7 +282,7 @@ func decodeHash(values map[string]string) (*driver.Record, error) {
 }
 
 // Create implements driver.Store.
-func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	res, err := driver.NewRecord(s.clock.now(), o, c)
 	if err != nil {
 		return nil, err

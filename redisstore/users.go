@@ -151,11 +151,11 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if err := in.Change.Check(); err != nil {
 		return nil, err
 	}
-	if id.Bucket != driver.BucketOf(in.Origin.Principal.Owner) {
-		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, driver.BucketOf(in.Origin.Principal.Owner))
+	if id.Bucket != driver.BucketOf(in.Spec.Principal.Owner) {
+		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, driver.BucketOf(in.Spec.Principal.Owner))
 	}
-	began := s.after(in.Origin.Principal.Owner, in.Ago) // by the server's clock, so that no time under way makes it later
-	if in.Ago > driver.MaxAgo {
+	began := s.after(in.Spec.Principal.Owner, in.Elapsed) // by the server's clock, so that no time under way makes it later
+	if in.Elapsed > driver.MaxSignInTime {
 		return nil, driver.ErrRevoked
 	}
 	if err := s.refusedAhead(ctx, in, began); err != nil {
@@ -176,8 +176,8 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	err = s.refusedByAll(ctx, began)
 	switch {
 	case errors.Is(err, driver.ErrRevoked):
-		s.ends.add(id, in.Origin.Principal.Owner) // if what follows does not get through, it is repeated
-		_, _ = s.endNamed(ctx, in.Origin.Principal.Owner, []driver.ID{id})
+		s.ends.add(id, in.Spec.Principal.Owner) // if what follows does not get through, it is repeated
+		_, _ = s.endNamed(ctx, in.Spec.Principal.Owner, []driver.ID{id})
 		return nil, err
 	case err != nil: // the caller repeats, or the visitor keeps what he had; a session of the same user the script has replaced
 		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
@@ -194,7 +194,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 // refusedAhead refuses a sign-in before its first step. A node that hears of a change at once asks nobody if there is nothing that a refusal
 // could not put right after the last step: no session that was left, and none that was ended for this one.
 func (s *Store) refusedAhead(ctx context.Context, in *driver.SignIn, began int64) error {
-	if s.near == nil || in.From != nil || in.Max > 0 {
+	if s.near == nil || in.From != nil || in.MaxSessions > 0 {
 		return s.refusedByAll(ctx, began)
 	}
 	if err := s.upToDate(ctx); err != nil {
@@ -280,7 +280,7 @@ func ownerIn(r *driver.Record) (owner driver.Hash) {
 // enter stores the new session. To keep a limit it reads the user's index, and makes the change on the version that it read.
 func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record, began int64) (*driver.Result, error) {
 	var exclude string
-	if ownerIn(from) == in.Origin.Principal.Owner {
+	if ownerIn(from) == in.Spec.Principal.Owner {
 		exclude = in.From.ID.Selector.String()
 	}
 	for {
@@ -326,11 +326,11 @@ func (s *Store) enter(ctx context.Context, id driver.ID, in *driver.SignIn, from
 
 // others returns the user's sessions that a sign-in has to know of, and the version of the index if it must not change meanwhile.
 func (s *Store) others(ctx context.Context, id driver.ID, in *driver.SignIn, exclude string) (members []member, version string, err error) {
-	if in.Max > 0 {
-		return s.index(ctx, in.Origin.Principal.Owner)
+	if in.MaxSessions > 0 {
+		return s.index(ctx, in.Spec.Principal.Owner)
 	}
 	if s.expiry.listening.Load() || id.Selector[0]%sweepEvery == 0 { // which is random
-		if members, err = s.someOf(ctx, in.Origin.Principal.Owner); err != nil {
+		if members, err = s.someOf(ctx, in.Spec.Principal.Owner); err != nil {
 			return nil, "", err
 		}
 	}
@@ -342,29 +342,29 @@ func (s *Store) others(ctx context.Context, id driver.ID, in *driver.SignIn, exc
 
 // noteRoster remembers the user's sessions after a sign-in; members are all of them if there is a limit.
 func (s *Store) noteRoster(id driver.ID, in *driver.SignIn, members []member) {
-	if in.Max == 0 {
-		s.rosters.add(in.Origin.Principal.Owner, id)
+	if in.MaxSessions == 0 {
+		s.rosters.add(in.Spec.Principal.Owner, id)
 		return
 	}
 	ids := []driver.ID{id}
 	for _, m := range members[max(0, len(members)-rosterMost):] {
 		ids = append(ids, m.id)
 	}
-	s.rosters.set(in.Origin.Principal.Owner, ids)
+	s.rosters.set(in.Spec.Principal.Owner, ids)
 }
 
 func (s *Store) signInArgs(id driver.ID, in *driver.SignIn, r *driver.Record, members []member, version, exclude string) (keys, args []string) {
 	refuse := ""
-	if in.Refuse {
+	if in.RefuseExtra {
 		refuse = "refuse"
 	}
 	head, tail := driver.SplitPrincipal(r.Principal)
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	args = []string{
-		id.Selector.String(), ms(in.Origin.Idle), ms(in.Origin.Lifetime), driver.Hash(in.Origin.Secret).String(), version,
-		"", strconv.Itoa(in.Max), refuse, exclude, head, tail, strconv.Itoa(len(members)), s.all.argument(),
+		id.Selector.String(), ms(in.Spec.Idle), ms(in.Spec.Lifetime), driver.Hash(in.Spec.Secret).String(), version,
+		"", strconv.Itoa(in.MaxSessions), refuse, exclude, head, tail, strconv.Itoa(len(members)), s.all.argument(),
 	}
-	keys = []string{s.keys.session(id), s.keys.index(in.Origin.Principal.Owner), s.keys.revocations(id.Bucket)}
+	keys = []string{s.keys.session(id), s.keys.index(in.Spec.Principal.Owner), s.keys.revocations(id.Bucket)}
 	for _, m := range members {
 		keys = append(keys, s.keys.session(m.id))
 		args = append(args, m.name)
@@ -389,7 +389,7 @@ func (s *Store) entered(id driver.ID, in *driver.SignIn, from *driver.Record, r 
 		return nil, err
 	}
 	res.Record.Seen = res.Record.Seen.Add(-max(0, res.Record.Idle-unused))
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	evicted, expired, err := r.names(id.Bucket)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func signInOf(user string, limit int) (driver.ID, *driver.SignIn) {
 	owner := driver.HashOf([]byte(user))
 	id.Bucket = uint16(owner[0])<<8 | uint16(owner[1])
 	o.Principal = &driver.Principal{User: user, Owner: owner}
-	return id, &driver.SignIn{Origin: *o, Change: driver.Change{Verifier: o.Verifier}, Max: limit, Carry: everything}
+	return id, &driver.SignIn{Spec: *o, Change: driver.Change{Verifier: o.Verifier}, MaxSessions: limit, Carry: everything}
 }
 
 func everything(r *driver.Record) (driver.Fields, error) { return r.Fields, nil }
@@ -124,7 +124,7 @@ func TestLimitWhereAnotherTookOver(t *testing.T) {
 	_, err := s.SignIn(t.Context(), before, first)
 	ok(t, err)
 	id, in := signInOf("ada", 1)
-	in.From = &driver.Credential{ID: before, Verifier: first.Origin.Verifier}
+	in.From = &driver.Credential{ID: before, Verifier: first.Spec.Verifier}
 	in.Carry = func(r *driver.Record) (driver.Fields, error) {
 		_, err := node.Do("HSET", keyOf(before), "@moving", fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli()))
 		return r.Fields, err
@@ -132,7 +132,7 @@ func TestLimitWhereAnotherTookOver(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	_, err = s.SignIn(t.Context(), id, in)
 	ok(t, err)
-	if list, err := other.Sessions(t.Context(), in.Origin.Principal.Owner); err != nil || len(list) != 1 || list[0].ID != id {
+	if list, err := other.Sessions(t.Context(), in.Spec.Principal.Owner); err != nil || len(list) != 1 || list[0].ID != id {
 		t.Errorf("%d sessions are alive, error %v, want the new one alone", len(list), err)
 	}
 }
@@ -191,7 +191,7 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 		if ttl <= 0 || ttl > 60_000 {
 			t.Errorf("the new session lives for %d ms until its first use, want at most a minute", ttl)
 		}
-		if err := s.Touch(t.Context(), id, in.Origin.Verifier); err != nil {
+		if err := s.Touch(t.Context(), id, in.Spec.Verifier); err != nil {
 			t.Fatal(err)
 		}
 		if ttl, _ := do("PTTL", keyOf(id)).(int64); ttl < 3_000_000 {
@@ -208,7 +208,7 @@ func TestSignInThatStopsHalfWay(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		live, err := s.Sessions(t.Context(), in.Origin.Principal.Owner)
+		live, err := s.Sessions(t.Context(), in.Spec.Principal.Owner)
 		if err != nil || len(live) != 1 {
 			t.Errorf("%d sessions (%v), want 1", len(live), err)
 		}

@@ -134,15 +134,15 @@ func TestSignInWithoutReplicas(t *testing.T) {
 	in.From = anonymous(t, s, 3)
 	_, err := s.SignIn(t.Context(), id, in)
 	ok(t, err)
-	ended, err := s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{})
+	ended, err := s.EndUser(t.Context(), in.Spec.Principal.Owner, driver.Selection{})
 	if !errors.As(err, new(*redisstore.ReplicaError)) || len(ended) != 1 {
 		t.Errorf("EndUser: %v, %v; want the one session and a ReplicaError", ended, err)
 	}
 	id, in = signInOf("ada", 1)
 	_, err = s.SignIn(t.Context(), id, in)
 	ok(t, err)
-	if ended, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner); !errors.As(err, new(*redisstore.ReplicaError)) || !ended {
-		t.Errorf("EndOwned: %v, %v; want true and a ReplicaError", ended, err)
+	if ended, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner); !errors.As(err, new(*redisstore.ReplicaError)) || !ended {
+		t.Errorf("EndAndReport: %v, %v; want true and a ReplicaError", ended, err)
 	}
 }
 

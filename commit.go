@@ -142,7 +142,7 @@ func (s *Session) lost(err error) {
 func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result, error) {
 	t := ticket.New()
 	c.Verifier = t.VerifierHash()
-	o := driver.Origin{Secret: s.chosenSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
+	o := driver.RecordSpec{Secret: s.chosenSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
 	res, err := s.storeCreate(ctx, t.ID(), &o, c)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ func (m *Manager) listen() {
 		return
 	}
 	m.userIDs = newUserCache(cachedUsersOfFeeds)
-	store.OnExpiry(func(x driver.Expired) {
+	store.OnExpiry(func(x driver.ExpiredSession) {
 		e := Event{Kind: EventExpired, Handle: x.ID.String(), Time: x.At, User: m.userIDs.user(x.Owner)}
 		if x.Record != nil {
 			if p, err := m.keys.Sealer(x.Record.Secret).OpenPrincipal(x.Record.Principal); err == nil && p != nil {

@@ -333,8 +333,8 @@ func TestExpiryOfSignedInSessionsIsReported(t *testing.T) {
 // expiryWithoutRecord reports expired sessions without their records, as a store may do.
 type expiryWithoutRecord struct{ *faultyStore }
 
-func (f expiryWithoutRecord) OnExpiry(report func(driver.Expired)) {
-	f.faultyStore.OnExpiry(func(x driver.Expired) { x.Record = nil; report(x) })
+func (f expiryWithoutRecord) OnExpiry(report func(driver.ExpiredSession)) {
+	f.faultyStore.OnExpiry(func(x driver.ExpiredSession) { x.Record = nil; report(x) })
 }
 
 // TestExpiryNamesTheUserWithoutARecord: the store names the owner, and a Manager that has seen the

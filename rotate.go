@@ -33,7 +33,7 @@ func (s *Session) dueRotation(ctx context.Context) *rotation {
 	}
 	r := s.view.record
 	renewal := driver.Renewal{Grace: driver.RotationGrace, MinAge: s.m.cfg.RotateEvery}
-	if !r.Renews(&renewal, s.cred.verifier, s.view.now) {
+	if !r.RenewalDue(&renewal, s.cred.verifier, s.view.now) {
 		return nil
 	}
 	t := s.cred.token.Renewed()

@@ -87,17 +87,17 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) { // BearerToken can hand out the new one
 		return err
 	}
-	ops, err := s.resealed(s.view.ops, in.Origin.Secret)
+	ops, err := s.resealed(s.view.ops, in.Spec.Secret)
 	if err != nil {
 		return err
 	}
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
 	t := ticket.New()
-	t.Bucket = driver.BucketOf(in.Origin.Principal.Owner)
-	in.Origin.Verifier = t.VerifierHash()
-	in.Change = driver.Change{Verifier: in.Origin.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}
-	in.Ago = max(0, time.Since(began))
+	t.Bucket = driver.BucketOf(in.Spec.Principal.Owner)
+	in.Spec.Verifier = t.VerifierHash()
+	in.Change = driver.Change{Verifier: in.Spec.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}
+	in.Elapsed = max(0, time.Since(began))
 	before := s.view.record
 	if before != nil {
 		in.From = &driver.Credential{ID: s.cred.id, Verifier: s.cred.verifier}
@@ -110,7 +110,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	}
 	s.view.end()
 	// Changes made while the store worked are sealed for the session before.
-	if s.view.ops, err = s.resealed(s.view.ops, in.Origin.Secret); err != nil {
+	if s.view.ops, err = s.resealed(s.view.ops, in.Spec.Secret); err != nil {
 		return err
 	}
 	s.issue(t)
@@ -171,10 +171,10 @@ func (m *Manager) signIn(l *Login, began time.Time) (*driver.SignIn, error) {
 		}
 	}
 	return &driver.SignIn{
-		Origin: driver.Origin{Secret: secret, Idle: idle, Lifetime: lifetime, Principal: p},
-		Carry:  m.carry(owner, secret),
-		Max:    m.cfg.MaxPerUser,
-		Refuse: m.cfg.RefuseExtra,
+		Spec:        driver.RecordSpec{Secret: secret, Idle: idle, Lifetime: lifetime, Principal: p},
+		Carry:       m.carry(owner, secret),
+		MaxSessions: m.cfg.MaxPerUser,
+		RefuseExtra: m.cfg.RefuseExtra,
 	}, nil
 }
 

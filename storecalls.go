@@ -29,7 +29,7 @@ func (s *Session) load(ctx context.Context) (*driver.Record, time.Time, error) {
 }
 
 // storeCreate stores a new session under the token t.
-func (s *Session) storeCreate(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (s *Session) storeCreate(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
 	return s.m.store.Create(ctx, id, o, c)
@@ -64,8 +64,8 @@ func (s *Session) storeEnd(ctx context.Context, id driver.ID, known bool) (ended
 	}
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	if store, ok := s.m.store.(driver.OwnedEnder); ok {
-		return store.EndOwned(ctx, id, owner)
+	if store, ok := s.m.store.(driver.EndReporter); ok {
+		return store.EndAndReport(ctx, id, owner)
 	}
 	return known, s.m.store.End(ctx, id)
 }

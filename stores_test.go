@@ -93,7 +93,7 @@ func (f *faultyStore) Load(ctx context.Context, id driver.ID) (*driver.Record, t
 	return f.Store.Load(ctx, id)
 }
 
-func (f *faultyStore) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (f *faultyStore) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	if err := f.before("create", &f.creates); err != nil {
 		return nil, err
 	}
@@ -127,11 +127,11 @@ func (f *faultyStore) End(ctx context.Context, id driver.ID) error {
 	return f.Store.End(ctx, id)
 }
 
-func (f *faultyStore) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (f *faultyStore) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	if err := f.before("end", &f.ends); err != nil {
 		return false, err
 	}
-	return f.Store.EndOwned(ctx, id, owner)
+	return f.Store.EndAndReport(ctx, id, owner)
 }
 
 func (f *faultyStore) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
@@ -171,7 +171,7 @@ type recordlessStore struct {
 	afterApply func() // called once, when Apply has changed the store and before it returns
 }
 
-func (r *recordlessStore) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (r *recordlessStore) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	return dropRecord(r.UserStore.Create(ctx, id, o, c))
 }
 
@@ -258,7 +258,7 @@ func (c *cachingStore) LoadStale(id driver.ID) (*driver.Record, time.Time, bool)
 // hangingStore is a store whose server answers Load and nothing else.
 type hangingStore struct{ *faultyStore }
 
-func (hangingStore) Create(ctx context.Context, _ driver.ID, _ *driver.Origin, _ *driver.Change) (*driver.Result, error) {
+func (hangingStore) Create(ctx context.Context, _ driver.ID, _ *driver.RecordSpec, _ *driver.Change) (*driver.Result, error) {
 	<-ctx.Done()
 	return nil, driver.ErrUnknown
 }
@@ -272,7 +272,7 @@ func (h hangingStore) Touch(ctx context.Context, _ driver.ID, _ driver.Hash) err
 	return ctx.Err()
 }
 
-func (h hangingStore) EndOwned(ctx context.Context, _ driver.ID, _ driver.Hash) (bool, error) {
+func (h hangingStore) EndAndReport(ctx context.Context, _ driver.ID, _ driver.Hash) (bool, error) {
 	return false, h.Touch(ctx, driver.ID{}, driver.Hash{})
 }
 

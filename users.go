@@ -97,7 +97,7 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Selectio
 	}
 	limited, cancel := m.detached(ctx)
 	defer cancel()
-	which.Longest = max(m.cfg.Lifetime, m.cfg.MaxRemember)
+	which.MaxLifetime = max(m.cfg.Lifetime, m.cfg.MaxRemember)
 	ended, err := store.EndUser(limited, m.owner(user), which)
 	m.emitRevoked(ctx, user, ended)
 	return len(ended), fromStore(err)

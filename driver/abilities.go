@@ -5,46 +5,60 @@ import (
 	"time"
 )
 
-// FreshLoader is a Store that keeps copies, and can do without. Where it is missing, Load is as good.
+// FreshLoader is a Store that serves Load from copies and can also bypass them. Without it, the
+// caller uses Load.
 type FreshLoader interface {
-	// LoadFresh is Load past any copy.
+	// LoadFresh is Load without any copy.
 	LoadFresh(ctx context.Context, id ID) (*Record, time.Time, error)
 }
 
-// StaleLoader is a Store that keeps copies, and gives one out though it cannot vouch for it: when the server is away, to callers who
-// asked for that. Where it is missing, there is none.
+// StaleLoader is a Store that keeps copies and can return one that may be outdated, while its
+// server does not answer. Only callers that asked for this get such a copy. Without it, there are
+// none.
 type StaleLoader interface {
-	// LoadStale returns a copy, within a bound that the store states, and the store's time as far as it knows.
+	// LoadStale returns a copy and the store's time as far as it is known. The store states how old
+	// a copy may be. The bool is false if there is no such copy.
 	LoadStale(id ID) (*Record, time.Time, bool)
 }
 
-// Clock is a Store that tells its time. Where it is missing, this process's clock is taken.
+// Clock is a Store that knows its time. Without it, the caller uses this process's clock.
 type Clock interface {
-	// Now returns the time that the store's records live by, as far as it knows without asking a server.
+	// Now returns the store's time, as far as it is known without asking a server.
 	Now() time.Time
 }
 
-// ExpiryReporter is a Store that tells of the sessions that expired though somebody was signed in. Where it is missing, nobody hears of them.
+// ExpiryReporter is a Store that reports the sessions of users that expired. Without it, nobody
+// learns of them.
 type ExpiryReporter interface {
-	// OnExpiry adds f to those who are told of each session of a user that expired by itself, rather than being ended or replaced. Of all
-	// clients on the same data one tells of it, once, never before it has expired; when, the store says. One that dies, or loses the answer of its
-	// server, as it is about to tell, does not. f is called by a goroutine of the store's, which holds no lock and waits for it.
-	OnExpiry(f func(Expired))
+	// OnExpiry adds a listener. The store calls f for each session of a user that expired; not for
+	// one that was ended or replaced, and not for an anonymous one.
+	//
+	// Each expiry is reported at most once across all clients of the same data, and never early.
+	// The store states how late. An expiry is not reported if the client that is about to report it
+	// dies or loses its server's reply.
+	//
+	// The store calls f from a goroutine of its own, without holding a lock, and waits until f
+	// returns.
+	OnExpiry(f func(ExpiredSession))
 }
 
-// Expired is a session that expired.
-type Expired struct {
+// ExpiredSession is a session of a user that expired.
+type ExpiredSession struct {
 	ID     ID
 	Owner  Hash
-	Record *Record   // as it was; nil if the store has it no longer
-	At     time.Time // when it expired; where the store does not know, when it saw that
+	Record *Record   // its last version; nil if the store no longer has it
+	At     time.Time // when it expired; if the store does not know that, when it noticed
 }
 
-// OwnedEnder is a Store that ends a session in its owner's index, too, and knows whether there was one. Where it is missing, End is called,
-// and what a request has read counts as having been there.
-type OwnedEnder interface {
-	// EndOwned is End of a session of the owner, the zero Hash for one that nobody is signed in to. It reports whether the session was
-	// alive, and false where an answer of the store's server was lost that may have said so. With an error it may be true all the same: the
-	// session has ended, and not all servers that were to hear of it have. Of several calls at the same time one ends it.
-	EndOwned(ctx context.Context, id ID, owner Hash) (ended bool, err error)
+// EndReporter is a Store whose End can report whether it ended a live session. Without it, the
+// caller uses End, and reports an end if it had read the session.
+type EndReporter interface {
+	// EndAndReport is End, and reports whether it ended a live session. owner is the session's
+	// owner, the zero Hash for an anonymous session; the store uses it to update its index. If
+	// several calls end a session at the same time, exactly one reports it.
+	//
+	// ended may be false although the session was alive, if a reply from the store's server was
+	// lost. It may be true together with an error: the session has ended, but not all servers know
+	// it yet.
+	EndAndReport(ctx context.Context, id ID, owner Hash) (ended bool, err error)
 }

@@ -7,32 +7,32 @@ import (
 
 // Change is what one commit does: all of it or nothing.
 type Change struct {
-	// Verifier is the hash of the verifier that the request presented. A record that does not accept it refuses the change
-	// with ErrMoved.
+	// Verifier is the hash of the verifier in the request's token. A record that does not accept it
+	// refuses the change with ErrMoved.
 	Verifier Hash
-	Ops      []Op     // in order, each on what the ones before it left
+	Ops      []Op     // applied in order, each to the outcome of the one before
 	Renew    *Renewal // nil: the token stays
-	MaxSize  int      // bytes of all keys and values after the change; 0: DefaultMaxSize
+	MaxSize  int      // limit on the size after the change; 0: DefaultMaxSize
 }
 
 // Limits of one session and of one change.
 const (
 	DefaultMaxSize = 64 << 10 // bytes of all keys and values
-	MaxFields      = 1024     // values of one record, entries of maps counted one by one
+	MaxFields      = 1024     // values of one record; each entry of a map counts
 	MaxOps         = 4096     // operations of one change
 )
 
 // Op is one operation on one value.
 type Op struct {
 	Kind   Kind
-	Key    Key    // of UnsetEntries the field; of Clear empty
-	Value  []byte // Set; Swap: nil unsets
-	Old    []byte // Swap: the bytes that must be there, nil for none
+	Key    Key    // UnsetEntries: the field; Clear: empty
+	Value  []byte // Set: the new value; Swap: the new value, nil to unset it
+	Old    []byte // Swap: the value that must be present; nil: there must be none
 	Delta  int64  // Add
-	Within *Range // Add: the result must lie within; nil: any int64
+	Within *Range // Add: bounds of the sum; nil: those of int64
 }
 
-// Check reports what is wrong with op whatever it is applied to. The error wraps [ErrName] or [ErrOp].
+// Check returns an error if op is invalid for every record. The error wraps [ErrName] or [ErrOp].
 func (op *Op) Check() error {
 	if op.Kind != Clear {
 		if err := op.Key.Check(); err != nil {
@@ -55,8 +55,8 @@ func (op *Op) Check() error {
 	return nil
 }
 
-// Check reports what is wrong with c whatever it is applied to: an *[OpError]. A store refuses such a change before it looks at the
-// record.
+// Check returns an *[OpError] if c is invalid for every record. A store refuses such a change
+// before it reads the record.
 func (c *Change) Check() error {
 	if len(c.Ops) > MaxOps {
 		return &OpError{Index: MaxOps, Err: errTooManyOps}
@@ -71,24 +71,26 @@ func (c *Change) Check() error {
 
 var errTooManyOps = fmt.Errorf("%w: a change has at most %d operations: commit more often", ErrTooLarge, MaxOps)
 
-// Range is a closed interval.
+// Range is a closed interval: both bounds belong to it.
 type Range struct{ Min, Max int64 }
 
 // Kind says what an Op does.
 type Kind uint8
 
-// The zero Kind is none, so that a forgotten one is refused.
+// The zero Kind is invalid, so that an Op without a Kind is refused.
 const (
-	Set          Kind = iota + 1 // the value becomes Value
-	Unset                        // there is no value
-	UnsetEntries                 // the map has no entries
-	Clear                        // the record has no values
-	Add                          // the integer there, or 0, grows by Delta
-	Take                         // the value is removed and returned
-	Swap                         // the value becomes Value if it is Old
+	Set          Kind = iota + 1 // set the value to Value
+	Unset                        // remove the value
+	UnsetEntries                 // remove all entries of the map
+	Clear                        // remove all values of the record
+	Add                          // add Delta to the integer, which is 0 if there is none
+	Take                         // remove the value and return it
+	Swap                         // set the value to Value if it is Old
 )
 
-var kindNames = [...]string{Set: "set", Unset: "unset", UnsetEntries: "unset-entries", Clear: "clear", Add: "add", Take: "take", Swap: "swap"}
+var kindNames = [...]string{
+	Set: "set", Unset: "unset", UnsetEntries: "unset-entries", Clear: "clear", Add: "add", Take: "take", Swap: "swap",
+}
 
 // String returns the name that formats and messages use.
 func (k Kind) String() string {
@@ -98,12 +100,13 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
-// OpError says which operation of a change was refused, and why. Nothing of the change was applied.
+// OpError says which operation of a change was refused, and why. No operation of the change was
+// applied.
 type OpError struct {
 	Index   int
 	Key     Key
-	Err     error  // ErrConflict, ErrNotInteger, ErrOverflow, ErrTooLarge, ErrName or ErrOp, with more text
-	Present []byte // ErrConflict: the value that is there, nil if none
+	Err     error  // wraps ErrConflict, ErrNotInteger, ErrOverflow, ErrTooLarge, ErrName or ErrOp
+	Present []byte // ErrConflict: the present value; nil: there is none
 }
 
 func (e *OpError) Error() string {
@@ -119,11 +122,16 @@ func (e *OpError) Error() string {
 
 func (e *OpError) Unwrap() error { return e.Err }
 
-// Why a store refuses an operation.
+// Errors of a refused operation.
 var (
-	ErrConflict   = errors.New("another value is there")                   // Swap, Add out of its range
-	ErrNotInteger = errors.New("the value there is not an integer")        // Add
-	ErrOverflow   = errors.New("the sum does not fit 64 bits")             // Add
-	ErrTooLarge   = errors.New("the session would be over its size limit") // anything that grows
-	ErrOp         = errors.New("bad operation")                            // a kind that is none, or lacks what it needs
+	// ErrConflict: Swap found another value than Old, or the sum of Add is not in Within.
+	ErrConflict = errors.New("another value is present")
+	// ErrNotInteger: Add.
+	ErrNotInteger = errors.New("the present value is not an integer")
+	// ErrOverflow: Add.
+	ErrOverflow = errors.New("the sum does not fit in 64 bits")
+	// ErrTooLarge: an operation that adds bytes or values.
+	ErrTooLarge = errors.New("the session would be over its size limit")
+	// ErrOp: the kind is unknown, or an operand is missing.
+	ErrOp = errors.New("invalid operation")
 )

@@ -11,26 +11,26 @@ import (
 	"time"
 )
 
-// The names of a record's metadata. No field's name begins with "@".
+// Names of a record's metadata. No field's name begins with "@".
 const (
 	nameVersion   Key = "@v"         // FormatVersion
 	nameSecret    Key = "@id"        // base64url
-	nameToken     Key = "@token"     // generation "." when it was issued, 0 if with the record "." hash of the current verifier
-	namePrevious  Key = "@previous"  // ("pending" "." hash "." grace in milliseconds) or ("grace" or "replaced" "." hash "." until)
-	namePrincipal Key = "@principal" // JSON; absent: nobody
-	nameIdle      Key = "@idle"      // milliseconds
-	nameCreated   Key = "@created"   // milliseconds since 1970, as all times
+	nameToken     Key = "@token"     // encodeToken writes it
+	namePrevious  Key = "@previous"  // decodePrevious reads it
+	namePrincipal Key = "@principal" // JSON; absent if nobody is signed in
+	nameIdle      Key = "@idle"      // milliseconds, like all durations
+	nameCreated   Key = "@created"   // milliseconds since 1970, like all times
 	nameSeen      Key = "@seen"
 	nameDeadline  Key = "@deadline"
 	nameRevision  Key = "@rev"
-	nameSize      Key = "@size" // bytes of all keys and values that are not metadata
+	nameSize      Key = "@size" // bytes of all keys and values, metadata excluded
 )
 
-// FormatVersion is the version of the form that [Encode] writes and [Decode] reads.
+// FormatVersion is the version of the format that [Encode] writes and [Decode] reads.
 const FormatVersion = 1
 
-// Encode returns r as named values: the metadata, then the fields. It is the form that formats store and all languages
-// share; format/README.md specifies it.
+// Encode returns r as named values: the metadata, then the fields. All languages share this format,
+// and stores store it. format/README.md specifies it.
 func Encode(r *Record) []Field {
 	out := make([]Field, 0, 11+len(r.Fields))
 	put := func(k Key, v string) { out = append(out, Field{k, []byte(v)}) }
@@ -39,11 +39,11 @@ func Encode(r *Record) []Field {
 	put(nameSecret, Hash(r.Secret).String())
 	out = append(out, Field{nameToken, encodeToken(&r.Tokens)})
 	if t := &r.Tokens; t.Previous != (Hash{}) {
-		state, n := "replaced", t.Until.UnixMilli()
+		state, n := "replaced", t.PreviousUntil.UnixMilli()
 		switch {
 		case t.pending():
 			state, n = "pending", t.Grace.Milliseconds()
-		case t.Accepted:
+		case t.PreviousAccepted:
 			state = "grace"
 		}
 		put(namePrevious, state+"."+t.Previous.String()+"."+strconv.FormatInt(n, 10))
@@ -60,8 +60,9 @@ func Encode(r *Record) []Field {
 	return append(out, r.Fields...)
 }
 
-// Decode is the inverse of [Encode]; the order of the values does not matter. It keeps the values, so the caller gives them
-// away. Metadata that it does not know is refused: a newer program wrote it. The error wraps [ErrFormat].
+// Decode is the inverse of [Encode]. The order of the values does not matter. The record keeps the
+// values, so the caller must not modify them afterwards. Decode refuses unknown metadata, because a
+// newer program wrote it. The error wraps [ErrFormat].
 func Decode(values []Field) (*Record, error) {
 	d := decoder{r: &Record{}}
 	n := 0
@@ -70,7 +71,7 @@ func Decode(values []Field) (*Record, error) {
 			n++
 		}
 	}
-	fields := make(Fields, 0, n) // no more: it stays in memory with the record
+	fields := make(Fields, 0, n) // exact, because it stays in memory with the record
 	for _, v := range values {
 		if !v.Key.isMeta() {
 			fields = append(fields, v)
@@ -91,25 +92,27 @@ func Decode(values []Field) (*Record, error) {
 			return nil, fmt.Errorf("%w: %w", ErrFormat, err)
 		}
 		if i > 0 && fields[i].Key == fields[i-1].Key {
-			return nil, fmt.Errorf("%w: field %q stands twice", ErrFormat, fields[i].Key)
+			return nil, fmt.Errorf("%w: field %q is present twice", ErrFormat, fields[i].Key)
 		}
 	}
 	if n := fields.Size(); n != d.r.Size {
-		return nil, fmt.Errorf("%w: the fields have %d bytes, %s says %d", ErrFormat, n, nameSize, d.r.Size)
+		return nil, fmt.Errorf("%w: the fields have %d bytes, but %s is %d", ErrFormat, n, nameSize, d.r.Size)
 	}
 	d.r.Fields = fields
 	return d.r, nil
 }
 
 // metaNames are the names of all metadata.
-var metaNames = [...]Key{nameVersion, nameSecret, nameToken, namePrevious, namePrincipal, nameIdle, nameCreated, nameSeen, nameDeadline,
-	nameRevision, nameSize}
+var metaNames = [...]Key{
+	nameVersion, nameSecret, nameToken, namePrevious, namePrincipal,
+	nameIdle, nameCreated, nameSeen, nameDeadline, nameRevision, nameSize,
+}
 
 func (k Key) isMeta() bool { return strings.HasPrefix(string(k), "@") }
 
 type decoder struct {
 	r    *Record
-	seen uint16 // a bit for each of metaNames
+	seen uint16 // one bit for each of metaNames
 }
 
 func (d *decoder) meta(k Key, v string) (err error) {
@@ -118,14 +121,14 @@ func (d *decoder) meta(k Key, v string) (err error) {
 		return fmt.Errorf("%w: unknown metadata %q", ErrFormat, k)
 	}
 	if d.seen&(1<<i) != 0 {
-		return fmt.Errorf("%w: %s stands twice", ErrFormat, k)
+		return fmt.Errorf("%w: %s is present twice", ErrFormat, k)
 	}
 	d.seen |= 1 << i
 	r := d.r
 	switch k {
 	case nameVersion:
 		if v != strconv.Itoa(FormatVersion) {
-			return fmt.Errorf("%w: version %.20q, this program knows %d", ErrFormat, v, FormatVersion)
+			return fmt.Errorf("%w: version %.20q, this program supports %d", ErrFormat, v, FormatVersion)
 		}
 	case nameSecret:
 		var h Hash
@@ -160,16 +163,16 @@ func (d *decoder) meta(k Key, v string) (err error) {
 	return nil
 }
 
-// maxNumber keeps times far from overflow: the year 9999 in milliseconds.
+// maxNumber is the end of the year 9999 in milliseconds, which keeps times far from overflow.
 const maxNumber = 253_402_300_799_999
 
-// maxDuration is what fits a time.Duration: 292 years, in milliseconds.
+// maxDuration is the longest time.Duration in milliseconds: 292 years.
 const maxDuration = int64(math.MaxInt64 / time.Millisecond)
 
 func decodeNumber(v string) (int64, error) {
 	n, ok := ParseInt([]byte(v))
 	if !ok || n < 0 || n > maxNumber {
-		return 0, fmt.Errorf("%w: %.40q is not a number from 0 to %d", ErrFormat, v, int64(maxNumber))
+		return 0, fmt.Errorf("%w: %.40q is not a number between 0 and %d", ErrFormat, v, int64(maxNumber))
 	}
 	return n, nil
 }
@@ -182,11 +185,13 @@ func decodeTime(v string) (time.Time, error) {
 func decodeDuration(v string) (time.Duration, error) {
 	ms, err := decodeNumber(v)
 	if err == nil && ms > maxDuration {
-		err = fmt.Errorf("%w: %d milliseconds are more than %d", ErrFormat, ms, maxDuration)
+		err = fmt.Errorf("%w: %d milliseconds is more than %d", ErrFormat, ms, maxDuration)
 	}
 	return time.Duration(ms) * time.Millisecond, err
 }
 
+// encodeToken returns "generation.issued.hash" of the current verifier. issued is 0 if the verifier
+// was issued with the record.
 func encodeToken(t *Tokens) []byte {
 	issued := int64(0)
 	if !t.Issued.IsZero() {
@@ -217,32 +222,33 @@ func decodeToken(v string, t *Tokens) error {
 	return err
 }
 
+// decodePrevious parses "pending.hash.grace", "grace.hash.until" or "replaced.hash.until".
 func decodePrevious(v string, t *Tokens) error {
 	state, rest, _ := strings.Cut(v, ".")
 	hash, number, _ := strings.Cut(rest, ".")
 	var err error
 	switch state {
 	case "pending":
-		t.Accepted = true
+		t.PreviousAccepted = true
 		t.Grace, err = decodeDuration(number)
 	case "grace":
-		t.Accepted = true
-		t.Until, err = decodeTime(number)
+		t.PreviousAccepted = true
+		t.PreviousUntil, err = decodeTime(number)
 	case "replaced":
-		t.Until, err = decodeTime(number)
+		t.PreviousUntil, err = decodeTime(number)
 	default:
-		err = fmt.Errorf("%w: %.40q is none of pending, grace and replaced", ErrFormat, state)
+		err = fmt.Errorf("%w: %.40q is not pending, grace or replaced", ErrFormat, state)
 	}
 	if err != nil {
 		return err
 	}
 	if t.Previous, err = ParseHash(hash); err == nil && t.Previous == (Hash{}) {
-		err = fmt.Errorf("%w: an empty hash", ErrFormat)
+		err = fmt.Errorf("%w: the hash is empty", ErrFormat)
 	}
 	return err
 }
 
-// principal is a Principal's form in JSON. The user id is base64: it may be any bytes.
+// principal is the JSON form of a Principal. The user id is in base64, because it may be any bytes.
 type principal struct {
 	User          []byte   `json:"user,omitempty"`
 	Owner         string   `json:"owner"`
@@ -257,18 +263,23 @@ type principal struct {
 }
 
 func encodePrincipal(p *Principal) []byte {
-	b, err := json.Marshal(principal{[]byte(p.User), p.Owner.String(), p.Authenticated.UnixMilli(), p.Methods, p.Level, p.Device, p.UserAgent, p.Address, p.Persistent, p.Sealed})
+	b, err := json.Marshal(principal{
+		User: []byte(p.User), Owner: p.Owner.String(), Authenticated: p.Authenticated.UnixMilli(),
+		Methods: p.Methods, Level: p.Level, Device: p.Device, UserAgent: p.UserAgent, Address: p.Address,
+		Persistent: p.Persistent, Sealed: p.Sealed,
+	})
 	if err != nil {
-		panic(err) // nothing in it can fail to encode
+		panic(err) // all members can be encoded
 	}
 	return b
 }
 
-// SplitPrincipal returns the stored form of p before and after the time of its authentication, for stores whose server knows the time.
+// SplitPrincipal returns the stored form of p without the time of its authentication: what comes
+// before the time and what comes after it. A store whose server sets the time puts it in between.
 func SplitPrincipal(p *Principal) (head, tail string) {
 	text := string(encodePrincipal(p))
 	mark := `"at":` + strconv.FormatInt(p.Authenticated.UnixMilli(), 10)
-	i := strings.Index(text, mark) // the members before it are base64, and hold no such text
+	i := strings.Index(text, mark) // the members before it are in base64 and cannot contain mark
 	return text[:i+len(`"at":`)], text[i+len(mark):]
 }
 
@@ -280,7 +291,7 @@ func decodePrincipal(v string) (*Principal, error) {
 		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: more after the principal's JSON", ErrFormat)
+		return nil, fmt.Errorf("%w: there is data after the principal's JSON", ErrFormat)
 	}
 	if p.Authenticated < 0 || p.Authenticated > maxNumber {
 		return nil, fmt.Errorf("%w: authenticated at %d", ErrFormat, p.Authenticated)
@@ -290,8 +301,9 @@ func decodePrincipal(v string) (*Principal, error) {
 		return nil, err
 	}
 	out := &Principal{
-		User: string(p.User), Owner: owner, Authenticated: time.UnixMilli(p.Authenticated), Methods: p.Methods, Level: p.Level,
-		Device: p.Device, UserAgent: p.UserAgent, Address: p.Address, Sealed: p.Sealed, Persistent: p.Persistent,
+		User: string(p.User), Owner: owner, Authenticated: time.UnixMilli(p.Authenticated),
+		Methods: p.Methods, Level: p.Level, Device: p.Device, UserAgent: p.UserAgent, Address: p.Address,
+		Persistent: p.Persistent, Sealed: p.Sealed,
 	}
 	if err := out.Check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFormat, err)

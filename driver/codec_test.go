@@ -15,12 +15,14 @@ import (
 
 func hash(s string) driver.Hash { return driver.HashOf([]byte(s)) }
 
-// records are the kinds of record that there are.
+// records returns one record of each kind.
 func records(tb testing.TB) map[string]*driver.Record {
 	now := time.UnixMilli(1_800_000_000_123)
-	o := &driver.Origin{Secret: driver.Secret(hash("secret")), Verifier: hash("a"), Idle: 30 * time.Minute, Lifetime: 24 * time.Hour}
+	spec := &driver.RecordSpec{
+		Secret: driver.Secret(hash("secret")), Verifier: hash("a"), Idle: 30 * time.Minute, Lifetime: 24 * time.Hour,
+	}
 	record := func(ops ...driver.Op) *driver.Record {
-		res, err := driver.NewRecord(now, o, &driver.Change{Verifier: o.Verifier, Ops: ops})
+		res, err := driver.NewRecord(now, spec, &driver.Change{Verifier: spec.Verifier, Ops: ops})
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -36,19 +38,28 @@ func records(tb testing.TB) map[string]*driver.Record {
 	empty := record()
 	rotated := apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b"), Grace: 1500 * time.Millisecond})
 	user := *empty
-	user.Principal = &driver.Principal{User: "\xff\x00 <ada>", Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
-		Device: "phone & \"tablet\"", UserAgent: "a/1 (é)", Address: "::1", Persistent: true}
+	user.Principal = &driver.Principal{
+		User: "\xff\x00 <ada>", Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
+		Device: "phone & \"tablet\"", UserAgent: "a/1 (é)", Address: "::1", Persistent: true,
+	}
 	sealed := *empty
-	sealed.Principal = &driver.Principal{Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd"}, Level: 1, Sealed: "~1AAAA\"at\":0"}
+	sealed.Principal = &driver.Principal{
+		Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd"}, Level: 1, Sealed: "~1AAAA\"at\":0",
+	}
 	nobody := *empty
 	nobody.Principal = &driver.Principal{User: "0", Authenticated: time.UnixMilli(0)}
 	old := *empty
-	old.Revision, old.Created, old.Seen, old.Idle = 1<<40, time.UnixMilli(0), time.UnixMilli(1), time.Duration(math.MaxInt64).Truncate(time.Millisecond)
+	old.Revision, old.Created, old.Seen = 1<<40, time.UnixMilli(0), time.UnixMilli(1)
+	old.Idle = time.Duration(math.MaxInt64).Truncate(time.Millisecond)
 	old.Tokens.Generation = math.MaxUint32
 	return map[string]*driver.Record{
 		"empty": empty,
-		"fields": record(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)}, driver.Op{Kind: driver.Add, Key: "visits", Delta: -7},
-			driver.Op{Kind: driver.Set, Key: "m:", Value: []byte{}}, driver.Op{Kind: driver.Set, Key: "m:a:b\x00é", Value: []byte("\xff\x00")}),
+		"fields": record(
+			driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)},
+			driver.Op{Kind: driver.Add, Key: "visits", Delta: -7},
+			driver.Op{Kind: driver.Set, Key: "m:", Value: []byte{}},
+			driver.Op{Kind: driver.Set, Key: "m:a:b\x00é", Value: []byte("\xff\x00")},
+		),
 		"renewed":   apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b")}),
 		"rotated":   rotated,
 		"confirmed": apply(rotated, hash("b"), nil),
@@ -80,16 +91,16 @@ func TestEncodeDecode(t *testing.T) {
 	}
 }
 
-// normal makes equal times of a record identical.
+// normal makes equal times of a record identical, for reflect.DeepEqual.
 func normal(r *driver.Record) {
-	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.Until, &r.Tokens.Issued} {
+	for _, t := range []*time.Time{&r.Created, &r.Seen, &r.Deadline, &r.Tokens.PreviousUntil, &r.Tokens.Issued} {
 		if !t.IsZero() {
 			*t = time.UnixMilli(t.UnixMilli())
 		}
 	}
 }
 
-// The form is shared with other languages: it does not change unnoticed.
+// The encoding is shared with other languages. This test fails if it changes.
 func TestEncodeForm(t *testing.T) {
 	all := records(t)
 	check := func(name string, k driver.Key, want string) {
@@ -130,7 +141,7 @@ func TestEncodeForm(t *testing.T) {
 	check("nobody", "@principal", `{"user":"MA==","owner":"AAAAAAAAAAAAAAAAAAAAAA","at":0}`)
 }
 
-// What is not of the form is refused, with an error that a program can tell.
+// Decode refuses invalid values with ErrFormat.
 func TestDecodeRefuses(t *testing.T) {
 	a := hash("a").String()
 	for _, test := range []struct{ name, key, value string }{
@@ -146,33 +157,33 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a token without its time", "@token", "0." + a},
 		{"a negative generation", "@token", "-1.0." + a},
 		{"a generation over 32 bits", "@token", "4294967296.0." + a},
-		{"a token of no time", "@token", "0.." + a},
+		{"a token with an empty time", "@token", "0.." + a},
 		{"a token's time with a zero before it", "@token", "1.01." + a},
 		{"a token after the year 9999", "@token", "1.253402300800000." + a},
 		{"a token with more", "@token", "0.0." + a + ".0"},
-		{"a previous token of no kind", "@previous", "old." + a + ".5"},
+		{"a previous token of unknown kind", "@previous", "old." + a + ".5"},
 		{"a previous token without a time", "@previous", "grace." + a},
 		{"a previous token with more", "@previous", "grace." + a + ".5.5"},
 		{"a previous token of zeros", "@previous", "grace.AAAAAAAAAAAAAAAAAAAAAA.5"},
-		{"a grace that overflows", "@previous", "pending." + a + ".9223372036855"},
+		{"a grace period that overflows", "@previous", "pending." + a + ".9223372036855"},
 		{"an idle limit that overflows", "@idle", "9223372036855"},
 		{"a negative idle limit", "@idle", "-1"},
-		{"a time that is no number", "@created", "soon"},
+		{"a time that is not a number", "@created", "soon"},
 		{"a time with a zero before it", "@seen", "01"},
 		{"a time with a sign", "@deadline", "+1"},
 		{"a time after the year 9999", "@deadline", "253402300800000"},
-		{"a revision that is no integer", "@rev", "1.0"},
+		{"a revision that is not an integer", "@rev", "1.0"},
 		{"another size", "@size", "1"},
-		{"a principal that is no JSON", "@principal", "{"},
+		{"a principal that is not JSON", "@principal", "{"},
 		{"a principal with more after it", "@principal", `{"user":"","at":0}{}`},
 		{"a principal of a newer program", "@principal", `{"user":"","at":0,"tenant":"x"}`},
 		{"a principal before 1970", "@principal", `{"user":"","at":-1}`},
 		{"a user id that is too long", "@principal", `{"user":"` + strings.Repeat("AAAA", 86) + `","at":0}`},
-		{"a principal of nobody", "@principal", `{"owner":"` + a + `","at":0}`},
-		{"a principal sealed and in clear", "@principal", `{"user":"YWRh","owner":"` + a + `","at":0,"sealed":"x"}`},
+		{"a principal without a user", "@principal", `{"owner":"` + a + `","at":0}`},
+		{"a principal with sealed and clear text", "@principal", `{"user":"YWRh","owner":"` + a + `","at":0,"sealed":"x"}`},
 		{"a sealed principal that is too long", "@principal", `{"owner":"` + a + `","at":0,"sealed":"` + strings.Repeat("x", driver.MaxSealed+1) + `"}`},
-		{"a field with a bad name", "é", ""},
-		{"a field with no name", "", ""},
+		{"a field with an invalid name", "é", ""},
+		{"a field without a name", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			values := driver.Encode(records(t)["empty"])
@@ -185,7 +196,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 	whole := driver.Encode(records(t)["fields"])
 	for i, f := range whole {
-		if r, err := driver.Decode(slices.Delete(slices.Clone(whole), i, i+1)); !errors.Is(err, driver.ErrFormat) || r != nil {
+		r, err := driver.Decode(slices.Delete(slices.Clone(whole), i, i+1))
+		if !errors.Is(err, driver.ErrFormat) || r != nil {
 			t.Errorf("without %s: record %v, error %v, want ErrFormat", f.Key, r != nil, err)
 		}
 		if r, err := driver.Decode(append(slices.Clone(whole), f)); !errors.Is(err, driver.ErrFormat) || r != nil {
@@ -194,7 +206,8 @@ func TestDecodeRefuses(t *testing.T) {
 	}
 }
 
-// What is accepted re-encodes to itself, the principal's JSON to what means the same; what is refused is an ErrFormat.
+// An accepted record encodes to the same values, and its principal to JSON with the same meaning. A
+// refused record is an ErrFormat.
 func FuzzDecode(f *testing.F) {
 	for _, r := range records(f) {
 		f.Add(join(driver.Encode(r)))
@@ -214,7 +227,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		second, err := driver.Decode(again)
 		if err != nil {
-			t.Fatalf("what was encoded is refused: %v", err)
+			t.Fatalf("the encoded record is refused: %v", err)
 		}
 		if !reflect.DeepEqual(r, second) {
 			t.Fatalf("first:  %+v\nsecond: %+v", r, second)
@@ -232,7 +245,8 @@ func byKey(values []driver.Field) map[driver.Key]string {
 	return m
 }
 
-// join and split are a form of named values that a fuzzer can change: lengths in a byte for the key, two for the value.
+// join and split convert named values to bytes that a fuzzer can change, and back. The length of a
+// key takes one byte, the length of a value two.
 func join(values []driver.Field) []byte {
 	var b []byte
 	for _, f := range values {

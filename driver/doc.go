@@ -1,18 +1,35 @@
-// Package driver is what authors of stores implement and users of sessions never import.
+// Package driver is for authors of stores. Applications use package session and do not import it.
 //
-// A store keeps records and changes them atomically. What a change means is decided here, once, for every store that
-// holds a record in a transaction: [NewRecord] makes a record, [Record.Apply] and [Record.Touch] give the next version of
-// one. Such a store is some sixty lines: load, call, save. A store whose server does the work itself (Redis, with
-// scripts) follows the same rules, and the suite in package storetest tells whether it does.
+// A store keeps records and replaces them atomically. It has no rules of its own: this package
+// decides what each call means, as pure functions of values. Each method of a store is then one
+// transaction: read the records, call a function of this package, write what it returns.
 //
-//   - [Store] is the contract; its comments say what not-found, moved, conflict, ownership and concurrency mean.
-//   - [Record] is a session at rest: [Tokens], [Principal], limits and [Fields].
-//   - [Change] is what one commit does: [Op] by [Op], all or none.
-//   - [UserStore] knows whose sessions it keeps; abilities that a store may have besides are [FreshLoader], [StaleLoader], [Clock],
-//     [OwnedEnder], [ExpiryReporter] and [Feed].
-//   - [Encode] and [Decode] are the form of a record that all languages share: named values, metadata under "@".
-//   - [Hash], [ID] and [Key] are its names. A store never sees a token.
+//	method     function             what the store writes
+//	Load       LiveRecord           nothing
+//	Create     PlanCreate           the new record
+//	Apply      Record.Apply         the next version of the record
+//	Touch      Record.Touch         the next version of the record
+//	End                             the record is removed
+//	SignIn     PlanSignIn           what SignInPlan says
+//	Sessions   LiveSessions         nothing
+//	EndUser    Selection.Matches    the matching records are removed, and the time of a revocation
+//	EndAll                          all records are removed, and the time of the revocation
 //
-// A record is immutable: stores may hand one to many readers, and a change makes a new one that shares what it did not
-// touch.
+// The file storetest/examplestore_test.go is such a store, with users, in less than 200 lines. A
+// store whose server does the work itself, such as Redis with scripts, follows the same rules.
+// Package storetest checks both kinds.
+//
+// The types:
+//
+//   - [Store] is the contract of a store. [UserStore] adds sign-in and the sessions of a user.
+//   - [FreshLoader], [StaleLoader], [Clock], [EndReporter], [ExpiryReporter] and [Feed] are
+//     optional abilities. Each says what happens without it.
+//   - [Record] is a stored session: [Tokens], [Principal], limits and [Fields].
+//   - [Change] is what one commit does: a list of [Op], all applied or none.
+//   - [Hash], [ID] and [Key] name things. A store never sees a token.
+//   - [Encode] and [Decode] convert a record to named values and back. All languages share this
+//     form.
+//
+// Records are immutable. A change makes a new record, which shares what did not change. A store may
+// hand one record to many readers.
 package driver

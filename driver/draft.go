@@ -8,17 +8,18 @@ import (
 	"strconv"
 )
 
-// Draft is a record's fields while they are changed. It is what every operation means: stores compute their next record
-// with it, and a request sees its own uncommitted changes through it. The zero Draft is empty, with the default limit.
+// Draft applies operations to the fields of a record. It defines what each operation means:
+// [Record.Apply] uses it, and a request sees its uncommitted changes through it. The zero Draft is
+// empty and has the default size limit.
 type Draft struct {
 	fields Fields
 	size   int
 	max    int
-	owned  bool // fields is ours to change; else it is shared with readers of the record
+	owned  bool // the draft may modify fields; otherwise readers of the record share them
 }
 
-// NewDraft begins with the fields of r, nil for none, under a limit on their size in bytes (0: [DefaultMaxSize]). r does
-// not change.
+// NewDraft returns a draft of the fields of r; of none if r is nil. maxSize limits their size in
+// bytes; 0 means [DefaultMaxSize]. r does not change.
 func NewDraft(r *Record, maxSize int) Draft {
 	if r == nil {
 		return Draft{max: maxSize}
@@ -26,11 +27,11 @@ func NewDraft(r *Record, maxSize int) Draft {
 	return Draft{fields: r.Fields, size: r.Size, max: maxSize}
 }
 
-// Fields are the fields as they are now. The caller must not modify them; the next Do may.
+// Fields returns the current fields. The caller must not modify them. The next Do may modify them.
 func (d *Draft) Fields() Fields { return d.fields }
 
-// Do applies op. It returns the value that Add left or Take removed, nil otherwise. After an error, an *[OpError] whose
-// Index is 0, the draft is as before.
+// Do applies op. It returns the sum of Add or the value that Take removed, otherwise nil. Its error
+// is an *[OpError] with Index 0. After an error the draft is unchanged.
 func (d *Draft) Do(op *Op) ([]byte, error) {
 	if err := op.Check(); err != nil {
 		return nil, &OpError{Key: op.Key, Err: err}
@@ -93,7 +94,8 @@ func (d *Draft) add(op *Op) (value, present []byte, err error) {
 		return nil, present, fmt.Errorf("%w: %d + %d", ErrOverflow, n, op.Delta)
 	}
 	if op.Within != nil && (sum < op.Within.Min || sum > op.Within.Max) {
-		return nil, present, fmt.Errorf("%w: %d + %d is not within %d to %d", ErrConflict, n, op.Delta, op.Within.Min, op.Within.Max)
+		return nil, present, fmt.Errorf("%w: %d + %d is not between %d and %d",
+			ErrConflict, n, op.Delta, op.Within.Min, op.Within.Max)
 	}
 	value = strconv.AppendInt(make([]byte, 0, 20), sum, 10)
 	return value, nil, d.put(op.Key, value)
@@ -106,13 +108,13 @@ func (d *Draft) put(k Key, value []byte) error {
 	if found {
 		size -= d.fields[i].size()
 	} else if len(d.fields) >= MaxFields {
-		return fmt.Errorf("%w: it would have more than %d fields and entries", ErrTooLarge, MaxFields)
+		return fmt.Errorf("%w: more than %d fields and entries", ErrTooLarge, MaxFields)
 	}
 	limit := d.max
 	if limit == 0 {
 		limit = DefaultMaxSize
 	}
-	if size > limit && size > d.size { // what is over the limit already may still shrink
+	if size > limit && size > d.size { // fields that are over a lowered limit may still shrink
 		return fmt.Errorf("%w: %d bytes of %d", ErrTooLarge, size, limit)
 	}
 	d.size = size
@@ -140,7 +142,7 @@ func (d *Draft) cut(from, to int) {
 	d.fields = slices.Delete(d.fields, from, to)
 }
 
-// own copies the fields before the first change, with room for more.
+// own copies the fields before the first change, with room for more of them.
 func (d *Draft) own(more int) {
 	if !d.owned {
 		d.fields = append(make(Fields, 0, len(d.fields)+more), d.fields...)
@@ -148,8 +150,8 @@ func (d *Draft) own(more int) {
 	}
 }
 
-// ParseInt reads an integer in the one form that counters have: decimal, no sign but "-", no leading zeros. It is what
-// Redis counts with.
+// ParseInt parses an integer in the form that counters have: decimal, no leading zeros, no "+".
+// Redis accepts the same form.
 func ParseInt(b []byte) (int64, bool) {
 	n, err := strconv.ParseInt(string(b), 10, 64)
 	if err != nil {

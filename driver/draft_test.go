@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// model is what a draft means, with nothing clever: a map of texts, copied before each operation.
+// model is a simple draft: a map of texts, which is copied before each operation.
 type model struct {
 	values map[driver.Key]string
 	max    int
@@ -28,12 +28,14 @@ func (m *model) size() (n int) {
 	return n
 }
 
-// do returns what Add and Take return, "none" for nothing, and the error that the draft's must be.
+// do returns what Draft.Do must return: the value, "none" for nil, and the error.
 func (m *model) do(op *driver.Op) (string, error) {
 	before, size := maps.Clone(m.values), m.size()
 	value, err := m.change(op)
 	grows := op.Kind == driver.Set || op.Kind == driver.Add || op.Kind == driver.Swap
-	if err == nil && grows && (m.size() > m.max && m.size() > size || len(m.values) > driver.MaxFields && len(m.values) > len(before)) {
+	tooLarge := m.size() > m.max && m.size() > size
+	tooMany := len(m.values) > driver.MaxFields && len(m.values) > len(before)
+	if err == nil && grows && (tooLarge || tooMany) {
 		err = driver.ErrTooLarge
 	}
 	if err != nil {
@@ -99,10 +101,16 @@ func (m *model) change(op *driver.Op) (string, error) {
 
 func randomOp(rng *rand.Rand) *driver.Op {
 	keys := []driver.Key{"a", "b", "a.", "a:", "a:x", "a:y", "a.:x", "b:z", "c:0", "c:1", "c:2", "c:3", "", "@v", "a:\xff"}
-	values := [][]byte{nil, {}, []byte("0"), []byte("7"), []byte("-7"), []byte("07"), []byte(`"x"`), []byte("9223372036854775807"), bytes.Repeat([]byte("z"), 30)}
+	values := [][]byte{
+		nil, {}, []byte("0"), []byte("7"), []byte("-7"), []byte("07"), []byte(`"x"`), []byte("9223372036854775807"),
+		bytes.Repeat([]byte("z"), 30),
+	}
 	deltas := []int64{0, 1, -1, 5, math.MaxInt64, math.MinInt64}
 	pick := func() []byte { return values[rng.IntN(len(values))] }
-	op := &driver.Op{Kind: driver.Kind(rng.IntN(9)), Key: keys[rng.IntN(len(keys))], Value: pick(), Old: pick(), Delta: deltas[rng.IntN(len(deltas))]}
+	op := &driver.Op{
+		Kind: driver.Kind(rng.IntN(9)), Key: keys[rng.IntN(len(keys))], Value: pick(), Old: pick(),
+		Delta: deltas[rng.IntN(len(deltas))],
+	}
 	if rng.IntN(3) == 0 {
 		op.Within = &driver.Range{Min: -10, Max: 10}
 	}
@@ -112,13 +120,17 @@ func randomOp(rng *rand.Rand) *driver.Op {
 	return op
 }
 
-// Whatever is done in whatever order, a draft is what the plainest model says, and the record that it began with stays.
+// After any operations in any order, a draft equals the model, and the original record is
+// unchanged.
 func TestDraftAgainstModel(t *testing.T) {
 	for seed := range uint64(300) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		base := &driver.Record{}
 		if seed%2 == 1 {
-			base.Fields = driver.Fields{{Key: "a", Value: []byte("7")}, {Key: "a:x", Value: []byte(strings.Repeat("y", 40))}, {Key: "b", Value: []byte(`"x"`)}, {Key: "c:1", Value: []byte("0")}}
+			base.Fields = driver.Fields{
+				{Key: "a", Value: []byte("7")}, {Key: "a:x", Value: []byte(strings.Repeat("y", 40))},
+				{Key: "b", Value: []byte(`"x"`)}, {Key: "c:1", Value: []byte("0")},
+			}
 			base.Size = base.Fields.Size()
 		}
 		before := fmt.Sprintf("%q", base.Fields)
@@ -146,7 +158,7 @@ func TestDraftAgainstModel(t *testing.T) {
 			}
 		}
 		if after := fmt.Sprintf("%q", base.Fields); after != before {
-			t.Fatalf("seed %d: the record that the draft began with became %s, it was %s", seed, after, before)
+			t.Fatalf("seed %d: the original record changed to %s from %s", seed, after, before)
 		}
 	}
 }
@@ -159,7 +171,7 @@ func checkOpError(t *testing.T, err error, op *driver.Op) {
 	}
 }
 
-// checkFields compares the draft with the model through every way of reading it.
+// checkFields compares the draft with the model in every way that a draft can be read.
 func checkFields(t *testing.T, d *driver.Draft, m *model) {
 	t.Helper()
 	f := d.Fields()
@@ -194,7 +206,7 @@ func checkFields(t *testing.T, d *driver.Draft, m *model) {
 	}
 }
 
-// Reading the entries of a map may stop.
+// A loop over the entries of a map may stop early.
 func TestEntriesStops(t *testing.T) {
 	f := driver.Fields{{Key: "m:a", Value: []byte("1")}, {Key: "m:b", Value: []byte("2")}}
 	for entry := range f.Entries("m") {
@@ -205,21 +217,21 @@ func TestEntriesStops(t *testing.T) {
 	}
 }
 
-// What a person reads of a refused operation names what is theirs to mend.
+// The text of an OpError names the field or entry that was refused.
 func TestOpErrorText(t *testing.T) {
 	for _, test := range []struct {
 		err  driver.OpError
 		want string
 	}{
-		{driver.OpError{Key: "visits", Err: driver.ErrNotInteger}, `field "visits": the value there is not an integer`},
-		{driver.OpError{Key: "cart:a:b", Err: driver.ErrConflict}, `field "cart", entry "a:b": another value is there`},
-		{driver.OpError{Index: 7, Err: driver.ErrOp}, `operation 7: bad operation`},
+		{driver.OpError{Key: "visits", Err: driver.ErrNotInteger}, `field "visits": the present value is not an integer`},
+		{driver.OpError{Key: "cart:a:b", Err: driver.ErrConflict}, `field "cart", entry "a:b": another value is present`},
+		{driver.OpError{Index: 7, Err: driver.ErrOp}, `operation 7: invalid operation`},
 	} {
 		if got := test.err.Error(); got != test.want {
 			t.Errorf("%s, want %s", got, test.want)
 		}
 	}
 	if got := driver.Swap.String() + " " + driver.Kind(0).String() + " " + driver.Kind(99).String(); got != "swap kind(0) kind(99)" {
-		t.Errorf("the kinds are called %s", got)
+		t.Errorf("the names of the kinds are %s", got)
 	}
 }

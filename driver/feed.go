@@ -6,24 +6,28 @@ import (
 	"iter"
 )
 
-// Feed is a Store through which the processes that share it hear of each other's events. What an event says is the caller's affair. Where it
-// is missing, nobody hears of others.
+// Feed is a Store that passes events between the processes that share it. The caller defines what
+// the bytes of an event mean. Without it, a process sees only its own events.
 type Feed interface {
-	// Publishing reports whether Publish does anything.
+	// Publishing reports whether Publish has any effect.
 	Publishing() bool
 
-	// Publish has an event told to all who follow, in all processes. It neither blocks nor fails: what cannot be published is a gap to
-	// those who follow.
+	// Publish sends an event to all followers in all processes. It neither blocks nor fails.
+	// Followers see a gap in place of an event that could not be published.
 	Publish(event []byte)
 
-	// Follow yields the events that are published after it has returned, by whichever process, in one order for all; those of one process
-	// in its own order. Where some are missing it yields ErrGap in their place, and goes on. After any other error it ends, as it does,
-	// with none, when ctx is done. An event is perhaps yielded again after an ErrGap.
+	// Follow yields the events that any process publishes after Follow has returned. All followers
+	// see the same order, and the events of one process in the order of their publication.
+	//
+	// Where events are missing, it yields ErrGap in their place and continues. After an ErrGap an
+	// event may be yielded a second time. After any other error the sequence ends. It ends without
+	// an error when ctx is done.
 	Follow(ctx context.Context) (iter.Seq2[[]byte, error], error)
 }
 
-// MaxEvent is how many bytes an event has at most: what is longer is not published, and is a gap.
+// MaxEvent is the largest size of an event in bytes. A larger event is not published: followers see
+// a gap.
 const MaxEvent = 4096
 
-// ErrGap says that events are missing.
+// ErrGap reports that events are missing.
 var ErrGap = errors.New("events are missing")

@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// Field is one value under its key.
+// Field is one value and its key.
 type Field struct {
 	Key   Key
-	Value []byte // JSON; never changed in place
+	Value []byte // JSON; never modified in place
 }
 
-// Fields are the values of a record, sorted by key. Reading is by binary search, the entries of a map stand together, and
-// one slice is all that a change copies.
+// Fields are the values of a record, sorted by key. Reads use binary search, the entries of a map
+// are adjacent, and a change copies one slice.
 type Fields []Field
 
-// Get returns the value under k, which the caller must not modify.
+// Get returns the value with key k. The caller must not modify it.
 func (f Fields) Get(k Key) ([]byte, bool) {
 	if i, ok := f.find(k); ok {
 		return f[i].Value, true
@@ -24,7 +24,7 @@ func (f Fields) Get(k Key) ([]byte, bool) {
 	return nil, false
 }
 
-// Entries yields the entries of a map field in the order of their keys.
+// Entries yields the entries of a map field, ordered by their keys.
 func (f Fields) Entries(field string) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		from, to := f.span(field)
@@ -36,7 +36,7 @@ func (f Fields) Entries(field string) iter.Seq2[string, []byte] {
 	}
 }
 
-// Size is what the limit on a session's size counts: the bytes of keys and values.
+// Size returns the bytes of all keys and values. The limit on a session's size applies to it.
 func (f Fields) Size() int {
 	n := 0
 	for i := range f {
@@ -52,10 +52,12 @@ func (f Fields) find(k Key) (int, bool) {
 	return i, i < len(f) && f[i].Key == k
 }
 
-// span returns where the entries of a field stand.
+// span returns the range of the entries of a field.
 func (f Fields) span(field string) (from, to int) {
 	prefix := Key(field + ":")
 	from, _ = f.find(prefix)
-	to = from + sort.Search(len(f)-from, func(i int) bool { return !strings.HasPrefix(string(f[from+i].Key), string(prefix)) })
+	to = from + sort.Search(len(f)-from, func(i int) bool {
+		return !strings.HasPrefix(string(f[from+i].Key), string(prefix))
+	})
 	return from, to
 }

@@ -9,7 +9,8 @@ import (
 	"fmt"
 )
 
-// Hash is the SHA-256 of one of a token's random parts, cut to 128 bits: what a store knows of a token.
+// Hash is the SHA-256 hash of one random part of a token, cut to 128 bits. A store knows tokens
+// only by their hashes.
 type Hash [16]byte
 
 // HashOf returns the hash of secret.
@@ -18,7 +19,7 @@ func HashOf(secret []byte) Hash {
 	return Hash(sum[:16])
 }
 
-// String returns the hash as 22 bytes of base64url, as formats write it.
+// String returns the hash as 22 characters of base64url, as formats write it.
 func (h Hash) String() string { return encoding.EncodeToString(h[:]) }
 
 // Equal compares in constant time.
@@ -30,24 +31,24 @@ func ParseHash(s string) (Hash, error) {
 	if len(s) != encoding.EncodedLen(len(h)) {
 		return h, fmt.Errorf("%w: %.40q: a hash has 22 characters", ErrFormat, s)
 	}
-	// Decode skips line breaks, so the length of what it made counts.
+	// Decode skips line breaks, so check the length of its output.
 	if n, err := encoding.Decode(h[:], []byte(s)); err != nil || n != len(h) {
 		return Hash{}, fmt.Errorf("%w: %q is not base64url", ErrFormat, s)
 	}
 	return h, nil
 }
 
-// encoding is strict: one value has one text.
+// encoding is strict: each value has exactly one text.
 var encoding = base64.RawURLEncoding.Strict()
 
-// ID finds a record in a store: its bucket, and the hash of its token's selector.
+// ID identifies a record in a store.
 type ID struct {
 	Bucket   uint16 // keys of one bucket share a slot of a Redis Cluster
-	Selector Hash
+	Selector Hash   // hash of the token's selector
 }
 
-// String returns the session's handle: public, safe to log, to list and to put in a URL. It finds the record and grants
-// nothing.
+// String returns the session's handle. It is public: safe to log, to list and to put in a URL. It
+// identifies the record and grants no access.
 func (id ID) String() string {
 	var b [handleSize]byte
 	hex.Encode(b[:4], []byte{byte(id.Bucket >> 8), byte(id.Bucket)})
@@ -62,7 +63,8 @@ const handleSize = 4 + 1 + 22
 func ParseID(handle string) (ID, error) {
 	var id ID
 	if len(handle) != handleSize || handle[4] != '-' {
-		return id, fmt.Errorf("%w: %.40q: a handle looks like 1a2b-Q0aBc3…, %d characters", ErrFormat, handle, handleSize)
+		return id, fmt.Errorf("%w: %.40q: a handle looks like 1a2b-Q0aBc3… and has %d characters",
+			ErrFormat, handle, handleSize)
 	}
 	var bucket [2]byte
 	if _, err := hex.Decode(bucket[:], []byte(handle[:4])); err != nil {
@@ -80,5 +82,5 @@ func ParseID(handle string) (ID, error) {
 	return id, nil
 }
 
-// ErrFormat says that a stored value or a handle does not have the format's form.
-var ErrFormat = errors.New("bad format")
+// ErrFormat reports a stored value or a handle that does not follow the format.
+var ErrFormat = errors.New("invalid format")

@@ -7,25 +7,26 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of names. They are part of the format: every language refuses the same.
+// Bounds of names. They are part of the format, so all languages refuse the same names.
 const (
 	MaxName  = 64  // bytes of a field's name
 	MaxEntry = 256 // bytes of an entry's key
 )
 
-// Key names one value of a record: a field ("theme"), or one entry of a field that is a map ("cart.gifts:book").
-// It is the name under which formats store the value. A field's name has no colon, so the two never collide, and the
-// entries of one field stand together when keys are sorted.
+// Key names one value of a record: a field ("theme"), or an entry of a field that is a map
+// ("cart.gifts:book"). Formats store the value under this name. A field's name has no colon, so
+// fields and entries never collide, and the entries of one field are adjacent when keys are sorted.
 type Key string
 
-// EntryKey names the entry of a field.
+// EntryKey returns the key of an entry of a map field.
 func EntryKey(field, entry string) Key { return Key(field + ":" + entry) }
 
-// Split returns the field's name, and the entry's if k names one.
+// Split returns the field's name, and the entry's key if k names an entry.
 func (k Key) Split() (field, entry string, isEntry bool) { return strings.Cut(string(k), ":") }
 
-// Check reports what is wrong with k. A field's name has 1 to [MaxName] of the bytes a-z A-Z 0-9 . _ -; an entry's key is
-// at most [MaxEntry] bytes of valid UTF-8 and may be empty. The error wraps [ErrName].
+// Check returns an error if k is invalid. A field's name has 1 to [MaxName] of the bytes a-z A-Z
+// 0-9 . _ -. An entry's key has at most [MaxEntry] bytes of valid UTF-8 and may be empty. The error
+// wraps [ErrName].
 func (k Key) Check() error {
 	field, entry, _ := k.Split()
 	if field == "" {
@@ -40,10 +41,11 @@ func (k Key) Check() error {
 		}
 	}
 	if len(entry) > MaxEntry {
-		return fmt.Errorf("%w: an entry's key of field %q has %d bytes, at most %d are allowed", ErrName, field, len(entry), MaxEntry)
+		return fmt.Errorf("%w: an entry's key in field %q has %d bytes, at most %d are allowed",
+			ErrName, field, len(entry), MaxEntry)
 	}
 	if !utf8.ValidString(entry) {
-		return fmt.Errorf("%w: an entry's key of field %q is not UTF-8: %q", ErrName, field, entry)
+		return fmt.Errorf("%w: an entry's key in field %q is not UTF-8: %q", ErrName, field, entry)
 	}
 	return nil
 }
@@ -52,5 +54,5 @@ func isNameByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '.' || c == '_' || c == '-'
 }
 
-// ErrName says that a field or an entry has a name that the format does not allow.
-var ErrName = errors.New("bad name")
+// ErrName reports a name of a field or an entry that the format does not allow.
+var ErrName = errors.New("invalid name")

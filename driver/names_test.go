@@ -110,12 +110,12 @@ func TestKey(t *testing.T) {
 			t.Errorf("Split(%.20q): %.20q, %.20q, %v", test.key, field, entry, isEntry)
 		}
 		if err := test.key.Check(); (err == nil) != test.ok || err != nil && !errors.Is(err, driver.ErrName) {
-			t.Errorf("Check(%.20q): %v, want good: %v", test.key, err, test.ok)
+			t.Errorf("Check(%.20q): %v, want valid: %v", test.key, err, test.ok)
 		}
 	}
 }
 
-// What Check accepts stays itself through every form that names pass.
+// A key that Check accepts can be split and joined again, and is valid UTF-8.
 func FuzzKey(f *testing.F) {
 	for _, seed := range []string{"a", "a:b", "a::", "@v", ":", "cart.items:é", "a:\xff", strings.Repeat("x", 65)} {
 		f.Add(seed)

@@ -2,27 +2,29 @@ package driver
 
 import "time"
 
-// Secret is 128 random bits that a record keeps for its whole life, whatever its tokens. It tells one creation from
-// another, and keys that must survive a renewal derive from it.
-type Secret [16]byte
-
-// Record is a session at rest. It is immutable: a change makes another. Times are the store's, in whole milliseconds.
+// Record is a stored session. It is immutable: a change makes another record. All times are the
+// store's, in whole milliseconds.
 type Record struct {
 	Secret    Secret
 	Tokens    Tokens
 	Principal *Principal // who is signed in; nil: nobody
 
-	Idle     time.Duration // ends when not used for so long
+	Idle     time.Duration // the session ends when it is not used for this long
 	Created  time.Time
 	Seen     time.Time // last use, to within TouchInterval
-	Deadline time.Time // ends then, whatever happens
+	Deadline time.Time // the session ends at this time, whether it is used or not
 
-	Revision uint64 // grows by one with each change and touch
+	Revision uint64 // grows by one with each change and each touch
 	Size     int    // Fields.Size
 	Fields   Fields
 }
 
-// Expires is when the record ends unless it is used: the idle limit's end or the deadline, whichever is first.
+// Secret is 128 random bits that a record keeps for its whole life, also when its token changes. It
+// tells one creation from another. Keys that must survive a new token are derived from it.
+type Secret [16]byte
+
+// Expires returns when the record expires if it is not used again: at the end of the idle limit or
+// at the deadline, whichever is earlier.
 func (r *Record) Expires() time.Time {
 	if idle := r.Seen.Add(r.Idle); idle.Before(r.Deadline) {
 		return idle
@@ -30,88 +32,55 @@ func (r *Record) Expires() time.Time {
 	return r.Deadline
 }
 
-// Live reports that the record has not expired.
+// Live reports whether the record has not expired.
 func (r *Record) Live(now time.Time) bool { return now.Before(r.Expires()) }
 
-// TouchInterval is how much of the idle limit passes before a use is written down: a twentieth, at most a minute. Each
-// write of a record makes every node drop its copy, so a read must not be one.
-func TouchInterval(idle time.Duration) time.Duration { return min(idle/20, time.Minute) }
-
-// TouchDue reports that a use at this time should be written down with [Store.Touch]: it would prolong the session by more
-// than [TouchInterval], or it is the first use of a rotated token.
-func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
-	prolonged := now.Add(r.Idle)
-	if r.Deadline.Before(prolonged) {
-		prolonged = r.Deadline
+// Owner returns the owner of the session, or the zero Hash if nobody is signed in. A store indexes
+// its records by owner.
+func (r *Record) Owner() Hash {
+	if r.Principal == nil {
+		return Hash{}
 	}
-	return prolonged.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
+	return r.Principal.Owner
 }
 
-// Origin is what a new record is made of. Of its limits the whole milliseconds count.
-type Origin struct {
-	Secret         Secret
-	Verifier       Hash
-	Idle, Lifetime time.Duration
-	Principal      *Principal
-}
-
-// Result is what a store made of a change.
+// Result is the outcome of a change.
 type Result struct {
-	Values [][]byte  // one for each Op: what Add left and Take removed, nil for others and where there was nothing; nil if no Op has one
+	// Values has one value for each Op: the sum that Add stored, or the value that Take removed. It
+	// is nil for other operations and if there was nothing to take. Values is nil if no Op has a
+	// value.
+	Values [][]byte
+
 	Record *Record   // the record after the change; nil if the store does not have it at hand
 	Now    time.Time // the store's time
 
-	Renewed bool // Apply: Change.Renew has taken place, now or when the change was made before
+	Renewed bool // Apply: Change.Renew took effect, in this call or in one that this call repeats
 
-	Evicted []ID // SignIn: sessions that were ended for the user's limit
+	Evicted []ID // SignIn: sessions that ended because of SignIn.MaxSessions
 }
 
-// NewRecord is the record that Create stores: of o, with the operations of c on no fields.
-func NewRecord(now time.Time, o *Origin, c *Change) (*Result, error) {
-	r, err := newRecord(now, o)
-	if err != nil {
-		return nil, err
-	}
-	return r.with(r.Created, c, false)
-}
-
-func newRecord(now time.Time, o *Origin) (*Record, error) {
-	if o.Principal != nil {
-		if err := o.Principal.Check(); err != nil {
-			return nil, err
-		}
-	}
-	now = now.Truncate(time.Millisecond)
-	return &Record{
-		Secret:    o.Secret,
-		Tokens:    Tokens{Current: o.Verifier},
-		Principal: o.Principal,
-		Idle:      o.Idle.Truncate(time.Millisecond),
-		Created:   now,
-		Seen:      now,
-		Deadline:  now.Add(o.Lifetime.Truncate(time.Millisecond)),
-	}, nil
-}
-
-// Apply returns the next version of a live record: after c, and after a use at now, as [Record.Touch] counts it. r does not
-// change. Errors: [ErrMoved] if the verifier is not accepted; an *[OpError].
+// Apply returns the next version of a live record: after c, and after a use at now, as in
+// [Record.Touch]. r does not change.
 //
-// A renewal that the record has already seen (the same new verifier) is not done again: the caller did not hear of the
-// first outcome and repeats it. A rotation that r does not take ([Record.Renews]) is left out, and the rest of c is done: so a change with
-// a rotation, unlike one with a renewal, must not be repeated.
+// A renewal is done once: if the record already has the new verifier, the caller repeats a call
+// whose outcome it does not know, and Apply changes nothing. A rotation is left out if it is not
+// due ([Record.RenewalDue]), and the rest of c is done. A caller must therefore not repeat a change
+// with a rotation.
+//
+// Errors: [ErrMoved] if the record does not accept c.Verifier. An *[OpError] if an operation is
+// refused.
 func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 	now = now.Truncate(time.Millisecond)
 	if c.Renew != nil && r.Tokens.Current.Equal(c.Renew.Verifier) {
 		return &Result{Record: r, Now: now, Renewed: true}, nil
 	}
-	switch r.Tokens.Status(c.Verifier, now) {
-	case Current, Grace:
-	case Superseded, Unknown:
+	if !r.Tokens.accepts(c.Verifier, now) {
 		return nil, ErrMoved
 	}
-	return r.with(now, c, c.Renew != nil && r.Renews(c.Renew, c.Verifier, now))
+	return r.with(now, c, c.Renew != nil && r.RenewalDue(c.Renew, c.Verifier, now))
 }
 
+// with returns r after the operations of c and, if renew is set, with a new verifier.
 func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
@@ -121,7 +90,7 @@ func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 	for i := range c.Ops {
 		value, err := draft.do(&c.Ops[i])
 		if err != nil {
-			err.(*OpError).Index = i //nolint:errorlint // Do returns no other, and this one is not wrapped
+			err.(*OpError).Index = i //nolint:errorlint // do returns this type unwrapped
 			return nil, err
 		}
 		if value != nil {
@@ -139,13 +108,11 @@ func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 	return &Result{Values: values, Record: next, Now: now, Renewed: renew}, nil
 }
 
-// Touch returns the next version of a live record after a use at now, or r itself if [Record.TouchDue] says that nothing
-// is due. Errors: [ErrMoved].
+// Touch returns the next version of a live record after a use at now. It returns r itself if no
+// touch is due ([Record.TouchDue]). Errors: [ErrMoved] if the record does not accept verifier.
 func (r *Record) Touch(now time.Time, verifier Hash) (*Record, error) {
 	now = now.Truncate(time.Millisecond)
-	switch r.Tokens.Status(verifier, now) {
-	case Current, Grace:
-	case Superseded, Unknown:
+	if !r.Tokens.accepts(verifier, now) {
 		return nil, ErrMoved
 	}
 	if !r.TouchDue(verifier, now) {
@@ -154,7 +121,23 @@ func (r *Record) Touch(now time.Time, verifier Hash) (*Record, error) {
 	return r.usedAt(now, verifier), nil
 }
 
-// usedAt returns a copy of r after a use: with the time of it if that is due, and with the first use of a rotated token noted.
+// TouchInterval returns how much of the idle limit passes before a use is written: a twentieth, at
+// most a minute. Every write of a record makes all nodes drop their copies, so most reads must not
+// cause one.
+func TouchInterval(idle time.Duration) time.Duration { return min(idle/20, time.Minute) }
+
+// TouchDue reports whether a use at now should be written with [Store.Touch]. It should if it
+// extends the session by more than [TouchInterval], or if it is the first use of a rotated token.
+func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
+	expires := now.Add(r.Idle)
+	if r.Deadline.Before(expires) {
+		expires = r.Deadline
+	}
+	return expires.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
+}
+
+// usedAt returns a copy of r after a use. It updates Seen if that is due, and records the first use
+// of a rotated token.
 func (r *Record) usedAt(now time.Time, verifier Hash) *Record {
 	next := *r
 	next.Revision++

@@ -6,45 +6,83 @@ import (
 	"time"
 )
 
-// Store keeps records.
+// Store keeps the records of sessions. These rules hold for all methods:
 //
-// All methods may be called at the same time. Each takes effect at one moment: a method that begins after another has
-// returned sees what it did, in this process at least. ctx bounds the wait, not the effect; a store that talks to a server
-// has a limit of its own besides.
-//
-// A record that has expired is not there, to the millisecond: no method finds it. Records that a store returns are shared:
-// the caller must not modify them. What the caller passes in, it leaves alone afterwards.
-//
-// Any error that the comments below do not name means that the store could not answer, and that nothing was done;
-// [ErrUnknown] means that a change may or may not have been done, or may be done yet. The caller does not send it again.
+//   - Concurrency. All methods may be called at the same time. Each takes effect at one moment
+//     between its call and its return. A method that is called after another one has returned sees
+//     the effect of that one, at least within this process.
+//   - Expiry. No method finds a record that has expired, to the millisecond, even if the store has
+//     not removed it yet.
+//   - Ownership. The caller does not modify a record that a store returns, because records are
+//     shared. The caller does not modify what it passed in either, so a store may keep it. A store
+//     does not modify what it is given.
+//   - Context. ctx bounds how long the caller waits. It does not undo the effect. A store that
+//     talks to a server also has a timeout of its own.
+//   - Errors. Each method lists the errors that have a meaning of their own. [ErrUnknown] means
+//     that the outcome is unknown: the change may have been made, or may be made later. Every other
+//     error means that the store could not answer and did nothing.
+//   - Repetition. After ErrUnknown the caller may repeat Create, SignIn, End, EndUser, EndAll and a
+//     change with a renewal: a store recognizes what it has already done. It never repeats any
+//     other change.
 type Store interface {
-	// Load returns the record and the store's time. It never writes. ErrNotFound; ErrMoved if the session went to another id
+	// Load returns the record and the store's time. It never writes. The result is that of
+	// [LiveRecord].
+	//
+	// Errors: ErrNotFound if there is no live record. ErrMoved if a sign-in replaced the session
 	// less than SupersededFor ago.
 	Load(ctx context.Context, id ID) (*Record, time.Time, error)
 
-	// Create stores NewRecord(now, o, c). ErrExists if another record has the id. A second Create with the Secret of the record
-	// that is there is the first one repeated: it succeeds and changes nothing.
-	// Ids are drawn at random: that of a session which ended is not created anew, and what a store makes of that is its own affair.
-	Create(ctx context.Context, id ID, o *Origin, c *Change) (*Result, error)
+	// Create stores a new record, which [PlanCreate] makes. A Create that repeats the one that made
+	// the record, with the same RecordSpec.Secret, succeeds and changes nothing.
+	//
+	// The caller draws ids at random and does not reuse the id of a session that has ended. A store
+	// need not handle that case.
+	//
+	// Errors: ErrExists if another record has the id. An *OpError if an operation is refused.
+	// Nothing is stored then.
+	Create(ctx context.Context, id ID, spec *RecordSpec, c *Change) (*Result, error)
 
-	// Apply replaces a live record by Record.Apply(now, c), atomically. It never creates one: ErrNotFound, ErrMoved. An *OpError
-	// says which operation was refused; nothing of c is applied then.
+	// Apply replaces a live record by the outcome of [Record.Apply], atomically. It never creates a
+	// record, so a late write cannot undo a sign-out.
+	//
+	// Errors: ErrNotFound and ErrMoved, as in Load. ErrMoved also if the record does not accept
+	// Change.Verifier. An *OpError if an operation is refused. No operation is applied then.
 	Apply(ctx context.Context, id ID, c *Change) (*Result, error)
 
-	// Touch replaces a live record by Record.Touch(now, verifier). ErrNotFound, ErrMoved. A store may acknowledge before it is
-	// durable.
+	// Touch replaces a live record by the outcome of [Record.Touch], atomically. A store may return
+	// before the touch is durable.
+	//
+	// Errors: ErrNotFound and ErrMoved, as in Apply.
 	Touch(ctx context.Context, id ID, verifier Hash) error
 
-	// End removes a record, whoever asks. From the moment it is called no reader of this process finds the record; once it
-	// returns nil nothing brings it back. Ending what is not there is not an error, and of what has moved the
-	// word of that stays.
+	// End removes the record, and needs no verifier. From the moment of the call no reader of this
+	// process finds the record. Once End has returned nil, nothing brings the record back.
+	//
+	// It is no error if there is no record. If a sign-in replaced the session, End leaves the moved
+	// marker in place: Load keeps returning ErrMoved.
 	End(ctx context.Context, id ID) error
 }
 
-// What a store answers. Test with errors.Is.
+// Errors of a Store. Test for them with errors.Is.
 var (
-	ErrNotFound = errors.New("no such session")
-	ErrMoved    = errors.New("the session has another token by now")
-	ErrExists   = errors.New("a session of this id exists")
-	ErrUnknown  = errors.New("outcome unknown: the change may have been stored, or may be yet")
+	ErrNotFound = errors.New("session not found")
+	ErrMoved    = errors.New("the session has a newer token")
+	ErrExists   = errors.New("a session with this id exists")
+	ErrUnknown  = errors.New("outcome unknown: the change may have been stored, or may still be stored")
 )
+
+// LiveRecord returns r if r is live, that is, neither nil nor expired. Otherwise it returns
+// [ErrMoved] before movedUntil, and [ErrNotFound] from then on.
+//
+// r is the record that a store holds under an id, or nil. movedUntil is the moved marker under that
+// id, or the zero time: see [SignInPlan]. Load, Apply and Touch begin with this call, in the
+// transaction that reads r.
+func LiveRecord(now time.Time, r *Record, movedUntil time.Time) (*Record, error) {
+	switch {
+	case r != nil && r.Live(now):
+		return r, nil
+	case now.Before(movedUntil):
+		return nil, ErrMoved
+	}
+	return nil, ErrNotFound
+}

@@ -2,89 +2,124 @@ package driver
 
 import "time"
 
-// SupersededFor is how long a record remembers the verifier that a renewal replaced, so that a request under way with it is
-// told apart from one that carries a token nobody issued.
+// SupersededFor is how long a record remembers the verifier that a renewal replaced, and how long a
+// store remembers a session that a sign-in replaced. It tells a request that was already under way
+// from one with a token that was never issued.
 const SupersededFor = time.Minute
 
-// Tokens says which verifiers open a record. Of each only the hash is kept. A new verifier is one write of one key: the
-// record's name, which comes from the selector, stays.
+// Tokens says which verifiers a record accepts. It keeps only their hashes. The record's id comes
+// from the token's selector, which stays, so a new verifier is one write of one key.
 type Tokens struct {
-	Current    Hash
-	Generation uint32    // how often the visitor's verifier had changed before Current; one that was lost on its way does not count
-	Issued     time.Time // when Current was issued; zero: with the record
+	Current Hash
 
-	Previous Hash          // the one before; zero if there was none
-	Accepted bool          // Previous still opens the record: it was rotated out, not replaced
-	Until    time.Time     // Previous means something until then; zero: until Current is first used, and for Grace after that
-	Grace    time.Duration // of a rotation that is not confirmed yet, else 0
+	// Generation counts how often the visitor's verifier changed before Current. It does not count
+	// a verifier that was lost on its way to the visitor.
+	Generation uint32
+
+	Issued time.Time // when Current was issued; zero: when the record was created
+
+	// Previous is the verifier before Current; zero if there was none.
+	Previous Hash
+
+	// PreviousAccepted is set after a rotation: the record still accepts Previous. After a renewal
+	// it is not set: the record only remembers Previous.
+	PreviousAccepted bool
+
+	// PreviousUntil is when Previous stops being accepted or remembered. After a rotation it is
+	// zero until Current is first used; that use sets it to Grace later.
+	PreviousUntil time.Time
+
+	// Grace is the grace period of a rotation whose new verifier was not used yet; otherwise 0.
+	Grace time.Duration
 }
 
-// Standing is what a verifier is to a record.
+// TokenStatus says how a record treats a verifier.
 type TokenStatus uint8
 
+// The zero TokenStatus is Unknown. After Superseded the browser has a newer cookie, or is about to
+// get it, so the response must not replace or delete the cookie.
 const (
-	Unknown    TokenStatus = iota // neither the current nor a remembered one: never issued, or long replaced
-	Current                       // the current one
-	Grace                         // rotated out, still accepted
-	Superseded                    // renewed away less than SupersededFor ago: the browser has a newer cookie, or is about to
+	Unknown    TokenStatus = iota // never issued, or replaced long ago: refused
+	Current                       // the current verifier: accepted
+	Grace                         // replaced by a rotation, within its grace period: accepted
+	Superseded                    // replaced by a renewal less than SupersededFor ago: refused
 )
 
-// Standing reports what the verifier with this hash is at a time.
+// Status returns the status at now of the verifier with this hash.
 func (t *Tokens) Status(verifier Hash, now time.Time) TokenStatus {
 	if t.Current.Equal(verifier) {
 		return Current
 	}
-	remembered := t.Previous != Hash{} && (t.Until.IsZero() || now.Before(t.Until))
+	remembered := t.Previous != Hash{} && (t.PreviousUntil.IsZero() || now.Before(t.PreviousUntil))
 	if !t.Previous.Equal(verifier) || !remembered {
 		return Unknown
 	}
-	if t.Accepted {
+	if t.PreviousAccepted {
 		return Grace
 	}
 	return Superseded
 }
 
-// Stolen reports that a verifier, which its token says is of a generation, is in two hands: it is neither current nor remembered, and
-// was changed for another long ago, so that no browser sends it any more. at is when the request that carries it began: a request that
-// was under way when its verifier changed is no thief's. A generation of the record's own, or ahead of it, is a write that a failover
-// lost, or a response that was overtaken, and never theft.
+// accepts reports whether the record accepts a verifier at now.
+func (t *Tokens) accepts(verifier Hash, now time.Time) bool {
+	status := t.Status(verifier, now)
+	return status == Current || status == Grace
+}
+
+// Stolen reports whether a refused verifier is stolen: two parties have it. generation is the one
+// in the token. at is when the request that carries the token began.
+//
+// A verifier is stolen if it has a lower generation than the record and the record no longer
+// remembers it, because no browser sends it any more. It is not stolen if the request began before
+// the current verifier was issued: the request was under way. It is not stolen if its generation is
+// that of the record or higher: a failover lost a write, or one response overtook another.
 func (t *Tokens) Stolen(verifier Hash, generation uint32, at time.Time) bool {
 	if generation >= t.Generation || t.Status(verifier, at) != Unknown || at.Before(t.Issued) {
 		return false
 	}
-	return t.Accepted || !at.Before(t.Until) // a renewal cuts off at once what a rotation before it left in grace
+	// A renewal also ends the grace period of an earlier rotation. While the record remembers the
+	// renewal, the verifier of that period may belong to a request that is under way.
+	return t.PreviousAccepted || !at.Before(t.PreviousUntil)
 }
 
-// Renewal gives a record a new verifier.
+// Renewal gives a record a new verifier: by a renewal, which refuses the old one at once, or by a
+// rotation, which accepts the old one for a grace period.
 type Renewal struct {
 	Verifier Hash
 
-	// Grace is 0 for a renewal: the verifier before is dead at once. Otherwise this is a rotation: it stays valid until
-	// the new one is first used, and for Grace after that, in whole milliseconds, at least one. [RotationGrace] suits browsers.
+	// Grace is 0 for a renewal. For a rotation it is the grace period, in whole milliseconds, at
+	// least one: the old verifier is accepted until the new one is first used, and for Grace after
+	// that. [RotationGrace] suits browsers.
 	Grace time.Duration
 
-	// MinAge is for rotations: one takes place if the current verifier is at least so old, in whole milliseconds. So of the requests
-	// that find it old at the same time one rotates.
+	// MinAge, in whole milliseconds, applies to rotations: one takes effect only if the current
+	// verifier is at least this old. If several requests find it old at the same time, only one
+	// rotates it.
 	MinAge time.Duration
 }
 
-// Renews reports whether a change at this time, by a request that presented a verifier which opens r, takes n. A renewal always is. A
-// rotation is if the current verifier is old enough, and the visitor's own: a request with the one before may rotate only as long as the
-// current one has not been used, for then the response that brought it was lost; one with the current verifier only when the one before is
-// accepted no more, since the record remembers one, and that one has its grace.
-func (r *Record) Renews(n *Renewal, presented Hash, now time.Time) bool {
+// RenewalDue reports whether n takes effect at now, for a request with a verifier that r accepts.
+//
+// A renewal is always due. A rotation is due if the current verifier is at least n.MinAge old and
+// one of these holds:
+//
+//   - The request has the current verifier, and no earlier one is accepted any more. A record
+//     remembers one earlier verifier, whose grace period must not be cut short.
+//   - The request has the earlier verifier, and the current one was never used: the response that
+//     carried it was lost.
+func (r *Record) RenewalDue(n *Renewal, verifier Hash, now time.Time) bool {
 	if n.Grace <= 0 {
 		return true
 	}
 	t := &r.Tokens
 	may := t.pending()
-	if t.Current.Equal(presented) {
-		may = !may && !(t.Accepted && now.Before(t.Until))
+	if t.Current.Equal(verifier) {
+		may = !may && !(t.PreviousAccepted && now.Before(t.PreviousUntil))
 	}
 	return may && r.TokenAge(now) >= n.MinAge.Truncate(time.Millisecond)
 }
 
-// TokenAge is how long ago the current verifier was issued.
+// TokenAge returns how long before now the current verifier was issued.
 func (r *Record) TokenAge(now time.Time) time.Duration {
 	if r.Tokens.Issued.IsZero() {
 		return now.Sub(r.Created)
@@ -92,32 +127,34 @@ func (r *Record) TokenAge(now time.Time) time.Duration {
 	return now.Sub(r.Tokens.Issued)
 }
 
-// renewed returns t after n, asked for with the verifier that presented is the hash of.
-func (t Tokens) renewed(n *Renewal, presented Hash, now time.Time) Tokens {
+// renewed returns t after n, in a request with the given verifier.
+func (t Tokens) renewed(n *Renewal, verifier Hash, now time.Time) Tokens {
 	next := Tokens{Current: n.Verifier, Generation: t.Generation + 1, Issued: now, Previous: t.Current}
 	if n.Grace == 0 {
-		next.Until = now.Add(SupersededFor)
+		next.PreviousUntil = now.Add(SupersededFor)
 		return next
 	}
-	next.Accepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
-	if !t.Current.Equal(presented) {
-		// The response with Current was lost, and the visitor still has the one before: that one stays the accepted one.
-		next.Previous, next.Generation = presented, t.Generation
+	next.PreviousAccepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
+	if !t.Current.Equal(verifier) {
+		// The response with Current was lost. The visitor still has the earlier verifier, so that
+		// one stays accepted.
+		next.Previous, next.Generation = verifier, t.Generation
 	}
 	return next
 }
 
-// pending reports that Current has not been used yet.
-func (t *Tokens) pending() bool { return t.Accepted && t.Until.IsZero() }
+// pending reports whether Current came from a rotation and was not used yet.
+func (t *Tokens) pending() bool { return t.PreviousAccepted && t.PreviousUntil.IsZero() }
 
-// used returns t after a request that presented a verifier: the first use of Current begins the grace of Previous.
-func (t Tokens) used(presented Hash, now time.Time) Tokens {
-	if t.pending() && t.Current.Equal(presented) {
-		t.Until, t.Grace = now.Add(t.Grace), 0
+// used returns t after a request with the given verifier. The first use of Current starts the grace
+// period of Previous.
+func (t Tokens) used(verifier Hash, now time.Time) Tokens {
+	if t.pending() && t.Current.Equal(verifier) {
+		t.PreviousUntil, t.Grace = now.Add(t.Grace), 0
 	}
 	return t
 }
 
-// RotationGrace is how long a rotated-out verifier should be accepted after the first use of its successor: longer than the
-// requests that were under way take.
+// RotationGrace is a grace period for browsers. It is longer than a request that was under way at
+// the first use of the new verifier takes.
 const RotationGrace = 30 * time.Second

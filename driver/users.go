@@ -1,110 +1,110 @@
 package driver
 
 import (
+	"bytes"
 	"context"
-	"errors"
+	"slices"
 	"time"
 )
 
-// UserStore is a Store that knows whose sessions it keeps. Where it is missing, nobody can sign in.
+// UserStore is a Store that knows which sessions a user has. With a store that is no UserStore,
+// nobody can sign in.
 //
-// An owner is the keyed hash of a user's id ([Principal.Owner]); a store need not know the key, nor the id. All sessions of an owner
-// have the owner's bucket, [BucketOf].
+// A store knows a user as an owner: the keyed hash of the user's id ([Principal.Owner]). It needs
+// neither the key nor the id. All sessions of an owner have ids with the owner's bucket
+// ([BucketOf]).
 type UserStore interface {
 	Store
 
-	// SignIn stores a new record at id, ends the one that the browser had, and keeps the owner's limit, all of it or nothing. The limit is
-	// exact whatever signs in at the same time: at no moment are more than s.Max sessions of the owner alive. Load of s.From.ID answers
-	// ErrMoved for SupersededFor. Result.Evicted are the sessions that were ended for the limit. A second SignIn with the Secret of the record
-	// at id is the first one repeated. ErrTooMany; ErrRevoked; ErrExists; ErrPrincipal; an *OpError; what Carry returned. After an error
-	// all is as it was.
-	SignIn(ctx context.Context, id ID, s *SignIn) (*Result, error)
+	// SignIn carries out a [SignInPlan] in one step: it stores a new record at id, ends the session
+	// that the browser had, and ends the sessions over the owner's limit. [PlanSignIn] makes the
+	// plan. After an error nothing has changed.
+	//
+	// The limit is exact: at no moment are more than SignIn.MaxSessions sessions of the owner
+	// alive, even if many sign in at the same time. For SupersededFor after the sign-in, Load of
+	// SignIn.From.ID returns ErrMoved. Result.Evicted has the sessions that ended because of the
+	// limit. A SignIn that repeats the one that made the record at id, with the same
+	// RecordSpec.Secret, succeeds and changes nothing.
+	//
+	// Errors: ErrTooMany, ErrRevoked, ErrExists, ErrPrincipal, an *OpError, and the error of
+	// SignIn.Carry.
+	SignIn(ctx context.Context, id ID, in *SignIn) (*Result, error)
 
-	// Sessions returns the owner's live sessions, the newest first.
+	// Sessions returns the owner's live sessions, newest first: see [LiveSessions].
 	Sessions(ctx context.Context, owner Hash) ([]UserSession, error)
 
-	// EndUser ends sessions of the owner in one step and returns those that were alive; with an error those that it has certainly ended all
-	// the same. Unless only named sessions are ended, it revokes all that came before it: a SignIn of the owner that began earlier is refused
-	// with ErrRevoked, and no session from before that is not excepted is found again, also one that the store no longer knows to be the
-	// owner's. After an error it can be called again, and goes on. Where an answer of the store's server was lost it may return fewer than it
-	// has ended; if sessions are named, ErrUnknown.
-	EndUser(ctx context.Context, owner Hash, which Selection) ([]ID, error)
+	// EndUser ends the owner's sessions that sel selects, in one step, and returns those that were
+	// alive.
+	//
+	// Unless sel names sessions ([Selection.Revokes]), EndUser is a revocation. A SignIn of the
+	// owner that began before it is refused with ErrRevoked. No older session of the owner that is
+	// not excepted is found again, even if the store's index has lost it. The store keeps the time
+	// of the revocation for PlanSignIn, also across a restart, and may forget it after
+	// MaxSignInTime.
+	//
+	// After an error, the result has the sessions that have certainly ended, and the caller may
+	// call EndUser again to end the rest. If a reply from the store's server was lost, the result
+	// may have fewer sessions than have ended; if sel names sessions, the error is then ErrUnknown.
+	EndUser(ctx context.Context, owner Hash, sel Selection) ([]ID, error)
 
-	// EndAll ends every session that the store has when it is called. A SignIn that began before it is refused with ErrRevoked, after a
-	// restart of the store, too, as with EndUser. After an error it can be called again, and goes on; several may call it at the same time.
+	// EndAll ends every session that the store has when it is called. It revokes all owners'
+	// sessions: a SignIn that began before it is refused with ErrRevoked, also after a restart of
+	// the store.
+	//
+	// After an error the caller may call EndAll again to end the rest. Several callers may call it
+	// at the same time.
 	EndAll(ctx context.Context) error
 }
 
-// Owned is a session of a user.
+// UserSession is a session of a user.
 type UserSession struct {
 	ID     ID
 	Record *Record
 }
 
-// Which says which sessions of an owner: all, all but Except, or those of Only.
-type Selection struct {
-	Only   []ID // not nil: these, if they are the owner's
-	Except []ID // at most MaxExcept
-
-	// Longest is how long a session of the owner may live at most. A store that remembers that all were ended remembers it for so long, and
-	// for MaxAgo at least. 0: ten years.
-	Longest time.Duration
-}
-
-// MaxExcept is how many sessions Which.Except may name.
-const MaxExcept = 100
-
-// BucketOf returns the bucket of all sessions of an owner, so that they and their index share a slot of a Redis Cluster. It is part of the
-// format: the first two bytes of the hash, big-endian.
-func BucketOf(owner Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1]) }
-
-// SignIn is what a store makes a signed-in session of.
-type SignIn struct {
-	Origin Origin      // Principal is who signs in; its Authenticated is the store's to fill in
-	Change Change      // done on the fields that come along
-	From   *Credential // what the browser had; nil: nothing
-
-	// Carry returns the fields of the session that the browser had which come along. It is called with a live record that accepts
-	// From.Verifier, perhaps more than once, and must not block.
-	Carry func(from *Record) (Fields, error)
-
-	Ago    time.Duration // how long before the call the authentication began; over MaxAgo: ErrRevoked
-	Max    int           // how many sessions the owner may have, this one included; 0: any number
-	Refuse bool          // at Max refuse with ErrTooMany; else end the oldest
-}
-
-// Presented is a session as a browser names it.
-type Credential struct {
-	ID       ID
-	Verifier Hash
-}
-
-// MaxAgo is the longest time that an authentication may take: a store forgets revocations after it.
-const MaxAgo = 24 * time.Hour
-
-// NewSignedIn is the record that SignIn stores; from is the record that the browser had, nil if there was none.
-func NewSignedIn(now time.Time, s *SignIn, from *Record) (*Result, error) {
-	var carried Fields
-	if from != nil && s.Carry != nil {
-		var err error
-		if carried, err = s.Carry(from); err != nil {
-			return nil, err
+// LiveSessions returns the sessions that have not expired, newest first. Sessions of the same
+// millisecond are ordered by id, so that the order is stable. It does not modify sessions.
+func LiveSessions(now time.Time, sessions []UserSession) []UserSession {
+	live := make([]UserSession, 0, len(sessions))
+	for _, s := range sessions {
+		if s.Record.Live(now) {
+			live = append(live, s)
 		}
 	}
-	principal := *s.Origin.Principal
-	principal.Authenticated = now.Truncate(time.Millisecond)
-	o := s.Origin
-	o.Principal = &principal
-	r, err := newRecord(now, &o)
-	if err != nil {
-		return nil, err
-	}
-	r.Fields, r.Size = carried, carried.Size()
-	return r.with(now.Truncate(time.Millisecond), &s.Change, false)
+	slices.SortFunc(live, func(a, b UserSession) int {
+		if c := b.Record.Created.Compare(a.Record.Created); c != 0 {
+			return c
+		}
+		return bytes.Compare(b.ID.Selector[:], a.ID.Selector[:])
+	})
+	return live
 }
 
-// Why a store refuses a sign-in.
-var (
-	ErrTooMany = errors.New("the user has as many sessions as allowed")
-	ErrRevoked = errors.New("the user's sessions were revoked after the authentication began")
-)
+// Selection selects sessions of an owner. The zero Selection selects all.
+type Selection struct {
+	Only   []ID // if not nil, only these; ids of other owners' sessions are ignored
+	Except []ID // not these, at most MaxExcept
+
+	// MaxLifetime is the longest lifetime of the owner's sessions. A store that remembers a
+	// revocation in place of removing records remembers it this long, and for MaxSignInTime at
+	// least. Default: ten years.
+	MaxLifetime time.Duration
+}
+
+// MaxExcept is the largest length of Selection.Except.
+const MaxExcept = 100
+
+// Matches reports whether the selection includes a session of the owner. The caller makes sure that
+// the session is the owner's and is live.
+func (s *Selection) Matches(id ID) bool {
+	return (s.Only == nil || slices.Contains(s.Only, id)) && !slices.Contains(s.Except, id)
+}
+
+// Revokes reports whether ending the selected sessions is a revocation, which also refuses sign-ins
+// that began earlier. It is unless Only names the sessions.
+func (s *Selection) Revokes() bool { return s.Only == nil }
+
+// BucketOf returns the bucket of all sessions of an owner: the first two bytes of the hash,
+// big-endian. It is part of the format. Sessions and index of an owner so share a slot of a Redis
+// Cluster.
+func BucketOf(owner Hash) uint16 { return uint16(owner[0])<<8 | uint16(owner[1]) }

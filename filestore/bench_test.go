@@ -13,7 +13,7 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-// fields are what the sessions of these benchmarks hold: some 600 bytes on disk.
+// fields are the fields of the sessions in these benchmarks: about 600 bytes on disk.
 func fields() *driver.Change {
 	c := &driver.Change{Verifier: verifier}
 	for _, key := range []driver.Key{"theme", "language", "cart.items", "visits", "profile"} {
@@ -23,7 +23,7 @@ func fields() *driver.Change {
 	return c
 }
 
-// fillStore makes a store of n sessions.
+// fillStore creates a store with n sessions.
 func fillStore(b *testing.B, dir string, n int) {
 	s, err := filestore.Open(dir, filestore.Options{Durability: filestore.Interval})
 	must(b, err)
@@ -33,7 +33,8 @@ func fillStore(b *testing.B, dir string, n int) {
 	closeStore(b, s)
 }
 
-// BenchmarkWrite adds to counters of 100,000 sessions; with always, an operation is a durable write.
+// BenchmarkWrite adds to counters in 100,000 sessions. With Always, each operation is a durable
+// write.
 func BenchmarkWrite(b *testing.B) {
 	const sessions = 100_000
 	dir := b.TempDir()
@@ -72,7 +73,8 @@ func BenchmarkWrite(b *testing.B) {
 
 var many = flag.Int("sessions", 100_000, "how many sessions BenchmarkOpen opens")
 
-// BenchmarkOpen opens a store of many sessions: go test -bench Open -sessions 1000000 -benchtime 3x
+// BenchmarkOpen opens a store with many sessions: go test -bench Open -sessions 1000000 -benchtime
+// 3x
 func BenchmarkOpen(b *testing.B) {
 	dir := b.TempDir()
 	fillStore(b, dir, *many)

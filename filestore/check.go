@@ -10,10 +10,13 @@ import (
 	"slices"
 )
 
-// check reads a bbolt file as bytes and reports what is wrong with it, before the database sees it: bbolt trusts its pages,
-// and a bad one ends the process from a goroutine of its own. It finds what would crash bbolt, and what would hide records:
-// every page that is in use is there once, has the right kind and number, is filled without gaps, and has its keys in order.
-// What the records say is checked by their own sums. The layout is that of bbolt's internal/common.
+// check reads a bbolt file as bytes and returns an error if it is damaged. It runs before bbolt
+// reads the file: bbolt trusts its pages, and a damaged one ends the process from one of bbolt's
+// goroutines.
+//
+// It finds damage that would crash bbolt or hide records. Every page in use must be used once, have
+// the right kind and number, be filled without gaps, and have its keys in order. The records have
+// checksums of their own. The layout is that of bbolt's internal/common.
 func check(f io.ReaderAt, path string, size int64) error {
 	c := checker{f: f, size: size}
 	err := c.header()
@@ -24,8 +27,8 @@ func check(f io.ReaderAt, path string, size int64) error {
 		err = c.freelist()
 	}
 	switch {
-	case errors.Is(err, errForeign):
-		return foreign(path, err.Error())
+	case errors.Is(err, errNotAStore):
+		return notAStore(path, err.Error())
 	case errors.Is(err, errDamaged):
 		return damaged(path, err.Error())
 	case err != nil:
@@ -35,27 +38,28 @@ func check(f io.ReaderAt, path string, size int64) error {
 }
 
 var (
-	errForeign = errors.New("it was not written by it")
-	errDamaged = errors.New("bad content")
+	errNotAStore = errors.New("another program wrote it")
+	errDamaged   = errors.New("invalid content")
 )
 
+// bad returns an error that wraps errDamaged.
 func bad(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{errDamaged}, args...)...)
 }
 
-// Sizes and marks in bbolt's files. Numbers have the byte order of the machine.
+// Sizes and constants of bbolt's files. Numbers have the byte order of the machine.
 const (
 	boltMagic     = 0xED0CDAED
 	boltVersion   = 2
 	pageHeader    = 16 // id 8, flags 2, count 2, overflow 4
-	elementSize   = 16 // branch: pos 4, key size 4, page 8; leaf: flags 4, pos 4, key size 4, value size 4
+	elementSize   = 16 // branch: pos 4, key size 4, page 8; leaf: flags, pos and two sizes, 4 each
 	bucketHeader  = 16 // root page 8, sequence 8
 	metaSize      = 64
 	flagBranch    = 0x01
 	flagLeaf      = 0x02
 	flagMeta      = 0x04
 	flagFreelist  = 0x10
-	flagSubbucket = 0x01           // of a leaf's element
+	flagSubbucket = 0x01           // in an element of a leaf
 	noFreelist    = math.MaxUint64 // the list is not in the file
 )
 
@@ -65,19 +69,20 @@ type checker struct {
 	f    io.ReaderAt
 	size int64
 	meta meta
-	used []bool // by page
+	used []bool // pages in use
 	buf  []byte
 }
 
-// meta is the header of the file; there are two, of which the one with the higher number is in force.
+// meta is a header of the file. There are two; the one with the higher txid is valid.
 type meta struct {
 	pageSize              uint32
 	root, freelist, pages uint64
 	txid                  uint64
 }
 
-// header reads both headers. Disks write a sector as a whole, and a header lies within one: a crash leaves it old or new. So
-// a bad one is damage, and to go on with the other could undo what was acknowledged.
+// header reads both headers. A header lies within a sector, and disks write a sector as a whole, so
+// a crash leaves the old header or the new one. An invalid header is therefore damage. To continue
+// with the other header could undo acknowledged changes.
 func (c *checker) header() error {
 	first, err := c.metaAt(0)
 	if err != nil {
@@ -85,19 +90,19 @@ func (c *checker) header() error {
 	}
 	second, err := c.metaAt(int64(first.pageSize))
 	if err != nil {
-		if errors.Is(err, errForeign) {
+		if errors.Is(err, errNotAStore) {
 			err = bad("the second header is overwritten")
 		}
 		return err
 	}
 	if first.pageSize != second.pageSize {
-		return bad("the headers do not agree")
+		return bad("the headers have different page sizes")
 	}
 	if c.meta = first; second.txid > first.txid {
 		c.meta = second
 	}
 	if c.meta.pages > math.MaxInt64/uint64(c.meta.pageSize) || int64(c.meta.pages)*int64(c.meta.pageSize) > c.size {
-		return bad("it is cut short: it has %d bytes and needs %d pages of %d", c.size, c.meta.pages, c.meta.pageSize)
+		return bad("it is truncated: it has %d bytes and needs %d pages of %d", c.size, c.meta.pages, c.meta.pageSize)
 	}
 	c.used = make([]bool, c.meta.pages)
 	return nil
@@ -106,22 +111,22 @@ func (c *checker) header() error {
 func (c *checker) metaAt(offset int64) (m meta, err error) {
 	var b [pageHeader + metaSize]byte
 	if _, err := c.f.ReadAt(b[:], offset); err == io.EOF {
-		return m, bad("it is cut short: it has only %d bytes", c.size)
+		return m, bad("it is truncated: it has only %d bytes", c.size)
 	} else if err != nil {
 		return m, err
 	}
 	p := b[pageHeader:]
 	if order.Uint32(p) != boltMagic {
-		return m, fmt.Errorf("%w: it does not begin as a bbolt database does", errForeign)
+		return m, fmt.Errorf("%w: it does not start like a bbolt database", errNotAStore)
 	}
 	if v := order.Uint32(p[4:]); v != boltVersion {
-		return m, fmt.Errorf("%w: it is of version %d of bbolt's format, not %d", errForeign, v, boltVersion)
+		return m, fmt.Errorf("%w: it has version %d of bbolt's format, not %d", errNotAStore, v, boltVersion)
 	}
 	sum := fnv.New64a()
 	sum.Write(p[:metaSize-8])
 	if sum.Sum64() != order.Uint64(p[metaSize-8:]) {
 		return m, bad("the checksum of a header is wrong " +
-			"(\"bbolt surgery revert-meta-page\" goes back to the other header, which can be older)")
+			"(\"bbolt surgery revert-meta-page\" restores the other header, which can be older)")
 	}
 	m = meta{pageSize: order.Uint32(p[8:]), root: order.Uint64(p[16:]), freelist: order.Uint64(p[32:]),
 		pages: order.Uint64(p[40:]), txid: order.Uint64(p[48:])}
@@ -131,15 +136,15 @@ func (c *checker) metaAt(offset int64) (m meta, err error) {
 	return m, nil
 }
 
-// tree checks the database's root and the buckets in it.
+// tree checks the root of the database and its buckets.
 func (c *checker) tree() error {
 	var buckets []element
 	err := c.bucket(c.meta.root, func(e element) error {
 		if e.flags != flagSubbucket || len(e.value) < bucketHeader {
-			return bad("the root has an entry that is no bucket")
+			return bad("the root has an entry that is not a bucket")
 		}
 		if string(e.key) != string(bucketMeta) && string(e.key) != string(bucketSessions) {
-			return fmt.Errorf("%w: it has a bucket %.40q", errForeign, e.key)
+			return fmt.Errorf("%w: it has a bucket %.40q", errNotAStore, e.key)
 		}
 		buckets = append(buckets, element{key: e.key, value: slices.Clone(e.value)})
 		return nil
@@ -151,16 +156,17 @@ func (c *checker) tree() error {
 		return bad("it has one bucket, not two")
 	}
 	for _, b := range buckets {
-		noneBelow := func(e element) error {
+		noBucket := func(e element) error {
 			if e.flags != 0 {
 				return bad("there is a bucket in a bucket")
 			}
 			return nil
 		}
 		if root := order.Uint64(b.value); root != 0 {
-			err = c.bucket(root, noneBelow)
+			err = c.bucket(root, noBucket)
 		} else {
-			err = c.leaf(b.value[bucketHeader:], 0, span{}, noneBelow) // small: in its parent's page
+			// A small bucket is stored in its parent's page.
+			err = c.leaf(b.value[bucketHeader:], 0, span{}, noBucket)
 		}
 		if err != nil {
 			return err
@@ -169,14 +175,15 @@ func (c *checker) tree() error {
 	return nil
 }
 
-// span is a page to be checked, and the keys that may be in it: from least, below limit, which is empty if there is none.
+// span is a page to be checked, and the range of keys that it may have: from least to below last.
+// An empty last means no bound.
 type span struct {
 	page        uint64
 	least, last string
 }
 
-// bucket checks a tree of pages, a level at a time and each level in the order of the file, which a disk reads fastest. It
-// calls visit for each entry.
+// bucket checks a tree of pages, and calls visit for each entry. It checks one level after another,
+// and each level in the order of the file, which a disk reads fastest.
 func (c *checker) bucket(root uint64, visit func(element) error) error {
 	for level := []span{{page: root}}; len(level) > 0; {
 		var below []span
@@ -208,7 +215,7 @@ func (c *checker) bucket(root uint64, visit func(element) error) error {
 	return nil
 }
 
-// page reads a page with those that continue it. What it returns is good until the next call.
+// page reads a page and its overflow pages. The result is valid until the next call.
 func (c *checker) page(id uint64) (p []byte, flags uint16, err error) {
 	size := int(c.meta.pageSize)
 	if id < 2 || id >= c.meta.pages {
@@ -218,11 +225,11 @@ func (c *checker) page(id uint64) (p []byte, flags uint16, err error) {
 		return nil, 0, err
 	}
 	if got := order.Uint64(p); got != id {
-		return nil, 0, bad("page %d says that it is page %d", id, got)
+		return nil, 0, bad("page %d has the number of page %d", id, got)
 	}
 	more := uint64(order.Uint32(p[12:]))
 	if more >= c.meta.pages-id {
-		return nil, 0, bad("page %d goes on behind the end", id)
+		return nil, 0, bad("page %d continues beyond the end", id)
 	}
 	for i := id; i <= id+more; i++ {
 		if c.used[i] {
@@ -245,7 +252,7 @@ func (c *checker) read(id uint64, n int) ([]byte, error) {
 	b := c.buf[:n]
 	_, err := c.f.ReadAt(b, int64(id)*int64(c.meta.pageSize))
 	if errors.Is(err, io.EOF) {
-		err = bad("it is cut short in page %d", id)
+		err = bad("it is truncated in page %d", id)
 	}
 	return b, err
 }

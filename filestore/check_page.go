@@ -2,7 +2,7 @@ package filestore
 
 import "math"
 
-// element is an entry of a leaf. Its bytes are the page's.
+// element is an entry of a leaf. It refers to the bytes of the page.
 type element struct {
 	flags      uint32
 	key, value []byte
@@ -28,7 +28,7 @@ func (c *checker) leaf(p []byte, id uint64, s span, visit func(element) error) e
 		pos, keySize, valueSize := order.Uint32(p[at+4:]), order.Uint32(p[at+8:]), order.Uint32(p[at+12:])
 		from := end
 		if int64(at)+int64(pos) != int64(from) || int64(keySize)+int64(valueSize) > int64(len(p)-from) {
-			return bad("entry %d of page %d does not follow the one before", i, id)
+			return bad("entry %d of page %d does not follow the previous entry", i, id)
 		}
 		e.key = p[from : from+int(keySize)]
 		end = from + int(keySize) + int(valueSize)
@@ -43,11 +43,11 @@ func (c *checker) leaf(p []byte, id uint64, s span, visit func(element) error) e
 	return nil
 }
 
-// branch checks a page of pages, and adds them to below.
+// branch checks a branch page and appends the pages that it refers to to below.
 func (c *checker) branch(p []byte, s span, below []span) ([]span, error) {
 	n := int(order.Uint16(p[10:]))
 	if n == 0 {
-		return nil, bad("page %d has no pages below it", s.page)
+		return nil, bad("page %d refers to no pages", s.page)
 	}
 	end := pageHeader + n*elementSize
 	keys := keyOrder{span: s, id: s.page}
@@ -58,7 +58,7 @@ func (c *checker) branch(p []byte, s span, below []span) ([]span, error) {
 		}
 		pos, keySize := order.Uint32(p[at:]), order.Uint32(p[at+4:])
 		if int64(at)+int64(pos) != int64(end) || int64(keySize) > int64(len(p)-end) {
-			return nil, bad("entry %d of page %d does not follow the one before", i, s.page)
+			return nil, bad("entry %d of page %d does not follow the previous entry", i, s.page)
 		}
 		key := p[end : end+int(keySize)]
 		end += int(keySize)
@@ -74,23 +74,23 @@ func (c *checker) branch(p []byte, s span, below []span) ([]span, error) {
 	return below, nil
 }
 
-// keyOrder sees that keys ascend, within the bounds that the page above gives.
+// keyOrder checks that keys ascend, within the bounds from the page above.
 type keyOrder struct {
 	span
-	id     uint64
-	before []byte
-	any    bool
+	id       uint64 // the page
+	previous []byte
+	any      bool // there is a previous key
 }
 
 func (k *keyOrder) next(key []byte) error {
-	if k.any && string(k.before) >= string(key) || string(key) < k.least || k.last != "" && string(key) >= k.last {
+	if k.any && string(k.previous) >= string(key) || string(key) < k.least || k.last != "" && string(key) >= k.last {
 		return bad("the keys of page %d are not in order", k.id)
 	}
-	k.before, k.any = key, true
+	k.previous, k.any = key, true
 	return nil
 }
 
-// freelist checks the list of free pages, which is in the file only if another program wrote it there.
+// freelist checks the list of free pages. It is in the file only if another program wrote it.
 func (c *checker) freelist() error {
 	id := c.meta.freelist
 	if id == noFreelist {

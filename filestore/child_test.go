@@ -6,12 +6,13 @@ import (
 	"testing"
 )
 
-// roleVariable makes the test binary a child with the role of this name: a real process, to be locked out, limited and killed.
+// roleVariable is the environment variable that makes the test binary a child process with a role.
+// Tests lock out, limit and kill such processes.
 const roleVariable = "FILESTORE_TEST_ROLE"
 
 var roles = map[string]func(args []string) error{}
 
-// child returns the command that runs the test binary in a role.
+// child returns the command that runs the test binary with a role.
 func child(t *testing.T, role string, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()

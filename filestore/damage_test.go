@@ -16,10 +16,10 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-const sample = 150 // sessions of sampleFile
+const sample = 150 // the number of sessions in sampleFile
 
-// sampleFile returns the bytes of a store's file that has pages of all kinds: small records, some that need several pages,
-// free pages; and those that it had some writes before.
+// sampleFile returns the bytes of a store's file with all kinds of pages: small records, records
+// over several pages, and free pages. It also returns the bytes of the file some writes before.
 func sampleFile(t *testing.T) (now, before []byte) {
 	dir := t.TempDir()
 	s := open(t, dir, filestore.Options{Durability: filestore.Interval})
@@ -38,12 +38,12 @@ func sampleFile(t *testing.T) (now, before []byte) {
 		_, err := s.Apply(ctx, idOf(n), set("late", `"yes"`))
 		must(t, err)
 	}
-	now, err = os.ReadFile(file(dir)) // not of a closed store: the last that was written matters
+	now, err = os.ReadFile(file(dir)) // the store is still open: the last write matters
 	must(t, err)
 	return now, before
 }
 
-// contents returns all that a store holds.
+// contents returns all sessions of a store as text.
 func contents(s *filestore.Store) string {
 	var b strings.Builder
 	for n := range sample {
@@ -57,7 +57,7 @@ func contents(s *filestore.Store) string {
 	return b.String()
 }
 
-// damaging opens files, and fails the test where one is neither refused, with the file left alone, nor as good as whole.
+// damaging opens files. Each must either be refused and left unchanged, or open without any loss.
 type damaging struct {
 	t       *testing.T
 	dir     string
@@ -72,7 +72,7 @@ func (d *damaging) try(what string, content []byte, words ...string) {
 	s, err := filestore.Open(d.dir, filestore.Options{})
 	if err != nil {
 		d.refused++
-		wantError(d.t, err.Error(), append(words, file(d.dir), "move the file away")...)
+		mustMention(d.t, err.Error(), append(words, file(d.dir), "move the file away")...)
 		if got, _ := os.ReadFile(file(d.dir)); !bytes.Equal(got, content) {
 			d.t.Errorf("%s: the file was changed", what)
 		}
@@ -80,10 +80,10 @@ func (d *damaging) try(what string, content []byte, words ...string) {
 	}
 	d.opened++
 	if len(words) > 0 {
-		d.t.Errorf("%s: it was opened", what)
+		d.t.Errorf("%s: the file was opened, want an error", what)
 	}
 	if contents(s) != d.whole {
-		d.t.Errorf("%s: it was opened, and sessions are lost or changed", what)
+		d.t.Errorf("%s: the file was opened and sessions are lost or changed", what)
 	}
 	s.Close()
 }
@@ -98,12 +98,12 @@ func begin(t *testing.T) (d *damaging, now, before []byte) {
 	return d, now, before
 }
 
-// Any byte may be wrong. What opens is whole; everything else is refused, and never a crash.
+// Any byte may be wrong. A file either opens without loss or is refused. It never causes a crash.
 func TestFlippedBytes(t *testing.T) {
 	d, good, _ := begin(t)
 	page := os.Getpagesize()
 	var at []int
-	for p := range len(good) / page { // the headers of all pages, and of their first entries
+	for p := range len(good) / page { // the headers of all pages and of their first entries
 		for i := range 32 {
 			if i < 16 || p < 8 {
 				at = append(at, p*page+i)
@@ -123,12 +123,12 @@ func TestFlippedBytes(t *testing.T) {
 		content[i] = good[i]
 	}
 	if d.refused < len(at)/4 || d.opened == 0 {
-		t.Errorf("%d were refused, %d opened: the test tests too little", d.refused, d.opened)
+		t.Errorf("%d files were refused, %d opened: the test covers too little", d.refused, d.opened)
 	}
 	t.Logf("%d flipped bytes: %d refused, %d harmless", len(at), d.refused, d.opened)
 }
 
-// A page may be lost, or be as it was before: a disk acknowledged a write that it did not do.
+// A page may be lost or outdated, if a disk acknowledged a write that it did not do.
 func TestLostAndOldPages(t *testing.T) {
 	d, good, before := begin(t)
 	page := os.Getpagesize()
@@ -138,7 +138,7 @@ func TestLostAndOldPages(t *testing.T) {
 		d.try(fmt.Sprintf("page %d is zero", p), content)
 		if (p+1)*page <= len(before) {
 			copy(content[p*page:], before[p*page:(p+1)*page])
-			if p > 1 { // an old header is a whole old state, if its pages are still there
+			if p > 1 { // with its pages, an old header is a complete old state
 				d.try(fmt.Sprintf("page %d is old", p), content)
 			}
 		}
@@ -146,7 +146,7 @@ func TestLostAndOldPages(t *testing.T) {
 		d.try(fmt.Sprintf("page %d is another", p), content)
 	}
 	if d.refused == 0 || d.opened == 0 {
-		t.Errorf("%d were refused, %d opened: the test tests too little", d.refused, d.opened)
+		t.Errorf("%d files were refused, %d opened: the test covers too little", d.refused, d.opened)
 	}
 	t.Logf("%d refused, %d harmless", d.refused, d.opened)
 }
@@ -156,23 +156,23 @@ func TestTruncated(t *testing.T) {
 	page := os.Getpagesize()
 	used := len(good)
 	for used > page && len(bytes.Trim(good[used-page:used], "\x00")) == 0 {
-		used -= page // space that bbolt took and did not fill
+		used -= page // space that bbolt allocated and did not fill
 	}
 	for n := 0; n < used-page; n += page {
-		d.try(fmt.Sprintf("cut to %d bytes", n), good[:n], "damaged", "cut short")
+		d.try(fmt.Sprintf("cut to %d bytes", n), good[:n], "damaged", "truncated")
 		if n%(8*page) == 0 {
-			d.try(fmt.Sprintf("cut to %d bytes", n+100), good[:n+100], "damaged", "cut short")
+			d.try(fmt.Sprintf("cut to %d bytes", n+100), good[:n+100], "damaged", "truncated")
 		}
 	}
 }
 
-func TestFilesOfOthers(t *testing.T) {
+func TestFilesOfOtherPrograms(t *testing.T) {
 	d, good, _ := begin(t)
 	garbage := make([]byte, 100_000)
 	for i := range garbage {
 		garbage[i] = byte(rand.Uint32())
 	}
-	words := []string{"is no store of this program", "another directory"}
+	words := []string{"is not a store of this program", "another directory"}
 	d.try("garbage", garbage, words...)
 	d.try("text", []byte(strings.Repeat("Hello World\n", 10_000)), words...)
 	d.try("another database", append([]byte("SQLite format 3\x00"), garbage...), words...)
@@ -207,27 +207,29 @@ func TestFilesOfOthers(t *testing.T) {
 	d.try("no sessions", edit(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("sessions")) }), "damaged")
 	d.try("a bad number", put("meta", "records", "many"), "damaged", `"many"`)
 	d.try("a short key", put("sessions", "short", "value"), "damaged", "18 bytes")
-	d.try("a short record", put("sessions", strings.Repeat("k", 18), "v"), "damaged", fmt.Sprintf("%x", strings.Repeat("k", 18)))
+	d.try("a short record", put("sessions", strings.Repeat("k", 18), "v"), "damaged",
+		fmt.Sprintf("%x", strings.Repeat("k", 18)))
 	d.try("a record of a later version", put("sessions", strings.Repeat("k", 18), "\x02....rest"), "damaged", "version 2")
 	d.try("a record with a bad checksum", put("sessions", strings.Repeat("k", 18), "\x01....rest"), "damaged", "checksum")
 	key := idOf(1)
 	d.try("a lost record", edit(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte("sessions")).Delete(append([]byte{byte(key.Bucket >> 8), byte(key.Bucket)}, key.Selector[:]...))
+		return tx.Bucket([]byte("sessions")).Delete(append([]byte{byte(key.Bucket >> 8), byte(key.Bucket)},
+			key.Selector[:]...))
 	}), "damaged", "some are lost")
 	d.try("a bucket in a bucket", edit(func(tx *bolt.Tx) error {
 		_, err := tx.Bucket([]byte("meta")).CreateBucket([]byte("deep"))
 		return err
 	}), "damaged")
 	if d.opened > 0 {
-		t.Errorf("%d were opened", d.opened)
+		t.Errorf("%d files were opened", d.opened)
 	}
 }
 
-// What bbolt's own tools write, with the list of free pages in the file, is a store still.
+// A file that bbolt's tools wrote, with the list of free pages, is still a store.
 func TestCompacted(t *testing.T) {
 	d, good, _ := begin(t)
 	must(t, os.WriteFile(file(d.dir), good, 0o600))
-	from, err := bolt.Open(file(d.dir), 0o600, nil) // it writes the list
+	from, err := bolt.Open(file(d.dir), 0o600, nil) // bbolt writes the list
 	must(t, err)
 	to, err := bolt.Open(file(d.dir)+".compact", 0o600, nil)
 	must(t, err)
@@ -242,10 +244,10 @@ func TestCompacted(t *testing.T) {
 		d.try(name, b)
 	}
 	if d.opened != 2 {
-		t.Errorf("%d of 2 were opened", d.opened)
+		t.Errorf("%d of 2 files were opened", d.opened)
 	}
 
-	// In such a list a page that is in use would be given away.
+	// bbolt would overwrite a page that is in use and also in this list.
 	b, err := os.ReadFile(file(d.dir) + ".list")
 	must(t, err)
 	found := false

@@ -1,5 +1,6 @@
-// Package filestore keeps sessions in process memory, as package memstore does, and in a file, so that they survive the
-// process, kill -9 and a power cut included. It is the store for one process with no server at hand.
+// Package filestore keeps sessions in process memory, as package memstore does, and in a file. The
+// sessions survive the process, including kill -9 and a power failure. Use it for one process
+// without a server.
 //
 //	store, err := filestore.Open("./data", filestore.Options{})
 //	if err != nil {
@@ -8,35 +9,42 @@
 //	defer store.Close()
 //	sessions, err := session.New(store, session.Config{})
 //
-// Not for several processes: a lock refuses the second one. Sessions that processes share belong in package redisstore.
-// Nor for a network file system: locks and memory maps do not hold there.
+// Do not use it for several processes: a lock refuses the second one. Sessions that processes share
+// belong in package redisstore. Do not use it on a network file system either: locks and memory
+// maps do not work reliably there.
 //
 // # Durability
 //
-// With [Always], the default, a change is on the disk when the method returns and before any reader sees it. One goroutine
-// writes: it takes all the changes that wait, writes them in one transaction, acknowledges them, and takes what came
-// meanwhile. So the writes of concurrent requests share the cost, and a lone one waits for no timer. With [Interval] a
-// change is done at once and on the disk a second later, unless Options.Every says otherwise: a crash loses what was
-// acknowledged since. Touches, which only prolong a session, are written within the interval in both.
+// With [Always], the default, a change is on the disk when the method returns and before any reader
+// sees it. One goroutine writes. It takes all waiting changes, writes them in one transaction,
+// acknowledges them, and takes the changes that arrived in the meantime. So concurrent requests
+// share the cost of a write, and a single request does not wait for a timer.
 //
-// An end is seen by all readers from the moment it is asked for, in both.
+// With [Interval] a change takes effect at once and is on the disk a second later (Options.Every).
+// A crash loses what was acknowledged since the last write.
+//
+// In both modes touches, which only extend a session, are written within the interval, and readers
+// see an end from the moment of the call.
 //
 // # When the disk fails
 //
-// After the first error of writing (a full disk, a failed fsync) nothing more is written: every change is refused with that
-// error until the store is opened again, and reading goes on. A failed fsync is not tried again, since the system may have
-// dropped what it could not write. The changes that were being written are answered with driver.ErrUnknown: they may be
-// there after reopening. What was acknowledged is.
+// After the first write error, such as a full disk or a failed fsync, the store writes nothing
+// more. It refuses every change with that error until it is opened again. Reading continues. It
+// does not repeat a failed fsync, because the system may have dropped the data. The changes that
+// were being written return driver.ErrUnknown: they may be there after the store is opened again.
+// With Always, all acknowledged changes are there.
 //
 // # The file
 //
-// Open reads everything into memory; the file is not read after that. All pages and records are checked: a file that is cut
-// short, damaged, or of another program or version is an error that says so and changes nothing. There is no repair.
+// Open reads everything into memory, and the file is not read again. Open checks all pages and
+// records. It returns an error for a file that is truncated, damaged, or of another program or
+// version, and does not change the file. There is no repair.
 //
-// The file, sessions.db, is a bbolt database: its tools (go.etcd.io/bbolt/cmd/bbolt) read it. It does not shrink; the space
-// of sessions that ended is used again. It takes about twice the bytes of the sessions. While no process has it open,
-// "bbolt compact" makes it small.
+// The file, sessions.db, is a bbolt database, and bbolt's tools (go.etcd.io/bbolt/cmd/bbolt) can
+// read it. It takes about twice the bytes of the sessions. It does not shrink, but the space of
+// ended sessions is used again. While no process has the file open, "bbolt compact" makes it
+// smaller.
 //
-// Only [Store.Backup], or a copy while the store is closed, is a backup: a plain copy of a file in use is not.
-// To restore one, put it in the place of sessions.db.
+// Make a backup with [Store.Backup], or copy the file while the store is closed. A plain copy of a
+// file in use is no backup. To restore a backup, replace sessions.db with it.
 package filestore

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-// A visitor's session goes on when the process is started again.
+// A visitor's session continues after a restart of the process.
 func Example() {
 	dir, err := os.MkdirTemp("", "sessions")
 	if err != nil {
@@ -28,7 +28,7 @@ func Example() {
 	// visit 2
 }
 
-// runOnce is a process that opens the store, answers one request, and ends.
+// runOnce acts as a process that opens the store, answers one request, and ends.
 func runOnce(dir string, cookies []*http.Cookie) []*http.Cookie {
 	store, err := filestore.Open(dir, filestore.Options{})
 	if err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-// Sessions that expired while the store was closed are told of after it is opened: those that somebody was signed in to, once, and they are
-// nowhere else.
+// Sessions of users that expired while the store was closed are reported once after it is opened.
+// They are neither listed nor found.
 func TestExpiredWhileClosed(t *testing.T) {
 	for _, o := range durabilities {
 		t.Run(o.Durability.String(), func(t *testing.T) {
@@ -19,27 +19,32 @@ func TestExpiredWhileClosed(t *testing.T) {
 				s := open(t, dir, o)
 				owner := driver.HashOf([]byte("ada"))
 				id := driver.ID{Bucket: uint16(owner[0])<<8 | uint16(owner[1]), Selector: driver.HashOf([]byte("1"))}
-				in := &driver.SignIn{Origin: driver.Origin{Idle: time.Hour, Lifetime: time.Hour, Principal: &driver.Principal{User: "ada", Owner: owner}}}
+				in := &driver.SignIn{Spec: driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour,
+					Principal: &driver.Principal{User: "ada", Owner: owner}}}
 				if _, err := s.SignIn(t.Context(), id, in); err != nil {
 					t.Fatal(err)
 				}
-				anonymous := &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}
-				if _, err := s.Create(t.Context(), driver.ID{Selector: driver.HashOf([]byte("2"))}, anonymous, &driver.Change{}); err != nil {
+				anonymous := &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}
+				if _, err := s.Create(t.Context(), driver.ID{Selector: driver.HashOf([]byte("2"))}, anonymous,
+					&driver.Change{}); err != nil {
 					t.Fatal(err)
 				}
 				closeStore(t, s)
 				time.Sleep(2 * time.Hour)
 				for i := range 2 {
-					var told []driver.Expired
+					var reports []driver.ExpiredSession
 					s := open(t, dir, o)
-					s.OnExpiry(func(x driver.Expired) { told = append(told, x) })
+					s.OnExpiry(func(x driver.ExpiredSession) { reports = append(reports, x) })
 					if list, err := s.Sessions(t.Context(), owner); len(list) > 0 || err != nil {
 						t.Errorf("the user has %d sessions, %v", len(list), err)
 					}
 					time.Sleep(2 * time.Minute)
 					synctest.Wait()
-					if len(told) != 1-i || i == 0 && (told[0].ID != id || told[0].Record.Principal.User != "ada" || time.Since(told[0].At) < time.Hour) {
-						t.Errorf("opening %d: told of %+v", i+1, told)
+					wrong := func(e driver.ExpiredSession) bool {
+						return e.ID != id || e.Record.Principal.User != "ada" || time.Since(e.At) < time.Hour
+					}
+					if len(reports) != 1-i || i == 0 && wrong(reports[0]) {
+						t.Errorf("opening %d: the reports are %+v", i+1, reports)
 					}
 					if n := s.Len(); n != 0 {
 						t.Errorf("%d sessions are left", n)

@@ -14,8 +14,7 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-// replaceFile puts another file in the place of the store's: every descriptor of this process that is the database becomes one
-// of the other.
+// replaceFile replaces the store's file by another one, in all descriptors of this process.
 func replaceFile(t *testing.T, dir, other string) {
 	t.Helper()
 	target, err := filepath.EvalSymlinks(file(dir))
@@ -38,7 +37,8 @@ func replaceFile(t *testing.T, dir, other string) {
 	}
 }
 
-// The kernel's own errors: /dev/full takes no byte, and /dev/null takes all and cannot sync.
+// The errors come from the kernel: /dev/full accepts no byte, and /dev/null accepts all but cannot
+// sync.
 func TestWritingFails(t *testing.T) {
 	for _, test := range []struct {
 		other string
@@ -50,7 +50,7 @@ func TestWritingFails(t *testing.T) {
 			for n := range 20 {
 				create(t, s, n, set("pad", strings.Repeat("x", 1000)))
 			}
-			for range 5 { // so that there are free pages: these devices have no size
+			for range 5 { // for free pages, because these devices have no size
 				must(t, s.End(ctx, idOf(0)))
 			}
 			replaceFile(t, dir, test.other)
@@ -80,7 +80,8 @@ func TestWritingFails(t *testing.T) {
 	}
 }
 
-// With Interval, what was acknowledged before the error is lost; what comes after it is refused, and Close says why.
+// With Interval, changes that were acknowledged before the error are lost. Later changes are
+// refused, and Close returns the error.
 func TestWritingFailsLater(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, filestore.Options{})
@@ -99,7 +100,7 @@ func TestWritingFailsLater(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	if !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("changes are acknowledged long after the disk was full: %v", err)
+		t.Errorf("changes are still acknowledged long after the disk was full: %v", err)
 	}
 	value(t, s, 1, "n")
 	if err := s.Close(); !errors.Is(err, syscall.ENOSPC) {

@@ -24,7 +24,8 @@ func init() {
 	roles["fill"] = fillDisk
 }
 
-// openOnly opens a store, says so, and keeps it until its standard input ends.
+// openOnly opens a store, reports that on standard output, and closes it when its standard input
+// ends.
 func openOnly(args []string) error {
 	s, err := filestore.Open(args[0], filestore.Options{})
 	if err != nil {
@@ -35,7 +36,7 @@ func openOnly(args []string) error {
 	return s.Close()
 }
 
-// openAsNobody opens a store without root's power to ignore permissions.
+// openAsNobody opens a store as a user to whom permissions apply, unlike root.
 func openAsNobody(args []string) error {
 	if os.Getuid() == 0 {
 		if err := errors.Join(syscall.Setgid(65534), syscall.Setuid(65534)); err != nil {
@@ -60,17 +61,17 @@ func TestSecondProcessIsRefused(t *testing.T) {
 	if _, err := filestore.Open(dir, filestore.Options{}); err == nil {
 		t.Error("two processes have the store open")
 	} else {
-		wantError(t, err.Error(), words...)
+		mustMention(t, err.Error(), words...)
 	}
 	third, err := child(t, "open", dir).CombinedOutput()
 	if err == nil {
 		t.Error("two processes have the store open")
 	}
-	wantError(t, string(third), words...)
+	mustMention(t, string(third), words...)
 
 	in.Close()
 	must(t, c.Wait())
-	s := open(t, dir, filestore.Options{}) // the first process is gone
+	s := open(t, dir, filestore.Options{}) // the first process has ended
 	create(t, s, 1, set("a", "1"))
 	if _, err := filestore.Open(dir, filestore.Options{}); err == nil {
 		t.Error("one process has the store open twice")
@@ -78,38 +79,39 @@ func TestSecondProcessIsRefused(t *testing.T) {
 }
 
 func TestDirectoryCannotBeUsed(t *testing.T) {
-	// A path for others too: the child is one.
+	// The child is another user and needs access to the path.
 	base := t.TempDir()
 	must(t, os.Chmod(filepath.Dir(base), 0o755))
 	regular := filepath.Join(base, "regular")
 	must(t, os.WriteFile(regular, nil, 0o644))
 	readOnly := filepath.Join(base, "read-only")
 	must(t, os.Mkdir(readOnly, 0o555))
-	foreign := filepath.Join(base, "foreign")
-	closeStore(t, open(t, foreign, filestore.Options{}))
-	must(t, os.Chmod(file(foreign), 0o444))
-	must(t, os.Chmod(foreign, 0o755))
+	fixed := filepath.Join(base, "fixed")
+	closeStore(t, open(t, fixed, filestore.Options{}))
+	must(t, os.Chmod(file(fixed), 0o444))
+	must(t, os.Chmod(fixed, 0o755))
 	for _, test := range []struct {
 		name, dir string
 		words     []string
 	}{
-		{"below a regular file", filepath.Join(regular, "data"), []string{"cannot be made", regular, "not a directory"}},
-		{"to be made in a read-only directory", filepath.Join(readOnly, "data"), []string{"cannot be made", "permission denied"}},
-		{"read-only", readOnly, []string{"must be able to make files", readOnly, "permission denied"}},
-		{"with a file that may not be written", foreign, []string{file(foreign), "may read and write", "permission denied"}},
+		{"below a regular file", filepath.Join(regular, "data"), []string{"cannot be created", regular, "not a directory"}},
+		{"to be made in a read-only directory", filepath.Join(readOnly, "data"),
+			[]string{"cannot be created", "permission denied"}},
+		{"read-only", readOnly, []string{"must be able to create files", readOnly, "permission denied"}},
+		{"with a file that may not be written", fixed, []string{file(fixed), "may read and write", "permission denied"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			out, err := child(t, "open as nobody", test.dir).CombinedOutput()
 			if err == nil {
-				t.Fatal("it was opened")
+				t.Fatal("the store was opened, want an error")
 			}
-			wantError(t, string(out), test.words...)
+			mustMention(t, string(out), test.words...)
 		})
 	}
 }
 
-// fillDisk writes until the file cannot grow, checks that the store goes on as it should, and says how many sessions were
-// acknowledged.
+// fillDisk writes until the file cannot grow, checks what the store then does, and reports how many
+// sessions were acknowledged.
 func fillDisk(args []string) error {
 	s, err := filestore.Open(args[0], filestore.Options{})
 	if err != nil {
@@ -123,9 +125,10 @@ func fillDisk(args []string) error {
 	for ; err == nil; n++ {
 		_, err = s.Create(ctx, idOf(n), originOf(n), big)
 	}
-	n-- // the last was not acknowledged
+	n-- // the last session was not acknowledged
 	first := err
-	if !errors.Is(first, driver.ErrUnknown) || !errors.Is(first, syscall.EFBIG) && !strings.Contains(first.Error(), "file too large") {
+	if !errors.Is(first, driver.ErrUnknown) || !errors.Is(first, syscall.EFBIG) &&
+		!strings.Contains(first.Error(), "file too large") {
 		return fmt.Errorf("the first error is: %w", first)
 	}
 	_, creating := s.Create(ctx, idOf(-1), originOf(-1), set("a", "1"))
@@ -147,7 +150,8 @@ func fillDisk(args []string) error {
 	return nil
 }
 
-// A file that cannot grow, as on a full disk: the limit is one that every user can set on a process.
+// The file cannot grow, as on a full disk. The test uses the limit on file sizes, which needs no
+// privilege.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	out, err := child(t, "fill", dir).CombinedOutput()
@@ -158,7 +162,7 @@ func TestFullDisk(t *testing.T) {
 	must(t, err)
 	s := open(t, dir, filestore.Options{}) // there is room again
 	if n < 20 || s.Len() != n {
-		t.Errorf("%d sessions were acknowledged, %d are there", n, s.Len())
+		t.Errorf("%d sessions were acknowledged, the store has %d", n, s.Len())
 	}
 	for i := range n {
 		value(t, s, i, "pad")
@@ -166,8 +170,8 @@ func TestFullDisk(t *testing.T) {
 	create(t, s, n+1, set("a", "1"))
 }
 
-// A file that is cut short while the store has it open takes the pages away from under a memory map: it is an error of
-// writing, not the end of the process.
+// A file that is truncated while the store has it open removes pages under the memory map. That
+// causes a write error, not the end of the process.
 func TestCutShortWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	s, err := filestore.Open(dir, filestore.Options{})
@@ -179,11 +183,11 @@ func TestCutShortWhileOpen(t *testing.T) {
 	if _, err := s.Apply(ctx, idOf(1), set("a", "1")); err == nil {
 		t.Error("a change was acknowledged by a file without pages")
 	} else {
-		wantError(t, err.Error(), "the file changed under the store")
+		mustMention(t, err.Error(), "the file changed under the store")
 	}
 	value(t, s, 1, "pad")
 	if err := s.Close(); err == nil {
-		t.Error("Close says nothing of it")
+		t.Error("Close: no error")
 	}
 	if _, err := filestore.Open(dir, filestore.Options{}); err == nil {
 		t.Error("a file without pages was opened")

@@ -31,14 +31,15 @@ type Store struct {
 	db      *bolt.DB
 	closing sync.Once
 	closed  atomic.Bool
-	result  error // of Close
+	result  error // what Close returns
 }
 
-// Open opens the store in a directory, and makes both if they are not there, for this user only. It reads all sessions into
-// memory, which takes some seconds for a million of them. The store holds a lock on the file and a goroutine until Close.
+// Open opens the store in a directory. It creates the directory and the file if they do not exist,
+// readable only by this user. It reads all sessions into memory, which takes some seconds for a
+// million sessions. Until Close, the store holds a lock on the file and has a goroutine.
 //
-// An error says what to do about it: another process has the store open, the directory cannot be written, the file is damaged
-// or is not a store. The file is then as it was.
+// Open returns an error if another process has the store open, the directory cannot be written, or
+// the file is damaged or not a store. The error says what to do. The file is then unchanged.
 func Open(dir string, o Options) (*Store, error) {
 	o, err := o.checked()
 	if err != nil {
@@ -51,7 +52,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{db: db}
 	if err := s.restore(path, o); err != nil {
-		if !errors.Is(err, errBroken) { // a transaction that was left open would keep Close waiting
+		if !errors.Is(err, errBroken) { // db.Close would wait for the open transaction
 			err = errors.Join(err, db.Close())
 		}
 		return nil, err
@@ -60,7 +61,7 @@ func Open(dir string, o Options) (*Store, error) {
 	return s, nil
 }
 
-// restore fills the table from the file, and prepares the journal to go on from there.
+// restore fills the table from the file and creates the journal that continues from its state.
 func (s *Store) restore(path string, o Options) error {
 	state, err := readState(s.db, path)
 	if err != nil {
@@ -89,10 +90,11 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	return s.table.Load(ctx, id)
 }
 
-// Now implements driver.Clock: this process's clock, which runs on when the system's is set back, and never behind what was written.
+// Now implements driver.Clock. It is this process's clock, which continues when the system's clock
+// is set back, and is never earlier than the times in the file.
 func (s *Store) Now() time.Time { return s.table.Now() }
 
-// Publishing implements driver.Feed: for those who follow in this process.
+// Publishing implements driver.Feed. Only followers in this process get the events.
 func (s *Store) Publishing() bool { return s.feed.Publishing() }
 
 // Publish implements driver.Feed.
@@ -103,20 +105,23 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	return s.feed.Follow(ctx)
 }
 
-// OnExpiry implements driver.ExpiryReporter. It tells within about a minute, also of sessions that expired while the
-// store was closed, if f is there within a minute of Open; after a crash perhaps once more.
-func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+// OnExpiry implements driver.ExpiryReporter. It reports within about a minute. It also reports
+// sessions that expired while the store was closed, if f is added within a minute after Open. After
+// a crash it may report a session again.
+func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 
-// EndOwned implements driver.OwnedEnder.
-func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	return s.table.EndOwned(ctx, id, owner)
+// EndAndReport implements driver.EndReporter.
+func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	return s.table.EndAndReport(ctx, id, owner)
 }
 
-// Len returns how many sessions there are, counting those that have expired within the last minute or so.
+// Len returns the number of sessions. It includes sessions that expired within about the last
+// minute.
 func (s *Store) Len() int { return s.table.Len() }
 
-// Backup writes a copy of the file as it is at this moment: what was acknowledged with [Always], and with [Interval] what
-// was written. Sessions may be read and changed meanwhile; the file grows by what they write.
+// Backup writes a copy of the file as it is at this moment: with [Always], all acknowledged
+// changes; with [Interval], all written ones. Sessions can be read and changed in the meantime, and
+// the file grows by these changes.
 func (s *Store) Backup(w io.Writer) error {
 	if s.closed.Load() {
 		return errClosed
@@ -134,9 +139,12 @@ func (s *Store) Backup(w io.Writer) error {
 	return nil
 }
 
-// Close writes what is not on the disk yet and gives the file back. Calls under way are answered; those that come after fail
-// with an error that wraps os.ErrClosed. It returns the error after which changes were refused, if there was one: with
-// [Interval], changes that were acknowledged before are then lost. A second Close returns the same.
+// Close writes what is not on the disk yet and closes the file. Calls under way are completed.
+// Later calls fail with an error that wraps os.ErrClosed. A second Close returns the same as the
+// first.
+//
+// Close returns the write error after which changes were refused, if there was one. With
+// [Interval], changes that were acknowledged before that error are then lost.
 func (s *Store) Close() error {
 	s.closing.Do(func() {
 		s.closed.Store(true)

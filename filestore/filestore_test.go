@@ -50,10 +50,10 @@ func TestReopen(t *testing.T) {
 				t.Errorf("after reopening the record is\n%s\nbefore it was\n%s", got, want)
 			}
 			if _, _, err := s.Load(ctx, idOf(2)); !errors.Is(err, driver.ErrNotFound) {
-				t.Errorf("the ended session is back: %v", err)
+				t.Errorf("the ended session is found: %v", err)
 			}
 			if n := s.Len(); n != 2 {
-				t.Errorf("there are %d sessions, want 2", n)
+				t.Errorf("the store has %d sessions, want 2", n)
 			}
 		})
 	}
@@ -73,7 +73,7 @@ func TestExpiredAreRemovedAtOpen(t *testing.T) {
 		}
 		closeStore(t, s)
 		time.Sleep(2 * time.Minute)
-		for range 2 { // the second time they are not in the file any more, and its sums are right
+		for range 2 { // the second time the file no longer has them, and its sums are right
 			s = open(t, dir, filestore.Options{})
 			if n := s.Len(); n != 50 {
 				t.Errorf("%d sessions were restored, want 50", n)
@@ -92,12 +92,12 @@ func TestExpiredAreRemovedAtOpen(t *testing.T) {
 	})
 }
 
-// The store's time goes on from the last that it wrote, also when the system's clock was set back between.
+// The store's time continues from the last written time, even if the system's clock was set back.
 func TestTimeNeverRunsBehind(t *testing.T) {
 	dir := t.TempDir()
 	var late time.Time
 	synctest.Test(t, func(t *testing.T) {
-		time.Sleep(100 * 365 * 24 * time.Hour) // far beyond the clock outside
+		time.Sleep(100 * 365 * 24 * time.Hour) // far later than the real clock
 		s := open(t, dir, filestore.Options{})
 		create(t, s, 1, set("a", "1"))
 		time.Sleep(time.Hour)
@@ -107,11 +107,11 @@ func TestTimeNeverRunsBehind(t *testing.T) {
 	})
 	s := open(t, dir, filestore.Options{})
 	if _, now, _ := s.Load(ctx, idOf(1)); now.Before(late.Truncate(time.Millisecond)) {
-		t.Errorf("the time was %v and is %v", late, now)
+		t.Errorf("the time was %v and is now %v, which is earlier", late, now)
 	}
 }
 
-// A touch shares the write of others: alone it is written within the interval.
+// A touch is written with other changes. Without any, it is written within the interval.
 func TestTouchIsWrittenWithinTheInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -122,7 +122,7 @@ func TestTouchIsWrittenWithinTheInterval(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		var copied bytes.Buffer
 		must(t, s.Backup(&copied))
-		time.Sleep(45 * time.Minute) // longer than idle since it was created
+		time.Sleep(45 * time.Minute) // more than the idle limit after the creation
 
 		other := t.TempDir()
 		must(t, os.WriteFile(file(other), copied.Bytes(), 0o600))
@@ -130,12 +130,12 @@ func TestTouchIsWrittenWithinTheInterval(t *testing.T) {
 	})
 }
 
-// With Interval nothing waits for the disk, and what is acknowledged is on it in time.
+// With Interval no call waits for the disk, and acknowledged changes are on it in time.
 func TestInterval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t, t.TempDir(), filestore.Options{Durability: filestore.Interval, Every: time.Minute})
 		create(t, s, 1, set("a", "1"))
-		value(t, s, 1, "a") // seen at once
+		value(t, s, 1, "a") // visible at once
 		for _, c := range []struct {
 			after time.Duration
 			want  int

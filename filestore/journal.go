@@ -19,30 +19,31 @@ type journal struct {
 	db    *bolt.DB
 	path  string
 	table *table.Table
-	lazy  bool // changes are acknowledged before they are written
+	lazy  bool // acknowledge changes before they are written
 	every time.Duration
 
-	wake    chan struct{} // there is something to write; holds one
+	wake    chan struct{} // signals that there is something to write; has room for one
 	stopped chan struct{} // closed when the writer has returned
-	state   state         // what the file says; the writer's own
+	state   state         // the state in the file; only the writer uses it
 
 	mu     sync.Mutex
-	next   *batch      // what comes next, never nil
-	timer  *time.Timer // wakes the writer for what nobody waits for
+	next   *batch      // the next batch, never nil
+	timer  *time.Timer // wakes the writer for changes that no caller waits for
 	closed bool
-	failed error // the first error of writing
+	failed error // the first write error
 }
 
-// batch is the changes that one transaction writes: the last version of each record, nil for its end. It is the receipt of
-// all of them.
+// batch is the changes that one transaction writes: the last version of each record, nil for its
+// end. It is the receipt for all of them.
 type batch struct {
 	records map[driver.ID]*driver.Record
-	revoked time.Time     // the last time that sessions of somebody were revoked; zero: none were
-	done    chan struct{} // closed when err is the outcome
+	revoked time.Time     // the last revocation; zero: none
+	done    chan struct{} // closed when err is set
 	err     error
 }
 
-// maxLazy bounds what is acknowledged and not written. Beyond it a change waits for the disk, as with Always.
+// maxLazy bounds the changes that are acknowledged and not written. Above it a change waits for the
+// disk, as with Always.
 const maxLazy = 1 << 16
 
 func newJournal(db *bolt.DB, path string, s state, o Options) *journal {
@@ -50,7 +51,7 @@ func newJournal(db *bolt.DB, path string, s state, o Options) *journal {
 		db: db, path: path, lazy: o.Durability == Interval, every: o.Every, state: s,
 		wake: make(chan struct{}, 1), stopped: make(chan struct{}), next: newBatch(),
 	}
-	j.timer = time.AfterFunc(time.Hour, j.rouse)
+	j.timer = time.AfterFunc(time.Hour, j.wakeWriter)
 	j.timer.Stop()
 	return j
 }
@@ -66,7 +67,8 @@ func (j *journal) Append(id driver.ID, r *driver.Record) table.Receipt {
 	return j.append(table.Version{ID: id, Record: r})
 }
 
-// AppendAll implements table.Journal: what is in one batch is written by one transaction.
+// AppendAll implements table.Journal. All versions are in one batch, so one transaction writes
+// them.
 func (j *journal) AppendAll(versions []table.Version) table.Receipt {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -74,19 +76,19 @@ func (j *journal) AppendAll(versions []table.Version) table.Receipt {
 }
 
 func (j *journal) append(versions ...table.Version) table.Receipt {
-	if err := j.refusal(); err != nil {
+	if err := j.refusalLocked(); err != nil {
 		return refused{err}
 	}
 	if j.lazy && len(j.next.records) < maxLazy {
 		for _, v := range versions {
-			j.defers(v.ID, v.Record)
+			j.enqueue(v.ID, v.Record)
 		}
 		return nil
 	}
 	for _, v := range versions {
 		j.next.records[v.ID] = v.Record
 	}
-	j.rouse()
+	j.wakeWriter()
 	return j.next
 }
 
@@ -94,8 +96,8 @@ func (j *journal) append(versions ...table.Version) table.Receipt {
 func (j *journal) Note(id driver.ID, r *driver.Record) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.refusal() == nil {
-		j.defers(id, r)
+	if j.refusalLocked() == nil {
+		j.enqueue(id, r)
 	}
 }
 
@@ -103,7 +105,7 @@ func (j *journal) Note(id driver.ID, r *driver.Record) {
 func (j *journal) Revoke(at time.Time) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.refusal() == nil {
+	if j.refusalLocked() == nil {
 		if len(j.next.records) == 0 {
 			j.timer.Reset(j.every)
 		}
@@ -111,8 +113,8 @@ func (j *journal) Revoke(at time.Time) {
 	}
 }
 
-// defers puts a version in the next batch, which need not be written now.
-func (j *journal) defers(id driver.ID, r *driver.Record) {
+// enqueue adds a version to the next batch, which is written within the interval.
+func (j *journal) enqueue(id driver.ID, r *driver.Record) {
 	if len(j.next.records) == 0 {
 		j.timer.Reset(j.every)
 	}
@@ -123,20 +125,21 @@ func (j *journal) defers(id driver.ID, r *driver.Record) {
 func (j *journal) Err() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.refusal()
+	return j.refusalLocked()
 }
 
-func (j *journal) refusal() error {
+// refusalLocked returns why changes are refused, or nil. The caller holds the lock.
+func (j *journal) refusalLocked() error {
 	if j.failed == nil && j.closed {
 		return errClosed
 	}
 	return j.failed
 }
 
-func (j *journal) rouse() {
+func (j *journal) wakeWriter() {
 	select {
 	case j.wake <- struct{}{}:
-	default: // it is awake already, and has not taken the batch yet
+	default: // the writer is awake and has not taken the batch yet
 	}
 }
 
@@ -155,7 +158,7 @@ func (b *batch) Wait(ctx context.Context) error {
 	}
 }
 
-// refused is the receipt of what is not written.
+// refused is the receipt of a change that is not written.
 type refused struct{ err error }
 
 func (r refused) Wait(context.Context) error { return r.err }
@@ -163,12 +166,14 @@ func (r refused) Wait(context.Context) error { return r.err }
 // run is the writer. It returns when the journal is closed, after the last batch.
 func (j *journal) run() {
 	defer close(j.stopped)
-	debug.SetPanicOnFault(true) // of this goroutine: a file that someone cuts short under a memory map is an error, not a crash
+	// In this goroutine, a file that is truncated under the memory map causes an error, not a
+	// crash.
+	debug.SetPanicOnFault(true)
 	for range j.wake {
 		b, last := j.take()
 		if len(b.records) > 0 || !b.revoked.IsZero() || last {
 			b.err = j.write(b)
-		} else { // somebody may wait for the batches before it
+		} else { // a caller may wait for the earlier batches
 			b.err = j.failure()
 		}
 		close(b.done)
@@ -178,7 +183,7 @@ func (j *journal) run() {
 	}
 }
 
-// take begins the next batch and returns the one that is to be written.
+// take returns the batch to be written and starts the next one.
 func (j *journal) take() (b *batch, last bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -187,13 +192,14 @@ func (j *journal) take() (b *batch, last bool) {
 	return b, j.closed
 }
 
-// write makes a batch durable and shows it to readers. After an error it writes nothing more.
+// write makes a batch durable and then publishes it. After an error it writes nothing more.
 func (j *journal) write(b *batch) error {
 	if err := j.failure(); err != nil {
-		return err // taken before the failure was known: certainly not written
+		return err // the batch was certainly not written
 	}
 	if err := j.commit(b.records, b.revoked); err != nil {
-		err = fmt.Errorf("filestore: writing %s failed, and changes are refused until the store is opened again: %w", j.path, err)
+		err = fmt.Errorf("filestore: writing %s failed, and changes are refused until the store is opened again: %w",
+			j.path, err)
 		j.mu.Lock()
 		j.failed = err
 		j.mu.Unlock()
@@ -213,9 +219,10 @@ func (j *journal) failure() error {
 	return j.failed
 }
 
-// commit writes records, and the time of a revocation if there was one, in one transaction.
+// commit writes records in one transaction, with the time of a revocation unless that is zero.
 func (j *journal) commit(records map[driver.ID]*driver.Record, revoked time.Time) (err error) {
-	// A panic leaves the transaction open, for to roll it back bbolt would read the pages that it panicked over.
+	// After a panic the transaction stays open: a rollback would read the pages that caused the
+	// panic.
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", errBroken, p)
@@ -227,7 +234,7 @@ func (j *journal) commit(records map[driver.ID]*driver.Record, revoked time.Time
 	}
 	next := j.state
 	sessions := tx.Bucket(bucketSessions)
-	var values []byte // stays until the commit, as bbolt asks
+	var values []byte // bbolt requires that it stays unchanged until the commit
 	for id, r := range records {
 		if values, err = next.put(sessions, values, id, r); err != nil {
 			tx.Rollback()
@@ -249,7 +256,8 @@ func (j *journal) commit(records map[driver.ID]*driver.Record, revoked time.Time
 	return nil
 }
 
-// errBroken says that the transaction could not even be given up, so that the database cannot be closed either.
+// errBroken reports a transaction that could not be rolled back. The database cannot be closed
+// then.
 var errBroken = errors.New("the file changed under the store")
 
 // remove deletes records before the writer runs, in transactions of a bounded size.
@@ -269,16 +277,17 @@ func (j *journal) remove(ids []driver.ID) error {
 	return nil
 }
 
-// close writes the last batch, with the time, and closes the database. It returns the first error of writing.
+// close writes the last batch and the time, and closes the database. It returns the first write
+// error.
 func (j *journal) close() error {
 	j.mu.Lock()
 	j.closed = true
 	j.timer.Stop()
 	j.mu.Unlock()
-	j.rouse()
+	j.wakeWriter()
 	<-j.stopped
 	if errors.Is(j.failed, errBroken) {
-		return j.failed // the lock goes with the process
+		return j.failed // the system releases the lock when the process ends
 	}
 	return errors.Join(j.failed, j.db.Close())
 }

@@ -23,16 +23,16 @@ import (
 const (
 	writers = 16
 	kills   = 50
-	shared  = 8 // sessions that all writers add to
+	shared  = 8 // the number of sessions that all writers add to
 )
 
-func init() { roles["write"] = writeForEver }
+func init() { roles["write"] = writeForever }
 
-// writeForEver writes to the store from many goroutines until it is killed, and says on standard output what it is about to
-// do and what was acknowledged: a line "sent" before each call and "done" after it, with the operation, session and value.
-// A line that is not there yet when the process dies is one that nobody was told.
-func writeForEver(args []string) error {
-	first, err := strconv.Atoi(args[1]) // of the sessions that this life creates
+// writeForever writes to the store from many goroutines until it is killed. It prints a line "sent"
+// before each call and a line "done" after it, with the operation, session and value. A change
+// without a line "done" was not acknowledged.
+func writeForever(args []string) error {
+	first, err := strconv.Atoi(args[1]) // the first session that this process creates
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func writeForEver(args []string) error {
 func write(s *filestore.Store, w, next int) error {
 	ctx := context.Background()
 	do := func(op string, n int, v string, f func() error) error {
-		// One write system call a line: what was said before the kill is in the pipe.
+		// Each line is one write system call, so lines printed before the kill are in the pipe.
 		os.Stdout.WriteString("sent " + op + " " + strconv.Itoa(n) + " " + v + "\n")
 		if err := f(); err != nil {
 			return fmt.Errorf("%s %d: %w", op, n, err)
@@ -94,10 +94,10 @@ func write(s *filestore.Store, w, next int) error {
 	}
 }
 
-// history is what the children said of one session.
+// history is what the children printed about one session.
 type history struct {
 	created, ended, ending bool
-	values                 map[string]bool // that may be there
+	values                 map[string]bool // the values that it may have
 	sent, done             int64           // adds
 }
 
@@ -115,7 +115,7 @@ func (l ledger) of(n int) *history {
 func (l ledger) note(line string) error {
 	parts := strings.Fields(line)
 	if len(parts) != 4 {
-		return fmt.Errorf("bad line %q", line)
+		return fmt.Errorf("invalid line %q", line)
 	}
 	n, err := strconv.Atoi(parts[2])
 	if err != nil {
@@ -127,7 +127,7 @@ func (l ledger) note(line string) error {
 		h.values[v] = true
 	case "done create":
 		h.created = true
-	case "done set": // what was there before is not any more
+	case "done set": // the value replaces all earlier ones
 		h.values = map[string]bool{v: true}
 	case "sent add":
 		h.sent++
@@ -138,12 +138,12 @@ func (l ledger) note(line string) error {
 	case "done end":
 		h.ended = true
 	default:
-		return fmt.Errorf("bad line %q", line)
+		return fmt.Errorf("invalid line %q", line)
 	}
 	return nil
 }
 
-// check compares what the store holds with what was said.
+// check compares the store with the history.
 func (l ledger) check(s *filestore.Store) error {
 	var errs []error
 	for n, h := range l {
@@ -158,12 +158,12 @@ func (l ledger) check(s *filestore.Store) error {
 			if count < h.done || count > h.sent {
 				errs = append(errs, fmt.Errorf("counter %d is %d: %d adds were acknowledged, %d were sent", n, count, h.done, h.sent))
 			}
-			h.sent, h.done = count, count // what was in flight is settled
+			h.sent, h.done = count, count // additions in flight are now decided
 		case h.ended && !errors.Is(err, driver.ErrNotFound):
-			errs = append(errs, fmt.Errorf("session %d was ended and is back (%v)", n, err))
+			errs = append(errs, fmt.Errorf("session %d was ended and is found (%v)", n, err))
 		case errors.Is(err, driver.ErrNotFound):
 			if h.created && !h.ending {
-				errs = append(errs, fmt.Errorf("session %d was created and is gone", n))
+				errs = append(errs, fmt.Errorf("session %d was created and is missing", n))
 			}
 			h.ended = true
 		case err != nil:
@@ -173,13 +173,14 @@ func (l ledger) check(s *filestore.Store) error {
 			if !h.values[string(v)] {
 				errs = append(errs, fmt.Errorf("session %d has the value %q, and may have %v", n, v, h.values))
 			}
-			l[n] = &history{created: true, values: map[string]bool{string(v): true}} // what was in flight is settled, and stays
+			// A change in flight is now decided, and stays so.
+			l[n] = &history{created: true, values: map[string]bool{string(v): true}}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// live runs a child that writes until it is killed, after a time that is left to chance.
+// live runs a child that writes until it is killed after a random time.
 func (l ledger) live(t *testing.T, dir string, life int) (acknowledged int) {
 	c := child(t, "write", dir, strconv.Itoa((life+1)*100_000_000))
 	out, err := c.StdoutPipe()
@@ -195,9 +196,9 @@ func (l ledger) live(t *testing.T, dir string, life int) (acknowledged int) {
 			if err != io.EOF {
 				t.Error(err)
 			}
-			break // what follows the last newline was not said
+			break // text after the last newline is incomplete
 		}
-		kill.Do(func() { // it has begun to write
+		kill.Do(func() { // the child has begun to write
 			time.AfterFunc(time.Duration(rand.IntN(80_000))*time.Microsecond, func() { c.Process.Kill() })
 		})
 		must(t, l.note(line[:len(line)-1]))
@@ -212,7 +213,8 @@ func (l ledger) live(t *testing.T, dir string, life int) (acknowledged int) {
 	return acknowledged
 }
 
-// A process that is killed in the middle of writing, again and again, loses nothing that it acknowledged.
+// A process that is killed while it writes, again and again, loses nothing that it has
+// acknowledged.
 func TestKilledWhileWriting(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir, filestore.Options{})
@@ -230,7 +232,7 @@ func TestKilledWhileWriting(t *testing.T) {
 		closeStore(t, s)
 	}
 	if total < kills*writers {
-		t.Errorf("only %d writes were acknowledged in %d lives: too few to show anything", total, kills)
+		t.Errorf("only %d writes were acknowledged in %d runs: too few for the test to be valid", total, kills)
 	}
 	t.Logf("%d writes were acknowledged in %d lives, and all were found", total, kills)
 }

@@ -15,17 +15,18 @@ import (
 	"github.com/coatcheck-go/session/filestore"
 )
 
-// verifier opens every record of these tests.
+// verifier is the current verifier of all records in these tests.
 var verifier = driver.Hash{1}
 
-// idOf names the nth session. Its bytes are spread as those of a hash.
+// idOf returns the id of the nth session. Its bytes are distributed like those of a hash.
 func idOf(n int) driver.ID {
 	h := driver.HashOf(strconv.AppendInt(nil, int64(n), 10))
 	return driver.ID{Bucket: binary.BigEndian.Uint16(h[14:]), Selector: h}
 }
 
-func originOf(n int) *driver.Origin {
-	return &driver.Origin{Secret: driver.Secret(idOf(n).Selector), Verifier: verifier, Idle: time.Hour, Lifetime: 24 * time.Hour}
+func originOf(n int) *driver.RecordSpec {
+	return &driver.RecordSpec{Secret: driver.Secret(idOf(n).Selector), Verifier: verifier, Idle: time.Hour,
+		Lifetime: 24 * time.Hour}
 }
 
 func set(key, value string) *driver.Change {
@@ -36,7 +37,7 @@ func add(key string, n int64) *driver.Change {
 	return &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Add, Key: driver.Key(key), Delta: n}}}
 }
 
-// open opens a store that is closed at the end of the test, if the test has not closed it.
+// open opens a store. It is closed at the end of the test, unless the test has closed it.
 func open(t testing.TB, dir string, o filestore.Options) *filestore.Store {
 	t.Helper()
 	s, err := filestore.Open(dir, o)
@@ -61,7 +62,7 @@ func create(t testing.TB, s *filestore.Store, n int, c *driver.Change) {
 	}
 }
 
-// value returns a value of the nth session, "" if the session has none, and fails if there is no session.
+// value returns a value of the nth session, "" if it has none. The session must exist.
 func value(t testing.TB, s *filestore.Store, n int, key driver.Key) string {
 	t.Helper()
 	r, _, err := s.Load(context.Background(), idOf(n))
@@ -81,8 +82,8 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// wantError checks that an error has all of the words that help.
-func wantError(t *testing.T, got string, words ...string) {
+// mustMention checks that an error text has all of these words.
+func mustMention(t *testing.T, got string, words ...string) {
 	t.Helper()
 	for _, w := range words {
 		if !strings.Contains(got, w) {
@@ -91,7 +92,7 @@ func wantError(t *testing.T, got string, words ...string) {
 	}
 }
 
-// TestMain runs the test binary as one of the children that tests start: see child.
+// TestMain runs the test binary as a child process if a test has started it so: see child.
 func TestMain(m *testing.M) {
 	if role := os.Getenv(roleVariable); role != "" {
 		f, ok := roles[role]

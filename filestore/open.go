@@ -12,11 +12,11 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// openFile opens the database, a new one if there is none, with every page checked.
+// openFile opens the database and checks every page. It creates a database if there is none.
 func openFile(path string) (*bolt.DB, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("filestore: the directory %s cannot be made: %w", dir, err)
+		return nil, fmt.Errorf("filestore: the directory %s cannot be created: %w", dir, err)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +33,7 @@ func openFile(path string) (*bolt.DB, error) {
 }
 
 func openExisting(f *os.File, path string) (*bolt.DB, error) {
-	// Before anything is read: of a file that another process writes the pages do not fit together.
+	// Lock before reading: the pages of a file that another process writes are not consistent.
 	if err := lock(f); err != nil {
 		return nil, inUse(path, err)
 	}
@@ -47,8 +47,9 @@ func openExisting(f *os.File, path string) (*bolt.DB, error) {
 	return openDB(f, path)
 }
 
-// create makes a database under another name, which it loses when it is complete: so an empty or half a file never is what a
-// crash left of the making of one. The lock on the other name keeps two processes from making it at once.
+// create creates a database under a temporary name and renames it when it is complete. So a crash
+// never leaves an empty or incomplete file under the final name. The lock on the temporary file
+// prevents two processes from creating it at the same time.
 func create(path string) (*bolt.DB, error) {
 	name := path
 	if renamesOpen {
@@ -56,7 +57,7 @@ func create(path string) (*bolt.DB, error) {
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("filestore: this process must be able to make files in the directory: %w", err)
+		return nil, fmt.Errorf("filestore: this process must be able to create files in the directory: %w", err)
 	}
 	db, err := fill(f, name, path)
 	if err != nil {
@@ -71,7 +72,7 @@ func fill(f *os.File, name, path string) (*bolt.DB, error) {
 		return nil, inUse(path, err)
 	}
 	if _, err := os.Lstat(path); name != path && !errors.Is(err, fs.ErrNotExist) {
-		return nil, inUse(path, errors.Join(err, os.Remove(name))) // another process was faster
+		return nil, inUse(path, errors.Join(err, os.Remove(name))) // another process has created it
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
@@ -84,15 +85,15 @@ func fill(f *os.File, name, path string) (*bolt.DB, error) {
 		err = os.Rename(name, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path)) // the name must be on the disk, too
+		err = syncDir(filepath.Dir(path)) // the name must be durable, too
 	}
 	if err != nil {
-		return nil, fmt.Errorf("filestore: %s could not be made: %w", path, errors.Join(err, db.Close()))
+		return nil, fmt.Errorf("filestore: %s could not be created: %w", path, errors.Join(err, db.Close()))
 	}
 	return db, nil
 }
 
-// openDB opens the database in a file that is locked, and checked or empty.
+// openDB opens the database in a locked file, which is either checked or empty.
 func openDB(f *os.File, path string) (db *bolt.DB, err error) {
 	err = guard(path, func() (err error) {
 		db, err = bolt.Open(f.Name(), 0o600, &bolt.Options{
@@ -114,18 +115,19 @@ func openDB(f *os.File, path string) (db *bolt.DB, err error) {
 }
 
 func inUse(path string, err error) error {
-	return fmt.Errorf("filestore: %s is in use by another process, or open in this one already: "+
-		"a filestore is for one process; sessions that several share belong in Redis (package redisstore) (%w)", path, err)
+	return fmt.Errorf("filestore: %s is in use by another process, or already open in this one: "+
+		"a filestore is for one process; sessions that several processes share belong in Redis "+
+		"(package redisstore) (%w)", path, err)
 }
 
-// damaged is the error of a file that was a store.
+// damaged returns the error for a damaged store.
 func damaged(path, what string) error {
 	return fmt.Errorf("filestore: %s is damaged: %s. Nothing was changed. Restore a backup in its place; "+
-		"to begin without the sessions in it, move the file away", path, what)
+		"to start without these sessions, move the file away", path, what)
 }
 
-// foreign is the error of a file that never was one.
-func foreign(path, what string) error {
-	return fmt.Errorf("filestore: %s is no store of this program: %s. Nothing was changed. "+
+// notAStore returns the error for a file of another program or version.
+func notAStore(path, what string) error {
+	return fmt.Errorf("filestore: %s is not a store of this program: %s. Nothing was changed. "+
 		"Choose another directory, or move the file away", path, what)
 }

@@ -5,13 +5,14 @@ import (
 	"time"
 )
 
-// Options say how a store writes. The zero Options write every change before it is acknowledged.
+// Options say when a store writes. With the zero Options, every change is written before it is
+// acknowledged.
 type Options struct {
 	// Durability says when a change is acknowledged. Default: Always.
 	Durability Durability
 
-	// Every is how long a change that nobody waits for may be only in memory: with Interval any change, with Always a touch.
-	// Default: 1 s. From 1 ms to 1 h.
+	// Every is how long a change may be only in memory if no caller waits for it: any change with
+	// Interval, a touch with Always. From 1ms to 1h. Default: 1s.
 	Every time.Duration
 }
 
@@ -35,13 +36,13 @@ func (d Durability) String() string {
 
 func (o Options) checked() (Options, error) {
 	if int(o.Durability) >= len(durabilities) {
-		return o, fmt.Errorf("filestore: Options.Durability: %v is neither Always nor Interval", o.Durability)
+		return o, fmt.Errorf("filestore: Options.Durability: %v is not Always or Interval", o.Durability)
 	}
 	if o.Every == 0 {
 		o.Every = time.Second
 	}
 	if o.Every < time.Millisecond || o.Every > time.Hour {
-		return o, fmt.Errorf("filestore: Options.Every: %v is not from 1ms to 1h", o.Every)
+		return o, fmt.Errorf("filestore: Options.Every: %v is not between 1ms and 1h", o.Every)
 	}
 	return o, nil
 }

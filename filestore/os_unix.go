@@ -8,15 +8,16 @@ import (
 	"syscall"
 )
 
-// renamesOpen says that an open file can be given another name.
+// renamesOpen reports whether the system can rename an open file.
 const renamesOpen = true
 
-// lock takes the lock that bbolt takes: it is of the open file, so that bbolt finds itself holding it.
+// lock takes the same lock that bbolt takes. It belongs to the open file, so bbolt can take it
+// again.
 func lock(f *os.File) error {
 	return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 }
 
-// syncDir makes the names in a directory durable. A file system that cannot is not asked twice.
+// syncDir makes the names in a directory durable, if the file system supports that.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

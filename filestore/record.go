@@ -11,9 +11,9 @@ import (
 // A record on disk:
 //
 //	1 byte     version, 1
-//	4 bytes    CRC-32C of the key and all that follows, big-endian
-//	the rest   the named values of driver.Encode: length and bytes of the name, length and bytes of the value; the lengths
-//	           are unsigned varints
+//	4 bytes    CRC-32C of the key and of all that follows, big-endian
+//	the rest   the named values of driver.Encode: for each the length and bytes of the name, and the
+//	           length and bytes of the value; lengths are unsigned varints
 const (
 	recordVersion = 1
 	recordHeader  = 1 + 4
@@ -30,7 +30,7 @@ func keyOf(id driver.ID) (key [keySize]byte) {
 
 func parseKey(key []byte) (id driver.ID, err error) {
 	if len(key) != keySize {
-		return id, fmt.Errorf("%w: a key has %d bytes, not %d", driver.ErrFormat, keySize, len(key))
+		return id, fmt.Errorf("%w: a key has %d bytes, this one has %d", driver.ErrFormat, keySize, len(key))
 	}
 	return driver.ID{Bucket: binary.BigEndian.Uint16(key), Selector: driver.Hash(key[2:])}, nil
 }
@@ -41,7 +41,7 @@ func crcOf(key, body []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, body)
 }
 
-// checksum returns the checksum that a record carries.
+// checksum returns the checksum in a stored record.
 func checksum(value []byte) uint64 {
 	if len(value) < recordHeader {
 		return 0
@@ -49,7 +49,7 @@ func checksum(value []byte) uint64 {
 	return uint64(binary.BigEndian.Uint32(value[1:]))
 }
 
-// appendRecord appends what is stored under key.
+// appendRecord appends the stored form of r under key.
 func appendRecord(buf, key []byte, r *driver.Record) []byte {
 	start := len(buf)
 	buf = append(buf, recordVersion, 0, 0, 0, 0)
@@ -63,22 +63,22 @@ func appendRecord(buf, key []byte, r *driver.Record) []byte {
 	return buf
 }
 
-// decoder decodes many records. It keeps one copy of each name of a field.
+// decoder decodes many records. It keeps one copy of each field name.
 type decoder struct {
 	names  map[string]driver.Key
-	values []driver.Field // used again for each record
+	values []driver.Field // reused for each record
 }
 
-// maxNames bounds the names that a decoder keeps: the entries of maps are names too, and may be many.
+// maxNames bounds the names that a decoder keeps, because each entry of a map has a name, too.
 const maxNames = 4096
 
-// record decodes what is stored under key. It keeps nothing of value.
+// record decodes the stored form of a record. The record does not refer to value.
 func (d *decoder) record(key, value []byte) (*driver.Record, error) {
 	if len(value) < recordHeader {
-		return nil, fmt.Errorf("%w: %d bytes are no record", driver.ErrFormat, len(value))
+		return nil, fmt.Errorf("%w: %d bytes are too short for a record", driver.ErrFormat, len(value))
 	}
 	if value[0] != recordVersion {
-		return nil, fmt.Errorf("%w: version %d, this program knows %d", driver.ErrFormat, value[0], recordVersion)
+		return nil, fmt.Errorf("%w: version %d, this program supports %d", driver.ErrFormat, value[0], recordVersion)
 	}
 	body := value[recordHeader:]
 	if crcOf(key, body) != binary.BigEndian.Uint32(value[1:]) {
@@ -98,7 +98,7 @@ func (d *decoder) record(key, value []byte) (*driver.Record, error) {
 		d.values = append(d.values, driver.Field{Key: d.name(name), Value: content})
 		rest = next
 	}
-	// Decode keeps the values of fields, and value is not ours: one copy for all of them.
+	// Decode keeps the values of fields, so copy them, all in one piece.
 	own := make([]byte, 0, size)
 	for i := range d.values {
 		v := &d.values[i]
@@ -111,7 +111,7 @@ func (d *decoder) record(key, value []byte) (*driver.Record, error) {
 	return driver.Decode(d.values)
 }
 
-// chunk splits off a length and as many bytes.
+// chunk splits off a length and that many bytes.
 func chunk(b []byte) (content, rest []byte, ok bool) {
 	n, size := binary.Uvarint(b)
 	if size <= 0 || n > uint64(len(b)-size) {
@@ -120,7 +120,7 @@ func chunk(b []byte) (content, rest []byte, ok bool) {
 	return b[size : size+int(n)], b[size+int(n):], true
 }
 
-// name returns the key without a copy if it is known.
+// name returns the key, without a copy if it is known.
 func (d *decoder) name(b []byte) driver.Key {
 	if k, ok := d.names[string(b)]; ok {
 		return k

@@ -12,15 +12,17 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// FuzzRecord: what is decoded, encodes to what decodes to the same; what is refused is an ErrFormat; damage is always refused. The
-// checksum would hide the rest from a fuzzer, so it is put right, where right is set.
+// FuzzRecord: a decoded record encodes to a form that decodes to the same record. A refused one is
+// an ErrFormat. Damage is always refused. With right, the checksum is corrected, because the fuzzer
+// would otherwise not get past it.
 func FuzzRecord(f *testing.F) {
 	key := keyOf(driver.ID{Bucket: 0x1a2b, Selector: driver.Hash{1, 2, 3}})
 	now := time.UnixMilli(1_800_000_000_123)
-	o := &driver.Origin{Secret: driver.Secret{7}, Verifier: driver.Hash{8}, Idle: time.Hour, Lifetime: 24 * time.Hour}
+	o := &driver.RecordSpec{Secret: driver.Secret{7}, Verifier: driver.Hash{8}, Idle: time.Hour, Lifetime: 24 * time.Hour}
 	for _, ops := range [][]driver.Op{nil, {
 		{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)},
-		{Kind: driver.Set, Key: "cart.gifts:b\x00ok", Value: bytes.Repeat([]byte{0xff}, 200)}, // a length of two bytes
+		// A value whose length takes two bytes.
+		{Kind: driver.Set, Key: "cart.gifts:b\x00ok", Value: bytes.Repeat([]byte{0xff}, 200)},
 		{Kind: driver.Add, Key: "visits", Delta: -7},
 	}} {
 		res, err := driver.NewRecord(now, o, &driver.Change{Verifier: o.Verifier, Ops: ops})
@@ -48,28 +50,28 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// checkRecord checks what holds of a value that was accepted.
+// checkRecord checks the promises for an accepted value.
 func checkRecord(t *testing.T, key, value []byte, r *driver.Record) {
 	t.Helper()
 	again := appendRecord(nil, key, r)
 	second, err := new(decoder).record(key, again)
 	if err != nil {
-		t.Fatalf("what was encoded is refused: %v", err)
+		t.Fatalf("the encoded record is refused: %v", err)
 	}
 	if !reflect.DeepEqual(r, second) {
 		t.Fatalf("first:  %+v\nsecond: %+v", r, second)
 	}
 	if _, err := new(decoder).record(append([]byte{key[0] ^ 1}, key[1:]...), value); err == nil {
-		t.Error("it was accepted under another key")
+		t.Error("the record was accepted with another key")
 	}
-	bit := int(crcOf(nil, value)) % (8 * len(value)) // any one, the same each time
+	bit := int(crcOf(nil, value)) % (8 * len(value)) // any bit, but the same for each run
 	broken := slices.Clone(value)
 	broken[bit/8] ^= 1 << (bit % 8)
 	if _, err := new(decoder).record(key, broken); err == nil {
-		t.Errorf("it was accepted with bit %d turned", bit)
+		t.Errorf("the record was accepted with bit %d inverted", bit)
 	}
 	clear(value)
 	if !reflect.DeepEqual(r, second) {
-		t.Error("the record keeps a part of what it was decoded from")
+		t.Error("the record refers to the bytes that it was decoded from")
 	}
 }

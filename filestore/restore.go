@@ -13,12 +13,13 @@ import (
 	"github.com/coatcheck-go/session/internal/table"
 )
 
-// restore puts the records into the table, but for anonymous ones that have expired, which it returns.
+// restore puts the records into the table. It leaves out expired anonymous sessions and returns
+// their ids.
 func restore(db *bolt.DB, path string, t *table.Table, want state) (expired []driver.ID, err error) {
 	r := restorer{path: path, table: t, now: t.Now(), pages: make(chan []stored, 4)}
 	err = guard(r.path, func() error {
 		return db.View(func(tx *bolt.Tx) error {
-			// The workers read the memory map, which is there until the transaction ends.
+			// The workers read the memory map, which is valid until the transaction ends.
 			defer r.workers.Wait()
 			defer close(r.pages)
 			for range runtime.GOMAXPROCS(0) { // decoding takes most of the time
@@ -35,30 +36,30 @@ func restore(db *bolt.DB, path string, t *table.Table, want state) (expired []dr
 	}
 	if r.found.Records != want.Records || r.found.Sum != want.Sum {
 		return nil, damaged(r.path, fmt.Sprintf(
-			"it has %d records with the sum %x, and says that they are %d with the sum %x: some are lost or old",
+			"it has %d records with the sum %x, and should have %d with the sum %x: some are lost or outdated",
 			r.found.Records, r.found.Sum, want.Records, want.Sum))
 	}
 	return r.expired, nil
 }
 
-// restorer is one restoring: a goroutine that reads the file, and others that decode what it finds.
+// restorer restores a store: one goroutine reads the file and others decode the records.
 type restorer struct {
 	path    string
 	table   *table.Table
 	now     time.Time
-	found   state // the reader's
+	found   state // only the reader uses it
 	pages   chan []stored
 	workers sync.WaitGroup
 
 	mu      sync.Mutex
 	expired []driver.ID
-	err     error // the first
+	err     error // the first error
 }
 
-// stored is a record as it is in the file.
+// stored is a record in its stored form.
 type stored struct{ key, value []byte }
 
-// scan hands the records of a bucket to the workers, some hundreds at a time, and counts them.
+// scan passes the records of a bucket to the workers, some hundreds at a time, and counts them.
 func (r *restorer) scan(sessions *bolt.Bucket) error {
 	const most = 512
 	var list []stored
@@ -77,7 +78,7 @@ func (r *restorer) scan(sessions *bolt.Bucket) error {
 
 func (r *restorer) work() {
 	var d decoder
-	for list := range r.pages { // to the end, also after an error: the reader must not wait for ever
+	for list := range r.pages { // also after an error, so that the reader is not blocked
 		err := guard(r.path, func() error { return r.decode(&d, list) })
 		if err != nil {
 			r.mu.Lock()
@@ -97,9 +98,10 @@ func (r *restorer) decode(d *decoder, list []stored) error {
 		}
 		record, err := d.record(s.key, s.value)
 		if err != nil {
-			return damaged(r.path, fmt.Sprintf("the record under the key %x: %v", s.key, err))
+			return damaged(r.path, fmt.Sprintf("the record with the key %x: %v", s.key, err))
 		}
-		if record.Live(r.now) || record.Principal != nil { // whose end is to be told of, by the table's first sweep
+		// The table reports expired sessions of users in its first sweep.
+		if record.Live(r.now) || record.Principal != nil {
 			r.table.Restore(id, record)
 			continue
 		}
@@ -110,8 +112,8 @@ func (r *restorer) decode(d *decoder, list []stored) error {
 	return nil
 }
 
-// guard turns a panic of f into an error: the file is checked before the database reads it, so one means that the file changed
-// since, or that a disk reads worse than it did.
+// guard converts a panic of f into an error. The file was checked before the database reads it, so
+// a panic means that the file has changed since, or that the disk returned other data.
 func guard(path string, f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {

@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// The database has two buckets: the records by key, and what is known of them all.
+// The database has two buckets: the records by key, and the state of the store.
 var (
 	bucketSessions = []byte("sessions")
 	bucketMeta     = []byte("meta")
@@ -21,15 +21,15 @@ var (
 var (
 	keyFormat  = []byte("format")
 	keyTime    = []byte("time")    // milliseconds since 1970
-	keyRecords = []byte("records") // how many
-	keySum     = []byte("sum")     // of the records' checksums, modulo 2^64
-	keyRevoked = []byte("revoked") // when sessions were revoked last, rounded up to milliseconds since 1970; none: never
+	keyRecords = []byte("records") // the number of records
+	keySum     = []byte("sum")     // sum of the records' checksums, modulo 2^64
+	keyRevoked = []byte("revoked") // last revocation, in milliseconds, rounded up; absent: never
 )
 
 const format = "coatcheck sessions 1"
 
-// state is what the database says of itself. Its time, and the count and the sum of the records, change with each
-// transaction: a page that a disk lost, or gave back as it was before, does not go unnoticed.
+// state is the state of the store. The time, and the number and sum of the records, change with
+// each transaction. So Open notices a page that the disk lost or returned in an older version.
 type state struct {
 	Time    time.Time
 	Records uint64
@@ -37,30 +37,30 @@ type state struct {
 	Revoked time.Time // zero: never
 }
 
-// readState returns what the database says.
+// readState returns the state in the database.
 func readState(db *bolt.DB, path string) (s state, err error) {
 	err = db.View(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketMeta)
 		if b == nil {
-			return foreign(path, "it is an empty bbolt database")
+			return notAStore(path, "it is an empty bbolt database")
 		}
 		if f := b.Get(keyFormat); string(f) != format {
-			return foreign(path, fmt.Sprintf("its format is %.60q, this program knows %q", f, format))
+			return notAStore(path, fmt.Sprintf("its format is %.60q, this program supports %q", f, format))
 		}
 		if tx.Bucket(bucketSessions) == nil {
-			return damaged(path, "there is no bucket of sessions")
+			return damaged(path, "the bucket of sessions is missing")
 		}
 		var n [3]uint64
 		for i, key := range [][]byte{keyTime, keyRecords, keySum} {
 			if n[i], err = strconv.ParseUint(string(b.Get(key)), 10, 64); err != nil {
-				return damaged(path, fmt.Sprintf("the number %q is %.40q", key, b.Get(key)))
+				return damaged(path, fmt.Sprintf("%q is %.40q, not a number", key, b.Get(key)))
 			}
 		}
 		s = state{Time: time.UnixMilli(int64(n[0])), Records: n[1], Sum: n[2]}
 		if text := b.Get(keyRevoked); text != nil {
 			ms, err := strconv.ParseUint(string(text), 10, 63)
 			if err != nil {
-				return damaged(path, fmt.Sprintf("the number %q is %.40q", keyRevoked, text))
+				return damaged(path, fmt.Sprintf("%q is %.40q, not a number", keyRevoked, text))
 			}
 			s.Revoked = time.UnixMilli(int64(ms))
 		}
@@ -69,7 +69,7 @@ func readState(db *bolt.DB, path string) (s state, err error) {
 	return s, err
 }
 
-// makeBuckets makes an empty database one of this program.
+// makeBuckets creates the buckets in an empty database.
 func makeBuckets(db *bolt.DB) error {
 	return db.Update(func(tx *bolt.Tx) error {
 		if _, err := tx.CreateBucket(bucketSessions); err != nil {
@@ -101,15 +101,16 @@ func (s *state) write(tx *bolt.Tx) error {
 		b.Put(keySum, strconv.AppendUint(nil, s.Sum, 10)))
 }
 
-// advance raises the time: it never goes back.
+// advance sets the time unless that would set it back.
 func (s *state) advance(now time.Time) {
 	if now.After(s.Time) {
 		s.Time = now
 	}
 }
 
-// put stores a record in the bucket of sessions, or removes it if r is nil, and keeps the count and the sum. The value is
-// appended to buf, which must not change before the commit, and returned.
+// put stores a record in the bucket of sessions, or removes it if r is nil, and updates the number
+// and the sum. It appends the value to buf and returns buf, which must not change before the
+// commit.
 func (s *state) put(sessions *bolt.Bucket, buf []byte, id driver.ID, r *driver.Record) ([]byte, error) {
 	key := keyOf(id)
 	if old := sessions.Get(key[:]); old != nil {

@@ -13,7 +13,7 @@ import (
 func TestStore(t *testing.T) {
 	for _, o := range durabilities {
 		t.Run(o.Durability.String(), func(t *testing.T) {
-			var dirs sync.Map // of the stores that the suite has open
+			var dirs sync.Map // the directories of open stores
 			opened := func(t testing.TB, dir string) driver.Store {
 				s := open(t, dir, o)
 				dirs.Store(s, dir)
@@ -26,7 +26,7 @@ func TestStore(t *testing.T) {
 					dir, _ := dirs.Load(s)
 					return opened(t, dir.(string))
 				},
-				// Two handles on one store are what two processes would be, if they could share it.
+				// Two processes cannot share a filestore. One store acts as both.
 				Second: func(_ testing.TB, s driver.Store) driver.Store { return s },
 				Len:    func(_ testing.TB, s driver.Store) int { return s.(*filestore.Store).Len() },
 			})

@@ -1,11 +1,12 @@
-// Package memstore keeps sessions in process memory: for tests, for development, and for applications whose sessions may
-// end with the process. For sessions that survive it use package filestore; for sessions that processes share, package
-// redisstore.
+// Package memstore keeps sessions in process memory. Use it for tests, for development, and for
+// applications whose sessions may end with the process. For sessions that survive the process, use
+// package filestore. For sessions that processes share, use package redisstore.
 //
 //	sessions, err := session.New(memstore.New(), session.Config{})
 //
-// Records are spread over shards with a lock each; reading one copies nothing. A session that has expired is not found from
-// that millisecond on, and its memory is given back within about a minute.
+// Records are distributed over shards, each with a lock. Reading a record copies nothing. No call
+// finds a session from the millisecond in which it expires. Its memory is freed within about a
+// minute.
 package memstore
 
 import (
@@ -25,19 +26,21 @@ type Store struct {
 	feed  feed.Feed
 }
 
-// New returns an empty store. It has no goroutine; while it holds sessions it has a timer.
+// New returns an empty store. It has no goroutines. While it has sessions, it has a timer.
 func New() *Store {
 	t := table.New(nil, time.Time{})
 	return &Store{UserStore: t, table: t}
 }
 
-// Len returns how many sessions there are, counting those that have expired within the last minute or so.
+// Len returns the number of sessions. It includes sessions that expired within about the last
+// minute.
 func (s *Store) Len() int { return s.table.Len() }
 
-// Now implements driver.Clock: this process's clock, which runs on when the system's is set back.
+// Now implements driver.Clock. It is this process's clock, which continues when the system's clock
+// is set back.
 func (s *Store) Now() time.Time { return s.table.Now() }
 
-// Publishing implements driver.Feed: for those who follow in this process.
+// Publishing implements driver.Feed. Only followers in this process get the events.
 func (s *Store) Publishing() bool { return s.feed.Publishing() }
 
 // Publish implements driver.Feed.
@@ -48,15 +51,15 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	return s.feed.Follow(ctx)
 }
 
-// OnExpiry implements driver.ExpiryReporter. It tells within about a minute.
-func (s *Store) OnExpiry(f func(driver.Expired)) { s.table.OnExpiry(f) }
+// OnExpiry implements driver.ExpiryReporter. It reports within about a minute.
+func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 
-// EndOwned implements driver.OwnedEnder.
-func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	return s.table.EndOwned(ctx, id, owner)
+// EndAndReport implements driver.EndReporter.
+func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+	return s.table.EndAndReport(ctx, id, owner)
 }
 
-// Close stops the timer. A store that is no longer referred to needs no Close.
+// Close stops the timer. It is not necessary for a store that is no longer used.
 func (s *Store) Close() error {
 	s.table.Close()
 	s.feed.Close()

@@ -15,7 +15,7 @@ var harness = storetest.Harness{
 		return s
 	},
 	Len: func(_ testing.TB, s driver.Store) int { return s.(*memstore.Store).Len() },
-	// Two handles on one memory are what two processes on one server would be.
+	// One store acts as two processes on one server.
 	Second: func(_ testing.TB, s driver.Store) driver.Store { return s },
 }
 

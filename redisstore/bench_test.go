@@ -21,7 +21,7 @@ import (
 )
 
 // benchmarkStore runs an operation in parallel. Each goroutine has a session of its own.
-func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o *driver.Origin) error) {
+func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o *driver.RecordSpec) error) {
 	s := mustOpen(b, "redis://"+redistest.Start(b, redistest.Options{}).Addr(), redisstore.Options{})
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
@@ -40,7 +40,7 @@ func benchmarkStore(b *testing.B, run func(s *redisstore.Store, id driver.ID, o 
 
 // BenchmarkReadWarm reads a session from the near cache.
 func BenchmarkReadWarm(b *testing.B) {
-	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.Origin) error {
+	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.RecordSpec) error {
 		_, _, err := s.Load(b.Context(), id)
 		return err
 	})
@@ -48,7 +48,7 @@ func BenchmarkReadWarm(b *testing.B) {
 
 // BenchmarkReadFresh reads a session from the server.
 func BenchmarkReadFresh(b *testing.B) {
-	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.Origin) error {
+	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, _ *driver.RecordSpec) error {
 		_, _, err := s.LoadFresh(b.Context(), id)
 		return err
 	})
@@ -56,7 +56,7 @@ func BenchmarkReadFresh(b *testing.B) {
 
 // BenchmarkAdd adds to a counter.
 func BenchmarkAdd(b *testing.B) {
-	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, o *driver.Origin) error {
+	benchmarkStore(b, func(s *redisstore.Store, id driver.ID, o *driver.RecordSpec) error {
 		_, err := s.Apply(b.Context(), id, increment(o))
 		return err
 	})

@@ -75,7 +75,7 @@ func closeDuringBackgroundWork(t *testing.T, node *redistest.Node) {
 	p := startProxy(t, node.Addr())
 	s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{Timeout: time.Minute, Events: 100})
 	must(t, err)
-	s.OnExpiry(func(driver.Expired) {})
+	s.OnExpiry(func(driver.ExpiredSession) {})
 	events, err := s.Follow(t.Context())
 	must(t, err)
 	var all sync.WaitGroup

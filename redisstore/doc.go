@@ -60,7 +60,7 @@ package redisstore
 // (runs lua/apply.lua) by way of retry.go, reply.go (what the script answered), near.go (updates
 // the copy).
 //
-// An end, [Store.EndOwned] in end.go, with lua/end.lua:
+// An end, [Store.EndAndReport] in end.go, with lua/end.lua:
 //
 //	tombstones.go    refuses the session here at once, and repeats the end after a failover
 //	scripts.go       removes the session

@@ -12,18 +12,18 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-var _ driver.OwnedEnder = (*Store)(nil)
+var _ driver.EndReporter = (*Store)(nil)
 
 // End implements driver.Store. From now on this process refuses the session, whatever the servers
 // say. It repeats the end after a failover: see tombstones.
 func (s *Store) End(ctx context.Context, id driver.ID) error {
-	_, err := s.EndOwned(ctx, id, driver.Hash{})
+	_, err := s.EndAndReport(ctx, id, driver.Hash{})
 	return err
 }
 
-// EndOwned implements driver.OwnedEnder. It takes one round trip, where [Store.End] takes two to
+// EndAndReport implements driver.EndReporter. It takes one round trip, where [Store.End] takes two to
 // find the owner.
-func (s *Store) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	absent := false
 	done := s.ends.begin(id, owner)
 	defer func() { done(absent) }()

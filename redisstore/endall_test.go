@@ -70,7 +70,7 @@ func TestInterruptedEndAllEndsEverySession(t *testing.T) {
 			return nil
 		})
 		id, in := newSignIn("eve", 0)
-		in.Ago = time.Second
+		in.Elapsed = time.Second
 		if _, err := b.SignIn(t.Context(), id, in); !errors.Is(err, driver.ErrRevoked) {
 			t.Errorf("a sign-in that began before EndAll: %v, want ErrRevoked", err)
 		}

@@ -31,11 +31,11 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Sel
 	if len(except) > driver.MaxExcept {
 		return nil, errTooManyExcept
 	}
-	longest := which.Longest
+	longest := which.MaxLifetime
 	if longest == 0 {
 		longest = defaultLongest
 	}
-	longest = max(longest, driver.MaxAgo)
+	longest = max(longest, driver.MaxSignInTime)
 	out, err := s.execEndUser(ctx, owner, "all", milliseconds(longest), except)
 	if err != nil {
 		return nil, err

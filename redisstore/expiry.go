@@ -23,7 +23,7 @@ type expiry struct {
 	listening atomic.Bool
 
 	mu        sync.Mutex
-	listeners []func(driver.Expired)
+	listeners []func(driver.ExpiredSession)
 	watched   map[driver.ID]struct{}
 	queue     watchQueue
 	found     []foundExpired // not reported yet
@@ -38,7 +38,7 @@ type watchedSession struct {
 }
 
 type foundExpired struct {
-	driver.Expired
+	driver.ExpiredSession
 	created int64 // milliseconds
 }
 
@@ -54,7 +54,7 @@ func newExpiry() *expiry { return &expiry{watched: map[driver.ID]struct{}{}} }
 // a client that signed it in, or read it, is still running. It reports other sessions when
 // somebody lists, ends or adds to the user's sessions. A client without listeners does that, too,
 // and then nobody gets the report.
-func (s *Store) OnExpiry(f func(driver.Expired)) {
+func (s *Store) OnExpiry(f func(driver.ExpiredSession)) {
 	s.expiry.mu.Lock()
 	defer s.expiry.mu.Unlock()
 	s.expiry.listeners = append(s.expiry.listeners, f)
@@ -117,13 +117,13 @@ func (x *expiry) note(
 	defer x.mu.Unlock()
 	for _, id := range expired {
 		if !ended(id) && len(x.found) < maxWatched {
-			x.found = append(x.found, foundExpired{driver.Expired{ID: id, Owner: owner, At: now}, created[id]})
+			x.found = append(x.found, foundExpired{driver.ExpiredSession{ID: id, Owner: owner, At: now}, created[id]})
 		}
 	}
 }
 
 // takeFound returns the sessions to report, and the listeners.
-func (x *expiry) takeFound() ([]foundExpired, []func(driver.Expired)) {
+func (x *expiry) takeFound() ([]foundExpired, []func(driver.ExpiredSession)) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	found := x.found
@@ -205,7 +205,7 @@ func (s *Store) reportExpired(ctx context.Context) {
 			continue
 		}
 		for _, f := range listeners {
-			f(e.Expired)
+			f(e.ExpiredSession)
 		}
 	}
 }

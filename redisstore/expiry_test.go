@@ -20,7 +20,7 @@ type expiries struct {
 }
 
 func (x *expiries) listen(s *redisstore.Store) {
-	s.OnExpiry(func(e driver.Expired) {
+	s.OnExpiry(func(e driver.ExpiredSession) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
 		x.ids = append(x.ids, e.ID)
@@ -37,7 +37,7 @@ func (x *expiries) count() int {
 func mustSignInFor(t *testing.T, s *redisstore.Store, user string, d time.Duration) (driver.ID, *driver.SignIn) {
 	t.Helper()
 	id, in := newSignIn(user, 0)
-	in.Origin.Idle, in.Origin.Lifetime = d, d
+	in.Spec.Idle, in.Spec.Lifetime = d, d
 	_, err := s.SignIn(t.Context(), id, in)
 	must(t, err)
 	return id, in
@@ -70,7 +70,7 @@ func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
 			reported.listen(closed)
 			reported.listen(visitor)
 			ended, in := mustSignInFor(t, closed, "ada", 300*time.Millisecond)
-			owner := in.Origin.Principal.Owner
+			owner := in.Spec.Principal.Owner
 			must(t, visitor.End(t.Context(), ended))
 			for range 3 {
 				mustSignInFor(t, closed, "ada", 300*time.Millisecond)
@@ -109,7 +109,7 @@ func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	mustLeaveIndex := func(what string, id driver.ID, in *driver.SignIn) {
 		t.Helper()
-		score, err := node.Do("ZSCORE", indexKey(in.Origin.Principal.Owner), id.Selector.String())
+		score, err := node.Do("ZSCORE", indexKey(in.Spec.Principal.Owner), id.Selector.String())
 		if err != nil || score != nil {
 			t.Errorf("%s: the index still names the session: %v, %v", what, score, err)
 		}
@@ -126,21 +126,21 @@ func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
 	must(t, s.End(t.Context(), id))
 	mustLeaveIndex("End", id, in)
 	id, in = signIn("ada", 0, nil)
-	_, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
+	_, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner)
 	must(t, err)
-	mustLeaveIndex("EndOwned", id, in)
+	mustLeaveIndex("EndAndReport", id, in)
 	id, in = signIn("ada", 0, nil)
 	// End this session only. A revocation would refuse the sign-ins that follow.
-	_, err = s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{id}})
+	_, err = s.EndUser(t.Context(), in.Spec.Principal.Owner, driver.Selection{Only: []driver.ID{id}})
 	must(t, err)
 	mustLeaveIndex("EndUser", id, in)
 	for range 25 { // more sessions than a sign-in without a limit reads
 		signIn("ada", 0, nil)
 	}
 	id, in = signIn("ada", 0, nil)
-	next, nextIn := signIn("ada", 0, &driver.Credential{ID: id, Verifier: in.Origin.Verifier})
+	next, nextIn := signIn("ada", 0, &driver.Credential{ID: id, Verifier: in.Spec.Verifier})
 	mustLeaveIndex("SignIn over the user's own", id, in)
-	last, lastIn := signIn("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Origin.Verifier})
+	last, lastIn := signIn("bob", 0, &driver.Credential{ID: next, Verifier: nextIn.Spec.Verifier})
 	mustLeaveIndex("SignIn over another user's", next, nextIn)
 	time.Sleep(2 * time.Millisecond)
 	signIn("bob", 1, nil)
@@ -158,7 +158,7 @@ func TestEndedSessionIsNotReportedExpired(t *testing.T) {
 	reported.listen(s)
 	reported.listen(other)
 	_, in := mustSignInFor(t, s, "ada", time.Minute)
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	must(t, s.EndAll(t.Context()))
 	_, err := other.Sessions(t.Context(), owner)
 	must(t, err)
@@ -199,7 +199,7 @@ func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 				reported.listen(s)
 			}
 			old, in := mustSignInFor(t, s, "ada", 500*time.Millisecond)
-			owner := in.Origin.Principal.Owner
+			owner := in.Spec.Principal.Owner
 			time.Sleep(2 * time.Millisecond)
 			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
 			must(t, err)
@@ -211,7 +211,7 @@ func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 				time.Sleep(time.Second)
 			}
 			id, again := newSignIn("ada", 1)
-			switch again.Refuse = how == "refused"; how {
+			switch again.RefuseExtra = how == "refused"; how {
 			case "refused":
 				if _, err := other.SignIn(t.Context(), id, again); !errors.Is(err, driver.ErrTooMany) {
 					t.Fatalf("SignIn over the limit: %v, want ErrTooMany", err)

@@ -27,7 +27,7 @@ type load struct {
 // visitor is one session and the outcomes of the changes to its counter.
 type visitor struct {
 	id           driver.ID
-	origin       *driver.Origin
+	origin       *driver.RecordSpec
 	acknowledged atomic.Int64
 	unknown      atomic.Int64
 }

@@ -53,7 +53,7 @@ func TestSilentServerFailsOperationsInTime(t *testing.T) {
 
 // mustFailEveryOperation checks that every operation fails within the timeout. Operations that may
 // have changed something return ErrUnknown. With reads set, the server still answers reads.
-func mustFailEveryOperation(t *testing.T, s *redisstore.Store, id driver.ID, o *driver.Origin, reads bool) {
+func mustFailEveryOperation(t *testing.T, s *redisstore.Store, id driver.ID, o *driver.RecordSpec, reads bool) {
 	t.Helper()
 	ctx := t.Context()
 	unknown := map[string]func() error{

@@ -74,7 +74,7 @@ func TestFullServerStillRevokes(t *testing.T) {
 				id, in := newSignIn(user, 0)
 				_, err := s.SignIn(t.Context(), id, in)
 				must(t, err)
-				ids, owners = append(ids, id), append(owners, in.Origin.Principal.Owner)
+				ids, owners = append(ids, id), append(owners, in.Spec.Principal.Owner)
 			}
 			time.Sleep(2 * time.Millisecond)
 			// Less than an empty server needs.
@@ -90,7 +90,7 @@ func TestFullServerStillRevokes(t *testing.T) {
 					_, err := s.EndUser(t.Context(), owners[1], driver.Selection{Only: ids[1:2]})
 					return err
 				},
-				func() error { _, err := s.EndOwned(t.Context(), ids[2], owners[2]); return err },
+				func() error { _, err := s.EndAndReport(t.Context(), ids[2], owners[2]); return err },
 				func() error { return s.EndAll(t.Context()) },
 			} {
 				if err := end(); err != nil {

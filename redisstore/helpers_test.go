@@ -133,18 +133,18 @@ func eachTopology(t *testing.T, run func(t *testing.T, url string, do func(key s
 }
 
 // newSession returns a new session's id and its origin.
-func newSession() (driver.ID, *driver.Origin) {
+func newSession() (driver.ID, *driver.RecordSpec) {
 	var b [34]byte
 	rand.Read(b[:])
 	return driver.ID{Bucket: uint16(b[32])<<8 | uint16(b[33]), Selector: driver.Hash(b[16:32])},
-		&driver.Origin{
+		&driver.RecordSpec{
 			Secret: driver.Secret(b[:16]), Verifier: driver.HashOf(b[:8]),
 			Idle: time.Hour, Lifetime: 2 * time.Hour,
 		}
 }
 
 // mustCreate stores a session without fields.
-func mustCreate(t testing.TB, s driver.Store, id driver.ID, o *driver.Origin) {
+func mustCreate(t testing.TB, s driver.Store, id driver.ID, o *driver.RecordSpec) {
 	t.Helper()
 	_, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier})
 	must(t, err)
@@ -167,7 +167,7 @@ func newSignIn(user string, limit int) (driver.ID, *driver.SignIn) {
 	owner := ownerOf(user)
 	id.Bucket = driver.BucketOf(owner)
 	o.Principal = &driver.Principal{User: user, Owner: owner}
-	return id, &driver.SignIn{Origin: *o, Change: driver.Change{Verifier: o.Verifier}, Max: limit, Carry: carryAll}
+	return id, &driver.SignIn{Spec: *o, Change: driver.Change{Verifier: o.Verifier}, MaxSessions: limit, Carry: carryAll}
 }
 
 // carryAll carries all fields of the old session over to the new session.
@@ -179,8 +179,8 @@ func mustSignIn(t testing.TB, s *redisstore.Store, user string) (driver.ID, driv
 	id, in := newSignIn(user, 0)
 	_, err := s.SignIn(t.Context(), id, in)
 	must(t, err)
-	must(t, s.Touch(t.Context(), id, in.Origin.Verifier))
-	return id, in.Origin.Verifier
+	must(t, s.Touch(t.Context(), id, in.Spec.Verifier))
+	return id, in.Spec.Verifier
 }
 
 func ownerOf(user string) driver.Hash { return driver.HashOf([]byte(user)) }
@@ -202,7 +202,7 @@ func bucketKey(user, rest string) string {
 }
 
 // increment returns a change that adds 1 to the counter.
-func increment(o *driver.Origin) *driver.Change { return incrementWith(o.Verifier) }
+func increment(o *driver.RecordSpec) *driver.Change { return incrementWith(o.Verifier) }
 
 func incrementWith(verifier driver.Hash) *driver.Change {
 	return &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}

@@ -226,14 +226,14 @@ func TestOwnWritesStayTracked(t *testing.T) {
 		must(t, err)
 		return res.Record
 	}
-	for name, own := range map[string]func(id driver.ID, o *driver.Origin){
-		"create": func(driver.ID, *driver.Origin) {},
-		"apply": func(id driver.ID, o *driver.Origin) {
+	for name, own := range map[string]func(id driver.ID, o *driver.RecordSpec){
+		"create": func(driver.ID, *driver.RecordSpec) {},
+		"apply": func(id driver.ID, o *driver.RecordSpec) {
 			if add(a, id, o.Verifier) == nil {
 				t.Error("Apply did not update the node's copy")
 			}
 		},
-		"touch": func(id driver.ID, o *driver.Origin) {
+		"touch": func(id driver.ID, o *driver.RecordSpec) {
 			time.Sleep(o.Idle / 10)
 			if err := a.Touch(t.Context(), id, o.Verifier); err != nil {
 				t.Error(err)

@@ -111,7 +111,7 @@ func TestEndWaitsForReplicas(t *testing.T) {
 }
 
 // TestSignInDoesNotWaitForReplicas signs in while a replica is missing. Otherwise nobody could sign
-// in then. EndUser and EndOwned end the session and return a ReplicaError.
+// in then. EndUser and EndAndReport end the session and return a ReplicaError.
 func TestSignInDoesNotWaitForReplicas(t *testing.T) {
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	s := mustOpen(t, url, redisstore.Options{Replicas: 1, ReplicaTimeout: 50 * time.Millisecond})
@@ -119,16 +119,16 @@ func TestSignInDoesNotWaitForReplicas(t *testing.T) {
 	in.From = mustCreateAnonymous(t, s, 3)
 	_, err := s.SignIn(t.Context(), id, in)
 	must(t, err)
-	ended, err := s.EndUser(t.Context(), in.Origin.Principal.Owner, driver.Selection{})
+	ended, err := s.EndUser(t.Context(), in.Spec.Principal.Owner, driver.Selection{})
 	if !errors.As(err, new(*redisstore.ReplicaError)) || len(ended) != 1 {
 		t.Errorf("EndUser: %v, %v; want the one session and a ReplicaError", ended, err)
 	}
 	id, in = newSignIn("ada", 1)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
-	found, err := s.EndOwned(t.Context(), id, in.Origin.Principal.Owner)
+	found, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner)
 	if !errors.As(err, new(*redisstore.ReplicaError)) || !found {
-		t.Errorf("EndOwned: %v, %v; want true and a ReplicaError", found, err)
+		t.Errorf("EndAndReport: %v, %v; want true and a ReplicaError", found, err)
 	}
 }
 

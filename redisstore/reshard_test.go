@@ -149,9 +149,9 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// TestEndOwnedDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may be
-// on two servers. EndOwned still ends the session at once.
-func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
+// TestEndAndReportDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may be
+// on two servers. EndAndReport still ends the session at once.
+func TestEndAndReportDoesNotWaitForMovingSlot(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})
 	s := mustOpen(t, clusterURL(cluster), redisstore.Options{})
@@ -165,12 +165,12 @@ func TestEndOwnedDoesNotWaitForMovingSlot(t *testing.T) {
 	mustEnd := func(id driver.ID) {
 		t.Helper()
 		begin := time.Now()
-		ended, err := s.EndOwned(t.Context(), id, ownerOf("ada"))
+		ended, err := s.EndAndReport(t.Context(), id, ownerOf("ada"))
 		if took := time.Since(begin); err != nil || !ended || took > time.Second {
-			t.Errorf("EndOwned: %v, error %v, after %v; want true within a second", ended, err, took)
+			t.Errorf("EndAndReport: %v, error %v, after %v; want true within a second", ended, err, took)
 		}
 		if _, _, err := s.LoadFresh(t.Context(), id); !errors.Is(err, driver.ErrNotFound) {
-			t.Errorf("LoadFresh after EndOwned: %v, want ErrNotFound", err)
+			t.Errorf("LoadFresh after EndAndReport: %v, want ErrNotFound", err)
 		}
 	}
 	must(t, m.Move(sessionKey(ids[0])))

@@ -101,8 +101,8 @@ func TestRevocationHoldsWithoutIndex(t *testing.T) {
 		mustBeRevoked(t, a, ids[0], verifiers[0])
 		mustBeRevoked(t, a, ids[3], verifiers[3])
 		revocations := bucketKey(user, "n")
-		if ttl := do(revocations, "PTTL", revocations).(int64); ttl < driver.MaxAgo.Milliseconds() {
-			t.Errorf("the revocation expires in %d ms, want at least driver.MaxAgo", ttl)
+		if ttl := do(revocations, "PTTL", revocations).(int64); ttl < driver.MaxSignInTime.Milliseconds() {
+			t.Errorf("the revocation expires in %d ms, want at least driver.MaxSignInTime", ttl)
 		}
 	})
 }
@@ -142,7 +142,7 @@ func TestTenThousandSessionsEndAtOnce(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					ids[i], verifiers[i] = id, in.Origin.Verifier
+					ids[i], verifiers[i] = id, in.Spec.Verifier
 				}
 			})
 		}
@@ -208,12 +208,12 @@ func TestTenThousandSessionsEndAtOnce(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	signInMany()
 	id, in := newSignIn(user, 5)
-	in.Refuse = true
+	in.RefuseExtra = true
 	if _, err := a.SignIn(t.Context(), id, in); !errors.Is(err, driver.ErrTooMany) {
 		t.Errorf("SignIn with Refuse: %v, want ErrTooMany", err)
 	}
 	mustList(n)
-	in.Refuse = false
+	in.RefuseExtra = false
 	begin = time.Now()
 	res, err := a.SignIn(t.Context(), id, in)
 	if err != nil || len(res.Evicted) != n-4 {
@@ -233,7 +233,7 @@ func TestLostRevocationReplyIsErrUnknown(t *testing.T) {
 	p := startProxy(t, node.Addr())
 	s := mustOpen(t, "redis://"+p.Addr(), redisstore.Options{})
 	id, in := newSignIn("ada", 0)
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	_, err := s.SignIn(t.Context(), id, in)
 	must(t, err)
 	only := driver.Selection{Only: []driver.ID{id}}

@@ -128,7 +128,7 @@ func (s *Store) tryOut(ctx context.Context) error {
 	rand.Read(secret[:])
 	id := driver.ID{Selector: driver.HashOf(secret[:])}
 	verifier := driver.HashOf(secret[:8])
-	o := &driver.Origin{Secret: secret, Verifier: verifier, Idle: 10 * time.Second, Lifetime: 10 * time.Second}
+	o := &driver.RecordSpec{Secret: secret, Verifier: verifier, Idle: 10 * time.Second, Lifetime: 10 * time.Second}
 	first := &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Set, Key: "map:entry", Value: []byte("0")}}}
 	second := &driver.Change{Verifier: verifier, Ops: []driver.Op{
 		{Kind: driver.Add, Key: "count", Delta: 1}, {Kind: driver.UnsetEntries, Key: "map"},
@@ -163,12 +163,12 @@ func (s *Store) tryOut(ctx context.Context) error {
 }
 
 // tryOutSignIn signs a made-up user in and out.
-func (s *Store) tryOutSignIn(ctx context.Context, o *driver.Origin, from *driver.Credential) error {
+func (s *Store) tryOutSignIn(ctx context.Context, o *driver.RecordSpec, from *driver.Credential) error {
 	owner := driver.HashOf(o.Secret[:])
 	id := driver.ID{Bucket: driver.BucketOf(owner), Selector: driver.HashOf(o.Secret[4:])}
-	in := &driver.SignIn{Origin: *o, Change: driver.Change{Verifier: o.Verifier}, From: from, Max: 1}
-	in.Origin.Principal = &driver.Principal{User: "probe", Owner: owner}
-	in.Origin.Secret[0]++
+	in := &driver.SignIn{Spec: *o, Change: driver.Change{Verifier: o.Verifier}, From: from, MaxSessions: 1}
+	in.Spec.Principal = &driver.Principal{User: "probe", Owner: owner}
+	in.Spec.Secret[0]++
 	_, err := s.SignIn(ctx, id, in)
 	if err == nil {
 		_, err = s.Sessions(ctx, owner)

@@ -26,15 +26,15 @@ const unusedFor = time.Minute
 // in steps: close the old session to writers for a while, store the new one, replace the old one
 // with a "moved" marker. Each step may be repeated.
 func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	if err := in.Change.Check(); err != nil {
 		return nil, err
 	}
 	if id.Bucket != driver.BucketOf(owner) {
 		return nil, fmt.Errorf("redisstore: session %s is not in its user's bucket, %04x", id, driver.BucketOf(owner))
 	}
-	began := s.authBegan(owner, in.Ago) // before the first command: its delay must not count
-	if in.Ago > driver.MaxAgo {
+	began := s.authBegan(owner, in.Elapsed) // before the first command: its delay must not count
+	if in.Elapsed > driver.MaxSignInTime {
 		return nil, driver.ErrRevoked
 	}
 	if err := s.checkBeforeSignIn(ctx, in, began); err != nil {
@@ -76,7 +76,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 // server if the check after the last step is enough: there is no old session to close, and no
 // session to end for the limit.
 func (s *Store) checkBeforeSignIn(ctx context.Context, in *driver.SignIn, began int64) error {
-	if s.near == nil || in.From != nil || in.Max > 0 {
+	if s.near == nil || in.From != nil || in.MaxSessions > 0 {
 		return s.checkGlobalRevocation(ctx, began)
 	}
 	if err := s.syncGlobalRevocation(ctx); err != nil {
@@ -91,7 +91,7 @@ func (s *Store) storeSignedIn(
 	ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record, began int64,
 ) (*driver.Result, error) {
 	var old string // name of an old session of the same user
-	if ownerOf(from) == in.Origin.Principal.Owner {
+	if ownerOf(from) == in.Spec.Principal.Owner {
 		old = in.From.ID.Selector.String()
 	}
 	for {
@@ -138,11 +138,11 @@ func (s *Store) storeSignedIn(
 func (s *Store) entriesForSignIn(
 	ctx context.Context, id driver.ID, in *driver.SignIn, old string,
 ) (entries []indexEntry, version string, err error) {
-	if in.Max > 0 {
-		return s.readIndex(ctx, in.Origin.Principal.Owner)
+	if in.MaxSessions > 0 {
+		return s.readIndex(ctx, in.Spec.Principal.Owner)
 	}
 	if s.expiry.listening.Load() || id.Selector[0]%cleanEvery == 0 { // the selector is random
-		if entries, err = s.sampleIndex(ctx, in.Origin.Principal.Owner); err != nil {
+		if entries, err = s.sampleIndex(ctx, in.Spec.Principal.Owner); err != nil {
 			return nil, "", err
 		}
 	}
@@ -157,16 +157,16 @@ func (s *Store) signInArgs(
 	id driver.ID, in *driver.SignIn, r *driver.Record, entries []indexEntry, version string, began int64, old string,
 ) (keys, args []string) {
 	refuse := ""
-	if in.Refuse {
+	if in.RefuseExtra {
 		refuse = "refuse"
 	}
 	head, tail := driver.SplitPrincipal(r.Principal)
 	args = []string{
-		id.Selector.String(), milliseconds(in.Origin.Idle), milliseconds(in.Origin.Lifetime),
-		driver.Hash(in.Origin.Secret).String(), version, strconv.FormatInt(began, 10),
-		strconv.Itoa(in.Max), refuse, old, head, tail, strconv.Itoa(len(entries)), s.global.argument(),
+		id.Selector.String(), milliseconds(in.Spec.Idle), milliseconds(in.Spec.Lifetime),
+		driver.Hash(in.Spec.Secret).String(), version, strconv.FormatInt(began, 10),
+		strconv.Itoa(in.MaxSessions), refuse, old, head, tail, strconv.Itoa(len(entries)), s.global.argument(),
 	}
-	keys = []string{s.keys.session(id), s.keys.index(in.Origin.Principal.Owner), s.keys.revocations(id.Bucket)}
+	keys = []string{s.keys.session(id), s.keys.index(in.Spec.Principal.Owner), s.keys.revocations(id.Bucket)}
 	for _, e := range entries {
 		keys = append(keys, s.keys.session(e.id))
 		args = append(args, e.name)
@@ -190,7 +190,7 @@ func (s *Store) signInResult(
 		return nil, err
 	}
 	res.Record.Seen = res.Record.Seen.Add(-max(0, res.Record.Idle-unusedFor))
-	owner := in.Origin.Principal.Owner
+	owner := in.Spec.Principal.Owner
 	evicted, expired, err := r.names(id.Bucket)
 	if err != nil {
 		return nil, err

@@ -42,7 +42,7 @@ func TestPlainSignInTakesOneScript(t *testing.T) {
 		t.Errorf("%d sign-ins took %v commands, want one script each and some reads of the index", signIns, calls)
 	}
 	_, in := newSignIn("ada", 0)
-	n, err := node.Do("ZCARD", indexKey(in.Origin.Principal.Owner))
+	n, err := node.Do("ZCARD", indexKey(in.Spec.Principal.Owner))
 	must(t, err)
 	if n := n.(int64); n > signIns/2 {
 		t.Errorf("the index has %d entries, want at most half of the %d expired sessions", n, signIns)
@@ -66,7 +66,7 @@ func TestSignInRemovesExpiredEntriesOfAnyAge(t *testing.T) {
 		}
 	}
 	_, in := newSignIn("ada", 0)
-	n, err := node.Do("ZCARD", indexKey(in.Origin.Principal.Owner))
+	n, err := node.Do("ZCARD", indexKey(in.Spec.Principal.Owner))
 	must(t, err)
 	if n := n.(int64); n > stay+signIns/2 {
 		t.Errorf("the index has %d entries, want at most %d for %d live sessions", n, stay+signIns/2, stay)
@@ -172,8 +172,8 @@ func (c *crash) mustCreateOldSession(signedIn bool) *driver.Credential {
 	in.From = from
 	_, err := c.other.SignIn(c.t.Context(), id, in)
 	must(c.t, err)
-	must(c.t, c.other.Touch(c.t.Context(), id, in.Origin.Verifier))
-	return &driver.Credential{ID: id, Verifier: in.Origin.Verifier}
+	must(c.t, c.other.Touch(c.t.Context(), id, in.Spec.Verifier))
+	return &driver.Credential{ID: id, Verifier: in.Spec.Verifier}
 }
 
 // mustCrashInSignIn signs in with a process that is killed when the given number of scripts is
@@ -328,7 +328,7 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 		if ttl <= 0 || ttl > 60_000 {
 			t.Errorf("the unused new session lives for %d ms, want at most a minute", ttl)
 		}
-		must(t, s.Touch(t.Context(), id, in.Origin.Verifier))
+		must(t, s.Touch(t.Context(), id, in.Spec.Verifier))
 		if ttl, _ := do("PTTL", sessionKey(id)).(int64); ttl < 3_000_000 {
 			t.Errorf("after its first use the session lives for %d ms, want an hour", ttl)
 		}
@@ -342,7 +342,7 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 			_, err := s.SignIn(t.Context(), id, in)
 			must(t, err)
 		}
-		live, err := s.Sessions(t.Context(), in.Origin.Principal.Owner)
+		live, err := s.Sessions(t.Context(), in.Spec.Principal.Owner)
 		if err != nil || len(live) != 1 {
 			t.Errorf("Sessions returns %d, error %v, want 1", len(live), err)
 		}

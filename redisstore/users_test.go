@@ -177,7 +177,7 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	_, err := s.SignIn(t.Context(), before, first)
 	must(t, err)
 	id, in := newSignIn("ada", 1)
-	in.From = &driver.Credential{ID: before, Verifier: first.Origin.Verifier}
+	in.From = &driver.Credential{ID: before, Verifier: first.Spec.Verifier}
 	in.Carry = func(r *driver.Record) (driver.Fields, error) {
 		mark := fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli())
 		_, err := node.Do("HSET", sessionKey(before), "@moving", mark)
@@ -186,7 +186,7 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
-	list, err := other.Sessions(t.Context(), in.Origin.Principal.Owner)
+	list, err := other.Sessions(t.Context(), in.Spec.Principal.Owner)
 	if err != nil || len(list) != 1 || list[0].ID != id {
 		t.Errorf("Sessions returns %d, error %v, want the new session only", len(list), err)
 	}

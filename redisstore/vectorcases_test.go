@@ -87,7 +87,7 @@ var changeCases = []changeCase{
 	{"renew", "the verifier before is dead at once, and remembered for a minute", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}}},
 	{"renewed before", "a renewal that is repeated is not done again, nor are its operations",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Until: now.Add(time.Minute)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousUntil: now.Add(time.Minute)}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate", "the verifier before is accepted until the new one is used", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second}}},
@@ -100,45 +100,45 @@ var changeCases = []changeCase{
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate at the same time", "another request has just rotated: its token is on its way, and stays",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, PreviousAccepted: true, Grace: 30 * time.Second}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second, MinAge: time.Minute},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate again", "the response with the new token was lost: the visitor's own stays the accepted one",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierA, Accepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierA, PreviousAccepted: true, Grace: 30 * time.Second}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
 	{"first use", "the first use of a rotated token begins the grace of the one before",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, Accepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, PreviousAccepted: true, Grace: 30 * time.Second}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"in grace", "a rotated-out verifier still opens the session",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"rotate late", "a token whose successor is in use does not rotate any more; the rest of the change is done",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(20 * time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate at the first use", "the one before has its grace first; the rest of the change is done",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, Accepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, PreviousAccepted: true, Grace: 30 * time.Second}
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate in the grace", "nor during it",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, Accepted: true, Until: now.Add(20 * time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"grace is over", "then it does not",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Accepted: true, Until: now.Add(-time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(-time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"replaced", "a verifier that was renewed away is refused",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, Until: now.Add(time.Minute)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousUntil: now.Add(time.Minute)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"foreign", "so is one that nobody issued", base(), driver.Change{Verifier: verifierC, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"gone", "a change never creates a session", nil, ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},

@@ -193,7 +193,7 @@ func hashOf(r *driver.Record, now time.Time) map[string]value {
 				v.text = strings.Replace(v.text, strconv.FormatInt(issued.UnixMilli(), 10), fmt.Sprintf("<%+d>", issued.Sub(now).Milliseconds()), 1)
 			}
 		case "@previous":
-			if until := r.Tokens.Until; !until.IsZero() {
+			if until := r.Tokens.PreviousUntil; !until.IsZero() {
 				state := v.text[:len(v.text)-len(strconv.FormatInt(until.UnixMilli(), 10))]
 				v.text = state + fmt.Sprintf("<%+d>", until.Sub(now).Milliseconds())
 			}
@@ -393,7 +393,7 @@ func TestRecordVectors(t *testing.T) {
 
 func recordToJSON(r *driver.Record) recordJSON {
 	out := recordJSON{
-		Secret: driver.Hash(r.Secret).String(), Current: r.Tokens.Current.String(), Generation: r.Tokens.Generation, Accepted: r.Tokens.Accepted, GraceMS: r.Tokens.Grace.Milliseconds(),
+		Secret: driver.Hash(r.Secret).String(), Current: r.Tokens.Current.String(), Generation: r.Tokens.Generation, Accepted: r.Tokens.PreviousAccepted, GraceMS: r.Tokens.Grace.Milliseconds(),
 		IdleMS: r.Idle.Milliseconds(), CreatedMS: r.Created.UnixMilli(), SeenMS: r.Seen.UnixMilli(), DeadlineMS: r.Deadline.UnixMilli(),
 		Revision: r.Revision, Fields: map[string]string{},
 	}
@@ -403,8 +403,8 @@ func recordToJSON(r *driver.Record) recordJSON {
 	if !r.Tokens.Issued.IsZero() {
 		out.IssuedMS = r.Tokens.Issued.UnixMilli()
 	}
-	if !r.Tokens.Until.IsZero() {
-		out.UntilMS = r.Tokens.Until.UnixMilli()
+	if !r.Tokens.PreviousUntil.IsZero() {
+		out.UntilMS = r.Tokens.PreviousUntil.UnixMilli()
 	}
 	if r.Principal != nil {
 		p := *r.Principal

@@ -8,7 +8,7 @@ import (
 )
 
 // Create implements driver.Store.
-func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	res, err := driver.NewRecord(s.clock.now(), o, c)
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 }
 
 // createArgs returns the arguments of create.lua. The server fills in the record's times.
-func createArgs(o *driver.Origin, r *driver.Record) []string {
+func createArgs(o *driver.RecordSpec, r *driver.Record) []string {
 	values := driver.Encode(r)
 	args := make([]string, 3, 3+2*len(values))
 	args[0], args[1] = milliseconds(o.Idle), milliseconds(o.Lifetime)

@@ -8,8 +8,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// RunBenchmarks measures a store: each method alone, on one session and on many at the same time. They compare stores, and
-// versions of one. Of the harness only Open is used.
+// RunBenchmarks measures the methods of a store, on one session and on many at the same time. Use
+// it to compare stores, or versions of a store. It uses only Harness.Open.
 func RunBenchmarks(b *testing.B, h Harness) {
 	b.Helper()
 	b.Run("load", func(b *testing.B) {
@@ -71,7 +71,7 @@ func RunBenchmarks(b *testing.B, h Harness) {
 		s, _ := openForBenchmark(b, &h, 1000)
 		for b.Loop() {
 			v := newVisitor()
-			if _, err := s.Create(b.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("visits", 1))); err != nil {
+			if _, err := s.Create(b.Context(), v.id, v.spec(longIdle, longLifetime), v.change(add("visits", 1))); err != nil {
 				b.Fatal(err)
 			}
 			if err := s.End(b.Context(), v.id); err != nil {
@@ -91,7 +91,7 @@ func openForBenchmark(b *testing.B, h *Harness, n int) (driver.Store, []visitor)
 		all[i] = v
 		c := v.change(add("visits", 1), set("theme", `"dark"`), set("profile", `{"name":"Ada","roles":["admin","editor"]}`),
 			set("page", `"`+strings.Repeat("x", 500)+`"`), add("cart:apples", 3), add("cart:pears", 4))
-		if _, err := s.Create(b.Context(), v.id, v.origin(longIdle, longLifetime), c); err != nil {
+		if _, err := s.Create(b.Context(), v.id, v.spec(longIdle, longLifetime), c); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -14,7 +14,8 @@ import (
 	"github.com/coatcheck-go/session/storetest"
 )
 
-// Stores with one defect each must fail the case that is there for it. The suite runs on them in a process of its own.
+// TestBrokenStoresFail: a store with a known defect fails the cases that are meant to catch it, and
+// each prints its explanation. The suite runs on such a store in a process of its own.
 func TestBrokenStoresFail(t *testing.T) {
 	for _, d := range defects {
 		t.Run(d.name, func(t *testing.T) {
@@ -23,15 +24,16 @@ func TestBrokenStoresFail(t *testing.T) {
 				cmd := exec.Command(os.Args[0], "-test.run=^TestOneBrokenStore$/^"+strings.ReplaceAll(c, "/", "$/^")+"$")
 				cmd.Env = append(os.Environ(), "STORETEST_DEFECT="+d.name)
 				out, err := cmd.CombinedOutput()
-				if err == nil || !strings.Contains(string(out), "--- FAIL: TestOneBrokenStore/"+c) || !strings.Contains(string(out), ": "+c+": ") {
-					t.Errorf("case %s does not fail and explain itself: %v\n%s", c, err, out)
+				failed := strings.Contains(string(out), "--- FAIL: TestOneBrokenStore/"+c)
+				if explained := strings.Contains(string(out), ": "+c+": "); err == nil || !failed || !explained {
+					t.Errorf("case %s did not fail with its explanation: %v\n%s", c, err, out)
 				}
 			}
 		})
 	}
 }
 
-// A case that no defect fails tests nothing that is known to go wrong.
+// TestEachCaseCatchesADefect: for each case there is a store that fails it.
 func TestEachCaseCatchesADefect(t *testing.T) {
 	caught := map[string]bool{}
 	for _, d := range defects {
@@ -41,22 +43,23 @@ func TestEachCaseCatchesADefect(t *testing.T) {
 	}
 	for _, name := range storetest.CaseNames() {
 		if !caught[name] {
-			t.Errorf("no defect is for %s", name)
+			t.Errorf("no defect is listed for the case %s", name)
 		}
 	}
 }
 
-// TestOneBrokenStore is for TestBrokenStoresFail to start; by itself it does nothing.
+// TestOneBrokenStore is the process that TestBrokenStoresFail starts. Without the environment
+// variable it does nothing.
 func TestOneBrokenStore(t *testing.T) {
 	runBrokenUsers(t, os.Getenv("STORETEST_DEFECT"))
 	for _, d := range defects {
 		if d.name != os.Getenv("STORETEST_DEFECT") || d.breaks == nil {
 			continue
 		}
-		h := ownHarness(time.Now)
+		h := exampleHarness(time.Now)
 		open := h.Open
 		h.Open = func(t testing.TB) driver.Store {
-			b := &broken{ownStore: open(t).(ownStore)}
+			b := &broken{exampleStore: open(t).(*exampleStore)}
 			d.breaks(b)
 			return b
 		}
@@ -68,26 +71,26 @@ func TestOneBrokenStore(t *testing.T) {
 			return b
 		}
 		h.Second = func(_ testing.TB, s driver.Store) driver.Store {
-			second := &broken{ownStore: s.(*broken).ownStore}
+			second := &broken{exampleStore: s.(*broken).exampleStore}
 			d.breaks(second)
 			return second
 		}
 		h.Len = func(_ testing.TB, s driver.Store) int {
 			b := s.(*broken)
 			if !b.keepsExpired {
-				b.db.vacuum()
+				b.vacuum()
 			}
-			return b.db.len() + b.leaked
+			return len(b.records) + b.leaked
 		}
 		storetest.Run(t, h)
 	}
 }
 
-// broken is a store of which one method or another is replaced.
+// broken is a store with some methods replaced.
 type broken struct {
-	ownStore
+	*exampleStore
 	load         func(context.Context, driver.ID) (*driver.Record, time.Time, error)
-	create       func(context.Context, driver.ID, *driver.Origin, *driver.Change) (*driver.Result, error)
+	create       func(context.Context, driver.ID, *driver.RecordSpec, *driver.Change) (*driver.Result, error)
 	apply        func(context.Context, driver.ID, *driver.Change) (*driver.Result, error)
 	touch        func(context.Context, driver.ID, driver.Hash) error
 	end          func(context.Context, driver.ID) error
@@ -100,58 +103,63 @@ func (b *broken) Load(ctx context.Context, id driver.ID) (*driver.Record, time.T
 	if b.load != nil {
 		return b.load(ctx, id)
 	}
-	return b.ownStore.Load(ctx, id)
+	return b.exampleStore.Load(ctx, id)
 }
 
-func (b *broken) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (b *broken) Create(
+	ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change,
+) (*driver.Result, error) {
 	if b.create != nil {
-		return b.create(ctx, id, o, c)
+		return b.create(ctx, id, spec, c)
 	}
-	return b.ownStore.Create(ctx, id, o, c)
+	return b.exampleStore.Create(ctx, id, spec, c)
 }
 
 func (b *broken) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 	if b.apply != nil {
 		return b.apply(ctx, id, c)
 	}
-	return b.ownStore.Apply(ctx, id, c)
+	return b.exampleStore.Apply(ctx, id, c)
 }
 
 func (b *broken) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) error {
 	if b.touch != nil {
 		return b.touch(ctx, id, verifier)
 	}
-	return b.ownStore.Touch(ctx, id, verifier)
+	return b.exampleStore.Touch(ctx, id, verifier)
 }
 
 func (b *broken) End(ctx context.Context, id driver.ID) error {
 	if b.end != nil {
 		return b.end(ctx, id)
 	}
-	return b.ownStore.End(ctx, id)
+	return b.exampleStore.End(ctx, id)
 }
 
-// put stores a record, whatever is there.
+// put stores a record, whether or not there is one. It removes the record if r is nil.
 func (b *broken) put(id driver.ID, r *driver.Record) {
-	b.db.update(context.Background(), id, func(*driver.Record, time.Time) (*driver.Record, error) { return r, nil })
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.records[id] = r; r == nil {
+		delete(b.records, id)
+	}
 }
 
-// edit changes a record behind the contract's back.
+// edit modifies a record, if there is one, against the contract.
 func (b *broken) edit(id driver.ID, f func(r *driver.Record)) {
-	b.db.update(context.Background(), id, func(old *driver.Record, _ time.Time) (*driver.Record, error) {
-		if old == nil {
-			return nil, nil
-		}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if old := b.records[id]; old != nil {
 		r := *old
 		f(&r)
-		return &r, nil
-	})
+		b.records[id] = &r
+	}
 }
 
-// afterApply lets f spoil the outcome of each change that succeeded.
+// afterApply calls f to falsify the outcome of each change that succeeded.
 func (b *broken) afterApply(f func(id driver.ID, c *driver.Change, res *driver.Result)) {
 	b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-		res, err := b.ownStore.Apply(ctx, id, c)
+		res, err := b.exampleStore.Apply(ctx, id, c)
 		if err == nil {
 			f(id, c, res)
 		}
@@ -159,37 +167,39 @@ func (b *broken) afterApply(f func(id driver.ID, c *driver.Change, res *driver.R
 	}
 }
 
-// beforeApply lets f spoil each change.
+// beforeApply calls f to falsify each change.
 func (b *broken) beforeApply(f func(id driver.ID, c *driver.Change)) {
 	b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-		spoilt := *c
-		spoilt.Ops = append([]driver.Op(nil), c.Ops...)
-		f(id, &spoilt)
-		return b.ownStore.Apply(ctx, id, &spoilt)
+		falsified := *c
+		falsified.Ops = append([]driver.Op(nil), c.Ops...)
+		f(id, &falsified)
+		return b.exampleStore.Apply(ctx, id, &falsified)
 	}
 }
 
-// opError returns the error of an operation, nil if err is another.
+// opError returns the *driver.OpError in err, nil if there is none.
 func opError(err error) *driver.OpError {
 	var op *driver.OpError
 	errors.As(err, &op)
 	return op
 }
 
-// copies is a cache, safe for concurrent use and for nothing else.
+// copies is a cache that is never updated. It is safe for concurrent use.
 type copies struct {
-	mu sync.Mutex
-	of map[driver.ID]*driver.Record
+	mu      sync.Mutex
+	records map[driver.ID]*driver.Record
 }
+
+func newCopies() *copies { return &copies{records: map[driver.ID]*driver.Record{}} }
 
 func (c *copies) get(id driver.ID) *driver.Record {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.of[id]
+	return c.records[id]
 }
 
 func (c *copies) put(id driver.ID, r *driver.Record) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.of[id] = r
+	c.records[id] = r
 }

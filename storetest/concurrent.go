@@ -15,13 +15,13 @@ import (
 var concurrentCases = []testCase{
 	{
 		name: "concurrent/increments",
-		why: "P1: 400 increments, 16 at a time, are 400. The libraries before this one lost about half: they read the session, " +
-			"changed it, and wrote it back whole.",
+		why: "P1: 400 increments, 16 at a time, add up to 400. The libraries before this one lost about half: " +
+			"they read the session, changed it, and wrote it back as a whole.",
 		run: func(k *kit) {
 			v := k.create()
 			var mu sync.Mutex
 			seen := map[string]int{}
-			together(16, func(int) {
+			concurrently(16, func(int) {
 				for range 25 {
 					res, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1)))
 					if err != nil {
@@ -33,9 +33,9 @@ var concurrentCases = []testCase{
 					mu.Unlock()
 				}
 			})
-			k.has(v, "n", "400")
+			k.mustHave(v, "n", "400")
 			if len(seen) != 400 {
-				k.Errorf("the results name %d different counts, want 400: each increment its own", len(seen))
+				k.Errorf("the results have %d different sums, want 400", len(seen))
 			}
 			if got := k.load(v).Revision; got != 401 {
 				k.Errorf("the revision after 400 changes is %d, want 401", got)
@@ -44,14 +44,14 @@ var concurrentCases = []testCase{
 	},
 	{
 		name: "concurrent/different-fields",
-		why:  "P1: requests that change different fields, and different entries of one map, all take effect.",
+		why:  "P1: Requests that change different fields, or different entries of one map, all take effect.",
 		run: func(k *kit) {
 			v := k.create()
 			var want []string
 			for i := range 50 {
 				want = append(want, "f"+strconv.Itoa(i), "9", "m:"+strconv.Itoa(i), "9")
 			}
-			together(50, func(i int) {
+			concurrently(50, func(i int) {
 				n := strconv.Itoa(i)
 				for round := range 10 {
 					c := v.change(set(driver.Key("f"+n), strconv.Itoa(round)), set(driver.Key("m:"+n), strconv.Itoa(round)))
@@ -60,18 +60,18 @@ var concurrentCases = []testCase{
 					}
 				}
 			})
-			k.has(v, want...)
+			k.mustHave(v, want...)
 		},
 	},
 	{
 		name: "concurrent/take",
-		why:  "P1: of 50 requests that take one value exactly one gets it: a payment is not made twice.",
+		why:  "P1: Of 50 requests that take one value, exactly one gets it. A payment is not made twice.",
 		run: func(k *kit) {
 			v := k.create()
 			for round := range 10 {
 				k.apply(v, set("once", `"it"`))
 				var got atomic.Int64
-				together(50, func(int) {
+				concurrently(50, func(int) {
 					res, err := k.store.Apply(k.Context(), v.id, v.change(take("once")))
 					switch {
 					case err != nil:
@@ -86,29 +86,30 @@ var concurrentCases = []testCase{
 					k.Fatalf("round %d: %d requests got the value, want 1", round, got.Load())
 				}
 			}
-			k.has(v)
+			k.mustHave(v)
 		},
 	},
 	{
 		name: "concurrent/compare-and-set",
-		why:  "P1: 50 requests that each read, compute and swap until it succeeds lose nothing; a failed comparison tells the value to go on with.",
+		why: "P1: 50 requests that read, compute and swap until they succeed lose nothing. A failed comparison " +
+			"returns the present value.",
 		run: func(k *kit) {
 			v := k.create(set("n", "0"))
-			together(50, func(int) {
+			concurrently(50, func(int) {
 				for range 4 {
 					k.swapUntilDone(v, "n")
 				}
 			})
-			k.has(v, "n", "200")
+			k.mustHave(v, "n", "200")
 		},
 	},
 	{
 		name: "concurrent/within",
-		why:  "P1: a bounded counter that 50 requests draw on gives out exactly what there is.",
+		why:  "P1: 50 requests that draw on a bounded counter get exactly what there is.",
 		run: func(k *kit) {
 			v := k.create(set("stock", "20"))
 			var got atomic.Int64
-			together(50, func(int) {
+			concurrently(50, func(int) {
 				_, err := k.store.Apply(k.Context(), v.id, v.change(addWithin("stock", -1, 0, 20), add("sold", 1)))
 				if err == nil {
 					got.Add(1)
@@ -117,17 +118,17 @@ var concurrentCases = []testCase{
 				}
 			})
 			if got.Load() != 20 {
-				k.Errorf("%d requests drew one of 20", got.Load())
+				k.Errorf("%d requests succeeded, want 20", got.Load())
 			}
-			k.has(v, "stock", "0", "sold", "20")
+			k.mustHave(v, "stock", "0", "sold", "20")
 		},
 	},
 	{
 		name: "concurrent/whole-changes",
-		why:  "P1: a change is seen whole or not at all: no reader sees one of its fields without the other.",
+		why:  "P1: A reader sees a change completely or not at all, never one of its fields without the other.",
 		run: func(k *kit) {
 			v := k.create(set("a", "0"), set("b", "0"))
-			together(8, func(i int) {
+			concurrently(8, func(i int) {
 				for round := range 50 {
 					if i < 4 {
 						n := strconv.Itoa(i*1000 + round)
@@ -144,19 +145,20 @@ var concurrentCases = []testCase{
 					a, _ := r.Fields.Get("a")
 					b, _ := r.Fields.Get("b")
 					if string(a) != string(b) {
-						k.Errorf("a reader saw a=%s b=%s", a, b)
+						k.Errorf("a reader saw a=%s b=%s, want equal values", a, b)
 					}
-					time.Sleep(time.Microsecond) // a store that sleeps half-way through does so in a bubble only if all do
+					yieldInBubble()
 				}
 			})
 		},
 	},
 	{
 		name: "concurrent/own-writes",
-		why:  "Who was told that a change is stored sees it from then on, and never an older record: the page after a form shows what was sent.",
+		why: "Once a change is acknowledged, its author sees it, and never an older record. The page after a " +
+			"form shows what was sent.",
 		run: func(k *kit) {
 			v := k.create()
-			together(8, func(i int) {
+			concurrently(8, func(i int) {
 				key := driver.Key("f" + strconv.Itoa(i))
 				var revision uint64
 				for round := range 50 {
@@ -182,9 +184,9 @@ var concurrentCases = []testCase{
 	},
 }
 
-// swapUntilDone adds 1 as Value.Update does.
+// swapUntilDone adds 1 in the way of Value.Update.
 func (k *kit) swapUntilDone(v visitor, key driver.Key) {
-	present := []byte("0") // a first guess, often old
+	present := []byte("0") // a guess that is often outdated
 	for range 10_000 {
 		n, ok := driver.ParseInt(present)
 		if !ok {
@@ -202,14 +204,14 @@ func (k *kit) swapUntilDone(v visitor, key driver.Key) {
 		}
 		present = op.Present
 	}
-	k.Error("a swap failed 10,000 times")
+	k.Error("Swap failed 10,000 times")
 }
 
-// together runs f n times at the same time, and returns when all are done.
-func together(n int, f func(i int)) {
+// concurrently runs f n times at the same time, and returns when all calls have returned.
+func concurrently(n int, f func(i int)) {
 	var wg sync.WaitGroup
 	start := make(chan struct{})
-	for _, i := range rand.Perm(n) { // the scheduler likes to begin with the last
+	for _, i := range rand.Perm(n) { // because the scheduler prefers to start the last goroutine
 		wg.Go(func() {
 			<-start
 			f(i)
@@ -218,3 +220,8 @@ func together(n int, f func(i int)) {
 	close(start)
 	wg.Wait()
 }
+
+// yieldInBubble lets the other goroutines of a bubble run. Time passes there only while all
+// goroutines sleep. So a store that sleeps in the middle of a change, which is a defect, continues
+// only if the readers that should notice it sleep, too.
+func yieldInBubble() { time.Sleep(time.Microsecond) }

@@ -7,11 +7,12 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// contextCases: what the caller's context does.
+// contextCases: what the caller's context affects.
 var contextCases = []testCase{
 	{
 		name: "context/cancelled",
-		why:  "A call whose context is done already is an error that says so, and changes nothing; it is never taken for a missing session.",
+		why: "A call whose context is already done returns an error that says so, and changes nothing. The " +
+			"error is never the one of a missing session.",
 		run: func(k *kit) {
 			ctx, cancel := context.WithCancel(k.Context())
 			cancel()
@@ -34,44 +35,46 @@ var contextCases = []testCase{
 			check("Apply", err)
 			check("Touch", k.store.Touch(ctx, v.id, v.verifier))
 			w := newVisitor()
-			_, err = k.store.Create(ctx, w.id, w.origin(longIdle, longLifetime), w.change())
+			_, err = k.store.Create(ctx, w.id, w.spec(longIdle, longLifetime), w.change())
 			check("Create", err)
 			if after := k.load(v); !same(before, after) {
-				k.Errorf("the record became %s\nit was %s", text(after), text(before))
+				k.Errorf("the record changed\nto   %s\nfrom %s", text(after), text(before))
 			}
-			k.gone(w)
+			k.mustBeEnded(w)
 		},
 	},
 	{
 		name: "context/end-cancelled",
-		why:  "P2: an end whose caller has gone either takes effect or says that it did not: nil means that the session is gone.",
+		why: "P2: An end with a cancelled context either takes effect or returns an error. nil means that the " +
+			"session has ended.",
 		run: func(k *kit) {
 			ctx, cancel := context.WithCancel(k.Context())
 			cancel()
 			v := k.create()
 			if err := k.store.End(ctx, v.id); err == nil {
-				k.gone(v)
+				k.mustBeEnded(v)
 			}
 			k.end(v)
-			k.gone(v)
+			k.mustBeEnded(v)
 		},
 	},
 	{
 		name: "context/not-kept",
-		why:  "A store outlives its callers' contexts: what was stored under one that is cancelled later stays.",
+		why: "A store does not keep its callers' contexts. What was stored under a context stays when that is " +
+			"cancelled later.",
 		run: func(k *kit) {
 			ctx, cancel := context.WithCancel(k.Context())
 			v := newVisitor()
-			if _, err := k.store.Create(ctx, v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+			if _, err := k.store.Create(ctx, v.id, v.spec(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
 				k.Fatal(err)
 			}
 			if _, err := k.store.Apply(ctx, v.id, v.change(add("n", 1))); err != nil {
 				k.Fatal(err)
 			}
 			cancel()
-			k.has(v, "n", "2")
+			k.mustHave(v, "n", "2")
 			k.apply(v, add("n", 1))
-			k.has(v, "n", "3")
+			k.mustHave(v, "n", "3")
 		},
 	},
 }

@@ -11,9 +11,9 @@ import (
 
 func init() { defects = append(defects, smallDefects...) }
 
-// smallDefects are those that one case is there for.
+// smallDefects are each caught by one case.
 var smallDefects = []defect{
-	{"a session with no values is none", []string{"record/empty"}, func(b *broken) {
+	{"a session without values is removed", []string{"record/empty"}, func(b *broken) {
 		b.afterApply(func(id driver.ID, _ *driver.Change, res *driver.Result) {
 			if len(res.Record.Fields) == 0 {
 				b.put(id, nil)
@@ -36,7 +36,7 @@ var smallDefects = []defect{
 			}
 		})
 	}},
-	{"additions come first", []string{"op/in-order"}, func(b *broken) {
+	{"additions are applied first", []string{"op/in-order"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			slices.SortStableFunc(c.Ops, func(x, y driver.Op) int {
 				if (x.Kind == driver.Add) == (y.Kind == driver.Add) {
@@ -48,66 +48,67 @@ var smallDefects = []defect{
 			})
 		})
 	}},
-	{"unknown operations are passed over", []string{"op/unknown-kind"}, func(b *broken) {
+	{"unknown operations are ignored", []string{"op/unknown-kind"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			c.Ops = slices.DeleteFunc(c.Ops, func(op driver.Op) bool { return op.Kind == 0 || op.Kind > driver.Swap })
 		})
 	}},
-	{"fewer values than the limit", []string{"size/fields"}, func(b *broken) {
+	{"the number of values is limited too low", []string{"size/fields"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			if len(c.Ops) >= driver.MaxFields {
 				return nil, &driver.OpError{Err: driver.ErrTooLarge}
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
 	{"reads come from a replica", []string{"concurrent/own-writes"}, func(b *broken) {
-		replica := &copies{of: map[driver.ID]*driver.Record{}}
+		replica := newCopies()
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			if r, _, err := b.ownStore.Load(ctx, id); err == nil {
-				replica.put(id, r) // it is one change behind
+			if r, _, err := b.exampleStore.Load(ctx, id); err == nil {
+				replica.put(id, r) // the replica is one change behind
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			if r := replica.get(id); r != nil {
-				return r, b.db.now(), nil
+				return r, b.now(), nil
 			}
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
-	{"a renewal forgets what comes with it", []string{"token/renew-with-changes"}, func(b *broken) {
+	{"a renewal drops the operations", []string{"token/renew-with-changes"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			if c.Renew != nil {
 				c.Ops = nil
 			}
 		})
 	}},
-	{"an old token rotates", []string{"token/rotate-late"}, func(b *broken) {
+	{"a confirmed rotation can be repeated with the old token", []string{"token/rotate-late"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
-				if c.Renew != nil && r.Tokens.Accepted {
-					r.Tokens.Until = time.Time{}
+				if c.Renew != nil && r.Tokens.PreviousAccepted {
+					r.Tokens.PreviousUntil = time.Time{}
 				}
 			})
 		})
 	}},
-	{"a repeated rotation begins the grace", []string{"token/rotate-repeated"}, func(b *broken) {
+	{"a repeated rotation starts the grace period", []string{"token/rotate-repeated"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.Current == c.Renew.Verifier {
-					r.Tokens.Until = b.db.now().Add(c.Renew.Grace)
+					r.Tokens.PreviousUntil = b.now().Add(c.Renew.Grace)
 				}
 			})
 		})
 	}},
-	{"a renewal leaves the grace", []string{"token/rotate-then-renew"}, func(b *broken) {
+	{"a renewal does not end the grace period", []string{"token/rotate-then-renew"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			before, now, _ := b.ownStore.Load(ctx, id)
-			res, err := b.ownStore.Apply(ctx, id, c)
+			before, now, _ := b.exampleStore.Load(ctx, id)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if err == nil && c.Renew != nil && c.Renew.Grace == 0 {
 				b.edit(id, func(r *driver.Record) {
-					r.Tokens.Previous, r.Tokens.Accepted, r.Tokens.Until = before.Tokens.Previous, true, now.Add(time.Hour)
+					r.Tokens.Previous, r.Tokens.PreviousAccepted = before.Tokens.Previous, true
+					r.Tokens.PreviousUntil = now.Add(time.Hour)
 				})
 				res.Record = nil
 			}

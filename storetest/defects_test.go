@@ -11,7 +11,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// defect is a way to get a store wrong, most of them seen in the wild.
+// defect is a mistake in a store. Most of them exist in other libraries.
 type defect struct {
 	name     string
 	caughtBy []string
@@ -19,51 +19,58 @@ type defect struct {
 }
 
 var defects = []defect{
-	{"load, change, save", []string{"concurrent/increments", "concurrent/take", "concurrent/different-fields", "concurrent/within", "token/renew-at-once"}, func(b *broken) {
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			time.Sleep(time.Millisecond)
-			res, err := r.Apply(now, c)
-			if err == nil {
-				b.put(id, res.Record)
-			}
-			return res, err
-		}
-	}},
-	{"load, change, save if it lives", []string{"end/against-writers", "token/renew-against-writes", "concurrent/compare-and-set"}, func(b *broken) {
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			res, err := r.Apply(now, c)
-			if err == nil && len(c.Ops) > 0 {
+	{"a change is loaded, applied and saved in steps", []string{"concurrent/increments", "concurrent/take",
+		"concurrent/different-fields", "concurrent/within", "token/renew-at-once"},
+		func(b *broken) {
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+				r, now, err := b.exampleStore.Load(ctx, id)
+				if err != nil {
+					return nil, err
+				}
 				time.Sleep(time.Millisecond)
+				res, err := r.Apply(now, c)
+				if err == nil {
+					b.put(id, res.Record)
+				}
+				return res, err
 			}
-			if err == nil {
-				b.put(id, res.Record)
+		}},
+	{"a change of a live record is saved later", []string{"end/against-writers", "token/renew-against-writes",
+		"concurrent/compare-and-set"},
+		func(b *broken) {
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+				r, now, err := b.exampleStore.Load(ctx, id)
+				if err != nil {
+					return nil, err
+				}
+				res, err := r.Apply(now, c)
+				if err == nil && len(c.Ops) > 0 {
+					time.Sleep(time.Millisecond)
+				}
+				if err == nil {
+					b.put(id, res.Record)
+				}
+				return res, err
 			}
-			return res, err
-		}
-	}},
-	{"a late write creates", []string{"end/slow-writer", "record/absent", "end/against-writers"}, func(b *broken) {
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Apply(ctx, id, c)
-			if errors.Is(err, driver.ErrNotFound) {
-				o := &driver.Origin{Secret: driver.Secret{1}, Verifier: c.Verifier, Idle: time.Hour, Lifetime: time.Hour}
-				return b.ownStore.Create(ctx, id, o, c)
+		}},
+	{"a late write creates the session", []string{"end/slow-writer", "record/absent", "end/against-writers"},
+		func(b *broken) {
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+				res, err := b.exampleStore.Apply(ctx, id, c)
+				if errors.Is(err, driver.ErrNotFound) {
+					spec := &driver.RecordSpec{
+						Secret: driver.Secret{1}, Verifier: c.Verifier, Idle: time.Hour, Lifetime: time.Hour,
+					}
+					return b.exampleStore.Create(ctx, id, spec, c)
+				}
+				return res, err
 			}
-			return res, err
-		}
-	}},
-	{"a late touch brings back", []string{"end/touch-in-flight"}, func(b *broken) {
+		}},
+	{"a late touch brings the session back", []string{"end/touch-in-flight"}, func(b *broken) {
 		var mu sync.Mutex
 		read := map[driver.ID]*driver.Record{}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -78,37 +85,39 @@ var defects = []defect{
 			return nil
 		}
 	}},
-	{"ends a moment later", []string{"end/gone", "end/no-write-after", "end/leaves-nothing"}, func(b *broken) {
-		b.end = func(_ context.Context, id driver.ID) error {
-			time.AfterFunc(time.Millisecond, func() { b.ownStore.End(context.Background(), id) })
-			return nil
-		}
-	}},
-	{"remembers the ended for ever", []string{"end/leaves-nothing"}, func(b *broken) {
-		b.end = func(ctx context.Context, id driver.ID) error { b.leaked++; return b.ownStore.End(ctx, id) }
-	}},
-	{"end of the absent is an error", []string{"record/absent", "end/gone"}, func(b *broken) {
-		b.end = func(ctx context.Context, id driver.ID) error {
-			_, _, err := b.ownStore.Load(ctx, id)
-			return errors.Join(err, b.ownStore.End(ctx, id))
-		}
-	}},
-	{"one operation at a time", []string{"op/all-or-nothing", "record/revision", "concurrent/whole-changes"}, func(b *broken) {
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (res *driver.Result, err error) {
-			for i := range c.Ops {
-				one := *c
-				one.Ops = c.Ops[i : i+1]
-				if res, err = b.ownStore.Apply(ctx, id, &one); err != nil {
-					if op := opError(err); op != nil {
-						op.Index = i
-					}
-					return nil, err
-				}
-				time.Sleep(10 * time.Microsecond)
+	{"End takes effect a moment later", []string{"end/gone", "end/no-write-after", "end/leaves-nothing"},
+		func(b *broken) {
+			b.end = func(_ context.Context, id driver.ID) error {
+				time.AfterFunc(time.Millisecond, func() { b.exampleStore.End(context.Background(), id) })
+				return nil
 			}
-			return res, err
+		}},
+	{"ended sessions leave something behind", []string{"end/leaves-nothing"}, func(b *broken) {
+		b.end = func(ctx context.Context, id driver.ID) error { b.leaked++; return b.exampleStore.End(ctx, id) }
+	}},
+	{"End without a session is an error", []string{"record/absent", "end/gone"}, func(b *broken) {
+		b.end = func(ctx context.Context, id driver.ID) error {
+			_, _, err := b.exampleStore.Load(ctx, id)
+			return errors.Join(err, b.exampleStore.End(ctx, id))
 		}
 	}},
+	{"operations are applied one at a time", []string{"op/all-or-nothing", "record/revision", "concurrent/whole-changes"},
+		func(b *broken) {
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (res *driver.Result, err error) {
+				for i := range c.Ops {
+					one := *c
+					one.Ops = c.Ops[i : i+1]
+					if res, err = b.exampleStore.Apply(ctx, id, &one); err != nil {
+						if op := opError(err); op != nil {
+							op.Index = i
+						}
+						return nil, err
+					}
+					time.Sleep(10 * time.Microsecond)
+				}
+				return res, err
+			}
+		}},
 	{"emptying a map unsets the field", []string{"op/entries", "op/as-driver-says"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			for _, op := range c.Ops {
@@ -129,8 +138,8 @@ var defects = []defect{
 	}},
 	{"no values in the result", []string{"op/add", "op/take", "record/create-and-load"}, func(b *broken) {
 		b.afterApply(func(_ driver.ID, _ *driver.Change, res *driver.Result) { res.Values = nil })
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Create(ctx, id, o, c)
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			res, err := b.exampleStore.Create(ctx, id, spec, c)
 			if res != nil {
 				res.Values = nil
 			}
@@ -139,7 +148,7 @@ var defects = []defect{
 	}},
 	{"no present value", []string{"op/swap", "op/add-within"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			res, err := b.ownStore.Apply(ctx, id, c)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if op := opError(err); op != nil {
 				op.Present = nil
 			}
@@ -153,7 +162,7 @@ var defects = []defect{
 			}
 		})
 	}},
-	{"texts are counted with as 0", []string{"op/add-not-integer", "op/all-or-nothing"}, func(b *broken) {
+	{"Add counts text as 0", []string{"op/add-not-integer", "op/all-or-nothing"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			for i, op := range c.Ops {
 				if op.Kind == driver.Add {
@@ -162,7 +171,7 @@ var defects = []defect{
 			}
 		})
 	}},
-	{"bad names are passed over", []string{"name/refused"}, func(b *broken) {
+	{"invalid names are ignored", []string{"name/refused"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			var good []driver.Op
 			for _, op := range c.Ops {
@@ -183,81 +192,86 @@ var defects = []defect{
 	{"no limit on bytes", []string{"size/bytes", "size/default"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) { c.MaxSize = 1 << 30 })
 	}},
-	{"a limit of its own", []string{"size/raised"}, func(b *broken) {
+	{"the store has its own size limit", []string{"size/raised"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) { c.MaxSize = driver.DefaultMaxSize })
 	}},
-	{"long changes are cut", []string{"size/operations"}, func(b *broken) {
+	{"long changes are truncated", []string{"size/operations"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) { c.Ops = c.Ops[:min(len(c.Ops), driver.MaxOps)] })
 	}},
-	{"any token will do", []string{"token/foreign", "token/renew"}, func(b *broken) {
+	{"any token is accepted", []string{"token/foreign", "token/renew"}, func(b *broken) {
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) { c.Verifier = r.Tokens.Current })
 		})
 	}},
-	{"any token will do for a touch", []string{"token/foreign", "time/refused-does-not-prolong"}, func(b *broken) {
+	{"a touch accepts any token", []string{"token/foreign", "time/refused-does-not-prolong"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
 			b.edit(id, func(r *driver.Record) { verifier = r.Tokens.Current })
-			return b.ownStore.Touch(ctx, id, verifier)
+			return b.exampleStore.Touch(ctx, id, verifier)
 		}
 	}},
 	{"a repeated renewal is refused", []string{"token/renew-repeated", "reopen/repeated"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, _, err := b.ownStore.Load(ctx, id)
+			r, _, err := b.exampleStore.Load(ctx, id)
 			if err == nil && r.Tokens.Current != c.Verifier && c.Renew != nil && c.Renew.Grace == 0 {
 				return nil, driver.ErrMoved
 			}
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 	}},
-	{"a rotation has no grace", []string{"token/rotate", "token/rotate-again", "token/rotate-confirmed"}, func(b *broken) {
-		b.afterApply(func(id driver.ID, c *driver.Change, res *driver.Result) {
-			if c.Renew != nil {
-				b.edit(id, func(r *driver.Record) { r.Tokens.Accepted, r.Tokens.Until = false, res.Now.Add(time.Minute) })
-			}
-			res.Record = nil
-		})
-	}},
-	{"a touch confirms no rotation", []string{"token/rotate-confirmed"}, func(b *broken) {
+	{"a rotation has no grace period", []string{"token/rotate", "token/rotate-again", "token/rotate-confirmed"},
+		func(b *broken) {
+			b.afterApply(func(id driver.ID, c *driver.Change, res *driver.Result) {
+				if c.Renew != nil {
+					b.edit(id, func(r *driver.Record) {
+						r.Tokens.PreviousAccepted, r.Tokens.PreviousUntil = false, res.Now.Add(time.Minute)
+					})
+				}
+				res.Record = nil
+			})
+		}},
+	{"a touch does not confirm a rotation", []string{"token/rotate-confirmed"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			r, _, err := b.ownStore.Load(ctx, id)
-			if err == nil && r.Tokens.Accepted {
+			r, _, err := b.exampleStore.Load(ctx, id)
+			if err == nil && r.Tokens.PreviousAccepted {
 				return nil
 			}
-			return b.ownStore.Touch(ctx, id, verifier)
+			return b.exampleStore.Touch(ctx, id, verifier)
 		}
 	}},
-	{"create overwrites", []string{"record/create-twice", "record/create-at-once"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			res, err := driver.NewRecord(b.db.now(), o, c)
+	{"Create overwrites", []string{"record/create-twice", "record/create-at-once"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			res, err := driver.NewRecord(b.now(), spec, c)
 			if err == nil && ctx.Err() == nil {
 				b.put(id, res.Record)
 			}
 			return res, err
 		}
 	}},
-	{"a repeated create is refused", []string{"record/create-twice", "reopen/repeated"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			if _, _, err := b.ownStore.Load(ctx, id); err == nil {
+	{"a repeated Create is refused", []string{"record/create-twice", "reopen/repeated"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			if _, _, err := b.exampleStore.Load(ctx, id); err == nil {
 				return nil, driver.ErrExists
 			}
-			return b.ownStore.Create(ctx, id, o, c)
+			return b.exampleStore.Create(ctx, id, spec, c)
 		}
 	}},
-	{"a refused creation leaves an empty session", []string{"record/create-refused", "name/refused", "size/bytes"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			if res, err := b.ownStore.Create(ctx, id, o, &driver.Change{Verifier: c.Verifier}); err != nil || len(c.Ops) == 0 {
-				return res, err
+	{"a refused creation leaves an empty session", []string{"record/create-refused", "name/refused", "size/bytes"},
+		func(b *broken) {
+			b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+				res, err := b.exampleStore.Create(ctx, id, spec, &driver.Change{Verifier: c.Verifier})
+				if err != nil || len(c.Ops) == 0 {
+					return res, err
+				}
+				return b.exampleStore.Apply(ctx, id, c)
 			}
-			return b.ownStore.Apply(ctx, id, c)
-		}
-	}},
+		}},
 	{"a change drops the principal", []string{"record/principal"}, func(b *broken) {
 		b.afterApply(func(id driver.ID, _ *driver.Change, res *driver.Result) {
 			b.edit(id, func(r *driver.Record) { r.Principal = nil })
 			res.Record = nil
 		})
 	}},
-	{"clearing clears too much", []string{"op/clear"}, func(b *broken) {
+	{"Clear changes a limit", []string{"op/clear"}, func(b *broken) {
 		b.afterApply(func(id driver.ID, c *driver.Change, res *driver.Result) {
 			for _, op := range c.Ops {
 				if op.Kind == driver.Clear {
@@ -270,7 +284,7 @@ var defects = []defect{
 	{"records are read into one buffer", []string{"record/snapshots"}, func(b *broken) {
 		shared := &driver.Record{}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-			r, now, err := b.ownStore.Load(ctx, id)
+			r, now, err := b.exampleStore.Load(ctx, id)
 			if err != nil {
 				return nil, now, err
 			}
@@ -278,39 +292,39 @@ var defects = []defect{
 			return shared, now, nil
 		}
 	}},
-	{"the change is used as scratch", []string{"record/change-not-modified"}, func(b *broken) {
+	{"the store modifies the change", []string{"record/change-not-modified"}, func(b *broken) {
 		b.afterApply(func(_ driver.ID, c *driver.Change, _ *driver.Result) { clear(c.Ops) })
 	}},
-	{"sessions of one selector are one", []string{"record/apart"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+	{"the bucket is ignored", []string{"record/apart"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			id.Bucket = 0
-			return b.ownStore.Create(ctx, id, o, c)
+			return b.exampleStore.Create(ctx, id, spec, c)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			id.Bucket = 0
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
-	{"the context is not looked at", []string{"context/cancelled"}, func(b *broken) {
+	{"the context is ignored", []string{"context/cancelled"}, func(b *broken) {
 		b.apply = func(_ context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			return b.ownStore.Apply(context.Background(), id, c)
+			return b.exampleStore.Apply(context.Background(), id, c)
 		}
 	}},
-	{"an end with a cancelled context says nil", []string{"context/end-cancelled"}, func(b *broken) {
-		b.end = func(ctx context.Context, id driver.ID) error { b.ownStore.End(ctx, id); return nil }
+	{"End with a cancelled context returns nil", []string{"context/end-cancelled"}, func(b *broken) {
+		b.end = func(ctx context.Context, id driver.ID) error { b.exampleStore.End(ctx, id); return nil }
 	}},
-	{"sessions last as long as their context", []string{"context/not-kept"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			context.AfterFunc(ctx, func() { b.ownStore.End(context.Background(), id) })
-			return b.ownStore.Create(ctx, id, o, c)
+	{"sessions end with the context that created them", []string{"context/not-kept"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			context.AfterFunc(ctx, func() { b.exampleStore.End(context.Background(), id) })
+			return b.exampleStore.Create(ctx, id, spec, c)
 		}
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 			time.Sleep(time.Millisecond)
-			return b.ownStore.Apply(ctx, id, c)
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			time.Sleep(time.Millisecond)
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
 }

@@ -9,39 +9,39 @@ import (
 
 func init() { defects = append(defects, timeDefects...) }
 
-// timeDefects are those about time, restarts and other processes.
+// timeDefects concern time, restarts and other processes.
 var timeDefects = []defect{
-	{"a millisecond late", []string{"time/idle", "time/deadline"}, func(b *broken) {
+	{"sessions end a millisecond late", []string{"time/idle", "time/deadline"}, func(b *broken) {
 		b.load = func(ctx context.Context, id driver.ID) (r *driver.Record, now time.Time, err error) {
-			err = b.db.update(ctx, id, func(old *driver.Record, at time.Time) (*driver.Record, error) {
-				if r, now = old, at; !found(old, now.Add(-time.Millisecond)) {
-					r = nil
-					return nil, driver.ErrNotFound
-				}
-				return old, nil
+			err = b.transaction(ctx, func(at time.Time) (err error) {
+				now = at
+				r, err = b.live(id, now.Add(-time.Millisecond))
+				return err
 			})
 			return r, now, err
 		}
 	}},
-	{"reading prolongs", []string{"time/idle"}, func(b *broken) {
+	{"a read extends the session", []string{"time/idle"}, func(b *broken) {
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-			if r, now, err := b.ownStore.Load(ctx, id); err == nil {
-				r.Seen = now
-				b.put(id, r)
+			if r, now, err := b.exampleStore.Load(ctx, id); err == nil {
+				used := *r
+				used.Seen = now
+				b.put(id, &used)
 			}
-			return b.ownStore.Load(ctx, id)
+			return b.exampleStore.Load(ctx, id)
 		}
 	}},
-	{"touching does not prolong", []string{"time/touch-prolongs", "time/touch-interval"}, func(b *broken) {
-		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			_, _, err := b.ownStore.Load(ctx, id)
-			return err
-		}
-	}},
-	{"a change does not prolong", []string{"time/change-prolongs", "time/passes"}, func(b *broken) {
+	{"a touch does not extend the session", []string{"time/touch-prolongs", "time/touch-interval"},
+		func(b *broken) {
+			b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+				_, _, err := b.exampleStore.Load(ctx, id)
+				return err
+			}
+		}},
+	{"a change does not extend the session", []string{"time/change-prolongs", "time/passes"}, func(b *broken) {
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			before, _, _ := b.ownStore.Load(ctx, id)
-			res, err := b.ownStore.Apply(ctx, id, c)
+			before, _, _ := b.exampleStore.Load(ctx, id)
+			res, err := b.exampleStore.Apply(ctx, id, c)
 			if err == nil {
 				b.edit(id, func(r *driver.Record) { r.Seen = before.Seen })
 				res.Record = nil
@@ -49,9 +49,9 @@ var timeDefects = []defect{
 			return res, err
 		}
 	}},
-	{"touching moves the deadline", []string{"time/deadline", "time/deadline-before-idle"}, func(b *broken) {
+	{"a touch moves the deadline", []string{"time/deadline", "time/deadline-before-idle"}, func(b *broken) {
 		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			if err := b.ownStore.Touch(ctx, id, verifier); err != nil {
+			if err := b.exampleStore.Touch(ctx, id, verifier); err != nil {
 				return err
 			}
 			b.edit(id, func(r *driver.Record) { r.Deadline = r.Deadline.Add(time.Minute) })
@@ -66,114 +66,118 @@ var timeDefects = []defect{
 			}
 		})
 	}},
-	{"each touch writes", []string{"time/touch-interval", "time/near-deadline", "record/revision"}, func(b *broken) {
-		b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-			if err := b.ownStore.Touch(ctx, id, verifier); err != nil {
-				return err
+	{"each touch writes", []string{"time/touch-interval", "time/near-deadline", "record/revision"},
+		func(b *broken) {
+			b.touch = func(ctx context.Context, id driver.ID, verifier driver.Hash) error {
+				if err := b.exampleStore.Touch(ctx, id, verifier); err != nil {
+					return err
+				}
+				b.edit(id, func(r *driver.Record) { r.Revision++ })
+				return nil
 			}
-			b.edit(id, func(r *driver.Record) { r.Revision++ })
-			return nil
-		}
-	}},
-	{"the expired are in the way", []string{"time/expired-then-create"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+		}},
+	{"an expired session blocks its id", []string{"time/expired-then-create"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			there := false
-			b.edit(id, func(r *driver.Record) { there = r.Secret != o.Secret })
+			b.edit(id, func(r *driver.Record) { there = r.Secret != spec.Secret })
 			if there {
 				return nil, driver.ErrExists
 			}
-			return b.ownStore.Create(ctx, id, o, c)
+			return b.exampleStore.Create(ctx, id, spec, c)
 		}
 	}},
-	{"the expired stay", []string{"time/leaves-nothing"}, func(b *broken) { b.keepsExpired = true }},
-	{"no limit is over a week", []string{"time/years"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			cut := *o
-			cut.Idle = min(o.Idle, 7*24*time.Hour)
-			return b.ownStore.Create(ctx, id, &cut, c)
+	{"expired sessions are never removed", []string{"time/leaves-nothing"},
+		func(b *broken) { b.keepsExpired = true }},
+	{"limits are cut to a week", []string{"time/years"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			cut := *spec
+			cut.Idle = min(spec.Idle, 7*24*time.Hour)
+			return b.exampleStore.Create(ctx, id, &cut, c)
 		}
 	}},
-	{"limits are whole seconds", []string{"time/whole-milliseconds"}, func(b *broken) {
-		b.create = func(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
-			cut := *o
-			cut.Idle = o.Idle.Truncate(time.Second)
-			return b.ownStore.Create(ctx, id, &cut, c)
+	{"limits are cut to seconds", []string{"time/whole-milliseconds"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			cut := *spec
+			cut.Idle = spec.Idle.Truncate(time.Second)
+			return b.exampleStore.Create(ctx, id, &cut, c)
 		}
 	}},
 	{"a restart loses the last change", []string{"reopen/acknowledged", "reopen/under-load"}, func(b *broken) {
-		before := map[driver.ID][]driver.Field{}
+		before := map[driver.ID]*driver.Record{}
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			b.db.mu.Lock()
-			before[id] = b.db.rows[id]
-			b.db.mu.Unlock()
-			return b.ownStore.Apply(ctx, id, c)
+			b.mu.Lock()
+			before[id] = b.records[id]
+			b.mu.Unlock()
+			return b.exampleStore.Apply(ctx, id, c)
 		}
 		b.onReopen = func() {
-			for id, row := range before {
-				if b.db.rows[id] != nil {
-					b.db.rows[id] = row
+			for id, r := range before {
+				if b.records[id] != nil {
+					b.records[id] = r
 				}
 			}
 		}
 	}},
-	{"a restart brings back the ended", []string{"reopen/acknowledged", "reopen/under-load"}, func(b *broken) {
-		ended := map[driver.ID][]driver.Field{}
-		b.end = func(ctx context.Context, id driver.ID) error {
-			b.db.mu.Lock()
-			if row := b.db.rows[id]; row != nil {
-				ended[id] = row
+	{"a restart brings ended sessions back", []string{"reopen/acknowledged", "reopen/under-load"},
+		func(b *broken) {
+			ended := map[driver.ID]*driver.Record{}
+			b.end = func(ctx context.Context, id driver.ID) error {
+				b.mu.Lock()
+				if r := b.records[id]; r != nil {
+					ended[id] = r
+				}
+				b.mu.Unlock()
+				return b.exampleStore.End(ctx, id)
 			}
-			b.db.mu.Unlock()
-			return b.ownStore.End(ctx, id)
-		}
-		b.onReopen = func() {
-			for id, row := range ended {
-				b.db.rows[id] = row
+			b.onReopen = func() {
+				for id, r := range ended {
+					b.records[id] = r
+				}
 			}
-		}
-	}},
+		}},
 	{"a restart drops the principal", []string{"reopen/acknowledged"}, func(b *broken) {
 		b.onReopen = func() {
-			for id := range b.db.rows {
+			for id := range b.records {
 				b.edit(id, func(r *driver.Record) { r.Principal = nil })
 			}
 		}
 	}},
-	{"a restart begins limits anew", []string{"reopen/limits", "reopen/acknowledged"}, func(b *broken) {
+	{"a restart extends limits", []string{"reopen/limits", "reopen/acknowledged"}, func(b *broken) {
 		b.onReopen = func() {
-			for id := range b.db.rows {
+			for id := range b.records {
 				b.edit(id, func(r *driver.Record) { r.Deadline, r.Seen = r.Deadline.Add(time.Second), r.Seen.Add(time.Second) })
 			}
 		}
 	}},
-	{"a cache that never hears of others", []string{"second/sees", "second/ended"}, func(b *broken) {
+	{"a cache is never invalidated", []string{"second/sees", "second/ended"}, func(b *broken) {
 		b.load = cached(b)
 	}},
-	{"writes are built on a cache", []string{"second/together", "second/renewed", "second/ended"}, func(b *broken) {
-		load := cached(b)
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			r, now, err := load(ctx, id)
-			if err != nil {
-				return nil, err
+	{"writes use a cached record", []string{"second/together", "second/renewed", "second/ended"},
+		func(b *broken) {
+			load := cached(b)
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+				r, now, err := load(ctx, id)
+				if err != nil {
+					return nil, err
+				}
+				res, err := r.Apply(now, c)
+				if err == nil {
+					b.put(id, res.Record)
+				}
+				return res, err
 			}
-			res, err := r.Apply(now, c)
-			if err == nil {
-				b.put(id, res.Record)
-			}
-			return res, err
-		}
-		b.load = load
-	}},
+			b.load = load
+		}},
 }
 
-// cached reads each record once.
+// cached returns a Load that reads each record once.
 func cached(b *broken) func(context.Context, driver.ID) (*driver.Record, time.Time, error) {
-	copies := &copies{of: map[driver.ID]*driver.Record{}}
+	copies := newCopies()
 	return func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 		if r := copies.get(id); r != nil {
-			return r, b.db.now(), nil
+			return r, b.now(), nil
 		}
-		r, now, err := b.ownStore.Load(ctx, id)
+		r, now, err := b.exampleStore.Load(ctx, id)
 		if err == nil {
 			copies.put(id, r)
 		}

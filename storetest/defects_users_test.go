@@ -15,7 +15,7 @@ import (
 	"github.com/coatcheck-go/session/storetest"
 )
 
-// brokenUsers is a store that knows users, of which one method or another is replaced.
+// brokenUsers is a driver.UserStore with some methods replaced.
 type brokenUsers struct {
 	*memstore.Store
 	load     func(context.Context, driver.ID) (*driver.Record, time.Time, error)
@@ -25,14 +25,14 @@ type brokenUsers struct {
 	endUser  func(context.Context, driver.Hash, driver.Selection) ([]driver.ID, error)
 	endAll   func(context.Context) error
 	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
-	onExpiry func(f func(driver.Expired))
+	onExpiry func(f func(driver.ExpiredSession))
 	publish  func([]byte)
 	follow   func(context.Context) (iter.Seq2[[]byte, error], error)
 	onReopen func()
 	leaked   int
 }
 
-func (b *brokenUsers) OnExpiry(f func(driver.Expired)) {
+func (b *brokenUsers) OnExpiry(f func(driver.ExpiredSession)) {
 	if b.onExpiry != nil {
 		b.onExpiry(f)
 		return
@@ -68,11 +68,11 @@ func (b *brokenUsers) Sessions(ctx context.Context, owner driver.Hash) ([]driver
 	return b.Store.Sessions(ctx, owner)
 }
 
-func (b *brokenUsers) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
+func (b *brokenUsers) EndUser(ctx context.Context, owner driver.Hash, sel driver.Selection) ([]driver.ID, error) {
 	if b.endUser != nil {
-		return b.endUser(ctx, owner, which)
+		return b.endUser(ctx, owner, sel)
 	}
-	return b.Store.EndUser(ctx, owner, which)
+	return b.Store.EndUser(ctx, owner, sel)
 }
 
 func (b *brokenUsers) EndAll(ctx context.Context) error {
@@ -97,23 +97,23 @@ func (b *brokenUsers) Follow(ctx context.Context) (iter.Seq2[[]byte, error], err
 	return b.Store.Follow(ctx)
 }
 
-func (b *brokenUsers) EndOwned(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (b *brokenUsers) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	if b.endOwned != nil {
 		return b.endOwned(ctx, id, owner)
 	}
-	return b.Store.EndOwned(ctx, id, owner)
+	return b.Store.EndAndReport(ctx, id, owner)
 }
 
-// beforeSignIn lets f spoil what is asked for.
+// beforeSignIn calls f to falsify each sign-in.
 func (b *brokenUsers) beforeSignIn(f func(in *driver.SignIn)) {
 	b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
-		spoilt := *in
-		f(&spoilt)
-		return b.Store.SignIn(ctx, id, &spoilt)
+		falsified := *in
+		f(&falsified)
+		return b.Store.SignIn(ctx, id, &falsified)
 	}
 }
 
-// moveInSteps is a sign-in that reads the session before, stores the new one, and ends the old one.
+// moveInSteps makes SignIn read the old session, store the new one, and end the old one, in steps.
 func (b *brokenUsers) moveInSteps(between func()) {
 	b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 		steps := *in
@@ -129,9 +129,10 @@ func (b *brokenUsers) moveInSteps(between func()) {
 		res, err := b.Store.SignIn(ctx, id, &steps)
 		if err == nil && in.From != nil {
 			other := *in
-			other.Origin.Secret, other.Max = driver.Secret{1}, 0 // only to have the old one moved
-			b.Store.SignIn(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Origin.Secret)}, &other)
-			b.Store.End(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Origin.Secret)})
+			// Another sign-in replaces the old session, and is ended.
+			other.Spec.Secret, other.MaxSessions = driver.Secret{1}, 0
+			b.Store.SignIn(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Spec.Secret)}, &other)
+			b.Store.End(ctx, driver.ID{Bucket: id.Bucket, Selector: driver.Hash(in.Spec.Secret)})
 		}
 		return res, err
 	}
@@ -150,7 +151,7 @@ func init() {
 	}
 }
 
-// runBrokenUsers runs the suite on a store with the defect that has this name, if there is one.
+// runBrokenUsers runs the suite on a store with the named defect of userDefects, if there is one.
 func runBrokenUsers(t *testing.T, name string) {
 	for _, d := range userDefects {
 		if d.name != name {
@@ -179,22 +180,24 @@ func runBrokenUsers(t *testing.T, name string) {
 }
 
 var userDefects = []userDefect{
-	{"a sign-in forgets its operations", []string{"sign-in/new"}, func(b *brokenUsers) {
+	{"a sign-in drops its operations", []string{"sign-in/new"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) { in.Change.Ops = nil })
 	}},
-	{"all fields come along", []string{"sign-in/carries", "sign-in/over-another-user"}, func(b *brokenUsers) {
-		b.beforeSignIn(func(in *driver.SignIn) {
-			if in.Carry != nil {
-				in.Carry = func(r *driver.Record) (driver.Fields, error) {
-					return append(r.Fields, driver.Field{Key: "z", Value: []byte("1")}), nil
+	{"all fields are carried over", []string{"sign-in/carries", "sign-in/over-another-user"},
+		func(b *brokenUsers) {
+			b.beforeSignIn(func(in *driver.SignIn) {
+				if in.Carry != nil {
+					in.Carry = func(r *driver.Record) (driver.Fields, error) {
+						return append(r.Fields, driver.Field{Key: "z", Value: []byte("1")}), nil
+					}
 				}
-			}
-		})
-	}},
-	{"the session before stays", []string{"sign-in/carries", "limit/not-counted", "user/leaves-nothing"}, func(b *brokenUsers) {
-		b.beforeSignIn(func(in *driver.SignIn) { in.From = nil })
-	}},
-	{"moved for ever", []string{"sign-in/moved-for-a-while"}, func(b *brokenUsers) {
+			})
+		}},
+	{"the old session does not end", []string{"sign-in/carries", "limit/not-counted", "user/leaves-nothing"},
+		func(b *brokenUsers) {
+			b.beforeSignIn(func(in *driver.SignIn) { in.From = nil })
+		}},
+	{"moved markers are kept forever", []string{"sign-in/moved-for-a-while"}, func(b *brokenUsers) {
 		moved := sync.Map{}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			r, now, err := b.Store.Load(ctx, id)
@@ -207,11 +210,11 @@ var userDefects = []userDefect{
 			return r, now, err
 		}
 	}},
-	{"what moved and is ended was never there", []string{"sign-in/moved-and-ended"}, func(b *brokenUsers) {
+	{"End removes the moved marker", []string{"sign-in/moved-and-ended"}, func(b *brokenUsers) {
 		ended := sync.Map{}
 		b.endOwned = func(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 			ended.Store(id, true)
-			return b.Store.EndOwned(ctx, id, owner)
+			return b.Store.EndAndReport(ctx, id, owner)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			r, now, err := b.Store.Load(ctx, id)
@@ -221,20 +224,20 @@ var userDefects = []userDefect{
 			return r, now, err
 		}
 	}},
-	{"user ids are text", []string{"sign-in/principal"}, func(b *brokenUsers) {
+	{"user ids are converted to text", []string{"sign-in/principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
-			p := *in.Origin.Principal
+			p := *in.Spec.Principal
 			p.User = string([]rune(p.User))
-			in.Origin.Principal = &p
+			in.Spec.Principal = &p
 		})
 	}},
-	{"a user that is sealed is nobody", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
+	{"sealed principals are replaced", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
-			p := *in.Origin.Principal
+			p := *in.Spec.Principal
 			if p.Sealed != "" {
 				p.User, p.Sealed = "nobody", ""
 			}
-			in.Origin.Principal = &p
+			in.Spec.Principal = &p
 		})
 	}},
 	{"sealed sessions are not listed", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
@@ -243,45 +246,48 @@ var userDefects = []userDefect{
 			return slices.DeleteFunc(list, func(o driver.UserSession) bool { return o.Record.Principal.User == "" }), err
 		}
 	}},
-	{"bad principals are cut", []string{"sign-in/bad-principal"}, func(b *brokenUsers) {
+	{"invalid principals are corrected", []string{"sign-in/bad-principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
-			p := *in.Origin.Principal
+			p := *in.Spec.Principal
 			p.Level = min(max(p.Level, 0), driver.MaxLevel)
-			in.Origin.Principal = &p
+			in.Spec.Principal = &p
 		})
 	}},
-	{"the session before goes first", []string{"sign-in/refused-change", "limit/refuse", "user/revoked", "user/too-long-ago"}, func(b *brokenUsers) {
-		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
-			res, err := b.Store.SignIn(ctx, id, in)
-			if err != nil && in.From != nil {
-				b.End(ctx, in.From.ID)
-			}
-			return res, err
-		}
-	}},
-	{"an id is enough", []string{"sign-in/no-session-before"}, func(b *brokenUsers) {
-		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
-			spoilt := *in
-			if in.From != nil {
-				if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil {
-					spoilt.From = &driver.Credential{ID: in.From.ID, Verifier: r.Tokens.Current}
+	{"a refused sign-in ends the old session", []string{"sign-in/refused-change", "limit/refuse",
+		"user/revoked", "user/too-long-ago"},
+		func(b *brokenUsers) {
+			b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+				res, err := b.Store.SignIn(ctx, id, in)
+				if err != nil && in.From != nil {
+					b.End(ctx, in.From.ID)
 				}
+				return res, err
 			}
-			return b.Store.SignIn(ctx, id, &spoilt)
-		}
-	}},
-	{"only the current token has a session", []string{"sign-in/rotated-before"}, func(b *brokenUsers) {
+		}},
+	{"a sign-in replaces a session by its id alone", []string{"sign-in/no-session-before"},
+		func(b *brokenUsers) {
+			b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+				falsified := *in
+				if in.From != nil {
+					if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil {
+						falsified.From = &driver.Credential{ID: in.From.ID, Verifier: r.Tokens.Current}
+					}
+				}
+				return b.Store.SignIn(ctx, id, &falsified)
+			}
+		}},
+	{"a token in its grace period has no session", []string{"sign-in/rotated-before"}, func(b *brokenUsers) {
 		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
-			spoilt := *in
+			falsified := *in
 			if in.From != nil {
 				if r, _, err := b.Store.Load(ctx, in.From.ID); err == nil && r.Tokens.Current != in.From.Verifier {
-					spoilt.From = nil
+					falsified.From = nil
 				}
 			}
-			return b.Store.SignIn(ctx, id, &spoilt)
+			return b.Store.SignIn(ctx, id, &falsified)
 		}
 	}},
-	{"any sign-in is a repetition", []string{"sign-in/repeated"}, func(b *brokenUsers) {
+	{"each sign-in at an existing id is a repetition", []string{"sign-in/repeated"}, func(b *brokenUsers) {
 		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 			if r, now, err := b.Store.Load(ctx, id); err == nil {
 				return &driver.Result{Record: r, Now: now}, nil
@@ -289,127 +295,133 @@ var userDefects = []userDefect{
 			return b.Store.SignIn(ctx, id, in)
 		}
 	}},
-	{"moves in steps", []string{"sign-in/against-writers", "sign-in/against-takes"}, func(b *brokenUsers) {
-		b.moveInSteps(func() { time.Sleep(time.Millisecond) })
-		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
-			time.Sleep(200 * time.Microsecond)
-			return b.Store.Apply(ctx, id, c)
-		}
-	}},
-	{"contexts do not matter", []string{"sign-in/cancelled"}, func(b *brokenUsers) {
+	{"a sign-in is done in steps", []string{"sign-in/against-writers", "sign-in/against-takes"},
+		func(b *brokenUsers) {
+			b.moveInSteps(func() { time.Sleep(time.Millisecond) })
+			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+				time.Sleep(200 * time.Microsecond)
+				return b.Store.Apply(ctx, id, c)
+			}
+		}},
+	{"SignIn ignores the context", []string{"sign-in/cancelled"}, func(b *brokenUsers) {
 		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 			return b.Store.SignIn(context.WithoutCancel(ctx), id, in)
 		}
 	}},
-	{"one more than the limit", []string{"limit/oldest", "limit/lowered", "limit/exact", "limit/exact-refuse", "limit/against-renewal", "limit/refuse"},
+	{"the limit is one too high", []string{"limit/oldest", "limit/lowered", "limit/exact",
+		"limit/exact-refuse", "limit/against-renewal", "limit/refuse"},
 		func(b *brokenUsers) {
 			b.beforeSignIn(func(in *driver.SignIn) {
-				if in.Max > 0 {
-					in.Max++
+				if in.MaxSessions > 0 {
+					in.MaxSessions++
 				}
 			})
 		}},
-	{"the limit is kept a moment later", []string{"limit/exact"}, func(b *brokenUsers) {
+	{"the limit is enforced a moment later", []string{"limit/exact"}, func(b *brokenUsers) {
 		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 			unlimited := *in
-			unlimited.Max = 0
+			unlimited.MaxSessions = 0
 			res, err := b.Store.SignIn(ctx, id, &unlimited)
-			if err != nil || in.Max == 0 {
+			if err != nil || in.MaxSessions == 0 {
 				return res, err
 			}
 			time.Sleep(10 * time.Microsecond)
-			list, err := b.Store.Sessions(ctx, in.Origin.Principal.Owner)
-			for _, s := range list[min(in.Max, len(list)):] {
-				ended, _ := b.Store.EndUser(ctx, in.Origin.Principal.Owner, driver.Selection{Only: []driver.ID{s.ID}})
+			list, err := b.Store.Sessions(ctx, in.Spec.Principal.Owner)
+			for _, s := range list[min(in.MaxSessions, len(list)):] {
+				ended, _ := b.Store.EndUser(ctx, in.Spec.Principal.Owner, driver.Selection{Only: []driver.ID{s.ID}})
 				res.Evicted = append(res.Evicted, ended...)
 			}
 			return res, err
 		}
 	}},
-	{"the oldest first", []string{"user/sessions", "user/listed-while-ending"}, func(b *brokenUsers) {
+	{"the list is oldest first", []string{"user/sessions", "user/listed-while-ending"}, func(b *brokenUsers) {
 		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 			list, err := b.Store.Sessions(ctx, owner)
 			slices.Reverse(list)
 			return list, err
 		}
 	}},
-	{"all but the oldest", []string{"user/end-all", "user/second", "user/thousand-sessions"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
-			if list, err := b.Store.Sessions(ctx, owner); err == nil && len(list) > 1 {
-				which.Except = append(which.Except, list[len(list)-1].ID)
+	{"EndUser leaves the oldest session", []string{"user/end-all", "user/second", "user/thousand-sessions"},
+		func(b *brokenUsers) {
+			b.endUser = func(ctx context.Context, owner driver.Hash, sel driver.Selection) ([]driver.ID, error) {
+				if list, err := b.Store.Sessions(ctx, owner); err == nil && len(list) > 1 {
+					sel.Except = append(sel.Except, list[len(list)-1].ID)
+				}
+				return b.Store.EndUser(ctx, owner, sel)
 			}
-			return b.Store.EndUser(ctx, owner, which)
-		}
-	}},
-	{"who was to stay once stays for ever", []string{"user/end-keeps"}, func(b *brokenUsers) {
+		}},
+	{"an excepted session stays forever", []string{"user/end-keeps"}, func(b *brokenUsers) {
 		var kept []driver.ID
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
-			if which.Only == nil {
-				kept = append(kept, which.Except...)
-				which.Except = kept
+		b.endUser = func(ctx context.Context, owner driver.Hash, sel driver.Selection) ([]driver.ID, error) {
+			if sel.Only == nil {
+				kept = append(kept, sel.Except...)
+				sel.Except = kept
 			}
-			return b.Store.EndUser(ctx, owner, which)
+			return b.Store.EndUser(ctx, owner, sel)
 		}
 	}},
-	{"ends after it has said so", []string{"user/end-against-writers"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
+	{"EndUser takes effect a moment later", []string{"user/end-against-writers"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, sel driver.Selection) ([]driver.ID, error) {
 			go func() {
 				time.Sleep(10 * time.Millisecond)
-				b.Store.EndUser(context.WithoutCancel(ctx), owner, which)
+				b.Store.EndUser(context.WithoutCancel(ctx), owner, sel)
 			}()
 			return nil, nil
 		}
 	}},
-	{"copies outlive the end of all", []string{"user/second-keeps", "user/second-everybody"}, func(b *brokenUsers) {
-		copies := copies{of: map[driver.ID]*driver.Record{}}
-		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-			if r := copies.get(id); r != nil {
-				return r, time.Now(), nil
+	{"a cache survives EndUser and EndAll", []string{"user/second-keeps", "user/second-everybody"},
+		func(b *brokenUsers) {
+			copies := newCopies()
+			b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+				if r := copies.get(id); r != nil {
+					return r, time.Now(), nil
+				}
+				r, now, err := b.Store.Load(ctx, id)
+				if err == nil {
+					copies.put(id, r)
+				}
+				return r, now, err
 			}
-			r, now, err := b.Store.Load(ctx, id)
-			if err == nil {
-				copies.put(id, r)
-			}
-			return r, now, err
+		}},
+	{"exceptions are ignored", []string{"user/end-except"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, sel driver.Selection) ([]driver.ID, error) {
+			sel.Except = nil
+			return b.Store.EndUser(ctx, owner, sel)
 		}
 	}},
-	{"exceptions are not made", []string{"user/end-except"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
-			which.Except = nil
-			return b.Store.EndUser(ctx, owner, which)
-		}
-	}},
-	{"who names a session ends it", []string{"user/end-only"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
-			for _, id := range which.Only {
+	{"a user ends other users' sessions by their ids", []string{"user/end-only"}, func(b *brokenUsers) {
+		b.endUser = func(ctx context.Context, owner driver.Hash, sel driver.Selection) ([]driver.ID, error) {
+			for _, id := range sel.Only {
 				defer b.End(ctx, id)
 			}
-			return b.Store.EndUser(ctx, owner, which)
+			return b.Store.EndUser(ctx, owner, sel)
 		}
 	}},
-	{"one after the other", []string{"user/end-in-one-step", "user/revoked"}, func(b *brokenUsers) {
-		b.endUser = func(ctx context.Context, owner driver.Hash, which driver.Selection) (ended []driver.ID, err error) {
-			list, err := b.Store.Sessions(ctx, owner)
-			for _, s := range list {
-				if which.Only == nil && slices.Contains(which.Except, s.ID) || which.Only != nil && !slices.Contains(which.Only, s.ID) {
-					continue
+	{"EndUser ends one session after another", []string{"user/end-in-one-step", "user/revoked"},
+		func(b *brokenUsers) {
+			b.endUser = func(ctx context.Context, owner driver.Hash, sel driver.Selection) (ended []driver.ID, err error) {
+				list, err := b.Store.Sessions(ctx, owner)
+				for _, s := range list {
+					if !sel.Matches(s.ID) {
+						continue
+					}
+					time.Sleep(10 * time.Microsecond)
+					one, _ := b.Store.EndUser(ctx, owner, driver.Selection{Only: []driver.ID{s.ID}})
+					ended = append(ended, one...)
 				}
-				time.Sleep(10 * time.Microsecond)
-				one, _ := b.Store.EndUser(ctx, owner, driver.Selection{Only: []driver.ID{s.ID}})
-				ended = append(ended, one...)
+				return ended, err
 			}
-			return ended, err
-		}
-	}},
-	{"an authentication begins when it is heard of", []string{"user/end-against-sign-ins"}, func(b *brokenUsers) {
-		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
-			time.Sleep(time.Millisecond)
-			return b.Store.SignIn(ctx, id, in)
-		}
-	}},
-	{"everybody but visitors", []string{"user/end-everybody"}, func(b *brokenUsers) {
+		}},
+	{"an authentication begins when the store gets to it", []string{"user/end-against-sign-ins"},
+		func(b *brokenUsers) {
+			b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+				time.Sleep(time.Millisecond)
+				return b.Store.SignIn(ctx, id, in)
+			}
+		}},
+	{"EndAll leaves anonymous sessions", []string{"user/end-everybody"}, func(b *brokenUsers) {
 		var owners sync.Map
-		b.beforeSignIn(func(in *driver.SignIn) { owners.Store(in.Origin.Principal.Owner, true) })
+		b.beforeSignIn(func(in *driver.SignIn) { owners.Store(in.Spec.Principal.Owner, true) })
 		b.endAll = func(ctx context.Context) (err error) {
 			owners.Range(func(owner, _ any) bool {
 				_, err = b.Store.EndUser(ctx, owner.(driver.Hash), driver.Selection{})
@@ -418,7 +430,7 @@ var userDefects = []userDefect{
 			return err
 		}
 	}},
-	{"the index is lost with the process", []string{"user/reopen"}, func(b *brokenUsers) {
+	{"a restart loses the index", []string{"user/reopen"}, func(b *brokenUsers) {
 		var lost atomic.Bool
 		b.onReopen = func() { lost.Store(true) }
 		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
@@ -428,12 +440,12 @@ var userDefects = []userDefect{
 			return b.Store.Sessions(ctx, owner)
 		}
 	}},
-	{"revocations are lost with the process", []string{"user/reopen-revoked"}, func(b *brokenUsers) {
+	{"a restart loses revocations", []string{"user/reopen-revoked"}, func(b *brokenUsers) {
 		var lost atomic.Bool
 		b.onReopen = func() { lost.Store(true) }
 		b.beforeSignIn(func(in *driver.SignIn) {
 			if lost.Load() {
-				in.Ago = 0
+				in.Elapsed = 0
 			}
 		})
 	}},

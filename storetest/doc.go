@@ -1,7 +1,7 @@
-// Package storetest is the contract of [driver.Store] as a suite that anyone can run on their own store. Where a comment and
-// the suite differ, the suite is right: it is the specification.
+// Package storetest is the contract of [driver.Store] as a test suite, which you run on your own
+// store. It is the specification: if a comment and the suite differ, the suite is right.
 //
-// A store's test is a harness:
+// The test of a store is a harness:
 //
 //	func TestStore(t *testing.T) {
 //		storetest.Run(t, storetest.Harness{
@@ -9,11 +9,23 @@
 //		})
 //	}
 //
-// As it stands, each case runs in a bubble of testing/synctest, where hours pass in no time and limits hold to the
-// millisecond. A store that talks to a server cannot be in a bubble, since a socket stops its clock: it sets Wait to
-// time.Sleep, Unit to a second or less, and Slack. A store that outlives its process sets Reopen, one that many processes
-// share sets Second.
+// With this harness each case runs in a bubble of testing/synctest, where hours pass in no time and
+// limits hold to the millisecond. A store that talks to a server cannot run in a bubble, because a
+// socket stops the bubble's clock. Set Wait to time.Sleep, Unit to a second or two, and Slack for
+// such a store. Set Reopen for a store that outlives its process, and Second for a store that
+// several processes share.
 //
-// Each case names the promise of docs/design.md that it belongs to: P1 no write is lost, P2 ended is ended, P3 only our
-// tickets, P4 a dump opens no door, P5 time limits hold, P9 a user's sessions exactly, P10 everything is bounded. When one fails it prints what is at stake.
+// The file examplestore_test.go has a complete store that passes the suite. Copy it as a start.
+//
+// Each case names the promise of docs/design.md that it tests, and prints the promise when it
+// fails:
+//
+//   - P1: No write is lost.
+//   - P2: An ended session stays ended.
+//   - P3: Only tokens that were issued here are accepted.
+//   - P4: A dump of the store gives no access.
+//   - P5: Time limits hold.
+//   - P8: Reading an unchanged session costs no round trip.
+//   - P9: The sessions of a user are exact.
+//   - P10: Everything is bounded.
 package storetest

@@ -7,23 +7,23 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// endCases: ended is ended.
+// endCases: an ended session stays ended.
 var endCases = []testCase{
 	{
 		name: "end/gone",
-		why:  "P2: after sign-out the session is not found, by anyone, and ending it once more is no error.",
+		why:  "P2: After a sign-out nobody finds the session. Ending it again is no error.",
 		run: func(k *kit) {
 			v := k.create(set("theme", `"dark"`))
 			k.end(v)
-			k.gone(v)
+			k.mustBeEnded(v)
 			k.end(v)
-			k.gone(v)
+			k.mustBeEnded(v)
 		},
 	},
 	{
 		name: "end/slow-writer",
-		why: "P2: a request that read the session before the sign-out and writes after it is refused, and its write creates nothing. " +
-			"With the libraries before this one the session was back.",
+		why: "P2: A request that read the session before the sign-out and writes after it is refused, and its " +
+			"write creates nothing. With the libraries before this one, the session came back.",
 		run: func(k *kit) {
 			v := k.create(set("user", `"ada"`))
 			k.load(v) // the slow request reads
@@ -32,12 +32,13 @@ var endCases = []testCase{
 			if !errors.Is(err, driver.ErrNotFound) {
 				k.Errorf("Apply after End: %v, want ErrNotFound", err)
 			}
-			k.gone(v)
+			k.mustBeEnded(v)
 		},
 	},
 	{
 		name: "end/touch-in-flight",
-		why:  "P2: the touch of a page that was read before the sign-out arrives after it, and must not bring the session back.",
+		why: "P2: The touch of a page that was read before the sign-out arrives after it. It must not bring " +
+			"the session back.",
 		run: func(k *kit) {
 			idle := k.h.Unit
 			v := k.createFor(idle, 4*idle)
@@ -49,17 +50,17 @@ var endCases = []testCase{
 			if err := k.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
 				k.Errorf("Touch after End: %v, want ErrNotFound", err)
 			}
-			k.gone(v)
+			k.mustBeEnded(v)
 		},
 	},
 	{
 		name: "end/against-writers",
-		why: "P2: a sign-out among writes, touches and renewals: once End has returned nil, nothing is there, whichever of them came last. " +
-			"Many rounds, since it is a race.",
+		why: "P2: A sign-out runs among writes, touches and renewals. Once End has returned nil, there is no " +
+			"session, whichever call came last. The case runs many rounds, because it is a race.",
 		run: func(k *kit) {
 			for range 100 {
 				v := k.create()
-				together(7, func(i int) {
+				concurrently(7, func(i int) {
 					var err error
 					switch i {
 					case 0:
@@ -70,7 +71,7 @@ var endCases = []testCase{
 					case 1:
 						err = k.store.Touch(k.Context(), v.id, v.verifier)
 					case 2:
-						_, err = k.store.Apply(k.Context(), v.id, &driver.Change{Verifier: v.verifier, Renew: &driver.Renewal{Verifier: newHash()}})
+						_, err = k.store.Apply(k.Context(), v.id, v.renewal(newHash()))
 					default:
 						for range 5 {
 							if _, err = k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); err != nil {
@@ -79,10 +80,10 @@ var endCases = []testCase{
 						}
 					}
 					if err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
-						k.Errorf("racer %d: %v", i, err)
+						k.Errorf("goroutine %d: %v", i, err)
 					}
 				})
-				k.gone(v)
+				k.mustBeEnded(v)
 				if k.Failed() {
 					return
 				}
@@ -91,12 +92,13 @@ var endCases = []testCase{
 	},
 	{
 		name: "end/no-write-after",
-		why:  "P2: a write is acknowledged before the end or refused after it: none that begins once End has returned is acknowledged.",
+		why: "P2: A write is acknowledged before the end or refused after it. No write that begins after End " +
+			"has returned is acknowledged.",
 		run: func(k *kit) {
 			for range 50 {
 				v := k.create()
 				var ended atomic.Bool
-				together(5, func(i int) {
+				concurrently(5, func(i int) {
 					if i == 0 {
 						if err := k.store.End(k.Context(), v.id); err != nil {
 							k.Errorf("End: %v", err)
@@ -119,7 +121,8 @@ var endCases = []testCase{
 	},
 	{
 		name: "end/leaves-nothing",
-		why:  "P10: ended sessions leave nothing behind, or a store that serves long enough is full of them.",
+		why: "P10: Ended sessions leave nothing behind. Otherwise a store that runs long enough is full of " +
+			"them.",
 		needs: func(h *Harness) bool {
 			return h.Len != nil
 		},

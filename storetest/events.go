@@ -1,8 +1,6 @@
 package storetest
 
 import (
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,36 +8,37 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// eventCases: what a store tells of ends, so that each can be reported once.
+// eventCases: a store reports each end once.
 var eventCases = []testCase{
 	{
 		name: "event/end-owned",
-		why:  "An end is reported if it ended something: a session that had ended before, had moved, or was never there, had not.",
-		able: able[driver.OwnedEnder],
+		why: "An end is reported if it ended a live session. A session that had ended before, was replaced, or " +
+			"never existed is not reported.",
+		able: able[driver.EndReporter],
 		run: func(k *kit) {
 			o := newOwner()
 			all, anonymous, expired := k.signIns(o, 4), k.create(), o.visitor()
 			in := o.login(expired)
-			in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
-			k.enters(expired, in)
-			k.endOwned(all[0], o.hash, true)
-			k.endOwned(all[0], o.hash, false)
-			k.endOwned(all[1], driver.Hash{}, true)
-			k.endOwned(anonymous, driver.Hash{}, true)
-			k.endOwned(anonymous, driver.Hash{}, false)
-			k.endOwned(newVisitor(), driver.Hash{}, false)
+			in.Spec.Idle, in.Spec.Lifetime = k.h.Unit, 2*k.h.Unit
+			k.mustSignIn(expired, in)
+			k.mustEndAndReport(all[0], o.hash, true)
+			k.mustEndAndReport(all[0], o.hash, false)
+			k.mustEndAndReport(all[1], driver.Hash{}, true)
+			k.mustEndAndReport(anonymous, driver.Hash{}, true)
+			k.mustEndAndReport(anonymous, driver.Hash{}, false)
+			k.mustEndAndReport(newVisitor(), driver.Hash{}, false)
 			k.end(all[2])
-			k.endOwned(all[2], o.hash, false)
-			k.at(k.load(expired).Expires())
-			k.endOwned(expired, o.hash, false)
-			k.hasSessions(o, all[3])
-			k.endUser(o, driver.Selection{Only: idsOf(all[0], all[1], all[2])})
+			k.mustEndAndReport(all[2], o.hash, false)
+			k.waitUntil(k.load(expired).Expires())
+			k.mustEndAndReport(expired, o.hash, false)
+			k.mustHaveSessions(o, all[3])
+			k.mustEndUser(o, driver.Selection{Only: idsOf(all[0], all[1], all[2])})
 		},
 	},
 	{
 		name: "event/end-owned-once",
-		why:  "Of many who end a session at the same time, one has ended it.",
-		able: able[driver.OwnedEnder],
+		why:  "If several calls end a session at the same time, exactly one reports it.",
+		able: able[driver.EndReporter],
 		run: func(k *kit) {
 			o := newOwner()
 			for range 20 {
@@ -48,9 +47,9 @@ var eventCases = []testCase{
 				var all sync.WaitGroup
 				for range 4 {
 					all.Go(func() {
-						did, err := k.store.(driver.OwnedEnder).EndOwned(k.Context(), v.id, o.hash)
+						did, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, o.hash)
 						if err != nil {
-							k.Errorf("EndOwned: %v", err)
+							k.Errorf("EndAndReport: %v", err)
 						}
 						if did {
 							ended.Add(1)
@@ -65,169 +64,200 @@ var eventCases = []testCase{
 					ended.Add(int32(len(did)))
 				})
 				all.Wait()
-				k.gone(v)
+				k.mustBeEnded(v)
 				if n := ended.Load(); n != 1 {
-					k.Errorf("%d of 5 ended the session", n)
+					k.Errorf("%d of 5 calls ended the session, want 1", n)
 				}
 			}
 		},
 	},
 	{
 		name: "event/expired",
-		why: "A session of a user that expires is told of once, whoever of the clients sees it. One that was ended, evicted or replaced did not " +
-			"expire, and nobody hears of anonymous ones.",
+		why: "When a session of a user expires, exactly one client reports it, once. A session that was ended, " +
+			"evicted or replaced did not expire, and anonymous sessions are not reported.",
 		able: able[driver.ExpiryReporter],
 		run:  expiresOnce,
 	},
 	{
 		name:  "event/expired-after-reopen",
-		why:   "A session that outlives the process it was made by is told of when it expires, and not again by the next process.",
+		why:   "A session that expires after a restart is reported, and not again by the next process.",
 		able:  able[driver.ExpiryReporter],
 		needs: func(h *Harness) bool { return h.Reopen != nil },
 		run: func(k *kit) {
 			o := newOwner()
-			v, anonymous := k.shortly(o), k.createFor(k.h.Unit, k.h.Unit)
+			v, anonymous := k.signInFor(k.h.Unit, o), k.createFor(k.h.Unit, k.h.Unit)
 			at := map[driver.ID]time.Time{v.id: k.load(v).Expires()}
-			k.justBefore(at[v.id])
+			k.waitUntilJustBefore(at[v.id])
 			k.reopen()
-			var told expiries
-			told.hear(k.store)
-			k.at(at[v.id])
-			k.gone(anonymous)
-			k.hasSessions(o) // the visit
-			k.wait(k.h.Unit / 2)
-			told.once(k, o, at)
+			var reported expiries
+			reported.listen(k.store)
+			k.waitUntil(at[v.id])
+			k.mustBeEnded(anonymous)
+			k.mustHaveSessions(o) // the store may notice the expiry here
+			reported.wait(k, k.h.Unit/2, at)
+			reported.mustReportOnce(k, o, at)
 			k.reopen()
-			told.hear(k.store)
-			k.hasSessions(o)
-			k.wait(k.h.Unit / 2)
-			told.once(k, o, at)
+			reported.listen(k.store)
+			k.mustHaveSessions(o)
+			k.wait(k.h.Unit / 2) // there must be no second report
+			reported.mustReportOnce(k, o, at)
 		},
 	},
 }
 
-// expiries are what a store has told of.
+// expiries are the sessions whose expiry a store has reported.
 type expiries struct {
-	mu   sync.Mutex
-	told []driver.Expired
+	mu       sync.Mutex
+	sessions []driver.ExpiredSession
 }
 
-// hear collects what a store tells.
-func (x *expiries) hear(s driver.Store) {
-	s.(driver.ExpiryReporter).OnExpiry(func(e driver.Expired) {
+// listen collects what a store reports.
+func (x *expiries) listen(s driver.Store) {
+	s.(driver.ExpiryReporter).OnExpiry(func(e driver.ExpiredSession) {
 		x.mu.Lock()
 		defer x.mu.Unlock()
-		x.told = append(x.told, e)
+		x.sessions = append(x.sessions, e)
 	})
 }
 
-// of returns what was told of these sessions, and how much of others.
-func (x *expiries) of(ids ...driver.ID) (told []driver.Expired, others int) {
+// of returns the reports of the sessions in expired, and the number of reports of other sessions.
+func (x *expiries) of(expired map[driver.ID]time.Time) (reports []driver.ExpiredSession, others int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for _, e := range x.told {
-		if slices.Contains(ids, e.ID) {
-			told = append(told, e)
+	for _, e := range x.sessions {
+		if _, ok := expired[e.ID]; ok {
+			reports = append(reports, e)
 		} else {
 			others++
 		}
 	}
-	return told, others
+	return reports, others
 }
 
-// once checks that it was told of each of these sessions once, rightly, and of no other.
-func (x *expiries) once(k *kit, o owner, ended map[driver.ID]time.Time) {
+// wait waits until each of these sessions is reported, for most at least.
+func (x *expiries) wait(k *kit, most time.Duration, expired map[driver.ID]time.Time) {
 	k.Helper()
-	told, others := x.of(slices.Collect(maps.Keys(ended))...)
-	if len(told) != len(ended) || others != 0 {
-		k.Errorf("told of %d sessions that expired and of %d others, want %d and none", len(told), others, len(ended))
+	for range 40 {
+		if got, _ := x.of(expired); len(got) >= len(expired) {
+			return
+		}
+		k.wait(max(most/40, k.h.Slack/4))
 	}
-	for _, e := range told {
-		if e.Owner != o.hash || e.At.Before(ended[e.ID].Add(-k.h.Slack)) || e.Record != nil && (e.Record.Principal == nil || e.Record.Principal.User != o.name) {
-			k.Errorf("told of %+v, of owner %s, after %v", e, o.hash, ended[e.ID])
+}
+
+// mustReportOnce checks that each of these sessions was reported once and correctly, and no other
+// one. expired has the time at which each session expired.
+func (x *expiries) mustReportOnce(k *kit, o owner, expired map[driver.ID]time.Time) {
+	k.Helper()
+	reports, others := x.of(expired)
+	if len(reports) != len(expired) || others != 0 {
+		k.Errorf("%d expired sessions and %d others are reported, want %d and none", len(reports), others, len(expired))
+	}
+	for _, e := range reports {
+		if at := expired[e.ID]; e.Owner != o.hash || e.At.Before(at.Add(-k.h.Slack)) {
+			k.Errorf("reported %+v, want owner %s and a time from %v on", e, o.hash, at)
+		}
+		if e.Record != nil && (e.Record.Principal == nil || e.Record.Principal.User != o.name) {
+			k.Errorf("reported the record %s, want one of user %q", text(e.Record), o.name)
 		}
 	}
 }
 
-// shortly is a sign-in to a session that soon expires; it is used once, or it would expire even sooner.
-func (k *kit) shortly(o owner, from ...visitor) visitor {
+// signInFor signs in to a session with this idle limit, and uses it once. On Redis a session that
+// was never used expires earlier.
+func (k *kit) signInFor(idle time.Duration, o owner, from ...visitor) visitor {
 	k.Helper()
 	v := o.visitor()
 	in := o.login(v, from...)
-	in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
+	in.Spec.Idle, in.Spec.Lifetime = idle, 2*idle
 	k.pause()
-	k.enters(v, in)
+	k.mustSignIn(v, in)
 	k.touch(v)
 	return v
 }
 
-// expiresOnce: of sessions that expire, were ended, were evicted and were replaced, and of two clients on one store.
+// expiryScene is sessions of two users, of which some expire and others end in all other ways.
+type expiryScene struct {
+	o, other      owner
+	stays, stays2 visitor   // of o and of other: they do not expire
+	expire        []visitor // of o: they expire, the last one last
+	anonymous     visitor   // it expires, and is not reported
+}
+
+// newExpiryScene makes a scene whose sessions have this idle limit.
+func (k *kit) newExpiryScene(idle time.Duration) expiryScene {
+	k.Helper()
+	x := expiryScene{o: newOwner(), other: newOwner()}
+	mine := func(from ...visitor) visitor { return k.signInFor(idle, x.o, from...) }
+	theirs := func() visitor { return k.signInFor(idle, x.other) }
+	x.stays = k.signIn(x.o)
+	x.anonymous = k.createFor(idle, idle)
+	x.expire = []visitor{mine(), mine()}
+	reported, ended, endedByUser, evicted := theirs(), theirs(), theirs(), theirs()
+	k.mustEndAndReport(reported, x.other.hash, true)
+	k.end(ended)
+	k.mustEndUser(x.other, driver.Selection{Only: idsOf(endedByUser)}, endedByUser)
+	x.stays2 = x.other.visitor()
+	k.mustSignIn(x.stays2, x.other.limited(x.stays2, 1, false))
+	k.mustBeEnded(evicted)
+	// Three sign-ins replace a session: the user's own, another user's, and an anonymous one.
+	x.expire = append(x.expire, mine(mine()), mine(theirs()), mine(k.createFor(idle, idle)))
+	return x
+}
+
+// expiresOnce checks the reports of two clients on one store.
 func expiresOnce(k *kit) {
-	var told expiries
-	told.hear(k.store)
+	var reported expiries
+	reported.listen(k.store)
 	second := k.store
 	if k.h.Second != nil {
 		if second = k.other().store; second != k.store {
-			told.hear(second)
+			reported.listen(second)
 		}
 	}
-	o, other := newOwner(), newOwner()
-	stays := k.signIn(o)
-	anonymous := k.createFor(k.h.Unit, k.h.Unit)
-	expires := []visitor{k.shortly(o), k.shortly(o)}
-	ended, endedUnowned, endedByUser, evicted := k.shortly(other), k.shortly(other), k.shortly(other), k.shortly(other)
-	k.endOwned(ended, other.hash, true)
-	k.end(endedUnowned)
-	k.endUser(other, driver.Selection{Only: idsOf(endedByUser)}, endedByUser)
-	v := other.visitor()
-	k.enters(v, other.limited(v, 1, false))
-	k.gone(evicted)
-	own := k.shortly(o, k.shortly(o)) // over the user's own, over another's, over an anonymous one
-	another := k.shortly(o, k.shortly(other))
-	third := k.shortly(o, k.createFor(k.h.Unit, k.h.Unit))
-	expires = append(expires, own, another, third)
+	// A rehearsal with long limits shows how fast the machine is: no session may expire while the
+	// scene is being made.
+	start := k.now()
+	k.newExpiryScene(longLifetime)
+	x := k.newExpiryScene(k.h.Unit + 4*k.now().Sub(start))
 	at := map[driver.ID]time.Time{}
-	for _, v := range expires {
+	for _, v := range x.expire {
 		at[v.id] = k.load(v).Expires()
-		if _, _, err := second.Load(k.Context(), v.id); err != nil { // this one knows of it, too
+		// Load the session from both clients, so that both know it.
+		if _, _, err := second.Load(k.Context(), v.id); err != nil {
 			k.Error(err)
 		}
 	}
-	if got, others := told.of(slices.Collect(maps.Keys(at))...); len(got)+others > 0 {
-		k.Errorf("told of %d sessions that live", len(got)+others)
+	if got, others := reported.of(at); len(got)+others > 0 {
+		k.Errorf("%d live sessions are reported", len(got)+others)
 	}
-	k.at(at[third.id])
-	k.gone(anonymous)
-	k.hasSessions(o, stays)
-	k.hasSessions(other, v)
-	for range 40 { // within a minute at most
-		if got, _ := told.of(slices.Collect(maps.Keys(at))...); len(got) == len(at) {
-			break
-		}
-		k.wait(max(k.h.Unit/40, k.h.Slack/4))
-	}
-	k.hasSessions(o, stays)
-	for range 2 { // whoever visits
-		next := o.visitor()
-		k.enters(next, o.login(next))
-		next = other.visitor()
-		k.enters(next, other.login(next))
+	k.waitUntil(at[x.expire[len(x.expire)-1].id])
+	k.mustBeEnded(x.anonymous)
+	k.mustHaveSessions(x.o, x.stays)
+	k.mustHaveSessions(x.other, x.stays2)
+	reported.wait(k, k.h.Unit, at)
+	k.mustHaveSessions(x.o, x.stays)
+	for range 2 { // a store may notice an expiry at a sign-in: there must be no second report
+		v := x.o.visitor()
+		k.mustSignIn(v, x.o.login(v))
+		v = x.other.visitor()
+		k.mustSignIn(v, x.other.login(v))
 	}
 	k.wait(k.h.Unit / 4)
-	told.once(k, o, at)
+	reported.mustReportOnce(k, x.o, at)
 }
 
-// able reports that a store has an ability.
+// able reports whether a store has an optional ability.
 func able[A any](s driver.Store) bool {
 	_, ok := s.(A)
 	return ok
 }
 
-func (k *kit) endOwned(v visitor, owner driver.Hash, want bool) {
+func (k *kit) mustEndAndReport(v visitor, owner driver.Hash, want bool) {
 	k.Helper()
-	ended, err := k.store.(driver.OwnedEnder).EndOwned(k.Context(), v.id, owner)
+	ended, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, owner)
 	if err != nil || ended != want {
-		k.Errorf("EndOwned: %v, %v, want %v", ended, err, want)
+		k.Errorf("EndAndReport: %v, %v, want %v", ended, err, want)
 	}
-	k.gone(v)
+	k.mustBeEnded(v)
 }

@@ -1,6 +1,6 @@
 package storetest
 
-// CaseNames returns the names of the suite's cases.
+// CaseNames returns the names of all cases in the suite.
 func CaseNames() []string {
 	var names []string
 	for _, c := range cases() {

@@ -11,17 +11,19 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// feedCases: what the processes that share a store tell each other.
+// feedCases: the events that the processes which share a store send each other.
 var feedCases = []testCase{
 	{
 		name: "feed/order",
-		why:  "All who follow see all events, once, in one order, those of one process in its own; none from before; and the bytes as they were.",
+		why: "All followers see all events once, in one order, unchanged, and none from before. The events of " +
+			"one process are in its own order.",
 		able: publishes,
 		run:  feedOrder,
 	},
 	{
 		name: "feed/too-long",
-		why:  "An event that is too long is a gap, not silence, and what is published after it arrives.",
+		why: "Followers see a gap in place of an event that is too long, and the events that are published " +
+			"after it.",
 		able: publishes,
 		run: func(k *kit) {
 			f := k.follow(k.store)
@@ -30,13 +32,13 @@ var feedCases = []testCase{
 			feed.Publish(make([]byte, driver.MaxEvent+1))
 			feed.Publish([]byte("last"))
 			if got := f.take(k, 3); !slices.Equal(got, []string{"first", gap, "last"}) {
-				k.Errorf("followed %q", got)
+				k.Errorf("the events are %q", got)
 			}
 		},
 	},
 	{
 		name: "feed/ends",
-		why:  "Who follows stops when the context is done, and nothing is left behind.",
+		why:  "A follower stops when the context is done, and leaves nothing behind.",
 		able: publishes,
 		run: func(k *kit) {
 			ctx, cancel := context.WithCancel(k.Context())
@@ -47,7 +49,7 @@ var feedCases = []testCase{
 			done := make(chan error, 1)
 			go func() {
 				for _, err := range events {
-					done <- fmt.Errorf("yielded something, with %w", errors.Join(err, errors.New("nothing published")))
+					done <- fmt.Errorf("Follow yielded something: %w", errors.Join(err, errors.New("nothing published")))
 					return
 				}
 				done <- nil
@@ -69,20 +71,20 @@ func publishes(s driver.Store) bool {
 	return ok && feed.Publishing()
 }
 
-// gap stands for driver.ErrGap among followed events.
+// gap represents driver.ErrGap among the events.
 const gap = "GAP"
 
-// followed are the events that somebody follows, as they come.
-type followed chan string
+// follower receives the events of a feed.
+type follower chan string
 
-func (k *kit) follow(s driver.Store) followed {
+func (k *kit) follow(s driver.Store) follower {
 	k.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	events, err := s.(driver.Feed).Follow(ctx)
 	if err != nil {
 		k.Fatal(err)
 	}
-	f := make(followed, 10_000)
+	f := make(follower, 10_000)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -101,8 +103,8 @@ func (k *kit) follow(s driver.Store) followed {
 	return f
 }
 
-// take returns the next n.
-func (f followed) take(k *kit, n int) (got []string) {
+// take returns the next n events.
+func (f follower) take(k *kit, n int) (got []string) {
 	k.Helper()
 	limit := time.After(20 * time.Second)
 	for range n {
@@ -126,16 +128,17 @@ func feedOrder(k *kit) {
 	k.store.(driver.Feed).Publish([]byte("before"))
 	first := k.follow(k.store)
 	k.store.(driver.Feed).Publish([]byte("mark"))
-	for e := ""; e != "mark"; { // on a server what was published before may arrive after Follow has returned
+	// From a server, an event that was published earlier may arrive after Follow has returned.
+	for e := ""; e != "mark"; {
 		if e = first.take(k, 1)[0]; e != "mark" && e != "before" {
-			k.Errorf("followed %q", e)
+			k.Errorf("the events are %q", e)
 		}
 	}
-	followers := []followed{first}
+	followers := []follower{first}
 	for _, s := range stores {
 		followers = append(followers, k.follow(s))
 	}
-	together(len(stores), func(i int) {
+	concurrently(len(stores), func(i int) {
 		for n := range each {
 			stores[i].(driver.Feed).Publish(fmt.Appendf(nil, "%d %03d %s", i, n, bytes))
 		}
@@ -144,14 +147,16 @@ func feedOrder(k *kit) {
 	for i, f := range followers {
 		got := f.take(k, each*len(stores))
 		if i > 0 && !slices.Equal(got, order) {
-			k.Error("two who follow see another order")
+			k.Error("two followers see different orders")
 		}
 		order = got
 	}
 	for i := range stores {
-		own := slices.DeleteFunc(slices.Clone(order), func(e string) bool { return !strings.HasPrefix(e, fmt.Sprint(i, " ")) })
+		own := slices.DeleteFunc(slices.Clone(order), func(e string) bool {
+			return !strings.HasPrefix(e, fmt.Sprint(i, " "))
+		})
 		if len(own) != each || !slices.IsSorted(own) || !strings.HasSuffix(own[0], bytes) {
-			k.Errorf("of process %d came %d events, of %d: %q…", i, len(own), each, own[:min(2, len(own))])
+			k.Errorf("%d events of process %d arrived, want %d in order: %q…", len(own), i, each, own[:min(2, len(own))])
 		}
 	}
 }

@@ -12,15 +12,15 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// kit is what a case works with: a store of its own, and how to ask it.
+// kit is what a case works with: a new store, and helpers that call it.
 type kit struct {
 	*testing.T
 	h     *Harness
 	store driver.Store
-	clock *visitor // see now
+	clock *visitor // the session that now loads
 }
 
-// visitor is a session as its browser knows it, in hashes.
+// visitor is a session as its browser knows it, by hashes.
 type visitor struct {
 	id       driver.ID
 	secret   driver.Secret
@@ -52,8 +52,8 @@ const (
 	longLifetime = 24 * time.Hour
 )
 
-func (v visitor) origin(idle, lifetime time.Duration) *driver.Origin {
-	return &driver.Origin{Secret: v.secret, Verifier: v.verifier, Idle: idle, Lifetime: lifetime}
+func (v visitor) spec(idle, lifetime time.Duration) *driver.RecordSpec {
+	return &driver.RecordSpec{Secret: v.secret, Verifier: v.verifier, Idle: idle, Lifetime: lifetime}
 }
 
 func (v visitor) change(ops ...driver.Op) *driver.Change {
@@ -66,25 +66,31 @@ func (k *kit) create(ops ...driver.Op) visitor {
 	return k.createFor(longIdle, longLifetime, ops...)
 }
 
+// tryCreate stores a session with long limits, or returns why the store refuses it.
+func (k *kit) tryCreate(v visitor, ops ...driver.Op) (*driver.Result, error) {
+	return k.store.Create(k.Context(), v.id, v.spec(longIdle, longLifetime), v.change(ops...))
+}
+
+// createFor stores a session with these limits.
 func (k *kit) createFor(idle, lifetime time.Duration, ops ...driver.Op) visitor {
 	k.Helper()
 	v := newVisitor()
-	res, err := k.store.Create(k.Context(), v.id, v.origin(idle, lifetime), v.change(ops...))
+	res, err := k.store.Create(k.Context(), v.id, v.spec(idle, lifetime), v.change(ops...))
 	if err != nil {
 		k.Fatalf("Create: %v", err)
 	}
-	k.sameAsStored(v, res)
+	k.mustMatchStored(v, res)
 	return v
 }
 
-// load returns a session that must be there.
+// load returns the record of a session that must exist.
 func (k *kit) load(v visitor) *driver.Record {
 	k.Helper()
 	r, _ := k.loadAt(v)
 	return r
 }
 
-// loadAt is load with the store's time.
+// loadAt is load, and also returns the store's time.
 func (k *kit) loadAt(v visitor) (*driver.Record, time.Time) {
 	k.Helper()
 	r, now, err := k.store.Load(k.Context(), v.id)
@@ -100,7 +106,7 @@ func (k *kit) loadAt(v visitor) (*driver.Record, time.Time) {
 	return r, now
 }
 
-// apply makes a change that must succeed while nothing else changes the session.
+// apply makes a change that must succeed. Nothing else changes the session in the meantime.
 func (k *kit) apply(v visitor, ops ...driver.Op) *driver.Result {
 	k.Helper()
 	return k.applyChange(v, v.change(ops...))
@@ -112,12 +118,12 @@ func (k *kit) applyChange(v visitor, c *driver.Change) *driver.Result {
 	if err != nil {
 		k.Fatalf("Apply: %v", err)
 	}
-	k.sameAsStored(v, res)
+	k.mustMatchStored(v, res)
 	return res
 }
 
-// sameAsStored checks what a store answers to a change against what it then has.
-func (k *kit) sameAsStored(v visitor, res *driver.Result) {
+// mustMatchStored compares the result of a change with the record that the store then has.
+func (k *kit) mustMatchStored(v visitor, res *driver.Result) {
 	k.Helper()
 	if res == nil {
 		k.Fatal("neither a result nor an error")
@@ -126,12 +132,12 @@ func (k *kit) sameAsStored(v visitor, res *driver.Result) {
 		k.Error("Result.Now is missing")
 	}
 	if r := k.load(v); res.Record != nil && !same(res.Record, r) {
-		k.Errorf("Result.Record is %s\nthe record is     %s", text(res.Record), text(r))
+		k.Errorf("Result.Record is    %s\nthe stored record is %s", text(res.Record), text(r))
 	}
 }
 
-// refused makes a change that must be refused with this error and leave no trace.
-func (k *kit) refused(v visitor, want error, c *driver.Change) error {
+// mustRefuse makes a change that must be refused with this error and have no effect.
+func (k *kit) mustRefuse(v visitor, want error, c *driver.Change) error {
 	k.Helper()
 	before := k.load(v)
 	res, err := k.store.Apply(k.Context(), v.id, c)
@@ -139,56 +145,56 @@ func (k *kit) refused(v visitor, want error, c *driver.Change) error {
 		k.Errorf("Apply: %v, want %v", err, want)
 	}
 	if res != nil {
-		k.Error("Apply: a result and an error")
+		k.Error("Apply returned a result and an error")
 	}
 	if after := k.load(v); !same(before, after) {
-		k.Errorf("a refused change left a trace:\nbefore %s\nafter  %s", text(before), text(after))
+		k.Errorf("a refused change had an effect:\nbefore %s\nafter  %s", text(before), text(after))
 	}
 	return err
 }
 
-// refusedOp is refused for an operation, with what the error must say of it.
-func (k *kit) refusedOp(v visitor, want error, index int, ops ...driver.Op) *driver.OpError {
+// mustRefuseOp is mustRefuse with an *driver.OpError for the operation at index.
+func (k *kit) mustRefuseOp(v visitor, want error, index int, ops ...driver.Op) *driver.OpError {
 	k.Helper()
-	err := k.refused(v, want, v.change(ops...))
+	err := k.mustRefuse(v, want, v.change(ops...))
 	var op *driver.OpError
 	if !errors.As(err, &op) {
 		k.Fatalf("the error is a %T, want a *driver.OpError", err)
 	}
 	if op.Index != index || op.Key != ops[index].Key {
-		k.Errorf("the error blames operation %d on %q, want operation %d on %q", op.Index, op.Key, index, ops[index].Key)
+		k.Errorf("the error is for operation %d on %q, want operation %d on %q", op.Index, op.Key, index, ops[index].Key)
 	}
 	return op
 }
 
-// gone checks that nobody finds the session and that nothing brings it back.
-func (k *kit) gone(v visitor) {
+// mustBeEnded checks that no method finds the session and that none brings it back.
+func (k *kit) mustBeEnded(v visitor) {
 	k.Helper()
-	k.goneFrom(k.store, v)
+	k.mustBeEndedIn(k.store, v)
 }
 
-func (k *kit) goneFrom(s driver.Store, v visitor) {
+func (k *kit) mustBeEndedIn(s driver.Store, v visitor) {
 	k.Helper()
-	look := func(after string) {
+	mustNotLoad := func(after string) {
 		k.Helper()
 		if r, _, err := s.Load(k.Context(), v.id); !errors.Is(err, driver.ErrNotFound) || r != nil {
-			k.Errorf("Load %s: record %v, error %v, want none and ErrNotFound", after, r != nil, err)
+			k.Errorf("Load %s: record %v, error %v, want no record and ErrNotFound", after, r != nil, err)
 		}
 	}
-	look("at first")
+	mustNotLoad("at first")
 	if _, err := s.Apply(k.Context(), v.id, v.change(set("late", `1`))); !errors.Is(err, driver.ErrNotFound) {
 		k.Errorf("Apply: %v, want ErrNotFound", err)
 	}
-	look("after Apply")
+	mustNotLoad("after Apply")
 	if err := s.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
 		k.Errorf("Touch: %v, want ErrNotFound", err)
 	}
-	look("after Touch")
+	mustNotLoad("after Touch")
 	renew := &driver.Change{Verifier: v.verifier, Renew: &driver.Renewal{Verifier: newHash()}}
 	if _, err := s.Apply(k.Context(), v.id, renew); !errors.Is(err, driver.ErrNotFound) {
 		k.Errorf("Apply with a renewal: %v, want ErrNotFound", err)
 	}
-	look("after a renewal")
+	mustNotLoad("after a renewal")
 }
 
 func (k *kit) end(v visitor) {
@@ -205,7 +211,7 @@ func (k *kit) touch(v visitor) {
 	}
 }
 
-// wait lets d pass by the store's clock.
+// wait waits for d by the store's clock.
 func (k *kit) wait(d time.Duration) {
 	k.Helper()
 	if d <= 0 {
@@ -218,13 +224,14 @@ func (k *kit) wait(d time.Duration) {
 	time.Sleep(d)
 }
 
-// has checks the session's values: keys and values in turn, in any order; no more and no less.
-func (k *kit) has(v visitor, keysAndValues ...string) {
+// mustHave checks that the session has exactly these values: keys and values alternate, in any
+// order.
+func (k *kit) mustHave(v visitor, keysAndValues ...string) {
 	k.Helper()
-	k.hasValues(k.load(v), keysAndValues...)
+	k.mustHaveValues(k.load(v), keysAndValues...)
 }
 
-func (k *kit) hasValues(r *driver.Record, keysAndValues ...string) {
+func (k *kit) mustHaveValues(r *driver.Record, keysAndValues ...string) {
 	k.Helper()
 	want := driver.Fields{}
 	for i := 0; i < len(keysAndValues); i += 2 {
@@ -239,7 +246,7 @@ func (k *kit) hasValues(r *driver.Record, keysAndValues ...string) {
 	}
 }
 
-// same reports that two records are equal, as all languages see them.
+// same reports whether two records are equal when they are encoded.
 func same(a, b *driver.Record) bool {
 	return slices.EqualFunc(driver.Encode(a), driver.Encode(b), sameField)
 }
@@ -256,7 +263,7 @@ func fieldsText(f []driver.Field) string {
 	return b.String()
 }
 
-// The operations, as short as cases want them.
+// The operations, in short form.
 
 func set(k driver.Key, v string) driver.Op {
 	return driver.Op{Kind: driver.Set, Key: k, Value: []byte(v)}
@@ -274,7 +281,7 @@ func addWithin(k driver.Key, n, from, to int64) driver.Op {
 	return driver.Op{Kind: driver.Add, Key: k, Delta: n, Within: &driver.Range{Min: from, Max: to}}
 }
 
-// maybe returns nil for nil, and the bytes of a string.
+// maybe returns the bytes of a string, and nil for nil.
 func maybe(v any) []byte {
 	if v == nil {
 		return nil

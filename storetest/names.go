@@ -7,11 +7,12 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// nameCases: which names there are, and that no two of them are the same value.
+// nameCases: which names are valid, and that different names are different values.
 var nameCases = []testCase{
 	{
 		name: "name/distinct",
-		why:  "P1: values of different names never collide, whatever they are made of: fields, entries, separators, metadata of formats.",
+		why: "P1: Values with different names never collide, whatever the names contain: fields, entries, " +
+			"separators, names of metadata.",
 		run: func(k *kit) {
 			keys := []driver.Key{
 				"a", "A", "a.", "a.b", "a_b", "a-b", "0", "-", ".", "_", "..", "-1", "rev", "id", "token", "v", "deadline", "size",
@@ -30,16 +31,17 @@ var nameCases = []testCase{
 				want = append(want, string(key), decimal(int64(i+1)))
 			}
 			k.apply(v, ops...)
-			k.has(v, want...)
+			k.mustHave(v, want...)
 			for i, key := range keys {
-				k.values(k.apply(v, take(key)), decimal(int64(i+1)))
+				k.mustReturn(k.apply(v, take(key)), decimal(int64(i+1)))
 			}
-			k.has(v)
+			k.mustHave(v)
 		},
 	},
 	{
 		name: "name/refused",
-		why:  "P10: a name that the format does not allow is refused by every operation, so that no other language finds one that it cannot read.",
+		why: "P10: Every operation refuses a name that the format does not allow. Otherwise another language " +
+			"would find a name that it cannot read.",
 		run: func(k *kit) {
 			bad := []driver.Key{
 				"", ":", ":a", "@rev", "@", "a@b", "a b", "a/b", "a\x00", "é", "a*", "{a}", "@id:a", "a\n", "\xff",
@@ -51,34 +53,38 @@ var nameCases = []testCase{
 			}
 			v := k.create(set("a", `1`))
 			for _, key := range bad {
-				for _, op := range []driver.Op{set(key, `1`), add(key, 1), take(key), unset(key), swap(key, nil, "1"), unsetEntries(key)} {
-					k.refusedOp(v, driver.ErrName, 1, set("a", `2`), op)
+				for _, op := range []driver.Op{
+					set(key, `1`), add(key, 1), take(key), unset(key), swap(key, nil, "1"), unsetEntries(key),
+				} {
+					k.mustRefuseOp(v, driver.ErrName, 1, set("a", `2`), op)
 				}
 			}
-			k.has(v, "a", "1")
+			k.mustHave(v, "a", "1")
 			w := newVisitor()
-			if _, err := k.store.Create(k.Context(), w.id, w.origin(longIdle, longLifetime), w.change(set("@rev", `1`))); !errors.Is(err, driver.ErrName) {
+			_, err := k.tryCreate(w, set("@rev", `1`))
+			if !errors.Is(err, driver.ErrName) {
 				k.Errorf("Create: %v, want ErrName", err)
 			}
-			k.gone(w)
+			k.mustBeEnded(w)
 		},
 	},
 }
 
-// sizeCases: a session is bounded.
+// sizeCases: the size of a session is bounded.
 var sizeCases = []testCase{
 	{
 		name: "size/bytes",
-		why:  "P10: no visitor makes a session grow without bound. The limit counts the bytes of keys and values, exactly, and holds for all operations.",
-		run:  sizeInBytes,
+		why: "P10: No visitor can make a session grow without bound. The limit counts the bytes of keys and " +
+			"values exactly, and applies to all operations.",
+		run: sizeInBytes,
 	},
 	{
 		name: "size/default",
-		why:  "P10: a change that names no limit has the default one, not none.",
+		why:  "P10: A change without a limit has the default limit.",
 		run: func(k *kit) {
 			v := k.create(set("a", strings.Repeat("x", driver.DefaultMaxSize-1)))
-			k.refusedOp(v, driver.ErrTooLarge, 0, set("b", ""))
-			k.refusedOp(v, driver.ErrTooLarge, 0, set("a", strings.Repeat("x", driver.DefaultMaxSize)))
+			k.mustRefuseOp(v, driver.ErrTooLarge, 0, set("b", ""))
+			k.mustRefuseOp(v, driver.ErrTooLarge, 0, set("a", strings.Repeat("x", driver.DefaultMaxSize)))
 			if got := k.load(v).Size; got != driver.DefaultMaxSize {
 				k.Errorf("Size is %d, want %d", got, driver.DefaultMaxSize)
 			}
@@ -86,17 +92,18 @@ var sizeCases = []testCase{
 	},
 	{
 		name: "size/raised",
-		why:  "An application may raise the limit: a session of half a megabyte is stored whole.",
+		why:  "An application may raise the limit: a session of half a megabyte is stored completely.",
 		run: func(k *kit) {
 			v := k.create()
 			big := strings.Repeat("0123456789abcdef", 1<<15)
 			k.applyChange(v, &driver.Change{Verifier: v.verifier, Ops: []driver.Op{set("a", big)}, MaxSize: 1 << 20})
-			k.has(v, "a", big)
+			k.mustHave(v, "a", big)
 		},
 	},
 	{
 		name: "size/fields",
-		why:  "P10: the number of values is bounded, entries of maps counted one by one; what is there may still change and go.",
+		why: "P10: The number of values is bounded, and each entry of a map counts. At the bound, existing " +
+			"values may still change and be removed.",
 		run: func(k *kit) {
 			v := k.create()
 			ops := make([]driver.Op, driver.MaxFields)
@@ -105,9 +112,9 @@ var sizeCases = []testCase{
 			}
 			ops[7] = set("f", "1")
 			k.apply(v, ops...)
-			k.refusedOp(v, driver.ErrTooLarge, 0, set("one.more", "1"))
-			k.refusedOp(v, driver.ErrTooLarge, 0, add("m:more", 1))
-			k.refusedOp(v, driver.ErrTooLarge, 0, swap("one.more", nil, "1"))
+			k.mustRefuseOp(v, driver.ErrTooLarge, 0, set("one.more", "1"))
+			k.mustRefuseOp(v, driver.ErrTooLarge, 0, add("m:more", 1))
+			k.mustRefuseOp(v, driver.ErrTooLarge, 0, swap("one.more", nil, "1"))
 			k.apply(v, add("m:5", 1), unset("m:6"), set("one.more", "1"))
 			if got := len(k.load(v).Fields); got != driver.MaxFields {
 				k.Errorf("there are %d values, want %d", got, driver.MaxFields)
@@ -116,7 +123,8 @@ var sizeCases = []testCase{
 	},
 	{
 		name: "size/operations",
-		why:  "P10: the number of operations of a change is bounded: a server that runs one does nothing else meanwhile.",
+		why: "P10: The number of operations in a change is bounded, because a server that runs a change does " +
+			"nothing else in the meantime.",
 		run: func(k *kit) {
 			v := k.create()
 			ops := make([]driver.Op, driver.MaxOps+1)
@@ -124,12 +132,12 @@ var sizeCases = []testCase{
 				ops[i] = add("n", 1)
 			}
 			k.apply(v, ops[:driver.MaxOps]...)
-			err := k.refused(v, driver.ErrTooLarge, v.change(ops...))
+			err := k.mustRefuse(v, driver.ErrTooLarge, v.change(ops...))
 			var op *driver.OpError
 			if !errors.As(err, &op) {
 				k.Errorf("the error is a %T, want a *driver.OpError", err)
 			}
-			k.has(v, "n", decimal(driver.MaxOps))
+			k.mustHave(v, "n", decimal(driver.MaxOps))
 		},
 	},
 }
@@ -141,9 +149,10 @@ func sizeInBytes(k *kit) {
 	}
 	tooLarge := func(ops ...driver.Op) {
 		k.Helper()
-		k.refused(v, driver.ErrTooLarge, limited(ops...))
+		k.mustRefuse(v, driver.ErrTooLarge, limited(ops...))
 	}
-	k.applyChange(v, limited(set("a", strings.Repeat("x", 89)), set("b", strings.Repeat("y", 9)))) // 1+89 + 1+9
+	// 1+89 bytes and 1+9 bytes.
+	k.applyChange(v, limited(set("a", strings.Repeat("x", 89)), set("b", strings.Repeat("y", 9))))
 	if got := k.load(v).Size; got != 100 {
 		k.Fatalf("Size is %d, want 100", got)
 	}
@@ -152,7 +161,7 @@ func sizeInBytes(k *kit) {
 	tooLarge(add("c", 1))
 	tooLarge(swap("b", strings.Repeat("y", 9), strings.Repeat("y", 10)))
 	tooLarge(swap("c", nil, ""))
-	tooLarge(set("a", strings.Repeat("x", 90)), unset("b")) // on the way, too
+	tooLarge(set("a", strings.Repeat("x", 90)), unset("b")) // an intermediate state counts, too
 	k.applyChange(v, limited(unset("b"), set("a", strings.Repeat("x", 99))))
 	k.applyChange(v, limited(set("a", "x"), set("n", "99")))
 	k.applyChange(v, limited(set("a", strings.Repeat("x", 96)))) // 1+96 + 1+2
@@ -160,14 +169,15 @@ func sizeInBytes(k *kit) {
 	k.applyChange(v, limited(add("n", -90)))
 	w := newVisitor()
 	c := &driver.Change{Verifier: w.verifier, Ops: []driver.Op{set("a", strings.Repeat("x", 100))}, MaxSize: 100}
-	if _, err := k.store.Create(k.Context(), w.id, w.origin(longIdle, longLifetime), c); !errors.Is(err, driver.ErrTooLarge) {
+	_, err := k.store.Create(k.Context(), w.id, w.spec(longIdle, longLifetime), c)
+	if !errors.Is(err, driver.ErrTooLarge) {
 		k.Errorf("Create: %v, want ErrTooLarge", err)
 	}
-	k.gone(w)
-	// A limit that was lowered since: what is over it may shrink, not grow.
+	k.mustBeEnded(w)
+	// After the limit was lowered, a session that is over it may shrink but not grow.
 	v = k.create(set("a", strings.Repeat("x", 300)), set("b", strings.Repeat("y", 50)))
 	tooLarge(set("a", strings.Repeat("x", 301)))
 	k.applyChange(v, limited(set("a", strings.Repeat("x", 299))))
 	k.applyChange(v, limited(unset("a")))
-	k.has(v, "b", strings.Repeat("y", 50))
+	k.mustHave(v, "b", strings.Repeat("y", 50))
 }

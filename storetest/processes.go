@@ -9,24 +9,26 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-func reopens(h *Harness) bool { return h.Reopen != nil }
-func shared(h *Harness) bool  { return h.Second != nil }
+func canReopen(h *Harness) bool { return h.Reopen != nil }
+func shared(h *Harness) bool    { return h.Second != nil }
 
-// processCases: stores that outlive their process, and stores that several share.
+// processCases: stores that outlive their process, and stores that several processes share.
 var processCases = []testCase{
 	{
-		name:  "reopen/acknowledged",
-		why:   "P1, P2: what was acknowledged is there after a restart, exactly; what was ended is not.",
-		needs: reopens,
+		name: "reopen/acknowledged",
+		why: "P1, P2: After a restart every acknowledged change is there, exactly, and every ended session has " +
+			"ended.",
+		needs: canReopen,
 		run:   reopenAcknowledged,
 	},
 	{
-		name:  "reopen/repeated",
-		why:   "P1: a node that repeats what it did not hear the outcome of meets a store that restarted meanwhile: still nothing is done twice.",
-		needs: reopens,
+		name: "reopen/repeated",
+		why: "P1: A node repeats a call whose outcome it does not know, and the store was restarted in " +
+			"between. Nothing is done twice.",
+		needs: canReopen,
 		run: func(k *kit) {
 			v := newVisitor()
-			o, c := v.origin(longIdle, longLifetime), v.change(add("n", 1))
+			o, c := v.spec(longIdle, longLifetime), v.change(add("n", 1))
 			next := v.with(newHash())
 			renewal := v.renewal(next.verifier, add("n", 1))
 			for range 2 {
@@ -39,35 +41,38 @@ var processCases = []testCase{
 				k.applyChange(v, renewal)
 				k.reopen()
 			}
-			k.has(v, "n", "2")
-			k.refused(v, driver.ErrMoved, v.change())
+			k.mustHave(v, "n", "2")
+			k.mustRefuse(v, driver.ErrMoved, v.change())
 		},
 	},
 	{
-		name:  "reopen/limits",
-		why:   "P5: limits hold across a restart, also while no process runs, and the store's time does not go back.",
-		needs: reopens,
+		name: "reopen/limits",
+		why: "P5: Limits hold across a restart, also while no process runs, and the store's time does not go " +
+			"back.",
+		needs: canReopen,
 		run: func(k *kit) {
-			k.inTime(limitsHoldAcross)
+			k.retryWhileSlow(limitsHoldAcross)
 		},
 	},
 	{
-		name:  "reopen/under-load",
-		why:   "P1, P2: of many sessions that changed and ended at the same time each is as it was acknowledged last.",
-		needs: reopens,
+		name: "reopen/under-load",
+		why: "P1, P2: Many sessions change and end at the same time. After a restart each is as it was last " +
+			"acknowledged.",
+		needs: canReopen,
 		run: func(k *kit) {
 			const n = 300
 			all := make([]visitor, n)
-			together(16, func(worker int) {
+			concurrently(16, func(worker int) {
 				for i := worker; i < n; i += 16 {
 					v := newVisitor()
 					all[i] = v
-					if _, err := k.store.Create(k.Context(), v.id, v.origin(longIdle, longLifetime), v.change(add("n", 1))); err != nil {
+					if _, err := k.tryCreate(v, add("n", 1)); err != nil {
 						k.Errorf("Create: %v", err)
 						continue
 					}
 					for range i % 5 {
-						if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1), set("i", strconv.Itoa(i)))); err != nil {
+						c := v.change(add("n", 1), set("i", strconv.Itoa(i)))
+						if _, err := k.store.Apply(k.Context(), v.id, c); err != nil {
 							k.Errorf("Apply: %v", err)
 						}
 					}
@@ -82,67 +87,64 @@ var processCases = []testCase{
 			for i, v := range all {
 				switch {
 				case i%3 == 0:
-					k.gone(v)
+					k.mustBeEnded(v)
 				case i%5 == 0:
-					k.has(v, "n", "1")
+					k.mustHave(v, "n", "1")
 				default:
-					k.has(v, "n", strconv.Itoa(1+i%5), "i", strconv.Itoa(i))
+					k.mustHave(v, "n", strconv.Itoa(1+i%5), "i", strconv.Itoa(i))
 				}
 			}
 		},
 	},
 	{
-		name:  "second/sees",
-		why:   "P8: what one process did, another one's readers see within the stated time, and its writers at once.",
+		name: "second/sees",
+		why: "P8: Readers of another process see a change within the stated time, and its writers see it at " +
+			"once.",
 		needs: shared,
 		run: func(k *kit) {
 			other := k.other()
 			v := k.create(set("theme", `"dark"`))
-			k.eventually("a created session", func() bool { r, _, err := other.store.Load(k.Context(), v.id); return err == nil && r.Revision == 1 })
+			k.eventually("a created session", func() bool {
+				r, _, err := other.store.Load(k.Context(), v.id)
+				return err == nil && r.Revision == 1
+			})
 			k.apply(v, set("theme", `"lite"`))
 			k.eventually("a change", func() bool {
 				r, _, err := other.store.Load(k.Context(), v.id)
 				return err == nil && r.Revision == 2 && same(r, k.load(v))
 			})
-			if res, err := other.store.Apply(k.Context(), v.id, v.change(swap("theme", `"lite"`, `"dark"`))); err != nil || res == nil {
+			res, err := other.store.Apply(k.Context(), v.id, v.change(swap("theme", `"lite"`, `"dark"`)))
+			if err != nil || res == nil {
 				k.Errorf("Apply by the other process: %v", err)
 			}
 			k.eventually("the other one's change", func() bool { r := k.load(v); return r.Revision == 3 })
 		},
 	},
 	{
-		name:  "second/ended",
-		why:   "P2: after a sign-out in one process every other refuses writes at once, and its readers find nothing within the stated time.",
+		name: "second/ended",
+		why: "P2: After a sign-out in one process, every other process refuses writes at once, and its readers " +
+			"find nothing within the stated time.",
 		needs: shared,
 		run: func(k *kit) {
 			other := k.other()
 			for range 20 {
 				v := k.create()
-				k.eventually("a created session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.eventuallyVisible(other, v)
 				k.end(v)
-				if _, err := other.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
-					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
-				}
-				if err := other.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
-					k.Errorf("Touch by the other process: %v, want ErrNotFound", err)
-				}
-				k.eventually("an end", func() bool {
-					_, _, err := other.store.Load(k.Context(), v.id)
-					return errors.Is(err, driver.ErrNotFound)
-				})
-				other.gone(v)
-				k.gone(v)
+				other.mustBeEndedElsewhere(k, v)
+				other.mustBeEnded(v)
+				k.mustBeEnded(v)
 			}
 		},
 	},
 	{
 		name:  "second/renewed",
-		why:   "P3: a token that was replaced in one process is refused by the writers of every other at once.",
+		why:   "P3: The writers of every process refuse at once a token that was renewed in another.",
 		needs: shared,
 		run: func(k *kit) {
 			other := k.other()
 			v := k.create()
-			k.eventually("a created session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+			k.eventuallyVisible(other, v)
 			next := v.with(newHash())
 			k.applyChange(v, v.renewal(next.verifier))
 			if _, err := other.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrMoved) {
@@ -154,14 +156,15 @@ var processCases = []testCase{
 		},
 	},
 	{
-		name:  "second/together",
-		why:   "P1: increments, takes and swaps of several processes on one session lose nothing, and no value is taken twice.",
+		name: "second/together",
+		why: "P1: Increments, takes and swaps of several processes on one session lose nothing, and no value " +
+			"is taken twice.",
 		needs: shared,
 		run: func(k *kit) {
 			both := []*kit{k, k.other()}
 			v := k.create(set("once", "1"), set("swapped", "0"))
 			var taken atomic.Int64
-			together(16, func(i int) {
+			concurrently(16, func(i int) {
 				mine := both[i%2]
 				for range 25 {
 					if _, err := mine.store.Apply(k.Context(), v.id, v.change(add("n", 1))); err != nil {
@@ -180,23 +183,29 @@ var processCases = []testCase{
 				k.Errorf("%d requests took the value, want 1", taken.Load())
 			}
 			for _, mine := range both {
-				k.eventually("all changes", func() bool { n, _ := mine.load(v).Fields.Get("n"); return string(n) == "400" })
+				k.eventually("all changes", func() bool {
+					n, _ := mine.load(v).Fields.Get("n")
+					return string(n) == "400"
+				})
 			}
 			k.eventually("the last change", func() bool { return k.load(v).Revision == 1+400+16+16 })
-			k.has(v, "n", "400", "swapped", "16")
+			k.mustHave(v, "n", "400", "swapped", "16")
 		},
 	},
 }
 
 func reopenAcknowledged(k *kit) {
 	v := newVisitor()
-	o := v.origin(longIdle, longLifetime)
-	o.Principal = &driver.Principal{User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"}}
-	if _, err := k.store.Create(k.Context(), v.id, o, v.change(set("theme", `"dark"`), set("m:\x00é", "\xff"), set("empty", ""))); err != nil {
+	o := v.spec(longIdle, longLifetime)
+	o.Principal = &driver.Principal{
+		User: "ada", Authenticated: time.UnixMilli(1_700_000_000_000), Methods: []string{"pwd"},
+	}
+	c := v.change(set("theme", `"dark"`), set("m:\x00é", "\xff"), set("empty", ""))
+	if _, err := k.store.Create(k.Context(), v.id, o, c); err != nil {
 		k.Fatal(err)
 	}
-	k.apply(v, add("visits", 1<<53+1), set("gone", `1`))
-	k.apply(v, take("gone"))
+	k.apply(v, add("visits", 1<<53+1), set("taken", `1`))
+	k.apply(v, take("taken"))
 	renewed, rotated, confirmed := k.create(), k.create(), k.create()
 	k.applyChange(renewed, renewed.renewal(newHash()))
 	k.applyChange(rotated, rotated.rotation(newHash(), time.Hour))
@@ -214,36 +223,36 @@ func reopenAcknowledged(k *kit) {
 		k.reopen()
 		for i, v := range all {
 			if after := k.load(v); !same(before[i], after) {
-				k.Errorf("after reopening the record is %s\nit was %s", text(after), text(before[i]))
+				k.Errorf("after reopening the record is %s\nbefore it was %s", text(after), text(before[i]))
 			}
 		}
-		k.gone(ended)
+		k.mustBeEnded(ended)
 	}
-	k.refused(renewed, driver.ErrMoved, renewed.change())
+	k.mustRefuse(renewed, driver.ErrMoved, renewed.change())
 	k.apply(rotated, add("n", 1))
 	k.apply(confirmed, add("n", 1))
-	k.values(k.apply(v, add("visits", 1)), "9007199254740994")
+	k.mustReturn(k.apply(v, add("visits", 1)), "9007199254740994")
 	if got, want := k.load(v).Revision, before[0].Revision+1; got != want {
 		k.Errorf("the revision is %d, want %d", got, want)
 	}
 	k.end(v)
 	k.reopen()
-	k.gone(v)
+	k.mustBeEnded(v)
 }
 
-// reopen is the store's restart.
+// reopen restarts the store.
 func (k *kit) reopen() {
 	k.Helper()
 	k.store = k.h.Reopen(k.T, k.store)
 }
 
-// other is the kit of another process on the same data.
+// other returns the kit of another process on the same data.
 func (k *kit) other() *kit {
 	k.Helper()
 	return &kit{T: k.T, h: k.h, store: k.h.Second(k.T, k.store)}
 }
 
-// eventually waits until ok, for no longer than the harness says.
+// eventually waits until ok returns true, for Harness.Visible at most.
 func (k *kit) eventually(what string, ok func() bool) {
 	k.Helper()
 	for start := time.Now(); ; time.Sleep(min(time.Millisecond, k.h.Visible/10+1)) {
@@ -257,6 +266,24 @@ func (k *kit) eventually(what string, ok func() bool) {
 	}
 }
 
+// eventuallyVisible waits until the readers of another process find the session.
+func (k *kit) eventuallyVisible(other *kit, v visitor) {
+	k.Helper()
+	k.eventually("a created session", func() bool {
+		_, _, err := other.store.Load(k.Context(), v.id)
+		return err == nil
+	})
+}
+
+// eventuallyEnded waits until the readers of another process no longer find the session.
+func (k *kit) eventuallyEnded(other *kit, v visitor) {
+	k.Helper()
+	k.eventually("an end", func() bool {
+		_, _, err := other.store.Load(k.Context(), v.id)
+		return errors.Is(err, driver.ErrNotFound)
+	})
+}
+
 func limitsHoldAcross(k *kit) bool {
 	u := k.h.Unit
 	idle, late := k.createFor(u, 8*u), k.createFor(8*u, 3*u)
@@ -266,20 +293,20 @@ func limitsHoldAcross(k *kit) bool {
 	if now := k.now(); now.Before(before) {
 		k.Errorf("the store's time went back from %v to %v", before, now)
 	}
-	if !k.liveBefore(idle, idleEnds) {
+	if !k.mustBeLiveBefore(idle, idleEnds) {
 		return false
 	}
-	k.at(idleEnds)
+	k.waitUntil(idleEnds)
 	k.reopen()
-	k.gone(idle)
+	k.mustBeEnded(idle)
 	k.apply(late, add("n", 1))
 	k.reopen()
-	if !k.liveBefore(late, lateEnds) {
+	if !k.mustBeLiveBefore(late, lateEnds) {
 		return false
 	}
-	k.at(lateEnds)
-	k.gone(late)
+	k.waitUntil(lateEnds)
+	k.mustBeEnded(late)
 	k.reopen()
-	k.gone(late)
+	k.mustBeEnded(late)
 	return true
 }

@@ -8,43 +8,48 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Harness opens stores for the suite and says how their time passes.
+// Harness opens stores for the suite and describes them. Only Open is required.
 type Harness struct {
-	// Open returns a store with no sessions, for one case. What it must close it hands to t.Cleanup.
+	// Open returns a store without sessions, for one case. It passes to t.Cleanup what must be
+	// closed.
 	Open func(t testing.TB) driver.Store
 
-	// Wait lets d pass by the store's clock. With nil each case runs in a bubble of testing/synctest and waiting is
-	// time.Sleep there; for a server it is time.Sleep, in earnest.
+	// Wait waits until d has passed by the store's clock. Default: each case runs in a bubble of
+	// testing/synctest, and waits with time.Sleep. For a store on a server use time.Sleep.
 	Wait func(t testing.TB, d time.Duration)
 
-	// Unit is the idle limit of the cases about time, which wait for a few of it each; others follow from it. Default: one hour.
-	// Where waiting is in earnest, a second will do.
+	// Unit is the idle limit in the cases about time. Such a case waits for a few Units; other
+	// limits are multiples of it. A second or two is enough where waiting takes real time. Default:
+	// 1h.
 	Unit time.Duration
 
-	// Slack is how far a wait and the call after it may be off; less than a quarter of Unit. Default: 0, limits hold to the
-	// millisecond.
+	// Slack is the largest error of a wait and the call after it. It must be less than a quarter of
+	// Unit. Default: 0, so limits hold to the millisecond.
 	Slack time.Duration
 
-	// Parallel runs the cases at the same time, where waiting for them one by one takes long.
+	// Parallel runs the cases at the same time, to save real time.
 	Parallel bool
 
-	// Reopen closes s and opens it again on the same data, as a new process would. nil: sessions end with the process.
+	// Reopen closes s and opens it again on the same data, as a new process does. Set it if
+	// sessions outlive the process.
 	Reopen func(t testing.TB, s driver.Store) driver.Store
 
-	// Second opens another client of the data of s, as another process would. nil: there is only one.
+	// Second opens another client on the data of s, as another process does. Set it if several
+	// processes can share the data.
 	Second func(t testing.TB, s driver.Store) driver.Store
 
-	// Visible is how long a reader of one client may be shown what another client has changed meanwhile, because it is served
-	// from a cache. Default: 0, at once. Writers are never shown old data.
+	// Visible is how long a reader of one client may see old data after another client has changed
+	// it, because of a cache. Writers never see old data. Default: 0.
 	Visible time.Duration
 
-	// Len returns how many sessions s has, those included that have expired and are not yet removed. nil: the suite does not
-	// look for leaks.
+	// Len returns the number of sessions in s, including expired ones that are not removed yet. Set
+	// it to check that nothing is left behind.
 	Len func(t testing.TB, s driver.Store) int
 }
 
-// Run runs the suite, each case a subtest with a store of its own. Cases for which the harness has no hook are left out, and those about
-// users for a store that is no driver.UserStore, and those about an optional ability for a store that has it not.
+// Run runs the suite. Each case is a subtest with a new store. Run leaves out cases whose hook is
+// not set, cases about users if the store is no driver.UserStore, and cases about optional
+// abilities that the store does not have.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
 	if h.Open == nil {
@@ -67,25 +72,25 @@ func Run(t *testing.T, h Harness) {
 				t.Parallel()
 			}
 			if h.Wait != nil {
-				c.on(t, &h)
+				c.runOn(t, &h)
 				return
 			}
-			synctest.Test(t, func(t *testing.T) { c.on(t, &h) })
+			synctest.Test(t, func(t *testing.T) { c.runOn(t, &h) })
 		})
 	}
 }
 
-// testCase is one promise kept in one situation.
+// testCase tests one promise in one situation.
 type testCase struct {
 	name  string
-	why   string // the promise, and what happens to visitors when it is broken
+	why   string // the promise, and what happens to visitors if it is broken
 	run   func(k *kit)
 	needs func(h *Harness) bool   // nil: every store
-	users bool                    // it is for a driver.UserStore
-	able  func(driver.Store) bool // it is for a store with an optional ability; nil: every store
+	users bool                    // only for a driver.UserStore
+	able  func(driver.Store) bool // only for a store with an optional ability; nil: every store
 }
 
-func (c *testCase) on(t *testing.T, h *Harness) {
+func (c *testCase) runOn(t *testing.T, h *Harness) {
 	defer func() {
 		if t.Failed() {
 			t.Logf("%s: %s", c.name, c.why)
@@ -94,11 +99,12 @@ func (c *testCase) on(t *testing.T, h *Harness) {
 	c.run(&kit{T: t, h: h, store: h.Open(t)})
 }
 
-// cases returns the suite in the order of its files.
+// cases returns all cases of the suite, in order.
 func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
-		recordCases, opCases, nameCases, sizeCases, concurrentCases, endCases, tokenCases, rotationCases, timeCases, contextCases, processCases,
+		recordCases, opCases, nameCases, sizeCases, concurrentCases, endCases,
+		tokenCases, rotationCases, timeCases, contextCases, processCases,
 	} {
 		all = append(all, part...)
 	}

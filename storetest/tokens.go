@@ -8,7 +8,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// renewal changes v's token, and rotation does so with a grace.
+// renewal and rotation are changes that replace v's token.
 func (v visitor) renewal(to driver.Hash, ops ...driver.Op) *driver.Change {
 	return &driver.Change{Verifier: v.verifier, Ops: ops, Renew: &driver.Renewal{Verifier: to}}
 }
@@ -17,49 +17,53 @@ func (v visitor) rotation(to driver.Hash, grace time.Duration, ops ...driver.Op)
 	return &driver.Change{Verifier: v.verifier, Ops: ops, Renew: &driver.Renewal{Verifier: to, Grace: grace}}
 }
 
-// tokenCases: which tokens open a session, while they change.
+// tokenCases: which tokens a session accepts while they change.
 var tokenCases = []testCase{
 	{
 		name: "token/foreign",
-		why:  "P3: who knows a session's id (it is public) and not its token changes nothing and prolongs nothing.",
+		why: "P3: A client that knows a session's id, which is public, but not its token changes nothing and " +
+			"extends nothing.",
 		run: func(k *kit) {
 			v := k.create(set("theme", `"dark"`))
 			for _, bad := range []driver.Hash{newHash(), {}, driver.Hash(v.secret), v.id.Selector} {
-				thief := v.with(bad)
-				k.refused(v, driver.ErrMoved, thief.change(set("theme", `"lite"`)))
-				k.refused(v, driver.ErrMoved, thief.change())
-				k.refused(v, driver.ErrMoved, thief.renewal(newHash()))
-				k.refused(v, driver.ErrMoved, thief.rotation(newHash(), time.Hour))
-				k.touchRefused(v, thief)
+				attacker := v.with(bad)
+				k.mustRefuse(v, driver.ErrMoved, attacker.change(set("theme", `"lite"`)))
+				k.mustRefuse(v, driver.ErrMoved, attacker.change())
+				k.mustRefuse(v, driver.ErrMoved, attacker.renewal(newHash()))
+				k.mustRefuse(v, driver.ErrMoved, attacker.rotation(newHash(), time.Hour))
+				k.mustRefuseTouch(v, attacker)
 				if r, now := k.loadAt(v); r.Tokens.Status(bad, now) != driver.Unknown {
-					k.Error("a token that was never issued means something to the record")
+					k.Error("the record knows a token that was never issued")
 				}
 			}
 		},
 	},
 	{
 		name: "token/renew",
-		why: "P3: when privilege changes the token does, in one step, and the one before is dead at once. For a minute it is told apart " +
-			"from one that nobody issued, so that a request under way does not overwrite the new cookie.",
+		why: "P3: When privileges change, the token changes in one step, and the old token is refused at once. " +
+			"For a minute the store distinguishes it from a token that was never issued, so that a request that was " +
+			"under way does not overwrite the new cookie.",
 		run: renew,
 	},
 	{
 		name: "token/renew-with-changes",
-		why:  "P1: what is changed together with the token is stored with it or not at all: no new privilege under the old token.",
+		why: "P1: Changes are stored together with a new token or not at all. No new privilege is stored under " +
+			"the old token.",
 		run: func(k *kit) {
 			v := k.create(set("role", `"user"`))
 			next := v.with(newHash())
-			k.refused(v, driver.ErrNotInteger, v.renewal(next.verifier, set("x", `1`), add("role", 1)))
-			k.refused(v, driver.ErrMoved, next.change())
+			k.mustRefuse(v, driver.ErrNotInteger, v.renewal(next.verifier, set("x", `1`), add("role", 1)))
+			k.mustRefuse(v, driver.ErrMoved, next.change())
 			res := k.applyChange(v, v.renewal(next.verifier, set("role", `"admin"`), add("visits", 1)))
-			k.values(res, nil, "1")
-			k.has(v, "role", `"admin"`, "visits", "1")
-			k.refused(v, driver.ErrMoved, v.change(set("role", `"user"`)))
+			k.mustReturn(res, nil, "1")
+			k.mustHave(v, "role", `"admin"`, "visits", "1")
+			k.mustRefuse(v, driver.ErrMoved, v.change(set("role", `"user"`)))
 		},
 	},
 	{
 		name: "token/renew-repeated",
-		why:  "P1: a node that did not hear the outcome of a renewal repeats it: it succeeds, and nothing is done twice.",
+		why: "P1: A node that does not know the outcome of a renewal repeats it. It succeeds, and nothing is " +
+			"done twice.",
 		run: func(k *kit) {
 			v := k.create()
 			next := v.with(newHash())
@@ -70,20 +74,21 @@ var tokenCases = []testCase{
 				k.applyChange(v, c)
 			}
 			if after := k.load(v); !same(before, after) {
-				k.Errorf("a repeated renewal made of %s\n%s", text(before), text(after))
+				k.Errorf("before a repeated renewal: %s\nafter:                    %s", text(before), text(after))
 			}
 			k.apply(next, add("visits", 10))
 			k.applyChange(v, c)
-			k.has(v, "visits", "11")
+			k.mustHave(v, "visits", "11")
 			last := next.with(newHash())
 			k.applyChange(v, next.renewal(last.verifier))
-			k.refused(v, driver.ErrMoved, c) // another renewal came after it: it is no repetition any more
-			k.has(v, "visits", "11")
+			k.mustRefuse(v, driver.ErrMoved, c) // after another renewal, c is no repetition
+			k.mustHave(v, "visits", "11")
 		},
 	},
 	{
 		name: "token/renew-at-once",
-		why:  "P3: of several renewals with one token exactly one succeeds; a browser gets one new cookie, and it works.",
+		why: "P3: Of several renewals of one token, exactly one succeeds. The browser gets one new cookie, and " +
+			"it works.",
 		run: func(k *kit) {
 			v := k.create()
 			next := make([]driver.Hash, 20)
@@ -91,7 +96,7 @@ var tokenCases = []testCase{
 				next[i] = newHash()
 			}
 			var won, winner atomic.Int64
-			together(len(next), func(i int) {
+			concurrently(len(next), func(i int) {
 				_, err := k.store.Apply(k.Context(), v.id, v.renewal(next[i]))
 				switch {
 				case err == nil:
@@ -109,73 +114,78 @@ var tokenCases = []testCase{
 	},
 	{
 		name: "token/renew-against-writes",
-		why: "P1: writes that race with a renewal are each stored and acknowledged, or refused as moved: none is lost with the old token, " +
-			"and none with it is accepted once the renewal has returned.",
+		why: "P1: Writes that race with a renewal are either stored and acknowledged, or refused as moved. " +
+			"None is lost, and none with the old token is accepted once the renewal has returned.",
 		run: renewAgainstWrites,
 	},
 	{
 		name: "token/rotate",
-		why: "P3: a token that is changed from time to time keeps working until the browser has shown the new one: a response with a new cookie " +
-			"can get lost.",
+		why: "P3: A rotated token is accepted until the browser has used the new one, because the response " +
+			"with the new cookie can get lost.",
 		run: func(k *kit) {
 			v := k.create()
 			next := v.with(newHash())
 			k.applyChange(v, v.rotation(next.verifier, time.Hour, add("n", 1)))
-			for range 2 { // the browser goes on with the old one
+			for range 2 { // the browser still uses the old token
 				k.apply(v, add("n", 1))
 				k.touch(v)
-				k.standing(v, driver.Grace)
-				k.standing(next, driver.Current)
+				k.mustHaveStatus(v, driver.Grace)
+				k.mustHaveStatus(next, driver.Current)
 			}
-			if t := k.load(v).Tokens; t.Generation != 1 || !t.Until.IsZero() {
-				k.Errorf("the tokens are %+v, want generation 1 and no end of the grace yet", t)
+			if t := k.load(v).Tokens; t.Generation != 1 || !t.PreviousUntil.IsZero() {
+				k.Errorf("the tokens are %+v, want generation 1 and no end of the grace period yet", t)
 			}
-			k.has(v, "n", "3")
+			k.mustHave(v, "n", "3")
 		},
 	},
 	{
 		name: "token/rotate-again",
-		why:  "P3: when the response with a rotated token was lost, a later request with the old one gets another; the lost one is dead then.",
+		why: "P3: If the response with a rotated token was lost, a later request with the old token gets " +
+			"another one. The lost token is then refused.",
 		run: func(k *kit) {
 			v := k.create()
 			lost, next := v.with(newHash()), v.with(newHash())
 			k.applyChange(v, v.rotation(lost.verifier, time.Hour))
 			k.applyChange(v, v.rotation(next.verifier, time.Hour))
-			k.refused(v, driver.ErrMoved, lost.change(add("n", 1)))
-			k.standing(lost, driver.Unknown)
+			k.mustRefuse(v, driver.ErrMoved, lost.change(add("n", 1)))
+			k.mustHaveStatus(lost, driver.Unknown)
 			k.apply(v, add("n", 1))
-			k.standing(v, driver.Grace)
+			k.mustHaveStatus(v, driver.Grace)
 			k.apply(next, add("n", 1))
-			k.has(v, "n", "2")
+			k.mustHave(v, "n", "2")
 		},
 	},
 	{
 		name: "token/rotate-confirmed",
-		why:  "P3: the first use of a rotated token begins the grace of the one before, once and exactly; after it that one opens nothing.",
+		why: "P3: The first use of a rotated token starts the grace period of the old token, once and exactly. " +
+			"After it the old token is refused.",
 		run: func(k *kit) {
-			k.rotateConfirmed(func(next visitor) { k.apply(next) })
-			k.rotateConfirmed(func(next visitor) { k.touch(next) })
+			k.mustStartGrace(func(next visitor) { k.apply(next) })
+			k.mustStartGrace(func(next visitor) { k.touch(next) })
 		},
 	},
 	{
 		name: "token/rotate-late",
-		why: "P3: a token whose successor is in use does not rotate any more: the request was under way, and a third token would make that of the browser " +
-			"look stolen.",
+		why: "P3: A token whose successor is in use does not rotate any more. The request was under way, and a " +
+			"third token would make the browser's token look stolen.",
 		run: func(k *kit) {
 			v := k.create()
 			next := v.with(newHash())
 			k.applyChange(v, v.rotation(next.verifier, time.Hour))
 			k.apply(next)
-			k.keeps(v, v.rotation(newHash(), time.Hour, add("n", 1))) // it may still write
-			k.standing(next, driver.Current)
-			k.keeps(v, next.rotation(newHash(), time.Hour)) // the one before has its grace
-			k.standing(v, driver.Grace)
-			k.standing(next, driver.Current)
+			// The operations of a request with the old token are still applied.
+			k.mustNotRenew(v, v.rotation(newHash(), time.Hour, add("n", 1)))
+			k.mustHaveStatus(next, driver.Current)
+			// The new token does not rotate while the old one is in its grace period.
+			k.mustNotRenew(v, next.rotation(newHash(), time.Hour))
+			k.mustHaveStatus(v, driver.Grace)
+			k.mustHaveStatus(next, driver.Current)
 		},
 	},
 	{
 		name: "token/rotate-repeated",
-		why:  "P1: a rotation that is repeated because its outcome was not heard does nothing twice, and starts no grace.",
+		why: "P1: A rotation that took effect and is repeated, because its outcome is not known, does nothing " +
+			"twice and starts no grace period.",
 		run: func(k *kit) {
 			v := k.create()
 			next := v.with(newHash())
@@ -184,13 +194,13 @@ var tokenCases = []testCase{
 			before := k.load(v)
 			k.applyChange(v, c)
 			if after := k.load(v); !same(before, after) {
-				k.Errorf("a repeated rotation made of %s\n%s", text(before), text(after))
+				k.Errorf("before a repeated rotation: %s\nafter:                     %s", text(before), text(after))
 			}
 		},
 	},
 	{
 		name: "token/rotate-then-renew",
-		why:  "P3: a renewal is meant to shut others out: it ends the grace of a rotation, too.",
+		why:  "P3: A renewal shuts other clients out. It therefore also ends the grace period of a rotation.",
 		run: func(k *kit) {
 			for _, confirmed := range []bool{false, true} {
 				v := k.create()
@@ -200,11 +210,11 @@ var tokenCases = []testCase{
 					k.apply(next)
 				}
 				k.applyChange(v, next.renewal(last.verifier))
-				k.refused(v, driver.ErrMoved, v.change())
-				k.refused(v, driver.ErrMoved, next.change())
-				k.standing(v, driver.Unknown)
-				k.standing(next, driver.Superseded)
-				k.standing(last, driver.Current)
+				k.mustRefuse(v, driver.ErrMoved, v.change())
+				k.mustRefuse(v, driver.ErrMoved, next.change())
+				k.mustHaveStatus(v, driver.Unknown)
+				k.mustHaveStatus(next, driver.Superseded)
+				k.mustHaveStatus(last, driver.Current)
 			}
 		},
 	},
@@ -216,44 +226,51 @@ func renew(k *kit) {
 	next := v.with(newHash())
 	res := k.applyChange(v, v.renewal(next.verifier))
 	r := k.load(v)
-	if r.Tokens.Current != next.verifier || r.Tokens.Previous != v.verifier || r.Tokens.Accepted || r.Tokens.Generation != 1 {
+	if r.Tokens.Current != next.verifier || r.Tokens.Previous != v.verifier ||
+		r.Tokens.PreviousAccepted || r.Tokens.Generation != 1 {
 		k.Errorf("the tokens are %+v", r.Tokens)
 	}
 	if !res.Renewed || !r.Tokens.Issued.Equal(res.Now) {
-		k.Errorf("Result.Renewed is %v, want true; the token was issued at %v, want %v", res.Renewed, r.Tokens.Issued, res.Now)
+		k.Errorf("Result.Renewed is %v, want true; the token was issued at %v, want %v",
+			res.Renewed, r.Tokens.Issued, res.Now)
 	}
-	if want := res.Now.Add(driver.SupersededFor); !r.Tokens.Until.Equal(want) {
-		k.Errorf("the token before is remembered until %v, want %v", r.Tokens.Until, want)
+	if want := res.Now.Add(driver.SupersededFor); !r.Tokens.PreviousUntil.Equal(want) {
+		k.Errorf("the old token is remembered until %v, want %v", r.Tokens.PreviousUntil, want)
 	}
 	for _, at := range []struct {
 		after time.Duration
 		want  driver.TokenStatus
-	}{{0, driver.Superseded}, {driver.SupersededFor - time.Millisecond, driver.Superseded}, {driver.SupersededFor, driver.Unknown}} {
+	}{
+		{0, driver.Superseded},
+		{driver.SupersededFor - time.Millisecond, driver.Superseded},
+		{driver.SupersededFor, driver.Unknown},
+	} {
 		if got := r.Tokens.Status(v.verifier, res.Now.Add(at.after)); got != at.want {
-			k.Errorf("the token before stands as %v %v after the renewal, want %v", got, at.after, at.want)
+			k.Errorf("the status of the old token is %v %v after the renewal, want %v", got, at.after, at.want)
 		}
 	}
-	if r.Secret != before.Secret || !r.Deadline.Equal(before.Deadline) || !r.Created.Equal(before.Created) || r.Revision != before.Revision+1 {
-		k.Errorf("the renewal made of %s\n%s", text(before), text(r))
+	if r.Secret != before.Secret || !r.Deadline.Equal(before.Deadline) ||
+		!r.Created.Equal(before.Created) || r.Revision != before.Revision+1 {
+		k.Errorf("before the renewal: %s\nafter:             %s", text(before), text(r))
 	}
-	k.refused(v, driver.ErrMoved, v.change(add("n", 1)))
-	k.refused(v, driver.ErrMoved, v.renewal(newHash()))
-	k.touchRefused(v, v)
+	k.mustRefuse(v, driver.ErrMoved, v.change(add("n", 1)))
+	k.mustRefuse(v, driver.ErrMoved, v.renewal(newHash()))
+	k.mustRefuseTouch(v, v)
 	k.apply(next, add("n", 1))
 	k.touch(next)
 	last := v.with(newHash())
 	k.applyChange(v, next.renewal(last.verifier))
-	k.standing(v, driver.Unknown)
-	k.standing(next, driver.Superseded)
+	k.mustHaveStatus(v, driver.Unknown)
+	k.mustHaveStatus(next, driver.Superseded)
 	k.apply(last, add("n", 1))
-	k.has(v, "cart:a", "1", "n", "2")
+	k.mustHave(v, "cart:a", "1", "n", "2")
 }
 
 func renewAgainstWrites(k *kit) {
 	for range 30 {
 		v := k.create()
 		next := v.with(newHash())
-		k.racing(v, next, "the renewal", func() error {
+		k.raceWrites(v, next, "the renewal", func() error {
 			_, err := k.store.Apply(k.Context(), v.id, v.renewal(next.verifier))
 			return err
 		})
@@ -263,13 +280,14 @@ func renewAgainstWrites(k *kit) {
 	}
 }
 
-// racing lets eight writers add to a counter of a session while its token is changed, and checks that each is acknowledged and counted, or
-// refused as moved, and that none is accepted once the change has returned. with opens the session after it.
-func (k *kit) racing(v, with visitor, what string, change func() error) {
+// raceWrites runs eight writers that add to a counter of v while change replaces its token. Each
+// addition must be acknowledged and counted, or refused as moved. None may be accepted once change
+// has returned. after is the session with the new token.
+func (k *kit) raceWrites(v, after visitor, what string, change func() error) {
 	k.Helper()
 	var acknowledged atomic.Int64
 	var changed atomic.Bool
-	together(9, func(i int) {
+	concurrently(9, func(i int) {
 		if i == 0 {
 			if err := change(); err != nil {
 				k.Errorf("%s: %v", what, err)
@@ -294,12 +312,12 @@ func (k *kit) racing(v, with visitor, what string, change func() error) {
 			acknowledged.Add(1)
 		}
 	})
-	k.apply(with, add("n", 1))
-	k.has(with, "n", decimal(acknowledged.Load()+1))
+	k.apply(after, add("n", 1))
+	k.mustHave(after, "n", decimal(acknowledged.Load()+1))
 }
 
-// rotateConfirmed lets use be the first use of a rotated token.
-func (k *kit) rotateConfirmed(use func(next visitor)) {
+// mustStartGrace checks that use, the first use of a rotated token, starts the grace period.
+func (k *kit) mustStartGrace(use func(next visitor)) {
 	k.Helper()
 	grace := k.h.Unit / 2
 	v := k.createFor(8*k.h.Unit, 16*k.h.Unit)
@@ -309,42 +327,44 @@ func (k *kit) rotateConfirmed(use func(next visitor)) {
 	k.apply(v)
 	before := k.now()
 	use(next)
-	until := k.load(v).Tokens.Until
-	if until.Before(before.Add(-k.h.Slack).Truncate(time.Millisecond).Add(grace)) || until.After(k.now().Add(k.h.Slack).Add(grace)) {
-		k.Fatalf("the grace ends at %v, want %v after %v", until, grace, before)
+	until := k.load(v).Tokens.PreviousUntil
+	earliest, latest := before.Add(-k.h.Slack).Truncate(time.Millisecond), k.now().Add(k.h.Slack)
+	if until.Before(earliest.Add(grace)) || until.After(latest.Add(grace)) {
+		k.Fatalf("the grace period ends at %v, want %v after %v", until, grace, before)
 	}
-	k.standing(next, driver.Current)
+	k.mustHaveStatus(next, driver.Current)
 	k.wait(k.h.Unit / 8)
 	use(next)
-	if again := k.load(v).Tokens.Until; !again.Equal(until) {
-		k.Errorf("the second use moved the end of the grace from %v to %v", until, again)
+	if again := k.load(v).Tokens.PreviousUntil; !again.Equal(until) {
+		k.Errorf("the second use moved the end of the grace period from %v to %v", until, again)
 	}
-	k.justBefore(until)
+	k.waitUntilJustBefore(until)
 	k.apply(v)
 	k.touch(v)
-	k.at(until)
-	k.refused(v, driver.ErrMoved, v.change(add("n", 1)))
-	k.touchRefused(v, v)
-	k.standing(v, driver.Unknown)
+	k.waitUntil(until)
+	k.mustRefuse(v, driver.ErrMoved, v.change(add("n", 1)))
+	k.mustRefuseTouch(v, v)
+	k.mustHaveStatus(v, driver.Unknown)
 	k.apply(next)
 }
 
-// touchRefused checks that a touch with a token that is none of v's is refused and leaves no trace.
-func (k *kit) touchRefused(v, with visitor) {
+// mustRefuseTouch checks that v refuses a touch with another token, and that the touch has no
+// effect.
+func (k *kit) mustRefuseTouch(v, with visitor) {
 	k.Helper()
 	before := k.load(v)
 	if err := k.store.Touch(k.Context(), v.id, with.verifier); !errors.Is(err, driver.ErrMoved) {
 		k.Errorf("Touch: %v, want ErrMoved", err)
 	}
 	if after := k.load(v); !same(before, after) {
-		k.Errorf("a refused touch made of %s\n%s", text(before), text(after))
+		k.Errorf("before a refused touch: %s\nafter:                 %s", text(before), text(after))
 	}
 }
 
-func (k *kit) standing(v visitor, want driver.TokenStatus) {
+func (k *kit) mustHaveStatus(v visitor, want driver.TokenStatus) {
 	k.Helper()
 	r, now := k.loadAt(v)
 	if got := r.Tokens.Status(v.verifier, now); got != want {
-		k.Errorf("the token stands as %v, want %v; the tokens are %+v", got, want, r.Tokens)
+		k.Errorf("the status of the token is %v, want %v; the tokens are %+v", got, want, r.Tokens)
 	}
 }

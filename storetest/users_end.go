@@ -10,20 +10,21 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// endUserCases: who is signed in where, and signing out everywhere.
+// endUserCases: the list of a user's sessions, and signing out everywhere.
 var endUserCases = []testCase{
 	{
 		name: "user/sessions",
-		why:  "A user sees where they are signed in, the newest first: no session that is over, and nobody else's.",
+		why: "Users see where they are signed in, newest first: no ended session, and no session of another " +
+			"user.",
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
-			k.hasSessions(o)
+			k.mustHaveSessions(o)
 			short := o.visitor()
 			in := o.login(short)
-			in.Origin.Idle, in.Origin.Lifetime = k.h.Unit, 2*k.h.Unit
-			k.enters(short, in)
-			k.hasSessions(o, short)
-			k.at(k.load(short).Expires())
+			in.Spec.Idle, in.Spec.Lifetime = k.h.Unit, 2*k.h.Unit
+			k.mustSignIn(short, in)
+			k.mustHaveSessions(o, short)
+			k.waitUntil(k.load(short).Expires())
 			all := k.signIns(o, 4)
 			theirs := k.signIn(other)
 			k.apply(all[1], add("n", 1))
@@ -31,132 +32,139 @@ var endUserCases = []testCase{
 			k.end(all[0])
 			next := all[3].with(newHash())
 			k.applyChange(all[3], all[3].renewal(next.verifier))
-			k.hasSessions(o, all[1:]...)
-			k.hasSessions(other, theirs)
+			k.mustHaveSessions(o, all[1:]...)
+			k.mustHaveSessions(other, theirs)
 		},
 	},
 	{
 		name: "user/listed-while-ending",
-		why:  "The list is made while sessions end: none that had ended before is in it, none that stays is missing, and none is there twice.",
-		run:  listedWhileEnding,
+		why: "A list that is made while sessions end has no session that ended before, lacks none that stays, " +
+			"and has none twice.",
+		run: listedWhileEnding,
 	},
 	{
 		name: "user/end-all",
-		why:  "P9: signing out everywhere ends all sessions of the user and nobody else's, and tells which were alive.",
+		why: "P9: Signing out everywhere ends all sessions of the user and no others, and reports which were " +
+			"alive.",
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
-			k.endUser(o, driver.Selection{})
+			k.mustEndUser(o, driver.Selection{})
 			all, anonymous, theirs := k.signIns(o, 4), k.create(), k.signIn(other)
 			k.end(all[0])
-			k.endUser(o, driver.Selection{}, all[1:]...)
-			k.endUser(o, driver.Selection{})
-			k.hasSessions(o)
-			k.hasSessions(other, theirs)
+			k.mustEndUser(o, driver.Selection{}, all[1:]...)
+			k.mustEndUser(o, driver.Selection{})
+			k.mustHaveSessions(o)
+			k.mustHaveSessions(other, theirs)
 			k.load(anonymous)
 		},
 	},
 	{
 		name: "user/end-except",
-		why:  "P9: whoever changes their password stays signed in here, and nowhere else.",
+		why:  "P9: A user who changes the password stays signed in here, and nowhere else.",
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			all, theirs := k.signIns(o, 4), k.signIn(other)
-			k.endUser(o, driver.Selection{Except: idsOf(all[1], all[3], theirs, newVisitor())}, all[0], all[2])
-			k.hasSessions(o, all[1], all[3])
-			k.hasSessions(other, theirs)
-			k.endUser(o, driver.Selection{Except: []driver.ID{}}, all[1], all[3])
+			k.mustEndUser(o, driver.Selection{Except: idsOf(all[1], all[3], theirs, newVisitor())}, all[0], all[2])
+			k.mustHaveSessions(o, all[1], all[3])
+			k.mustHaveSessions(other, theirs)
+			k.mustEndUser(o, driver.Selection{Except: []driver.ID{}}, all[1], all[3])
 		},
 	},
 	{
 		name: "user/end-only",
-		why: "P9: a user ends the sessions that they name, if they are theirs: another user's are as if they were not there. It takes nobody's " +
-			"sign-in back.",
+		why: "P9: A user ends the named sessions that are the user's own. Other users' sessions are treated as " +
+			"unknown. This is no revocation: it refuses no sign-in.",
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			all, theirs, anonymous := k.signIns(o, 4), k.signIn(other), k.create()
 			began := k.now()
 			k.pause()
-			k.endUser(o, driver.Selection{Only: []driver.ID{}})
-			k.endUser(o, driver.Selection{Only: idsOf(theirs, anonymous, newVisitor())})
-			k.endUser(o, driver.Selection{Only: idsOf(all[2], theirs)}, all[2])
-			k.endUser(o, driver.Selection{Only: idsOf(all[2])})
-			k.endUser(o, driver.Selection{Only: idsOf(all[0], all[1]), Except: idsOf(all[1])}, all[0])
-			k.hasSessions(o, all[1], all[3])
-			k.hasSessions(other, theirs)
+			k.mustEndUser(o, driver.Selection{Only: []driver.ID{}})
+			k.mustEndUser(o, driver.Selection{Only: idsOf(theirs, anonymous, newVisitor())})
+			k.mustEndUser(o, driver.Selection{Only: idsOf(all[2], theirs)}, all[2])
+			k.mustEndUser(o, driver.Selection{Only: idsOf(all[2])})
+			k.mustEndUser(o, driver.Selection{Only: idsOf(all[0], all[1]), Except: idsOf(all[1])}, all[0])
+			k.mustHaveSessions(o, all[1], all[3])
+			k.mustHaveSessions(other, theirs)
 			k.load(anonymous)
 			v := o.visitor()
 			in := o.login(v)
-			in.Ago = k.now().Sub(began) + k.h.Slack
-			k.enters(v, in)
+			in.Elapsed = k.now().Sub(began) + k.h.Slack
+			k.mustSignIn(v, in)
 		},
 	},
 	{
 		name: "user/end-in-one-step",
-		why:  "P9: who sees one of the sessions ended by a sign-out everywhere sees none of the others alive: there is no moment at which half are.",
-		run:  endInOneStep,
+		why: "P9: A client that sees one session ended by a sign-out everywhere sees no other of them alive. " +
+			"There is no moment at which only half have ended.",
+		run: endInOneStep,
 	},
 	{
 		name: "user/revoked",
-		why: "P9: a password that was checked before the user's sessions were revoked does not sign in after it; one that was checked later does. " +
-			"Whether there was a session to end does not matter.",
+		why: "P9: A password that was checked before the user's sessions were revoked does not sign in " +
+			"afterwards. One that was checked later does. It does not matter whether there was a session to " +
+			"end.",
 		run: revoked,
 	},
 	{
 		name: "user/too-long-ago",
-		why:  "P10: a store forgets revocations, and so refuses what began before the time that it remembers.",
+		why: "P10: A store forgets revocations. It therefore refuses sign-ins that began before the time that " +
+			"it remembers.",
 		run: func(k *kit) {
 			o, from := newOwner(), k.create()
 			v := o.visitor()
 			in := o.login(v, from)
-			in.Ago = driver.MaxAgo + time.Second
-			_ = k.barred(o, v, driver.ErrRevoked, in)
-			in.Ago = driver.MaxAgo - time.Minute - k.h.Slack
-			k.enters(v, in)
+			in.Elapsed = driver.MaxSignInTime + time.Second
+			_ = k.mustRefuseSignIn(o, v, driver.ErrRevoked, in)
+			in.Elapsed = driver.MaxSignInTime - time.Minute - k.h.Slack
+			k.mustSignIn(v, in)
 		},
 	},
 	{
 		name: "user/end-against-sign-ins",
-		why: "P9: a sign-out everywhere among sign-ins: what began before it is over or refused once both have returned, whichever came first. " +
-			"Many rounds, since it is a race.",
+		why: "P9: A sign-out everywhere runs among sign-ins. A sign-in that began before it has ended or is " +
+			"refused once both have returned, whichever came first. The case runs many rounds, because it is " +
+			"a race.",
 		run: endAgainstSignIns,
 	},
 	{
 		name: "user/end-everybody",
-		why:  "P9: after an incident nobody is signed in, no visitor has a session, and no sign-in that began before gets in; later ones do.",
+		why: "P9: After an incident nobody is signed in and no visitor has a session. A sign-in that began " +
+			"before is refused; later ones succeed.",
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			all := append(k.signIns(o, 3), k.signIn(other), k.create(set("cart", `"tea"`)))
 			k.pause()
-			since := k.earlier(time.Second)
+			since := k.beganEarlier(time.Second)
 			if err := k.users().EndAll(k.Context()); err != nil {
 				k.Fatalf("EndAll: %v", err)
 			}
 			for _, v := range all {
-				k.gone(v)
+				k.mustBeEnded(v)
 			}
-			k.hasSessions(o)
+			k.mustHaveSessions(o)
 			v := o.visitor()
 			in := o.login(v)
-			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
+			_ = k.mustRefuseSignInBegun(o, v, driver.ErrRevoked, in, since)
 			k.wait(k.h.Slack + 2*time.Millisecond)
-			k.clock = nil // it ended with the others
+			k.clock = nil // EndAll ended its session
 			k.create(add("n", 1))
-			in.Ago = 0
-			k.enters(v, in)
-			k.hasSessions(o, v)
+			in.Elapsed = 0
+			k.mustSignIn(v, in)
+			k.mustHaveSessions(o, v)
 			if err := k.users().EndAll(k.Context()); err != nil {
 				k.Fatalf("EndAll: %v", err)
 			}
-			k.gone(v)
+			k.mustBeEnded(v)
 		},
 	},
 	{
 		name: "user/thousand-sessions",
-		why:  "P9, P10: a user with 1,000 sessions is listed, limited and signed out everywhere like any other.",
+		why:  "P9, P10: A user with 1,000 sessions is listed, limited and signed out everywhere like any other.",
 		run: func(k *kit) {
 			o := newOwner()
 			all := o.visitors(1000)
-			together(20, func(i int) {
+			concurrently(20, func(i int) {
 				for _, v := range all[i*50 : i*50+50] {
 					if _, err := k.users().SignIn(k.Context(), v.id, o.login(v)); err != nil {
 						k.Errorf("SignIn: %v", err)
@@ -164,28 +172,29 @@ var endUserCases = []testCase{
 				}
 			})
 			if got := k.listed(o); !sameIDs(got, idsOf(all...)) {
-				k.Fatalf("%d sessions are listed, of %d", len(got), len(all))
+				k.Fatalf("%d sessions are listed, want %d", len(got), len(all))
 			}
 			k.pause()
 			v := o.visitor()
-			if res := k.enters(v, o.limited(v, 901, false)); len(res.Evicted) != 100 {
-				k.Errorf("the limit ended %d, want 100", len(res.Evicted))
+			if res := k.mustSignIn(v, o.limited(v, 901, false)); len(res.Evicted) != 100 {
+				k.Errorf("the limit ended %d sessions, want 100", len(res.Evicted))
 			}
 			ended, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{Except: idsOf(v)})
 			if err != nil || len(ended) != 900 {
-				k.Errorf("EndUser: %d and error %v, want 900", len(ended), err)
+				k.Errorf("EndUser: %d ended, error %v, want 900", len(ended), err)
 			}
 			for _, v := range all {
 				if k.alive(v) {
-					k.Fatal("a session is alive")
+					k.Fatal("a session is still alive")
 				}
 			}
-			k.hasSessions(o, v)
+			k.mustHaveSessions(o, v)
 		},
 	},
 	{
 		name: "user/leaves-nothing",
-		why:  "P10: sessions of users who sign in and out leave nothing behind, or a store that serves long enough is full of them.",
+		why: "P10: Sessions of users who sign in and out leave nothing behind. Otherwise a store that runs " +
+			"long enough is full of them.",
 		needs: func(h *Harness) bool {
 			return h.Len != nil
 		},
@@ -194,56 +203,58 @@ var endUserCases = []testCase{
 			keep := k.signIn(o)
 			for i := range 100 {
 				v, next := o.visitor(), o.visitor()
-				k.enters(v, o.login(v, k.create()))
-				k.enters(next, o.login(next, v))
+				k.mustSignIn(v, o.login(v, k.create()))
+				k.mustSignIn(next, o.login(next, v))
 				if i%2 == 0 {
 					k.end(next)
 				} else {
-					k.endUser(o, driver.Selection{Except: idsOf(keep)}, next)
+					k.mustEndUser(o, driver.Selection{Except: idsOf(keep)}, next)
 				}
 				k.pause()
 			}
 			if got := k.h.Len(k.T, k.store); got != 1 {
 				k.Errorf("the store has %d sessions, want 1", got)
 			}
-			k.hasSessions(o, keep)
+			k.mustHaveSessions(o, keep)
 		},
 	},
 	{
-		name:  "user/reopen",
-		why:   "P9: after a restart a user's sessions are listed, those that ended are over, and signing out everywhere finds all.",
-		needs: reopens,
+		name: "user/reopen",
+		why: "P9: After a restart a user's sessions are listed, ended sessions have ended, and signing out " +
+			"everywhere ends all sessions.",
+		needs: canReopen,
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			all, from, theirs := k.signIns(o, 4), k.create(set("cart", `"tea"`)), k.signIn(other)
 			k.pause()
 			v := o.visitor()
-			k.enters(v, o.limited(v, 4, false, from))
-			k.endUser(o, driver.Selection{Only: idsOf(all[1])}, all[1])
+			k.mustSignIn(v, o.limited(v, 4, false, from))
+			k.mustEndUser(o, driver.Selection{Only: idsOf(all[1])}, all[1])
 			k.reopen()
-			k.hasSessions(o, all[2], all[3], v)
-			k.hasSessions(other, theirs)
-			k.has(v, "cart", `"tea"`)
-			for _, gone := range []visitor{all[0], all[1], from} {
-				if k.alive(gone) {
-					k.Errorf("%v is back", gone.id)
+			k.mustHaveSessions(o, all[2], all[3], v)
+			k.mustHaveSessions(other, theirs)
+			k.mustHave(v, "cart", `"tea"`)
+			for _, ended := range []visitor{all[0], all[1], from} {
+				if k.alive(ended) {
+					k.Errorf("the ended session %v is alive", ended.id)
 				}
 			}
-			k.endUser(o, driver.Selection{}, all[2], all[3], v)
+			k.mustEndUser(o, driver.Selection{}, all[2], all[3], v)
 			k.reopen()
-			k.hasSessions(o)
-			k.hasSessions(other, theirs)
+			k.mustHaveSessions(o)
+			k.mustHaveSessions(other, theirs)
 			if err := k.users().EndAll(k.Context()); err != nil {
 				k.Fatalf("EndAll: %v", err)
 			}
 			k.reopen()
-			k.gone(theirs)
+			k.mustBeEnded(theirs)
 		},
 	},
 	{
-		name:  "user/reopen-revoked",
-		why:   "P9: a sign-in that began before the user's sessions were revoked is refused after a restart, too.",
-		needs: reopens,
+		name: "user/reopen-revoked",
+		why: "P9: A sign-in that began before the user's sessions were revoked is refused, also after a " +
+			"restart.",
+		needs: canReopen,
 		run: func(k *kit) {
 			for _, revoke := range []func(o owner) error{
 				func(o owner) error {
@@ -254,7 +265,7 @@ var endUserCases = []testCase{
 			} {
 				o := newOwner()
 				k.signIn(o)
-				since := k.earlier(time.Second)
+				since := k.beganEarlier(time.Second)
 				if err := revoke(o); err != nil {
 					k.Fatal(err)
 				}
@@ -262,35 +273,36 @@ var endUserCases = []testCase{
 				k.reopen()
 				v := o.visitor()
 				in := o.login(v)
-				_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
+				_ = k.mustRefuseSignInBegun(o, v, driver.ErrRevoked, in, since)
 				k.wait(k.h.Slack + 2*time.Millisecond)
-				in.Ago = 0
-				k.enters(v, in)
+				in.Elapsed = 0
+				k.mustSignIn(v, in)
 			}
 		},
 	},
 	{
-		name:  "user/second",
-		why:   "P9: all processes know a user's sessions, and a sign-out everywhere in one of them is one in all.",
+		name: "user/second",
+		why: "P9: All processes know a user's sessions, and a sign-out everywhere in one process takes effect " +
+			"in all.",
 		needs: shared,
 		run: func(k *kit) {
 			other := k.other()
 			o := newOwner()
 			mine, theirs := k.signIn(o), other.signIn(o)
-			k.hasSessions(o, mine, theirs)
-			other.hasSessions(o, mine, theirs)
-			since := k.earlier(time.Second)
-			other.endUser(o, driver.Selection{}, mine, theirs)
+			k.mustHaveSessions(o, mine, theirs)
+			other.mustHaveSessions(o, mine, theirs)
+			since := k.beganEarlier(time.Second)
+			other.mustEndUser(o, driver.Selection{}, mine, theirs)
 			for _, v := range []visitor{mine, theirs} {
 				if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
 					k.Errorf("Apply by the other process: %v, want ErrNotFound", err)
 				}
-				k.eventually("an end", func() bool { _, _, err := k.store.Load(k.Context(), v.id); return errors.Is(err, driver.ErrNotFound) })
+				k.eventuallyEnded(k, v)
 			}
-			k.hasSessions(o)
+			k.mustHaveSessions(o)
 			v := o.visitor()
 			in := o.login(v)
-			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
+			_ = k.mustRefuseSignInBegun(o, v, driver.ErrRevoked, in, since)
 		},
 	},
 }
@@ -315,7 +327,7 @@ func listedWhileEnding(k *kit) {
 					k.Errorf("Sessions: %v", err)
 					return
 				}
-				k.inOrder(list)
+				k.mustBeNewestFirst(list)
 				there := map[driver.ID]bool{}
 				for _, s := range list {
 					if over[s.ID] || there[s.ID] {
@@ -325,14 +337,14 @@ func listedWhileEnding(k *kit) {
 				}
 				for _, v := range all[40:] {
 					if !there[v.id] {
-						k.Errorf("%v is alive and not listed", v.id)
+						k.Errorf("%v is alive and is not listed", v.id)
 					}
 				}
-				time.Sleep(time.Microsecond) // see concurrent/whole-changes
+				yieldInBubble()
 			}
 		})
 	}
-	together(4, func(i int) {
+	concurrently(4, func(i int) {
 		for j := i * 10; j < i*10+10; j++ {
 			var err error
 			if j%2 == 0 {
@@ -341,14 +353,14 @@ func listedWhileEnding(k *kit) {
 				_, err = k.users().EndUser(k.Context(), o.hash, driver.Selection{Only: idsOf(all[j])})
 			}
 			if err != nil {
-				k.Errorf("ending one: %v", err)
+				k.Errorf("ending a session: %v", err)
 			}
 			ended[j].Store(true)
 		}
 	})
 	done.Store(true)
 	watchers.Wait()
-	k.hasSessions(o, all[40:]...)
+	k.mustHaveSessions(o, all[40:]...)
 }
 
 func endInOneStep(k *kit) {
@@ -357,7 +369,7 @@ func endInOneStep(k *kit) {
 		all := make([]visitor, 20)
 		for i := range all {
 			all[i] = o.visitor()
-			k.enters(all[i], o.login(all[i]))
+			k.mustSignIn(all[i], o.login(all[i]))
 		}
 		var begun, watchers sync.WaitGroup
 		var done atomic.Bool
@@ -366,29 +378,29 @@ func endInOneStep(k *kit) {
 			watchers.Go(func() {
 				order := slices.Clone(all)
 				for round := 0; ; round++ {
-					seen := 0 // whichever it meets first
+					endedSoFar := 0
 					for i, v := range order {
 						if !k.alive(v) {
-							seen++
-						} else if seen > 0 {
-							k.Errorf("session %d of %d is alive when %d are over", i+1, len(order), seen)
+							endedSoFar++
+						} else if endedSoFar > 0 {
+							k.Errorf("session %d of %d is alive after %d were found ended", i+1, len(order), endedSoFar)
 							return
 						}
 					}
 					if round == 0 {
 						begun.Done()
 					}
-					if seen > 0 || done.Load() {
+					if endedSoFar > 0 || done.Load() {
 						return
 					}
-					time.Sleep(time.Microsecond) // see concurrent/whole-changes
+					yieldInBubble()
 					order = append(order[7:], order[:7]...)
 				}
 			})
 		}
 		begun.Wait()
 		if ended, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{}); err != nil || len(ended) != len(all) {
-			k.Errorf("EndUser: %d, error %v", len(ended), err)
+			k.Errorf("EndUser: %d ended, error %v", len(ended), err)
 		}
 		done.Store(true)
 		watchers.Wait()
@@ -404,33 +416,33 @@ func revoked(k *kit) {
 		all, from := k.signIns(o, had), k.create(set("cart", `"tea"`))
 		k.pause()
 		var began []func() time.Duration
-		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxAgo - time.Hour} {
-			began = append(began, k.earlier(before))
+		for _, before := range []time.Duration{time.Millisecond, time.Minute, driver.MaxSignInTime - time.Hour} {
+			began = append(began, k.beganEarlier(before))
 		}
-		k.endUser(o, driver.Selection{}, all...)
+		k.mustEndUser(o, driver.Selection{}, all...)
 		v := o.visitor()
 		in := o.login(v, from)
 		for _, since := range began {
-			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
-			in.Max, in.Refuse = 1, true
-			_ = k.barredSince(o, v, driver.ErrRevoked, in, since)
-			in.Max, in.Refuse = 0, false
+			_ = k.mustRefuseSignInBegun(o, v, driver.ErrRevoked, in, since)
+			in.MaxSessions, in.RefuseExtra = 1, true
+			_ = k.mustRefuseSignInBegun(o, v, driver.ErrRevoked, in, since)
+			in.MaxSessions, in.RefuseExtra = 0, false
 		}
 		theirs := other.visitor()
 		another := other.login(theirs)
-		another.Ago = time.Minute
-		k.enters(theirs, another)
+		another.Elapsed = time.Minute
+		k.mustSignIn(theirs, another)
 		k.wait(2 * (k.h.Slack + 2*time.Millisecond))
-		in.Ago = k.h.Slack + time.Millisecond
-		k.enters(v, in)
-		k.has(v, "cart", `"tea"`)
+		in.Elapsed = k.h.Slack + time.Millisecond
+		k.mustSignIn(v, in)
+		k.mustHave(v, "cart", `"tea"`)
 		k.pause()
-		since := k.earlier(time.Millisecond)
-		k.endUser(o, driver.Selection{Except: idsOf(v)}) // a revocation, too
+		since := k.beganEarlier(time.Millisecond)
+		k.mustEndUser(o, driver.Selection{Except: idsOf(v)}) // this is also a revocation
 		again := o.visitor()
 		in = o.login(again)
-		_ = k.barredSince(o, again, driver.ErrRevoked, in, since)
-		k.hasSessions(o, v)
+		_ = k.mustRefuseSignInBegun(o, again, driver.ErrRevoked, in, since)
+		k.mustHaveSessions(o, v)
 	}
 }
 
@@ -442,7 +454,7 @@ func endAgainstSignIns(k *kit) {
 		entered[0].Store(true)
 		entered[1].Store(true)
 		var ending, ended atomic.Bool
-		together(11, func(i int) {
+		concurrently(11, func(i int) {
 			if i == 10 {
 				ending.Store(true)
 				if _, err := k.users().EndUser(k.Context(), o.hash, driver.Selection{}); err != nil {
@@ -453,23 +465,24 @@ func endAgainstSignIns(k *kit) {
 			}
 			v := all[2+i]
 			in := o.login(v)
-			in.Ago = k.h.Slack
+			in.Elapsed = k.h.Slack
 			early[2+i].Store(!ending.Load())
 			switch _, err := k.users().SignIn(k.Context(), v.id, in); {
 			case err == nil:
 				entered[2+i].Store(true)
 			case !errors.Is(err, driver.ErrRevoked):
-				k.Errorf("SignIn: %v, want ErrRevoked or none", err)
+				k.Errorf("SignIn: %v, want ErrRevoked or no error", err)
 			}
 		})
 		listed := k.listed(o)
 		for i, v := range all {
 			alive := k.alive(v)
 			if alive && (i < 2 || early[i].Load()) {
-				k.Errorf("session %d is alive, and its sign-in began before the end of all", i)
+				k.Errorf("session %d is alive, but its sign-in began before all were ended", i)
 			}
 			if alive != slices.Contains(listed, v.id) || alive && !entered[i].Load() {
-				k.Errorf("session %d: alive %v, listed %v, signed in %v", i, alive, slices.Contains(listed, v.id), entered[i].Load())
+				k.Errorf("session %d: alive %v, listed %v, signed in %v",
+					i, alive, slices.Contains(listed, v.id), entered[i].Load())
 			}
 		}
 		k.pause()

@@ -10,7 +10,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// owner is a user as a store knows one.
+// owner is a user, with the hash by which a store knows the user.
 type owner struct {
 	name string
 	hash driver.Hash
@@ -18,17 +18,18 @@ type owner struct {
 
 func newOwner() owner { return owner{"ada", newHash()} }
 
-// visitor is a browser of the user that is yet to sign in.
+// visitor returns a new browser of the user, which is not signed in yet.
 func (o owner) visitor() visitor {
 	v := newVisitor()
 	v.id.Bucket = binary.BigEndian.Uint16(o.hash[:])
 	return v
 }
 
-// login is what v signs in with, in place of the session that from has, if any. All fields come along.
+// login returns a sign-in for v, which replaces the session in from, if there is one. It carries
+// all fields over.
 func (o owner) login(v visitor, from ...visitor) *driver.SignIn {
-	in := &driver.SignIn{Origin: *v.origin(longIdle, longLifetime), Change: *v.change()}
-	in.Origin.Principal = &driver.Principal{User: o.name, Owner: o.hash, Methods: []string{"pwd"}, Level: 1}
+	in := &driver.SignIn{Spec: *v.spec(longIdle, longLifetime), Change: *v.change()}
+	in.Spec.Principal = &driver.Principal{User: o.name, Owner: o.hash, Methods: []string{"pwd"}, Level: 1}
 	if len(from) > 0 {
 		in.From = &driver.Credential{ID: from[0].id, Verifier: from[0].verifier}
 		in.Carry = func(r *driver.Record) (driver.Fields, error) { return r.Fields, nil }
@@ -36,25 +37,26 @@ func (o owner) login(v visitor, from ...visitor) *driver.SignIn {
 	return in
 }
 
-// limited is login for one of at most so many sessions.
+// limited is login with a limit of most sessions.
 func (o owner) limited(v visitor, most int, refuse bool, from ...visitor) *driver.SignIn {
 	in := o.login(v, from...)
-	in.Max, in.Refuse = most, refuse
+	in.MaxSessions, in.RefuseExtra = most, refuse
 	return in
 }
 
 func (k *kit) users() driver.UserStore { return k.store.(driver.UserStore) }
 
-// signIn signs in as one who has no session, a moment after what came before.
+// signIn signs in without a session, a moment after all earlier calls.
 func (k *kit) signIn(o owner) visitor {
 	k.Helper()
 	v := o.visitor()
 	k.pause()
-	k.enters(v, o.login(v))
+	k.mustSignIn(v, o.login(v))
 	return v
 }
 
-// signIns are sessions of one user, each a moment newer than the one before.
+// signIns signs in n times, each time a moment after the previous one. It returns the sessions,
+// oldest first.
 func (k *kit) signIns(o owner, n int) []visitor {
 	k.Helper()
 	all := make([]visitor, n)
@@ -64,76 +66,81 @@ func (k *kit) signIns(o owner, n int) []visitor {
 	return all
 }
 
-// pause lets enough time pass for two times to differ in the store's eyes.
+// pause waits until the store's time in milliseconds has changed.
 func (k *kit) pause() {
 	k.Helper()
 	k.wait(2 * time.Millisecond)
 }
 
-// enters is a sign-in that must succeed, and leave what the contract says.
-func (k *kit) enters(v visitor, in *driver.SignIn) *driver.Result {
+// mustSignIn signs in and checks the result against the stored record.
+func (k *kit) mustSignIn(v visitor, in *driver.SignIn) *driver.Result {
 	k.Helper()
 	res, err := k.users().SignIn(k.Context(), v.id, in)
 	if err != nil {
 		k.Fatalf("SignIn: %v", err)
 	}
-	k.sameAsStored(v, res)
+	k.mustMatchStored(v, res)
 	return res
 }
 
-// barred is a sign-in that must be refused with this error, and leave all sessions of the user, and the one before, as they are.
-func (k *kit) barred(o owner, v visitor, want error, in *driver.SignIn) error {
+// mustRefuseSignIn checks that a sign-in is refused with this error and has no effect on the user's
+// sessions and the old session.
+func (k *kit) mustRefuseSignIn(o owner, v visitor, want error, in *driver.SignIn) error {
 	k.Helper()
-	ago := in.Ago
-	return k.barredSince(o, v, want, in, func() time.Duration { return ago })
+	ago := in.Elapsed
+	return k.mustRefuseSignInBegun(o, v, want, in, func() time.Duration { return ago })
 }
 
-// earlier returns how long ago it was so long before now, whenever it is asked: a slow machine makes no later sign-in of an early one.
-func (k *kit) earlier(before time.Duration) func() time.Duration {
+// beganEarlier returns a function that returns the time elapsed since a moment that is before
+// earlier than now. So a slow machine does not make an early authentication a later one.
+func (k *kit) beganEarlier(before time.Duration) func() time.Duration {
 	now := time.Now()
 	return func() time.Duration { return time.Since(now) + before + k.h.Slack }
 }
 
-// barredSince is barred for a sign-in whose authentication began as long ago as since says when it is sent.
-func (k *kit) barredSince(o owner, v visitor, want error, in *driver.SignIn, since func() time.Duration) error {
+// mustRefuseSignInBegun is mustRefuseSignIn with SignIn.Elapsed from elapsed, called just before
+// the sign-in.
+func (k *kit) mustRefuseSignInBegun(
+	o owner, v visitor, want error, in *driver.SignIn, elapsed func() time.Duration,
+) error {
 	k.Helper()
 	before := k.listed(o)
 	var from *driver.Record
 	if in.From != nil {
 		from, _, _ = k.store.Load(k.Context(), in.From.ID)
 	}
-	in.Ago = since()
+	in.Elapsed = elapsed()
 	res, err := k.users().SignIn(k.Context(), v.id, in)
 	if !errors.Is(err, want) || res != nil {
-		k.Errorf("SignIn: result %v, error %v, want none and %v", res != nil, err, want)
+		k.Errorf("SignIn: result %v, error %v, want no result and %v", res != nil, err, want)
 	}
 	if after := k.listed(o); !slices.Equal(before, after) {
-		k.Errorf("a refused sign-in made of the user's sessions %v\n%v", before, after)
+		k.Errorf("a refused sign-in changed the user's sessions\nfrom %v\nto   %v", before, after)
 	}
 	if from != nil {
 		if r, _, err := k.store.Load(k.Context(), in.From.ID); err != nil || !same(r, from) {
-			k.Errorf("a refused sign-in touched the session before: %v", err)
+			k.Errorf("a refused sign-in changed the old session: %v", err)
 		}
 	}
 	if !errors.Is(want, driver.ErrExists) {
-		k.gone(v)
+		k.mustBeEnded(v)
 	}
 	return err
 }
 
-// listed returns the user's sessions as they are listed, and checks each.
+// listed returns the ids in the list of the user's sessions, and checks each session.
 func (k *kit) listed(o owner) []driver.ID {
 	k.Helper()
 	list, err := k.users().Sessions(k.Context(), o.hash)
 	if err != nil {
 		k.Fatalf("Sessions: %v", err)
 	}
-	k.inOrder(list)
+	k.mustBeNewestFirst(list)
 	ids := make([]driver.ID, len(list))
 	for i, s := range list {
 		ids[i] = s.ID
 		if s.Record == nil || s.Record.Principal == nil || s.Record.Principal.Owner != o.hash {
-			k.Fatalf("Sessions: %v is no session of the user", s.ID)
+			k.Fatalf("Sessions has %v, which is not the user's", s.ID)
 		}
 		if r, _, err := k.store.Load(k.Context(), s.ID); err != nil || !same(r, s.Record) {
 			k.Errorf("Sessions has %s\nLoad has %v, error %v", text(s.Record), r, err)
@@ -142,15 +149,16 @@ func (k *kit) listed(o owner) []driver.ID {
 	return ids
 }
 
-func (k *kit) inOrder(list []driver.UserSession) {
+func (k *kit) mustBeNewestFirst(list []driver.UserSession) {
 	k.Helper()
-	if !slices.IsSortedFunc(list, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) }) {
-		k.Error("Sessions: not the newest first")
+	newestFirst := func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) }
+	if !slices.IsSortedFunc(list, newestFirst) {
+		k.Error("Sessions: the order is not newest first")
 	}
 }
 
-// hasSessions checks the list of a user's sessions: these, the oldest first, and no others.
-func (k *kit) hasSessions(o owner, want ...visitor) {
+// mustHaveSessions checks that the user has exactly these sessions, here oldest first.
+func (k *kit) mustHaveSessions(o owner, want ...visitor) {
 	k.Helper()
 	ids := idsOf(want...)
 	slices.Reverse(ids)
@@ -159,10 +167,10 @@ func (k *kit) hasSessions(o owner, want ...visitor) {
 	}
 }
 
-// endUser ends sessions of a user, and checks which were.
-func (k *kit) endUser(o owner, which driver.Selection, want ...visitor) {
+// mustEndUser ends sessions of a user and checks which ones ended.
+func (k *kit) mustEndUser(o owner, sel driver.Selection, want ...visitor) {
 	k.Helper()
-	got, err := k.users().EndUser(k.Context(), o.hash, which)
+	got, err := k.users().EndUser(k.Context(), o.hash, sel)
 	if err != nil {
 		k.Fatalf("EndUser: %v", err)
 	}
@@ -170,15 +178,15 @@ func (k *kit) endUser(o owner, which driver.Selection, want ...visitor) {
 		k.Errorf("EndUser ended %v, want %v", got, idsOf(want...))
 	}
 	for _, v := range want {
-		k.gone(v)
+		k.mustBeEnded(v)
 	}
 }
 
-// moved checks that the id before a sign-in takes nothing, and says why.
-func (k *kit) moved(v visitor, want error) {
+// mustBeMoved checks that the replaced session refuses everything with the error want.
+func (k *kit) mustBeMoved(v visitor, want error) {
 	k.Helper()
 	if r, _, err := k.store.Load(k.Context(), v.id); !errors.Is(err, want) || r != nil {
-		k.Errorf("Load: record %v, error %v, want none and %v", r != nil, err, want)
+		k.Errorf("Load: record %v, error %v, want no record and %v", r != nil, err, want)
 	}
 	if _, err := k.store.Apply(k.Context(), v.id, v.change(set("late", `1`))); !errors.Is(err, want) {
 		k.Errorf("Apply: %v, want %v", err, want)
@@ -191,8 +199,8 @@ func (k *kit) moved(v visitor, want error) {
 	}
 }
 
-// current loads past any copy.
-func (k *kit) current(ctx context.Context, id driver.ID) (*driver.Record, error) {
+// loadFresh loads without any copy.
+func (k *kit) loadFresh(ctx context.Context, id driver.ID) (*driver.Record, error) {
 	load := k.store.Load
 	if s, ok := k.store.(driver.FreshLoader); ok {
 		load = s.LoadFresh
@@ -202,12 +210,13 @@ func (k *kit) current(ctx context.Context, id driver.ID) (*driver.Record, error)
 }
 
 func (k *kit) alive(v visitor) bool {
-	_, err := k.current(k.Context(), v.id)
+	_, err := k.loadFresh(k.Context(), v.id)
 	return err == nil
 }
 
-// atOnce returns how many of the sessions were certainly alive at one moment: that between two looks at each, which both found it.
-func (k *kit) atOnce(all []visitor) int {
+// aliveAtOnce returns how many of the sessions were certainly alive at one moment. It checks each
+// session twice: those that both checks find were alive between the two rounds.
+func (k *kit) aliveAtOnce(all []visitor) int {
 	var seen []visitor
 	for _, v := range all {
 		if k.alive(v) {
@@ -231,7 +240,7 @@ func idsOf(visitors ...visitor) []driver.ID {
 	return ids
 }
 
-// sameIDs reports that two lists have the same ids, in any order.
+// sameIDs reports whether two lists have the same ids, in any order.
 func sameIDs(a, b []driver.ID) bool {
 	sorted := func(ids []driver.ID) []string {
 		names := make([]string, len(ids))

@@ -8,91 +8,95 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// revokeCases: what a revocation ends, for whom, and what it does not.
+// revokeCases: which sessions a revocation ends, and which it does not.
 var revokeCases = []testCase{
 	{
 		name: "user/end-keeps",
-		why: "P9: the session that was to stay does, for its reader and its writer, until another revocation; and who ended does not come back " +
-			"because a later revocation would keep it.",
+		why: "P9: An excepted session stays, for readers and writers, until another revocation. An ended " +
+			"session does not come back because a later revocation excepts it.",
 		run: func(k *kit) {
 			o := newOwner()
 			all := k.signIns(o, 3)
 			k.pause()
-			k.endUser(o, driver.Selection{Except: idsOf(all[0]), Longest: longLifetime}, all[1], all[2])
+			k.mustEndUser(o, driver.Selection{Except: idsOf(all[0]), MaxLifetime: longLifetime}, all[1], all[2])
 			k.apply(all[0], add("n", 1))
 			k.touch(all[0])
 			next := all[0].with(newHash())
 			k.applyChange(all[0], all[0].renewal(next.verifier))
 			k.pause()
 			young := k.signIn(o)
-			k.hasSessions(o, all[0], young)
+			k.mustHaveSessions(o, all[0], young)
 			k.pause()
-			k.endUser(o, driver.Selection{Except: idsOf(all[1], young)}, next)
-			k.gone(all[1])
-			k.has(young)
-			k.hasSessions(o, young)
+			k.mustEndUser(o, driver.Selection{Except: idsOf(all[1], young)}, next)
+			k.mustBeEnded(all[1])
+			k.mustHave(young)
+			k.mustHaveSessions(o, young)
 			k.apply(young, add("n", 1))
 		},
 	},
 	{
 		name: "user/end-against-writers",
-		why: "P2: a change that is under way when the user's sessions, or everybody's, are ended took effect before it or is refused: none is accepted " +
-			"once the end was acknowledged, and none brings the session back.",
+		why: "P2: A change that is under way when the user's sessions, or all sessions, are ended either took " +
+			"effect before or is refused. None is accepted once the end was acknowledged, and none brings the " +
+			"session back.",
 		run: endAgainstWriters,
 	},
 	{
-		name:  "user/second-keeps",
-		why:   "P9: the session that was to stay stays in every process, and the others end in every process, whatever copies it has.",
+		name: "user/second-keeps",
+		why: "P9: An excepted session stays in every process, and the others end in every process, whatever " +
+			"copies it has.",
 		needs: shared,
 		run: func(k *kit) {
 			other := k.other()
 			o := newOwner()
 			all := k.signIns(o, 3)
 			for _, v := range all {
-				k.eventually("a session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.eventuallyVisible(other, v)
 				other.load(v)
 			}
 			k.pause()
-			k.endUser(o, driver.Selection{Except: idsOf(all[2])}, all[0], all[1])
+			k.mustEndUser(o, driver.Selection{Except: idsOf(all[2])}, all[0], all[1])
 			other.apply(all[2], add("n", 1))
 			other.touch(all[2])
-			other.overIn(k, all[0], all[1])
-			other.hasSessions(o, all[2])
+			other.mustBeEndedElsewhere(k, all[0], all[1])
+			other.mustHaveSessions(o, all[2])
 		},
 	},
 	{
-		name:  "user/second-everybody",
-		why:   "P9: after an incident nobody is signed in, whichever process ended all, and whatever copies the others have.",
+		name: "user/second-everybody",
+		why: "P9: After an incident nobody is signed in, whichever process ended all sessions, and whatever " +
+			"copies the others have.",
 		needs: shared,
 		run: func(k *kit) {
 			other := k.other()
 			o := newOwner()
 			user, anonymous := k.signIn(o), k.create(set("cart", `"tea"`))
 			for _, v := range []visitor{user, anonymous} {
-				k.eventually("a session", func() bool { _, _, err := other.store.Load(k.Context(), v.id); return err == nil })
+				k.eventuallyVisible(other, v)
 				other.load(v)
 			}
 			k.pause()
-			since := k.earlier(time.Second)
-			together(2, func(int) { // two at the same time do no harm
+			since := k.beganEarlier(time.Second)
+			concurrently(2, func(int) { // two calls at the same time are allowed
 				if err := k.users().EndAll(k.Context()); err != nil {
 					k.Errorf("EndAll: %v", err)
 				}
 			})
-			other.overIn(k, user, anonymous)
+			other.mustBeEndedElsewhere(k, user, anonymous)
 			v := o.visitor()
 			in := o.login(v)
-			_ = other.barredSince(o, v, driver.ErrRevoked, in, since)
+			_ = other.mustRefuseSignInBegun(o, v, driver.ErrRevoked, in, since)
 			k.wait(k.h.Slack + 2*time.Millisecond)
-			in.Ago = 0
-			other.enters(v, in)
-			k.hasSessions(o, v)
+			in.Elapsed = 0
+			other.mustSignIn(v, in)
+			k.mustHaveSessions(o, v)
 		},
 	},
 }
 
-// overIn checks that sessions which another process ended are over in k: at once for writers, within the stated time for readers.
-func (k *kit) overIn(ender *kit, ended ...visitor) {
+// mustBeEndedElsewhere checks that sessions which another process ended have ended in k: at once
+// for writers, within the stated time for readers.
+func (k *kit) mustBeEndedElsewhere(ender *kit, ended ...visitor) {
 	k.Helper()
 	for _, v := range ended {
 		if _, err := k.store.Apply(k.Context(), v.id, v.change(add("n", 1))); !errors.Is(err, driver.ErrNotFound) {
@@ -101,7 +105,7 @@ func (k *kit) overIn(ender *kit, ended ...visitor) {
 		if err := k.store.Touch(k.Context(), v.id, v.verifier); !errors.Is(err, driver.ErrNotFound) {
 			k.Errorf("Touch by the other process: %v, want ErrNotFound", err)
 		}
-		ender.eventually("an end", func() bool { _, _, err := k.store.Load(k.Context(), v.id); return errors.Is(err, driver.ErrNotFound) })
+		ender.eventuallyEnded(k, v)
 	}
 }
 
@@ -111,11 +115,11 @@ func endAgainstWriters(k *kit) {
 		all := make([]visitor, 4)
 		for i := range all {
 			all[i] = o.visitor()
-			k.enters(all[i], o.login(all[i]))
+			k.mustSignIn(all[i], o.login(all[i]))
 		}
 		k.pause()
 		var ended atomic.Bool
-		together(len(all)+1, func(i int) {
+		concurrently(len(all)+1, func(i int) {
 			if i == len(all) {
 				time.Sleep(time.Millisecond)
 				var err error
@@ -125,7 +129,7 @@ func endAgainstWriters(k *kit) {
 					err = k.users().EndAll(k.Context())
 				}
 				if err != nil {
-					k.Errorf("ending all: %v", err)
+					k.Errorf("ending the sessions: %v", err)
 				}
 				ended.Store(true)
 				return
@@ -138,15 +142,15 @@ func endAgainstWriters(k *kit) {
 					return
 				}
 				if err != nil || late {
-					k.Errorf("Apply: %v, begun after the end: %v", err, late)
+					k.Errorf("Apply: %v, begun after the end was acknowledged: %v", err, late)
 					return
 				}
-				time.Sleep(time.Microsecond) // see concurrent/whole-changes
+				yieldInBubble()
 			}
-			k.Error("changes go on for ever")
+			k.Error("10,000 changes succeeded, and the session did not end")
 		})
 		for _, v := range all {
-			k.gone(v)
+			k.mustBeEnded(v)
 		}
 		k.pause()
 		if k.Failed() {

@@ -1,4 +1,5 @@
-// Package feed tells the followers in one process of events: what memstore and filestore have for driver.Feed.
+// Package feed passes events to the followers in one process. memstore and filestore implement
+// driver.Feed with it.
 package feed
 
 import (
@@ -10,14 +11,15 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Feed is a driver.Feed for one process. The zero Feed is ready. Safe for concurrent use.
+// Feed is a driver.Feed for one process. The zero Feed is ready to use. It is safe for concurrent
+// use.
 type Feed struct {
 	mu        sync.Mutex
 	followers map[*follower]struct{}
 	closed    bool
 }
 
-// maxQueue is how many events wait for one follower; what is over it is a gap.
+// maxQueue is the largest number of events that wait for one follower. Further events are a gap.
 const maxQueue = 4096
 
 var errClosed = errors.New("the store is closed")
@@ -42,7 +44,7 @@ func (f *Feed) Publish(event []byte) {
 	}
 }
 
-// put queues an event, or that there is a gap. The caller holds the lock.
+// put queues an event, or a gap if event is nil or the queue is full. The caller holds the lock.
 func (to *follower) put(event []byte) {
 	n := len(to.queue)
 	switch {
@@ -72,7 +74,7 @@ func (f *Feed) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	}
 	me := &follower{wake: make(chan struct{}, 1)}
 	f.followers[me] = struct{}{}
-	stop := context.AfterFunc(ctx, func() { f.leave(me) }) // also if nobody ever reads
+	stop := context.AfterFunc(ctx, func() { f.leave(me) }) // also if the sequence is never used
 	return func(yield func([]byte, error) bool) {
 		defer f.leave(me)
 		defer stop()
@@ -100,6 +102,7 @@ func (f *Feed) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	}, nil
 }
 
+// take returns the events that wait for me.
 func (f *Feed) take(me *follower) (queue [][]byte, closed bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,6 +110,7 @@ func (f *Feed) take(me *follower) (queue [][]byte, closed bool) {
 	return queue, f.closed
 }
 
+// leave removes a follower.
 func (f *Feed) leave(me *follower) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,7 +118,7 @@ func (f *Feed) leave(me *follower) {
 	me.queue = nil
 }
 
-// Close ends all who follow.
+// Close ends all sequences of Follow with an error.
 func (f *Feed) Close() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

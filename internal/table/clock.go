@@ -5,16 +5,17 @@ import (
 	"time"
 )
 
-// clock is the time that records live by. It follows the system's clock and never goes back: when the system's clock is
-// set back, it runs on from where it was at the pace of the monotonic clock, so that a jump prolongs no limit.
-// One is for the whole table: what one shard has made is never of another one's future. It is safe for concurrent use.
+// clock is the table's time. It follows the system's clock and never goes back. When the system's
+// clock is set back, it continues at the pace of the monotonic clock, so a jump does not extend a
+// session. All shards share one clock, so no record is newer than the time that another shard sees.
+// It is safe for concurrent use.
 type clock struct {
 	mu    sync.Mutex
-	shown time.Time     // what it said last
-	mono  time.Duration // when that was
+	shown time.Time     // the last reading
+	mono  time.Duration // the monotonic clock at the last reading
 }
 
-// started is what the monotonic clock counts from.
+// started is the zero of the monotonic clock.
 var started = time.Now()
 
 func (c *clock) now() time.Time {

@@ -6,23 +6,25 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// expired are the sessions of users that have expired and were removed, until those who listen have been told.
+// expired holds sessions of users that have expired and were removed, until they are reported to
+// the listeners.
 type expired struct {
 	mu        sync.Mutex
-	listeners []func(driver.Expired)
-	queue     []driver.Expired
-	telling   bool
+	listeners []func(driver.ExpiredSession)
+	queue     []driver.ExpiredSession
+	reporting bool // a goroutine runs report
 }
 
 // OnExpiry implements driver.ExpiryReporter.
-func (t *Table) OnExpiry(f func(driver.Expired)) {
+func (t *Table) OnExpiry(f func(driver.ExpiredSession)) {
 	t.expired.mu.Lock()
 	defer t.expired.mu.Unlock()
 	t.expired.listeners = append(t.expired.listeners, f)
 }
 
-// note has it told that an entry expired, if anybody was signed in, by a goroutine that holds no lock. The caller may hold a shard's.
-func (x *expired) note(e *entry) {
+// add queues the report of an expired session, if a user was signed in. Listeners are called from
+// another goroutine, so the caller may hold a shard's lock.
+func (x *expired) add(e *entry) {
 	if e.latest.Principal == nil {
 		return
 	}
@@ -31,19 +33,22 @@ func (x *expired) note(e *entry) {
 	if len(x.listeners) == 0 {
 		return
 	}
-	x.queue = append(x.queue, driver.Expired{ID: e.id, Owner: e.latest.Principal.Owner, Record: e.latest, At: e.latest.Expires()})
-	if !x.telling {
-		x.telling = true
-		go x.tell()
+	x.queue = append(x.queue, driver.ExpiredSession{
+		ID: e.id, Owner: e.latest.Owner(), Record: e.latest, At: e.latest.Expires(),
+	})
+	if !x.reporting {
+		x.reporting = true
+		go x.report()
 	}
 }
 
-func (x *expired) tell() {
+// report calls the listeners until the queue is empty.
+func (x *expired) report() {
 	for {
 		x.mu.Lock()
 		batch, listeners := x.queue, x.listeners
 		x.queue = nil
-		x.telling = len(batch) > 0
+		x.reporting = len(batch) > 0
 		x.mu.Unlock()
 		if len(batch) == 0 {
 			return

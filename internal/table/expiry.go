@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// Expired records are not there for any reader; what follows gives their memory back. Creating a record removes a few of
-// its shard that are due, and a timer, which runs only while there are records, removes the rest.
+// No reader finds an expired record. This file frees its memory. Each Create removes a few expired
+// records of its shard. A timer, which runs only while there are records, removes the rest.
 const (
 	sweepBatch = 4
 	sweepEvery = time.Minute
 )
 
-// expire removes at most limit expired records of a shard and reports whether more are due. The caller holds the lock.
+// expire removes at most limit expired records of a shard, and reports whether more are due. The
+// caller holds the lock.
 func (t *Table) expire(s *shard, now time.Time, limit int) (more bool) {
 	for range limit {
 		if len(s.queue) == 0 || now.Before(s.queue[0].due) {
 			return false
 		}
 		e := s.queue[0]
-		if e.latest.Live(now) { // used since it was put there
+		if e.latest.Live(now) { // it was used since it was queued
 			e.due = e.latest.Expires()
 			heap.Fix(&s.queue, 0)
 			continue
 		}
 		s.remove(e)
-		t.expired.note(e)
+		t.expired.add(e)
 		t.journal.Note(e.id, nil)
 	}
 	return true
 }
 
-// sweeper removes expired records where no new ones come.
+// sweeper removes expired records of shards that get no new ones.
 type sweeper struct {
 	mu     sync.Mutex
 	armed  bool
@@ -61,7 +62,7 @@ func (t *Table) sweep() {
 	left := 0
 	for i := range t.shards {
 		s := &t.shards[i]
-		for more := true; more; { // a batch at a time, so that no request waits long for the lock
+		for more := true; more; { // in batches, so that no request waits long for the lock
 			s.mu.Lock()
 			if more = t.expire(s, t.clock.now(), 64); !more {
 				left += len(s.entries)
@@ -74,7 +75,8 @@ func (t *Table) sweep() {
 	}
 }
 
-// Close stops the timer. The table may still be used; expired records are then removed only when others are created.
+// Close stops the timer. The table remains usable, but then removes expired records only when
+// others are created.
 func (t *Table) Close() {
 	w := &t.sweeper
 	w.mu.Lock()
@@ -85,8 +87,8 @@ func (t *Table) Close() {
 	}
 }
 
-// expiryQueue is a heap of entries by the time at which they are looked at. A use of a session does not move its entry:
-// the queue finds out when it gets there.
+// expiryQueue is a heap of entries, ordered by due. A use of a session does not move its entry:
+// expire does so when the entry is due.
 type expiryQueue []*entry
 
 func (q *expiryQueue) push(e *entry)   { heap.Push(q, e) }

@@ -11,7 +11,7 @@ import (
 
 func (t *Table) mustCreate(tb testing.TB, id driver.ID, idle time.Duration) {
 	tb.Helper()
-	o := &driver.Origin{Secret: driver.Secret(id.Selector), Idle: idle, Lifetime: 24 * time.Hour}
+	o := &driver.RecordSpec{Secret: driver.Secret(id.Selector), Idle: idle, Lifetime: 24 * time.Hour}
 	if _, err := t.Create(tb.Context(), id, o, &driver.Change{}); err != nil {
 		tb.Fatal(err)
 	}
@@ -21,8 +21,9 @@ func numbered(i int) driver.ID {
 	return driver.ID{Selector: driver.HashOf([]byte{byte(i), byte(i >> 8), byte(i >> 16)})}
 }
 
-// check finds entries that the queue has lost or kept, and a queue out of order.
-func (t *Table) check(tb testing.TB) {
+// mustBeConsistent checks that the queue of each shard has exactly the entries of its map, in
+// order.
+func (t *Table) mustBeConsistent(tb testing.TB) {
 	tb.Helper()
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -33,10 +34,10 @@ func (t *Table) check(tb testing.TB) {
 		}
 		for at, e := range s.queue {
 			if s.entries[e.id] != e || e.index != at {
-				tb.Fatalf("shard %d: entry %d is not in the map, or thinks that it is number %d", i, at, e.index)
+				tb.Fatalf("shard %d: entry %d is not in the map, or has the index %d", i, at, e.index)
 			}
 			if e.due.After(e.latest.Expires()) {
-				tb.Fatalf("shard %d: an entry is looked at %v after it expires", i, e.due.Sub(e.latest.Expires()))
+				tb.Fatalf("shard %d: an entry is due %v after it expires", i, e.due.Sub(e.latest.Expires()))
 			}
 			if parent := (at - 1) / 2; at > 0 && e.due.Before(s.queue[parent].due) {
 				tb.Fatalf("shard %d: entry %d comes after a later one", i, at)
@@ -45,7 +46,7 @@ func (t *Table) check(tb testing.TB) {
 	}
 }
 
-// Whatever sessions do, the queue holds those that there are, and no others.
+// After any operations, the queue has exactly the existing sessions.
 func TestQueueAndMapAgree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 2))
@@ -53,7 +54,7 @@ func TestQueueAndMapAgree(t *testing.T) {
 		defer table.Close()
 		for i := range 20_000 {
 			id := numbered(rng.IntN(3000))
-			id.Selector[0] = 0 // one shard, so that it fills
+			id.Selector[0] = 0 // all in one shard, so that it fills
 			switch rng.IntN(8) {
 			case 0, 1, 2:
 				if _, _, err := table.Load(t.Context(), id); err != nil {
@@ -69,21 +70,21 @@ func TestQueueAndMapAgree(t *testing.T) {
 				time.Sleep(time.Duration(rng.IntN(10)) * time.Second)
 			}
 			if i%500 == 0 {
-				table.check(t)
+				table.mustBeConsistent(t)
 			}
 		}
 		if table.Len() == 0 {
-			t.Fatal("nothing was left to end: the test tests too little")
+			t.Fatal("no session was left to end: the test covers too little")
 		}
 		time.Sleep(2 * time.Hour)
-		table.check(t)
+		table.mustBeConsistent(t)
 		if got := table.Len(); got != 0 {
 			t.Errorf("%d sessions did not expire", got)
 		}
 	})
 }
 
-// A shard that was large once does not stay so.
+// A shard that was large becomes small again.
 func TestShrink(t *testing.T) {
 	table := New(nil, time.Time{})
 	defer table.Close()
@@ -100,15 +101,15 @@ func TestShrink(t *testing.T) {
 		table.End(t.Context(), id(i))
 	}
 	if s.most >= shrinkAbove || cap(s.queue) >= shrinkAbove {
-		t.Errorf("one session of 5000 is left, and room for %d in the map, %d in the queue", s.most, cap(s.queue))
+		t.Errorf("one session of 5000 is left, but the map has room for %d and the queue for %d", s.most, cap(s.queue))
 	}
-	table.check(t)
+	table.mustBeConsistent(t)
 	if _, _, err := table.Load(t.Context(), id(4999)); err != nil {
 		t.Errorf("the last session: %v", err)
 	}
 }
 
-// The timer runs only while there are sessions, and not after Close.
+// The timer runs only while there are sessions, and does not run after Close.
 func TestSweeperStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		table := New(nil, time.Time{})
@@ -123,7 +124,7 @@ func TestSweeperStops(t *testing.T) {
 		table.mustCreate(t, numbered(1), time.Hour)
 		time.Sleep(30*time.Minute + time.Second)
 		if !armed() {
-			t.Error("the timer stands while there is a session")
+			t.Error("the timer does not run while there is a session")
 		}
 		time.Sleep(time.Hour)
 		if armed() || table.Len() != 0 {
@@ -138,7 +139,7 @@ func TestSweeperStops(t *testing.T) {
 		table.mustCreate(t, numbered(3), time.Hour)
 		time.Sleep(2 * time.Hour)
 		if table.Len() != 1 {
-			t.Error("a closed table swept")
+			t.Error("a closed table removed expired sessions")
 		}
 		if _, _, err := table.Load(t.Context(), numbered(3)); err != driver.ErrNotFound {
 			t.Errorf("an expired session in a closed table: %v, want ErrNotFound", err)

@@ -7,25 +7,26 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Journal makes changes durable, in the order in which they are handed over. Append and Note are called under a lock: they
-// must neither block nor call the table.
+// Journal makes changes durable, in the order of the calls. The table calls Append, AppendAll,
+// Revoke and Note with a lock held: they must neither block nor call the table.
 type Journal interface {
-	// Append takes the next version of a record, nil for its end, and returns what tells the outcome: nil if the change counts
-	// as done already, and readers may see it. Otherwise the journal calls Table.Publish once the version is durable, before
-	// the receipt says so.
+	// Append takes the next version of a record, or nil for its end. It returns nil if the change
+	// counts as durable already and readers may see it. Otherwise the journal calls Table.Publish
+	// when the version is durable, and then completes the receipt.
 	Append(id driver.ID, r *driver.Record) Receipt
 
-	// AppendAll is Append of several versions, which become durable together or not at all. Of none, it is a receipt for what was appended
-	// before.
+	// AppendAll appends several versions, which become durable together or not at all. Without
+	// versions, its receipt is for everything that was appended before.
 	AppendAll(versions []Version) Receipt
 
-	// Revoke takes the time at which sessions of somebody were revoked. It becomes durable with the append that follows.
+	// Revoke takes the time of a revocation. It becomes durable with the next append.
 	Revoke(at time.Time)
 
-	// Note takes a version that nobody waits for: a touch, or the removal of a record that has expired. It may be lost.
+	// Note takes a version that no caller waits for: a touch, or the removal of an expired record.
+	// The version may be lost.
 	Note(id driver.ID, r *driver.Record)
 
-	// Err is why nothing is taken any more, nil while all is well.
+	// Err returns the error after which the journal takes no more changes, or nil.
 	Err() error
 }
 
@@ -35,13 +36,14 @@ type Version struct {
 	Record *driver.Record
 }
 
-// Receipt tells when an append is durable.
+// Receipt is a pending append.
 type Receipt interface {
-	// Wait returns nil once it is, driver.ErrUnknown when ctx is done first, another error if it will not be.
+	// Wait returns nil when the append is durable, driver.ErrUnknown if ctx is done before that,
+	// and another error if the append failed.
 	Wait(ctx context.Context) error
 }
 
-// noJournal is the journal of memory: all is as durable as it will ever be.
+// noJournal is the journal of a table in memory: nothing is durable, and nothing is waited for.
 type noJournal struct{}
 
 func (noJournal) Append(driver.ID, *driver.Record) Receipt { return nil }

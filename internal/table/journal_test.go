@@ -11,12 +11,12 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// slowJournal makes each append durable when it is told to.
+// slowJournal makes each append durable when the test calls write.
 type slowJournal struct {
 	mu       sync.Mutex
 	appended []appended
-	noted    int   // how many of them nobody waits for
-	failed   error // why it takes nothing more
+	noted    int   // the number of them that no caller waits for
+	failed   error // why it refuses changes
 }
 
 type appended struct {
@@ -76,7 +76,7 @@ func journalled(t *testing.T, f func(t *testing.T, j *slowJournal, table *Table)
 	})
 }
 
-// begin runs f, which waits for the journal, and returns where its error will be.
+// begin runs f, which waits for the journal, and returns a channel for its error.
 func begin(f func() error) chan error {
 	done := make(chan error, 1)
 	go func() { done <- f() }()
@@ -93,11 +93,12 @@ func revision(t *testing.T, table *Table, id driver.ID) uint64 {
 	return r.Revision
 }
 
-// Readers see what is durable; writers build on what is on its way; an end is seen at once.
+// Readers see durable versions. Changes apply to versions that are not durable yet. An end is
+// visible at once.
 func TestPublishedWhenDurable(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		id := numbered(1)
-		o := &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}
+		o := &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}
 		create := begin(func() error { _, err := table.Create(t.Context(), id, o, &driver.Change{}); return err })
 		repeat := begin(func() error { _, err := table.Create(t.Context(), id, o, &driver.Change{}); return err })
 		change := begin(func() error { _, err := table.Apply(t.Context(), id, &driver.Change{}); return err })
@@ -107,7 +108,8 @@ func TestPublishedWhenDurable(t *testing.T) {
 		j.write(table, 0)
 		synctest.Wait()
 		if got := revision(t, table, id); got != 1 || len(create) != 1 || len(repeat) != 0 || len(change) != 0 {
-			t.Errorf("the creation is durable: revision %d is read, acknowledged %d, the repeated one %d, the change %d", got, len(create), len(repeat), len(change))
+			t.Errorf("the creation is durable: revision %d is read, acknowledged %d, the repeated one %d, the change %d",
+				got, len(create), len(repeat), len(change))
 		}
 		j.write(table, 1)
 		j.write(table, 2)
@@ -133,7 +135,7 @@ func TestPublishedWhenDurable(t *testing.T) {
 	})
 }
 
-// A second end, and a creation under the same id, wait for the first end to be durable.
+// A second end, and a creation with the same id, wait until the first end is durable.
 func TestEndTwice(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		id := numbered(1)
@@ -151,12 +153,13 @@ func TestEndTwice(t *testing.T) {
 	})
 }
 
-// What the journal could not write is an error, and a caller who does not wait knows no outcome.
+// If the journal cannot write, the change returns its error. If the caller stops waiting, the
+// outcome is unknown.
 func TestJournalFails(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		full := errors.New("no space left on device")
 		id := numbered(1)
-		o := &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}
+		o := &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}
 		create := begin(func() error { _, err := table.Create(t.Context(), id, o, &driver.Change{}); return err })
 		j.appended[0].outcome <- full
 		if err := <-create; err != full {
@@ -173,15 +176,16 @@ func TestJournalFails(t *testing.T) {
 	})
 }
 
-// A journal that has failed is not asked again: changes are refused before they leave a trace, ends take effect here, and
-// reading goes on.
+// After the journal has failed, changes are refused without any effect, ends take effect in memory,
+// and reading continues.
 func TestJournalHasFailed(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		now := time.Now()
 		id, other := numbered(1), numbered(2)
 		table.Restore(id, &driver.Record{Idle: time.Hour, Created: now, Seen: now, Deadline: now.Add(time.Hour), Revision: 7})
 		j.failed = errors.New("no space left on device")
-		_, create := table.Create(t.Context(), other, &driver.Origin{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
+		_, create := table.Create(t.Context(), other,
+			&driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{})
 		_, apply := table.Apply(t.Context(), id, &driver.Change{})
 		touch := table.Touch(t.Context(), id, driver.Hash{})
 		if create != j.failed || apply != j.failed || touch != j.failed {
@@ -200,7 +204,7 @@ func TestJournalHasFailed(t *testing.T) {
 	})
 }
 
-// A touch is seen at once, unless readers would see with it what is not durable yet.
+// A touch is visible at once, unless its version has a change that is not durable yet.
 func TestTouchIsPublished(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		now := time.Now()
@@ -220,12 +224,12 @@ func TestTouchIsPublished(t *testing.T) {
 		begin(func() error { _, err := table.Apply(t.Context(), id, &driver.Change{}); return err })
 		touch(8)
 		if j.noted != 2 {
-			t.Errorf("the journal was told of %d touches, want 2", j.noted)
+			t.Errorf("the journal got %d touches, want 2", j.noted)
 		}
 	})
 }
 
-// The journal hears of expired sessions, so that they do not come back with the next process.
+// The journal gets the removal of expired sessions, so that the next process does not have them.
 func TestExpiredLeaveTheJournal(t *testing.T) {
 	journalled(t, func(t *testing.T, j *slowJournal, table *Table) {
 		id := numbered(1)

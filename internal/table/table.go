@@ -8,39 +8,43 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Table keeps records by id. Its methods are those of driver.Store, with the same contract, and safe for concurrent use.
+// Table keeps records by id. It implements driver.UserStore, driver.EndReporter,
+// driver.ExpiryReporter and driver.Clock, and is safe for concurrent use.
 type Table struct {
-	journal Journal
-	shards  [shards]shard
-	clock   clock
-	sweeper sweeper
-	users   users
-	expired expired
+	journal     Journal
+	shards      [shards]shard
+	clock       clock
+	sweeper     sweeper
+	owners      owners
+	ownerLocks  [ownerLocks]sync.Mutex
+	revocations revocations
+	expired     expired
 }
 
 const shards = 256 // one for each first byte of a selector
 
-// shard holds the records whose selectors begin with the same byte. Each operation takes one lock, for a microsecond.
+// shard holds the records whose selectors begin with the same byte. Most operations take one
+// shard's lock, for about a microsecond.
 type shard struct {
 	mu      sync.Mutex
 	entries map[driver.ID]*entry
 	queue   expiryQueue
-	most    int // entries since the map was made
+	most    int // the most entries since the map was made
 	moved   moved
-	users   *users
+	owners  *owners // the table's
 }
 
 // entry is a record that has not ended.
 type entry struct {
 	id        driver.ID
-	published *driver.Record // what readers see; nil until the creation is durable
-	latest    *driver.Record // what the next change builds on
-	due       time.Time      // when the queue looks at it again: not after it expires
+	published *driver.Record // readers see this version; nil until the creation is durable
+	latest    *driver.Record // the next change applies to this version
+	due       time.Time      // when the queue checks the entry again: not after it expires
 	index     int            // in the queue
 }
 
-// New returns an empty table. journal may be nil: the records then live as long as the process. Its time does not begin
-// before notBefore, the last that an earlier process saw.
+// New returns an empty table. With a nil journal, the records live as long as the process. The
+// table's time does not start before notBefore, the latest time that an earlier process stored.
 func New(journal Journal, notBefore time.Time) *Table {
 	t := &Table{journal: journal, clock: clock{shown: notBefore, mono: time.Since(started)}}
 	if journal == nil {
@@ -48,20 +52,23 @@ func New(journal Journal, notBefore time.Time) *Table {
 	}
 	for i := range t.shards {
 		t.shards[i].entries = map[driver.ID]*entry{}
-		t.shards[i].users = &t.users
+		t.shards[i].owners = &t.owners
 	}
 	return t
 }
 
 func (t *Table) shard(id driver.ID) *shard { return &t.shards[id.Selector[0]] }
 
-// live returns the entry that has a version for the caller, nil if there is none.
-func (s *shard) live(id driver.ID, now time.Time) *entry {
+// live returns the entry of a live record. Otherwise it returns driver.ErrMoved or
+// driver.ErrNotFound. The caller holds the lock.
+func (s *shard) live(id driver.ID, now time.Time) (*entry, error) {
 	e := s.entries[id]
-	if e == nil || !e.latest.Live(now) {
-		return nil
+	if e == nil {
+		_, err := driver.LiveRecord(now, nil, s.moved.until[id])
+		return nil, err
 	}
-	return e
+	_, err := driver.LiveRecord(now, e.latest, s.moved.until[id])
+	return e, err
 }
 
 // Load implements driver.Store.
@@ -73,25 +80,25 @@ func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := t.clock.now()
-	e := s.live(id, now)
-	if e == nil || e.published == nil {
-		return nil, now, s.missing(id, now)
+	e, err := s.live(id, now)
+	if err != nil {
+		return nil, now, err
+	}
+	if e.published == nil {
+		return nil, now, driver.ErrNotFound
 	}
 	return e.published, now, nil
 }
 
 // Create implements driver.Store.
-func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *driver.Change) (*driver.Result, error) {
+func (t *Table) Create(
+	ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change,
+) (*driver.Result, error) {
 	if err := t.ready(ctx); err != nil {
 		return nil, err
 	}
 	t.sweeper.arm(t)
-	s := t.shard(id)
-	s.mu.Lock()
-	now := t.clock.now()
-	t.expire(s, now, sweepBatch)
-	res, receipt, err := t.create(s, id, now, o, c)
-	s.mu.Unlock()
+	res, receipt, err := t.create(id, spec, c)
 	if err != nil {
 		return nil, err
 	}
@@ -101,25 +108,39 @@ func (t *Table) Create(ctx context.Context, id driver.ID, o *driver.Origin, c *d
 	return res, nil
 }
 
-func (t *Table) create(s *shard, id driver.ID, now time.Time, o *driver.Origin, c *driver.Change) (*driver.Result, Receipt, error) {
-	if e := s.live(id, now); e != nil {
-		if e.latest.Secret != o.Secret {
-			return nil, nil, driver.ErrExists
-		}
-		return &driver.Result{Record: e.latest, Now: now}, t.store(e, e.latest), nil // durable, too, before it is told again
-	}
-	res, err := driver.NewRecord(now, o, c)
+func (t *Table) create(id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, Receipt, error) {
+	s := t.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := t.clock.now()
+	t.expire(s, now, sweepBatch)
+	existing := t.record(id)
+	res, err := driver.PlanCreate(now, existing, spec, c)
 	if err != nil {
 		return nil, nil, err
 	}
-	if old := s.entries[id]; old != nil { // expired, not yet removed
-		t.expired.note(old)
+	// A repeated Create appends the record again, so that it returns only once the record is
+	// durable.
+	receipt := t.journal.Append(id, res.Record)
+	if res.Record != existing {
+		t.insert(id, res.Record, receipt)
+	}
+	return res, receipt, nil
+}
+
+// insert adds a new record at id, where there is none or an expired one. receipt is that of the
+// append. The caller holds the shard's lock.
+func (t *Table) insert(id driver.ID, r *driver.Record, receipt Receipt) {
+	s := t.shard(id)
+	if old := s.entries[id]; old != nil {
+		t.expired.add(old)
 		s.remove(old)
 	}
-	e := &entry{id: id, due: res.Record.Expires()}
-	receipt := t.store(e, res.Record)
+	e := &entry{id: id, latest: r, due: r.Expires()}
+	if receipt == nil {
+		e.published = r
+	}
 	s.add(e)
-	return res, receipt, nil
 }
 
 // Apply implements driver.Store.
@@ -129,26 +150,36 @@ func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	}
 	s := t.shard(id)
 	s.mu.Lock()
-	now := t.clock.now()
-	e := s.live(id, now)
-	if e == nil {
-		defer s.mu.Unlock()
-		return nil, s.missing(id, now)
-	}
-	res, err := e.latest.Apply(now, c)
+	res, receipt, err := t.apply(s, id, c)
+	s.mu.Unlock()
 	if err != nil {
-		s.mu.Unlock()
 		return nil, err
 	}
-	receipt := t.store(e, res.Record)
-	s.mu.Unlock()
 	if err := wait(ctx, receipt); err != nil {
 		return nil, err
 	}
 	return res, nil
 }
 
-// Touch implements driver.Store. It does not wait for the journal, and nor do readers.
+func (t *Table) apply(s *shard, id driver.ID, c *driver.Change) (*driver.Result, Receipt, error) {
+	now := t.clock.now()
+	e, err := s.live(id, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	res, err := e.latest.Apply(now, c)
+	if err != nil {
+		return nil, nil, err
+	}
+	e.latest = res.Record
+	receipt := t.journal.Append(id, res.Record)
+	if receipt == nil {
+		e.published = res.Record
+	}
+	return res, receipt, nil
+}
+
+// Touch implements driver.Store. Neither the caller nor readers wait for the journal.
 func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) error {
 	if err := t.ready(ctx); err != nil {
 		return err
@@ -157,15 +188,15 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := t.clock.now()
-	e := s.live(id, now)
-	if e == nil {
-		return s.missing(id, now)
+	e, err := s.live(id, now)
+	if err != nil {
+		return err
 	}
 	next, err := e.latest.Touch(now, verifier)
 	if err != nil || next == e.latest {
 		return err
 	}
-	if e.published == e.latest { // nothing is on its way to the journal that readers must not see yet
+	if e.published == e.latest { // otherwise next contains a change that is not durable yet
 		e.published = next
 	}
 	e.latest = next
@@ -175,39 +206,30 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 
 // End implements driver.Store.
 func (t *Table) End(ctx context.Context, id driver.ID) error {
-	_, err := t.EndOwned(ctx, id, driver.Hash{})
+	_, err := t.EndAndReport(ctx, id, driver.Hash{})
 	return err
 }
 
-// EndOwned implements driver.OwnedEnder.
-func (t *Table) EndOwned(ctx context.Context, id driver.ID, _ driver.Hash) (ended bool, err error) {
+// EndAndReport implements driver.EndReporter. It does not need the owner.
+func (t *Table) EndAndReport(ctx context.Context, id driver.ID, _ driver.Hash) (ended bool, err error) {
 	s := t.shard(id)
 	s.mu.Lock()
 	e := s.entries[id]
 	if e != nil {
 		if ended = e.latest.Live(t.clock.now()); !ended {
-			t.expired.note(e)
+			t.expired.add(e)
 		}
 		s.remove(e)
 	}
-	// Also where there is none: an end before this one may not be durable yet, and this one must not say so earlier.
+	// Append even if there is no record: an earlier end may not be durable yet, and the caller
+	// waits for it.
 	receipt := t.journal.Append(id, nil)
 	s.mu.Unlock()
 	return ended, wait(ctx, receipt)
 }
 
-// store makes r the entry's latest version and hands it to the journal. The caller holds the shard's lock.
-func (t *Table) store(e *entry, r *driver.Record) Receipt {
-	e.latest = r
-	receipt := t.journal.Append(e.id, r)
-	if receipt == nil {
-		e.published = r
-	}
-	return receipt
-}
-
-// ready reports why a change need not be tried: a journal that takes nothing more must not fill the table with versions that
-// nobody will ever see.
+// ready returns an error if a change would fail. A journal that has failed must not fill the table
+// with versions that are never published.
 func (t *Table) ready(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -215,8 +237,8 @@ func (t *Table) ready(ctx context.Context) error {
 	return t.journal.Err()
 }
 
-// Publish shows readers a version that has become durable. One that is older than what they see already, or of a session
-// that has ended meanwhile, is not shown.
+// Publish shows readers a version that has become durable. It ignores a version that is older than
+// the one that they see, or whose session has ended in the meantime.
 func (t *Table) Publish(id driver.ID, r *driver.Record) {
 	s := t.shard(id)
 	s.mu.Lock()
@@ -230,8 +252,8 @@ func (t *Table) Publish(id driver.ID, r *driver.Record) {
 	}
 }
 
-// Restore puts in a record that an earlier process stored, also one that has expired and is to be told of. It is for the time before the
-// table is used.
+// Restore adds a record that an earlier process stored, also one that has expired: its expiry may
+// still have to be reported. Call it before the table is used.
 func (t *Table) Restore(id driver.ID, r *driver.Record) {
 	s := t.shard(id)
 	s.mu.Lock()
@@ -241,10 +263,10 @@ func (t *Table) Restore(id driver.ID, r *driver.Record) {
 	t.sweeper.arm(t)
 }
 
-// Now returns the table's time, which runs on when the system's clock is set back.
+// Now implements driver.Clock. The table's time continues when the system's clock is set back.
 func (t *Table) Now() time.Time { return t.clock.now() }
 
-// Len returns how many records there are, those included that have expired and were not removed yet.
+// Len returns the number of records, including expired ones that were not removed yet.
 func (t *Table) Len() int {
 	n := 0
 	for i := range t.shards {
@@ -260,26 +282,27 @@ func (s *shard) add(e *entry) {
 	s.entries[e.id] = e
 	s.queue.push(e)
 	s.most = max(s.most, len(s.entries))
-	if p := e.latest.Principal; p != nil {
-		s.users.add(p.Owner, e.id)
+	if e.latest.Principal != nil {
+		s.owners.add(e.latest.Owner(), e.id)
 	}
 }
 
 func (s *shard) remove(e *entry) {
 	delete(s.entries, e.id)
 	s.queue.remove(e)
-	if p := e.latest.Principal; p != nil {
-		s.users.remove(p.Owner, e.id)
+	if e.latest.Principal != nil {
+		s.owners.remove(e.latest.Owner(), e.id)
 	}
 	if s.most >= shrinkAbove && len(s.entries) < s.most/8 {
 		s.shrink()
 	}
 }
 
-// shrinkAbove is the number of entries from which on it is worth giving back what held them.
+// shrinkAbove is the number of entries above which shrinking is worthwhile.
 const shrinkAbove = 256
 
-// shrink moves what is left into a new map (a clone would be as large) and a new queue: neither gets smaller by itself.
+// shrink moves the remaining entries into a new map and a new queue, because neither gets smaller
+// by itself. A clone of the map would be as large as the map.
 func (s *shard) shrink() {
 	entries := make(map[driver.ID]*entry, len(s.entries))
 	for id, e := range s.entries {

@@ -49,7 +49,7 @@ var feedCases = []testCase{
 			done := make(chan error, 1)
 			go func() {
 				for _, err := range events {
-					done <- fmt.Errorf("the feed yielded something: %w", errors.Join(err, errors.New("nothing published")))
+					done <- fmt.Errorf("nothing was published, and Follow yielded an event with the error %v", err)
 					return
 				}
 				done <- nil

@@ -6,7 +6,7 @@ import (
 )
 
 // reserve is the function that tests of redisstore call to reserve a place for their servers.
-const reserve = "few"
+const reserve = "limitParallel"
 
 // TestReservedPlacesDoNotDeadlock checks tests that call reserve. The number of places is limited,
 // and a test keeps its place until its subtests are done. Parallel subtests of such a test would

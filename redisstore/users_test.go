@@ -104,8 +104,8 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 		return n`
 	var all, watchers sync.WaitGroup
 	stop := make(chan struct{})
-	watched := func(look func() (int64, error)) (most, looks *int64) {
-		most, looks = new(int64), new(int64)
+	watched := func(look func() (int64, error)) (*int64, *int64) {
+		most, looks := new(int64), new(int64)
 		watchers.Go(func() {
 			for {
 				select {

@@ -45,6 +45,7 @@ type tree struct {
 	packages map[string][]*source // by folder, without tests
 	modules  []string             // folders with a go.mod
 	pages    []string             // Markdown files
+	scripts  []string             // Lua files
 }
 
 // skipped names the folders that do not contain source code of this repository.
@@ -67,6 +68,8 @@ func load(t *testing.T) *tree {
 			repo.modules = append(repo.modules, path.Dir(rel))
 		case path.Ext(base) == ".md":
 			repo.pages = append(repo.pages, rel)
+		case path.Ext(base) == ".lua":
+			repo.scripts = append(repo.scripts, rel)
 		case path.Ext(base) == ".go":
 			return repo.add(rel)
 		}

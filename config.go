@@ -126,6 +126,12 @@ type Config struct {
 	// false, values are stored in plain text.
 	Seal bool
 
+	// UndecodableIsUnset treats a stored value that does not decode into its field's type as unset,
+	// in the methods Get, All and Update of [Value] and [Map]. It is for a release that changes a
+	// type. The first such value of each field is logged. The stored bytes stay until the next
+	// write. Default: false, such a value fails the request with [ErrDecode].
+	UndecodableIsUnset bool
+
 	// Cross-site requests
 
 	// CrossOrigin checks requests with unsafe methods that carry the cookie, or whose response

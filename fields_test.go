@@ -2,10 +2,12 @@ package session_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -375,4 +377,86 @@ func TestDecodeErrorFailsTheCommit(t *testing.T) {
 	})
 	mustEqual(t, "status", w.Code, 200)
 	v.mustDo(func(_ context.Context, s *session.Session) { mustEqual(t, "theme", theme.Get(s), "") })
+}
+
+type level struct{ n int }
+
+func (l *level) MarshalJSON() ([]byte, error) { return json.Marshal(l.n) }
+func (l *level) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &l.n) }
+
+// TestMethodsOfPointersEncodeValues: encoding/json calls them for pointers only.
+func TestMethodsOfPointersEncodeValues(t *testing.T) {
+	const number session.Value[big.Int] = "number"
+	const floor session.Value[level] = "floor"
+	v := newSite(t, session.Config{}).visitor()
+	v.mustDo(func(_ context.Context, s *session.Session) { number.Set(s, *big.NewInt(7)); floor.Set(s, level{7}) })
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		seven := number.Get(s)
+		mustEqual(t, "number", seven.String(), "7")
+		mustEqual(t, "floor", floor.Get(s).n, 7)
+	})
+}
+
+// TestValuesThatDoNotComeBackAreRefused: what a later request could not read, or would read as
+// something else, fails the request that sets it.
+func TestValuesThatDoNotComeBackAreRefused(t *testing.T) {
+	type result struct{ Err error }
+	for name, set := range map[string]func(*session.Session){
+		"a string that is not UTF-8": func(s *session.Session) { theme.Set(s, "\xff\xfe") },
+		"two keys that would be one": func(s *session.Session) {
+			session.Value[map[string]int]("m").Set(s, map[string]int{"\xff": 1, "\xfe": 2})
+		},
+		"an error":            func(s *session.Session) { session.Value[error]("e").Set(s, errors.New("no")) },
+		"a field of a struct": func(s *session.Session) { session.Value[result]("e").Set(s, result{errors.New("no")}) },
+	} {
+		s := newSite(t, session.Config{})
+		w := s.visitor().do(func(ses *session.Session) error {
+			set(ses)
+			if err := ses.Commit(t.Context()); !errors.Is(err, session.ErrInvalid) {
+				t.Errorf("%s: %v, want ErrInvalid", name, err)
+			}
+			return nil
+		})
+		mustEqual(t, name, w.Code, 500)
+	}
+	for name, set := range map[string]func(*session.Session){
+		"U+FFFD itself":               func(s *session.Session) { theme.Set(s, "\uFFFD") },
+		"its escape as text":          func(s *session.Session) { theme.Set(s, `\ufffd \\ufffd`) },
+		"an interface that is nil":    func(s *session.Session) { session.Value[result]("e").Set(s, result{}) },
+		"an interface with no method": func(s *session.Session) { session.Value[any]("a").Set(s, 7) },
+	} {
+		mustEqual(t, name, newSite(t, session.Config{}).visitor().do(func(s *session.Session) error { set(s); return nil }).Code, 200)
+	}
+}
+
+// TestUndecodableValueCanCountAsUnset: a release that changes a type does not fail every page. The
+// stored bytes stay until the next write.
+func TestUndecodableValueCanCountAsUnset(t *testing.T) {
+	const count session.Value[int] = "theme"
+	const counts session.Map[int] = "m"
+	s := newSite(t, session.Config{UndecodableIsUnset: true})
+	v := s.visitor()
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		theme.Set(s, "dark")
+		session.Map[string]("m").Set(s, "a", "x")
+	})
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		mustEqual(t, "Get", count.Get(s), 0)
+		if got, ok := counts.Get(s, "a"); ok {
+			t.Errorf("Map.Get: %d", got)
+		}
+		for key, got := range counts.All(s) {
+			t.Errorf("Map.All: %s, %d", key, got)
+		}
+	})
+	v.mustDo(func(_ context.Context, s *session.Session) { mustEqual(t, "stored", theme.Get(s), "dark") })
+	if log := s.log.String(); strings.Count(log, "field=theme") != 1 || strings.Count(log, "field=m") != 1 {
+		t.Errorf("the log: %s", log)
+	}
+	v.mustDo(func(ctx context.Context, s *session.Session) {
+		if got, err := count.Update(ctx, s, func(n int) (int, error) { return n + 1, nil }); got != 1 || err != nil {
+			t.Errorf("Update: %d, %v", got, err)
+		}
+	})
+	v.mustDo(func(_ context.Context, s *session.Session) { mustEqual(t, "updated", count.Get(s), 1) })
 }

@@ -19,7 +19,7 @@ func (m Map[T]) key(key string) driver.Key { return driver.EntryKey(string(m), k
 func (m Map[T]) Get(s *Session, key string) (t T, ok bool) {
 	t, ok, err := lookup[T](s, m.key(key))
 	if err != nil {
-		s.fail(err)
+		s.cannotDecode(m.key(key), err)
 	}
 	return t, ok
 }
@@ -44,8 +44,8 @@ func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
 			if err == nil {
 				t, err = decode[T](m.key(key), b)
 			}
-			if err != nil {
-				s.fail(err)
+			if err != nil && s.cannotDecode(m.key(key), err) {
+				continue
 			}
 			if !yield(key, t) {
 				return

@@ -16,7 +16,7 @@ type Value[T any] string
 func (v Value[T]) Get(s *Session) T {
 	t, _, err := v.Lookup(s)
 	if err != nil {
-		s.fail(err)
+		s.cannotDecode(driver.Key(v), err)
 	}
 	return t
 }
@@ -59,11 +59,11 @@ func update[T any](ctx context.Context, s *Session, k driver.Key, f func(T, bool
 		var t T
 		var err error
 		if present != nil {
-			if t, err = decode[T](k, present); err != nil {
+			if t, err = decode[T](k, present); err != nil && !s.isUnset(k, err) {
 				return nil, err
 			}
 		}
-		if t, err = f(t, present != nil); err != nil {
+		if t, err = f(t, present != nil && err == nil); err != nil {
 			return nil, err
 		}
 		made = t

@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -11,7 +12,7 @@ import (
 // top. It knows no store and has no lock; Session guards it. The zero view is that of a session
 // that is not stored.
 type view struct {
-	record *driver.Record // as last read or committed; nil: not stored. Shared: must not be modified
+	record *driver.Record // as last read or committed; nil: not stored. Read-only
 	now    time.Time      // the store's time when record was read
 	readAt time.Time      // this process's time then; set only if somebody is signed in
 
@@ -105,9 +106,12 @@ func (v *view) sizeOf(k driver.Key) int {
 // grow. An operation that needs room never moves before one that made room, or the store would
 // refuse the change.
 func (v *view) buffer(op driver.Op, grown int) {
-	if op.Kind == driver.Clear {
+	switch op.Kind {
+	case driver.Clear:
 		v.ops, v.shrunk = append(v.ops[:0], op), 0
 		return
+	case driver.UnsetEntries:
+		v.dropEntries(string(op.Key))
 	}
 	at := v.mergeable(&op, grown)
 	if at == len(v.ops) {
@@ -120,6 +124,15 @@ func (v *view) buffer(op driver.Op, grown int) {
 	if grown < 0 {
 		v.shrunk = max(v.shrunk, at)
 	}
+}
+
+// dropEntries drops the operations on entries of a field that is about to be cleared.
+func (v *view) dropEntries(field string) {
+	v.ops = slices.DeleteFunc(v.ops, func(op driver.Op) bool {
+		of, _, isEntry := op.Key.Split()
+		return of == field && (isEntry || op.Kind == driver.UnsetEntries)
+	})
+	v.shrunk = len(v.ops) - 1
 }
 
 // mergeable returns the index of the operation that op can be merged into, or len(v.ops).

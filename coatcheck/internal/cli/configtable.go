@@ -78,6 +78,7 @@ var configMeanings = map[string]struct{ zero, meaning string }{
 	"Keys":               {"none", "the first key signs tokens, every key verifies them"},
 	"Seal":               {"no", "values and users' data are encrypted with the first of Keys"},
 	"UnsignedUntil":      {"never", "until this time, tokens without a signature are accepted despite Keys"},
+	"UndecodableIsUnset": {"no", "a stored value of another type counts as unset, instead of failing the request"},
 	"MaxSize":            {"default", "how many bytes the names and values of one session may have"},
 	"CommitTimeout":      {"default", "how long storing the changes of a request may take"},
 	"CrossOrigin":        {"same origin only", "origins whose unsafe requests may carry the cookie"},

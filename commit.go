@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/internal/ticket"
@@ -18,8 +19,8 @@ import (
 // most Config.CommitTimeout.
 //
 // Errors: [ErrEnded], [ErrUnavailable], [ErrUnknownOutcome], [ErrHeaderSent], [ErrCrossOrigin], and
-// what a change did wrong: [ErrTooLarge], [ErrInvalid], [ErrDecode], [ErrSealed]. After an error the
-// session takes no more changes.
+// what a change did wrong: [ErrTooLarge], [ErrInvalid], [ErrDecode], [ErrSealed]. After an error
+// the session takes no more changes.
 func (s *Session) Commit(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
@@ -38,7 +39,7 @@ func (s *Session) Commit(ctx context.Context) error {
 func (s *Session) refresh(ctx context.Context, ops []driver.Op, res *driver.Result) {
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
-	r, now, err := s.load(ctx)
+	r, now, err := s.load(ctx, s.cred.id, s.cred.verifier)
 	if err != nil {
 		return
 	}
@@ -68,23 +69,25 @@ func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) err
 		}
 	case len(s.view.ops) > 0:
 		_, _ = s.send(ctx, nil, nil) // its error is the outcome
+	default:
+		s.recheckCookie(ctx)
 	}
 	s.response.sent = true
 	return s.outcome.err
 }
 
-// refuse makes err the answer of the request, and drops what was not committed.
-func (s *Session) refuse(err error) {
+// stop drops what was not committed, and all that follows, because of err.
+func (s *Session) stop(p phase, err error) {
 	s.lock()
 	defer s.calls.Unlock()
 	defer s.mu.Unlock()
 	s.view.discard()
-	s.outcome.finish(err)
+	s.outcome.stop(p, err)
 }
 
 // send commits the buffered changes, with one more operation or a renewal if given. Its error
-// becomes the outcome, but for a failed comparison of last, which is only returned. The caller holds
-// both locks, as for all functions below.
+// becomes the outcome, but for a failed comparison of last, which is only returned. The caller
+// holds both locks, as for all functions below.
 func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renewal) (*driver.Result, error) {
 	if s.state == anonymous {
 		if err := s.mayIssueToken(); err != nil {
@@ -120,6 +123,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	default:
 		s.view.settle(c.Ops, res)
 	}
+	s.response.confirmed = time.Now()
 	return res, nil
 }
 
@@ -175,7 +179,7 @@ func (s *Session) apply(ctx context.Context, c *driver.Change) (*driver.Result, 
 // mayIssueToken says why the response cannot carry a new token.
 func (s *Session) mayIssueToken() error {
 	switch {
-	case s.response.sent:
+	case s.response.sent, s.response.closed:
 		return ErrHeaderSent
 	case s.response.cookie == handedOut:
 		return nil
@@ -196,7 +200,7 @@ func (s *Session) mayIssueToken() error {
 // issue makes t the session's token, on its way to the client.
 func (s *Session) issue(t ticket.Token) {
 	s.cred.use(t)
-	s.response.rotatedTo, s.response.stale = nil, s.cred.hasCookie
+	s.response.rotatedTo, s.response.issued, s.response.confirmed = nil, true, time.Now()
 	if s.response.cookie != handedOut && !s.cred.inHeader {
 		s.response.cookie = setCookie
 	}

@@ -5,17 +5,22 @@ import (
 	"time"
 )
 
-// cookie returns the Set-Cookie for a token; for an empty one the cookie's deletion, with the same attributes.
-func (m *Manager) cookie(value string, maxAge time.Duration) string {
-	c := http.Cookie{ //nolint:gosec // Secure is left out for Config.Cookie.Insecure alone; checkCookie refuses a SameSite that is unset
-		Name:        m.cfg.Cookie.Name,
+// cookie returns the Set-Cookie line for a token. For an empty one it is the cookie's deletion.
+func (m *Manager) cookie(name, value string, maxAge time.Duration) string {
+	return cookieIn(m.cfg.Cookie, name, value, maxAge)
+}
+
+// cookieIn returns the Set-Cookie line for a cookie in a scope.
+func cookieIn(scope Cookie, name, value string, maxAge time.Duration) string {
+	c := http.Cookie{ //nolint:gosec // checkCookie allows no Secure only with Cookie.Insecure
+		Name:        name,
 		Value:       value,
-		Path:        m.cfg.Cookie.Path,
-		Domain:      m.cfg.Cookie.Domain,
-		Secure:      !m.cfg.Cookie.Insecure,
+		Path:        scope.Path,
+		Domain:      scope.Domain,
+		Secure:      !scope.Insecure,
 		HttpOnly:    true,
-		SameSite:    m.cfg.Cookie.SameSite,
-		Partitioned: m.cfg.Cookie.Partitioned,
+		SameSite:    scope.SameSite,
+		Partitioned: scope.Partitioned,
 		MaxAge:      int(maxAge / time.Second),
 	}
 	if value == "" {
@@ -23,4 +28,28 @@ func (m *Manager) cookie(value string, maxAge time.Duration) string {
 		c.Expires = time.Unix(1, 0)
 	}
 	return c.String()
+}
+
+// deleteEverywhere deletes the cookies in each scope that they may have from an earlier
+// configuration.
+func (m *Manager) deleteEverywhere(h http.Header) {
+	scopes := []Cookie{m.cfg.Cookie}
+	vary := func(change func(*Cookie)) {
+		for _, scope := range scopes {
+			changed := scope
+			if change(&changed); changed != scope {
+				scopes = append(scopes, changed)
+			}
+		}
+	}
+	vary(func(c *Cookie) { c.Domain = "" })
+	vary(func(c *Cookie) { c.Path = "/" })
+	if !m.cfg.Cookie.Insecure { // browsers ignore Partitioned without Secure
+		vary(func(c *Cookie) { c.Partitioned = !c.Partitioned })
+	}
+	for _, scope := range scopes {
+		for _, name := range []string{m.cfg.Cookie.Name, m.cfg.Cookie.Name + anonymousSuffix} {
+			h.Add("Set-Cookie", cookieIn(scope, name, "", 0))
+		}
+	}
 }

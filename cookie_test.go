@@ -170,32 +170,39 @@ func TestSetCookieHasTheConfiguredAttributes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newSite(t, tt.cfg)
-			v := s.visitor()
-			w := v.do(increment)
-			if len(cookies(w)) != 1 {
-				t.Fatalf("Set-Cookie %q", cookies(w))
-			}
-			value, attributes, _ := strings.Cut(cookies(w)[0], ";")
-			want := 52
-			if tt.cfg.Keys != nil {
-				want = 76
-			}
-			if got := len(value) - len(tt.cookie+"="); !strings.HasPrefix(value, tt.cookie+"=") || got != want {
-				t.Errorf("%q: a token of %d characters, want %d", value, got, want)
-			}
-			if ";"+attributes != tt.is {
-				t.Errorf("attributes %q, want %q", ";"+attributes, tt.is)
-			}
-			w = v.do(signOut)
-			want2 := strings.Replace(tt.is, "; HttpOnly",
-				"; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly", 1)
-			for _, age := range []string{"; Max-Age=86400", "; Max-Age=31536000"} {
-				want2 = strings.Replace(want2, age, "", 1)
-			}
-			if len(cookies(w)) != 1 || cookies(w)[0] != tt.cookie+"="+want2 {
-				t.Errorf("deletion %q, want %q", cookies(w), tt.cookie+"="+want2)
+			for name, begin := range map[string]func(*session.Session) error{tt.cookie + "-anon": increment, tt.cookie: signIn("ada")} {
+				mustSetAndDeleteCookie(t, s.visitor(), begin, name, tt.is, tt.cfg.Keys != nil)
 			}
 		})
+	}
+}
+
+// mustSetAndDeleteCookie checks the cookie of a session that begin starts, and its deletion.
+func mustSetAndDeleteCookie(t *testing.T, v *visitor, begin func(*session.Session) error, name, is string, signed bool) {
+	t.Helper()
+	w := v.do(begin)
+	if len(cookies(w)) != 1 {
+		t.Fatalf("Set-Cookie %q", cookies(w))
+	}
+	value, attributes, _ := strings.Cut(cookies(w)[0], ";")
+	want := 52
+	if signed {
+		want = 76
+	}
+	if got := len(value) - len(name+"="); !strings.HasPrefix(value, name+"=") || got != want {
+		t.Errorf("%q: a token of %d characters, want %d", value, got, want)
+	}
+	if ";"+attributes != is {
+		t.Errorf("attributes %q, want %q", ";"+attributes, is)
+	}
+	w = v.do(signOut)
+	want2 := strings.Replace(is, "; HttpOnly",
+		"; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly", 1)
+	for _, age := range []string{"; Max-Age=86400", "; Max-Age=31536000"} {
+		want2 = strings.Replace(want2, age, "", 1)
+	}
+	if len(cookies(w)) != 1 || cookies(w)[0] != name+"="+want2 {
+		t.Errorf("deletion %q, want %q", cookies(w), name+"="+want2)
 	}
 }
 
@@ -229,8 +236,10 @@ func TestPersistentCookieEndsWithTheSession(t *testing.T) {
 func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 	s := newSite(t, session.Config{})
 	a, b := s.known().cookie, s.known().cookie
-	token := strings.TrimPrefix(a, "__Host-session=")
-	other := "__Host-session=" + flip(token, 10)
+	token := strings.TrimPrefix(a, "__Host-session-anon=")
+	ada := s.mustSignIn("ada").cookie
+	other := "__Host-session-anon=" + flip(token, 10)
+	stale := "__Host-session=" + flip(strings.TrimPrefix(ada, "__Host-session="), 10)
 	type lines []string
 	for _, tt := range []struct {
 		name   string
@@ -244,12 +253,16 @@ func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 		{"among others", lines{"x=1; " + a + "; y=2"}, 200, 1, 1},
 		{"no spaces", lines{"x=1;" + a + ";y=2"}, 200, 1, 1},
 		{"second line", lines{"x=1", a}, 200, 1, 1},
-		{"quoted", lines{`__Host-session="` + token + `"`}, 200, 1, 1},
+		{"quoted", lines{`__Host-session-anon="` + token + `"`}, 200, 1, 1},
 		{"the same twice", lines{a + "; " + a}, 200, 1, 1},
 		{"the same twice, two lines", lines{a, a}, 200, 1, 1},
-		{"two sessions", lines{a + "; " + b}, 400, -1, 0},
-		{"two sessions, two lines", lines{a, b}, 400, -1, 0},
-		{"two sessions, one unknown", lines{a + "; " + other}, 400, -1, 0},
+		{"two live sessions", lines{a + "; " + b}, 400, -1, 2},
+		{"two live sessions, two lines", lines{a, b}, 400, -1, 2},
+		{"five tokens", lines{a, b, other, stale, ada + "; " + stale[:20] + "B" + stale[21:]}, 400, -1, 0},
+		{"a live session beside an unknown one", lines{a + "; " + other}, 200, 1, 2},
+		{"an unknown one beside a live session", lines{other + "; " + a}, 200, 1, 2},
+		{"signed in, and an older anonymous session", lines{a + "; " + ada}, 200, 0, 1},
+		{"signed out, and an anonymous session", lines{stale + "; " + a}, 200, 1, 2},
 		{"never issued", lines{other}, 200, 0, 1},
 		{"malformed beside ours", lines{"__Host-session=evil; " + a}, 200, 1, 1},
 		{"empty beside ours", lines{"__Host-session=; " + a}, 200, 1, 1},
@@ -281,10 +294,10 @@ func TestCookieHeaderAdoptsOnlyIssuedTokens(t *testing.T) {
 		if loads := s.store.loads.Load() - before; loads != tt.loads {
 			t.Errorf("%s: %d round trips, want %d", tt.name, loads, tt.loads)
 		}
-		if len(cookies(w)) != 0 {
+		if len(newTokens(w)) != 0 || tt.status == 200 && len(cookies(w)) != 0 {
 			t.Errorf("%s: a read sends Set-Cookie %q", tt.name, cookies(w))
 		}
-		if tt.status != 200 || tt.n != 0 {
+		if tt.status != 200 || tt.n != 0 || strings.HasPrefix(tt.name, "signed in") {
 			continue
 		}
 		w, _ = s.send(h, increment)

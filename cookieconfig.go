@@ -10,7 +10,10 @@ import (
 // Cookie configures the session cookie. The zero Cookie is secure: its name begins with "__Host-",
 // and it has the attributes Secure, HttpOnly and SameSite=Lax. HttpOnly is always set.
 type Cookie struct {
-	// Name is the cookie's name. Default: "__Host-session", or "session" with Insecure.
+	// Name is the name of the cookie for signed-in sessions. The cookie for anonymous sessions has
+	// this name and "-anon", so that an anonymous session never replaces a signed-in one. Give two
+	// applications on one host different names: browsers ignore the port. Default:
+	// "__Host-session", or "session" with Insecure.
 	Name string
 
 	// Path limits the cookie to URLs below this path. Any other than "/" requires a Name that does
@@ -109,13 +112,13 @@ func (c *Config) checkCookie() error {
 	case k.Persistent && c.Lifetime > maxCookieAge:
 		return fail("K07", "Lifetime %v: browsers limit a persistent cookie's Max-Age to 400 days", c.Lifetime)
 	}
-	m := Manager{cfg: c}
+	longest := k.Name + anonymousSuffix
 	// net/http omits a Domain that is not valid.
-	if k.Domain != "" && !strings.Contains(m.cookie("", 0), "; Domain=") {
+	if k.Domain != "" && !strings.Contains(cookieIn(*k, longest, "", 0), "; Domain=") {
 		return fail("K05, K11", "Cookie.Domain %.40q is not a domain name", k.Domain)
 	}
 	const signedToken = 76
-	if n := len(m.cookie(strings.Repeat("x", signedToken), c.Lifetime)); n > maxCookieSize {
+	if n := len(cookieIn(*k, longest, strings.Repeat("x", signedToken), c.Lifetime)); n > maxCookieSize {
 		return fail("K05", "Cookie.Name: the cookie would have %d bytes, and browsers ignore one of more than %d",
 			n, maxCookieSize)
 	}

@@ -3,25 +3,39 @@ package session
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
-// credentials are the tokens of one request header, and what the store knows the session's own
-// token by.
+// credentials are the tokens of one request, and what the store knows the session's own token by.
+//
+// A browser has two cookies: one for signed-in sessions, and one for anonymous sessions. So the
+// response that starts an anonymous session never overwrites the cookie of a sign-in, however late
+// it arrives. The signed-in cookie comes first; if it opens no session, the anonymous one counts.
 type credentials struct {
-	token     ticket.Token
-	found     bool   // token is one: well-formed and, with keys, signed
-	inHeader  bool   // it came in Authorization: a new one cannot go back in a cookie
-	hasCookie bool   // the request has our cookie, whatever its value
-	ambiguous bool   // the request has two different tokens
-	refused   string // why another text is no token, if anybody listens: see Event.Reason
+	token    ticket.Token
+	found    bool           // token is one: well-formed and, with keys, signed
+	others   []ticket.Token // from the cookies; they are tried in order if token opens no session
+	twins    int            // how many of others came under the same cookie name as token
+	inHeader bool           // token came in Authorization: a new one cannot go back in a cookie
+
+	hasCookie    bool   // the request has our cookie for signed-in sessions, whatever its value
+	hasAnonymous bool   // the request has our cookie for anonymous sessions, whatever its value
+	ambiguous    bool   // the request has two different tokens, and no rule says which one counts
+	refused      string // why another text is no token, if anybody listens: see Event.Reason
 
 	id       driver.ID   // of token; set by resolve
 	verifier driver.Hash // of token; set by resolve
 }
+
+// maxTokens bounds the tokens that one request may have the store look for.
+const maxTokens = 4
+
+// anonymousSuffix makes the name of the cookie for anonymous sessions from Cookie.Name.
+const anonymousSuffix = "-anon"
 
 // credentialsOf takes the tokens from a request header. It keeps nothing of h. A text that is not a
 // token is ignored: it costs no round trip and is never adopted.
@@ -29,49 +43,91 @@ func (m *Manager) credentialsOf(h http.Header) (c credentials) {
 	if m.cfg.Bearer {
 		for _, v := range h["Authorization"] {
 			if scheme, text, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "Bearer") {
-				c.inHeader = true
-				c.add(m, strings.TrimSpace(text))
+				c.addHeader(m, strings.TrimSpace(text))
 			}
 		}
 	}
-	byHeader := c.found
+	var anonymous [maxTokens]ticket.Token
+	n := 0
 	for _, line := range h["Cookie"] {
 		for len(line) > 0 {
 			var part string
 			part, line, _ = strings.Cut(line, ";")
-			// Trim no other space: for browsers, a name that begins with one has no "__Host-" prefix.
+			// Trim no other space: for browsers, a name that begins with one has no "__Host-"
+			// prefix.
 			name, value, ok := strings.Cut(strings.Trim(part, " \t"), "=")
-			if !ok || name != m.cfg.Cookie.Name {
+			if !ok {
 				continue
 			}
-			c.hasCookie = true
+			rest, ours := strings.CutPrefix(name, m.cfg.Cookie.Name)
+			if !ours || rest != "" && rest != anonymousSuffix {
+				continue
+			}
 			if len(value) > 1 && value[0] == '"' && value[len(value)-1] == '"' {
 				value = value[1 : len(value)-1]
 			}
-			c.add(m, value)
+			t, ok := c.parse(m, value)
+			switch {
+			case rest != "":
+				c.hasAnonymous = true
+				if ok && n < len(anonymous) {
+					anonymous[n], n = t, n+1
+				}
+			default:
+				c.hasCookie = true
+				if ok {
+					c.addCookie(t)
+				}
+			}
 		}
 	}
-	if c.found && !byHeader {
-		c.inHeader = false // the Authorization header was for another program
+	c.twins = len(c.others)
+	first := !c.found
+	for _, t := range anonymous[:n] {
+		c.addCookie(t)
+	}
+	if first {
+		c.twins = len(c.others)
 	}
 	return c
 }
 
-func (c *credentials) add(m *Manager, text string) {
-	var buf [80]byte // more than a token has
-	if len(text) > len(buf) {
-		c.refuse(m, ticket.ErrMalformed)
-		return
-	}
-	t, err := ticket.Parse(append(buf[:0], text...), m.keys)
+// addHeader adds the token of an Authorization header, if it is one of ours.
+func (c *credentials) addHeader(m *Manager, text string) {
+	t, ok := c.parse(m, text)
 	switch {
-	case err != nil:
-		c.refuse(m, err)
+	case !ok:
 	case !c.found:
-		c.token, c.found = t, true
+		c.token, c.found, c.inHeader = t, true, true
 	case c.token != t:
 		c.ambiguous = true
 	}
+}
+
+// addCookie adds the token of a cookie.
+func (c *credentials) addCookie(t ticket.Token) {
+	switch {
+	case !c.found:
+		c.token, c.found = t, true
+	case c.token == t || slices.Contains(c.others, t):
+	case c.inHeader, len(c.others) == maxTokens-1:
+		c.ambiguous = true
+	default:
+		c.others = append(c.others, t)
+	}
+}
+
+// parse reads a text as a token.
+func (c *credentials) parse(m *Manager, text string) (t ticket.Token, ok bool) {
+	var buf [80]byte // more than a token has
+	err := ticket.ErrMalformed
+	if len(text) <= len(buf) {
+		t, err = ticket.Parse(append(buf[:0], text...), m.keys)
+	}
+	if err != nil {
+		c.refuse(m, err)
+	}
+	return t, err == nil
 }
 
 // refuse notes why a text is no token. "forged" outweighs the others: somebody made it.
@@ -97,4 +153,4 @@ func (c *credentials) use(t ticket.Token) {
 }
 
 // inCookie reports that the browser sends the token by itself, with any request.
-func (c *credentials) inCookie() bool { return c.hasCookie && !c.inHeader }
+func (c *credentials) inCookie() bool { return (c.hasCookie || c.hasAnonymous) && !c.inHeader }

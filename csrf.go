@@ -37,11 +37,12 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
+	// These errors do not stick: the rest of the page may do without a token.
+	if s.state == ended || s.state == moved {
+		return "", ErrEnded
+	}
 	secret, ok := s.csrfSecret()
-	if !ok { // the error does not stick: the rest of the page may need no token
-		if s.state == ended || s.state == moved {
-			return "", ErrEnded
-		}
+	if !ok {
 		return "", ErrUnavailable
 	}
 	return ticket.CSRFToken(secret), nil
@@ -69,7 +70,7 @@ func (s *Session) CheckCSRF(token string) error {
 // holds the lock.
 func (s *Session) csrfSecret() (driver.Secret, bool) {
 	switch s.state {
-	case live, readOnly, degraded, failed:
+	case live, readOnly, moved, degraded, failed:
 		return s.identity.secret, s.identity.secret != driver.Secret{}
 	}
 	return driver.Secret{}, false

@@ -83,8 +83,8 @@ func (m *Manager) now() time.Time {
 	return time.Now()
 }
 
-// emit keeps an event until unlock emits it. The caller holds the lock, as for all functions below but
-// emitNow.
+// emit keeps an event until unlock emits it. The caller holds the lock, as for all functions below
+// but emitNow.
 func (s *Session) emit(e Event) {
 	if s.m.listening {
 		s.events = append(s.events, e)

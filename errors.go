@@ -28,8 +28,8 @@ var (
 	ErrEnded = errors.New("session: ended, or got a new token, while the request was running")
 
 	// ErrHeaderSent means that a change needs a new cookie, but the response header was already
-	// sent. Nothing was stored.
-	ErrHeaderSent = errors.New("session: too late for a new cookie: the response header was already sent")
+	// sent, or the handler takes over the connection. Nothing was stored.
+	ErrHeaderSent = errors.New("session: the response cannot carry a new cookie any more")
 
 	// ErrTooLarge means that the session would exceed Config.MaxSize or a limit of the format.
 	ErrTooLarge = errors.New("session: over the size limit")
@@ -79,6 +79,8 @@ var statuses = []struct {
 	status int
 	text   string // for the client
 }{
+	{ErrUnknownOutcome, http.StatusServiceUnavailable,
+		"It is not known whether your change was saved. Please check before you try again."},
 	{ErrUnavailable, http.StatusServiceUnavailable,
 		"The service is not available at the moment. Please try again."},
 	{ErrEnded, http.StatusConflict, "Your session has changed. Please reload and try again."},

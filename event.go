@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Event is something that happened to a session, for audit logs and the like. It holds no token and no
-// secret. It is an event only if it is known to have happened: a change whose outcome is unknown
+// Event is something that happened to a session, for audit logs and the like. It holds no token and
+// no secret. It is an event only if it is known to have happened: a change whose outcome is unknown
 // ([ErrUnknownOutcome]) has none.
 type Event struct {
 	// Kind says what happened.
@@ -16,11 +16,11 @@ type Event struct {
 	Handle string
 	// User is who is, or was, signed in. It is empty if nobody was, or if it is not known.
 	User string
-	// Before is the handle of the session that the visitor had before EventSignedIn; empty: none. It may
-	// have been another user's.
+	// Before is the handle of the session that the visitor had before EventSignedIn; empty: none.
+	// It may have been another user's.
 	Before string
-	// Reason is why a token was refused: "malformed", "forged", or "unknown". "unknown" means that there
-	// is no such session, most often because it has ended.
+	// Reason is why a token was refused: "malformed", "forged", or "unknown". "unknown" means that
+	// there is no such session, most often because it has ended.
 	Reason string
 	// Time is the store's time, if the store tells it, and else this process's.
 	Time time.Time
@@ -31,7 +31,8 @@ type Event struct {
 // EventKind says what happened.
 type EventKind string
 
-// The kinds of events. The node that did it emits exactly one event.
+// The kinds of events. The node that did it emits exactly one event. One request emits at most one
+// EventRefused.
 const (
 	EventCreated   EventKind = "created"    // an anonymous session was stored
 	EventSignedIn  EventKind = "signed in"  // a session of User was stored
@@ -41,8 +42,8 @@ const (
 	EventRevoked   EventKind = "revoked"    // Manager.Revoke, RevokeUser or RevokeAll ended it
 	EventEvicted   EventKind = "evicted"    // Config.MaxPerUser ended it
 	EventExpired   EventKind = "expired"    // a signed-in session expired
-	EventStolen    EventKind = "stolen"     // a token was used long after it was superseded; the session has ended
-	EventRefused   EventKind = "refused"    // a token opened no session; at most one for each request
+	EventStolen    EventKind = "stolen"     // a superseded token was used, and ended it
+	EventRefused   EventKind = "refused"    // a token opened no session
 )
 
 // LogValue implements slog.LogValuer: a group of the fields that are set.

@@ -2,8 +2,10 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 // Handler is the middleware. Handlers inside it get their session with [From]. What they change is
@@ -27,7 +29,7 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		x.writer = responseWriter{ResponseWriter: w, x: x}
 		x.session.request = r.WithContext(x)
 		if x.session.cred.inCookie() {
-			if err := m.cfg.CrossOrigin.Check(r); err != nil {
+			if err := m.cfg.CrossOrigin.Check(asUnsafe(r)); err != nil {
 				x.fail(fmt.Errorf("%w: %v", ErrCrossOrigin, err))
 				return
 			}
@@ -38,9 +40,10 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 		}
 		returned := false
 		defer func() {
-			if !returned && !x.writer.wrote { // it panics, or exits
-				x.session.writeHeader(w.Header())
+			if !returned { // it panics, or exits
+				x.unwind()
 			}
+			giveBack(r, x.session.request)
 		}()
 		next.ServeHTTP(&x.writer, x.session.request)
 		returned = true
@@ -48,8 +51,8 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// exchange is one request and its response: all that the middleware keeps for them, in one allocation.
-// It is the context of the request.
+// exchange is one request and its response: all that the middleware keeps for them, in one
+// allocation. It is the context of the request.
 type exchange struct {
 	context.Context
 	session Session
@@ -64,14 +67,14 @@ func (x *exchange) Value(key any) any {
 	return x.Context.Value(key)
 }
 
-// finish commits what the handler changed and did not write a response for. Unless the commit fails,
-// it never calls WriteHeader, so that a framework's error handler still can.
+// finish commits what the handler changed and did not write a response for. Unless the commit
+// fails, it never calls WriteHeader, so that a framework's error handler still can.
 func (x *exchange) finish() {
 	late := x.writer.wrote
 	switch err := x.session.commitBeforeHeader(x, true); {
 	case !late && err == nil:
 		x.session.writeHeader(x.writer.Header())
-		x.session.unsend()
+		x.session.leaveUnsent()
 	case !late:
 		x.fail(err)
 	case err != nil && !x.session.wasReported():
@@ -80,10 +83,44 @@ func (x *exchange) finish() {
 	x.session.m.touch(x, &x.session)
 }
 
+// asUnsafe returns a WebSocket handshake as a request with an unsafe method: browsers let every
+// site open a WebSocket, with the cookie. Other requests are returned as they are.
+func asUnsafe(r *http.Request) *http.Request {
+	if r.Method != http.MethodGet || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return r
+	}
+	unsafe := *r
+	unsafe.Method = http.MethodPost
+	return &unsafe
+}
+
+// unwind discards the session after a panic. What is written through the writer from now on, by a
+// recovery middleware outside, passes as it is.
+func (x *exchange) unwind() {
+	x.session.stop(phaseDiscarded, errPanicked)
+	if !x.writer.wrote {
+		x.session.writeHeader(x.writer.Header())
+		x.writer.wrote = true
+	}
+}
+
+var errPanicked = errors.New("session: the handler panicked: its changes are discarded")
+
+// giveBack hands to the outer request what the inner copy got: the files of a form, which net/http
+// removes when the request is over, and the pattern that a ServeMux found.
+func giveBack(outer, inner *http.Request) {
+	if outer.MultipartForm == nil {
+		outer.MultipartForm = inner.MultipartForm
+	}
+	if outer.Pattern == "" {
+		outer.Pattern = inner.Pattern
+	}
+}
+
 // fail answers with err instead of what the handler writes.
 func (x *exchange) fail(err error) {
 	x.writer.wrote, x.writer.swallow = true, true
-	x.session.refuse(err)
+	x.session.stop(phaseAnswered, err)
 	h := x.writer.ResponseWriter.Header()
 	for _, name := range bodyHeaders {
 		h.Del(name)
@@ -94,17 +131,18 @@ func (x *exchange) fail(err error) {
 
 // bodyHeaders belong to a body, or to a success, and not to the error that replaces it.
 var bodyHeaders = []string{
-	"Accept-Ranges", "Cache-Control", "Clear-Site-Data", "Content-Disposition", "Content-Encoding",
+	"Accept-Ranges", "Cache-Control", "Cdn-Cache-Control", "Clear-Site-Data", "Content-Disposition", "Content-Encoding",
 	"Content-Language", "Content-Length", "Content-Location", "Content-Range", "Content-Type", "Etag",
-	"Expires", "Last-Modified", "Location", "Refresh", "Set-Cookie", "Trailer",
+	"Expires", "Last-Modified", "Location", "Refresh", "Set-Cookie",
+	"Surrogate-Control", "Trailer",
 }
 
 func (x *exchange) log(msg string, err error) {
 	x.session.m.cfg.Logger.ErrorContext(x, msg, "error", err)
 }
 
-// HandlerFunc is a handler that is given its session. ServeHTTP calls [From], then f, and answers an
-// error of either with [Error].
+// HandlerFunc is a handler that is given its session. ServeHTTP calls [From], then f, and answers
+// an error of either with [Error].
 type HandlerFunc func(w http.ResponseWriter, r *http.Request, s *Session) error
 
 // ServeHTTP implements http.Handler.

@@ -10,7 +10,7 @@ import (
 // identity is whose session it is, and what opens its sealed values. It has no lock; Session
 // guards it.
 type identity struct {
-	named     *driver.Record    // what the store has under the token's name, whether or not the token opens it
+	named     *driver.Record    // the record that the token names, also if it does not open it
 	principal *driver.Principal // who is signed in, opened; nil: nobody
 	secret    driver.Secret     // the session's; zero: not chosen yet
 	box       *ticket.Sealer    // of secret; nil: not needed so far
@@ -26,7 +26,7 @@ var errUserKey = errors.New("session: Config.UserKey is not the one with which t
 // before a handler runs; the price is a look at the beginning of each value.
 func (s *Session) recognize(r *driver.Record) (err error) {
 	i := &s.identity
-	i.secret, i.principal = r.Secret, nil // the secret also of a session that cannot be read: see csrfSecret
+	i.secret, i.principal = r.Secret, nil // also if it cannot be read: see csrfSecret
 	for f := range r.Fields {
 		if err := s.m.keys.CanOpen(r.Fields[f].Key, r.Fields[f].Value); err != nil {
 			return err

@@ -7,15 +7,16 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Info describes a session to people. It holds no secret. The zero Info is that of a session that is
-// not stored.
+// Info describes a session to people. It holds no secret. The zero Info is that of a session that
+// is not stored.
 type Info struct {
-	// Handle is the session's public name. It stays the same until the next sign-in, and grants nothing:
-	// it is safe to log, to list and to put into a URL.
+	// Handle is the session's public name. It stays the same until the next sign-in, and grants
+	// nothing: it is safe to log, to list and to put into a URL.
 	Handle string
 	// Created is when the session began. All times are the store's.
 	Created time.Time
-	// Seen is the last use, to within a twentieth of the idle timeout or a minute, whichever is less.
+	// Seen is the last use, to within a twentieth of the idle timeout or a minute, whichever is
+	// less.
 	Seen time.Time
 	// Expires is when the session ends unless it is used.
 	Expires time.Time
@@ -46,7 +47,7 @@ func infoOf(id driver.ID, r *driver.Record, p *driver.Principal) Info {
 	i := Info{
 		Handle:   id.String(),
 		Created:  r.Created,
-		Seen:     latest(r.Seen, r.Created), // before its first use, a session can be stored as seen earlier
+		Seen:     latest(r.Seen, r.Created), // see RecordSpec: it can be stored as seen earlier
 		Expires:  r.Expires(),
 		Deadline: r.Deadline,
 	}

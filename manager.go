@@ -6,13 +6,14 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"sync"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
-// Manager applies one Config to one store. It is safe for concurrent use. It has nothing to close: the
-// application closes the store, after the last request.
+// Manager applies one Config to one store. It is safe for concurrent use. It has nothing to close:
+// the application closes the store, after the last request.
 type Manager struct {
 	// What has keys is behind pointers, so that printing a Manager prints no key.
 	cfg   *Config
@@ -26,10 +27,12 @@ type Manager struct {
 	userIDs    *userCache
 	listening  bool        // somebody gets events: Config.OnEvent, or other nodes
 	feed       driver.Feed // to other nodes; nil: none
+
+	undecodable sync.Map // fields whose stored values did not decode, once logged
 }
 
-// New checks cfg and returns a Manager of the sessions in store. The error names the field of cfg that
-// is wrong, and says why.
+// New checks cfg and returns a Manager of the sessions in store. The error names the field of cfg
+// that is wrong, and says why.
 func New(store driver.Store, cfg Config) (*Manager, error) {
 	if store == nil {
 		return nil, errors.New("session: New needs a store: memstore.New() for a start")
@@ -83,8 +86,9 @@ func (m *Manager) Config() Config {
 }
 
 // Load returns a context from which [From] gets the session that a request header names. It does no
-// I/O, reads only Cookie and Authorization, and keeps nothing of h. Load and [Manager.Commit] are the
-// middleware for servers that are not net/http. Such a server must refuse cross-origin requests itself.
+// I/O, reads only Cookie and Authorization, and keeps nothing of h. Load and [Manager.Commit] are
+// the middleware for servers that are not net/http. Such a server must refuse cross-origin requests
+// itself.
 func (m *Manager) Load(ctx context.Context, h http.Header) context.Context {
 	x := &exchange{Context: ctx}
 	x.session.begin(m, h)
@@ -110,8 +114,8 @@ func (m *Manager) Commit(ctx context.Context) (http.Header, error) {
 	return h, err
 }
 
-// detached returns ctx without its cancellation, and with the commit's own limit: a client that hangs
-// up does not lose a commit.
+// detached returns ctx without its cancellation, and with the commit's own limit: a client that
+// hangs up does not lose a commit.
 func (m *Manager) detached(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), m.cfg.CommitTimeout)
 }

@@ -5,8 +5,17 @@ package session
 type outcome struct {
 	err      error // stops every further commit; the first one stays
 	reported bool  // a call returned err to the handler
-	final    bool  // the response reports err: whatever the handler does next is dropped
+	phase    phase
 }
+
+// phase says what becomes of what the handler does next.
+type phase uint8
+
+const (
+	phaseOpen      phase = iota // it is committed
+	phaseDiscarded              // it is dropped; a response may still be written
+	phaseAnswered               // it is dropped; the response reports err
+)
 
 // fail keeps err, unless it is nil or there is an earlier one.
 func (o *outcome) fail(err error) {
@@ -21,12 +30,12 @@ func (o *outcome) report() error {
 	return o.err
 }
 
-// forgive forgets err, unless the response already reports it.
+// forgive forgets err, unless all that follows is dropped.
 func (o *outcome) forgive() {
-	if !o.final {
+	if o.phase == phaseOpen {
 		o.err, o.reported = nil, false
 	}
 }
 
-// finish makes err the answer of the request.
-func (o *outcome) finish(err error) { o.err, o.reported, o.final = err, true, true }
+// stop drops all that follows, because of err.
+func (o *outcome) stop(p phase, err error) { o.err, o.reported, o.phase = err, true, p }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // read asks the store for the session that the request's token names. The changes that are not
@@ -15,27 +16,38 @@ func (s *Session) read(ctx context.Context) {
 	if s.state == unread && s.cred.refused != "" {
 		s.emitRefused(s.cred.refused, "")
 	}
-	var r *driver.Record
-	var now time.Time
-	var err error
-	if s.cred.found && !s.cred.ambiguous {
-		s.cred.resolve()
-		r, now, err = s.load(ctx)
-	}
-	s.view.rebase(nil, now)
-	s.identity = identity{named: s.identity.named, box: s.identity.box}
 	switch {
 	case s.cred.ambiguous:
+		s.reset()
 		s.cannotRead(ErrAmbiguous)
 	case !s.cred.found:
+		s.reset()
 		s.state = anonymous
+	default:
+		s.readToken(ctx)
+		s.readOthers(ctx)
+	}
+}
+
+// reset forgets what was read before.
+func (s *Session) reset() {
+	s.view.rebase(nil, s.view.now)
+	s.identity = identity{box: s.identity.box}
+}
+
+// readToken asks the store for the session of the token.
+func (s *Session) readToken(ctx context.Context) {
+	s.cred.resolve()
+	r, now, err := s.load(ctx, s.cred.id, s.cred.verifier)
+	s.reset()
+	switch {
 	case err == nil:
 		s.open(ctx, r, now)
 	case errors.Is(err, driver.ErrNotFound) && time.Since(s.began) < driver.SupersededFor:
 		s.unknownToken()
 	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
-		// After SupersededFor the store no longer knows that a token was superseded: the browser may
-		// have a newer cookie.
+		// After SupersededFor the store no longer knows that a token was superseded: the browser
+		// may have a newer cookie.
 		s.state = moved
 	case s.mode.down == DownAnonymous:
 		s.degrade(ctx, err)
@@ -44,6 +56,42 @@ func (s *Session) read(ctx context.Context) {
 	default:
 		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
 	}
+}
+
+// readOthers tries the other tokens of the request's cookies, if the first one opens no session.
+// Two live sessions under one name of a cookie are an error: the scope of the cookie was changed,
+// or a neighbour has planted one. The response then deletes them.
+func (s *Session) readOthers(ctx context.Context) {
+	first, found := s.cred.token, s.cred.found
+	for i, t := range s.cred.others {
+		if s.state == anonymous {
+			s.cred.use(t)
+			s.readToken(ctx)
+		} else if i < s.cred.twins && s.state == live && s.opens(ctx, t) {
+			s.reset()
+			s.response.ambiguous = true
+			s.cannotRead(ErrAmbiguous)
+			return
+		}
+	}
+	switch s.state {
+	case anonymous:
+		s.cred.token, s.cred.found = first, found
+		s.cred.resolve()
+	case live:
+		s.cred.others = nil // the choice is made
+	}
+}
+
+// opens reports whether t opens a live session.
+func (s *Session) opens(ctx context.Context, t ticket.Token) bool {
+	verifier := t.VerifierHash()
+	r, now, err := s.load(ctx, t.ID(), verifier)
+	if err != nil {
+		return false
+	}
+	status := r.Tokens.Status(verifier, now)
+	return status == driver.Current || status == driver.Grace
 }
 
 // readAgain reads a session that was read before. One that is not there any more ended while the
@@ -78,7 +126,7 @@ func (s *Session) open(ctx context.Context, r *driver.Record, now time.Time) {
 			s.cannotRead(err)
 		}
 	case driver.Superseded:
-		s.state = moved
+		s.state, s.identity.secret = moved, r.Secret
 	case driver.Unknown:
 		s.judge(ctx, r, now)
 	}

@@ -18,11 +18,12 @@ type rotation struct {
 }
 
 // dueRotation returns what gives the session a new token, if its own is old and the response can
-// carry a cookie; else nil. The store decides whether the token is old, by its own clock: of several
-// requests at the same time, one rotates. The caller holds both locks, as for all functions here.
+// carry a cookie; else nil. The store decides whether the token is old, by its own clock: of
+// several requests at the same time, one rotates. The caller holds both locks, as for all functions
+// here.
 func (s *Session) dueRotation(ctx context.Context) *rotation {
 	switch every := s.m.cfg.RotateEvery; {
-	case every == 0, s.state != live, s.response.sent:
+	case every == 0, s.state != live, s.response.sent, s.response.closed:
 		return nil
 	case s.mode.passive: // the write would be a use of the session
 		return nil
@@ -45,8 +46,8 @@ func (s *Session) dueRotation(ctx context.Context) *rotation {
 	return &rotation{t, renewal}
 }
 
-// rotate commits a rotation and nothing else. If it fails, the request does not: its own token stays
-// good, also if the outcome is unknown.
+// rotate commits a rotation and nothing else. If it fails, the request does not: its own token
+// stays good, also if the outcome is unknown.
 func (s *Session) rotate(ctx context.Context, rot *rotation) {
 	limited, cancel := s.m.detached(ctx)
 	defer cancel()
@@ -58,7 +59,7 @@ func (s *Session) rotate(ctx context.Context, rot *rotation) {
 			s.become(res.Record, res.Now)
 		}
 		s.rotated(rot, res)
-	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved): // it ended while the request ran
+	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved): // it ended meanwhile
 	default:
 		s.m.cfg.Logger.WarnContext(ctx, "session: a token was not rotated; a later request will try again",
 			"session", s.cred.id.String(), "error", err)
@@ -75,8 +76,8 @@ func (s *Session) rotated(rot *rotation, res *driver.Result) {
 	s.emit(s.event(EventRotated, s.cred.id, res.Now))
 }
 
-// adoptRotated makes the token that the request rotated to its own: the browser has used it, and the
-// token before is refused by now. It reports whether there was one.
+// adoptRotated makes the token that the request rotated to its own: the browser has used it, and
+// the token before is refused by now. It reports whether there was one.
 func (s *Session) adoptRotated() bool {
 	t := s.response.rotatedTo
 	if t == nil {

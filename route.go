@@ -125,7 +125,8 @@ func (s *Session) applyRoute(ctx context.Context, rt *Route) {
 		again = rt.Fresh && !before.fresh
 	}
 	unreadable := s.state == failed && errors.Is(s.outcome.err, s.readErr)
-	if again && !s.outcome.final && (s.outcome.err == nil || unreadable) { // an error of a change stays
+	// The error of a change stays.
+	if again && s.outcome.phase == phaseOpen && (s.outcome.err == nil || unreadable) {
 		s.outcome.err = nil
 		s.readAgain(ctx)
 	}

@@ -17,7 +17,7 @@ type Session struct {
 	m       *Manager
 	began   time.Time                 // when the request began
 	request *http.Request             // nil under servers that are not net/http
-	handle  atomic.Pointer[driver.ID] // for logs: of the session that is stored, or was until it ended; nil: none
+	handle  atomic.Pointer[driver.ID] // for logs, also after the end; nil: not stored
 
 	calls sync.Mutex // held by a call that talks to the store, from its beginning to its end
 	mu    sync.Mutex // guards the fields below; never held while the store is asked
@@ -40,9 +40,9 @@ const (
 	unread    state = iota // nobody has asked for it
 	anonymous              // nothing is stored: the first write creates a session
 	live                   // view.record is the session
-	readOnly               // view.record is a copy that the store cannot vouch for; writes are refused
+	readOnly               // view.record is a copy of unknown age; writes are refused
 	ended                  // it ended while the request ran; writes are refused
-	moved                  // its token was superseded: the browser has a newer cookie; writes are refused
+	moved                  // the browser has a newer cookie; writes are refused
 	degraded               // the store is down, or a key is missing: empty; writes are refused
 	failed                 // reading it failed, with readErr
 )
@@ -77,7 +77,8 @@ func sessionOf(ctx context.Context) (*Session, error) {
 // first call reads it: at most one round trip, none if this process has a current copy. After a nil
 // error, reading fields cannot fail.
 //
-// An unknown visitor gets an empty session. It is stored, and its cookie set, with the first change.
+// An unknown visitor gets an empty session. It is stored, and its cookie set, with the first
+// change.
 //
 // Errors:
 //   - [ErrNoManager];
@@ -86,8 +87,8 @@ func sessionOf(ctx context.Context) (*Session, error) {
 //   - [ErrSealed] if Config.Keys lacks the key of any value of the session;
 //   - another error if Config.UserKey has changed since the user signed in.
 //
-// Give a route that signs out Down: [DownAnonymous]. There [Session.SignOut] works although the store
-// is down or a key is missing.
+// Give a route that signs out Down: [DownAnonymous]. There [Session.SignOut] works although the
+// store is down or a key is missing.
 func From(ctx context.Context) (*Session, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {
@@ -95,6 +96,10 @@ func From(ctx context.Context) (*Session, error) {
 	}
 	s.lock()
 	defer s.unlock(ctx)
+	if s.response.sent && !s.response.used {
+		s.m.cfg.Logger.WarnContext(ctx, "session: the session is first used after the response header has left, "+
+			"so the response says nothing about caching: call From earlier")
+	}
 	s.response.used = true
 	if s.state == unread {
 		s.read(ctx)
@@ -113,12 +118,12 @@ func (s *Session) begin(m *Manager, h http.Header) {
 }
 
 // Reload drops the view, with all changes that are not committed, and reads the session from the
-// store: for connections that stay open. It extends the idle timeout, unless [Route].Passive is set.
-// It returns [ErrEnded] if the session has ended.
+// store: for connections that stay open. It extends the idle timeout, unless [Route].Passive is
+// set. It returns [ErrEnded] if the session has ended.
 func (s *Session) Reload(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
-	if s.outcome.final {
+	if s.outcome.phase != phaseOpen {
 		return s.outcome.err
 	}
 	s.view.discard()

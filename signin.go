@@ -14,11 +14,13 @@ import (
 )
 
 // Login is what an application knows when it signs somebody in. Only User is needed. Texts that a
-// client sends may be long or broken: SignIn cuts them at their bound, and replaces what is not UTF-8.
+// client sends may be long or broken: SignIn cuts them at their bound, and replaces what is not
+// UTF-8.
 type Login struct {
 	// User is the application's id of the user: 1 to 256 bytes of any kind.
 	User string
-	// Methods says how the user proved it, as in RFC 8176: "pwd", "otp", "hwk". At most 16 of 32 bytes.
+	// Methods says how the user proved it, as in RFC 8176: "pwd", "otp", "hwk". At most 16 of 32
+	// bytes.
 	Methods []string
 	// Level is the assurance level reached, as the application counts: 0 to 99.
 	Level int
@@ -26,33 +28,33 @@ type Login struct {
 	Device string
 	// UserAgent is the browser's own description. The first 512 bytes are kept.
 	UserAgent string
-	// Address is the client's, as the application trusts it: often not RemoteAddr. The first 64 bytes
-	// are kept.
+	// Address is the client's, as the application trusts it: often not RemoteAddr. The first 64
+	// bytes are kept.
 	Address string
-	// Remember is the lifetime of this session and of its cookie, and its idle timeout, too. At most
-	// Config.MaxRemember. Default: Config.Lifetime, and a cookie without Max-Age.
+	// Remember is the lifetime of this session and of its cookie, and its idle timeout, too. At
+	// most Config.MaxRemember. Default: Config.Lifetime, and a cookie without Max-Age.
 	Remember time.Duration
-	// Lifetime is a shorter lifetime for this session: for the limit of an identity provider, or for a
-	// shared computer. Less than Config.Lifetime. Default: Config.Lifetime.
+	// Lifetime is a shorter lifetime for this session: for the limit of an identity provider, or
+	// for a shared computer. Less than Config.Lifetime. Default: Config.Lifetime.
 	Lifetime time.Duration
-	// Began is when the authentication began: when the password was sent, or the visitor left for the
-	// identity provider. At most 24 h ago. If the user's sessions were revoked since, SignIn returns
-	// ErrRevoked. A handler that revokes and then signs in, as after a password reset, sets Began to
-	// the time after the revocation. Default: the beginning of this request.
+	// Began is when the authentication began: when the password was sent, or the visitor left for
+	// the identity provider. At most 24 h ago. If the user's sessions were revoked since, SignIn
+	// returns ErrRevoked. A handler that revokes and then signs in, as after a password reset, sets
+	// Began to the time after the revocation. Default: the beginning of this request.
 	Began time.Time
 }
 
-// SignIn makes l.User the session's user. It commits. The user gets a new session under a new token;
-// the token before no longer opens a session.
+// SignIn makes l.User the session's user. It commits. The user gets a new session under a new
+// token; the token before no longer opens a session.
 //
 // Fields of the session before are kept as follows: of an anonymous session those that
-// Config.KeepFields names; of a session of the same user all; of another user's session none. Changes
-// that this request made and did not commit are kept in any case.
+// Config.KeepFields names; of a session of the same user all; of another user's session none.
+// Changes that this request made and did not commit are kept in any case.
 //
 // Errors: [ErrTooMany] if Config.MaxPerUser refuses the sign-in; [ErrRevoked]; [ErrHeaderSent];
 // [ErrInvalid] if a field of l is out of its bounds; those of [Session.Commit];
-// errors.ErrUnsupported if the store does not know users. After ErrTooMany and ErrRevoked the session
-// goes on as it was.
+// errors.ErrUnsupported if the store does not know users. After ErrTooMany and ErrRevoked the
+// session goes on as it was.
 func (s *Session) SignIn(ctx context.Context, l Login) error {
 	s.lock()
 	defer s.unlock(ctx)
@@ -84,7 +86,8 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 
 // enter signs in. The caller holds both locks.
 func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, began time.Time) error {
-	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) { // BearerToken can hand out the new one
+	// ErrNotSignedIn is no obstacle: BearerToken can hand out the new token.
+	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) {
 		return err
 	}
 	ops, err := s.resealed(s.view.ops, in.Spec.Secret)
@@ -162,6 +165,9 @@ func (m *Manager) signIn(l *Login, began time.Time) (*driver.SignIn, error) {
 	}
 	if l.Began.IsZero() {
 		l.Began = began
+	}
+	if ago := time.Since(l.Began); ago > driver.MaxSignInTime {
+		return nil, fmt.Errorf("%w: Login.Began is %v ago: it is at most %v", ErrInvalid, ago.Round(time.Second), driver.MaxSignInTime)
 	}
 	secret, owner := ticket.NewSecret(), p.Owner
 	if m.cfg.Seal {

@@ -2,36 +2,43 @@ package session
 
 import (
 	"context"
+	"errors"
 	"fmt"
+
+	"github.com/coatcheck-go/session/driver"
 )
 
-// SignOut ends the session, at once and for all requests, and drops what was not committed. The
-// response deletes the cookie, also if the store does not answer. Afterwards s is the empty session
-// of an unknown visitor: what is set then goes into a new session.
+// SignOut ends the session, at once and for all requests, and drops what was not committed. After
+// nil the session that this visitor had is over, and the response deletes the cookie. s is then the
+// empty session of an unknown visitor: what is set goes into a new session.
 //
-// It returns [ErrUnavailable] if the store did not answer. The session may then be alive, and s takes
-// no changes.
+// Errors: [ErrEnded] if another request has given the visitor a new session since this request
+// began: by a sign-in. That one is alive, nothing has ended, and the cookie stays. [ErrUnavailable]
+// if the store did not answer. The session may then be alive, the response deletes the cookie, and
+// s takes no changes.
 func (s *Session) SignOut(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
-	before := s.state
-	s.response.signOut(&s.cred, before == moved)
-	s.outcome.forgive()
+	// A sign-in replaced the session, by one that this request does not know.
+	if s.state == moved && s.identity.named == nil {
+		return ErrEnded
+	}
 	err := s.endOwn(ctx)
+	if errors.Is(err, driver.ErrMoved) {
+		s.leave(moved)
+		return ErrEnded
+	}
+	s.response.signOut(&s.cred)
+	s.outcome.forgive()
 	s.view.discard()
 	s.view.rebase(nil, s.view.now)
 	s.identity = identity{named: s.identity.named}
-	switch {
-	case err != nil:
+	if err != nil {
 		s.state = ended
 		s.outcome.fail(fmt.Errorf("%w: signing out: %v", ErrUnavailable, err))
 		return s.outcome.report()
-	case before == moved: // the browser has a newer cookie
-		s.state = moved
-	default:
-		s.state = anonymous
 	}
-	s.identity.named = nil
+	s.state, s.identity.named = anonymous, nil
 	s.cred.found, s.cred.inHeader = false, false
 	return nil
 }

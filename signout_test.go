@@ -20,7 +20,7 @@ func TestSignOutEndsTheSession(t *testing.T) {
 		old := v.tab()
 		w := v.do(signOut)
 		if c := cookies(w); len(c) != 1 ||
-			c[0] != "__Host-session=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax" {
+			c[0] != "__Host-session-anon=; Path=/; Expires=Thu, 01 Jan 1970 00:00:01 GMT; Max-Age=0; HttpOnly; Secure; SameSite=Lax" {
 			t.Errorf("Set-Cookie %q", c)
 		}
 		if old.count() != 0 || s.store.Len() != 0 {
@@ -186,7 +186,7 @@ func TestSignOutWithASupersededTokenSparesTheNewSession(t *testing.T) {
 	v := s.known()
 	slow := v.tab()
 	v.do(signIn("ada"))
-	if w := slow.do(signOut); w.Code != 200 || len(cookies(w)) != 0 || v.who() != "ada" {
+	if w := slow.do(signOut); w.Code != 409 || len(cookies(w)) != 0 || v.who() != "ada" {
 		t.Errorf("%d, Set-Cookie %q, user %q", w.Code, cookies(w), v.who())
 	}
 }
@@ -211,7 +211,7 @@ func TestSignOutFromACopyStartsANewSession(t *testing.T) {
 			n.Add(ses, 5)
 			return ses.SignIn(r.Context(), session.Login{User: "ada"})
 		})
-	if w.Code != 200 || len(cookies(w)) != 1 || v.count() != 5 {
+	if w.Code != 200 || len(newTokens(w)) != 1 || v.count() != 5 {
 		t.Errorf("%d, Set-Cookie %q, n %d", w.Code, cookies(w), v.count())
 	}
 }
@@ -317,4 +317,82 @@ func TestNewRefusesInvalidClearSiteData(t *testing.T) {
 			t.Errorf("%q: %v", directives, err)
 		}
 	}
+}
+
+// TestSignOutOfAnEndedSessionDeletesTheCookie: another node revoked the session, and the request
+// has noticed. The sign-out succeeds all the same, and what is set after it goes into a new
+// session.
+func TestSignOutOfAnEndedSessionDeletesTheCookie(t *testing.T) {
+	for name, notice := range map[string]func(ctx context.Context, ses *session.Session) error{
+		"Reload": func(ctx context.Context, ses *session.Session) error { return ses.Reload(ctx) },
+		"fresh route": func(ctx context.Context, _ *session.Session) error {
+			return session.Route{Fresh: true, SignedIn: true}.Check(ctx)
+		},
+		"Renew":  func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) },
+		"Commit": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return ses.Commit(ctx) },
+		"Update": func(ctx context.Context, ses *session.Session) error {
+			_, err := theme.Update(ctx, ses, func(string) (string, error) { return "x", nil })
+			return err
+		},
+		"Take": func(ctx context.Context, ses *session.Session) error { _, _, err := theme.Take(ctx, ses); return err },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, session.Config{ClearSiteData: []string{"storage"}})
+			v := s.mustSignIn("ada")
+			v.mustDo(func(_ context.Context, ses *session.Session) { theme.Set(ses, "dark") })
+			w := v.serve(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				theme.Get(ses)
+				if _, err := s.m.RevokeUser(r.Context(), "ada"); err != nil {
+					return err
+				}
+				if err := notice(r.Context(), ses); err == nil {
+					t.Error("nothing was noticed")
+				}
+				if err := ses.SignOut(r.Context()); err != nil {
+					return err
+				}
+				n.Add(ses, 5)
+				return nil
+			})
+			if w.Code != 200 || w.Header().Get("Clear-Site-Data") == "" || strings.Contains(v.cookie, "session=") || v.count() != 5 {
+				t.Errorf("%d, Clear-Site-Data %q, cookie %q, n = %d, want 5", w.Code, w.Header().Get("Clear-Site-Data"), v.cookie, v.count())
+			}
+		})
+	}
+}
+
+// TestRepeatedSignOutSucceeds: the first one failed. What is set after the second goes into a new
+// session.
+func TestRepeatedSignOutSucceeds(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.mustSignIn("ada")
+	old := v.tab()
+	w := v.do(func(ses *session.Session) error {
+		s.store.fail("end", errDown)
+		if err := signOut(ses); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("SignOut: %v, want ErrUnavailable", err)
+		}
+		s.store.up()
+		if err := signOut(ses); err != nil {
+			return err
+		}
+		n.Add(ses, 5)
+		return nil
+	})
+	if w.Code != 200 || old.who() != "" || v.count() != 5 {
+		t.Errorf("%d, the old cookie is %q's, n = %d, want 5", w.Code, old.who(), v.count())
+	}
+}
+
+// TestCSRFGuardsSignOutWithASupersededToken: the token still ends the session that it was of.
+func TestCSRFGuardsSignOutWithASupersededToken(t *testing.T) {
+	s := newSite(t, session.Config{CSRF: true})
+	v := s.mustSignIn("ada")
+	old := v.tab()
+	v.do(renew)
+	h := s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		return ses.SignOut(r.Context())
+	}))
+	mustEqual(t, "status", old.request("POST", h).Code, 403)
+	mustEqual(t, "user", v.who(), "ada")
 }

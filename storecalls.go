@@ -11,10 +11,10 @@ import (
 // fields can be read and set while the store works. Session.calls keeps other store calls out. The
 // caller holds both locks.
 
-// load asks for the record of the session's token. A copy in this process may be older than the
-// token, so a copy that the token does not open is not an answer.
-func (s *Session) load(ctx context.Context) (*driver.Record, time.Time, error) {
-	id, verifier, fresh := s.cred.id, s.cred.verifier, s.mode.fresh
+// load asks for a record. A copy in this process may be older than the token, so a copy that the
+// verifier does not open is not an answer.
+func (s *Session) load(ctx context.Context, id driver.ID, verifier driver.Hash) (*driver.Record, time.Time, error) {
+	fresh := s.mode.fresh
 	s.mu.Unlock()
 	defer s.mu.Lock()
 	store, copies := s.m.store.(driver.FreshLoader)

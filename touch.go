@@ -7,8 +7,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// maxTouches bounds the touches that run at the same time. A later request of the session writes what
-// is over the bound.
+// maxTouches bounds the touches that run at the same time. A later request of the session writes
+// what is over the bound.
 const maxTouches = 64
 
 // touch writes to the store that the session was used, if that is due. It does not delay the

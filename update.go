@@ -14,8 +14,8 @@ import (
 // maxAttempts bounds an Update against other processes. Within this one, Updates take turns.
 const maxAttempts = 100
 
-// update replaces the value under k by what f makes of it, atomically, and commits the other changes
-// with it. f gets nil if there is no value. It runs without a lock of the session.
+// update replaces the value under k by what f makes of it, atomically, and commits the other
+// changes with it. f gets nil if there is no value. It runs without a lock of the session.
 func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byte) ([]byte, error)) error {
 	limited, cancel := s.m.detached(ctx)
 	defer cancel()
@@ -41,7 +41,7 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		}
 		stored = conflict.Present
 		if attempt > 0 { // the first conflict is an old view; further ones are another process
-			time.Sleep(rand.N(time.Millisecond << min(attempt, 5))) //nolint:gosec // jitter is no secret
+			time.Sleep(jitter(attempt))
 		}
 		if limited.Err() != nil {
 			break
@@ -50,6 +50,11 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 	err = fmt.Errorf("%w: other processes keep changing field %q", ErrUnavailable, k)
 	s.fail(err)
 	return err
+}
+
+// jitter returns a random time to wait, longer after more attempts.
+func jitter(attempt int) time.Duration {
+	return rand.N(time.Millisecond << min(attempt, 5)) //nolint:gosec // it is no secret
 }
 
 // swap replaces the stored value old by next, which is in clear. conflict has the value that is

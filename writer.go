@@ -2,6 +2,8 @@ package session
 
 import (
 	"bufio"
+	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -13,6 +15,7 @@ type responseWriter struct {
 	x       *exchange
 	wrote   bool // the final header has left, or that of an error instead
 	swallow bool // the response is an error; what the handler writes is dropped
+	flush   bool // the header sets a cookie, and must not wait in a buffer
 }
 
 // Unwrap lets http.ResponseController reach what this type does not have.
@@ -23,25 +26,41 @@ func (w *responseWriter) begin(status int) {
 	s := &w.x.session
 	w.wrote = true
 	err := s.commitBeforeHeader(w.x, true)
-	if err != nil && !(s.wasReported() && status >= 400) { // a handler that knows of the error may answer itself
+	// A handler that knows of the error may answer itself.
+	if err != nil && !(s.wasReported() && status >= 400) {
 		w.x.fail(err)
 		return
 	}
-	s.writeHeader(w.Header())
+	w.flush = s.writeHeader(w.Header())
 }
 
-// WriteHeader implements http.ResponseWriter. Informational headers (1xx) pass, but for 101, which is final.
+// flushCookie sends the header if it sets a cookie. In a buffer it could wait for the rest of a
+// slow response, while other responses bring newer cookies.
+func (w *responseWriter) flushCookie() {
+	if w.flush {
+		w.flush = false
+		_ = http.NewResponseController(w.ResponseWriter).Flush() // else it leaves later
+	}
+}
+
+// WriteHeader implements http.ResponseWriter. Informational headers (1xx) pass, but for 101, which
+// is final.
 func (w *responseWriter) WriteHeader(status int) {
 	final := status < 100 || status > 199 || status == http.StatusSwitchingProtocols
 	if final && !w.wrote {
 		w.begin(status)
 	}
-	if !w.swallow {
-		w.ResponseWriter.WriteHeader(status)
+	if w.swallow {
+		return
+	}
+	w.ResponseWriter.WriteHeader(status)
+	if w.Header()["Content-Type"] != nil { // else the first bytes of the body tell the type
+		w.flushCookie()
 	}
 }
 
-// start begins a response that comes without WriteHeader, and reports whether it goes to the client.
+// start begins a response that comes without WriteHeader, and reports whether it goes to the
+// client.
 func (w *responseWriter) start() bool {
 	if !w.wrote {
 		w.begin(http.StatusOK)
@@ -49,26 +68,34 @@ func (w *responseWriter) start() bool {
 	return !w.swallow
 }
 
+// replaced returns the error of a write to a response that was replaced by that of an error.
+func (w *responseWriter) replaced() error {
+	return fmt.Errorf("session: the client gets an error response instead: %w", w.x.session.sticky())
+}
+
 func (w *responseWriter) Write(b []byte) (int, error) {
 	if !w.start() {
-		return len(b), nil
+		return 0, w.replaced()
 	}
+	defer w.flushCookie()
 	return w.ResponseWriter.Write(b)
 }
 
 // WriteString implements io.StringWriter, as net/http's own writer does.
 func (w *responseWriter) WriteString(s string) (int, error) {
 	if !w.start() {
-		return len(s), nil
+		return 0, w.replaced()
 	}
+	defer w.flushCookie()
 	return io.WriteString(w.ResponseWriter, s)
 }
 
 // ReadFrom implements io.ReaderFrom, so that files still go by sendfile.
 func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 	if !w.start() {
-		return io.Copy(io.Discard, r)
+		return 0, w.replaced()
 	}
+	defer w.flushCookie()
 	if to, ok := w.ResponseWriter.(io.ReaderFrom); ok {
 		return to.ReadFrom(r)
 	}
@@ -78,9 +105,13 @@ func (w *responseWriter) ReadFrom(r io.Reader) (int64, error) {
 // Flush implements http.Flusher.
 func (w *responseWriter) Flush() { _ = w.FlushError() }
 
-// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it commits.
-// If the commit failed, it flushes the error response and returns the error, so that a stream ends.
+// FlushError is what http.ResponseController calls to flush. The header leaves with it, so it
+// commits. If the commit failed, it flushes the error response and returns the error, so that a
+// stream ends.
 func (w *responseWriter) FlushError() error {
+	if !canFlush(w.ResponseWriter) {
+		return http.ErrNotSupported // nothing has left
+	}
 	going := w.start()
 	err := http.NewResponseController(w.ResponseWriter).Flush()
 	if !going {
@@ -89,8 +120,30 @@ func (w *responseWriter) FlushError() error {
 	return err
 }
 
-// Hijack implements http.Hijacker. The caller will write the header itself, so Hijack commits first. It
-// returns an error if the response needs a new cookie, which would not be sent.
+// canFlush reports whether http.ResponseController can flush w.
+func canFlush(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case http.Flusher, interface{ FlushError() error }:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
+// CloseNotify implements http.CloseNotifier, which gin's Context.Stream needs. New code uses the
+// request's context instead.
+func (w *responseWriter) CloseNotify() <-chan bool {
+	gone := make(chan bool, 1)
+	context.AfterFunc(w.x.Context, func() { gone <- true })
+	return gone
+}
+
+// Hijack implements http.Hijacker. The caller will write the header itself, so Hijack commits
+// first. It returns an error if the response needs a new cookie, which would not be sent.
 func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	s := &w.x.session
 	if w.swallow {
@@ -98,7 +151,7 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	if !w.wrote {
 		if s.needsCookie() {
-			return nil, nil, ErrHeaderSent
+			return nil, nil, errHijackedNew
 		}
 		if err := s.commitBeforeHeader(w.x, false); err != nil {
 			s.unsend()
@@ -115,6 +168,9 @@ func (w *responseWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	w.wrote = true
 	return conn, rw, nil
 }
+
+var errHijackedNew = fmt.Errorf("%w: the handler takes over the connection (WebSocket). "+
+	"Store the session in an earlier request, such as that of the page", ErrHeaderSent)
 
 // sticky returns the error that stops the session's commits.
 func (s *Session) sticky() error {

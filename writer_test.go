@@ -383,7 +383,7 @@ func TestChangesAfterTheHeaderNeedNoCookie(t *testing.T) {
 			t.Errorf("%q, Set-Cookie %q, %d stored", w.Body, cookies(w), s.store.Len())
 		}
 		if got := s.log.String(); strings.Count(got, "level=ERROR") != 1 ||
-			!strings.Contains(got, "too late for a new cookie") {
+			!strings.Contains(got, "cannot carry a new cookie") {
 			t.Errorf("log: %s", got)
 		}
 	})

@@ -12,8 +12,8 @@ import (
 //
 //	1 byte     version, 1
 //	4 bytes    CRC-32C of the key and of all that follows, big-endian
-//	the rest   the named values of driver.Encode: for each the length and bytes of the name, and the
-//	           length and bytes of the value; lengths are unsigned varints
+//	the rest   the named values of driver.Encode: for each its name and its value, both as a
+//	           length, an unsigned varint, and the bytes
 const (
 	recordVersion = 1
 	recordHeader  = 1 + 4

@@ -21,8 +21,8 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 	return err
 }
 
-// EndAndReport implements driver.EndReporter. It takes one round trip, where [Store.End] takes two to
-// find the owner.
+// EndAndReport implements driver.EndReporter. It takes one round trip, where [Store.End] takes two
+// to find the owner.
 func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
 	absent := false
 	done := s.ends.begin(id, owner)

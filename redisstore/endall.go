@@ -29,7 +29,7 @@ func (s *Store) EndAll(ctx context.Context) error {
 		return s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
 			n, err := s.raiseGlobalRevocation(ctx, to)
 			if err != nil {
-				s.global.invalidations.Add(1) // it may be done, and the server reports no own writes
+				s.global.invalidations.Add(1) // the server reports no own writes
 			}
 			at = max(at, n)
 			return err

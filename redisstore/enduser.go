@@ -106,7 +106,8 @@ func (s *Store) execEndUser(
 			s.expiry.note(owner, out.expired, entries, r.now, endedBefore)
 		}
 	}
-	if err == nil && action == "only" && lostReply && len(out.ended) < len(end) { // the lost reply may name the others
+	// The lost reply may name the others.
+	if err == nil && action == "only" && lostReply && len(out.ended) < len(end) {
 		err = fmt.Errorf("%w: which sessions were ended is not known", driver.ErrUnknown)
 	}
 	over := out.ended

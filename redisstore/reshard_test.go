@@ -149,8 +149,8 @@ func TestRevocationHoldsWhileSlotMoves(t *testing.T) {
 	}
 }
 
-// TestEndAndReportDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may be
-// on two servers. EndAndReport still ends the session at once.
+// TestEndAndReportDoesNotWaitForMovingSlot moves a slot, so that a session and its user's index may
+// be on two servers. EndAndReport still ends the session at once.
 func TestEndAndReportDoesNotWaitForMovingSlot(t *testing.T) {
 	limitParallel(t)
 	cluster := redistest.StartCluster(t, redistest.Options{})

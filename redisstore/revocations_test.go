@@ -12,8 +12,8 @@ import (
 )
 
 // TestSignInAfterOwnRevocation: this process's estimate of the servers' time is behind. A sign-in
-// that began here after the reply to a revocation is still later than the revocation. A sign-in that
-// began before is not.
+// that began here after the reply to a revocation is still later than the revocation. A sign-in
+// that began before is not.
 func TestSignInAfterOwnRevocation(t *testing.T) {
 	s := newStore(Options{}, standalone)
 	owner := driver.HashOf([]byte("ada"))

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// replyOfLeave is the reply of move.lua to "leave", with the session's fields in the order of names.
+// replyOfLeave is the reply of move.lua to "leave", with the session's fields in the order of
+// names.
 func replyOfLeave(session keyContent, attempt string) []any {
 	h := session.with("@moving", attempt+".<+10000>").Hash
 	reply := replyOK()

@@ -34,7 +34,7 @@ type keyContent struct {
 	Hash   map[string]string `json:"hash,omitempty"`
 	Scores map[string]string `json:"scores,omitempty"` // of a sorted set
 	Text   string            `json:"text,omitempty"`
-	Stream [][]string        `json:"stream,omitempty"` // for each entry: its id, then names and values
+	Stream [][]string        `json:"stream,omitempty"` // each: its id, then names and values
 }
 
 const placeholder = `<[+-]\d+>`

@@ -25,8 +25,8 @@ var update = flag.Bool("update", false, "write format/vectors anew")
 // These tests make the vectors of format/vectors from the Go code, and check the scripts on a real
 // server against them. Implementations in other languages need only the files.
 
-// value is a value of a hash: text, or the server's time plus some milliseconds. Times may differ by
-// some seconds.
+// value is a value of a hash: text, or the server's time plus some milliseconds. Times may differ
+// by some seconds.
 type value struct {
 	text    string
 	fromNow int64
@@ -62,7 +62,7 @@ type changeVector struct {
 	Before map[string]value `json:"before"` // the hash; null: no hash
 	Change changeJSON       `json:"change"`
 	Args   []string         `json:"args"`  // ARGV
-	Reply  []any            `json:"reply"` // "SECONDS" and "MICROSECONDS" stand for the server's time
+	Reply  []any            `json:"reply"` // "SECONDS", "MICROSECONDS": the server's time
 	After  map[string]value `json:"after"`
 }
 

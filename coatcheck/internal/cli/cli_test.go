@@ -87,7 +87,7 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: token FILE")
 	}
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
-		if f := strings.Fields(line); len(f) == 7 && strings.HasSuffix(f[5], "session") && f[6] != "" {
+		if f := strings.Fields(line); len(f) == 7 && strings.Contains(f[5], "session") && f[6] != "" {
 			ts.Setenv("TOKEN", f[6])
 			return
 		}

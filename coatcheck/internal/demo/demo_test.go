@@ -36,10 +36,12 @@ func (v *visitor) send(ctx context.Context, method, path string, more ...string)
 	return w.Result()
 }
 
-// keep makes v use the cookie that a response sets.
+// keep makes v use the cookie that a response sets. Deleted ones are ignored.
 func (v *visitor) keep(resp *http.Response) {
 	for _, c := range resp.Cookies() {
-		v.cookie = c.Name + "=" + c.Value
+		if c.MaxAge >= 0 {
+			v.cookie = c.Name + "=" + c.Value
+		}
 	}
 }
 

@@ -32,7 +32,8 @@ present() {
 }
 
 # keyring: prints the path of a keyring with Debian 13's keys. If the system's keyring is older, it
-# downloads this release's newest keyring to $work. apt verifies that package with the system's keys.
+# downloads this release's newest keyring to $work. apt verifies that package with the system's
+# keys.
 keyring() {
 	local dir=/usr/share/keyrings
 	if ! compgen -G "$dir/debian-archive-$suite-stable.*" >/dev/null; then
@@ -97,7 +98,8 @@ configure() {
 		die "cannot read the package lists of Debian 13 from: ${sources//$'\n'/, }"
 }
 
-# launcher NAME ROOT: writes a command that runs the server with the loader and the libraries in ROOT.
+# launcher NAME ROOT: writes a command that runs the server with the loader and the libraries in
+# ROOT.
 launcher() {
 	local program=${1%-*} root=$2 loader libs
 	loader=$(cd "$root" && compgen -G 'usr/lib*/ld-linux*.so.*' | head -n 1) || die "$1: libc6 has no dynamic loader"

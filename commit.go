@@ -123,7 +123,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	default:
 		s.view.settle(c.Ops, res)
 	}
-	s.response.confirmed = time.Now()
+	s.response.confirmed = time.Since(s.began)
 	return res, nil
 }
 
@@ -200,7 +200,7 @@ func (s *Session) mayIssueToken() error {
 // issue makes t the session's token, on its way to the client.
 func (s *Session) issue(t ticket.Token) {
 	s.cred.use(t)
-	s.response.rotatedTo, s.response.issued, s.response.confirmed = nil, true, time.Now()
+	s.response.rotatedTo, s.response.issued, s.response.confirmed = nil, true, time.Since(s.began)
 	if s.response.cookie != handedOut && !s.cred.inHeader {
 		s.response.cookie = setCookie
 	}

@@ -17,15 +17,16 @@ import (
 // it arrives. The signed-in cookie comes first; if it opens no session, the anonymous one counts.
 type credentials struct {
 	token    ticket.Token
-	found    bool           // token is one: well-formed and, with keys, signed
 	others   []ticket.Token // from the cookies; they are tried in order if token opens no session
-	twins    int            // how many of others came under the same cookie name as token
+	twins    uint8          // how many of others came under the same cookie name as token
+	found    bool           // token is one: well-formed and, with keys, signed
 	inHeader bool           // token came in Authorization: a new one cannot go back in a cookie
 
-	hasCookie    bool   // the request has our cookie for signed-in sessions, whatever its value
-	hasAnonymous bool   // the request has our cookie for anonymous sessions, whatever its value
-	ambiguous    bool   // the request has two different tokens, and no rule says which one counts
-	refused      string // why another text is no token, if anybody listens: see Event.Reason
+	hasCookie    bool // the request has our cookie for signed-in sessions, whatever its value
+	hasAnonymous bool // the request has our cookie for anonymous sessions, whatever its value
+	ambiguous    bool // the request has two different tokens, and no rule says which one counts
+	malformed    bool // the request has a text that is no token
+	forged       bool // the request has a token whose signature is wrong
 
 	id       driver.ID   // of token; set by resolve
 	verifier driver.Hash // of token; set by resolve
@@ -81,13 +82,13 @@ func (m *Manager) credentialsOf(h http.Header) (c credentials) {
 			}
 		}
 	}
-	c.twins = len(c.others)
+	c.twins = uint8(len(c.others))
 	first := !c.found
 	for _, t := range anonymous[:n] {
 		c.addCookie(t)
 	}
 	if first {
-		c.twins = len(c.others)
+		c.twins = uint8(len(c.others))
 	}
 	return c
 }
@@ -124,22 +125,21 @@ func (c *credentials) parse(m *Manager, text string) (t ticket.Token, ok bool) {
 	if len(text) <= len(buf) {
 		t, err = ticket.Parse(append(buf[:0], text...), m.keys)
 	}
-	if err != nil {
-		c.refuse(m, err)
-	}
+	c.forged = c.forged || errors.Is(err, ticket.ErrForged)
+	c.malformed = c.malformed || err != nil
 	return t, err == nil
 }
 
-// refuse notes why a text is no token. "forged" outweighs the others: somebody made it.
-func (c *credentials) refuse(m *Manager, err error) {
-	if m.cfg.OnEvent == nil {
-		return
+// refusal returns why a text is no token, as Event.Reason, or "". "forged" outweighs the other:
+// somebody made it.
+func (c *credentials) refusal() string {
+	switch {
+	case c.forged:
+		return "forged"
+	case c.malformed:
+		return "malformed"
 	}
-	if errors.Is(err, ticket.ErrForged) {
-		c.refused = "forged"
-	} else if c.refused == "" {
-		c.refused = "malformed"
-	}
+	return ""
 }
 
 // resolve computes what the store knows the token by. A request that does not use its session

@@ -13,8 +13,8 @@ import (
 // read asks the store for the session that the request's token names. The changes that are not
 // committed stay. The caller holds both locks, as for all functions of this file.
 func (s *Session) read(ctx context.Context) {
-	if s.state == unread && s.cred.refused != "" {
-		s.emitRefused(s.cred.refused, "")
+	if why := s.cred.refusal(); s.state == unread && why != "" && s.m.cfg.OnEvent != nil {
+		s.emitRefused(why, "")
 	}
 	switch {
 	case s.cred.ambiguous:
@@ -67,7 +67,7 @@ func (s *Session) readOthers(ctx context.Context) {
 		if s.state == anonymous {
 			s.cred.use(t)
 			s.readToken(ctx)
-		} else if i < s.cred.twins && s.state == live && s.opens(ctx, t) {
+		} else if i < int(s.cred.twins) && s.state == live && s.opens(ctx, t) {
 			s.reset()
 			s.response.ambiguous = true
 			s.cannotRead(ErrAmbiguous)

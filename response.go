@@ -14,14 +14,15 @@ import (
 
 // response is what the response has to say about the session. It has no lock; Session guards it.
 type response struct {
-	used      bool          // the response depends on the session
-	sent      bool          // the response header has left
-	closed    bool          // the handler has returned: a new cookie would not be sent any more
-	cookie    cookieAction  // what to do with the cookie
+	cookie    cookieAction  // what to do with the session's cookie
 	rotatedTo *ticket.Token // what the browser gets; the request goes on with its own token
-	issued    bool          // the session got a new token
-	confirmed time.Time     // when the store last accepted the token that the response sets
-	signedOut bool          // Clear-Site-Data is due
+	confirmed time.Duration // when the store last accepted the new token, since the request began
+
+	used      bool // the response depends on the session
+	sent      bool // the response header has left
+	closed    bool // the handler has returned: a new cookie would not be sent any more
+	issued    bool // the session got a new token
+	signedOut bool // Clear-Site-Data is due
 
 	dropCookie    bool // delete the request's cookie for signed-in sessions
 	dropAnonymous bool // delete the request's cookie for anonymous sessions
@@ -116,7 +117,8 @@ const recheckAfter = 50 * time.Millisecond
 // or has ended the session: this response would overwrite a newer cookie. The caller holds both
 // locks.
 func (s *Session) recheckCookie(ctx context.Context) {
-	if s.response.cookie != setCookie || s.state != live || time.Since(s.response.confirmed) < recheckAfter {
+	if s.response.cookie != setCookie || s.state != live ||
+		time.Since(s.began)-s.response.confirmed < recheckAfter {
 		return
 	}
 	ctx, cancel := s.m.detached(ctx)

@@ -16,16 +16,16 @@ type view struct {
 	now    time.Time      // the store's time when record was read
 	readAt time.Time      // this process's time then; set only if somebody is signed in
 
-	draft  driver.Draft // record with the request's changes
-	edited bool         // draft is in use
-	limit  int          // Config.MaxSize
+	draft      driver.Draft // record with the request's changes
+	edited     bool         // draft is in use
+	committing bool         // a commit of sending runs; ops are for the next one
+	limit      int          // Config.MaxSize
 
 	ops    []driver.Op // the changes that are not committed yet
 	shrunk int         // index of the last of ops that made a value smaller; -1: none
 
-	committing bool          // a commit of sending runs; ops are for the next one
-	sending    []driver.Op   // the changes that are being committed
-	base       *driver.Draft // draft without ops, once there are any while a commit runs
+	sending []driver.Op   // the changes that are being committed
+	base    *driver.Draft // draft without ops, once there are any while a commit runs
 }
 
 // rebase makes r the record under the changes that are not committed yet.

@@ -26,15 +26,14 @@ func (c *Config) checkSiteData() error {
 	return nil
 }
 
-// clearSite adds the Clear-Site-Data header to the response after a sign-out. With keepCookies it
-// leaves out "cookies", because the same response sets the cookie of a new session. It does not
-// replace a header that the application set. The caller holds the lock.
-func (s *Session) clearSite(h http.Header, keepCookies bool) {
-	if !s.response.signedOut {
+// clearSite adds the Clear-Site-Data header after a sign-out. It leaves out "cookies" if the
+// response sets the cookie of a new session. It does not replace a header that the application set.
+func (r *response) clearSite(h http.Header, directives []string) {
+	if !r.signedOut {
 		return
 	}
-	s.response.signedOut = false
-	directives := s.m.cfg.ClearSiteData
+	r.signedOut = false
+	keepCookies := r.cookie == setCookie
 	if keepCookies && slices.Contains(directives, "*") {
 		directives = siteData
 	}

@@ -76,6 +76,27 @@ func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) err
 	return s.outcome.err
 }
 
+// recheckAfter is how old the store's word on a new token may be when the response header leaves.
+const recheckAfter = 50 * time.Millisecond
+
+// recheckCookie drops a new token from the response if another request has superseded it meanwhile,
+// or has ended the session: this response would overwrite a newer cookie. The caller holds both
+// locks.
+func (s *Session) recheckCookie(ctx context.Context) {
+	if s.response.cookie != setCookie || s.state != live ||
+		time.Since(s.began)-s.response.confirmed < recheckAfter {
+		return
+	}
+	ctx, cancel := s.m.detached(ctx)
+	defer cancel()
+	switch r, now, err := s.load(ctx, s.cred.id, s.cred.verifier); {
+	case errors.Is(err, driver.ErrNotFound):
+		s.lost(driver.ErrNotFound)
+	case errors.Is(err, driver.ErrMoved), err == nil && r.Tokens.Status(s.cred.verifier, now) != driver.Current:
+		s.lost(driver.ErrMoved)
+	}
+}
+
 // stop drops what was not committed, and all that follows, because of err.
 func (s *Session) stop(p phase, err error) {
 	s.lock()
@@ -146,7 +167,7 @@ func (s *Session) lost(err error) {
 func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result, error) {
 	t := ticket.New()
 	c.Verifier = t.VerifierHash()
-	o := driver.RecordSpec{Secret: s.chosenSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
+	o := driver.RecordSpec{Secret: s.identity.chosenSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
 	res, err := s.storeCreate(ctx, t.ID(), &o, c)
 	if err != nil {
 		return nil, err

@@ -32,7 +32,7 @@ func (s *Session) read(ctx context.Context) {
 // reset forgets what was read before.
 func (s *Session) reset() {
 	s.view.rebase(nil, s.view.now)
-	s.identity = identity{box: s.identity.box}
+	s.identity.forget()
 }
 
 // readToken asks the store for the session of the token.
@@ -116,7 +116,7 @@ func (s *Session) open(ctx context.Context, r *driver.Record, now time.Time) {
 	}
 	switch status {
 	case driver.Current, driver.Grace:
-		err := s.recognize(r)
+		err := s.identity.recognize(r)
 		switch {
 		case err == nil:
 			s.become(r, now)

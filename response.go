@@ -1,14 +1,11 @@
 package session
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
@@ -64,8 +61,8 @@ func (s *Session) writeHeader(h http.Header) (changesCookie bool) {
 	if s.m.cfg.Bearer {
 		addVary(h, "Authorization")
 	}
-	s.clearSite(h, r.cookie == setCookie)
-	changesCookie = s.writeCookies(h)
+	r.clearSite(h, s.m.cfg.ClearSiteData)
+	changesCookie = r.writeCookies(h, s.m, &s.cred, &s.view)
 	switch {
 	case changesCookie, r.cookie == handedOut:
 		h.Set("Cache-Control", "no-store") // a shared cache must not keep the token
@@ -80,71 +77,33 @@ func (s *Session) writeHeader(h http.Header) (changesCookie bool) {
 }
 
 // writeCookies adds the Set-Cookie lines. It reports whether there are any.
-func (s *Session) writeCookies(h http.Header) bool {
-	r, name := &s.response, s.m.cfg.Cookie.Name
-	before := len(h["Set-Cookie"])
+func (r *response) writeCookies(h http.Header, m *Manager, c *credentials, v *view) bool {
+	name, before := m.cfg.Cookie.Name, len(h["Set-Cookie"])
 	if r.cookie == setCookie {
-		t := &s.cred.token
+		t := &c.token
 		if r.rotatedTo != nil {
 			t = r.rotatedTo
 		}
-		text := t.Text(s.m.keys)
-		if signedIn := s.view.record != nil && s.view.record.Principal != nil; signedIn {
-			h.Add("Set-Cookie", s.m.cookie(name, text, s.cookieAge()))
-			r.dropCookie, r.dropAnonymous, s.cred.hasCookie = false, s.cred.hasAnonymous, true
+		text, age := t.Text(m.keys), v.cookieAge(m.cfg)
+		if v.signedIn() {
+			h.Add("Set-Cookie", m.cookie(name, text, age))
+			r.dropCookie, r.dropAnonymous, c.hasCookie = false, c.hasAnonymous, true
 		} else {
-			h.Add("Set-Cookie", s.m.cookie(name+anonymousSuffix, text, s.cookieAge()))
-			r.dropAnonymous, s.cred.hasAnonymous = false, true
+			h.Add("Set-Cookie", m.cookie(name+anonymousSuffix, text, age))
+			r.dropAnonymous, c.hasAnonymous = false, true
 		}
 	}
 	if r.dropCookie {
-		h.Add("Set-Cookie", s.m.cookie(name, "", 0))
+		h.Add("Set-Cookie", m.cookie(name, "", 0))
 	}
 	if r.dropAnonymous {
-		h.Add("Set-Cookie", s.m.cookie(name+anonymousSuffix, "", 0))
+		h.Add("Set-Cookie", m.cookie(name+anonymousSuffix, "", 0))
 	}
 	if r.ambiguous {
-		s.m.deleteEverywhere(h)
+		m.deleteEverywhere(h)
 	}
 	r.dropCookie, r.dropAnonymous, r.ambiguous = false, false, false
 	return len(h["Set-Cookie"]) > before
-}
-
-// recheckAfter is how old the store's word on a new token may be when the response header leaves.
-const recheckAfter = 50 * time.Millisecond
-
-// recheckCookie drops a new token from the response if another request has superseded it meanwhile,
-// or has ended the session: this response would overwrite a newer cookie. The caller holds both
-// locks.
-func (s *Session) recheckCookie(ctx context.Context) {
-	if s.response.cookie != setCookie || s.state != live ||
-		time.Since(s.began)-s.response.confirmed < recheckAfter {
-		return
-	}
-	ctx, cancel := s.m.detached(ctx)
-	defer cancel()
-	switch r, now, err := s.load(ctx, s.cred.id, s.cred.verifier); {
-	case errors.Is(err, driver.ErrNotFound):
-		s.lost(driver.ErrNotFound)
-	case errors.Is(err, driver.ErrMoved), err == nil && r.Tokens.Status(s.cred.verifier, now) != driver.Current:
-		s.lost(driver.ErrMoved)
-	}
-}
-
-// cookieAge returns the Max-Age of the session's cookie; 0: it goes with the browser.
-func (s *Session) cookieAge() time.Duration {
-	r := s.view.record
-	persistent := s.m.cfg.Cookie.Persistent
-	if r != nil && r.Principal != nil {
-		persistent = r.Principal.Persistent
-	}
-	switch {
-	case !persistent:
-		return 0
-	case r != nil:
-		return r.Deadline.Sub(s.view.now)
-	}
-	return s.m.cfg.Lifetime
 }
 
 // cdnHeaders outrank Cache-Control in shared caches (RFC 9213, W3C Edge Architecture).

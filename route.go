@@ -84,11 +84,10 @@ func (rt Route) Check(ctx context.Context) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	r := s.view.record
-	if r == nil || r.Principal == nil {
+	if !s.view.signedIn() {
 		return ErrNotSignedIn
 	}
-	return rt.isMetBy(r.Principal, s.view.storeTime())
+	return rt.isMetBy(s.view.record.Principal, s.view.storeTime())
 }
 
 // Handler returns a handler that calls next if [Route.Check] returns nil, and responds with [Error]

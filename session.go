@@ -114,7 +114,7 @@ func From(ctx context.Context) (*Session, error) {
 func (s *Session) begin(m *Manager, h http.Header) {
 	s.m, s.began = m, time.Now()
 	s.cred = m.credentialsOf(h)
-	s.view.limit = m.cfg.MaxSize
+	s.view.limit, s.identity.m = m.cfg.MaxSize, m
 }
 
 // Reload drops the view, with all changes that are not committed, and reads the session from the
@@ -169,7 +169,7 @@ func (s *Session) value(k driver.Key) ([]byte, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b, ok := s.view.fields().Get(k)
-	b, err := s.opened(k, b)
+	b, err := s.identity.open(k, b)
 	return b, ok && err == nil, err
 }
 
@@ -197,7 +197,7 @@ func (s *Session) change(op driver.Op) {
 	}
 	err := s.refusal()
 	if err == nil && op.Kind == driver.Set {
-		op.Value, err = s.sealed(op.Key, op.Value)
+		op.Value, err = s.identity.seal(op.Key, op.Value)
 	}
 	if err == nil {
 		err = s.view.change(op)

@@ -90,7 +90,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) {
 		return err
 	}
-	ops, err := s.resealed(s.view.ops, in.Spec.Secret)
+	ops, err := s.identity.reseal(s.view.ops, in.Spec.Secret)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	}
 	s.view.end()
 	// Changes made while the store worked are sealed for the session before.
-	if s.view.ops, err = s.resealed(s.view.ops, in.Spec.Secret); err != nil {
+	if s.view.ops, err = s.identity.reseal(s.view.ops, in.Spec.Secret); err != nil {
 		return err
 	}
 	s.issue(t)
@@ -124,7 +124,7 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 			return err
 		}
 	}
-	if err := s.recognize(record); err != nil {
+	if err := s.identity.recognize(record); err != nil {
 		return err
 	}
 	s.become(record, res.Now)

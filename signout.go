@@ -32,13 +32,14 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.outcome.forgive()
 	s.view.discard()
 	s.view.rebase(nil, s.view.now)
-	s.identity = identity{named: s.identity.named}
+	named := s.identity.named
+	s.identity.forget()
 	if err != nil {
-		s.state = ended
+		s.state, s.identity.named = ended, named
 		s.outcome.fail(fmt.Errorf("%w: signing out: %v", ErrUnavailable, err))
 		return s.outcome.report()
 	}
-	s.state, s.identity.named = anonymous, nil
+	s.state = anonymous
 	s.cred.found, s.cred.inHeader = false, false
 	return nil
 }

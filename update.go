@@ -66,7 +66,7 @@ func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (con
 	if err := s.canSend(k); err != nil {
 		return nil, err
 	}
-	if next, err = s.sealed(k, next); err != nil {
+	if next, err = s.identity.seal(k, next); err != nil {
 		s.outcome.fail(err)
 		return nil, s.outcome.err
 	}
@@ -101,7 +101,7 @@ func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) 
 	if last >= len(res.Values) || res.Values[last] == nil {
 		return nil, false, nil
 	}
-	b, err := s.opened(k, res.Values[last])
+	b, err := s.identity.open(k, res.Values[last])
 	return b, err == nil, err
 }
 
@@ -121,7 +121,7 @@ func (s *Session) canSend(k driver.Key) error {
 func (s *Session) openValue(k driver.Key, value []byte) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.opened(k, value)
+	return s.identity.open(k, value)
 }
 
 // waitForTurn waits for the session's other Updates in this process.

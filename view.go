@@ -19,10 +19,10 @@ type view struct {
 	draft      driver.Draft // record with the request's changes
 	edited     bool         // draft is in use
 	committing bool         // a commit of sending runs; ops are for the next one
+	shrunk     int16        // index of the last of ops that made a value smaller; -1: none
 	limit      int          // Config.MaxSize
 
-	ops    []driver.Op // the changes that are not committed yet
-	shrunk int         // index of the last of ops that made a value smaller; -1: none
+	ops []driver.Op // the changes that are not committed yet
 
 	sending []driver.Op   // the changes that are being committed
 	base    *driver.Draft // draft without ops, once there are any while a commit runs
@@ -42,6 +42,24 @@ func (v *view) hide() { v.record = nil }
 
 // storeTime returns the store's time now, as far as it is known.
 func (v *view) storeTime() time.Time { return v.now.Add(time.Since(v.readAt)) }
+
+// signedIn reports whether somebody is signed in.
+func (v *view) signedIn() bool { return v.record != nil && v.record.Principal != nil }
+
+// cookieAge returns the Max-Age of the session's cookie; 0: it goes with the browser.
+func (v *view) cookieAge(cfg *Config) time.Duration {
+	persistent := cfg.Cookie.Persistent
+	if v.signedIn() {
+		persistent = v.record.Principal.Persistent
+	}
+	switch {
+	case !persistent:
+		return 0
+	case v.record != nil:
+		return v.record.Deadline.Sub(v.now)
+	}
+	return cfg.Lifetime
+}
 
 // fields returns the values as the request sees them.
 func (v *view) fields() driver.Fields {
@@ -122,7 +140,7 @@ func (v *view) buffer(op driver.Op, grown int) {
 		*before = op
 	}
 	if grown < 0 {
-		v.shrunk = max(v.shrunk, at)
+		v.shrunk = max(v.shrunk, int16(at))
 	}
 }
 
@@ -132,7 +150,7 @@ func (v *view) dropEntries(field string) {
 		of, _, isEntry := op.Key.Split()
 		return of == field && (isEntry || op.Kind == driver.UnsetEntries)
 	})
-	v.shrunk = len(v.ops) - 1
+	v.shrunk = int16(len(v.ops) - 1)
 }
 
 // mergeable returns the index of the operation that op can be merged into, or len(v.ops).
@@ -148,7 +166,7 @@ func (v *view) mergeable(op *driver.Op, grown int) int {
 		if before.Key != op.Key {
 			continue
 		}
-		if grown > 0 && i <= v.shrunk && i < len(v.ops)-1 {
+		if grown > 0 && i <= int(v.shrunk) && i < len(v.ops)-1 {
 			break
 		}
 		sum := before.Delta + op.Delta
@@ -215,7 +233,7 @@ func (v *view) restore() {
 		v.ops = v.sending
 	} else {
 		v.ops = append(v.sending, v.ops...)
-		v.shrunk = len(v.ops) - 1
+		v.shrunk = int16(len(v.ops) - 1)
 	}
 	v.end()
 }

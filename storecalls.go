@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // This file has all calls of a Session to its store. Each releases Session.mu meanwhile, so that
@@ -55,8 +56,8 @@ func (s *Session) storeTouch(ctx context.Context) error {
 	return s.m.store.Touch(ctx, id, verifier)
 }
 
-// storeEnd ends the session that id names, and reports whether there was one. A store that does
-// not say answers with known.
+// storeEnd ends a session, and reports whether it ended a live one. If the store does not report
+// that, known is the answer.
 func (s *Session) storeEnd(ctx context.Context, id driver.ID, known bool) (ended bool, err error) {
 	var owner driver.Hash
 	if r := s.identity.named; r != nil && r.Principal != nil {
@@ -65,7 +66,7 @@ func (s *Session) storeEnd(ctx context.Context, id driver.ID, known bool) (ended
 	s.mu.Unlock()
 	defer s.mu.Lock()
 	if store, ok := s.m.store.(driver.EndReporter); ok {
-		return store.EndAndReport(ctx, id, owner)
+		return store.EndAndReport(ctx, id, owner, driver.Attempt(ticket.NewSecret()))
 	}
 	return known, s.m.store.End(ctx, id)
 }

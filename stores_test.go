@@ -127,11 +127,13 @@ func (f *faultyStore) End(ctx context.Context, id driver.ID) error {
 	return f.Store.End(ctx, id)
 }
 
-func (f *faultyStore) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (f *faultyStore) EndAndReport(
+	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
+) (bool, error) {
 	if err := f.before("end", &f.ends); err != nil {
 		return false, err
 	}
-	return f.Store.EndAndReport(ctx, id, owner)
+	return f.Store.EndAndReport(ctx, id, owner, attempt)
 }
 
 func (f *faultyStore) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
@@ -272,7 +274,7 @@ func (h hangingStore) Touch(ctx context.Context, _ driver.ID, _ driver.Hash) err
 	return ctx.Err()
 }
 
-func (h hangingStore) EndAndReport(ctx context.Context, _ driver.ID, _ driver.Hash) (bool, error) {
+func (h hangingStore) EndAndReport(ctx context.Context, _ driver.ID, _ driver.Hash, _ driver.Attempt) (bool, error) {
 	return false, h.Touch(ctx, driver.ID{}, driver.Hash{})
 }
 

@@ -57,8 +57,14 @@ type EndReporter interface {
 	// owner, the zero Hash for an anonymous session; the store uses it to update its index. If
 	// several calls end a session at the same time, exactly one reports it.
 	//
-	// ended may be false although the session was alive, if a reply from the store's server was
-	// lost. It may be true together with an error: the session has ended, but not all servers know
-	// it yet.
-	EndAndReport(ctx context.Context, id ID, owner Hash) (ended bool, err error)
+	// A call that repeats an earlier one, with the same attempt, also reports what that one ended.
+	// So a repetition after a lost reply reports the end. The store keeps the attempt with the
+	// ended marker, for SupersededFor. The zero Attempt matches no earlier call.
+	//
+	// ended may be true together with an error: the session has ended, but not all servers know it
+	// yet. It may be false although the session was alive, if a server lost the marker.
+	EndAndReport(ctx context.Context, id ID, owner Hash, attempt Attempt) (ended bool, err error)
 }
+
+// Attempt is 128 random bits that identify an end and its repetitions.
+type Attempt [16]byte

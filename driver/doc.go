@@ -9,10 +9,10 @@
 //	Create     PlanCreate           the new record
 //	Apply      Record.Apply         the next version of the record
 //	Touch      Record.Touch         the next version of the record
-//	End                             the record is removed
+//	End        Record.Live          the record is removed; a live one leaves an ended marker
 //	SignIn     PlanSignIn           what SignInPlan says
 //	Sessions   LiveSessions         nothing
-//	EndUser    Selection.Matches    the matching records are removed, and the time of a revocation
+//	EndUser    Selection.Matches    as End for the matching records, and the time of a revocation
 //	EndAll                          all records are removed, and the time of the revocation
 //
 // The file storetest/examplestore_test.go is such a store, with users, in less than 200 lines. A

@@ -63,7 +63,7 @@ type SignInState struct {
 // SignInPlan says what a store writes for a sign-in, all of it or nothing.
 type SignInPlan struct {
 	// Result is the outcome. The store stores Result.Record under the new id, removes the records
-	// of Result.Evicted, and returns the Result.
+	// of Result.Evicted, which leave ended markers, and returns the Result.
 	Result *Result
 
 	// MovedUntil is zero if no session is replaced. Otherwise the store removes the record under

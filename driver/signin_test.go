@@ -51,23 +51,44 @@ func stateOf(sessions ...driver.UserSession) driver.SignInState {
 func TestLiveRecord(t *testing.T) {
 	live, expired := userSession("live", 0).Record, userSession("expired", time.Hour).Record
 	for _, tt := range []struct {
-		name  string
-		r     *driver.Record
-		until time.Time
-		want  error
+		name         string
+		r            *driver.Record
+		until, ended time.Time
+		want         error
 	}{
-		{"a live record", live, time.Time{}, nil},
-		{"a live record, with a marker", live, signInNow.Add(time.Minute), nil},
-		{"no record", nil, time.Time{}, driver.ErrNotFound},
-		{"an expired record", expired, time.Time{}, driver.ErrNotFound},
-		{"a marker", nil, signInNow.Add(time.Nanosecond), driver.ErrMoved},
-		{"a marker that has expired", nil, signInNow, driver.ErrNotFound},
-		{"an expired record, with a marker", expired, signInNow.Add(time.Minute), driver.ErrMoved},
+		{"a live record", live, time.Time{}, time.Time{}, nil},
+		{"a live record, with a moved marker", live, signInNow.Add(time.Minute), time.Time{}, nil},
+		{"a live record, with an ended marker", live, time.Time{}, signInNow, nil},
+		{"no record", nil, time.Time{}, time.Time{}, driver.ErrNotFound},
+		{"an expired record", expired, time.Time{}, time.Time{}, driver.ErrNotFound},
+		{"a moved marker", nil, signInNow.Add(time.Nanosecond), time.Time{}, driver.ErrMoved},
+		{"a moved marker that has expired", nil, signInNow, time.Time{}, driver.ErrNotFound},
+		{"an expired record, with a moved marker", expired, signInNow.Add(time.Minute), time.Time{}, driver.ErrMoved},
+		{"an ended marker", nil, time.Time{}, signInNow.Add(time.Nanosecond - time.Minute), driver.ErrEnded},
+		{"an ended marker that has expired", nil, time.Time{}, signInNow.Add(-time.Minute), driver.ErrNotFound},
+		{"an expired record, with an ended marker", expired, time.Time{}, signInNow, driver.ErrEnded},
+		{"both markers", nil, signInNow.Add(time.Minute), signInNow, driver.ErrMoved},
 	} {
-		r, err := driver.LiveRecord(signInNow, tt.r, tt.until)
+		r, err := driver.LiveRecord(signInNow, tt.r, tt.until, tt.ended)
 		if !errors.Is(err, tt.want) || (r != nil) != (tt.want == nil) {
 			t.Errorf("%s: record %v, error %v, want %v", tt.name, r != nil, err, tt.want)
 		}
+		if errors.Is(err, driver.ErrEnded) && !errors.Is(tt.want, driver.ErrEnded) {
+			t.Errorf("%s: the error %v is an ErrEnded", tt.name, err)
+		}
+		if ended := new(driver.EndedError); errors.As(err, &ended) {
+			if ended.Ago != signInNow.Sub(tt.ended) || !errors.Is(err, driver.ErrNotFound) {
+				t.Errorf("%s: error %v, want an ErrNotFound with %v", tt.name, err, signInNow.Sub(tt.ended))
+			}
+		}
+	}
+}
+
+// TestEndedSince: a clock of another server may be ahead, so an end may seem to lie in the future.
+func TestEndedSince(t *testing.T) {
+	var ended *driver.EndedError
+	if err := driver.EndedSince(signInNow, signInNow.Add(time.Second)); !errors.As(err, &ended) || ended.Ago != 0 {
+		t.Errorf("an end in a second: %v, want one that was 0s ago", err)
 	}
 }
 

@@ -26,6 +26,9 @@ type UserStore interface {
 	// limit. A SignIn that repeats the one that made the record at id, with the same
 	// RecordSpec.Secret, succeeds and changes nothing.
 	//
+	// Once SignIn has returned nil, the session has its full idle limit. If the store needs several
+	// steps, only a crash between them may leave a session, and one that lives for a minute.
+	//
 	// Errors: ErrTooMany, ErrRevoked, ErrExists, ErrPrincipal, an *OpError, and the error of
 	// SignIn.Carry.
 	SignIn(ctx context.Context, id ID, in *SignIn) (*Result, error)
@@ -34,7 +37,7 @@ type UserStore interface {
 	Sessions(ctx context.Context, owner Hash) ([]UserSession, error)
 
 	// EndUser ends the owner's sessions that sel selects, in one step, and returns those that were
-	// alive.
+	// alive. For SupersededFor after that, Load of such a session returns an *EndedError.
 	//
 	// Unless sel names sessions ([Selection.Revokes]), EndUser is a revocation. A SignIn of the
 	// owner that began before it is refused with ErrRevoked. No older session of the owner that is
@@ -50,6 +53,9 @@ type UserStore interface {
 	// EndAll ends every session that the store has when it is called. It revokes all owners'
 	// sessions: a SignIn that began before it is refused with ErrRevoked, also after a restart of
 	// the store.
+	//
+	// For SupersededFor after EndAll, Load returns an *EndedError for every id without a live
+	// record. So EndAll needs no marker for each session.
 	//
 	// After an error the caller may call EndAll again to end the rest. Several callers may call it
 	// at the same time.

@@ -111,8 +111,10 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 
 // EndAndReport implements driver.EndReporter.
-func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	return s.table.EndAndReport(ctx, id, owner)
+func (s *Store) EndAndReport(
+	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
+) (bool, error) {
+	return s.table.EndAndReport(ctx, id, owner, attempt)
 }
 
 // Len returns the number of sessions. It includes sessions that expired within about the last

@@ -17,13 +17,15 @@ var _ driver.EndReporter = (*Store)(nil)
 // End implements driver.Store. From now on this process refuses the session, whatever the servers
 // say. It repeats the end after a failover: see tombstones.
 func (s *Store) End(ctx context.Context, id driver.ID) error {
-	_, err := s.EndAndReport(ctx, id, driver.Hash{})
+	_, err := s.EndAndReport(ctx, id, driver.Hash{}, driver.Attempt{})
 	return err
 }
 
 // EndAndReport implements driver.EndReporter. It takes one round trip, where [Store.End] takes two
 // to find the owner.
-func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (s *Store) EndAndReport(
+	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
+) (bool, error) {
 	absent := false
 	done := s.ends.begin(id, owner)
 	defer func() { done(absent) }()
@@ -35,8 +37,8 @@ func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Has
 		}
 	}
 	s.dropCopy(id)
-	ended, absent, err := s.removeSession(ctx, id, owner)
-	if err != nil && !errors.Is(err, ErrClosed) {
+	ended, absent, err := s.removeSession(ctx, id, owner, attempt)
+	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, driver.ErrMoved) {
 		err = fmt.Errorf("%w; the store repeats the end", err)
 	}
 	return ended, err
@@ -69,9 +71,15 @@ func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash)
 
 // removeSession deletes a session and its entry in the index, and waits for replicas if
 // Options.Replicas asks for it. A ReplicaError means that the end is done. absent says that there
-// certainly was no such session: no lost reply may have said otherwise.
-func (s *Store) removeSession(ctx context.Context, id driver.ID, owner driver.Hash) (ended, absent bool, err error) {
-	keys, args := []string{s.keys.session(id)}, []string{""}
+// certainly was no such session: no lost reply may have said otherwise. If a sign-in replaced the
+// session, the error is driver.ErrMoved.
+func (s *Store) removeSession(
+	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
+) (ended, absent bool, err error) {
+	keys, args := []string{s.keys.session(id)}, []string{"", ""}
+	if attempt != (driver.Attempt{}) {
+		args[1] = driver.Hash(attempt).String()
+	}
 	if owner != (driver.Hash{}) {
 		keys, args[0] = append(keys, s.keys.index(owner)), id.Selector.String()
 	}
@@ -93,7 +101,7 @@ func (s *Store) removeSession(ctx context.Context, id driver.ID, owner driver.Ha
 		return false, false, err
 	case r.status == "moved": // repetitions must keep the "moved" marker, too
 		s.ends.addMoved(id, owner)
-		return false, false, tooFew
+		return false, false, errors.Join(driver.ErrMoved, tooFew)
 	case r.status != "ok" || len(r.rest) == 0:
 		return false, false, errReply
 	}
@@ -111,7 +119,7 @@ func (s *Store) execEnd(ctx context.Context, keys, args []string) (r reply, tooF
 		return r, nil, err
 	}
 	asked := time.Now()
-	args = append(args[:1:1], "write")
+	args = append(args[:2:2], "write")
 	res, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
 		return b.Eval().Script(endSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	})

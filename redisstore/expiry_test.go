@@ -126,7 +126,7 @@ func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
 	must(t, s.End(t.Context(), id))
 	mustLeaveIndex("End", id, in)
 	id, in = signIn("ada", 0, nil)
-	_, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner)
+	_, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner, driver.Attempt{1})
 	must(t, err)
 	mustLeaveIndex("EndAndReport", id, in)
 	id, in = signIn("ada", 0, nil)

@@ -363,7 +363,7 @@ func storedKeys(r *replicated) (map[string]bool, error) {
 		return nil, err
 	}
 	for _, n := range primaries {
-		reply, err := n.Do("KEYS", "*")
+		reply, err := n.Do("EVAL", keysWithoutMarkers, "0")
 		if err != nil {
 			return nil, err
 		}

@@ -90,7 +90,7 @@ func TestFullServerStillRevokes(t *testing.T) {
 					_, err := s.EndUser(t.Context(), owners[1], driver.Selection{Only: ids[1:2]})
 					return err
 				},
-				func() error { _, err := s.EndAndReport(t.Context(), ids[2], owners[2]); return err },
+				func() error { _, err := s.EndAndReport(t.Context(), ids[2], owners[2], driver.Attempt{1}); return err },
 				func() error { return s.EndAll(t.Context()) },
 			} {
 				if err := end(); err != nil {

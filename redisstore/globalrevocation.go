@@ -4,6 +4,7 @@ import (
 	"context"
 	"strconv"
 	"sync/atomic"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -27,6 +28,14 @@ type globalRevocation struct {
 
 // covers reports whether EndAll ended a session.
 func (g *globalRevocation) covers(r *driver.Record) bool { return r.Created.UnixMilli() <= g.at.Load() }
+
+// time returns the time of the last EndAll, or the zero time.
+func (g *globalRevocation) time() (at time.Time) {
+	if ms := g.at.Load(); ms > 0 {
+		at = time.UnixMilli(ms)
+	}
+	return at
+}
 
 // check returns driver.ErrRevoked if an authentication began before the revocation.
 func (g *globalRevocation) check(began int64) error {

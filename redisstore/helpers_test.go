@@ -306,3 +306,13 @@ func infoNumber(t *testing.T, node *redistest.Node, section, pattern string) int
 	must(t, err)
 	return n
 }
+
+// keysWithoutMarkers is a script that returns all keys but the markers of sessions that ended or
+// were replaced.
+const keysWithoutMarkers = `
+local keys = {}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local session = string.find(key, '}:s:', 1, true)
+  if not session or redis.call('HEXISTS', key, '@token') == 1 then keys[#keys + 1] = key end
+end
+return keys`

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -26,7 +28,7 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	r, mark, known := s.near.lookup(id)
 	if r != nil && r.Live(now) && s.global.current() {
 		if s.global.covers(r) {
-			return nil, now, driver.ErrNotFound
+			return nil, now, endedSince(now, s.global.time())
 		}
 		return r, now, nil
 	}
@@ -71,6 +73,9 @@ func (s *Store) load(ctx context.Context, id driver.ID, mark readMark, known boo
 	}
 	r, asked, err := s.readRecord(ctx, client, id)
 	now := s.clock.now()
+	if over := new(endedAtError); errors.As(err, &over) {
+		return nil, now, endedSince(now, over.at)
+	}
 	if err != nil {
 		return nil, now, err
 	}
@@ -90,8 +95,15 @@ func (s *Store) load(ctx context.Context, id driver.ID, mark readMark, known boo
 	return r, now, nil
 }
 
-// errRevoked is the error for a session that is stored, and revoked.
-var errRevoked = fmt.Errorf("%w: it was revoked", driver.ErrNotFound)
+// endedAtError is the error of readRecord for a session that ended. It matches driver.ErrNotFound.
+type endedAtError struct {
+	at     time.Time // by the server's clock; zero: not known
+	stored bool      // the session is stored, and revoked
+}
+
+func (e *endedAtError) Error() string { return driver.ErrNotFound.Error() }
+
+func (e *endedAtError) Is(target error) bool { return target == driver.ErrNotFound }
 
 // readRecord reads a session, and after it the revocations of its bucket. So it refuses what was
 // revoked before the read of the session. asked is when the read was sent.
@@ -115,13 +127,21 @@ func (s *Store) readRecord(
 	}
 	asked = sent
 	r, err = decodeHash(values)
-	if errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
+	switch {
+	case errors.Is(err, driver.ErrEnded):
+		at, err := parseEnded(values["@ended"])
+		if err != nil {
+			return nil, asked, fmt.Errorf("redisstore: session %s: %w", id, err)
+		}
+		return nil, asked, &endedAtError{at: at}
+	case errors.Is(err, driver.ErrMoved):
 		return nil, asked, err
-	}
-	if err == nil {
-		var revoked bool
-		if revoked, err = s.isRevoked(id, r, revocations); revoked {
-			return nil, asked, errRevoked
+	case errors.Is(err, driver.ErrNotFound): // EndAll may have ended it
+		return nil, asked, &endedAtError{at: s.global.time()}
+	case err == nil:
+		var at time.Time
+		if at, err = s.revokedAt(id, r, revocations); !at.IsZero() {
+			return nil, asked, &endedAtError{at: at, stored: true}
 		}
 	}
 	if err != nil {
@@ -130,9 +150,31 @@ func (s *Store) readRecord(
 	return r, asked, nil
 }
 
+// endedMargin is added to the age of an end that the server reports. Its times and the estimate of
+// its clock are in whole milliseconds, and the estimate may be behind. A request that follows the
+// end must never seem to have begun before it.
+const endedMargin = 2 * time.Millisecond
+
+// endedSince returns the error for a session that ended at a server's time. The zero time means
+// that the session is unknown.
+func endedSince(now, at time.Time) error { return driver.EndedSince(now.Add(endedMargin), at) }
+
+// parseEnded returns the time in an "ended" marker.
+func parseEnded(marker string) (time.Time, error) {
+	at, _, _ := strings.Cut(marker, ".")
+	n, err := strconv.ParseInt(at, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ended marker %.80q: %w", marker, driver.ErrFormat)
+	}
+	return time.UnixMilli(n), nil
+}
+
 // decodeHash returns the record of a session's hash. It returns driver.ErrNotFound if there is no
-// hash, and driver.ErrMoved if there is only a "moved" marker.
+// hash, driver.ErrMoved for a "moved" marker, and driver.ErrEnded for an "ended" marker.
 func decodeHash(values map[string]string) (*driver.Record, error) {
+	if values["@ended"] != "" {
+		return nil, driver.ErrEnded
+	}
 	moving := values["@moving"]
 	delete(values, "@moving") // belongs to the scripts of a sign-in
 	if len(values) == 0 {

@@ -126,7 +126,7 @@ func TestSignInDoesNotWaitForReplicas(t *testing.T) {
 	id, in = newSignIn("ada", 1)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
-	found, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner)
+	found, err := s.EndAndReport(t.Context(), id, in.Spec.Principal.Owner, driver.Attempt{1})
 	if !errors.As(err, new(*redisstore.ReplicaError)) || !found {
 		t.Errorf("EndAndReport: %v, %v; want true and a ReplicaError", found, err)
 	}

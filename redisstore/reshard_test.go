@@ -165,7 +165,7 @@ func TestEndAndReportDoesNotWaitForMovingSlot(t *testing.T) {
 	mustEnd := func(id driver.ID) {
 		t.Helper()
 		begin := time.Now()
-		ended, err := s.EndAndReport(t.Context(), id, ownerOf("ada"))
+		ended, err := s.EndAndReport(t.Context(), id, ownerOf("ada"), driver.Attempt{1})
 		if took := time.Since(begin); err != nil || !ended || took > time.Second {
 			t.Errorf("EndAndReport: %v, error %v, after %v; want true within a second", ended, err, took)
 		}

@@ -37,21 +37,24 @@ func (r revocation) covers(id driver.ID, created time.Time) bool {
 	return created.UnixMilli() <= r.since && !strings.Contains(r.kept, "."+id.Selector.String()+".")
 }
 
-// isRevoked reports whether a session was revoked, with its user's or with all users' sessions.
-// revocations are those of its bucket.
-func (s *Store) isRevoked(id driver.ID, r *driver.Record, revocations map[string]string) (bool, error) {
+// revokedAt returns when a session was revoked, with its user's or with all users' sessions, or the
+// zero time. revocations are those of its bucket.
+func (s *Store) revokedAt(id driver.ID, r *driver.Record, revocations map[string]string) (at time.Time, err error) {
 	if s.global.covers(r) {
-		return true, nil
+		return s.global.time(), nil
 	}
 	if r.Principal == nil || len(revocations) == 0 {
-		return false, nil
+		return at, nil
 	}
 	text, ok := revocations[r.Principal.Owner.String()]
 	if !ok {
-		return false, nil
+		return at, nil
 	}
 	revocation, err := parseRevocation(text)
-	return revocation.covers(id, r.Created), err
+	if err == nil && revocation.covers(id, r.Created) {
+		at = time.UnixMilli(revocation.since)
+	}
+	return at, err
 }
 
 // ownRevocations are the revocations that this process made. They are repeated as ends are,

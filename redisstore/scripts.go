@@ -93,8 +93,9 @@ func (s *Store) execWhileSlotMoves(
 		return r, err
 	}
 	_, _, err = s.readRecord(ctx, s.plain, id)
+	over := new(endedAtError)
 	switch {
-	case errors.Is(err, errRevoked):
+	case errors.As(err, &over) && over.stored:
 		return reply{status: "gone"}, nil
 	case err == nil, errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
 		return r, nil

@@ -73,14 +73,18 @@ func (c *cases) signIn() {
 		if len(names) > 0 {
 			n = "2"
 		}
-		args := []string{nameNew, "3600000", day, secret, version, began, most, how, "", head, tail, n, everybody}
+		confirm := ""
+		if most != "0" {
+			confirm = "confirm"
+		}
+		args := []string{nameNew, "3600000", day, secret, version, began, most, how, "", head, tail, n, everybody, confirm}
 		return append(append(args, names...), rest...)
 	}
 	fresh, both := []string{keyNew, keyIndex, keyRevoked}, []string{keyNew, keyIndex, keyRevoked, keyA, keyB}
-	c.add("signin.lua", "first", "a user's first session makes the index; it lives for a minute until its first use", nil, fresh,
-		signIn("", "<-1000>", "0", "", "0"), replyOK(0), keyValues{keyNew: signedIn, keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
-	c.add("signin.lua", "limit", "at the limit the oldest ends", two, both, signIn("7", "<-1000>", "2", "", "0", nameA, nameB),
-		replyOK(1, nameA), keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
+	c.add("signin.lua", "first", "a user's first session makes the index; it has its full idle limit", nil, fresh,
+		signIn("", "<-1000>", "0", "", "0"), replyOK(0), keyValues{keyNew: signedIn.with("@seen", "<+0>"), keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
+	c.add("signin.lua", "limit", "at the limit the oldest ends; the new session lives for a minute until it is confirmed", two, both, signIn("7", "<-1000>", "2", "", "0", nameA, nameB),
+		replyOK(1, nameA), keyValues{keyNew: signedIn, keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
 	c.add("signin.lua", "refused", "or the sign-in is refused", two, both, signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), []any{"full"}, two)
 	c.add("signin.lua", "changed", "the index is not the one that was read", two, both, signIn("6", "<-1000>", "2", "", "0", nameA, nameB), []any{"changed"}, two)
 	c.add("signin.lua", "gone", "sessions that are gone do not count, and leave the index", keyValues{keyB: b, keyIndex: index}, both,
@@ -91,13 +95,16 @@ func (c *cases) signIn() {
 		signIn("7", "<-20001>", "0", "", "0", nameA, nameB), []any{"revoked"}, plus(two, earlier))
 	c.add("signin.lua", "left over", "a session that was revoked, and not removed, does not count", plus(two, earlier), both,
 		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(0),
-		plus(earlier, keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")}))
+		plus(earlier, keyValues{keyNew: signedIn, keyA: endedAt("<-20000>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")}))
 	c.add("signin.lua", "everybody", "an authentication that began before everybody was revoked", two, both,
 		signIn("7", "<-1000>", "0", "", "<-999>", nameA, nameB), []any{"revoked"}, two)
 	c.add("signin.lua", "again", "the answer was lost, and it is repeated", keyValues{keyNew: signedIn}, fresh, signIn("", "<-1000>", "0", "", "0"),
 		[]any{"again"}, keyValues{keyNew: signedIn})
 	c.add("signin.lua", "exists", "another session has the key", keyValues{keyNew: a.with("@id", nameA)}, fresh, signIn("", "<-1000>", "0", "", "0"),
 		[]any{"exists"}, keyValues{keyNew: a.with("@id", nameA)})
+	ended := keyValues{keyNew: endedAt("<-5000>", "")}
+	c.add("signin.lua", "ended", "the reply was lost, and the session ended: the repetition does not bring it back", ended, fresh,
+		signIn("", "<-1000>", "0", "", "0"), []any{"exists"}, ended)
 }
 
 func (c *cases) endUser() {
@@ -106,18 +113,18 @@ func (c *cases) endUser() {
 	user := []string{keyIndex, keyRevoked}
 	named := []string{keyIndex, keyRevoked, keyA, keyB}
 	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "0", nameA},
-		replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
+		replyOK("", 1, 0, nameA), keyValues{keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	left := scoresOf(nameB, "<-30000>", "@rev", "7")
 	theirs := a.with("@principal", strings.ReplaceAll(a.Hash["@principal"], owner, driver.HashOf([]byte("another")).String()))
 	c.add("enduser.lua", "another's", "a session of another user is not touched", keyValues{keyA: theirs, keyB: b, keyIndex: left},
 		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
 	c.add("enduser.lua", "only, not listed", "the user's own ends also where the index was lost", keyValues{keyA: a, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
+		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
 	revokedNow := "<+0>.<+86400000>"
 	c.add("enduser.lua", "all", "all are revoked, and named; the caller ends them with the next call", two, user, []string{owner, "all", day, "0"},
 		replyOK(revokedNow, 0, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))
 	c.add("enduser.lua", "expired", "what the index names and is not there has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "again", revokedNow, "0", nameA, nameB},
-		replyOK(revokedNow, 1, 1, nameB, nameA), keyValues{keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
+		replyOK(revokedNow, 1, 1, nameB, nameA), keyValues{keyB: endedAt("<+0>", ""), keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
 	keptB := revokedNow + "." + nameB + ".<-30000>"
 	c.add("enduser.lua", "all but one", "the one to keep is in the revocation, with its creation", two, []string{keyIndex, keyRevoked, keyB},
 		[]string{owner, "all", day, "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
@@ -127,7 +134,11 @@ func (c *cases) endUser() {
 		named, []string{owner, "all", day, "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
 	c.add("enduser.lua", "again", "the second call ends those that the first one named", plus(two, keyValues{keyRevoked: revocationOf(keptB)}), named[:3],
 		[]string{owner, "again", keptB, "0", nameA}, replyOK(keptB, 1, 0, nameA),
-		keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(keptB)})
+		keyValues{keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(keptB)})
+	old := "<-60000>.<+86400000>"
+	c.add("enduser.lua", "again, late", "the user was revoked more than a minute ago: no marker", plus(two, keyValues{keyRevoked: revocationOf(old)}), named[:3],
+		[]string{owner, "again", old, "0", nameA}, replyOK(old, 1, 0, nameA),
+		keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(old)})
 	c.add("enduser.lua", "put back", "a revocation that a failover lost is put back", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0"},
 		replyOK(keptB, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(keptB)})
 	c.add("enduser.lua", "put together", "of two revocations both hold", keyValues{keyRevoked: revocationOf("<-10000>.<+1000000>." + nameA + ".<-60000>." + nameB + ".<-30000>")},

@@ -3,7 +3,14 @@ package redisstore
 import (
 	"maps"
 	"slices"
+
+	"github.com/coatcheck-go/session/driver"
 )
+
+// endedAt is the "ended" marker of a session.
+func endedAt(at, attempt string) keyContent {
+	return keyContent{Hash: map[string]string{"@ended": at + "." + attempt}}
+}
 
 // replyOfLeave is the reply of move.lua to "leave", with the session's fields in the order of
 // names.
@@ -27,6 +34,9 @@ func (c *cases) create() {
 	c.add("create.lua", "again", "the answer was lost, and it is repeated", keyValues{keyNew: stored}, []string{keyNew}, args, []any{"again"}, keyValues{keyNew: stored})
 	other := keyValues{keyNew: vectorA.with("@id", nameA)}
 	c.add("create.lua", "exists", "another session has the key", other, []string{keyNew}, args, []any{"exists"}, other)
+	ended := keyValues{keyNew: endedAt("<-5000>", "")}
+	c.add("create.lua", "ended", "the reply was lost, and the session ended: the repetition does not bring it back", ended,
+		[]string{keyNew}, args, []any{"exists"}, ended)
 }
 
 func (c *cases) touch() {
@@ -46,13 +56,31 @@ func (c *cases) touch() {
 }
 
 func (c *cases) end() {
-	c.add("end.lua", "anonymous", "a session that nobody is signed in to", keyValues{keyA: vectorA.with("@principal", "")}, []string{keyA}, nil, replyOK(1), nil)
-	c.add("end.lua", "user's", "it leaves the index in the same step", vectorTwo, []string{keyA, keyIndex}, []string{nameA}, replyOK(1),
-		keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
-	c.add("end.lua", "over", "it had ended", nil, []string{keyA, keyIndex}, []string{nameA}, replyOK(0), nil)
-	c.add("end.lua", "over, and written", "and something is written and removed, for replicas to be waited for", nil, []string{keyA}, []string{"", "write"}, replyOK(0), nil)
+	attempt, another := driver.HashOf([]byte("attempt")).String(), driver.HashOf([]byte("another")).String()
+	anonymous, marker := keyValues{keyA: vectorA.with("@principal", "")}, endedAt("<+0>", attempt)
+	c.add("end.lua", "anonymous", "the session has no user; for a minute its key says that it ended", anonymous,
+		[]string{keyA}, []string{"", attempt}, replyOK(1), keyValues{keyA: marker})
+	c.add("end.lua", "no attempt", "the caller does not repeat the end", anonymous,
+		[]string{keyA}, []string{"", ""}, replyOK(1), keyValues{keyA: endedAt("<+0>", "")})
+	c.add("end.lua", "user's", "the session leaves the index in the same step", vectorTwo,
+		[]string{keyA, keyIndex}, []string{nameA, attempt}, replyOK(1),
+		keyValues{keyA: marker, keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+	c.add("end.lua", "user's, without the index", "no marker: the index may still name the session", keyValues{keyA: vectorA},
+		[]string{keyA}, []string{"", attempt}, replyOK(1), nil)
+	before := keyValues{keyA: endedAt("<-5000>", attempt)}
+	c.add("end.lua", "repeated", "the reply was lost: the same attempt gets the same reply", before,
+		[]string{keyA, keyIndex}, []string{nameA, attempt}, replyOK(1), before)
+	c.add("end.lua", "ended by another", "another attempt has ended the session", before,
+		[]string{keyA, keyIndex}, []string{nameA, another}, replyOK(0), before)
+	c.add("end.lua", "ended, and no attempt", "an end without an attempt repeats none", keyValues{keyA: endedAt("<-5000>", "")},
+		[]string{keyA}, []string{"", ""}, replyOK(0), keyValues{keyA: endedAt("<-5000>", "")})
+	c.add("end.lua", "unknown", "there is no session, and no marker is left", nil,
+		[]string{keyA, keyIndex}, []string{nameA, attempt}, replyOK(0), nil)
+	c.add("end.lua", "unknown, and written", "the script writes and removes something, so that WAIT has a write", nil,
+		[]string{keyA}, []string{"", attempt, "write"}, replyOK(0), nil)
 	word := keyContent{Hash: map[string]string{"@moving": "moved"}}
-	c.add("end.lua", "moved", "the word that it moved stays", keyValues{keyA: word}, []string{keyA}, []string{"", "write"}, []any{"moved"}, keyValues{keyA: word})
+	c.add("end.lua", "moved", "a sign-in replaced the session: the moved marker stays", keyValues{keyA: word},
+		[]string{keyA}, []string{"", attempt, "write"}, []any{"moved"}, keyValues{keyA: word})
 
 	four := []string{keyIndex, keyRevoked, keyA, keyB}
 	c.add("clean.lua", "expired", "what is not there leaves the index, and who removes it tells; what is there stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, four,

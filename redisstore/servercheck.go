@@ -141,7 +141,13 @@ func (s *Store) tryOut(ctx context.Context) error {
 		func() error { return s.Touch(ctx, id, verifier) },
 		func() error { _, _, err := s.LoadFresh(ctx, id); return err },
 		func() error { return s.tryOutSignIn(ctx, o, &driver.Credential{ID: id, Verifier: verifier}) },
-		func() error { _, _, err := s.removeSession(ctx, id, driver.Hash{}); return err },
+		func() error { // the sign-in replaced the session
+			_, _, err := s.removeSession(ctx, id, driver.Hash{}, driver.Attempt(secret))
+			if errors.Is(err, driver.ErrMoved) && !errors.As(err, new(*ReplicaError)) {
+				err = nil
+			}
+			return err
+		},
 	} {
 		if err = step(); errors.As(err, &tooFew) {
 			if err = tooFew.Err; err != nil {
@@ -189,6 +195,7 @@ func (s *Store) tryOutSignIn(ctx context.Context, o *driver.RecordSpec, from *dr
 			for _, res := range s.tracked.DoMulti(ctx,
 				b.Del().Key(s.keys.index(owner)).Build(),
 				b.Del().Key(s.keys.session(from.ID)).Build(),
+				b.Del().Key(s.keys.session(id)).Build(), // its marker
 				b.Hdel().Key(s.keys.revocations(id.Bucket)).Field(owner.String()).Build(),
 			) {
 				if err := res.Error(); err != nil {

@@ -19,12 +19,14 @@ const (
 	cleanSample = 20
 )
 
-// unusedFor is how long a session lives until its first use.
-const unusedFor = time.Minute
+// unconfirmedFor is how long a session lives until its sign-in confirms it.
+const unconfirmedFor = time.Minute
 
 // SignIn implements driver.UserStore. The browser's old session lies in another slot, so this goes
 // in steps: close the old session to writers for a while, store the new one, replace the old one
-// with a "moved" marker. Each step may be repeated.
+// with a "moved" marker, and confirm the new one. Each step may be repeated. After a crash between
+// the steps, the new session lives for a minute. Without an old session and without a limit, one
+// script stores the session for good.
 func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 	owner := in.Spec.Principal.Owner
 	if err := in.Change.Check(); err != nil {
@@ -69,6 +71,42 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		s.dropCopy(in.From.ID)
 		_, _ = s.execMove(ctx, "left", id, in, from)
 	}
+	if !needsConfirmation(in) {
+		return res, nil
+	}
+	return s.confirm(ctx, id, in, res)
+}
+
+// needsConfirmation reports whether a sign-in takes several steps, so that its last one confirms
+// the session. An idle limit of about a minute needs no confirmation.
+func needsConfirmation(in *driver.SignIn) bool {
+	severalSteps := in.From != nil || in.MaxSessions > 0
+	return severalSteps && in.Spec.Idle-unconfirmedFor > driver.TouchInterval(in.Spec.Idle)
+}
+
+// confirm gives a session its full idle limit. res is the result of the sign-in that stored it.
+func (s *Store) confirm(
+	ctx context.Context, id driver.ID, in *driver.SignIn, res *driver.Result,
+) (*driver.Result, error) {
+	r, repeated, err := s.execTouch(ctx, id, in.Spec.Verifier)
+	switch {
+	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
+		return res, nil // it has ended since
+	case err != nil:
+		return nil, fmt.Errorf("%w: the session was not confirmed: %v", driver.ErrUnknown, err)
+	}
+	res.Now = r.now
+	if res.Record == nil {
+		return res, nil
+	}
+	if res.Record, err = res.Record.Touch(r.now, in.Spec.Verifier); err != nil {
+		return nil, err
+	}
+	if repeated || res.Record.Revision != r.revision { // its last use is not known
+		res.Record = nil
+		return res, nil
+	}
+	s.expiry.watch(id, res.Record)
 	return res, nil
 }
 
@@ -156,15 +194,18 @@ func (s *Store) entriesForSignIn(
 func (s *Store) signInArgs(
 	id driver.ID, in *driver.SignIn, r *driver.Record, entries []indexEntry, version string, began int64, old string,
 ) (keys, args []string) {
-	refuse := ""
+	refuse, confirm := "", ""
 	if in.RefuseExtra {
 		refuse = "refuse"
+	}
+	if needsConfirmation(in) {
+		confirm = "confirm"
 	}
 	head, tail := driver.SplitPrincipal(r.Principal)
 	args = []string{
 		id.Selector.String(), milliseconds(in.Spec.Idle), milliseconds(in.Spec.Lifetime),
 		driver.Hash(in.Spec.Secret).String(), version, strconv.FormatInt(began, 10),
-		strconv.Itoa(in.MaxSessions), refuse, old, head, tail, strconv.Itoa(len(entries)), s.global.argument(),
+		strconv.Itoa(in.MaxSessions), refuse, old, head, tail, strconv.Itoa(len(entries)), s.global.argument(), confirm,
 	}
 	keys = []string{s.keys.session(id), s.keys.index(in.Spec.Principal.Owner), s.keys.revocations(id.Bucket)}
 	for _, e := range entries {
@@ -189,7 +230,9 @@ func (s *Store) signInResult(
 	if err != nil {
 		return nil, err
 	}
-	res.Record.Seen = res.Record.Seen.Add(-max(0, res.Record.Idle-unusedFor))
+	if needsConfirmation(in) {
+		res.Record.Seen = res.Record.Seen.Add(unconfirmedFor - res.Record.Idle)
+	}
 	owner := in.Spec.Principal.Owner
 	evicted, expired, err := r.names(id.Bucket)
 	if err != nil {

@@ -29,6 +29,7 @@ type tombstones struct {
 // tombstone is one end.
 type tombstone struct {
 	owner      driver.Hash // zero: anonymous, or not known
+	ended      time.Time   // when this process first ended it
 	forget     time.Time
 	movedUntil time.Time // a sign-in replaced the session: until then it is reported as moved
 	next       time.Time // the next repetition of its own
@@ -84,7 +85,11 @@ func (t *tombstones) addLocked(id driver.ID, owner driver.Hash, movedFor time.Du
 	if before.movedUntil.After(movedUntil) { // a moved session stays moved if it is ended, too
 		movedUntil = before.movedUntil
 	}
-	t.kept[id] = tombstone{owner: owner, forget: now.Add(keepEndsFor), movedUntil: movedUntil}
+	ended := now
+	if known {
+		ended = before.ended
+	}
+	t.kept[id] = tombstone{owner: owner, ended: ended, forget: now.Add(keepEndsFor), movedUntil: movedUntil}
 	t.schedule(id, 0, now.Add(repeatDelays[0]))
 }
 
@@ -99,8 +104,8 @@ func (t *tombstones) schedule(id driver.ID, queue int, at time.Time) {
 	t.queues[queue] = append(t.queues[queue], repetition{id, at})
 }
 
-// refusal returns driver.ErrNotFound for a session that ended here, driver.ErrMoved for one that
-// was just replaced, and nil for all others.
+// refusal returns driver.ErrMoved for a session that was just replaced, the error of
+// driver.EndedSince for one that ended here, and nil for all others.
 func (t *tombstones) refusal(id driver.ID) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -113,8 +118,10 @@ func (t *tombstones) refusal(id driver.ID) error {
 		return nil
 	case time.Now().Before(stone.movedUntil):
 		return driver.ErrMoved
+	case stone.movedUntil.After(stone.ended): // it was replaced, and did not end
+		return driver.ErrNotFound
 	}
-	return driver.ErrNotFound
+	return driver.EndedSince(time.Now(), stone.ended)
 }
 
 // has reports that a session ended here.
@@ -264,6 +271,9 @@ func (s *Store) runReasserting(ctx context.Context) {
 	}
 }
 
+// reassertEnd deletes a session that is there again, and leaves a marker in place.
+const reassertEnd = `if redis.call('HEXISTS', KEYS[1], '@token') == 1 then redis.call('DEL', KEYS[1]) end`
+
 // reassertEnds repeats ends, and returns those that failed.
 func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
@@ -284,7 +294,7 @@ func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []dri
 			commands = append(commands, s.tracked.B().Zrem().Key(s.keys.index(owner)).Member(id.Selector.String()).Build())
 		}
 		ends = append(ends, id)
-		commands = append(commands, s.tracked.B().Del().Key(s.keys.session(id)).Build())
+		commands = append(commands, s.tracked.B().Eval().Script(reassertEnd).Numkeys(1).Key(s.keys.session(id)).Build())
 	}
 	for i, res := range s.tracked.DoMulti(ctx, commands...) {
 		if res.Error() != nil && (len(failed) == 0 || failed[len(failed)-1] != ends[i]) {

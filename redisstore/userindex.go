@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/redis/rueidis"
 
@@ -106,17 +107,17 @@ func (s *Store) appendLive(
 			missing = append(missing, e)
 			continue
 		}
-		if errors.Is(err, driver.ErrMoved) || s.ends.has(e.id) {
+		if errors.Is(err, driver.ErrMoved) || errors.Is(err, driver.ErrEnded) || s.ends.has(e.id) {
 			continue
 		}
-		revoked := false
+		var revokedAt time.Time
 		if err == nil {
-			revoked, err = s.isRevoked(e.id, r, revocations)
+			revokedAt, err = s.revokedAt(e.id, r, revocations)
 		}
 		if err != nil {
 			return nil, nil, fmt.Errorf("redisstore: session %s: %w", e.id, err)
 		}
-		if !revoked {
+		if revokedAt.IsZero() {
 			list = append(list, driver.UserSession{ID: e.id, Record: r})
 		}
 	}

@@ -163,26 +163,8 @@ func (s *Store) dropCopy(id driver.ID) {
 
 // Touch implements driver.Store.
 func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) error {
-	if err := s.ends.refusal(id); err != nil {
-		return err
-	}
-	if err := s.syncGlobalRevocation(ctx); err != nil {
-		return err
-	}
-	var r reply
-	tries := 0
-	err := s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
-		tries++
-		r, err = s.execOnSession(ctx, touchScript, id, []string{verifier.String(), s.global.argument()})
-		return err
-	})
-	if err == nil {
-		err = r.sessionError()
-	}
-	if err == nil && r.status != "ok" {
-		err = errReply
-	}
-	if err != nil || tries > 1 { // an earlier try may have touched it, at another time
+	r, repeated, err := s.execTouch(ctx, id, verifier)
+	if err != nil || repeated { // an earlier try may have touched it, at another time
 		s.dropCopy(id)
 		return err
 	}
@@ -196,4 +178,27 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		})
 	}
 	return nil
+}
+
+// execTouch runs touch.lua. repeated says that it ran more than once, or may have.
+func (s *Store) execTouch(ctx context.Context, id driver.ID, verifier driver.Hash) (r reply, repeated bool, err error) {
+	if err := s.ends.refusal(id); err != nil {
+		return r, false, err
+	}
+	if err := s.syncGlobalRevocation(ctx); err != nil {
+		return r, false, err
+	}
+	tries := 0
+	err = s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+		tries++
+		r, err = s.execOnSession(ctx, touchScript, id, []string{verifier.String(), s.global.argument()})
+		return err
+	})
+	if err == nil {
+		err = r.sessionError()
+	}
+	if err == nil && r.status != "ok" {
+		err = errReply
+	}
+	return r, tries > 1, err
 }

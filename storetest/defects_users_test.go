@@ -24,7 +24,7 @@ type brokenUsers struct {
 	sessions func(context.Context, driver.Hash) ([]driver.UserSession, error)
 	endUser  func(context.Context, driver.Hash, driver.Selection) ([]driver.ID, error)
 	endAll   func(context.Context) error
-	endOwned func(context.Context, driver.ID, driver.Hash) (bool, error)
+	endOwned func(context.Context, driver.ID, driver.Hash, driver.Attempt) (bool, error)
 	onExpiry func(f func(driver.ExpiredSession))
 	publish  func([]byte)
 	follow   func(context.Context) (iter.Seq2[[]byte, error], error)
@@ -97,11 +97,13 @@ func (b *brokenUsers) Follow(ctx context.Context) (iter.Seq2[[]byte, error], err
 	return b.Store.Follow(ctx)
 }
 
-func (b *brokenUsers) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+func (b *brokenUsers) EndAndReport(
+	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
+) (bool, error) {
 	if b.endOwned != nil {
-		return b.endOwned(ctx, id, owner)
+		return b.endOwned(ctx, id, owner, attempt)
 	}
-	return b.Store.EndAndReport(ctx, id, owner)
+	return b.Store.EndAndReport(ctx, id, owner, attempt)
 }
 
 // beforeSignIn calls f to falsify each sign-in.
@@ -212,9 +214,9 @@ var userDefects = []userDefect{
 	}},
 	{"End removes the moved marker", []string{"sign-in/moved-and-ended"}, func(b *brokenUsers) {
 		ended := sync.Map{}
-		b.endOwned = func(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
+		b.endOwned = func(ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt) (bool, error) {
 			ended.Store(id, true)
-			return b.Store.EndAndReport(ctx, id, owner)
+			return b.Store.EndAndReport(ctx, id, owner, attempt)
 		}
 		b.load = func(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 			r, now, err := b.Store.Load(ctx, id)

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -120,6 +121,81 @@ var endCases = []testCase{
 		},
 	},
 	{
+		name: "end/reported",
+		why: "P2: A request that began before a sign-out and reads after it learns that its session has just " +
+			"ended. It is not a new visitor, so it creates no session and sets no cookie over a newer one.",
+		run: func(k *kit) {
+			v := k.create(set("theme", `"dark"`))
+			k.mustReportEnd(k.store, func() { k.end(v) }, v)
+			if store, ok := k.store.(driver.EndReporter); ok {
+				v := k.create()
+				k.mustReportEnd(k.store, func() {
+					if _, err := store.EndAndReport(k.Context(), v.id, driver.Hash{}, newAttempt()); err != nil {
+						k.Errorf("EndAndReport: %v", err)
+					}
+				}, v)
+			}
+		},
+	},
+	{
+		name: "end/reported-for-a-while",
+		why: "P2: An end is reported as long as requests run that may have begun before it. After that, the id " +
+			"is unknown. A second end does not extend that time.",
+		needs: func(h *Harness) bool { return h.Unit >= driver.SupersededFor },
+		run: func(k *kit) {
+			v := k.create()
+			before := k.now()
+			k.end(v)
+			k.wait(driver.SupersededFor / 2)
+			k.end(v)
+			k.waitUntilJustBefore(before.Add(driver.SupersededFor))
+			if _, _, err := k.store.Load(k.Context(), v.id); !errors.Is(err, driver.ErrEnded) {
+				k.Errorf("Load just before the end of SupersededFor: %v, want ErrEnded", err)
+			}
+			k.wait(time.Second)
+			k.mustNotReportEnd(v)
+		},
+	},
+	{
+		name: "end/not-reported",
+		why: "P2, P10: Only a live session leaves a marker when it ends. An expired one does not, and neither " +
+			"does one that never existed: a flood of made-up tokens must not fill the store.",
+		run: func(k *kit) {
+			unknown := newVisitor()
+			k.mustNotReportEnd(unknown)
+			k.end(unknown)
+			k.mustNotReportEnd(unknown)
+			if store, ok := k.store.(driver.EndReporter); ok {
+				unknown := newVisitor()
+				ended, err := store.EndAndReport(k.Context(), unknown.id, driver.Hash{}, newAttempt())
+				if ended || err != nil {
+					k.Errorf("EndAndReport of an unknown session: %v, %v, want false and no error", ended, err)
+				}
+				k.mustNotReportEnd(unknown)
+			}
+			expired := k.createFor(k.h.Unit, k.h.Unit)
+			k.waitUntil(k.load(expired).Expires())
+			k.mustNotReportEnd(expired)
+			k.end(expired)
+			k.mustNotReportEnd(expired)
+		},
+	},
+	{
+		name: "end/reported-to-others",
+		why: "P2: A process learns that a session has just ended, although another process ended it: the " +
+			"requests of a browser run on all nodes.",
+		needs: shared,
+		run: func(k *kit) {
+			other := k.other()
+			v := k.create()
+			other.load(v)
+			k.mustReportEnd(other.store, func() {
+				k.end(v)
+				k.eventuallyEnded(other, v)
+			}, v)
+		},
+	},
+	{
 		name: "end/leaves-nothing",
 		why: "P10: Ended sessions leave nothing behind. Otherwise a store that runs long enough is full of " +
 			"them.",
@@ -142,3 +218,33 @@ var endCases = []testCase{
 		},
 	},
 }
+
+// mustReportEnd calls end, which must end v, and checks that the store then reports when v ended.
+func (k *kit) mustReportEnd(s driver.Store, end func(), v visitor) {
+	k.Helper()
+	before := k.now()
+	end()
+	d := k.h.Unit / 100
+	k.wait(d)
+	_, now, err := s.Load(k.Context(), v.id)
+	var ended *driver.EndedError
+	if !errors.As(err, &ended) || !errors.Is(err, driver.ErrEnded) || !errors.Is(err, driver.ErrNotFound) {
+		k.Errorf("Load after the end: %v, want an *EndedError", err)
+		return
+	}
+	least, most := d-k.h.Slack, now.Sub(before)+k.h.Slack+time.Millisecond
+	if ended.Ago < least || ended.Ago > most {
+		k.Errorf("the session is reported to have ended %v ago, want %v to %v", ended.Ago, least, most)
+	}
+}
+
+// mustNotReportEnd checks that the session is unknown.
+func (k *kit) mustNotReportEnd(v visitor) {
+	k.Helper()
+	_, _, err := k.store.Load(k.Context(), v.id)
+	if !errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrEnded) {
+		k.Errorf("Load: %v, want ErrNotFound and not ErrEnded", err)
+	}
+}
+
+func newAttempt() driver.Attempt { return driver.Attempt(newHash()) }

@@ -47,7 +47,7 @@ var eventCases = []testCase{
 				var all sync.WaitGroup
 				for range 4 {
 					all.Go(func() {
-						did, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, o.hash)
+						did, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, o.hash, newAttempt())
 						if err != nil {
 							k.Errorf("EndAndReport: %v", err)
 						}
@@ -67,6 +67,38 @@ var eventCases = []testCase{
 				k.mustBeEnded(v)
 				if n := ended.Load(); n != 1 {
 					k.Errorf("%d of 5 calls ended the session, want 1", n)
+				}
+			}
+		},
+	},
+	{
+		name: "event/end-repeated",
+		why: "A call that repeats an end because the reply was lost reports what the first call ended. " +
+			"Otherwise nobody reports a theft.",
+		able: able[driver.EndReporter],
+		run: func(k *kit) {
+			o := newOwner()
+			store := k.store.(driver.EndReporter)
+			for _, v := range []visitor{k.signIn(o), k.create(), newVisitor()} {
+				_, _, err := k.store.Load(k.Context(), v.id)
+				alive := err == nil
+				mine, theirs := newAttempt(), newAttempt()
+				for i, call := range []struct {
+					attempt driver.Attempt
+					want    bool
+				}{{mine, alive}, {theirs, false}, {mine, alive}, {driver.Attempt{}, false}, {mine, alive}} {
+					ended, err := store.EndAndReport(k.Context(), v.id, driver.Hash{}, call.attempt)
+					if err != nil || ended != call.want {
+						k.Errorf("EndAndReport, call %d: %v, %v, want %v", i, ended, err, call.want)
+					}
+				}
+				k.mustBeEnded(v)
+			}
+			v := k.create()
+			for i := range 2 {
+				ended, err := store.EndAndReport(k.Context(), v.id, driver.Hash{}, driver.Attempt{})
+				if first := i == 0; err != nil || ended != first {
+					k.Errorf("EndAndReport without an attempt, call %d: %v, %v, want %v", i, ended, err, first)
 				}
 			}
 		},
@@ -163,8 +195,7 @@ func (x *expiries) mustReportOnce(k *kit, o owner, expired map[driver.ID]time.Ti
 	}
 }
 
-// signInFor signs in to a session with this idle limit, and uses it once. On Redis a session that
-// was never used expires earlier.
+// signInFor signs in to a session with this idle limit, and uses it once.
 func (k *kit) signInFor(idle time.Duration, o owner, from ...visitor) visitor {
 	k.Helper()
 	v := o.visitor()
@@ -255,7 +286,7 @@ func able[A any](s driver.Store) bool {
 
 func (k *kit) mustEndAndReport(v visitor, owner driver.Hash, want bool) {
 	k.Helper()
-	ended, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, owner)
+	ended, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), v.id, owner, newAttempt())
 	if err != nil || ended != want {
 		k.Errorf("EndAndReport: %v, %v, want %v", ended, err, want)
 	}

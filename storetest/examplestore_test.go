@@ -20,6 +20,7 @@ type exampleStore struct {
 	mu         sync.Mutex // makes a transaction atomic
 	records    map[driver.ID]*driver.Record
 	moved      map[driver.ID]time.Time   // sessions that a sign-in replaced: SignInPlan.MovedUntil
+	ended      map[driver.ID]time.Time   // sessions that ended, with the time
 	revoked    map[driver.Hash]time.Time // owners whose sessions were revoked, with the last time
 	allRevoked time.Time                 // when the sessions of all owners were last revoked
 }
@@ -31,6 +32,7 @@ func newExampleStore(now func() time.Time) *exampleStore {
 		now:     now,
 		records: map[driver.ID]*driver.Record{},
 		moved:   map[driver.ID]time.Time{},
+		ended:   map[driver.ID]time.Time{},
 		revoked: map[driver.Hash]time.Time{},
 	}
 }
@@ -46,9 +48,21 @@ func (s *exampleStore) transaction(ctx context.Context, f func(now time.Time) er
 	return f(s.now())
 }
 
-// live returns the live record at id, or ErrNotFound or ErrMoved.
+// live returns the live record at id, or the error of driver.LiveRecord.
 func (s *exampleStore) live(id driver.ID, now time.Time) (*driver.Record, error) {
-	return driver.LiveRecord(now, s.records[id], s.moved[id])
+	endedAt := s.ended[id]
+	if s.allRevoked.After(endedAt) {
+		endedAt = s.allRevoked
+	}
+	return driver.LiveRecord(now, s.records[id], s.moved[id], endedAt)
+}
+
+// end removes a record, and leaves an ended marker if it was live.
+func (s *exampleStore) end(id driver.ID, now time.Time) {
+	if r := s.records[id]; r != nil && r.Live(now) {
+		s.ended[id] = now
+	}
+	delete(s.records, id)
 }
 
 // owned returns all records of an owner. A database has an index for it.
@@ -113,8 +127,11 @@ func (s *exampleStore) Touch(ctx context.Context, id driver.ID, verifier driver.
 }
 
 func (s *exampleStore) End(ctx context.Context, id driver.ID) error {
-	return s.transaction(ctx, func(time.Time) error {
-		delete(s.records, id) // and keep the moved marker
+	return s.transaction(ctx, func(now time.Time) error {
+		s.end(id, now)
+		if now.Before(s.moved[id]) {
+			return driver.ErrMoved // and keep the moved marker
+		}
 		return nil
 	})
 }
@@ -137,7 +154,7 @@ func (s *exampleStore) SignIn(ctx context.Context, id driver.ID, in *driver.Sign
 			return err
 		}
 		for _, evicted := range plan.Result.Evicted {
-			delete(s.records, evicted)
+			s.end(evicted, now)
 		}
 		if !plan.MovedUntil.IsZero() {
 			delete(s.records, in.From.ID)
@@ -163,7 +180,7 @@ func (s *exampleStore) EndUser(
 	err = s.transaction(ctx, func(now time.Time) error {
 		for _, session := range driver.LiveSessions(now, s.owned(owner)) {
 			if sel.Matches(session.ID) {
-				delete(s.records, session.ID)
+				s.end(session.ID, now)
 				ended = append(ended, session.ID)
 			}
 		}
@@ -189,6 +206,7 @@ func (s *exampleStore) vacuum() {
 	defer s.mu.Unlock()
 	now := s.now()
 	maps.DeleteFunc(s.records, func(_ driver.ID, r *driver.Record) bool { return !r.Live(now) })
+	maps.DeleteFunc(s.ended, func(_ driver.ID, at time.Time) bool { return now.Sub(at) >= driver.SupersededFor })
 	maps.DeleteFunc(s.moved, func(_ driver.ID, until time.Time) bool { return !now.Before(until) })
 	maps.DeleteFunc(s.revoked, func(_ driver.Hash, at time.Time) bool { return now.Sub(at) > driver.MaxSignInTime })
 }

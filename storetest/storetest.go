@@ -108,7 +108,9 @@ func cases() []testCase {
 	} {
 		all = append(all, part...)
 	}
-	for _, part := range [][]testCase{signInCases, limitCases, endUserCases, revokeCases, eventCases, feedCases} {
+	for _, part := range [][]testCase{
+		signInCases, limitCases, lifetimeCases, endUserCases, revokeCases, eventCases, feedCases,
+	} {
 		for _, c := range part {
 			c.users = true
 			all = append(all, c)

@@ -9,6 +9,6 @@
 // once, and other changes when the journal reports that they are durable.
 //
 // The files: table.go has the methods of driver.Store; signin.go and users.go have those of
-// driver.UserStore, on the indexes in owners.go, revocations.go and moved.go; expiry.go and
+// driver.UserStore, on the indexes in owners.go, revocations.go and markers.go; expiry.go and
 // expired.go remove and report expired sessions; clock.go and journal.go are what their names say.
 package table

@@ -7,7 +7,8 @@ import (
 )
 
 // No reader finds an expired record. This file frees its memory. Each Create removes a few expired
-// records of its shard. A timer, which runs only while there are records, removes the rest.
+// records of its shard. A timer, which runs only while there are records or markers, removes the
+// rest, and the markers that are no longer needed.
 const (
 	sweepBatch = 4
 	sweepEvery = time.Minute
@@ -64,8 +65,10 @@ func (t *Table) sweep() {
 		s := &t.shards[i]
 		for more := true; more; { // in batches, so that no request waits long for the lock
 			s.mu.Lock()
-			if more = t.expire(s, t.clock.now(), 64); !more {
-				left += len(s.entries)
+			now := t.clock.now()
+			if more = t.expire(s, now, 64); !more {
+				s.markers.expire(now)
+				left += len(s.entries) + len(s.markers.order)
 			}
 			s.mu.Unlock()
 		}

@@ -64,3 +64,10 @@ func (r *revocations) last(owner driver.Hash) time.Time {
 	}
 	return r.global
 }
+
+// lastGlobal returns when the sessions of all owners were last revoked, the zero time if never.
+func (r *revocations) lastGlobal() time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.global
+}

@@ -50,23 +50,22 @@ func (t *Table) signIn(id driver.ID, in *driver.SignIn, called time.Time) (*driv
 	if plan.Result.Record == existing { // a repeated sign-in
 		return plan.Result, t.journal.Append(id, existing), nil
 	}
-	return plan.Result, t.execute(id, in, &plan), nil
+	return plan.Result, t.execute(id, in, &plan, state.Now), nil
 }
 
 // execute writes the plan of a sign-in. The caller holds the locks of all involved shards.
-func (t *Table) execute(id driver.ID, in *driver.SignIn, plan *driver.SignInPlan) Receipt {
+func (t *Table) execute(id driver.ID, in *driver.SignIn, plan *driver.SignInPlan, now time.Time) Receipt {
 	versions := []Version{{id, plan.Result.Record}}
-	end := func(id driver.ID) {
-		s := t.shard(id)
-		s.remove(s.entries[id])
-		versions = append(versions, Version{id, nil})
-	}
 	if !plan.MovedUntil.IsZero() {
-		end(in.From.ID)
-		t.shard(in.From.ID).moved.add(in.From.ID, plan.MovedUntil, plan.Result.Now)
+		from := t.shard(in.From.ID)
+		from.remove(from.entries[in.From.ID])
+		from.markers.add(in.From.ID, marker{movedUntil: plan.MovedUntil}, now)
+		versions = append(versions, Version{in.From.ID, nil})
 	}
 	for _, evicted := range plan.Result.Evicted {
-		end(evicted)
+		s := t.shard(evicted)
+		s.end(s.entries[evicted], driver.Attempt{}, now)
+		versions = append(versions, Version{evicted, nil})
 	}
 	receipt := t.journal.AppendAll(versions)
 	t.insert(id, plan.Result.Record, receipt)

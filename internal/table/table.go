@@ -30,7 +30,7 @@ type shard struct {
 	entries map[driver.ID]*entry
 	queue   expiryQueue
 	most    int // the most entries since the map was made
-	moved   moved
+	markers markers
 	owners  *owners // the table's
 }
 
@@ -59,16 +59,20 @@ func New(journal Journal, notBefore time.Time) *Table {
 
 func (t *Table) shard(id driver.ID) *shard { return &t.shards[id.Selector[0]] }
 
-// live returns the entry of a live record. Otherwise it returns driver.ErrMoved or
-// driver.ErrNotFound. The caller holds the lock.
-func (s *shard) live(id driver.ID, now time.Time) (*entry, error) {
+// live returns the entry of a live record. Otherwise it returns the error of driver.LiveRecord. The
+// caller holds the lock.
+func (t *Table) live(s *shard, id driver.ID, now time.Time) (*entry, error) {
 	e := s.entries[id]
-	if e == nil {
-		_, err := driver.LiveRecord(now, nil, s.moved.until[id])
-		return nil, err
+	if e != nil && e.latest.Live(now) {
+		return e, nil
 	}
-	_, err := driver.LiveRecord(now, e.latest, s.moved.until[id])
-	return e, err
+	mark := s.markers.byID[id]
+	endedAt := mark.endedAt
+	if global := t.revocations.lastGlobal(); global.After(endedAt) {
+		endedAt = global
+	}
+	_, err := driver.LiveRecord(now, nil, mark.movedUntil, endedAt)
+	return nil, err
 }
 
 // Load implements driver.Store.
@@ -80,7 +84,7 @@ func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Ti
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := t.clock.now()
-	e, err := s.live(id, now)
+	e, err := t.live(s, id, now)
 	if err != nil {
 		return nil, now, err
 	}
@@ -163,7 +167,7 @@ func (t *Table) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 
 func (t *Table) apply(s *shard, id driver.ID, c *driver.Change) (*driver.Result, Receipt, error) {
 	now := t.clock.now()
-	e, err := s.live(id, now)
+	e, err := t.live(s, id, now)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -188,7 +192,7 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := t.clock.now()
-	e, err := s.live(id, now)
+	e, err := t.live(s, id, now)
 	if err != nil {
 		return err
 	}
@@ -206,26 +210,45 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 
 // End implements driver.Store.
 func (t *Table) End(ctx context.Context, id driver.ID) error {
-	_, err := t.EndAndReport(ctx, id, driver.Hash{})
+	_, err := t.EndAndReport(ctx, id, driver.Hash{}, driver.Attempt{})
 	return err
 }
 
 // EndAndReport implements driver.EndReporter. It does not need the owner.
-func (t *Table) EndAndReport(ctx context.Context, id driver.ID, _ driver.Hash) (ended bool, err error) {
+func (t *Table) EndAndReport(
+	ctx context.Context, id driver.ID, _ driver.Hash, attempt driver.Attempt,
+) (ended bool, err error) {
+	ended, moved, receipt := t.end(id, attempt)
+	if err := wait(ctx, receipt); err != nil {
+		return ended, err
+	}
+	if moved {
+		return false, driver.ErrMoved
+	}
+	return ended, nil
+}
+
+func (t *Table) end(id driver.ID, attempt driver.Attempt) (ended, moved bool, receipt Receipt) {
 	s := t.shard(id)
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := t.clock.now()
+	mark := s.markers.byID[id]
 	e := s.entries[id]
-	if e != nil {
-		if ended = e.latest.Live(t.clock.now()); !ended {
-			t.expired.add(e)
-		}
+	switch {
+	case e == nil:
+		ended = attempt != driver.Attempt{} && mark.attempt == attempt && now.Before(mark.until())
+		moved = now.Before(mark.movedUntil)
+	case e.latest.Live(now):
+		ended = true
+		s.end(e, attempt, now)
+	default:
+		t.expired.add(e)
 		s.remove(e)
 	}
 	// Append even if there is no record: an earlier end may not be durable yet, and the caller
 	// waits for it.
-	receipt := t.journal.Append(id, nil)
-	s.mu.Unlock()
-	return ended, wait(ctx, receipt)
+	return ended, moved, t.journal.Append(id, nil)
 }
 
 // ready returns an error if a change would fail. A journal that has failed must not fill the table
@@ -285,6 +308,12 @@ func (s *shard) add(e *entry) {
 	if e.latest.Principal != nil {
 		s.owners.add(e.latest.Owner(), e.id)
 	}
+}
+
+// end removes an entry whose session ends now, and leaves an ended marker.
+func (s *shard) end(e *entry, attempt driver.Attempt, now time.Time) {
+	s.remove(e)
+	s.markers.add(e.id, marker{endedAt: now, attempt: attempt}, now)
 }
 
 func (s *shard) remove(e *entry) {

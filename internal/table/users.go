@@ -70,7 +70,7 @@ func (t *Table) endUser(owner driver.Hash, sel driver.Selection) (ended []driver
 	for _, session := range driver.LiveSessions(now, t.records(owned)) {
 		if sel.Matches(session.ID) {
 			s := t.shard(session.ID)
-			s.remove(s.entries[session.ID])
+			s.end(s.entries[session.ID], driver.Attempt{}, now)
 			ended = append(ended, session.ID)
 			versions = append(versions, Version{session.ID, nil})
 		}

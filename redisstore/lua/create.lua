@@ -10,17 +10,14 @@
 -- Replies
 --   {"ok", seconds, microseconds, revision}   stored
 --   {"again"}    this session is stored already, because an earlier reply was lost
---   {"exists"}   another session has the key
+--   {"exists"}   another session has the key, or the session has ended
 
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local there = redis.call('HGET', key, '@id')
-if there then
-  if there ~= ARGV[3] then return {'exists'} end
-  return {'again'}
-end
+local have = redis.call('HMGET', key, '@id', '@ended')
+if have[1] or have[2] then return {have[1] == ARGV[3] and 'again' or 'exists'} end
 
 local idle, lifetime = tonumber(ARGV[1]), tonumber(ARGV[2])
 local created, deadline = string.format('%.0f', now), string.format('%.0f', now + lifetime)

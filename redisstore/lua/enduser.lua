@@ -19,9 +19,26 @@
 -- alive …, names of the e named sessions that had expired …, names of revoked sessions to remove …}
 -- The last list has at most 500 names, the oldest first. Call "again" with them until the list is
 -- empty.
+--
+-- An ended session leaves an "ended" marker, as in end.lua. A revoked session ended at the time of
+-- the revocation.
+
+-- leave_marker replaces a session by a marker. The key exists all the time: if its slot is moving
+-- to another server, a script cannot create it again. HDEL is first: if memory is full, Redis
+-- refuses a script that begins with HSET.
+local function leave_marker(key, name, value, ttl)
+  local others = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if field ~= '@v' and field ~= name then others[#others + 1] = field end
+  end
+  if #others > 0 then redis.call('HDEL', key, unpack(others)) end
+  redis.call('HSET', key, name, value)
+  redis.call('HDEL', key, '@v')
+  redis.call('PEXPIRE', key, ttl .. '')
+end
 
 local index, revocations, owner, action = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local MOST = 500
+local MOST, ENDED_FOR = 500, 60000
 local count = action == 'all' and 0 or #ARGV - 4 -- named sessions to end
 
 local clock = redis.call('TIME')
@@ -108,7 +125,12 @@ for i = 1, count do
     end
   end
 end
-if #keys > 0 then redis.call('DEL', unpack(keys)) end
+if #keys > 0 then
+  local at = action == 'only' and now or math.min(now, current.since)
+  local left = at + ENDED_FOR - now
+  if left <= 0 then redis.call('DEL', unpack(keys)) end
+  for i = 1, left > 0 and #keys or 0 do leave_marker(keys[i], '@ended', at .. '.', left) end
+end
 if #removed > 0 then
   redis.call('ZREM', index, unpack(removed))
   redis.call('ZADD', index, 'XX', 'INCR', 1, '@rev')

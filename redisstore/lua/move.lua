@@ -19,6 +19,20 @@
 --   {"gone"}    there is no such session, or another sign-in has closed it
 --   {"moved"}   the verifier is not accepted, or another sign-in is under way
 
+-- leave_marker replaces a session by a marker. The key exists all the time: if its slot is moving
+-- to another server, a script cannot create it again. HDEL is first: if memory is full, Redis
+-- refuses a script that begins with HSET.
+local function leave_marker(key, name, value, ttl)
+  local others = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if field ~= '@v' and field ~= name then others[#others + 1] = field end
+  end
+  if #others > 0 then redis.call('HDEL', key, unpack(others)) end
+  redis.call('HSET', key, name, value)
+  redis.call('HDEL', key, '@v')
+  redis.call('PEXPIRE', key, ttl .. '')
+end
+
 local key, action, attempt = KEYS[1], ARGV[1], ARGV[2]
 local LEASE, MOVED_FOR = 10000, 60000
 
@@ -29,9 +43,7 @@ if have[3] then moving, lease = string.match(have[3], '^([^.]+)%.?(%d*)$') end
 if action == 'left' or action == 'again' then
   if moving ~= 'moved' and have[1] then
     if action == 'left' and moving ~= attempt then return {'gone'} end
-    redis.call('DEL', key)
-    redis.call('HSET', key, '@moving', 'moved')
-    redis.call('PEXPIRE', key, MOVED_FOR)
+    leave_marker(key, '@moving', 'moved', MOVED_FOR)
   end
   if KEYS[2] then redis.call('ZREM', KEYS[2], ARGV[4]) end
   return {'ok'}

@@ -21,27 +21,40 @@
 -- ARGV[11]  "@principal" after that time
 -- ARGV[12]  how many sessions KEYS[4…] are
 -- ARGV[13]  when all users were revoked last; 0: never
--- ARGV[14…] the names of these sessions, the oldest first; then names and values of the rest of the
+-- ARGV[14]  "confirm": the caller confirms the session with touch.lua as its last step. Until then
+--           the session lives for a minute, in case the caller crashes. Else ""
+-- ARGV[15…] the names of these sessions, the oldest first; then names and values of the rest of the
 --           hash, without the times
 --
 -- Replies
 --   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of sessions
 --               that had expired …}
 --   {"again"}    this session is stored already, because an earlier reply was lost
---   {"exists"}   another session has the key
+--   {"exists"}   another session has the key, or the session has ended
 --   {"changed"}  the index has another version: read it and try again
 --   {"revoked"}  the user, or all users, were revoked after the authentication began
 --   {"full"}     the user has as many sessions as allowed
---
--- The session lives for a minute until its first use. So a session whose cookie never arrived does
--- not count for long.
+
+-- leave_marker replaces a session by a marker. The key exists all the time: if its slot is moving
+-- to another server, a script cannot create it again. HDEL is first: if memory is full, Redis
+-- refuses a script that begins with HSET.
+local function leave_marker(key, name, value, ttl)
+  local others = {}
+  for _, field in ipairs(redis.call('HKEYS', key)) do
+    if field ~= '@v' and field ~= name then others[#others + 1] = field end
+  end
+  if #others > 0 then redis.call('HDEL', key, unpack(others)) end
+  redis.call('HSET', key, name, value)
+  redis.call('HDEL', key, '@v')
+  redis.call('PEXPIRE', key, ttl .. '')
+end
 
 local key, index, name = KEYS[1], KEYS[2], ARGV[1]
 local idle, lifetime, max, count = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[7]), tonumber(ARGV[12])
-local UNUSED, MEMORY, MOVED_FOR = 60000, 86400000, 60000
+local UNCONFIRMED, MEMORY, MOVED_FOR, ENDED_FOR = 60000, 86400000, 60000, 60000
 
-local have = redis.call('HGET', key, '@id')
-if have then return {have == ARGV[4] and 'again' or 'exists'} end
+local have = redis.call('HMGET', key, '@id', '@ended')
+if have[1] or have[2] then return {have[1] == ARGV[4] and 'again' or 'exists'} end
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -60,7 +73,7 @@ local function is_revoked(member, created)
   return created <= global or created <= since and not string.find(kept, '.' .. member .. '.', 1, true)
 end
 for i = 1, count do
-  local member, other = ARGV[13 + i], KEYS[3 + i]
+  local member, other = ARGV[14 + i], KEYS[3 + i]
   local have = redis.call('HMGET', other, '@created', '@moving')
   local created = tonumber(have[1] or 0)
   if created > 0 and is_revoked(member, created) then
@@ -77,33 +90,40 @@ for i = 1, count do
     end
   end
 end
+
+-- mark_ended leaves an "ended" marker, as in end.lua.
+local function mark_ended(session, at)
+  local left = at + ENDED_FOR - now
+  if left <= 0 then
+    redis.call('DEL', session)
+  else
+    leave_marker(session, '@ended', at .. '.', left)
+  end
+end
+
 local evicted = {}
 if max > 0 and #live >= max then
   -- Before any write: a session that only the index names counts as expired.
   if ARGV[8] == 'refuse' then return {'full'} end
   for j = 1, #live - max + 1 do
     local i = live[j]
-    -- DEL is first: if memory is full, Redis refuses a script that begins with another write.
-    redis.call('DEL', KEYS[3 + i])
-    evicted[#evicted + 1] = ARGV[13 + i]
-    removed[#removed + 1] = ARGV[13 + i]
+    mark_ended(KEYS[3 + i], now)
+    evicted[#evicted + 1] = ARGV[14 + i]
+    removed[#removed + 1] = ARGV[14 + i]
   end
 end
 
-for i = 1, #revoked do redis.call('DEL', revoked[i]) end
-if replaced then
-  redis.call('DEL', replaced)
-  redis.call('HSET', replaced, '@moving', 'moved')
-  redis.call('PEXPIRE', replaced, MOVED_FOR)
-end
+for i = 1, #revoked do mark_ended(revoked[i], math.min(now, since)) end
+if replaced then leave_marker(replaced, '@moving', 'moved', MOVED_FOR) end
 
 local deadline = now + lifetime
-local seen = now - math.max(0, idle - UNUSED)
+local seen = now
+if ARGV[14] == 'confirm' then seen = now - math.max(0, idle - UNCONFIRMED) end
 local set = {
   'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '',
   '@deadline', deadline .. '', '@principal', ARGV[10] .. now .. ARGV[11],
 }
-for i = 14 + count, #ARGV do set[#set + 1] = ARGV[i] end
+for i = 15 + count, #ARGV do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, math.min(seen + idle, deadline) .. '')
 

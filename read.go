@@ -43,6 +43,8 @@ func (s *Session) readToken(ctx context.Context) {
 	switch {
 	case err == nil:
 		s.open(ctx, r, now)
+	case s.endedSinceBegan(err, now):
+		s.state = ended
 	case errors.Is(err, driver.ErrNotFound) && time.Since(s.began) < driver.SupersededFor:
 		s.unknownToken()
 	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
@@ -56,6 +58,21 @@ func (s *Session) readToken(ctx context.Context) {
 	default:
 		s.cannotRead(fmt.Errorf("%w: %v", ErrUnavailable, err))
 	}
+}
+
+// endedSinceBegan reports whether err says that the session ended after this request began. now is
+// the store's time when it returned err.
+func (s *Session) endedSinceBegan(err error, now time.Time) bool {
+	var over *driver.EndedError
+	if !errors.As(err, &over) {
+		return false
+	}
+	running := time.Since(s.began)
+	ago := over.Ago
+	if clock, ok := s.m.store.(driver.Clock); ok {
+		ago += clock.Now().Sub(now) // this goroutine may have waited since
+	}
+	return running > ago
 }
 
 // readOthers tries the other tokens of the request's cookies, if the first one opens no session.
@@ -162,7 +179,7 @@ func (s *Session) judge(ctx context.Context, r *driver.Record, now time.Time) {
 	default:
 		s.unknownToken()
 	}
-	s.cred.found = false // whoever holds it must not end the session either
+	s.cred.found = false // SignOut must not end the session with this token
 }
 
 // unknownToken makes the visitor an unknown one. The first read of a request emits an event.

@@ -78,7 +78,8 @@ func sessionOf(ctx context.Context) (*Session, error) {
 // error, reading fields cannot fail.
 //
 // An unknown visitor gets an empty session. It is stored, and its cookie set, with the first
-// change.
+// change. If the visitor's session ended, or got a new token, after the request began, the session
+// is empty, too, and its changes are refused with [ErrEnded].
 //
 // Errors:
 //   - [ErrNoManager];

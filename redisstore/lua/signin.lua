@@ -23,6 +23,7 @@
 -- ARGV[13]  when all users were revoked last; 0: never
 -- ARGV[14…] the names of these sessions, the oldest first; then names and values of the rest of the
 --           hash, without the times
+-- ARGV[last] how long before the sign-in the user authenticated, in milliseconds
 --
 -- Replies
 --   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of sessions
@@ -99,11 +100,12 @@ end
 
 local deadline = now + lifetime
 local seen = now - math.max(0, idle - UNUSED)
+local authenticated = math.max(0, now - ARGV[#ARGV])
 local set = {
   'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '',
-  '@deadline', deadline .. '', '@principal', ARGV[10] .. now .. ARGV[11],
+  '@deadline', deadline .. '', '@principal', ARGV[10] .. authenticated .. ARGV[11],
 }
-for i = 14 + count, #ARGV do set[#set + 1] = ARGV[i] end
+for i = 14 + count, #ARGV - 1 do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, math.min(seen + idle, deadline) .. '')
 

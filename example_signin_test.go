@@ -153,7 +153,7 @@ func ExampleLogin_authenticated() {
 	callback := func(authTime time.Time) session.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			// … verify the ID token; authTime is time.Unix(claims.AuthTime, 0) …
-			left := time.Now() // when the visitor left for the provider, from a cookie or the session
+			left := time.Now() // store the time at which the visitor left for the provider
 			l := session.Login{User: "ada", Began: left, Authenticated: authTime}
 			if err := s.SignIn(r.Context(), l); err != nil {
 				return err
@@ -169,8 +169,8 @@ func ExampleLogin_authenticated() {
 
 	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
 	mux := http.NewServeMux()
-	mux.Handle("/callback", callback(time.Now().Add(-3*time.Hour))) // the provider asked for nothing
-	mux.Handle("/callback/max_age", callback(time.Now()))           // sent with max_age=0
+	mux.Handle("/callback", callback(time.Now().Add(-3*time.Hour)))
+	mux.Handle("/callback/max_age", callback(time.Now())) // the provider was asked with max_age=0
 	mux.Handle("/transfer", recently.Handler(session.HandlerFunc(transfer)))
 
 	browse(sessions.Handler(mux), "/callback", "/transfer", "/callback/max_age", "/transfer")

@@ -43,9 +43,9 @@ type Login struct {
 	// Began to the time after the revocation. Default: the beginning of this request.
 	Began time.Time
 	// Authenticated is when the user authenticated, if that was before this sign-in: the auth_time
-	// of an identity provider. Route.MaxAuthAge and Info.Authenticated use it. At most 10 years ago.
-	// It may be a minute ahead, since clocks differ, and then counts as now. Default: the time of
-	// the sign-in.
+	// of an identity provider. Route.MaxAuthAge and Info.Authenticated use it. At most 10 years
+	// ago. It may be a minute ahead, since clocks differ, and then counts as now. Default: the time
+	// of the sign-in.
 	Authenticated time.Time
 }
 

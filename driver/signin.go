@@ -22,8 +22,8 @@ type SignIn struct {
 	Elapsed time.Duration
 
 	// AuthenticatedAgo is the time between the user's authentication and the sign-in, for example
-	// at an identity provider: 0 to MaxAuthenticatedAgo. The store subtracts it from its own time of
-	// the sign-in, to set the principal's Authenticated time. Both are in whole milliseconds.
+	// at an identity provider: 0 to MaxAuthenticatedAgo. The store subtracts it from its own time
+	// of the sign-in, to set the principal's Authenticated time. Both are in whole milliseconds.
 	AuthenticatedAgo time.Duration
 
 	MaxSessions int  // how many sessions the owner may have, the new one included; 0: no limit

@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -174,4 +175,34 @@ func Example_otherOrigins() {
 	})
 	fmt.Println(err)
 	// Output: <nil>
+}
+
+// An application with two Managers, for visitors and for administrators. A handler below both gets
+// the administrators' session from session.From, and the visitors' session from a middleware
+// between the Managers.
+func Example_twoManagers() {
+	visitors, err1 := session.New(memstore.New(), session.Config{Cookie: session.Cookie{Name: "__Host-visitor"}})
+	admins, err2 := session.New(memstore.New(), session.Config{Cookie: session.Cookie{Name: "__Host-admin"}})
+	if err := errors.Join(err1, err2); err != nil {
+		panic(err)
+	}
+	type visitorKey struct{}
+	keepVisitor := func(next http.Handler) http.Handler {
+		return session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), visitorKey{}, s)))
+			return nil
+		})
+	}
+	const visits session.Counter = "visits"
+	page := func(w http.ResponseWriter, r *http.Request, admin *session.Session) error {
+		visitor := r.Context().Value(visitorKey{}).(*session.Session)
+		visits.Add(admin, 1)
+		visits.Add(visitor, 10)
+		_, err := fmt.Fprintln(w, visits.Get(admin), visits.Get(visitor))
+		return err
+	}
+	browse(visitors.Handler(keepVisitor(admins.Handler(session.HandlerFunc(page)))), "/", "/")
+	// Output:
+	// 1 10
+	// 2 20
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"strings"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/memstore"
@@ -224,4 +225,36 @@ func ExampleValue_Take() {
 	// Output:
 	// "Saved." true
 	// "" false
+}
+
+// A browser that prefetches a page does not take the notice. Otherwise nobody would see it.
+func ExampleValue_Take_prefetch() {
+	const notice session.Value[string] = "notice"
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	home := func(w http.ResponseWriter, r *http.Request, s *session.Session) (err error) {
+		var text string
+		if r.Method != http.MethodHead && !strings.HasPrefix(r.Header.Get("Sec-Purpose"), "prefetch") {
+			text, _, err = notice.Take(r.Context(), s)
+		}
+		fmt.Fprintf(w, "%q\n", text)
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", session.HandlerFunc(home))
+	mux.Handle("/save", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		notice.Set(s, "Saved.")
+		return nil
+	}))
+	mux.Handle("/prefetched", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set("Sec-Purpose", "prefetch") // as a browser does
+		session.HandlerFunc(home).ServeHTTP(w, r)
+	}))
+	browse(sessions.Handler(mux), "/save", "/prefetched", "/", "/")
+	// Output:
+	// ""
+	// "Saved."
+	// ""
 }

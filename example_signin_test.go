@@ -142,6 +142,45 @@ func ExampleManager_Revoke() {
 	// Please sign in.
 }
 
+// An identity provider may have authenticated the user long before it sends them back. The ID token
+// of OpenID Connect says when, in auth_time. A page that needs a recent authentication sends the
+// user to the provider again.
+func ExampleLogin_authenticated() {
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	callback := func(authTime time.Time) session.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			// … verify the ID token; authTime is time.Unix(claims.AuthTime, 0) …
+			left := time.Now() // store the time at which the visitor left for the provider
+			l := session.Login{User: "ada", Began: left, Authenticated: authTime}
+			if err := s.SignIn(r.Context(), l); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(w, "Welcome, %s\n", s.User())
+			return err
+		}
+	}
+	transfer := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		_, err := fmt.Fprintln(w, "transferred")
+		return err
+	}
+
+	recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
+	mux := http.NewServeMux()
+	mux.Handle("/callback", callback(time.Now().Add(-3*time.Hour)))
+	mux.Handle("/callback/max_age", callback(time.Now())) // the provider was asked with max_age=0
+	mux.Handle("/transfer", recently.Handler(session.HandlerFunc(transfer)))
+
+	browse(sessions.Handler(mux), "/callback", "/transfer", "/callback/max_age", "/transfer")
+	// Output:
+	// Welcome, ada
+	// Please sign in again.
+	// Welcome, ada
+	// transferred
+}
+
 // A session that is used from another browser than the one that signed in may have been stolen. The
 // application decides what to do: here the user must sign in again. Browsers update themselves, so
 // compare only what an update does not change.

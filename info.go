@@ -24,7 +24,7 @@ type Info struct {
 	Deadline time.Time
 
 	User          string    // who is signed in; "": nobody
-	Authenticated time.Time // when the user signed in
+	Authenticated time.Time // when the user authenticated: at the sign-in, or Login.Authenticated
 	Methods       []string  // how, as in RFC 8176: "pwd", "otp", "hwk"
 	Level         int       // assurance level, as the application counts
 	Device        string    // a label for people

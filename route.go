@@ -16,7 +16,8 @@ type Route struct {
 	// SignedIn requires that a user is signed in. MaxAuthAge, AuthMethods and MinLevel imply it.
 	SignedIn bool
 
-	// MaxAuthAge is how long ago the user may have authenticated. Default: 0, any time.
+	// MaxAuthAge is how long ago the user may have authenticated; see Login.Authenticated. Default:
+	// 0, any time.
 	MaxAuthAge time.Duration
 
 	// AuthMethods are methods that the user must have authenticated with, all of them; see

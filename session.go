@@ -77,6 +77,8 @@ func sessionOf(ctx context.Context) (*Session, error) {
 // first call reads it: at most one round trip, none if this process has a current copy. After a nil
 // error, reading fields cannot fail.
 //
+// If a request goes through several Managers, From returns the session of the innermost one.
+//
 // An unknown visitor gets an empty session. It is stored, and its cookie set, with the first
 // change. If the visitor's session ended, or got a new token, after the request began, the session
 // is empty, too, and its changes are refused with [ErrEnded].

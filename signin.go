@@ -42,6 +42,11 @@ type Login struct {
 	// returns ErrRevoked. A handler that revokes and then signs in, as after a password reset, sets
 	// Began to the time after the revocation. Default: the beginning of this request.
 	Began time.Time
+	// Authenticated is when the user authenticated, if that was before this sign-in: the auth_time
+	// of an identity provider. Route.MaxAuthAge and Info.Authenticated use it. At most 10 years
+	// ago. It may be a minute ahead, since clocks differ, and then counts as now. Default: the time
+	// of the sign-in.
+	Authenticated time.Time
 }
 
 // SignIn makes l.User the session's user. It commits. The user gets a new session under a new
@@ -75,7 +80,7 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 		}
 	}
 	if s.outcome.err == nil {
-		err := s.enter(ctx, store, in, l.Began)
+		err := s.enter(ctx, store, in, &l)
 		if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
 			return err
 		}
@@ -85,7 +90,7 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 }
 
 // enter signs in. The caller holds both locks.
-func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, began time.Time) error {
+func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, l *Login) error {
 	// ErrNotSignedIn is no obstacle: BearerToken can hand out the new token.
 	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) {
 		return err
@@ -100,7 +105,10 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	t.Bucket = driver.BucketOf(in.Spec.Principal.Owner)
 	in.Spec.Verifier = t.VerifierHash()
 	in.Change = driver.Change{Verifier: in.Spec.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}
-	in.Elapsed = max(0, time.Since(began))
+	in.Elapsed = max(0, time.Since(l.Began))
+	if !l.Authenticated.IsZero() {
+		in.AuthenticatedAgo = max(0, time.Since(l.Authenticated))
+	}
 	before := s.view.record
 	if before != nil {
 		in.From = &driver.Credential{ID: s.cred.id, Verifier: s.cred.verifier}
@@ -169,6 +177,9 @@ func (m *Manager) signIn(l *Login, began time.Time) (*driver.SignIn, error) {
 	if ago := time.Since(l.Began); ago > driver.MaxSignInTime {
 		return nil, fmt.Errorf("%w: Login.Began is %v ago: it is at most %v", ErrInvalid, ago.Round(time.Second), driver.MaxSignInTime)
 	}
+	if err := l.checkAuthenticated(); err != nil {
+		return nil, err
+	}
 	secret, owner := ticket.NewSecret(), p.Owner
 	if m.cfg.Seal {
 		var err error
@@ -182,6 +193,27 @@ func (m *Manager) signIn(l *Login, began time.Time) (*driver.SignIn, error) {
 		MaxSessions: m.cfg.MaxPerUser,
 		RefuseExtra: m.cfg.RefuseExtra,
 	}, nil
+}
+
+// maxClockSkew is how far the clock of an identity provider may be ahead.
+const maxClockSkew = time.Minute
+
+// checkAuthenticated returns an error if l.Authenticated is out of its bounds.
+func (l *Login) checkAuthenticated() error {
+	if l.Authenticated.IsZero() {
+		return nil
+	}
+	// enter computes the time again, a moment later.
+	const most = driver.MaxAuthenticatedAgo - time.Minute
+	switch ago := time.Since(l.Authenticated); {
+	case ago > most:
+		return fmt.Errorf("%w: Login.Authenticated is %v, which is more than 10 years ago", ErrInvalid,
+			l.Authenticated.Format(time.RFC3339))
+	case ago < -maxClockSkew:
+		return fmt.Errorf("%w: Login.Authenticated is %v in the future: at most %v is allowed; check the clocks", ErrInvalid,
+			-ago.Round(time.Second), maxClockSkew)
+	}
+	return nil
 }
 
 // limits returns the time limits of the session that a login begins.

@@ -165,6 +165,13 @@ func TestLoginIsBounded(t *testing.T) {
 		{"lifetime and remember", session.Login{User: "ada", Lifetime: time.Minute, Remember: time.Hour},
 			session.ErrInvalid},
 		{"began long ago", session.Login{User: "ada", Began: time.Now().Add(-25 * time.Hour)}, session.ErrInvalid},
+		{"authenticated long ago", session.Login{User: "ada", Authenticated: time.Now().AddDate(-9, 0, 0)}, nil},
+		{"authenticated too long ago", session.Login{User: "ada", Authenticated: time.Now().AddDate(-11, 0, 0)},
+			session.ErrInvalid},
+		{"authenticated by a clock that is ahead", session.Login{User: "ada", Authenticated: time.Now().Add(30 * time.Second)},
+			nil},
+		{"authenticated in the future", session.Login{User: "ada", Authenticated: time.Now().Add(2 * time.Minute)},
+			session.ErrInvalid},
 		{"begins tomorrow", session.Login{User: "ada", Began: time.Now().Add(24 * time.Hour)}, nil},
 	} {
 		v := s.known()
@@ -271,4 +278,38 @@ func TestSignInWithoutARecordShowsNoOldUser(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestLoginAuthenticated: a session that the user's identity provider began hours ago is no recent
+// authentication.
+func TestLoginAuthenticated(t *testing.T) {
+	nothing := func(http.ResponseWriter, *http.Request, *session.Session) error { return nil }
+	for _, cfg := range []session.Config{{}, {Seal: true, Keys: [][]byte{key(1)}, UserKey: key(2)}} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, cfg)
+			recently := session.Route{SignedIn: true, MaxAuthAge: 10 * time.Minute}
+			for _, tt := range []struct {
+				ago  time.Duration // 0: Login.Authenticated is not set
+				code int
+			}{{0, 200}, {10 * time.Minute, 200}, {10*time.Minute + time.Millisecond, 401}, {3 * time.Hour, 401}} {
+				l := session.Login{User: "ada"}
+				if tt.ago != 0 {
+					l.Authenticated = time.Now().Add(-tt.ago)
+				}
+				v := s.visitor()
+				v.do(func(ses *session.Session) error {
+					if err := ses.SignIn(t.Context(), l); err != nil {
+						t.Errorf("authenticated %v ago: %v", tt.ago, err)
+					}
+					if i := ses.Info(); i.Created.Sub(i.Authenticated) != tt.ago {
+						t.Errorf("authenticated %v ago: created at %v, authenticated at %v", tt.ago, i.Created, i.Authenticated)
+					}
+					return nil
+				})
+				if w := v.serveRoute(recently, nothing); w.Code != tt.code {
+					t.Errorf("authenticated %v ago: %d, want %d", tt.ago, w.Code, tt.code)
+				}
+			}
+		})
+	}
 }

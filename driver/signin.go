@@ -2,6 +2,7 @@ package driver
 
 import (
 	"errors"
+	"fmt"
 	"time"
 )
 
@@ -20,6 +21,11 @@ type SignIn struct {
 	// refuses more than MaxSignInTime with ErrRevoked.
 	Elapsed time.Duration
 
+	// AuthenticatedAgo is the time between the user's authentication and the sign-in, for example
+	// at an identity provider: 0 to MaxAuthenticatedAgo. The store subtracts it from its own time
+	// of the sign-in, to set the principal's Authenticated time. Both are in whole milliseconds.
+	AuthenticatedAgo time.Duration
+
 	MaxSessions int  // how many sessions the owner may have, the new one included; 0: no limit
 	RefuseExtra bool // over MaxSessions return ErrTooMany; otherwise end the oldest sessions
 }
@@ -33,6 +39,9 @@ type Credential struct {
 // MaxSignInTime is the longest time that an authentication may take. A store may forget a
 // revocation after it.
 const MaxSignInTime = 24 * time.Hour
+
+// MaxAuthenticatedAgo is the longest time between an authentication and a sign-in.
+const MaxAuthenticatedAgo = 10 * 365 * 24 * time.Hour
 
 // Errors of a sign-in that a store refuses.
 var (
@@ -158,7 +167,10 @@ func NewSignedIn(now time.Time, in *SignIn, from *Record) (*Result, error) {
 		}
 	}
 	principal := *in.Spec.Principal
-	principal.Authenticated = now.Truncate(time.Millisecond)
+	var err error
+	if principal.Authenticated, err = in.authenticated(now); err != nil {
+		return nil, err
+	}
 	spec := in.Spec
 	spec.Principal = &principal
 	r, err := newRecord(now, &spec)
@@ -167,4 +179,17 @@ func NewSignedIn(now time.Time, in *SignIn, from *Record) (*Result, error) {
 	}
 	r.Fields, r.Size = carried, carried.Size()
 	return r.with(now.Truncate(time.Millisecond), &in.Change, false)
+}
+
+// authenticated returns the store's time of the authentication.
+func (in *SignIn) authenticated(now time.Time) (time.Time, error) {
+	if in.AuthenticatedAgo < 0 || in.AuthenticatedAgo > MaxAuthenticatedAgo {
+		return time.Time{}, fmt.Errorf("%w: the authentication was %v before the sign-in, not 0 to %v",
+			ErrPrincipal, in.AuthenticatedAgo, MaxAuthenticatedAgo)
+	}
+	at := now.Truncate(time.Millisecond).Add(-in.AuthenticatedAgo.Truncate(time.Millisecond))
+	if at.UnixMilli() < 0 { // the format has no time before 1970
+		at = time.UnixMilli(0)
+	}
+	return at, nil
 }

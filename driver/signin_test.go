@@ -134,6 +134,37 @@ func TestPlanSignInMakesARecord(t *testing.T) {
 	}
 }
 
+// The time of the authentication is the store's time of the sign-in, less AuthenticatedAgo. Whole
+// milliseconds are stored.
+func TestPlanSignInAuthenticatedAgo(t *testing.T) {
+	for _, ago := range []time.Duration{0, time.Millisecond, 3*time.Hour + 999, driver.MaxAuthenticatedAgo} {
+		in := adaSignsIn()
+		in.AuthenticatedAgo = ago
+		plan, err := driver.PlanSignIn(in, stateOf())
+		if err != nil {
+			t.Fatalf("%v ago: %v", ago, err)
+		}
+		want := signInNow.Truncate(time.Millisecond).Add(-ago.Truncate(time.Millisecond))
+		if r := plan.Result.Record; !r.Principal.Authenticated.Equal(want) || r.Created.Before(signInNow.Truncate(time.Millisecond)) {
+			t.Errorf("%v ago: authenticated at %v, created at %v", ago, r.Principal.Authenticated, r.Created)
+		}
+	}
+	for _, ago := range []time.Duration{-1, driver.MaxAuthenticatedAgo + 1} {
+		in := adaSignsIn()
+		in.AuthenticatedAgo = ago
+		if plan, err := driver.PlanSignIn(in, stateOf()); !errors.Is(err, driver.ErrPrincipal) {
+			t.Errorf("%v ago: %+v, error %v, want ErrPrincipal", ago, plan, err)
+		}
+	}
+	in := adaSignsIn()
+	in.AuthenticatedAgo = time.Hour
+	state := stateOf()
+	state.Now = time.UnixMilli(60_000) // the clock of a machine that has none
+	if plan, err := driver.PlanSignIn(in, state); err != nil || plan.Result.Record.Principal.Authenticated.UnixMilli() != 0 {
+		t.Errorf("before 1970: %+v, error %v, want the authentication at 0", plan, err)
+	}
+}
+
 // A repeated sign-in leaves the record, whatever else has changed since. Another one is refused.
 func TestPlanSignInRepeated(t *testing.T) {
 	in := adaSignsIn()

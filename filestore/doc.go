@@ -45,6 +45,12 @@
 // ended sessions is used again. While no process has the file open, "bbolt compact" makes it
 // smaller.
 //
+// Only this user may read the file and the directory that Open creates. A program that can write
+// one of them can sign in as any user. So Open refuses a file or directory that all users may
+// write, and it follows no symbolic link to a file. Members of the file's group may have access, as
+// in a Kubernetes volume with fsGroup: choose a group that you trust. Open does not check
+// permissions on Windows.
+//
 // Make a backup with [Store.Backup], or copy the file while the store is closed. A plain copy of a
 // file in use is no backup. To restore a backup, replace sessions.db with it.
 package filestore

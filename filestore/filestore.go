@@ -38,8 +38,13 @@ type Store struct {
 // readable only by this user. It reads all sessions into memory, which takes some seconds for a
 // million sessions. Until Close, the store holds a lock on the file and has a goroutine.
 //
-// Open returns an error if another process has the store open, the directory cannot be written, or
-// the file is damaged or not a store. The error says what to do. The file is then unchanged.
+// Open returns an error in these cases. The error says what to do, and the file is unchanged.
+//
+//   - Another process has the store open.
+//   - The directory cannot be written.
+//   - The file is damaged or not a store.
+//   - All users of the machine may write the file or the directory.
+//   - The file is a symbolic link. The directory may be one.
 func Open(dir string, o Options) (*Store, error) {
 	o, err := o.checked()
 	if err != nil {

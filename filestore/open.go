@@ -18,11 +18,21 @@ func openFile(path string) (*bolt.DB, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("filestore: the directory %s cannot be created: %w", dir, err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return create(path)
-	}
+	// The caller chose the directory, so it may be a link. The files in it may not.
+	info, err := os.Stat(dir)
 	if err != nil {
+		return nil, fmt.Errorf("filestore: %w", err)
+	}
+	if err := checkMode(dir, info); err != nil {
+		return nil, err
+	}
+	f, err := openRegular(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return create(path)
+	case errors.Is(err, errUnsafe):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("filestore: %s must be a file that this process may read and write: %w", path, err)
 	}
 	db, err := openExisting(f, path)
@@ -41,6 +51,9 @@ func openExisting(f *os.File, path string) (*bolt.DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("filestore: %w", err)
 	}
+	if err := checkMode(path, info); err != nil {
+		return nil, err
+	}
 	if err := check(f, path, info.Size()); err != nil {
 		return nil, err
 	}
@@ -55,9 +68,9 @@ func create(path string) (*bolt.DB, error) {
 	if renamesOpen {
 		name += ".new"
 	}
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := createLocked(name, path)
 	if err != nil {
-		return nil, fmt.Errorf("filestore: this process must be able to create files in the directory: %w", err)
+		return nil, err
 	}
 	db, err := fill(f, name, path)
 	if err != nil {
@@ -67,15 +80,10 @@ func create(path string) (*bolt.DB, error) {
 	return db, nil
 }
 
+// fill creates the database in a new, locked file.
 func fill(f *os.File, name, path string) (*bolt.DB, error) {
-	if err := lock(f); err != nil {
-		return nil, inUse(path, err)
-	}
 	if _, err := os.Lstat(path); name != path && !errors.Is(err, fs.ErrNotExist) {
 		return nil, inUse(path, errors.Join(err, os.Remove(name))) // another process has created it
-	}
-	if err := f.Truncate(0); err != nil {
-		return nil, fmt.Errorf("filestore: %w", err)
 	}
 	db, err := openDB(f, path)
 	if err != nil {

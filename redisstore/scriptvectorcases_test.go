@@ -68,7 +68,7 @@ func (c *cases) signIn() {
 	}
 	secret := stored["@id"]
 	signedIn := keyContent{Hash: stored}.with("@created", "<+0>", "@seen", "<-3540000>", "@deadline", "<+86400000>", "@principal", head+"<+0>"+tail)
-	signIn := func(version, began, most, how, everybody string, names ...string) []string {
+	signInAfter := func(ago, version, began, most, how, everybody string, names ...string) []string {
 		n := "0"
 		if len(names) > 0 {
 			n = "2"
@@ -78,11 +78,17 @@ func (c *cases) signIn() {
 			confirm = "confirm"
 		}
 		args := []string{nameNew, "3600000", day, secret, version, began, most, how, "", head, tail, n, everybody, confirm}
-		return append(append(args, names...), rest...)
+		return append(append(append(args, names...), rest...), ago)
+	}
+	signIn := func(version, began, most, how, everybody string, names ...string) []string {
+		return signInAfter("0", version, began, most, how, everybody, names...)
 	}
 	fresh, both := []string{keyNew, keyIndex, keyRevoked}, []string{keyNew, keyIndex, keyRevoked, keyA, keyB}
 	c.add("signin.lua", "first", "a user's first session makes the index; it has its full idle limit", nil, fresh,
 		signIn("", "<-1000>", "0", "", "0"), replyOK(0), keyValues{keyNew: signedIn.with("@seen", "<+0>"), keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
+	c.add("signin.lua", "authenticated before", "the user authenticated at an identity provider three hours before", nil, fresh,
+		signInAfter("10800000", "", "<-1000>", "0", "", "0"), replyOK(0),
+		keyValues{keyNew: signedIn.with("@seen", "<+0>").with("@principal", head+"<-10800000>"+tail), keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
 	c.add("signin.lua", "limit", "at the limit the oldest ends; the new session lives for a minute until it is confirmed", two, both, signIn("7", "<-1000>", "2", "", "0", nameA, nameB),
 		replyOK(1, nameA), keyValues{keyNew: signedIn, keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
 	c.add("signin.lua", "refused", "or the sign-in is refused", two, both, signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), []any{"full"}, two)

@@ -219,7 +219,7 @@ func (s *Store) signInArgs(
 			args = append(args, string(v.Key), string(v.Value))
 		}
 	}
-	return keys, args
+	return keys, append(args, milliseconds(in.AuthenticatedAgo))
 }
 
 // signInResult makes the result of a sign-in that was stored.

@@ -233,6 +233,9 @@ var userDefects = []userDefect{
 			in.Spec.Principal = &p
 		})
 	}},
+	{"an earlier authentication counts from the sign-in", []string{"sign-in/authenticated-before"}, func(b *brokenUsers) {
+		b.beforeSignIn(func(in *driver.SignIn) { in.AuthenticatedAgo = 0 })
+	}},
 	{"sealed principals are replaced", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
 		b.beforeSignIn(func(in *driver.SignIn) {
 			p := *in.Spec.Principal

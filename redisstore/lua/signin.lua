@@ -25,6 +25,7 @@
 --           the session lives for a minute, in case the caller crashes. Else ""
 -- ARGV[15…] the names of these sessions, the oldest first; then names and values of the rest of the
 --           hash, without the times
+-- ARGV[last] how long before the sign-in the user authenticated, in milliseconds
 --
 -- Replies
 --   {"ok", seconds, microseconds, n, names of the n sessions that were ended …, names of sessions
@@ -119,11 +120,12 @@ if replaced then leave_marker(replaced, '@moving', 'moved', MOVED_FOR) end
 local deadline = now + lifetime
 local seen = now
 if ARGV[14] == 'confirm' then seen = now - math.max(0, idle - UNCONFIRMED) end
+local authenticated = math.max(0, now - ARGV[#ARGV])
 local set = {
   'HSET', key, '@id', ARGV[4], '@idle', ARGV[2], '@created', now .. '', '@seen', seen .. '',
-  '@deadline', deadline .. '', '@principal', ARGV[10] .. now .. ARGV[11],
+  '@deadline', deadline .. '', '@principal', ARGV[10] .. authenticated .. ARGV[11],
 }
-for i = 15 + count, #ARGV do set[#set + 1] = ARGV[i] end
+for i = 15 + count, #ARGV - 1 do set[#set + 1] = ARGV[i] end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, math.min(seen + idle, deadline) .. '')
 

@@ -48,7 +48,7 @@ func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash)
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2) // the end itself gets the rest
 	defer cancel()
 	var text string
-	err := s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {
 		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@principal").Build()).ToString()
 		if rueidis.IsRedisNil(err) {
 			err = nil
@@ -77,7 +77,7 @@ func (s *Store) removeSession(ctx context.Context, id driver.ID, owner driver.Ha
 	}
 	var r reply
 	var tooFew error
-	lostReply, err := s.withRetryLost(ctx, idempotent, func(ctx context.Context) (err error) {
+	lostReply, err := s.withRetryLost(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 		if r, tooFew, err = s.execEnd(ctx, keys, args); !slotMoving(err) {
 			return err
 		}

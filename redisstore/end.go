@@ -24,9 +24,9 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 // EndAndReport implements driver.EndReporter. It takes one round trip, where [Store.End] takes two
 // to find the owner.
 func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Hash) (bool, error) {
-	absent := false
-	done := s.ends.begin(id, owner)
-	defer func() { done(absent) }()
+	found := notKnown
+	done := s.ends.begin(id, owner, owner != (driver.Hash{}) || s.near != nil && s.near.knows(id))
+	defer func() { done(found) }()
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both steps
 	defer cancel()
 	if owner == (driver.Hash{}) {
@@ -35,7 +35,13 @@ func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Has
 		}
 	}
 	s.dropCopy(id)
-	ended, absent, err := s.removeSession(ctx, id, owner)
+	ended, missing, err := s.removeSession(ctx, id, owner)
+	switch {
+	case ended:
+		found = existed
+	case missing:
+		found = absent
+	}
 	if err != nil && !errors.Is(err, ErrClosed) {
 		err = fmt.Errorf("%w; the store repeats the end", err)
 	}
@@ -45,7 +51,11 @@ func (s *Store) EndAndReport(ctx context.Context, id driver.ID, owner driver.Has
 // readOwner returns the owner of a session. It returns the zero Hash for an anonymous session, and
 // if the server does not answer.
 func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2) // the end itself gets the rest
+	limit := s.opt.Timeout / 2 // the end itself gets the rest
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var text string
 	err := s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {

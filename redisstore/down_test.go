@@ -124,7 +124,7 @@ func TestSlowReplyIsNoOutage(t *testing.T) {
 	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
 	id, verifier := mustSignIn(t, s, "ada")
 	must(t, node.Pause())
-	time.AfterFunc(1200*time.Millisecond, func() { node.Resume() }) //nolint:errcheck // the next operation shows it
+	time.AfterFunc(1200*time.Millisecond, func() { node.Resume() })
 	for range 20 {
 		must(t, s.Touch(t.Context(), id, verifier))
 		time.Sleep(20 * time.Millisecond)

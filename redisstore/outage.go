@@ -190,7 +190,7 @@ func (s *Store) watch(ctx context.Context, w *watched) {
 			return
 		}
 		asked := time.Now()
-		reads, writes, replica := s.probe(ctx, w.places)
+		replica, reads, writes := s.probe(ctx, w.places)
 		if ctx.Err() != nil {
 			return
 		}
@@ -259,7 +259,7 @@ func (s *Store) updatePlaces(ctx context.Context, w *watched) bool {
 // probe sends a read and a write through both clients. The write deletes a key that does not
 // exist. An error that an operation would get at once is no outage. replica says that a server
 // refused the write because it is a replica.
-func (s *Store) probe(ctx context.Context, at *placeSet) (reads, writes error, replica bool) {
+func (s *Store) probe(ctx context.Context, at *placeSet) (replica bool, reads, writes error) {
 	ctx, cancel := context.WithTimeout(ctx, min(s.opt.Timeout, s.opt.Lease))
 	defer cancel()
 	clients := []rueidis.Client{s.tracked}
@@ -283,7 +283,7 @@ func (s *Store) probe(ctx context.Context, at *placeSet) (reads, writes error, r
 			reads, writes = cmp.Or(reads, errNoReply), cmp.Or(writes, errNoReply)
 		}
 	}
-	return reads, writes, replica
+	return replica, reads, writes
 }
 
 func (s *Store) probeClient(ctx context.Context, c rueidis.Client, at *placeSet) (reads, writes error) {
@@ -291,7 +291,7 @@ func (s *Store) probeClient(ctx context.Context, c rueidis.Client, at *placeSet)
 		if !at.has(place(bucket)) {
 			continue
 		}
-		key := s.keys.replicaMarker(uint16(bucket)) //nolint:gosec // below 65536
+		key := s.keys.replicaMarker(uint16(bucket))
 		replies := c.DoMulti(ctx, c.B().Get().Key(key).Build(), c.B().Del().Key(key).Build())
 		if reads = replies[0].Error(); rueidis.IsRedisNil(reads) {
 			reads = nil

@@ -66,10 +66,10 @@ const clusterSlots = 16384
 func (s *Store) slotsOfPlaces() *[places]uint16 {
 	s.outage.slots.Do(func() {
 		for bucket := range 1 << 16 {
-			s.outage.slotOf[bucket] = uint16(slotOf(fmt.Sprintf("%04x", bucket))) //nolint:gosec // below 16384
+			s.outage.slotOf[bucket] = uint16(slotOf(fmt.Sprintf("%04x", bucket)))
 		}
-		s.outage.slotOf[globalPlace] = uint16(slotOf(s.keys.globalRevocation())) //nolint:gosec // below 16384
-		s.outage.slotOf[eventsPlace] = uint16(slotOf(s.keys.events()))           //nolint:gosec // below 16384
+		s.outage.slotOf[globalPlace] = uint16(slotOf(s.keys.globalRevocation()))
+		s.outage.slotOf[eventsPlace] = uint16(slotOf(s.keys.events()))
 	})
 	return &s.outage.slotOf
 }
@@ -144,22 +144,22 @@ func (s *Store) ownerOfPlace(ranges []slotRange, at place) string {
 // placesOf returns the places of a primary, or nil if it owns none.
 func (s *Store) placesOf(ranges []slotRange, owner string) *placeSet {
 	var owned [clusterSlots]bool
-	any := false
+	owns := false
 	for _, r := range ranges {
 		if r.owner != owner || r.first < 0 || r.last >= clusterSlots {
 			continue
 		}
 		for slot := r.first; slot <= r.last; slot++ {
-			owned[slot], any = true, true
+			owned[slot], owns = true, true
 		}
 	}
-	if !any {
+	if !owns {
 		return nil
 	}
 	set := new(placeSet)
 	for at, slot := range s.slotsOfPlaces() {
 		if owned[slot] {
-			set.add(place(at)) //nolint:gosec // below places
+			set.add(place(at))
 		}
 	}
 	return set

@@ -19,8 +19,8 @@ import (
 // all when a connection was lost or a primary changed.
 //
 // Anybody can end sessions whose names are made up. During an outage the servers cannot say that
-// there are none. So the ends of sessions that existed for certain are confirmed, and only these
-// count for maxConfirmed. The others have a bound of their own, and push out only each other.
+// there are none. So an end is confirmed if the session certainly existed, and only these count
+// for maxConfirmed. The others have a bound of their own, and push out only each other.
 type tombstones struct {
 	mu          sync.Mutex
 	kept        map[driver.ID]tombstone

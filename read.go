@@ -38,8 +38,12 @@ func (s *Session) reset() {
 // readToken asks the store for the session of the token.
 func (s *Session) readToken(ctx context.Context) {
 	s.cred.resolve()
+	began := time.Now()
 	r, now, err := s.load(ctx, s.cred.id, s.cred.verifier)
 	s.reset()
+	if s.waited = 0; err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
+		s.waited = time.Since(began)
+	}
 	switch {
 	case err == nil:
 		s.open(ctx, r, now)

@@ -23,7 +23,8 @@ type Session struct {
 	mu    sync.Mutex // guards the fields below; never held while the store is asked
 
 	state    state
-	readErr  error // why reading failed; nil unless state is failed
+	readErr  error         // why reading failed; nil unless state is failed
+	waited   time.Duration // what the last read took, if the store failed; else 0
 	cred     credentials
 	mode     routeMode
 	view     view

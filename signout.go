@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -44,6 +45,9 @@ func (s *Session) SignOut(ctx context.Context) error {
 	return nil
 }
 
+// leastEndTimeout bounds the end of a session whose read has waited for the store in vain.
+const leastEndTimeout = 100 * time.Millisecond
+
 // endOwn ends the session that the request's token names, if there is one. The caller holds both
 // locks.
 func (s *Session) endOwn(ctx context.Context) error {
@@ -52,6 +56,10 @@ func (s *Session) endOwn(ctx context.Context) error {
 	}
 	limited, cancel := s.m.detached(ctx)
 	defer cancel()
+	if s.waited > 0 { // the store has just failed: do not wait for it twice, but have it note the end
+		limited, cancel = context.WithTimeout(limited, max(s.m.cfg.CommitTimeout-s.waited, leastEndTimeout))
+		defer cancel()
+	}
 	id := s.cred.token.ID()
 	had, err := s.storeEnd(limited, id, s.view.record != nil)
 	if had {

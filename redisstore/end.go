@@ -26,9 +26,9 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 func (s *Store) EndAndReport(
 	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
 ) (bool, error) {
-	absent := false
-	done := s.ends.begin(id, owner)
-	defer func() { done(absent) }()
+	found := notKnown
+	done := s.ends.begin(id, owner, owner != (driver.Hash{}) || s.near != nil && s.near.knows(id))
+	defer func() { done(found) }()
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // for both steps
 	defer cancel()
 	if owner == (driver.Hash{}) {
@@ -37,7 +37,13 @@ func (s *Store) EndAndReport(
 		}
 	}
 	s.dropCopy(id)
-	ended, absent, err := s.removeSession(ctx, id, owner, attempt)
+	ended, missing, err := s.removeSession(ctx, id, owner, attempt)
+	switch {
+	case ended, errors.Is(err, driver.ErrMoved):
+		found = existed
+	case missing:
+		found = absent
+	}
 	if err != nil && !errors.Is(err, ErrClosed) && !errors.Is(err, driver.ErrMoved) {
 		err = fmt.Errorf("%w; the store repeats the end", err)
 	}
@@ -47,10 +53,14 @@ func (s *Store) EndAndReport(
 // readOwner returns the owner of a session. It returns the zero Hash for an anonymous session, and
 // if the server does not answer.
 func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash) {
-	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout/2) // the end itself gets the rest
+	limit := s.opt.Timeout / 2 // the end itself gets the rest
+	if deadline, ok := ctx.Deadline(); ok {
+		limit = min(limit, time.Until(deadline)/2)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var text string
-	err := s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {
 		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@principal").Build()).ToString()
 		if rueidis.IsRedisNil(err) {
 			err = nil
@@ -85,7 +95,7 @@ func (s *Store) removeSession(
 	}
 	var r reply
 	var tooFew error
-	lostReply, err := s.withRetryLost(ctx, idempotent, func(ctx context.Context) (err error) {
+	lostReply, err := s.withRetryLost(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 		if r, tooFew, err = s.execEnd(ctx, keys, args); !slotMoving(err) {
 			return err
 		}

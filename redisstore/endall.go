@@ -26,7 +26,7 @@ const maxSkew = time.Minute
 func (s *Store) EndAll(ctx context.Context) error {
 	var at int64
 	raise := func(to string) error {
-		return s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+		return s.withRetry(ctx, globalPlace, idempotent, func(ctx context.Context) (err error) {
 			n, err := s.raiseGlobalRevocation(ctx, to)
 			if err != nil {
 				s.global.invalidations.Add(1) // the server reports no own writes
@@ -44,7 +44,7 @@ func (s *Store) EndAll(ctx context.Context) error {
 			return err
 		}
 	}
-	tooFew := s.waitForReplicas(ctx, func(b rueidis.Builder) rueidis.Completed {
+	tooFew := s.waitForReplicas(ctx, globalPlace, func(b rueidis.Builder) rueidis.Completed {
 		key := s.keys.globalRevocation()
 		return b.Eval().Script(revokeAllSource).Numkeys(1).Key(key).Arg(strconv.FormatInt(at, 10), "write").Build()
 	})
@@ -64,14 +64,14 @@ func (s *Store) EndAll(ctx context.Context) error {
 func (s *Store) removeRevoked(ctx context.Context, node rueidis.Client) error {
 	for cursor := uint64(0); ; {
 		var page rueidis.ScanEntry
-		err := s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+		err := s.withRetry(ctx, anywhere, readOnly, func(ctx context.Context) (err error) {
 			page, err = node.Do(ctx, node.B().Scan().Cursor(cursor).Match(s.keys.sessionPattern()).Count(1000).Build()).AsScanEntry()
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		err = s.withRetry(ctx, idempotent, func(ctx context.Context) error { return s.removeRevokedKeys(ctx, page.Elements) })
+		err = s.withRetry(ctx, anywhere, idempotent, func(ctx context.Context) error { return s.removeRevokedKeys(ctx, page.Elements) })
 		if err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func (s *Store) execEndUser(
 		args = append(args, id.Selector.String())
 	}
 	var r reply
-	lostReply, err := s.withRetryLost(ctx, idempotent, func(ctx context.Context) (err error) {
+	lostReply, err := s.withRetryLost(ctx, place(bucket), idempotent, func(ctx context.Context) (err error) {
 		r, err = s.exec(ctx, s.plain, endUserScript, s.endUserKeys(owner, named), args)
 		return err
 	})

@@ -13,6 +13,9 @@ import (
 // ErrClosed is the error of all operations after Close.
 var ErrClosed = errors.New("redisstore: the store is closed")
 
+// errNoReply is why a server is suspected to be down.
+var errNoReply = errors.New("no reply in time")
+
 // advice tells an operator what to do about errors of servers. The client gives these without
 // their "ERR ".
 var advice = []struct{ prefix, text string }{

@@ -196,7 +196,7 @@ func (s *Store) reportExpired(ctx context.Context) {
 	if len(found) == 0 {
 		return
 	}
-	if err := s.withRetry(ctx, readOnly, s.readGlobalRevocation); err != nil {
+	if err := s.withRetry(ctx, globalPlace, readOnly, s.readGlobalRevocation); err != nil {
 		s.expiry.putBackFound(found) // the next tick tries again
 		return
 	}

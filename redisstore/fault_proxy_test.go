@@ -73,7 +73,7 @@ func arguments(frame []byte) (args []string) {
 
 // proxy forwards a store's connections to a server, and can cause faults.
 type proxy struct {
-	target string
+	target atomic.Pointer[string] // where new connections lead
 	listen net.Listener
 	gate   sync.RWMutex // stall holds it
 	pairs  sync.Map     // open connections
@@ -132,7 +132,8 @@ func startProxy(t testing.TB, target string) *proxy {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	p := &proxy{target: target, listen: l}
+	p := &proxy{listen: l}
+	p.lead(target)
 	var all sync.WaitGroup
 	all.Go(func() {
 		for {
@@ -152,6 +153,9 @@ func startProxy(t testing.TB, target string) *proxy {
 }
 
 func (p *proxy) Addr() string { return p.listen.Addr().String() }
+
+// lead makes new connections lead to another server. Open connections stay where they are.
+func (p *proxy) lead(target string) { p.target.Store(&target) }
 
 // stall forwards nothing until the caller calls resume. Connections stay open.
 func (p *proxy) stall() (resume func()) {
@@ -186,7 +190,7 @@ func (p *proxy) serve(client net.Conn) {
 		client.Close()
 		return
 	}
-	server, err := net.Dial("tcp", p.target)
+	server, err := net.Dial("tcp", *p.target.Load())
 	if err != nil {
 		client.Close()
 		return

@@ -150,7 +150,7 @@ func (f *follower) tail(ctx context.Context, count int64) ([]entry, error) {
 // read runs a command that replies with entries.
 func (f *follower) read(ctx context.Context, command rueidis.Completed) (entries []entry, err error) {
 	var list []rueidis.XRangeEntry
-	err = f.s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+	err = f.s.withRetry(ctx, eventsPlace, readOnly, func(ctx context.Context) (err error) {
 		list, err = f.s.plain.Do(ctx, command).AsXRange()
 		return err
 	})

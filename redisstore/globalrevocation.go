@@ -70,7 +70,7 @@ func (s *Store) syncGlobalRevocation(ctx context.Context) error {
 	if s.global.current() {
 		return nil
 	}
-	return s.withRetry(ctx, readOnly, s.readGlobalRevocation)
+	return s.withRetry(ctx, globalPlace, readOnly, s.readGlobalRevocation)
 }
 
 // readGlobalRevocation reads the time, and notes whether a failover has lost it.
@@ -92,7 +92,7 @@ func (s *Store) readGlobalRevocation(ctx context.Context) error {
 // checkGlobalRevocation reads the time, and returns driver.ErrRevoked if an authentication began
 // before it.
 func (s *Store) checkGlobalRevocation(ctx context.Context, began int64) error {
-	if err := s.withRetry(ctx, readOnly, s.readGlobalRevocation); err != nil {
+	if err := s.withRetry(ctx, globalPlace, readOnly, s.readGlobalRevocation); err != nil {
 		return err
 	}
 	return s.global.check(began)

@@ -53,7 +53,7 @@ func (s *Store) execMove(
 	}
 	args := append([]string{step, id.Selector.String(), in.From.Verifier.String()}, more...)
 	var r reply
-	err := s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(in.From.ID.Bucket), idempotent, func(ctx context.Context) (err error) {
 		if r, err = s.exec(ctx, s.tracked, moveScript, keys, args); step == "leave" && slotMoving(err) {
 			r, err = s.execWhileSlotMoves(ctx, moveScript, in.From.ID, keys[:1], args)
 		}

@@ -97,6 +97,15 @@ func (n *nearCache) lookup(id driver.ID) (r *driver.Record, mark readMark, known
 	return nil, mark, known || c != nil
 }
 
+// knows reports whether this process has read or made the session, as far as it remembers.
+func (n *nearCache) knows(id driver.ID) bool {
+	s := n.shard(id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, known := s.known[id]
+	return known || s.copies[id] != nil
+}
+
 // notRevokedSince reports that no revocation can concern a copy: nobody is signed in, or the
 // bucket's revocations did not change since it was read.
 func (c *nearCopy) notRevokedSince(revocations uint32) bool {

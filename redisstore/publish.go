@@ -143,7 +143,7 @@ func (s *Store) appendEvents(ctx context.Context, batch []outgoing) error {
 	for _, e := range batch {
 		args = append(args, e.mark, strconv.FormatUint(e.number, 10), string(e.event))
 	}
-	return s.withRetry(ctx, idempotent, func(ctx context.Context) error {
+	return s.withRetry(ctx, eventsPlace, idempotent, func(ctx context.Context) error {
 		return publishScript.Exec(ctx, s.plain, []string{s.keys.events()}, args).Error()
 	})
 }

@@ -114,7 +114,7 @@ func (s *Store) readRecord(
 	revocationsKey := s.keys.revocationsOf(key)
 	var values, revocations map[string]string
 	var sent time.Time
-	err = s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+	err = s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {
 		sent = time.Now()
 		res := client.DoMulti(ctx, client.B().Hgetall().Key(key).Build(), client.B().Hgetall().Key(revocationsKey).Build())
 		if values, err = res[0].AsStrMap(); err == nil {

@@ -44,7 +44,7 @@ type writeCommand = func(rueidis.Builder) rueidis.Completed
 // bucketOnReplicas waits for replicas after an end in a bucket, if Options.Replicas asks for it.
 // Each primary replicates one ordered stream. So a replica that has the marker has the end, too.
 func (s *Store) bucketOnReplicas(ctx context.Context, bucket uint16) error {
-	return s.waitForReplicas(ctx, func(b rueidis.Builder) rueidis.Completed {
+	return s.waitForReplicas(ctx, place(bucket), func(b rueidis.Builder) rueidis.Completed {
 		return b.Eval().Script(markerSource).Numkeys(1).Key(s.keys.replicaMarker(bucket)).Build()
 	})
 }
@@ -55,11 +55,11 @@ const markerSource = `redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') 
 
 // waitForReplicas writes and waits for replicas, if Options.Replicas asks for it. The end before
 // it is done, so every error is a ReplicaError.
-func (s *Store) waitForReplicas(ctx context.Context, write writeCommand) error {
+func (s *Store) waitForReplicas(ctx context.Context, at place, write writeCommand) error {
 	if s.opt.Replicas == 0 {
 		return nil
 	}
-	err := s.withRetry(ctx, idempotent, func(ctx context.Context) error {
+	err := s.withRetry(ctx, at, idempotent, func(ctx context.Context) error {
 		_, err := s.replicate(ctx, write)
 		return err
 	})

@@ -24,20 +24,22 @@ const (
 	readOnly                    // it changes nothing
 )
 
-// withRetry runs do until it succeeds, fails for good, or Options.Timeout is over. The error is
-// ErrUnknown if any try may have changed something, or still may, even if the last try certainly
-// did not run.
+// withRetry runs do until it succeeds, fails for good, or Options.Timeout is over. It sends nothing
+// to servers that are known to be down: see outage. The error is ErrUnknown if any try may have
+// changed something, or still may, even if the last try certainly did not run.
 //
 // Read what do writes only after a nil error. do must not write to a named result: a try that was
 // abandoned may still write.
-func (s *Store) withRetry(ctx context.Context, e effect, do func(context.Context) error) error {
-	_, err := s.withRetryLost(ctx, e, do)
+func (s *Store) withRetry(ctx context.Context, at place, e effect, do func(context.Context) error) error {
+	_, err := s.withRetryLost(ctx, at, e, do)
 	return err
 }
 
 // withRetryLost is withRetry. lostReply says that a try before the last one may have run, so the
 // reply may describe what that try left behind.
-func (s *Store) withRetryLost(ctx context.Context, e effect, do func(context.Context) error) (lostReply bool, err error) {
+func (s *Store) withRetryLost(
+	ctx context.Context, at place, e effect, do func(context.Context) error,
+) (lostReply bool, err error) {
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) > s.opt.Timeout {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, s.opt.Timeout)
@@ -62,6 +64,9 @@ func (s *Store) withRetryLost(ctx context.Context, e effect, do func(context.Con
 		case ctx.Err() != nil:
 			return fail(fmt.Errorf("redisstore: nothing was sent: %w", ctx.Err()))
 		}
+		if err := s.outage.check(at, e); err != nil {
+			return fail(err)
+		}
 		if err = s.inFlight.run(ctx, do); err == nil {
 			return unknown != nil, nil
 		}
@@ -80,11 +85,34 @@ func (s *Store) withRetryLost(ctx context.Context, e effect, do func(context.Con
 				return fail(ErrClosed)
 			}
 			if e == notIdempotent {
+				s.suspectAfter(err, at)
 				return fail(err)
 			}
 		}
+		s.suspectAfter(err, at)
 		pause(ctx, try)
 	}
+}
+
+// suspectAfter has the servers probed after a failure, unless it only says that a slot is moving.
+func (s *Store) suspectAfter(err error, at place) {
+	if redisErr, ok := rueidis.IsRedisErr(err); ok {
+		for _, prefix := range [...]string{"TRYAGAIN", "MOVED", "ASK"} {
+			if strings.HasPrefix(redisErr.Error(), prefix) {
+				return
+			}
+		}
+	}
+	if at == anywhere && s.topology == cluster || errors.Is(err, context.Canceled) {
+		return
+	}
+	s.outage.suspect(suspicion{at: at})
+}
+
+// isReadOnly reports that a server refused a write because it is a replica.
+func isReadOnly(err error) bool {
+	redisErr, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(redisErr.Error(), "READONLY")
 }
 
 // pause waits before a repetition, longer after each try.

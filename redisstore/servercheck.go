@@ -36,7 +36,7 @@ func (s *Store) checkServers(ctx context.Context) error {
 		return silent
 	}
 	// Requests must not be served before this.
-	if err := s.withRetry(ctx, readOnly, s.readGlobalRevocation); err != nil {
+	if err := s.withRetry(ctx, globalPlace, readOnly, s.readGlobalRevocation); err != nil {
 		return err
 	}
 	err := s.tryOut(ctx)
@@ -190,7 +190,7 @@ func (s *Store) tryOutSignIn(ctx context.Context, o *driver.RecordSpec, from *dr
 	}
 	s.ownRevocations.remove(owner)
 	if err == nil {
-		err = s.withRetry(ctx, idempotent, func(ctx context.Context) error {
+		err = s.withRetry(ctx, anywhere, idempotent, func(ctx context.Context) error {
 			b := s.tracked.B()
 			for _, res := range s.tracked.DoMulti(ctx,
 				b.Del().Key(s.keys.index(owner)).Build(),

@@ -143,7 +143,7 @@ func (s *Store) storeSignedIn(
 		}
 		keys, args := s.signInArgs(id, in, draft.Record, entries, version, began, old)
 		var r reply
-		err = s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+		err = s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 			r, err = s.exec(ctx, s.plain, signInScript, keys, args)
 			return err
 		})

@@ -22,6 +22,9 @@ type Store struct {
 	ownsClients bool           // Close closes them
 	clock       serverClock
 	inFlight    inFlight
+	outage      outage
+	connections connections   // of a standalone server, dialed by Open
+	wake        chan struct{} // a health check is due now
 	nodes       nodeView
 	sentinels   *sentinels // nil unless Sentinel watches the primary
 
@@ -61,6 +64,10 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	s.ownsClients = true
 	if o.NearCache > 0 {
 		s.near = newNearCache(&o)
+		s.near.lease.wake = s.wake
+	}
+	if topology == standalone {
+		s.connections.follow(&opt)
 	}
 	if err := s.dialUntil(ctx, opt); err != nil {
 		return nil, connectionError(err)
@@ -72,7 +79,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 }
 
 // New is Open with a rueidis client of the application. Close leaves that client open. The store
-// has no near cache, because it cannot know how the client tracks keys.
+// has no near cache, because it cannot know how the client tracks keys. It cannot close the
+// client's connections either. So if the address of a single server leads to another primary, the
+// application must make the client dial again.
 func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) {
 	o, err := o.checked()
 	if err != nil {
@@ -88,7 +97,8 @@ func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) 
 
 func newStore(o Options, t topology) *Store {
 	s := &Store{opt: o, topology: t, keys: newKeyspace(o.Namespace)}
-	s.ends, s.expiry = newTombstones(), newExpiry()
+	s.ends, s.expiry, s.wake = newTombstones(), newExpiry(), make(chan struct{}, 1)
+	s.outage.suspicions, s.outage.watched = make(chan suspicion, 64), map[string]*watched{}
 	if o.Events > 0 {
 		s.outbox = newOutbox()
 	}
@@ -105,6 +115,7 @@ func (s *Store) start(ctx context.Context) (*Store, error) {
 	s.stop = stop
 	s.checkHealth(ctx)
 	s.work.Go(func() { s.runHealthChecks(background) })
+	s.work.Go(func() { s.runOutages(background) })
 	s.work.Go(func() { s.runReasserting(background) })
 	s.work.Go(func() { s.runExpiry(background) })
 	if s.outbox != nil {

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"slices"
@@ -16,14 +17,21 @@ import (
 // failover can undo an acknowledged end. Therefore this process refuses each of these sessions
 // itself, and repeats the ends without asking whether that is needed: each after repeatDelays, and
 // all when a connection was lost or a primary changed.
+//
+// Anybody can end sessions whose names are made up. During an outage the servers cannot say that
+// there are none. So an end is confirmed if the session certainly existed, and only these count
+// for maxConfirmed. The others have a bound of their own, and push out only each other.
 type tombstones struct {
-	mu         sync.Mutex
-	kept       map[driver.ID]tombstone
-	order      []driver.ID // oldest first
-	queues     [len(repeatDelays)][]repetition
-	all        bool // repeat all
-	inProgress map[driver.ID]endInProgress
-	wake       chan struct{} // all was set
+	mu          sync.Mutex
+	kept        map[driver.ID]tombstone
+	confirmed   list.List // of driver.ID, oldest first
+	unconfirmed list.List // the same
+	queues      [len(repeatDelays)][]repetition
+	all         bool // repeat all
+	inProgress  map[driver.ID]endInProgress
+	wake        chan struct{} // all was set
+
+	maxConfirmed, maxUnconfirmed int // the oldest are forgotten first
 }
 
 // tombstone is one end.
@@ -33,6 +41,8 @@ type tombstone struct {
 	forget     time.Time
 	movedUntil time.Time // a sign-in replaced the session: until then it is reported as moved
 	next       time.Time // the next repetition of its own
+	confirmed  bool      // the session existed
+	element    *list.Element
 }
 
 // repetition is an end that is due at a time. All of one queue wait equally long, so each queue is
@@ -46,51 +56,88 @@ type repetition struct {
 var repeatDelays = [...]time.Duration{time.Second, 5 * time.Second, 30 * time.Second, 5 * time.Minute}
 
 const (
-	maxTombstones = 100_000 // the oldest are forgotten first
-	keepEndsFor   = 24 * time.Hour
-	repeatBatch   = 512 // ends a round trip
+	maxConfirmedEnds   = 100_000
+	maxUnconfirmedEnds = 20_000
+	keepEndsFor        = 24 * time.Hour
+	repeatBatch        = 512 // ends a round trip
 )
 
 func newTombstones() *tombstones {
 	return &tombstones{
 		kept: map[driver.ID]tombstone{}, inProgress: map[driver.ID]endInProgress{}, wake: make(chan struct{}, 1),
+		maxConfirmed: maxConfirmedEnds, maxUnconfirmed: maxUnconfirmedEnds,
 	}
 }
 
-// add notes that a session ended.
+// add notes that a session ended which existed.
 func (t *tombstones) add(id driver.ID, owner driver.Hash) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.addLocked(id, owner, 0)
+	t.addLocked(id, owner, 0, true)
 }
 
 // addMoved notes that a sign-in replaced a session.
 func (t *tombstones) addMoved(id driver.ID, owner driver.Hash) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.addLocked(id, owner, driver.SupersededFor)
+	t.addLocked(id, owner, driver.SupersededFor, true)
 }
 
-func (t *tombstones) addLocked(id driver.ID, owner driver.Hash, movedFor time.Duration) {
+func (t *tombstones) addLocked(id driver.ID, owner driver.Hash, movedFor time.Duration, confirmed bool) {
 	now := time.Now()
-	before, known := t.kept[id]
-	if !known {
-		if len(t.order) >= maxTombstones {
-			delete(t.kept, t.order[0])
-			t.order = t.order[1:]
-		}
-		t.order = append(t.order, id)
+	before := t.kept[id]
+	confirmed = confirmed || before.confirmed
+	if before.element != nil {
+		t.orderOf(before.confirmed).Remove(before.element)
+	}
+	order, most := t.orderOf(confirmed), t.maxUnconfirmed
+	if confirmed {
+		most = t.maxConfirmed
+	}
+	if order.Len() >= most {
+		t.remove(order.Front().Value.(driver.ID))
 	}
 	movedUntil := now.Add(movedFor)
 	if before.movedUntil.After(movedUntil) { // a moved session stays moved if it is ended, too
 		movedUntil = before.movedUntil
 	}
 	ended := now
-	if known {
+	if before.element != nil {
 		ended = before.ended
 	}
-	t.kept[id] = tombstone{owner: owner, ended: ended, forget: now.Add(keepEndsFor), movedUntil: movedUntil}
+	t.kept[id] = tombstone{
+		owner: owner, ended: ended, forget: now.Add(keepEndsFor), movedUntil: movedUntil,
+		confirmed: confirmed, element: order.PushBack(id),
+	}
 	t.schedule(id, 0, now.Add(repeatDelays[0]))
+}
+
+// orderOf returns the list of the confirmed tombstones, or that of the others.
+func (t *tombstones) orderOf(confirmed bool) *list.List {
+	if confirmed {
+		return &t.confirmed
+	}
+	return &t.unconfirmed
+}
+
+// confirm notes that the session of a tombstone existed.
+func (t *tombstones) confirm(id driver.ID) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.confirmLocked(id)
+}
+
+func (t *tombstones) confirmLocked(id driver.ID) {
+	stone, ok := t.kept[id]
+	if !ok || stone.confirmed {
+		return
+	}
+	t.unconfirmed.Remove(stone.element)
+	if t.confirmed.Len() >= t.maxConfirmed {
+		t.remove(t.confirmed.Front().Value.(driver.ID))
+	}
+	stone.confirmed, stone.element = true, t.confirmed.PushBack(id)
+	t.kept[id] = stone
 }
 
 // schedule replaces the next repetition of an end.
@@ -151,22 +198,35 @@ type endInProgress struct {
 	keep    bool // the tombstone was there before, or a caller ended something, or may have
 }
 
+// finding is what an end learned about the session.
+type finding uint8
+
+const (
+	notKnown finding = iota // it may have existed
+	existed
+	absent // it certainly did not exist
+)
+
 // begin notes an end that is made until the caller calls done. Until then it is not repeated: a
 // repetition could end the session first, and the caller would report that there was no session.
 // If no caller found a session, done removes the tombstone: anybody can make up a session's name.
-func (t *tombstones) begin(id driver.ID, owner driver.Hash) (done func(absent bool)) {
+// confirmed says that the session existed, since this process has read it.
+func (t *tombstones) begin(id driver.ID, owner driver.Hash, confirmed bool) (done func(finding)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, known := t.kept[id]
-	t.addLocked(id, owner, 0)
+	t.addLocked(id, owner, 0, confirmed)
 	now := t.inProgress[id]
 	t.inProgress[id] = endInProgress{now.callers + 1, now.keep || now.callers == 0 && known}
-	return func(absent bool) {
+	return func(found finding) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		now := t.inProgress[id]
-		if now.callers--; !absent {
+		if now.callers--; found != absent {
 			now.keep = true
+		}
+		if found == existed {
+			t.confirmLocked(id)
 		}
 		if t.inProgress[id] = now; now.callers > 0 {
 			return
@@ -179,12 +239,9 @@ func (t *tombstones) begin(id driver.ID, owner driver.Hash) (done func(absent bo
 }
 
 func (t *tombstones) remove(id driver.ID) {
-	delete(t.kept, id)
-	for i := len(t.order) - 1; i >= 0; i-- { // it is among the newest
-		if t.order[i] == id {
-			t.order = slices.Delete(t.order, i, i+1)
-			return
-		}
+	if stone, ok := t.kept[id]; ok {
+		t.orderOf(stone.confirmed).Remove(stone.element)
+		delete(t.kept, id)
 	}
 }
 
@@ -204,9 +261,14 @@ func (t *tombstones) reassertAll() {
 func (t *tombstones) due(now time.Time) (ids []driver.ID, all bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for len(t.order) > 0 && !now.Before(t.kept[t.order[0]].forget) {
-		delete(t.kept, t.order[0])
-		t.order = t.order[1:]
+	for _, order := range []*list.List{&t.confirmed, &t.unconfirmed} {
+		for order.Len() > 0 {
+			oldest := order.Front().Value.(driver.ID)
+			if now.Before(t.kept[oldest].forget) {
+				break
+			}
+			t.remove(oldest)
+		}
 	}
 	var later []driver.ID // in progress
 	for i := range t.queues {
@@ -233,9 +295,23 @@ func (t *tombstones) due(now time.Time) (ids []driver.ID, all bool) {
 	}
 	if t.all {
 		t.all = false
-		return slices.DeleteFunc(slices.Clone(t.order), func(id driver.ID) bool { return t.inProgress[id].callers > 0 }), true
+		return t.notInProgress(), true
 	}
 	return ids, false
+}
+
+// notInProgress returns all tombstones except those whose end is in progress, the confirmed ones
+// first.
+func (t *tombstones) notInProgress() []driver.ID {
+	ids := make([]driver.ID, 0, len(t.kept))
+	for _, order := range []*list.List{&t.confirmed, &t.unconfirmed} {
+		for e := order.Front(); e != nil; e = e.Next() {
+			if id := e.Value.(driver.ID); t.inProgress[id].callers == 0 {
+				ids = append(ids, id)
+			}
+		}
+	}
+	return ids
 }
 
 // retry schedules ends that could not be sent.
@@ -245,6 +321,19 @@ func (t *tombstones) retry(ids []driver.ID, now time.Time) {
 	for _, id := range ids {
 		t.schedule(id, 0, now.Add(repeatDelays[0]))
 	}
+}
+
+// postpone schedules again what is due, and repeats nothing.
+func (t *tombstones) postpone(now time.Time) {
+	t.mu.Lock()
+	all := t.all
+	t.all = false
+	t.mu.Unlock()
+	ids, _ := t.due(now)
+	t.retry(ids, now)
+	t.mu.Lock()
+	t.all = t.all || all
+	t.mu.Unlock()
 }
 
 // runReasserting repeats ends and revocations until ctx is done.
@@ -257,6 +346,10 @@ func (s *Store) runReasserting(ctx context.Context) {
 			return
 		case <-tick.C:
 		case <-s.ends.wake:
+		}
+		if s.outage.check(anywhere, idempotent) != nil {
+			s.ends.postpone(time.Now()) // the watcher asks for all when the servers are back
+			continue
 		}
 		ids, all := s.ends.due(time.Now())
 		s.reassertRevocations(ctx, all)
@@ -271,8 +364,10 @@ func (s *Store) runReasserting(ctx context.Context) {
 	}
 }
 
-// reassertEnd deletes a session that is there again, and leaves a marker in place.
-const reassertEnd = `if redis.call('HEXISTS', KEYS[1], '@token') == 1 then redis.call('DEL', KEYS[1]) end`
+// reassertEnd deletes a session that is there again, and leaves a marker in place. It returns how
+// many there were.
+const reassertEnd = `if redis.call('HEXISTS', KEYS[1], '@token') == 0 then return 0 end
+return redis.call('DEL', KEYS[1])`
 
 // reassertEnds repeats ends, and returns those that failed.
 func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []driver.ID) {
@@ -297,8 +392,12 @@ func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []dri
 		commands = append(commands, s.tracked.B().Eval().Script(reassertEnd).Numkeys(1).Key(s.keys.session(id)).Build())
 	}
 	for i, res := range s.tracked.DoMulti(ctx, commands...) {
-		if res.Error() != nil && (len(failed) == 0 || failed[len(failed)-1] != ends[i]) {
+		n, err := res.AsInt64()
+		if err != nil && (len(failed) == 0 || failed[len(failed)-1] != ends[i]) {
 			failed = append(failed, ends[i])
+		}
+		if err == nil && n > 0 { // the session was there, or its user's index named it
+			s.ends.confirm(ends[i])
 		}
 	}
 	return failed

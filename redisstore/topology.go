@@ -120,7 +120,7 @@ func (s *Store) primaries(ctx context.Context) (found map[string]rueidis.Client,
 	found = map[string]rueidis.Client{}
 	for addr, node := range s.plain.Nodes() {
 		var n nodeStatus
-		err := s.withRetry(ctx, readOnly, func(ctx context.Context) error {
+		err := s.withRetry(ctx, anywhere, readOnly, func(ctx context.Context) error {
 			n = s.askNode(ctx, addr, node)
 			return n.err
 		})

@@ -43,7 +43,7 @@ func (s *Store) readEntries(
 	ctx context.Context, owner driver.Hash, command rueidis.Completed,
 ) (entries []indexEntry, version string, err error) {
 	var scores []rueidis.ZScore
-	err = s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+	err = s.withRetry(ctx, place(driver.BucketOf(owner)), readOnly, func(ctx context.Context) (err error) {
 		scores, err = s.plain.Do(ctx, command).AsZScores()
 		return err
 	})
@@ -130,7 +130,7 @@ func (s *Store) readSessions(
 ) ([]rueidis.RedisResult, map[string]string, error) {
 	var replies []rueidis.RedisResult
 	var revocations map[string]string
-	err := s.withRetry(ctx, readOnly, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(driver.BucketOf(owner)), readOnly, func(ctx context.Context) (err error) {
 		b := s.plain.B()
 		gets := make([]rueidis.Completed, 0, len(entries)+1)
 		for _, e := range entries {
@@ -158,7 +158,7 @@ func (s *Store) cleanIndex(ctx context.Context, owner driver.Hash, entries []ind
 		keys, args[i] = append(keys, s.keys.session(e.id)), e.name
 	}
 	var r reply
-	err := s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(driver.BucketOf(owner)), idempotent, func(ctx context.Context) (err error) {
 		r, err = s.exec(ctx, s.plain, cleanScript, keys, args)
 		return err
 	})

@@ -19,7 +19,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 		generation = s.near.generation(id)
 	}
 	var r reply
-	err = s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+	err = s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 		if r, err = s.exec(ctx, s.tracked, createScript, []string{s.keys.session(id)}, args); err == nil && r.status == "ok" {
 			r, err = r.withRevision()
 		}
@@ -76,7 +76,7 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	}
 	args := applyArgs(c, s.global.argument())
 	var r reply
-	err := s.withRetry(ctx, notIdempotent, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(id.Bucket), notIdempotent, func(ctx context.Context) (err error) {
 		r, err = s.execOnSession(ctx, applyScript, id, args)
 		return err
 	})
@@ -189,7 +189,7 @@ func (s *Store) execTouch(ctx context.Context, id driver.ID, verifier driver.Has
 		return r, false, err
 	}
 	tries := 0
-	err = s.withRetry(ctx, idempotent, func(ctx context.Context) (err error) {
+	err = s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 		tries++
 		r, err = s.execOnSession(ctx, touchScript, id, []string{verifier.String(), s.global.argument()})
 		return err

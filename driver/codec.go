@@ -64,7 +64,10 @@ func Encode(r *Record) []Field {
 // values, so the caller must not modify them afterwards. Decode refuses unknown metadata, because a
 // newer program wrote it. The error wraps [ErrFormat].
 func Decode(values []Field) (*Record, error) {
-	d := decoder{r: &Record{}}
+	r, err := DecodeMetadata(values)
+	if err != nil {
+		return nil, err
+	}
 	n := 0
 	for i := range values {
 		if !values[i].Key.isMeta() {
@@ -75,15 +78,6 @@ func Decode(values []Field) (*Record, error) {
 	for _, v := range values {
 		if !v.Key.isMeta() {
 			fields = append(fields, v)
-			continue
-		}
-		if err := d.meta(v.Key, string(v.Value)); err != nil {
-			return nil, err
-		}
-	}
-	for i, k := range metaNames {
-		if d.seen&(1<<i) == 0 && k != namePrevious && k != namePrincipal {
-			return nil, fmt.Errorf("%w: %s is missing", ErrFormat, k)
 		}
 	}
 	slices.SortFunc(fields, func(a, b Field) int { return strings.Compare(string(a.Key), string(b.Key)) })
@@ -95,12 +89,38 @@ func Decode(values []Field) (*Record, error) {
 			return nil, fmt.Errorf("%w: field %q is present twice", ErrFormat, fields[i].Key)
 		}
 	}
-	if n := fields.Size(); n != d.r.Size {
-		return nil, fmt.Errorf("%w: the fields have %d bytes, but %s is %d", ErrFormat, n, nameSize, d.r.Size)
+	if n := fields.Size(); n != r.Size {
+		return nil, fmt.Errorf("%w: the fields have %d bytes, but %s is %d", ErrFormat, n, nameSize, r.Size)
 	}
-	d.r.Fields = fields
+	r.Fields = fields
+	return r, nil
+}
+
+// DecodeMetadata returns the record that the metadata in values describes, without fields: see
+// [Record.Metadata]. It ignores fields in values. A store that reads only metadata asks for
+// [MetadataNames].
+//
+// Errors: as of [Decode].
+func DecodeMetadata(values []Field) (*Record, error) {
+	d := decoder{r: &Record{}}
+	for _, v := range values {
+		if !v.Key.isMeta() {
+			continue
+		}
+		if err := d.meta(v.Key, string(v.Value)); err != nil {
+			return nil, err
+		}
+	}
+	for i, k := range metaNames {
+		if d.seen&(1<<i) == 0 && k != namePrevious && k != namePrincipal {
+			return nil, fmt.Errorf("%w: %s is missing", ErrFormat, k)
+		}
+	}
 	return d.r, nil
 }
+
+// MetadataNames returns the names of all metadata. A record need not have all of them.
+func MetadataNames() []Key { return slices.Clone(metaNames[:]) }
 
 // metaNames are the names of all metadata.
 var metaNames = [...]Key{

@@ -32,6 +32,13 @@ func (r *Record) Expires() time.Time {
 	return r.Deadline
 }
 
+// Metadata returns the record without its fields. Fields is nil; Size is that of the fields.
+func (r *Record) Metadata() *Record {
+	m := *r
+	m.Fields = nil
+	return &m
+}
+
 // Live reports whether the record has not expired.
 func (r *Record) Live(now time.Time) bool { return now.Before(r.Expires()) }
 

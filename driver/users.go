@@ -33,7 +33,8 @@ type UserStore interface {
 	// SignIn.Carry.
 	SignIn(ctx context.Context, id ID, in *SignIn) (*Result, error)
 
-	// Sessions returns the owner's live sessions, newest first: see [LiveSessions].
+	// Sessions returns the owner's live sessions, newest first, with their metadata only: see
+	// [ListSessions]. A store should not read the fields: a user may have many large sessions.
 	Sessions(ctx context.Context, owner Hash) ([]UserSession, error)
 
 	// EndUser ends the owner's sessions that sel selects, in one step, and returns those that were
@@ -83,6 +84,16 @@ func LiveSessions(now time.Time, sessions []UserSession) []UserSession {
 		}
 		return bytes.Compare(b.ID.Selector[:], a.ID.Selector[:])
 	})
+	return live
+}
+
+// ListSessions returns [LiveSessions] with only the metadata of each record: Fields is nil, Size is
+// set. It does not modify sessions.
+func ListSessions(now time.Time, sessions []UserSession) []UserSession {
+	live := LiveSessions(now, sessions)
+	for i := range live {
+		live[i].Record = live[i].Record.Metadata()
+	}
 	return live
 }
 

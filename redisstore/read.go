@@ -172,6 +172,12 @@ func parseEnded(marker string) (time.Time, error) {
 // decodeHash returns the record of a session's hash. It returns driver.ErrNotFound if there is no
 // hash, driver.ErrMoved for a "moved" marker, and driver.ErrEnded for an "ended" marker.
 func decodeHash(values map[string]string) (*driver.Record, error) {
+	return decodeValues(values, driver.Decode)
+}
+
+func decodeValues(
+	values map[string]string, decode func([]driver.Field) (*driver.Record, error),
+) (*driver.Record, error) {
 	if values["@ended"] != "" {
 		return nil, driver.ErrEnded
 	}
@@ -187,5 +193,5 @@ func decodeHash(values map[string]string) (*driver.Record, error) {
 	for k, v := range values {
 		fields = append(fields, driver.Field{Key: driver.Key(k), Value: []byte(v)})
 	}
-	return driver.Decode(fields)
+	return decode(fields)
 }

@@ -98,11 +98,7 @@ func (s *Store) appendLive(
 		return nil, nil, err
 	}
 	for i, e := range entries {
-		values, err := replies[i].AsStrMap()
-		if err != nil {
-			return nil, nil, err
-		}
-		r, err := decodeHash(values)
+		r, err := decodeListed(replies[i])
 		if errors.Is(err, driver.ErrNotFound) {
 			missing = append(missing, e)
 			continue
@@ -124,7 +120,39 @@ func (s *Store) appendLive(
 	return list, missing, nil
 }
 
-// readSessions reads the hashes of a user's sessions, and then the revocations of their bucket.
+// listedNames are the values of a session's hash that a list needs: no fields.
+var listedNames = func() []string {
+	var names []string
+	for _, name := range driver.MetadataNames() {
+		names = append(names, string(name))
+	}
+	return append(names, "@moving", "@ended")
+}()
+
+// decodeListed returns the record in a reply to HMGET with listedNames. It returns the errors of
+// decodeHash.
+func decodeListed(reply rueidis.RedisResult) (*driver.Record, error) {
+	values, err := reply.ToArray()
+	if err != nil {
+		return nil, err
+	}
+	if len(values) != len(listedNames) {
+		return nil, errReply
+	}
+	found := make(map[string]string, len(values))
+	for i := range values {
+		text, err := values[i].ToString()
+		switch {
+		case err == nil:
+			found[listedNames[i]] = text
+		case !rueidis.IsRedisNil(err):
+			return nil, err
+		}
+	}
+	return decodeValues(found, driver.DecodeMetadata)
+}
+
+// readSessions reads the metadata of a user's sessions, and then the revocations of their bucket.
 func (s *Store) readSessions(
 	ctx context.Context, owner driver.Hash, entries []indexEntry,
 ) ([]rueidis.RedisResult, map[string]string, error) {
@@ -134,7 +162,7 @@ func (s *Store) readSessions(
 		b := s.plain.B()
 		gets := make([]rueidis.Completed, 0, len(entries)+1)
 		for _, e := range entries {
-			gets = append(gets, b.Hgetall().Key(s.keys.session(e.id)).Build())
+			gets = append(gets, b.Hmget().Key(s.keys.session(e.id)).Field(listedNames...).Build())
 		}
 		replies = s.plain.DoMulti(ctx, append(gets, b.Hgetall().Key(s.keys.revocations(driver.BucketOf(owner))).Build())...)
 		for _, res := range replies {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -189,5 +190,31 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	list, err := other.Sessions(t.Context(), in.Spec.Principal.Owner)
 	if err != nil || len(list) != 1 || list[0].ID != id {
 		t.Errorf("Sessions returns %d, error %v, want the new session only", len(list), err)
+	}
+}
+
+// A list reads no fields: its cost does not depend on what the sessions hold.
+func TestSessionsReadsNoFields(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{NearCache: -1})
+	const many, size = 100, 60_000
+	for range many {
+		id, in := newSignIn("eve", 0)
+		in.Change.Ops = []driver.Op{{Kind: driver.Set, Key: "big", Value: []byte(`"` + strings.Repeat("x", size) + `"`)}}
+		in.Change.MaxSize = 2 * size
+		_, err := s.SignIn(t.Context(), id, in)
+		must(t, err)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	list, err := s.Sessions(t.Context(), ownerOf("eve"))
+	runtime.ReadMemStats(&after)
+	if err != nil || len(list) != many {
+		t.Fatalf("Sessions returns %d, error %v, want %d", len(list), err, many)
+	}
+	allocated := int64(after.TotalAlloc-before.TotalAlloc) / many
+	t.Logf("%d bytes allocated for each session", allocated)
+	if allocated > size/2 {
+		t.Errorf("%d bytes allocated for each session of %d bytes", allocated, size)
 	}
 }

@@ -245,6 +245,17 @@ var userDefects = []userDefect{
 			in.Spec.Principal = &p
 		})
 	}},
+	{"the list has all fields", []string{"sign-in/new"}, func(b *brokenUsers) {
+		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
+			list, err := b.Store.Sessions(ctx, owner)
+			for i, s := range list {
+				if r, _, err := b.Load(ctx, s.ID); err == nil {
+					list[i].Record = r
+				}
+			}
+			return list, err
+		}
+	}},
 	{"sealed sessions are not listed", []string{"sign-in/sealed-principal"}, func(b *brokenUsers) {
 		b.sessions = func(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
 			list, err := b.Store.Sessions(ctx, owner)

@@ -168,7 +168,7 @@ func (s *exampleStore) SignIn(ctx context.Context, id driver.ID, in *driver.Sign
 
 func (s *exampleStore) Sessions(ctx context.Context, owner driver.Hash) (live []driver.UserSession, err error) {
 	err = s.transaction(ctx, func(now time.Time) error {
-		live = driver.LiveSessions(now, s.owned(owner))
+		live = driver.ListSessions(now, s.owned(owner))
 		return nil
 	})
 	return live, err

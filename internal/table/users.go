@@ -49,7 +49,7 @@ func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserS
 			sessions = append(sessions, driver.UserSession{ID: id, Record: r})
 		}
 	}
-	return driver.LiveSessions(t.Now(), sessions), ctx.Err()
+	return driver.ListSessions(t.Now(), sessions), ctx.Err()
 }
 
 // EndUser implements driver.UserStore.

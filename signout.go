@@ -56,7 +56,8 @@ func (s *Session) endOwn(ctx context.Context) error {
 	}
 	limited, cancel := s.m.detached(ctx)
 	defer cancel()
-	if s.waited > 0 { // the store has just failed: do not wait for it twice, but have it note the end
+	if s.waited > 0 {
+		// The store has just failed. Do not wait for it twice, but let it note the end.
 		limited, cancel = context.WithTimeout(limited, max(s.m.cfg.CommitTimeout-s.waited, leastEndTimeout))
 		defer cancel()
 	}

@@ -53,6 +53,7 @@ package redisstore
 //	tombstones.go        refuses sessions that this process ended
 //	near.go              returns a copy, under the lease of lease.go
 //	globalrevocation.go  refuses sessions that EndAll ended
+//	outage.go            fails at once if the server is known to be down
 //	retry.go             asks the server, again if that is safe
 //	revocations.go       refuses sessions that EndUser ended
 //
@@ -72,7 +73,9 @@ package redisstore
 // lua/revokeall.lua.
 //
 // In the background: health.go asks the nodes (topology.go, sentinels.go), sets clock.go and
-// renews the lease; tombstones.go and revocations.go repeat ends; expiry.go reports sessions that
-// expired; publish.go and follow.go are the two ends of the feed.
+// renews the lease; outage.go probes primaries that may be down (places.go says which sessions they
+// have) and closes connections to a replica (connections.go); tombstones.go and revocations.go
+// repeat ends; expiry.go reports sessions that expired; publish.go and follow.go are the two ends
+// of the feed.
 //
 // keys.go has the names of all keys, errors.go what an operator can do about an error.

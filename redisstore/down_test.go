@@ -131,8 +131,9 @@ func TestSlowReplyIsNoOutage(t *testing.T) {
 	}
 }
 
-// TestRefusedWritesFailAtOnceAndReadsSucceed makes a server refuse writes for want of replicas. Such
-// writes are repeated at first, since the cause may pass. After a second they fail at once.
+// TestRefusedWritesFailAtOnceAndReadsSucceed makes a server refuse writes, because it has too few
+// replicas. Such writes are repeated at first, since the cause may pass. After a second they fail
+// at once.
 func TestRefusedWritesFailAtOnceAndReadsSucceed(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})

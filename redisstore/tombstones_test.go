@@ -155,7 +155,8 @@ func TestMadeUpEndsPushOutNoRealEnd(t *testing.T) {
 	dump, err := node.Do("DUMP", s.keys.session(acknowledged))
 	must(t, err)
 	must(t, s.End(t.Context(), acknowledged))
-	_, err = node.Do("RESTORE", s.keys.session(acknowledged), "0", dump.(string)) // as after a failover
+	// A failover brings the session back.
+	_, err = node.Do("RESTORE", s.keys.session(acknowledged), "0", dump.(string))
 	must(t, err)
 	_, _, err = s.Load(t.Context(), seen)
 	must(t, err)

@@ -121,3 +121,40 @@ func TestTheftIsReportedWhenAReplyIsLost(t *testing.T) {
 		}
 	})
 }
+
+// TestSignOutOfAReplacedSessionSparesTheNewOne signs in again in another tab, and then signs out
+// with the old token. SignOut does not claim that the visitor is signed out. The cookie of the new
+// session stays.
+func TestSignOutOfAReplacedSessionSparesTheNewOne(t *testing.T) {
+	for _, view := range []string{"live", "refused by a commit", "not read yet"} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, session.Config{ClearSiteData: []string{"storage"}})
+			v := s.mustSignIn("ada")
+			res := v.tab().handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if view == "not read yet" {
+					v.do(signIn("ada"))
+				}
+				ses, err := session.From(r.Context())
+				if err != nil {
+					t.Errorf("%s: From: %v", view, err)
+					return
+				}
+				if view != "not read yet" {
+					v.do(signIn("ada"))
+				}
+				if view == "refused by a commit" {
+					n.Add(ses, 1)
+					if err := ses.Commit(bg); !errors.Is(err, session.ErrEnded) {
+						t.Errorf("%s: Commit: %v, want ErrEnded", view, err)
+					}
+				}
+				if err := ses.SignOut(bg); !errors.Is(err, session.ErrEnded) {
+					t.Errorf("%s: SignOut: %v, want ErrEnded", view, err)
+				}
+			}))
+			mustEqual(t, view+": cookies", len(cookies(res)), 0)
+			mustEqual(t, view+": Clear-Site-Data", res.Header().Get("Clear-Site-Data"), "")
+			mustEqual(t, view+": the user of the new session", v.info().User, "ada")
+		})
+	}
+}

@@ -30,8 +30,8 @@ func (c *cases) create() {
 	stored := keyContent{Hash: map[string]string{
 		"@v": "1", "@id": secret, "@token": token, "@idle": "3600000", "@created": "<+0>", "@seen": "<+0>", "@deadline": "<+86400000>", "@rev": "1", "@size": "2", "n": "1",
 	}}
-	c.add("create.lua", "first", "an anonymous session, with what the first request set", nil, []string{keyNew}, args, replyOK("1"), keyValues{keyNew: stored})
-	c.add("create.lua", "again", "the answer was lost, and it is repeated", keyValues{keyNew: stored}, []string{keyNew}, args, []any{"again"}, keyValues{keyNew: stored})
+	c.add("create.lua", "first", "an anonymous session, with the fields that the first request set", nil, []string{keyNew}, args, replyOK("1"), keyValues{keyNew: stored})
+	c.add("create.lua", "again", "the reply was lost, and the call is repeated", keyValues{keyNew: stored}, []string{keyNew}, args, []any{"again"}, keyValues{keyNew: stored})
 	other := keyValues{keyNew: vectorA.with("@id", nameA)}
 	c.add("create.lua", "exists", "another session has the key", other, []string{keyNew}, args, []any{"exists"}, other)
 	ended := keyValues{keyNew: endedAt("<-5000>", "")}
@@ -44,15 +44,15 @@ func (c *cases) touch() {
 	used := vectorA.with("@seen", "<-120000>")
 	c.add("touch.lua", "due", "the session would live longer by two minutes", keyValues{keyA: used}, keys, presented, replyOK("8"),
 		keyValues{keyA: used.with("@seen", "<+0>", "@rev", "8")})
-	c.add("touch.lua", "not due", "by a second: nothing is written", keyValues{keyA: vectorA}, keys, presented, replyOK("7"), keyValues{keyA: vectorA})
+	c.add("touch.lua", "not due", "the session would live longer by a second: nothing is written", keyValues{keyA: vectorA}, keys, presented, replyOK("7"), keyValues{keyA: vectorA})
 	over := keyValues{keyA: vectorA.with("@seen", "<-3600001>")}
 	c.add("touch.lua", "over", "the idle limit counts, whether or not the server has removed the key", over, keys, presented, []any{"gone"}, over)
 	before := "AAAAAAAAAAAAAAAAAAAAAA"
 	rotated := vectorA.with("@previous", "pending."+before+".30000")
-	c.add("touch.lua", "first use", "of a rotated token: the grace of the one before begins", keyValues{keyA: rotated}, keys, presented, replyOK("8"),
+	c.add("touch.lua", "first use", "the first use of a rotated token starts the grace period of the previous one", keyValues{keyA: rotated}, keys, presented, replyOK("8"),
 		keyValues{keyA: rotated.with("@seen", "<+0>", "@rev", "8", "@previous", "grace."+before+".<+30000>")})
 	renewed := keyValues{keyA: vectorA.with("@previous", "replaced."+before+".<+60000>")}
-	c.add("touch.lua", "replaced", "a verifier that was replaced by a renewal opens nothing", renewed, keys, []string{before, "0"}, []any{"moved"}, renewed)
+	c.add("touch.lua", "replaced", "a verifier that a renewal replaced is refused", renewed, keys, []string{before, "0"}, []any{"moved"}, renewed)
 }
 
 func (c *cases) end() {
@@ -78,28 +78,28 @@ func (c *cases) end() {
 		[]string{keyA, keyIndex}, []string{nameA, attempt}, replyOK(0), nil)
 	c.add("end.lua", "unknown, and written", "the script writes and removes something, so that WAIT has a write", nil,
 		[]string{keyA}, []string{"", attempt, "write"}, replyOK(0), nil)
-	word := keyContent{Hash: map[string]string{"@moving": "moved"}}
-	c.add("end.lua", "moved", "a sign-in replaced the session: the moved marker stays", keyValues{keyA: word},
-		[]string{keyA}, []string{"", attempt, "write"}, []any{"moved"}, keyValues{keyA: word})
+	moved := keyContent{Hash: map[string]string{"@moving": "moved"}}
+	c.add("end.lua", "moved", "a sign-in replaced the session: the moved marker stays", keyValues{keyA: moved},
+		[]string{keyA}, []string{"", attempt, "write"}, []any{"moved"}, keyValues{keyA: moved})
 
 	four := []string{keyIndex, keyRevoked, keyA, keyB}
-	c.add("clean.lua", "expired", "what is not there leaves the index, and who removes it tells; what is there stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, four,
+	c.add("clean.lua", "expired", "a session that does not exist leaves the index and is reported; one that exists stays", keyValues{keyB: vectorB, keyIndex: vectorIndex}, four,
 		[]string{nameA, nameB}, replyOK(nameA), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
-	c.add("clean.lua", "moved", "a session that moved has not expired", keyValues{keyA: word, keyB: vectorB, keyIndex: vectorIndex}, four, []string{nameA, nameB},
-		replyOK(), keyValues{keyA: word, keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
-	c.add("clean.lua", "told", "another one removed it, and told", keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")}, four, []string{nameA, nameB},
+	c.add("clean.lua", "moved", "a session that moved has not expired", keyValues{keyA: moved, keyB: vectorB, keyIndex: vectorIndex}, four, []string{nameA, nameB},
+		replyOK(), keyValues{keyA: moved, keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "7")})
+	c.add("clean.lua", "reported", "another program removed the entry, and reported the expiry", keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")}, four, []string{nameA, nameB},
 		replyOK(), keyValues{keyB: vectorB, keyIndex: scoresOf(nameB, "<-30000>")})
 	revoked := revocationOf("<-20000>.<+86400000>")
-	c.add("clean.lua", "revoked", "nor has one that was revoked", keyValues{keyIndex: vectorIndex, keyRevoked: revoked}, four, []string{nameA, nameB},
+	c.add("clean.lua", "revoked", "a revoked session has not expired", keyValues{keyIndex: vectorIndex, keyRevoked: revoked}, four, []string{nameA, nameB},
 		replyOK(), keyValues{keyIndex: scoresOf("@rev", "7"), keyRevoked: revoked})
 }
 
 func (c *cases) publish() {
 	const feed, markA, markB, markC = "vector:events", "aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb", "cccccccccccccccc"
 	first := []string{"1-0", "mark", markA, "before", "", "node", "node a", "n", "1", "event", "{}"}
-	c.add("publish.lua", "first", "the first entry has nothing before it", nil, []string{feed}, []string{"1000", "node a", markA, "1", "{}"}, []any{"ok"},
+	c.add("publish.lua", "first", "the first entry has no preceding entry", nil, []string{feed}, []string{"1000", "node a", markA, "1", "{}"}, []any{"ok"},
 		keyValues{feed: {Stream: [][]string{first}}})
-	c.add("publish.lua", "two", "numbers go on, and each entry has the mark of the one before; the last one says that events were lost", keyValues{feed: {Stream: [][]string{first}}},
+	c.add("publish.lua", "two", "numbers continue, and each entry has the mark of the preceding one; the last one says that events were lost", keyValues{feed: {Stream: [][]string{first}}},
 		[]string{feed}, []string{"1000", "node b", markB, "7", "{}", markC, "9", ""}, []any{"ok"}, keyValues{feed: {Stream: [][]string{
 			first,
 			{"2-0", "mark", markB, "before", markA, "node", "node b", "n", "7", "event", "{}"},

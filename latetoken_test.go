@@ -124,6 +124,36 @@ func TestVeryLateRotationIsNotTheft(t *testing.T) {
 	})
 }
 
+// TestRecordRemembersOneOvertakenGeneration: a late token counts as stolen only after another
+// generation had a token that was never used. docs/rotation.md states this bound.
+func TestRecordRemembersOneOvertakenGeneration(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s, l, v := newSiteWithOldToken(t, session.Config{})
+		issued := time.Now()
+		late := v.tab()
+		late.mustRotate(t, readCount)
+		overtake := func() {
+			time.Sleep(rotateEvery)
+			v.mustRotate(t, readCount)
+			late.mustNotBeStolen(t, l, "the late token, before the first use of its successor")
+			v.mustHaveSession(t, "the next token")
+			time.Sleep(time.Millisecond)
+		}
+		overtake()
+		time.Sleep(rotateEvery)
+		v.tab().mustRotate(t, readCount) // the response is lost
+		overtake()
+		if late := time.Since(issued); late < 3*rotateEvery {
+			t.Errorf("%v after the token was issued, want at least %v", late, 3*rotateEvery)
+		}
+		time.Sleep(driver.RotationGrace)
+		l.drain()
+		late.mustHaveNoSession(t, "the late token")
+		l.mustReport(t, "the late token", "stolen "+v.handleFromCookie())
+		mustEqual(t, "sessions", s.store.Len(), 0)
+	})
+}
+
 // TestThiefCannotHideATokenByOvertaking: a thief makes tokens that are never used, with the stolen
 // token, before or after it. The visitor's own token still reveals the theft.
 func TestThiefCannotHideATokenByOvertaking(t *testing.T) {

@@ -37,7 +37,7 @@ func (v *visitor) mustStartOver(t *testing.T) {
 }
 
 // TestLostRenewalIsNotTheft: the response with the renewed token is lost. The browser still has the
-// old token, which opens nothing. A minute later the visitor starts a new session.
+// old token, which is refused. A minute later the visitor starts a new session.
 func TestLostRenewalIsNotTheft(t *testing.T) {
 	for name, f := range map[string]func(*session.Session) error{
 		"renew":       renew,

@@ -118,7 +118,9 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	}
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
-	c := driver.Change{Verifier: s.cred.verifier, Ops: s.view.begin(), Renew: renew, MaxSize: s.m.cfg.MaxSize}
+	c := driver.Change{
+		Verifier: s.cred.verifier, Issued: s.response.renewed, Ops: s.view.begin(), Renew: renew, MaxSize: s.m.cfg.MaxSize,
+	}
 	if last != nil {
 		c.Ops = append(c.Ops[:len(c.Ops):len(c.Ops)], *last)
 	}
@@ -221,7 +223,8 @@ func (s *Session) mayIssueToken() error {
 // issue makes t the session's token, on its way to the client.
 func (s *Session) issue(t ticket.Token) {
 	s.cred.use(t)
-	s.response.rotatedTo, s.response.issued, s.response.confirmed = nil, true, time.Since(s.began)
+	s.response.rotatedTo, s.response.confirmed = nil, time.Since(s.began)
+	s.response.issued, s.response.renewed = true, false
 	if s.response.cookie != handedOut && !s.cred.inHeader {
 		s.response.cookie = setCookie
 	}

@@ -172,12 +172,12 @@ func (s *Session) openCopy(ctx context.Context) bool {
 
 // judge decides about a token that does not open r, the store's own record.
 func (s *Session) judge(ctx context.Context, r *driver.Record, now time.Time) {
-	generation := s.cred.token.Generation
+	generation, began := s.cred.token.Generation, now.Add(-time.Since(s.began))
 	switch {
-	case r.Tokens.Stolen(s.cred.verifier, generation, now.Add(-time.Since(s.began))):
+	case r.Tokens.Stolen(s.cred.verifier, generation, began):
 		s.endStolen(ctx, now)
 		s.state = anonymous
-	case generation < r.Tokens.Generation: // it changed while the request was under way
+	case generation < r.Tokens.Generation && r.Tokens.Overlaps(s.cred.verifier, began):
 		s.state = moved
 		return
 	default:

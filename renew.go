@@ -33,12 +33,26 @@ func (s *Session) renew(ctx context.Context) {
 		return
 	}
 	t := s.cred.token.Renewed()
-	// The request's own token may be the one before.
-	t.Generation = s.view.record.Tokens.Generation + 1
 	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.VerifierHash()})
 	if err != nil {
 		return
 	}
+	t.Generation = s.generation(ctx, res, t.VerifierHash())
 	s.issue(t)
+	s.response.renewed = true
 	s.emit(s.event(EventRenewed, s.cred.id, res.Now))
+}
+
+// generation returns the generation of the record after a renewal to verifier. Which one that is
+// depends on whether the client had used the latest token when the store renewed it.
+func (s *Session) generation(ctx context.Context, res *driver.Result, verifier driver.Hash) uint32 {
+	if res.Record != nil {
+		return res.Record.Tokens.Generation
+	}
+	ctx, cancel := s.m.detached(ctx)
+	defer cancel()
+	if r, _, err := s.load(ctx, s.cred.id, verifier); err == nil && r.Tokens.Current.Equal(verifier) {
+		return r.Tokens.Generation
+	}
+	return s.view.record.Tokens.Generation + 1
 }

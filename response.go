@@ -19,6 +19,7 @@ type response struct {
 	sent      bool // the response header has left
 	closed    bool // the handler has returned: a new cookie would not be sent any more
 	issued    bool // the session got a new token
+	renewed   bool // the session's token comes from a Renew of this request
 	signedOut bool // Clear-Site-Data is due
 
 	dropCookie    bool // delete the request's cookie for signed-in sessions

@@ -145,9 +145,14 @@ func (s *Session) Reload(ctx context.Context) error {
 	return nil
 }
 
-// touchIsDue reports that this use of the session has to be written to the store.
+// touchIsDue reports that this use of the session has to be written to the store. The request's own
+// use of a token that it renewed does not count as the first one.
 func (s *Session) touchIsDue() bool {
-	return s.state == live && !s.mode.passive && s.view.record.TouchDue(s.cred.verifier, s.view.now)
+	verifier := s.cred.verifier
+	if s.response.renewed {
+		verifier = driver.Hash{}
+	}
+	return s.state == live && !s.mode.passive && s.view.record.TouchDue(verifier, s.view.now)
 }
 
 // Degraded reports that the session stands in for one that could not be read. See [DownAnonymous]

@@ -50,10 +50,10 @@ func (s *Session) storeSignIn(ctx context.Context, store driver.UserStore, id dr
 }
 
 func (s *Session) storeTouch(ctx context.Context) error {
-	id, verifier := s.cred.id, s.cred.verifier
+	u := s.use()
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return s.m.store.Touch(ctx, id, verifier)
+	return u.write(ctx, s.m.store)
 }
 
 // storeEnd ends a session, and reports whether it ended a live one. If the store does not report

@@ -32,7 +32,7 @@ type faultyStore struct {
 	after     func(call string) error
 	principal *driver.Principal  // put into each session that Create makes
 	created   map[driver.ID]bool // the sessions that Create has made
-	noRecord  bool               // SignIn returns no record, which a store may do
+	noRecord  bool               // SignIn and Apply return no record, which a store may do
 }
 
 // newFaultyStore returns an empty store without faults.
@@ -110,6 +110,9 @@ func (f *faultyStore) Apply(ctx context.Context, id driver.ID, c *driver.Change)
 		return nil, err
 	}
 	res, err := f.Store.Apply(ctx, id, c)
+	if err == nil && f.noRecord {
+		res = &driver.Result{Values: res.Values, Now: res.Now, Renewed: res.Renewed}
+	}
 	return res, f.done("apply", err)
 }
 

@@ -14,7 +14,7 @@ const maxTouches = 64
 // touch writes to the store that the session was used, if that is due. It does not delay the
 // response, and its failure does not fail the request.
 func (m *Manager) touch(ctx context.Context, s *Session) {
-	id, verifier, due := s.dueTouch()
+	u, due := s.dueTouch()
 	if !due {
 		return
 	}
@@ -28,16 +28,36 @@ func (m *Manager) touch(ctx context.Context, s *Session) {
 		defer func() { <-m.touches }()
 		ctx, cancel := context.WithTimeout(ctx, m.cfg.CommitTimeout)
 		defer cancel()
-		err := m.store.Touch(ctx, id, verifier)
+		err := u.write(ctx, m.store)
 		if err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
 			m.cfg.Logger.WarnContext(ctx, "session: a use was not written to the store; a later one will be",
-				"session", id.String(), "error", err)
+				"session", u.id.String(), "error", err)
 		}
 	}()
 }
 
-func (s *Session) dueTouch() (id driver.ID, verifier driver.Hash, due bool) {
+func (s *Session) dueTouch() (u use, due bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.cred.id, s.cred.verifier, s.touchIsDue()
+	return s.use(), s.touchIsDue()
+}
+
+// use is a use of a session, to be written to the store.
+type use struct {
+	id       driver.ID
+	verifier driver.Hash
+	renewed  bool // the request renewed the token itself
+}
+
+// use returns the use of the session by this request. The caller holds Session.mu.
+func (s *Session) use() use { return use{s.cred.id, s.cred.verifier, s.response.renewed} }
+
+// write writes the use to the store. To the store, a touch shows that the client has the token. So
+// a use by the request that renewed the token is written as a change without operations.
+func (u use) write(ctx context.Context, store driver.Store) error {
+	if !u.renewed {
+		return store.Touch(ctx, u.id, u.verifier)
+	}
+	_, err := store.Apply(ctx, u.id, &driver.Change{Verifier: u.verifier, Issued: true})
+	return err
 }

@@ -10,9 +10,14 @@ type Change struct {
 	// Verifier is the hash of the verifier in the request's token. A record that does not accept it
 	// refuses the change with ErrMoved.
 	Verifier Hash
-	Ops      []Op     // applied in order, each to the outcome of the one before
-	Renew    *Renewal // nil: the token stays
-	MaxSize  int      // limit on the size after the change; 0: DefaultMaxSize
+
+	// Issued says that the request with this change got Verifier from an earlier renewal of its
+	// own. So its uses of Verifier do not show that the client has received the token.
+	Issued bool
+
+	Ops     []Op     // applied in order, each to the outcome of the one before
+	Renew   *Renewal // nil: the token stays
+	MaxSize int      // limit on the size after the change; 0: DefaultMaxSize
 }
 
 // Limits of one session and of one change.
@@ -53,6 +58,14 @@ func (op *Op) Check() error {
 		return fmt.Errorf("%w: %v", ErrOp, op.Kind)
 	}
 	return nil
+}
+
+// shown returns the verifier that the client has shown; zero if c.Issued is set.
+func (c *Change) shown() Hash {
+	if c.Issued {
+		return Hash{}
+	}
+	return c.Verifier
 }
 
 // Check returns an *[OpError] if c is invalid for every record. A store refuses such a change

@@ -17,6 +17,7 @@ const (
 	nameSecret    Key = "@id"        // base64url
 	nameToken     Key = "@token"     // encodeToken writes it
 	namePrevious  Key = "@previous"  // decodePrevious reads it
+	nameOvertaken Key = "@overtaken" // encodeOvertaken writes it
 	namePrincipal Key = "@principal" // JSON; absent if nobody is signed in
 	nameIdle      Key = "@idle"      // milliseconds, like all durations
 	nameCreated   Key = "@created"   // milliseconds since 1970, like all times
@@ -39,14 +40,10 @@ func Encode(r *Record) []Field {
 	put(nameSecret, Hash(r.Secret).String())
 	out = append(out, Field{nameToken, encodeToken(&r.Tokens)})
 	if t := &r.Tokens; t.Previous != (Hash{}) {
-		state, n := "replaced", t.PreviousUntil.UnixMilli()
-		switch {
-		case t.pending():
-			state, n = "pending", t.Grace.Milliseconds()
-		case t.PreviousAccepted:
-			state = "grace"
-		}
-		put(namePrevious, state+"."+t.Previous.String()+"."+strconv.FormatInt(n, 10))
+		put(namePrevious, encodePrevious(t))
+	}
+	if o := r.Tokens.Overtaken; o != nil {
+		put(nameOvertaken, encodeOvertaken(o))
 	}
 	if r.Principal != nil {
 		out = append(out, Field{namePrincipal, encodePrincipal(r.Principal)})
@@ -112,7 +109,7 @@ func DecodeMetadata(values []Field) (*Record, error) {
 		}
 	}
 	for i, k := range metaNames {
-		if d.seen&(1<<i) == 0 && k != namePrevious && k != namePrincipal {
+		if d.seen&(1<<i) == 0 && k != namePrevious && k != nameOvertaken && k != namePrincipal {
 			return nil, fmt.Errorf("%w: %s is missing", ErrFormat, k)
 		}
 	}
@@ -124,7 +121,7 @@ func MetadataNames() []Key { return slices.Clone(metaNames[:]) }
 
 // metaNames are the names of all metadata.
 var metaNames = [...]Key{
-	nameVersion, nameSecret, nameToken, namePrevious, namePrincipal,
+	nameVersion, nameSecret, nameToken, namePrevious, nameOvertaken, namePrincipal,
 	nameIdle, nameCreated, nameSeen, nameDeadline, nameRevision, nameSize,
 }
 
@@ -158,6 +155,8 @@ func (d *decoder) meta(k Key, v string) (err error) {
 		err = decodeToken(v, &r.Tokens)
 	case namePrevious:
 		err = decodePrevious(v, &r.Tokens)
+	case nameOvertaken:
+		r.Tokens.Overtaken, err = decodeOvertaken(v)
 	case namePrincipal:
 		r.Principal, err = decodePrincipal(v)
 	case nameIdle:
@@ -225,14 +224,10 @@ func encodeToken(t *Tokens) []byte {
 func decodeToken(v string, t *Tokens) error {
 	generation, rest, _ := strings.Cut(v, ".")
 	issued, hash, _ := strings.Cut(rest, ".")
-	n, err := decodeNumber(generation)
-	if err != nil {
+	var err error
+	if t.Generation, err = decodeGeneration(generation); err != nil {
 		return err
 	}
-	if n > 1<<32-1 {
-		return fmt.Errorf("%w: generation %d", ErrFormat, n)
-	}
-	t.Generation = uint32(n)
 	if issued != "0" {
 		if t.Issued, err = decodeTime(issued); err != nil {
 			return err
@@ -242,22 +237,48 @@ func decodeToken(v string, t *Tokens) error {
 	return err
 }
 
-// decodePrevious parses "pending.hash.grace", "grace.hash.until" or "replaced.hash.until".
+func decodeGeneration(v string) (uint32, error) {
+	n, err := decodeNumber(v)
+	if err == nil && n > 1<<32-1 {
+		err = fmt.Errorf("%w: generation %d", ErrFormat, n)
+	}
+	return uint32(n), err
+}
+
+// encodePrevious returns "pending.hash.grace", "grace.hash.until", "renewed.hash.until" or
+// "replaced.hash.until". The states pending and renewed say that Current was not used yet.
+func encodePrevious(t *Tokens) string {
+	state, n := "replaced", t.PreviousUntil.UnixMilli()
+	switch {
+	case t.pending():
+		state, n = "pending", t.Grace.Milliseconds()
+	case t.PreviousAccepted:
+		state = "grace"
+	case t.Unused:
+		state = "renewed"
+	}
+	return state + "." + t.Previous.String() + "." + strconv.FormatInt(n, 10)
+}
+
+// decodePrevious is the inverse of encodePrevious.
 func decodePrevious(v string, t *Tokens) error {
 	state, rest, _ := strings.Cut(v, ".")
 	hash, number, _ := strings.Cut(rest, ".")
 	var err error
 	switch state {
 	case "pending":
-		t.PreviousAccepted = true
+		t.PreviousAccepted, t.Unused = true, true
 		t.Grace, err = decodeDuration(number)
 	case "grace":
 		t.PreviousAccepted = true
 		t.PreviousUntil, err = decodeTime(number)
+	case "renewed":
+		t.Unused = true
+		t.PreviousUntil, err = decodeTime(number)
 	case "replaced":
 		t.PreviousUntil, err = decodeTime(number)
 	default:
-		err = fmt.Errorf("%w: %.40q is not pending, grace or replaced", ErrFormat, state)
+		err = fmt.Errorf("%w: %.40q is not pending, grace, renewed or replaced", ErrFormat, state)
 	}
 	if err != nil {
 		return err
@@ -266,6 +287,32 @@ func decodePrevious(v string, t *Tokens) error {
 		err = fmt.Errorf("%w: the hash is empty", ErrFormat)
 	}
 	return err
+}
+
+// encodeOvertaken returns "generation", or "generation.hash" if a verifier of that generation was
+// used.
+func encodeOvertaken(o *Overtaken) string {
+	text := strconv.FormatUint(uint64(o.Generation), 10)
+	if o.Used == (Hash{}) {
+		return text
+	}
+	return text + "." + o.Used.String()
+}
+
+func decodeOvertaken(v string) (*Overtaken, error) {
+	text, hash, used := strings.Cut(v, ".")
+	generation, err := decodeGeneration(text)
+	if err != nil {
+		return nil, err
+	}
+	o := &Overtaken{Generation: generation}
+	if !used {
+		return o, nil
+	}
+	if o.Used, err = ParseHash(hash); err == nil && o.Used == (Hash{}) {
+		err = fmt.Errorf("%w: the hash is empty", ErrFormat)
+	}
+	return o, err
 }
 
 // principal is the JSON form of a Principal. The user id is in base64, because it may be any bytes.

@@ -37,6 +37,8 @@ func records(tb testing.TB) map[string]*driver.Record {
 	}
 	empty := record()
 	rotated := apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b"), Grace: 1500 * time.Millisecond})
+	renewed := apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b")})
+	overtaken := apply(rotated, hash("a"), &driver.Renewal{Verifier: hash("c"), Grace: 1500 * time.Millisecond})
 	user := *empty
 	user.Principal = &driver.Principal{
 		User: "\xff\x00 <ada>", Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
@@ -60,7 +62,10 @@ func records(tb testing.TB) map[string]*driver.Record {
 			driver.Op{Kind: driver.Set, Key: "m:", Value: []byte{}},
 			driver.Op{Kind: driver.Set, Key: "m:a:b\x00é", Value: []byte("\xff\x00")},
 		),
-		"renewed":   apply(empty, hash("a"), &driver.Renewal{Verifier: hash("b")}),
+		"renewed":   renewed,
+		"replaced":  apply(renewed, hash("b"), nil),
+		"overtaken": overtaken,
+		"used":      apply(overtaken, hash("c"), &driver.Renewal{Verifier: hash("d")}),
 		"rotated":   rotated,
 		"confirmed": apply(rotated, hash("b"), nil),
 		"user":      &user,
@@ -132,7 +137,15 @@ func TestEncodeForm(t *testing.T) {
 	check("fields", "@size", "31")
 	check("fields", "visits", "-7")
 	check("renewed", "@token", "1.1800000060123."+b)
-	check("renewed", "@previous", "replaced."+a+".1800000120123")
+	check("renewed", "@previous", "renewed."+a+".1800000120123")
+	check("replaced", "@previous", "replaced."+a+".1800000120123")
+	check("rotated", "@overtaken", "")
+	check("overtaken", "@token", "1.1800000060123."+hash("c").String())
+	check("overtaken", "@previous", "pending."+a+".1500")
+	check("overtaken", "@overtaken", "1")
+	check("used", "@token", "2.1800000060123."+hash("d").String())
+	check("used", "@previous", "renewed."+hash("c").String()+".1800000120123")
+	check("used", "@overtaken", "1."+hash("c").String())
 	check("rotated", "@previous", "pending."+a+".1500")
 	check("confirmed", "@previous", "grace."+a+".1800000061623")
 	check("user", "@principal", `{"user":"/wAgPGFkYT4=","owner":"`+hash("ada").String()+`","at":1800000000123,"methods":["pwd","hwk"],"level":3,`+
@@ -165,6 +178,12 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a previous token without a time", "@previous", "grace." + a},
 		{"a previous token with more", "@previous", "grace." + a + ".5.5"},
 		{"a previous token of zeros", "@previous", "grace.AAAAAAAAAAAAAAAAAAAAAA.5"},
+		{"an overtaken generation that is no number", "@overtaken", "a"},
+		{"an overtaken generation that is not canonical", "@overtaken", "01"},
+		{"an overtaken generation above 32 bits", "@overtaken", "4294967296"},
+		{"an overtaken generation with an empty hash", "@overtaken", "1."},
+		{"an overtaken generation with zeros", "@overtaken", "1.AAAAAAAAAAAAAAAAAAAAAA"},
+		{"an overtaken generation with more", "@overtaken", "1." + a + ".1"},
 		{"a grace period that overflows", "@previous", "pending." + a + ".9223372036855"},
 		{"an idle limit that overflows", "@idle", "9223372036855"},
 		{"a negative idle limit", "@idle", "-1"},

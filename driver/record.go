@@ -84,7 +84,7 @@ func (r *Record) Apply(now time.Time, c *Change) (*Result, error) {
 	if !r.Tokens.accepts(c.Verifier, now) {
 		return nil, ErrMoved
 	}
-	return r.with(now, c, c.Renew != nil && r.RenewalDue(c.Renew, c.Verifier, now))
+	return r.with(now, c, c.Renew != nil && r.RenewalDue(c.Renew, c.shown(), now))
 }
 
 // with returns r after the operations of c and, if renew is set, with a new verifier.
@@ -107,10 +107,10 @@ func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 			values[i] = value
 		}
 	}
-	next := r.usedAt(now, c.Verifier)
+	next := r.usedAt(now, c.shown())
 	next.Fields, next.Size = draft.fields, draft.size
 	if renew {
-		next.Tokens = r.Tokens.renewed(c.Renew, c.Verifier, now)
+		next.Tokens = r.Tokens.renewed(c.Renew, c.shown(), now)
 	}
 	return &Result{Values: values, Record: next, Now: now, Renewed: renew}, nil
 }
@@ -134,17 +134,18 @@ func (r *Record) Touch(now time.Time, verifier Hash) (*Record, error) {
 func TouchInterval(idle time.Duration) time.Duration { return min(idle/20, time.Minute) }
 
 // TouchDue reports whether a use at now should be written with [Store.Touch]. It should if it
-// extends the session by more than [TouchInterval], or if it is the first use of a rotated token.
+// extends the session by more than [TouchInterval], or if it is the first use of a token that
+// replaced another.
 func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
 	expires := now.Add(r.Idle)
 	if r.Deadline.Before(expires) {
 		expires = r.Deadline
 	}
-	return expires.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.pending() && r.Tokens.Current.Equal(verifier)
+	return expires.Sub(r.Expires()) > TouchInterval(r.Idle) || r.Tokens.firstUse(verifier)
 }
 
 // usedAt returns a copy of r after a use. It updates Seen if that is due, and records the first use
-// of a rotated token.
+// of a token that replaced another.
 func (r *Record) usedAt(now time.Time, verifier Hash) *Record {
 	next := *r
 	next.Revision++

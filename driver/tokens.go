@@ -13,7 +13,8 @@ type Tokens struct {
 	Current Hash
 
 	// Generation counts how often the visitor's verifier changed before Current. It does not count
-	// a verifier that was lost on its way to the visitor.
+	// a verifier that was replaced before it was used. So exactly one verifier of each earlier
+	// generation was used.
 	Generation uint32
 
 	Issued time.Time // when Current was issued; zero: when the record was created
@@ -25,12 +26,29 @@ type Tokens struct {
 	// it is not set: the record only remembers Previous.
 	PreviousAccepted bool
 
+	// Unused is set while Current, which replaced Previous, was not used yet. The token may still
+	// be on its way to the visitor, or may be lost.
+	Unused bool
+
 	// PreviousUntil is when Previous stops being accepted or remembered. After a rotation it is
 	// zero until Current is first used; that use sets it to Grace later.
 	PreviousUntil time.Time
 
 	// Grace is the grace period of a rotation whose new verifier was not used yet; otherwise 0.
 	Grace time.Duration
+
+	// Overtaken is the last generation in which a verifier was replaced before it was used. It is
+	// nil if that never happened.
+	Overtaken *Overtaken
+}
+
+// Overtaken is a generation that has verifiers that were never used. Their tokens may arrive late
+// at the visitor, and are not stolen then. An Overtaken is immutable.
+type Overtaken struct {
+	Generation uint32
+
+	// Used is the verifier of Generation that was used. It is zero while the record has Generation.
+	Used Hash
 }
 
 // TokenStatus says how a record treats a verifier.
@@ -69,17 +87,36 @@ func (t *Tokens) accepts(verifier Hash, now time.Time) bool {
 // Stolen reports whether a refused verifier is stolen: two parties have it. generation is the one
 // in the token. at is when the request that carries the token began.
 //
-// A verifier is stolen if it has a lower generation than the record and the record no longer
-// remembers it, because no browser sends it any more. It is not stolen if the request began before
-// the current verifier was issued: the request was under way. It is not stolen if its generation is
-// that of the record or higher: a failover lost a write, or one response overtook another.
+// A verifier is stolen if it was used and its successor was used, too. Each token leaves in one
+// response only. So a token that was used has arrived, and no late response can bring it back to
+// the browser. These verifiers are not stolen:
+//
+//   - The generation is that of the record or higher: a failover lost a write, or one response
+//     overtook another.
+//   - The generation is that of Previous, and Current was not used yet: the response with Current
+//     may be lost.
+//   - Another verifier of the same generation was used ([Tokens.Overtaken]): this one arrived late.
+//   - The request was under way when the verifier changed ([Tokens.Overlaps]).
 func (t *Tokens) Stolen(verifier Hash, generation uint32, at time.Time) bool {
-	if generation >= t.Generation || t.Status(verifier, at) != Unknown || at.Before(t.Issued) {
+	successor := uint64(generation) + 1
+	if last := uint64(t.Generation); successor > last || successor == last && t.Unused {
 		return false
+	}
+	if o := t.Overtaken; o != nil && o.Generation == generation && !o.Used.Equal(verifier) {
+		return false
+	}
+	return !t.Overlaps(verifier, at)
+}
+
+// Overlaps reports whether a request with a refused verifier may have been under way when the
+// verifier changed. at is when the request began.
+func (t *Tokens) Overlaps(verifier Hash, at time.Time) bool {
+	if at.Before(t.Issued) || t.Status(verifier, at) != Unknown {
+		return true
 	}
 	// A renewal also ends the grace period of an earlier rotation. While the record remembers the
 	// renewal, the verifier of that period may belong to a request that is under way.
-	return t.PreviousAccepted || !at.Before(t.PreviousUntil)
+	return !t.PreviousAccepted && at.Before(t.PreviousUntil)
 }
 
 // Renewal gives a record a new verifier: by a renewal, which refuses the old one at once, or by a
@@ -99,6 +136,7 @@ type Renewal struct {
 }
 
 // RenewalDue reports whether n takes effect at now, for a request with a verifier that r accepts.
+// verifier is zero if the request itself issued the verifier ([Change.Issued]).
 //
 // A renewal is always due. A rotation is due if the current verifier is at least n.MinAge old and
 // one of these holds:
@@ -127,29 +165,44 @@ func (r *Record) TokenAge(now time.Time) time.Duration {
 	return now.Sub(r.Tokens.Issued)
 }
 
-// renewed returns t after n, in a request with the given verifier.
+// renewed returns t after n, in a request with the given verifier. The verifier is zero if the
+// request itself issued it.
 func (t Tokens) renewed(n *Renewal, verifier Hash, now time.Time) Tokens {
-	next := Tokens{Current: n.Verifier, Generation: t.Generation + 1, Issued: now, Previous: t.Current}
+	next := Tokens{
+		Current: n.Verifier, Generation: t.Generation, Issued: now, Previous: t.Previous, Unused: true,
+		Overtaken: t.Overtaken,
+	}
+	if t.Unused && !t.Current.Equal(verifier) {
+		// The visitor does not have Current: its response was lost, or is still on its way.
+		next.Overtaken = &Overtaken{Generation: t.Generation}
+	} else {
+		next.Previous, next.Generation = t.Current, t.Generation+1
+		if o := t.Overtaken; o != nil && o.Generation == t.Generation {
+			next.Overtaken = &Overtaken{Generation: o.Generation, Used: t.Current}
+		}
+	}
 	if n.Grace == 0 {
 		next.PreviousUntil = now.Add(SupersededFor)
-		return next
-	}
-	next.PreviousAccepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
-	if !t.Current.Equal(verifier) {
-		// The response with Current was lost. The visitor still has the earlier verifier, so that
-		// one stays accepted.
-		next.Previous, next.Generation = verifier, t.Generation
+	} else {
+		next.PreviousAccepted, next.Grace = true, max(n.Grace.Truncate(time.Millisecond), time.Millisecond)
 	}
 	return next
 }
 
 // pending reports whether Current came from a rotation and was not used yet.
-func (t *Tokens) pending() bool { return t.PreviousAccepted && t.PreviousUntil.IsZero() }
+func (t *Tokens) pending() bool { return t.PreviousAccepted && t.Unused }
 
-// used returns t after a request with the given verifier. The first use of Current starts the grace
-// period of Previous.
+// firstUse reports whether a use with the given verifier is the first one of Current.
+func (t *Tokens) firstUse(verifier Hash) bool { return t.Unused && t.Current.Equal(verifier) }
+
+// used returns t after a request with the given verifier. The first use of a rotated verifier
+// starts the grace period of Previous.
 func (t Tokens) used(verifier Hash, now time.Time) Tokens {
-	if t.pending() && t.Current.Equal(verifier) {
+	if !t.firstUse(verifier) {
+		return t
+	}
+	t.Unused = false
+	if t.PreviousAccepted {
 		t.PreviousUntil, t.Grace = now.Add(t.Grace), 0
 	}
 	return t

@@ -62,6 +62,7 @@ func mustAgree(t *testing.T, s *redisstore.Store, random *mathrand.Rand) {
 		if random.IntN(10) == 0 {
 			c.Verifier = record.Tokens.Previous
 		}
+		c.Issued = random.IntN(4) == 0
 		got, gotErr := s.Apply(t.Context(), id, c)
 		at := time.Now()
 		if gotErr == nil {

@@ -183,7 +183,7 @@ func (c *cases) revoked() {
 	// A revoked session takes no change.
 	revoked := keyValues{keyA: a, keyRevoked: revocationOf("<-20000>.<+86400000>." + nameB + ".<-30000>")}
 	change := func(everybody string) []string {
-		return []string{presented, "65536", "", "0", "0", everybody, "add", "n", "1", ""}
+		return []string{presented, "65536", "", "0", "0", everybody, "0", "add", "n", "1", ""}
 	}
 	c.add("apply.lua", "revoked", "the user's revocation is later than the session", revoked, []string{keyA, keyRevoked}, change("0"), []any{"gone"}, revoked)
 	c.add("apply.lua", "all users revoked", "the revocation of all users is later than the session", keyValues{keyA: a}, []string{keyA, keyRevoked}, change("<-60000>"), []any{"gone"}, keyValues{keyA: a})

@@ -51,6 +51,12 @@ func (c *cases) touch() {
 	rotated := vectorA.with("@previous", "pending."+before+".30000")
 	c.add("touch.lua", "first use", "the first use of a rotated token starts the grace period of the previous one", keyValues{keyA: rotated}, keys, presented, replyOK("8"),
 		keyValues{keyA: rotated.with("@seen", "<+0>", "@rev", "8", "@previous", "grace."+before+".<+30000>")})
+	unused := vectorA.with("@previous", "renewed."+before+".<+50000>")
+	c.add("touch.lua", "first use of a renewed token", "the time until which the old token is remembered stays",
+		keyValues{keyA: unused}, keys, presented, replyOK("8"),
+		keyValues{keyA: unused.with("@seen", "<+0>", "@rev", "8", "@previous", "replaced."+before+".<+50000>")})
+	c.add("touch.lua", "old token, the new one is unused", "a verifier that a renewal replaced is refused",
+		keyValues{keyA: unused}, keys, []string{before, "0"}, []any{"moved"}, keyValues{keyA: unused})
 	renewed := keyValues{keyA: vectorA.with("@previous", "replaced."+before+".<+60000>")}
 	c.add("touch.lua", "replaced", "a verifier that a renewal replaced is refused", renewed, keys, []string{before, "0"}, []any{"moved"}, renewed)
 }

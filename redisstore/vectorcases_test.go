@@ -100,18 +100,62 @@ var changeCases = []changeCase{
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate at the same time", "another request has just rotated: its token is on its way, and stays",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, PreviousAccepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, PreviousAccepted: true, Unused: true, Grace: 30 * time.Second}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second, MinAge: time.Minute},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate again", "the response with the new token was lost: the visitor's own stays the accepted one",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierA, PreviousAccepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierA, PreviousAccepted: true, Unused: true, Grace: 30 * time.Second}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
+	{"renew overtakes a rotation", "the rotated token was not used: it keeps its generation, and may arrive late",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, PreviousAccepted: true,
+				Unused: true, Grace: 30 * time.Second,
+			}
+		}),
+		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC}}},
+	{"renew again in one request", "the first new token has not left: the visitor's own stays the one before",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, Unused: true,
+				PreviousUntil: now.Add(59 * time.Second),
+			}
+		}),
+		driver.Change{Verifier: verifierB, Issued: true, Renew: &driver.Renewal{Verifier: verifierC}}},
+	{"write in the request that renewed", "it does not show that the client has the new token",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierB, Generation: 4, Issued: now.Add(-time.Second), Previous: verifierA, Unused: true,
+				PreviousUntil: now.Add(59 * time.Second),
+			}
+		}),
+		driver.Change{Verifier: verifierB, Issued: true, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
+	{"first use of a renewed token", "from now on the token before counts as stolen, once it is forgotten",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierA, Generation: 4, Previous: verifierB, Unused: true, PreviousUntil: now.Add(time.Minute),
+			}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"after an overtaken generation", "the verifier of that generation that was used is remembered",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, PreviousAccepted: true,
+				PreviousUntil: now.Add(-time.Second), Overtaken: &driver.Overtaken{Generation: 4},
+			}
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second}}},
+	{"two generations after it", "it stays remembered, until another generation is overtaken",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierA, Generation: 5, Issued: now.Add(-time.Hour), Previous: verifierB, PreviousAccepted: true,
+				PreviousUntil: now.Add(-time.Second), Overtaken: &driver.Overtaken{Generation: 4, Used: verifierB},
+			}
+		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC}}},
 	{"first use", "the first use of a rotated token begins the grace of the one before",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, PreviousAccepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, PreviousAccepted: true, Unused: true, Grace: 30 * time.Second}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"in grace", "a rotated-out verifier still opens the session",
 		with(base(), func(r *driver.Record, now time.Time) {
@@ -124,7 +168,7 @@ var changeCases = []changeCase{
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate at the first use", "the one before has its grace first; the rest of the change is done",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, PreviousAccepted: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-time.Hour), Previous: verifierB, PreviousAccepted: true, Unused: true, Grace: 30 * time.Second}
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate in the grace", "nor during it",

@@ -68,6 +68,7 @@ type changeVector struct {
 
 type changeJSON struct {
 	Verifier string     `json:"verifier"`
+	Issued   bool       `json:"issued,omitempty"`
 	MaxSize  int        `json:"max_size"`
 	Renew    *renewJSON `json:"renew,omitempty"`
 	Ops      []opJSON   `json:"ops"`
@@ -292,7 +293,7 @@ func sameReply(got []rueidis.RedisMessage, want []any) bool {
 }
 
 func changeToJSON(c *driver.Change) changeJSON {
-	out := changeJSON{Verifier: c.Verifier.String(), MaxSize: c.MaxSize, Ops: []opJSON{}}
+	out := changeJSON{Verifier: c.Verifier.String(), Issued: c.Issued, MaxSize: c.MaxSize, Ops: []opJSON{}}
 	if out.MaxSize == 0 {
 		out.MaxSize = driver.DefaultMaxSize
 	}
@@ -334,6 +335,8 @@ type recordJSON struct {
 	IssuedMS   int64             `json:"issued_ms,omitempty"`
 	Previous   string            `json:"previous,omitempty"`
 	Accepted   bool              `json:"accepted,omitempty"`
+	Unused     bool              `json:"unused,omitempty"`
+	Overtaken  *overtakenJSON    `json:"overtaken,omitempty"`
 	UntilMS    int64             `json:"until_ms,omitempty"`
 	GraceMS    int64             `json:"grace_ms,omitempty"`
 	Principal  *driver.Principal `json:"principal,omitempty"`
@@ -343,6 +346,11 @@ type recordJSON struct {
 	DeadlineMS int64             `json:"deadline_ms"`
 	Revision   uint64            `json:"revision"`
 	Fields     map[string]string `json:"fields"`
+}
+
+type overtakenJSON struct {
+	Generation uint32 `json:"generation"`
+	Used       string `json:"used,omitempty"`
 }
 
 func TestRecordVectors(t *testing.T) {
@@ -393,12 +401,19 @@ func TestRecordVectors(t *testing.T) {
 
 func recordToJSON(r *driver.Record) recordJSON {
 	out := recordJSON{
-		Secret: driver.Hash(r.Secret).String(), Current: r.Tokens.Current.String(), Generation: r.Tokens.Generation, Accepted: r.Tokens.PreviousAccepted, GraceMS: r.Tokens.Grace.Milliseconds(),
+		Secret: driver.Hash(r.Secret).String(), Current: r.Tokens.Current.String(), Generation: r.Tokens.Generation,
+		Accepted: r.Tokens.PreviousAccepted, Unused: r.Tokens.Unused, GraceMS: r.Tokens.Grace.Milliseconds(),
 		IdleMS: r.Idle.Milliseconds(), CreatedMS: r.Created.UnixMilli(), SeenMS: r.Seen.UnixMilli(), DeadlineMS: r.Deadline.UnixMilli(),
 		Revision: r.Revision, Fields: map[string]string{},
 	}
 	if r.Tokens.Previous != (driver.Hash{}) {
 		out.Previous = r.Tokens.Previous.String()
+	}
+	if o := r.Tokens.Overtaken; o != nil {
+		out.Overtaken = &overtakenJSON{Generation: o.Generation}
+		if o.Used != (driver.Hash{}) {
+			out.Overtaken.Used = o.Used.String()
+		}
 	}
 	if !r.Tokens.Issued.IsZero() {
 		out.IssuedMS = r.Tokens.Issued.UnixMilli()

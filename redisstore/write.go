@@ -103,8 +103,12 @@ func applyArgs(c *driver.Change, global string) []string {
 	if maxSize == 0 {
 		maxSize = driver.DefaultMaxSize
 	}
-	args := make([]string, 6, 6+4*len(c.Ops))
-	args[0], args[1], args[3], args[4], args[5] = c.Verifier.String(), strconv.Itoa(maxSize), "0", "0", global
+	args := make([]string, 7, 7+4*len(c.Ops))
+	args[0], args[1] = c.Verifier.String(), strconv.Itoa(maxSize)
+	args[3], args[4], args[5], args[6] = "0", "0", global, "0"
+	if c.Issued {
+		args[6] = "1"
+	}
 	if c.Renew != nil {
 		args[2] = c.Renew.Verifier.String()
 		if grace := c.Renew.Grace; grace > 0 {

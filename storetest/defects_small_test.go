@@ -87,7 +87,7 @@ var smallDefects = []defect{
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.PreviousAccepted {
-					r.Tokens.PreviousUntil = time.Time{}
+					r.Tokens.PreviousUntil, r.Tokens.Unused = time.Time{}, true
 				}
 			})
 		})
@@ -96,7 +96,7 @@ var smallDefects = []defect{
 		b.beforeApply(func(id driver.ID, c *driver.Change) {
 			b.edit(id, func(r *driver.Record) {
 				if c.Renew != nil && r.Tokens.Current == c.Renew.Verifier {
-					r.Tokens.PreviousUntil = b.now().Add(c.Renew.Grace)
+					r.Tokens.PreviousUntil, r.Tokens.Unused = b.now().Add(c.Renew.Grace), false
 				}
 			})
 		})

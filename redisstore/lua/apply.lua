@@ -8,7 +8,9 @@
 -- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
 -- ARGV[5]  how old the current verifier must be for a rotation, in milliseconds
 -- ARGV[6]  when all users were revoked last; 0: never
--- ARGV[7…] operations, four strings each: kind, key, a, b
+-- ARGV[7]  1 if the request got the verifier from an earlier renewal of its own, else 0. With 1,
+--          its use does not show that the client has the token
+-- ARGV[8…] operations, four strings each: kind, key, a, b
 --            set            key    value      ""
 --            unset          key    ""         ""
 --            unset-entries  field  ""         ""
@@ -32,7 +34,7 @@
 -- updates its own copy.
 
 local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local FIRST, COUNT, MAX_FIELDS, METADATA, SUPERSEDED_FOR = 7, #ARGV, 1024, 9, 60000
+local FIRST, COUNT, MAX_FIELDS, METADATA, SUPERSEDED_FOR = 8, #ARGV, 1024, 9, 60000
 
 local query = {
   'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving', '@created',
@@ -70,6 +72,7 @@ local current = string.sub(token, -22)
 if ARGV[3] ~= '' and current == ARGV[3] then -- the renewal is done already: its reply was lost
   return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}
 end
+-- "pending" and "renewed": the current verifier was not used yet.
 local state, before, number -- number: with "pending" the grace, else until when
 if previous then state, before, number = string.match(previous, '^(%a+)%.([^.]+)%.(%d+)$') end
 if presented ~= current then
@@ -80,7 +83,9 @@ if presented ~= current then
     return {'moved'}
   end
 end
-local first_use = state == 'pending' and presented == current
+local shown = presented == current and ARGV[7] ~= '1' -- the client has the current verifier
+local unused = state == 'pending' or state == 'renewed'
+local first_use = unused and shown
 
 local done, renew = 'ok', ARGV[3] ~= ''
 if renew and ARGV[4] ~= '0' then
@@ -89,7 +94,7 @@ if renew and ARGV[4] ~= '0' then
   -- The old verifier may rotate only until the current one is used: the response with the current
   -- one was lost. The current verifier may rotate only when the old one is not accepted any more.
   local may = state == 'pending'
-  if presented == current then may = not may and not (state == 'grace' and now < tonumber(number)) end
+  if shown then may = not may and not (state == 'grace' and now < tonumber(number)) end
   if now - issued < tonumber(ARGV[5]) or not may then done, renew = 'kept', false end
 end
 
@@ -183,7 +188,9 @@ local function put(k, v)
     grown = grown + #k
     if not fields then
       fields = redis.call('HLEN', key) - METADATA - (previous and 1 or 0) - (have[8] and 1 or 0)
-      if fields + COUNT / 4 > MAX_FIELDS then fields = fields - redis.call('HEXISTS', key, '@principal') end
+      if fields + COUNT / 4 > MAX_FIELDS then
+        fields = fields - redis.call('HEXISTS', key, '@principal') - redis.call('HEXISTS', key, '@overtaken')
+      end
     end
     if fields + added >= MAX_FIELDS then return 'fields' end
     added = added + 1
@@ -258,15 +265,23 @@ if size ~= tonumber(have[7]) then write('@size', size .. '') end
 
 if renew then
   local generation = string.match(token, '^%d+')
-  if ARGV[4] == '0' or presented == current then generation = generation + 1 end
+  if unused and not shown then
+    -- The current verifier is replaced before it was used. Its token may arrive late.
+    write('@overtaken', generation)
+  else
+    if redis.call('HGET', key, '@overtaken') == generation then write('@overtaken', generation .. '.' .. current) end
+    before, generation = current, generation + 1
+  end
   write('@token', generation .. '.' .. now .. '.' .. ARGV[3])
   if ARGV[4] == '0' then
-    write('@previous', 'replaced.' .. current .. '.' .. now + SUPERSEDED_FOR)
+    write('@previous', 'renewed.' .. before .. '.' .. now + SUPERSEDED_FOR)
   else
-    write('@previous', 'pending.' .. presented .. '.' .. ARGV[4])
+    write('@previous', 'pending.' .. before .. '.' .. ARGV[4])
   end
-elseif first_use then
+elseif first_use and state == 'pending' then
   write('@previous', 'grace.' .. before .. '.' .. now + number)
+elseif first_use then
+  write('@previous', 'replaced.' .. before .. '.' .. number)
 end
 
 local extended = math.min(now + idle, deadline)

@@ -1,5 +1,5 @@
 -- Notes that a session was used, if that extends it by more than the touch interval, or if it is
--- the first use of a rotated token.
+-- the first use of a token that replaced another.
 --
 -- KEYS[1]  the session's hash
 -- KEYS[2]  the revocations of its bucket, as in apply.lua
@@ -32,13 +32,14 @@ end
 if have[7] and now < tonumber(string.match(have[7], '%d+$')) then return {'moved'} end
 
 local current = string.sub(have[1], -22)
+-- "pending" and "renewed": the current verifier was not used yet.
 local state, before, number -- number: with "pending" the grace, else until when
 if have[2] then state, before, number = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
 if presented ~= current then
   local accepted = presented == before and (state == 'pending' or state == 'grace' and now < tonumber(number))
   if not accepted then return {'moved'} end
 end
-local first_use = state == 'pending' and presented == current
+local first_use = presented == current and (state == 'pending' or state == 'renewed')
 
 local extended = math.min(now + idle, deadline)
 if extended - expires <= math.min(idle / 20, 60000) and not first_use then
@@ -47,7 +48,12 @@ end
 local set = {'HSET', key, '@rev', string.format('%.0f', have[6] + 1)}
 if now > seen then set[#set + 1], set[#set + 2] = '@seen', string.format('%.0f', now) end
 if first_use then
-  set[#set + 1], set[#set + 2] = '@previous', 'grace.' .. before .. '.' .. string.format('%.0f', now + number)
+  if state == 'pending' then
+    state, number = 'grace', string.format('%.0f', now + number)
+  else
+    state = 'replaced'
+  end
+  set[#set + 1], set[#set + 2] = '@previous', state .. '.' .. before .. '.' .. number
 end
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, string.format('%.0f', extended))

@@ -54,11 +54,12 @@ func TestCookieModel(t *testing.T) {
 
 // cookieModel is a browser, its requests in flight, and what the network holds.
 type cookieModel struct {
-	t     *testing.T
-	rng   *rand.Rand
-	nodes []*session.Manager
-	jar   map[string]string
-	trace []string
+	t      *testing.T
+	rng    *rand.Rand
+	reader bool // the visitor only reads, so that responses with rotated tokens can be very late
+	nodes  []*session.Manager
+	jar    map[string]string
+	trace  []string
 
 	flights   []*flight   // requests that run
 	held      []*response // responses whose header has left, and that have not arrived
@@ -150,7 +151,7 @@ func (m *cookieModel) isAlive(handle string) bool {
 const userCookie = "__Host-session"
 
 func runCookieModel(t *testing.T, seed, episode uint64, steps int) *cookieModel {
-	m := &cookieModel{t: t, rng: rand.New(rand.NewPCG(seed, episode)), jar: map[string]string{},
+	m := &cookieModel{t: t, rng: rand.New(rand.NewPCG(seed, episode)), reader: episode%4 == 3, jar: map[string]string{},
 		handles: map[string]string{}, ended: map[string]time.Time{}}
 	synctest.Test(t, func(t *testing.T) {
 		store := memstore.New()
@@ -189,6 +190,9 @@ func (m *cookieModel) logf(format string, args ...any) {
 // randomStep starts a request, lets one go on, delivers a response, or lets time pass.
 func (m *cookieModel) randomStep() {
 	time.Sleep(60 * time.Millisecond)
+	if m.reader && m.rng.IntN(3) == 0 {
+		time.Sleep(61 * time.Second)
+	}
 	switch n := m.rng.IntN(10); {
 	case n < 3 && len(m.flights) < 5:
 		m.start()
@@ -204,6 +208,11 @@ func (m *cookieModel) randomStep() {
 // start sends a request with the jar's cookies.
 func (m *cookieModel) start() {
 	do := []string{"read", "write", "renew", "sign in", "sign out", "read", "sign in"}[m.rng.IntN(7)]
+	if m.reader { // one sign-in, and then rotations
+		if do = "read"; m.jar[userCookie] == "" {
+			do = "sign in"
+		}
+	}
 	f := &flight{m: m, name: fmt.Sprintf("%s %d", do, len(m.trace)), step: make(chan bool),
 		began: time.Now(), owns: m.handles[m.jar[userCookie]]}
 	f.w = &response{f: f, header: http.Header{}}
@@ -317,7 +326,7 @@ func (m *cookieModel) quiet() {
 
 // request sends one more request, without others beside it.
 func (m *cookieModel) request(do string) *flight {
-	m.rng = rand.New(rand.NewPCG(1, 1))
+	m.rng, m.reader = rand.New(rand.NewPCG(1, 1)), false
 	for {
 		m.start()
 		f := m.flights[0]

@@ -150,7 +150,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	return res, nil
 }
 
-// lost notes what an error of the store says about the session: that there is none any more.
+// lost notes what an error of the store says about the session: that it is over.
 func (s *Session) lost(err error) {
 	switch {
 	case errors.Is(err, driver.ErrMoved):

@@ -71,7 +71,7 @@ type cookieModel struct {
 	ended     map[string]time.Time // when a session was signed out
 }
 
-// effect is a change of what the cookie for signed-in sessions should be.
+// effect is a change of the cookie that a signed-in visitor should have.
 type effect struct {
 	number  int
 	user    string // who is signed in after it

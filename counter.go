@@ -27,7 +27,7 @@ func (c Counter) Reset(s *Session) { s.change(driver.Op{Kind: driver.Unset, Key:
 // Concurrent additions to a key add up. A key has at most 256 bytes of UTF-8.
 type Counters string
 
-// Get returns the count of key as this request sees it, or 0 if there is none; see [Counter.Get].
+// Get returns the count of key as this request sees it, or 0 if it is unset; see [Counter.Get].
 func (c Counters) Get(s *Session, key string) int64 {
 	return count(s, driver.EntryKey(string(c), key))
 }

@@ -96,7 +96,7 @@ const (
 	Unset                        // remove the value
 	UnsetEntries                 // remove all entries of the map
 	Clear                        // remove all values of the record
-	Add                          // add Delta to the integer, which is 0 if there is none
+	Add                          // add Delta to the integer, which is 0 if unset
 	Take                         // remove the value and return it
 	Swap                         // set the value to Value if it is Old
 )

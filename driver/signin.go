@@ -122,7 +122,7 @@ func PlanSignIn(in *SignIn, state SignInState) (SignInPlan, error) {
 	return plan, nil
 }
 
-// replaces returns the record of the session that the sign-in replaces, nil if there is none.
+// replaces returns the record of the session that the sign-in replaces, or nil.
 func (in *SignIn) replaces(state *SignInState) *Record {
 	r := state.From
 	if in.From == nil || r == nil || !r.Live(state.Now) || !r.Tokens.accepts(in.From.Verifier, state.Now) {

@@ -19,7 +19,7 @@ type Tokens struct {
 
 	Issued time.Time // when Current was issued; zero: when the record was created
 
-	// Previous is the verifier before Current; zero if there was none.
+	// Previous is the verifier before Current; zero at first.
 	Previous Hash
 
 	// PreviousAccepted is set after a rotation: the record still accepts Previous. After a renewal

@@ -12,7 +12,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 )
 
-// openFile opens the database and checks every page. It creates a database if there is none.
+// openFile opens the database and checks every page. It creates a missing database.
 func openFile(path string) (*bolt.DB, error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

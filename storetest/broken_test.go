@@ -177,7 +177,7 @@ func (b *broken) beforeApply(f func(id driver.ID, c *driver.Change)) {
 	}
 }
 
-// opError returns the *driver.OpError in err, nil if there is none.
+// opError returns the *driver.OpError in err, or nil.
 func opError(err error) *driver.OpError {
 	var op *driver.OpError
 	errors.As(err, &op)

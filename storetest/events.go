@@ -41,6 +41,13 @@ var eventCases = []testCase{
 		able: able[driver.EndReporter],
 		run: func(k *kit) {
 			o := newOwner()
+			once := k.signIn(o)
+			for _, want := range []bool{true, false} {
+				did, err := k.store.(driver.EndReporter).EndAndReport(k.Context(), once.id, o.hash, newAttempt())
+				if err != nil || did != want {
+					k.Errorf("EndAndReport, one after the other: %t, %v, want %t", did, err, want)
+				}
+			}
 			for range 20 {
 				v := k.signIn(o)
 				var ended atomic.Int32

@@ -29,11 +29,8 @@ var _ driver.UserStore = (*exampleStore)(nil)
 
 func newExampleStore(now func() time.Time) *exampleStore {
 	return &exampleStore{
-		now:     now,
-		records: map[driver.ID]*driver.Record{},
-		moved:   map[driver.ID]time.Time{},
-		ended:   map[driver.ID]time.Time{},
-		revoked: map[driver.Hash]time.Time{},
+		now: now, records: map[driver.ID]*driver.Record{},
+		moved: map[driver.ID]time.Time{}, ended: map[driver.ID]time.Time{}, revoked: map[driver.Hash]time.Time{},
 	}
 }
 
@@ -76,11 +73,7 @@ func (s *exampleStore) owned(owner driver.Hash) (sessions []driver.UserSession) 
 }
 
 func (s *exampleStore) Load(ctx context.Context, id driver.ID) (r *driver.Record, now time.Time, err error) {
-	err = s.transaction(ctx, func(at time.Time) (err error) {
-		now = at
-		r, err = s.live(id, now)
-		return err
-	})
+	err = s.transaction(ctx, func(at time.Time) (err error) { now = at; r, err = s.live(id, at); return err })
 	return r, now, err
 }
 
@@ -167,10 +160,7 @@ func (s *exampleStore) SignIn(ctx context.Context, id driver.ID, in *driver.Sign
 }
 
 func (s *exampleStore) Sessions(ctx context.Context, owner driver.Hash) (live []driver.UserSession, err error) {
-	err = s.transaction(ctx, func(now time.Time) error {
-		live = driver.ListSessions(now, s.owned(owner))
-		return nil
-	})
+	err = s.transaction(ctx, func(now time.Time) error { live = driver.ListSessions(now, s.owned(owner)); return nil })
 	return live, err
 }
 
@@ -193,11 +183,7 @@ func (s *exampleStore) EndUser(
 }
 
 func (s *exampleStore) EndAll(ctx context.Context) error {
-	return s.transaction(ctx, func(now time.Time) error {
-		clear(s.records)
-		s.allRevoked = now
-		return nil
-	})
+	return s.transaction(ctx, func(now time.Time) error { clear(s.records); s.allRevoked = now; return nil })
 }
 
 // vacuum removes what has expired. A database does this from time to time.

@@ -72,7 +72,7 @@ func (t *Table) execute(id driver.ID, in *driver.SignIn, plan *driver.SignInPlan
 	return receipt
 }
 
-// record returns the record at id, also an expired one; nil if there is none. The caller holds the
+// record returns the record at id, also an expired one, or nil. The caller holds the
 // shard's lock.
 func (t *Table) record(id driver.ID) *driver.Record {
 	if e := t.shard(id).entries[id]; e != nil {

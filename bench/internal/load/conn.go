@@ -24,7 +24,7 @@ type Response struct {
 }
 
 // Cookie returns the last cookie that the response sets, as "name=value". It skips deletions, and
-// returns "" if there is none.
+// returns "" without one.
 func (r Response) Cookie() string {
 	var last string
 	for line := range bytes.Lines(r.header) {

@@ -56,6 +56,10 @@ type Login struct {
 // Config.KeepFields names; of a session of the same user all; of another user's session none.
 // Changes that this request made and did not commit are kept in any case.
 //
+// For a minute after SignIn, the token of the session before reads as an empty session. Writes to
+// it and [Session.CSRFToken] fail with [ErrEnded]. A browser that did not receive the response to
+// the sign-in waits that long before a form with a CSRF token works again.
+//
 // Errors: [ErrTooMany] if Config.MaxPerUser refuses the sign-in; [ErrRevoked]; [ErrHeaderSent];
 // [ErrInvalid] if a field of l is out of its bounds; those of [Session.Commit];
 // errors.ErrUnsupported if the store does not know users. After ErrTooMany and ErrRevoked the

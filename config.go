@@ -159,9 +159,13 @@ type Config struct {
 
 	// Hooks
 
-	// OnError writes the response to a request that failed with err; see [Error]. It must not call
-	// Error. It may be called concurrently. Default: the status of [Status] and a sentence in plain
-	// text.
+	// OnError replaces the default answer to a failed request: a returned error of a [HandlerFunc],
+	// a [Route] that is not met, a failed commit. It gets all errors: test with errors.Is, and
+	// answer the rest with http.Error(w, http.StatusText(Status(err)), Status(err)). Do not show
+	// err to the client.
+	//
+	// [Error] calls OnError, so OnError must not call Error. OnError may be called concurrently.
+	// Default: the status of [Status] and a sentence in plain text.
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 
 	// OnEvent is called for each event of a session on this node, after the store has acknowledged
@@ -175,6 +179,8 @@ type Config struct {
 	// none.
 	OnEvent func(ctx context.Context, e Event)
 
-	// Logger receives errors and warnings. It never receives a token. Default: slog.Default().
+	// Logger receives errors and warnings. A failed request has level ERROR if its status is 500 or
+	// more, and INFO if it is less. It has level DEBUG for [ErrNotSignedIn], and if the client hung
+	// up. Logger never receives a token. Default: slog.Default().
 	Logger *slog.Logger
 }

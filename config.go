@@ -91,9 +91,10 @@ type Config struct {
 	// signs nobody out. Default: none, tokens are not signed.
 	Keys [][]byte
 
-	// UnsignedUntil is the time until which tokens without a signature are accepted. Set it when
-	// you add the first of Keys: to Lifetime, or MaxRemember if that is longer, after the last node
-	// starts to sign. It requires Keys. Default: with Keys, unsigned tokens are rejected.
+	// UnsignedUntil accepts tokens without a signature until this time, so that adding the first
+	// key signs nobody out. Choose a time after the deployment has reached all nodes, plus Lifetime
+	// (or MaxRemember, if longer). It requires Keys. Default: with Keys, unsigned tokens are
+	// rejected.
 	UnsignedUntil time.Time
 
 	// UserKey is the key of the hashes that name users to the store: 32 random bytes. Without it,
@@ -151,10 +152,15 @@ type Config struct {
 	// presets of package policy turn it on.
 	CSRF bool
 
-	// CSRFExempt lists routes that CSRF does not check, as patterns of http.ServeMux. It is for
-	// routes that receive posts from other sites by design. Exempt these in CrossOrigin too, and
-	// make sure that they need no session. It is also for a sign-out that must delete the cookie
-	// while the store is down, which CrossOrigin still protects. Default: none.
+	// CSRFExempt lists routes that CSRF does not check, as patterns of http.ServeMux. It has two
+	// uses:
+	//
+	//  1. Routes that receive posts from other sites by design. Exempt them in CrossOrigin too, and
+	//     make sure that they need no session.
+	//  2. A sign-out that must delete the cookie while the store is down. CrossOrigin still
+	//     protects it.
+	//
+	// Default: none.
 	CSRFExempt []string
 
 	// Hooks

@@ -59,12 +59,15 @@ func ExampleRoute_stepUp() {
 		}
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	}
-	sessions, err := session.New(memstore.New(), session.Config{KeepFields: []string{"cart"}, OnError: signIn})
+	const cart session.Counters = "cart"
+	sessions, err := session.New(memstore.New(), session.Config{
+		KeepFields: []string{string(cart)},
+		OnError:    signIn,
+	})
 	if err != nil {
 		panic(err)
 	}
 
-	const cart session.Counters = "cart"
 	shop := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		cart.Add(s, "book", 1)
 		return nil

@@ -14,7 +14,8 @@ import (
 func Error(w http.ResponseWriter, r *http.Request, err error) {
 	s, missing := sessionOf(r.Context())
 	if missing != nil {
-		slog.ErrorContext(r.Context(), "session: request failed", "error", err)
+		slog.ErrorContext(r.Context(), "session: request failed",
+			"error", err, "method", r.Method, "path", r.URL.Path)
 		setErrorHeader(w.Header(), err)
 		defaultOnError(w, r, err)
 		return

@@ -38,7 +38,8 @@ func (s *Session) BearerToken(ctx context.Context) (string, error) {
 }
 
 // IsBearer reports whether the session's token came in the Authorization header, and not in a
-// cookie. A handler that answers scripts must not show them what only a cookie may open.
+// cookie. Do not return what only a page may have, such as a CSRF token, to a request for which
+// IsBearer is true.
 func (s *Session) IsBearer() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

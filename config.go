@@ -91,9 +91,10 @@ type Config struct {
 	// signs nobody out. Default: none, tokens are not signed.
 	Keys [][]byte
 
-	// UnsignedUntil is the time until which tokens without a signature are accepted. Set it when
-	// you add the first of Keys: to Lifetime, or MaxRemember if that is longer, after the last node
-	// starts to sign. It requires Keys. Default: with Keys, unsigned tokens are rejected.
+	// UnsignedUntil accepts tokens without a signature until this time, so that adding the first
+	// key signs nobody out. Choose a time after the deployment has reached all nodes, plus Lifetime
+	// (or MaxRemember, if longer). It requires Keys. Default: with Keys, unsigned tokens are
+	// rejected.
 	UnsignedUntil time.Time
 
 	// UserKey is the key of the hashes that name users to the store: 32 random bytes. Without it,
@@ -151,17 +152,26 @@ type Config struct {
 	// presets of package policy turn it on.
 	CSRF bool
 
-	// CSRFExempt lists routes that CSRF does not check, as patterns of http.ServeMux. It is for
-	// routes that receive posts from other sites by design. Exempt these in CrossOrigin too, and
-	// make sure that they need no session. It is also for a sign-out that must delete the cookie
-	// while the store is down, which CrossOrigin still protects. Default: none.
+	// CSRFExempt lists routes that CSRF does not check, as patterns of http.ServeMux. It has two
+	// uses:
+	//
+	//  1. Routes that receive posts from other sites by design. Exempt them in CrossOrigin too, and
+	//     make sure that they need no session.
+	//  2. A sign-out that must delete the cookie while the store is down. CrossOrigin still
+	//     protects it.
+	//
+	// Default: none.
 	CSRFExempt []string
 
 	// Hooks
 
-	// OnError writes the response to a request that failed with err; see [Error]. It must not call
-	// Error. It may be called concurrently. Default: the status of [Status] and a sentence in plain
-	// text.
+	// OnError replaces the default answer to a failed request: a returned error of a [HandlerFunc],
+	// a [Route] that is not met, a failed commit. It gets all errors: test with errors.Is, and
+	// answer the rest with http.Error(w, http.StatusText(Status(err)), Status(err)). Do not show
+	// err to the client.
+	//
+	// [Error] calls OnError, so OnError must not call Error. OnError may be called concurrently.
+	// Default: the status of [Status] and a sentence in plain text.
 	OnError func(w http.ResponseWriter, r *http.Request, err error)
 
 	// OnEvent is called for each event of a session on this node, after the store has acknowledged
@@ -175,6 +185,8 @@ type Config struct {
 	// none.
 	OnEvent func(ctx context.Context, e Event)
 
-	// Logger receives errors and warnings. It never receives a token. Default: slog.Default().
+	// Logger receives errors and warnings. A failed request has level ERROR if its status is 500 or
+	// more, and INFO if it is less. It has level DEBUG for [ErrNotSignedIn], and if the client hung
+	// up. Logger never receives a token. Default: slog.Default().
 	Logger *slog.Logger
 }

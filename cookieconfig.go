@@ -70,7 +70,7 @@ func (c *Config) fillCookie() {
 // those of docs/security.md.
 func (c *Config) checkCookie() error {
 	fail := func(rule, format string, args ...any) error {
-		return fmt.Errorf("session: Config.%s (%s)", fmt.Sprintf(format, args...), rule)
+		return fmt.Errorf("session: Config.%s (docs/security.md: %s)", fmt.Sprintf(format, args...), rule)
 	}
 	k := &c.Cookie
 	if !isToken(k.Name) {

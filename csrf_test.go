@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/memstore"
 )
 
@@ -43,6 +44,31 @@ func (v *visitor) post(method string, header http.Header, body string) (w *httpt
 		return nil
 	})).ServeHTTP(w, r)
 	return w, ran
+}
+
+// TestLostSignInResponseBlocksFormsForAMinute: a browser that did not receive the response to its
+// sign-in gets no CSRF token for a minute. It can post the sign-in again at once.
+func TestLostSignInResponseBlocksFormsForAMinute(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{CSRF: true})
+		signedIn := s.known()
+		token := signedIn.mustCSRFToken(t)
+		lost := signedIn.tab()
+		signedIn.do(signIn("ada"))
+
+		csrfToken := func(ses *session.Session) error { _, err := ses.CSRFToken(t.Context()); return err }
+		mustAnswer(t, lost.tab().do(csrfToken), 409)
+		time.Sleep(driver.SupersededFor - time.Second)
+		mustAnswer(t, lost.tab().do(csrfToken), 409)
+		if w, ran := lost.tab().post("POST", http.Header{session.CSRFHeader: {token}}, ""); !ran {
+			t.Errorf("a post from the old page: %d %s", w.Code, w.Body)
+		}
+		again := lost.tab()
+		mustAnswer(t, again.do(signIn("ada")), 200)
+		mustEqual(t, "the user after the second sign-in", again.who(), "ada")
+		time.Sleep(2 * time.Second)
+		mustAnswer(t, lost.tab().do(csrfToken), 200)
+	})
 }
 
 // TestCrossOriginRequestsAreRefused: another site can neither use the cookie nor replace it.

@@ -15,7 +15,8 @@
 // The signature of a call shows its cost:
 //
 //   - A call with a context talks to the store now, and returns an error.
-//   - A call without a context works on the request's own view. It neither blocks nor fails.
+//   - A call without a context works on the request's own view. It never waits and returns no
+//     error.
 //
 // A call without a context can still go wrong: its value does not encode or is too large, or the
 // stored value does not decode. The error then sticks to the Session, as it does to a bufio.Writer.

@@ -34,8 +34,8 @@ var (
 	// ErrTooLarge means that the session would exceed Config.MaxSize or a limit of the format.
 	ErrTooLarge = errors.New("session: over the size limit")
 
-	// ErrInvalid means that an argument is not valid: a field's name, a value, a sum, a Login or a
-	// handle.
+	// ErrInvalid means that an argument is not valid: a field's name, a value, a sum, a Login, a
+	// user or a handle.
 	ErrInvalid = errors.New("session: invalid change")
 
 	// ErrDecode means that a stored value has another type than the field that reads it.

@@ -229,6 +229,33 @@ func TestStoreErrorIsNotAnEmptySessionThatOverwritesTheRealOne(t *testing.T) {
 	mustEqual(t, "n", v.count(), 1)
 }
 
+// TestLogNamesTheRequest: a change that is lost after the header, and a handler outside of a
+// Manager, are logged with the method and the path.
+func TestLogNamesTheRequest(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+		w.Write([]byte("page"))
+		s.store.down()
+		n.Add(ses, 1)
+		return nil
+	})
+	if log := s.log.String(); !strings.Contains(log, "were lost") || !strings.Contains(log, "method=GET path=/") {
+		t.Errorf("log: %s", log)
+	}
+
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	outside := &logBuffer{}
+	slog.SetDefault(slog.New(slog.NewTextHandler(outside, nil)))
+	h := session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error { return nil })
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), "POST", "/orders", nil))
+	if log := outside.String(); !strings.Contains(log, "Manager.Handler") ||
+		!strings.Contains(log, "method=POST path=/orders") {
+		t.Errorf("log outside of a Manager: %s", log)
+	}
+}
+
 // TestClientErrorsAreNotLoggedAsErrors: an operator cannot fix them.
 func TestClientErrorsAreNotLoggedAsErrors(t *testing.T) {
 	s := newSite(t, session.Config{})

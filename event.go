@@ -6,8 +6,11 @@ import (
 )
 
 // Event is something that happened to a session, for audit logs and the like. It holds no token and
-// no secret. It is an event only if it is known to have happened: a change whose outcome is unknown
-// ([ErrUnknownOutcome]) has none.
+// no secret.
+//
+// An event is reported only after the store has confirmed it. So a change whose outcome is unknown
+// ([ErrUnknownOutcome]) has no event. EventStolen is also reported if the store could not end the
+// session; the log then has an error.
 type Event struct {
 	// Kind says what happened.
 	Kind EventKind

@@ -1,10 +1,15 @@
 package session_test
 
 import (
+	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -54,12 +59,15 @@ func ExampleRoute_stepUp() {
 		}
 		http.Redirect(w, r, to, http.StatusSeeOther)
 	}
-	sessions, err := session.New(memstore.New(), session.Config{KeepFields: []string{"cart"}, OnError: signIn})
+	const cart session.Counters = "cart"
+	sessions, err := session.New(memstore.New(), session.Config{
+		KeepFields: []string{string(cart)},
+		OnError:    signIn,
+	})
 	if err != nil {
 		panic(err)
 	}
 
-	const cart session.Counters = "cart"
 	shop := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		cart.Add(s, "book", 1)
 		return nil
@@ -134,9 +142,11 @@ func Example_secondFactor() {
 	// ada pays
 }
 
-// A stream reads the session again before each event, and checks that the user is still signed in.
+// A stream sends a count every few seconds, until the client hangs up or the session ends. It only
+// reads, on a route that is Passive, so that an open page does not keep the session alive.
 func Example_stream() {
 	const unread session.Counter = "unread"
+	const interval = 20 * time.Millisecond // in an application: some seconds
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
 		panic(err)
@@ -145,30 +155,83 @@ func Example_stream() {
 	stream := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		w.Header().Set("Content-Type", "text/event-stream")
 		out := http.NewResponseController(w)
-		for range 3 { // in an application: until r.Context() is done, every few seconds
-			if err := s.Reload(r.Context()); err != nil {
-				return err
-			}
-			if err := members.Check(r.Context()); err != nil {
-				return err
-			}
-			unread.Add(s, 1)
-			if err := s.Commit(r.Context()); err != nil {
-				return err
-			}
+		for {
 			fmt.Fprintf(w, "data: %d\n\n", unread.Get(s))
 			if err := out.Flush(); err != nil {
 				return err
 			}
+			select {
+			case <-r.Context().Done():
+				return nil
+			case <-time.After(interval):
+			}
+			err := s.Reload(r.Context())
+			if err == nil {
+				err = members.Check(r.Context())
+			}
+			if errors.Is(err, session.ErrEnded) || errors.Is(err, session.ErrNotSignedIn) {
+				_, err = fmt.Fprint(w, "event: ended\ndata: reload the page\n\n")
+				return err
+			}
+			if err != nil {
+				return err
+			}
 		}
-		return nil
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/login", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		return s.SignIn(r.Context(), session.Login{User: "ada"})
 	}))
 	mux.Handle("/stream", members.Handler(session.HandlerFunc(stream)))
-	browse(sessions.Handler(mux), "/login", "/stream")
+
+	server := httptest.NewTLSServer(sessions.Handler(mux))
+	defer server.Close()
+	browser := server.Client()
+	browser.Jar, _ = cookiejar.New(nil)
+	res, err := browser.Get(server.URL + "/login")
+	if err != nil {
+		panic(err)
+	}
+	res.Body.Close()
+	if res, err = browser.Get(server.URL + "/stream"); err != nil {
+		panic(err)
+	}
+	defer res.Body.Close()
+	lines := bufio.NewScanner(res.Body)
+	lines.Scan()
+	fmt.Println(lines.Text())
+	if _, err := sessions.RevokeUser(context.Background(), "ada"); err != nil {
+		panic(err)
+	}
+	for ended := false; lines.Scan(); {
+		if ended = ended || strings.HasPrefix(lines.Text(), "event:"); ended {
+			fmt.Println(lines.Text())
+		}
+	}
+	// Output:
+	// data: 0
+	// event: ended
+	// data: reload the page
+}
+
+// A stream that writes to the session commits each change, and sees the error.
+func Example_streamCommit() {
+	const sent session.Counter = "sent"
+	stream := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		w.Header().Set("Content-Type", "text/event-stream")
+		for range 3 {
+			sent.Add(s, 1)
+			if err := s.Commit(r.Context()); err != nil {
+				return err
+			}
+			fmt.Fprintf(w, "data: %d\n\n", sent.Get(s))
+			if err := http.NewResponseController(w).Flush(); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	show([]string{"/stream"}, map[string]session.HandlerFunc{"/stream": stream})
 	// Output:
 	// data: 1
 	//

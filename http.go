@@ -138,7 +138,8 @@ var bodyHeaders = []string{
 }
 
 func (x *exchange) log(msg string, err error) {
-	x.session.m.cfg.Logger.ErrorContext(x, msg, "error", err)
+	r := x.session.request
+	x.session.m.cfg.Logger.ErrorContext(x, msg, "error", err, "method", r.Method, "path", r.URL.Path)
 }
 
 // HandlerFunc is a handler that is given its session. ServeHTTP calls [From], then f, and answers

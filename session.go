@@ -76,7 +76,7 @@ func sessionOf(ctx context.Context) (*Session, error) {
 
 // From returns the session of a request that went through [Manager.Handler] or [Manager.Load]. The
 // first call reads it: at most one round trip, none if this process has a current copy. After a nil
-// error, reading fields cannot fail.
+// error, reading fields never waits and returns no error: a mistake is kept, and fails the commit.
 //
 // If a request goes through several Managers, From returns the session of the innermost one.
 //

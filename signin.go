@@ -35,7 +35,7 @@ type Login struct {
 	// most Config.MaxRemember. Default: Config.Lifetime, and a cookie without Max-Age.
 	Remember time.Duration
 	// Lifetime is a shorter lifetime for this session: for the limit of an identity provider, or
-	// for a shared computer. Less than Config.Lifetime. Default: Config.Lifetime.
+	// for a shared computer. At most Config.Lifetime. Default: Config.Lifetime.
 	Lifetime time.Duration
 	// Began is when the authentication began: when the password was sent, or the visitor left for
 	// the identity provider. At most 24 h ago. If the user's sessions were revoked since, SignIn
@@ -55,6 +55,10 @@ type Login struct {
 // Fields of the session before are kept as follows: of an anonymous session those that
 // Config.KeepFields names; of a session of the same user all; of another user's session none.
 // Changes that this request made and did not commit are kept in any case.
+//
+// For a minute after SignIn, the token of the session before reads as an empty session. Writes to
+// it and [Session.CSRFToken] fail with [ErrEnded]. A browser that did not receive the response to
+// the sign-in waits that long before a form with a CSRF token works again.
 //
 // Errors: [ErrTooMany] if Config.MaxPerUser refuses the sign-in; [ErrRevoked]; [ErrHeaderSent];
 // [ErrInvalid] if a field of l is out of its bounds; those of [Session.Commit];
@@ -219,10 +223,13 @@ func (l *Login) checkAuthenticated() error {
 // limits returns the time limits of the session that a login begins.
 func (m *Manager) limits(l *Login) (idle, lifetime time.Duration, err error) {
 	switch {
+	case l.Remember > 0 && l.Remember <= maxCookieAge && m.cfg.MaxRemember == 0:
+		return 0, 0, fmt.Errorf("%w: Config.MaxRemember is 0, so Login.Remember is not allowed; set it to at least %v",
+			ErrInvalid, max(l.Remember, m.cfg.Lifetime))
 	case l.Remember != 0 && l.Remember < time.Millisecond || l.Remember > m.cfg.MaxRemember:
-		return 0, 0, fmt.Errorf("%w: Login.Remember is %v: it is 1ms to Config.MaxRemember, %v, and 0 for none", ErrInvalid, l.Remember, m.cfg.MaxRemember)
+		return 0, 0, fmt.Errorf("%w: Login.Remember is %v: it must be 1ms to Config.MaxRemember (%v), or 0", ErrInvalid, l.Remember, m.cfg.MaxRemember)
 	case l.Lifetime != 0 && (l.Lifetime < time.Millisecond || l.Lifetime > m.cfg.Lifetime):
-		return 0, 0, fmt.Errorf("%w: Login.Lifetime is %v: it is 1ms to Config.Lifetime, %v, and 0 for that", ErrInvalid, l.Lifetime, m.cfg.Lifetime)
+		return 0, 0, fmt.Errorf("%w: Login.Lifetime is %v: it must be 1ms to Config.Lifetime (%v), or 0", ErrInvalid, l.Lifetime, m.cfg.Lifetime)
 	case l.Lifetime != 0 && l.Remember != 0:
 		return 0, 0, fmt.Errorf("%w: Login has both Lifetime and Remember", ErrInvalid)
 	case l.Remember != 0:

@@ -130,6 +130,21 @@ func TestSignInPreventsFixation(t *testing.T) {
 	})
 }
 
+// TestRememberNeedsMaxRemember: the error says which field to set, and to a value that New accepts.
+func TestRememberNeedsMaxRemember(t *testing.T) {
+	s := newSite(t, session.Config{})
+	(&visitor{site: s}).do(func(ses *session.Session) error {
+		for remember, want := range map[time.Duration]string{time.Hour: "24h0m0s", 48 * time.Hour: "48h0m0s"} {
+			err := ses.SignIn(t.Context(), session.Login{User: "ada", Remember: remember})
+			if !errors.Is(err, session.ErrInvalid) ||
+				!strings.Contains(err.Error(), "Config.MaxRemember is 0") || !strings.HasSuffix(err.Error(), "at least "+want) {
+				t.Errorf("Remember %v: %v", remember, err)
+			}
+		}
+		return nil
+	})
+}
+
 // TestLoginIsBounded: texts that come from the client are truncated. Values that the application
 // sets are refused.
 func TestLoginIsBounded(t *testing.T) {

@@ -13,10 +13,13 @@ import (
 // nil the session that this visitor had is over, and the response deletes the cookie. s is then the
 // empty session of an unknown visitor: what is set goes into a new session.
 //
-// Errors: [ErrEnded] if another request has given the visitor a new session since this request
-// began: by a sign-in. That one is alive, nothing has ended, and the cookie stays. [ErrUnavailable]
-// if the store did not answer. The session may then be alive, the response deletes the cookie, and
-// s takes no changes.
+// Errors:
+//   - [ErrEnded] if a sign-in in another request has replaced the session, less than a minute
+//     before this request or during it. The new session is alive, nothing has ended, and the cookie
+//     stays. A request that first reads the session more than a minute after its beginning, and
+//     finds none, gets the same error: the store no longer knows what became of it.
+//   - [ErrUnavailable] if the store did not answer. The session may then be alive, the response
+//     deletes the cookie, and s takes no changes.
 func (s *Session) SignOut(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)

@@ -15,11 +15,15 @@ import (
 // call. A session that ends during the call may be listed. A session that is sealed with a missing
 // key is listed without its sealed parts, such as Device, and can be revoked.
 //
-// Errors: [ErrUnavailable]; errors.ErrUnsupported if the store does not support users.
+// Errors: [ErrInvalid] if user is empty; [ErrUnavailable]; errors.ErrUnsupported if the store does
+// not support users.
 func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
 	store, err := m.users()
-	if err != nil || user == "" {
+	if err != nil {
 		return nil, err
+	}
+	if user == "" {
+		return nil, errNoUser
 	}
 	owned, err := store.Sessions(ctx, m.owner(user))
 	if err != nil {
@@ -58,19 +62,22 @@ func (m *Manager) Revoke(ctx context.Context, user, handle string) error {
 	return err
 }
 
-// RevokeUser ends all sessions of user in one atomic step, except those with a handle in except.
-// except has at most 100 handles. A sign-in of the user that began before the call fails with
+// RevokeUser ends all sessions of user in one atomic step, except those with a handle in keep. keep
+// has at most 100 handles. A sign-in of the user that began before the call fails with
 // [ErrRevoked], because it may have checked the old password.
 //
 // RevokeUser returns the number of sessions that it ended. The number may be too low if a reply
 // from the store was lost.
 //
-// Errors: [ErrInvalid] if except is not valid, and then no session has ended; [ErrUnavailable];
-// errors.ErrUnsupported if the store does not support users. After ErrUnavailable, n sessions have
-// certainly ended; call RevokeUser again to end the rest.
-func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string) (n int, err error) {
+// Errors: [ErrInvalid] if user is empty or keep is not valid, and then no session has ended;
+// [ErrUnavailable]; errors.ErrUnsupported if the store does not support users. After
+// ErrUnavailable, n sessions have certainly ended; call RevokeUser again to end the rest.
+func (m *Manager) RevokeUser(ctx context.Context, user string, keep ...string) (n int, err error) {
+	if user == "" {
+		return 0, errNoUser
+	}
 	var which driver.Selection
-	for _, handle := range except {
+	for _, handle := range keep {
 		id, err := driver.ParseID(handle)
 		if err != nil {
 			// A mistyped handle must not end the session that it was meant to keep.
@@ -79,11 +86,8 @@ func (m *Manager) RevokeUser(ctx context.Context, user string, except ...string)
 		which.Except = append(which.Except, id)
 	}
 	if len(which.Except) > driver.MaxExcept {
-		return 0, fmt.Errorf("%w: %d sessions in except, at most %d are allowed",
+		return 0, fmt.Errorf("%w: %d handles to keep, at most %d are allowed",
 			ErrInvalid, len(which.Except), driver.MaxExcept)
-	}
-	if user == "" {
-		return 0, nil
 	}
 	return m.revoke(ctx, user, which)
 }
@@ -102,6 +106,8 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Selectio
 	m.emitRevoked(ctx, user, ended)
 	return len(ended), fromStore(err)
 }
+
+var errNoUser = fmt.Errorf("%w: the user is empty", ErrInvalid)
 
 // RevokeAll ends every session in the store. It is for an incident. A sign-in that began before the
 // call fails with [ErrRevoked]. RevokeAll returns when the store has removed all sessions, even if

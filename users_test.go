@@ -40,7 +40,10 @@ func TestSessionsListsTheUsersSessions(t *testing.T) {
 			i.Deadline.Sub(i.Created) != 24*time.Hour {
 			t.Errorf("%+v", i)
 		}
-		for _, nobody := range []string{"", "eve", "Ada", "ada\x00"} {
+		if list, err := s.m.Sessions(t.Context(), ""); !errors.Is(err, session.ErrInvalid) || len(list) != 0 {
+			t.Errorf("the empty user: %+v, %v", list, err)
+		}
+		for _, nobody := range []string{"eve", "Ada", "ada\x00"} {
 			if list, err := s.m.Sessions(t.Context(), nobody); err != nil || len(list) != 0 {
 				t.Errorf("user %q: %+v, %v", nobody, list, err)
 			}
@@ -169,7 +172,10 @@ func TestRevokeUserEndsAllOrAllOthers(t *testing.T) {
 	if mustAnswer(t, w, 409); len(cookies(w)) != 0 || s.store.Len() != 1 {
 		t.Errorf("a write after the end: Set-Cookie %q, %d sessions", cookies(w), s.store.Len())
 	}
-	for _, nobody := range []string{"", "ada", "eve"} {
+	if n, err := s.m.RevokeUser(t.Context(), ""); n != 0 || !errors.Is(err, session.ErrInvalid) {
+		t.Errorf("the empty user: %d, %v", n, err)
+	}
+	for _, nobody := range []string{"ada", "eve"} {
 		if n, err := s.m.RevokeUser(t.Context(), nobody); n != 0 || err != nil {
 			t.Errorf("%q: %d, %v", nobody, n, err)
 		}

@@ -1,4 +1,5 @@
-// Package driver is for authors of stores. Applications use package session and do not import it.
+// Package driver is for authors of stores. Applications need it only for
+// the name of the interface Store.
 //
 // A store keeps records and replaces them atomically. It has no rules of its own: this package
 // decides what each call means, as pure functions of values. Each method of a store is then one

@@ -26,6 +26,9 @@ type device struct {
 // devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor
 // who is not signed in.
 func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
+	if s.User() == "" {
+		return []device{}, nil
+	}
 	infos, err := a.sessions.Sessions(ctx, s.User())
 	this := s.Info().Handle
 	devices := make([]device, len(infos))

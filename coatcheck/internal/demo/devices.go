@@ -24,12 +24,12 @@ type device struct {
 }
 
 // devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor
-// who is not signed in.
+// who is not signed in. The error matches errors.ErrUnsupported if nobody can sign in.
 func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
-	if s.User() == "" {
+	infos, err := a.sessions.Sessions(ctx, s.User())
+	if s.User() == "" && !errors.Is(err, errors.ErrUnsupported) {
 		return []device{}, nil
 	}
-	infos, err := a.sessions.Sessions(ctx, s.User())
 	this := s.Info().Handle
 	devices := make([]device, len(infos))
 	for n, i := range infos {

@@ -22,10 +22,14 @@ func (s *Session) BearerToken(ctx context.Context) (string, error) {
 	}
 	s.outcome.fail(s.refusal())
 	if s.outcome.err == nil && (s.state == anonymous || len(s.view.ops) > 0) {
+		before := s.response.cookie
 		if s.state == anonymous {
 			s.response.cookie = handedOut
 		}
-		_, _ = s.send(ctx, nil, nil) // its error is the outcome
+		_, err := s.send(ctx, nil, nil) // its error is the outcome
+		if err != nil && s.response.cookie == handedOut {
+			s.response.cookie = before
+		}
 	}
 	if err := s.outcome.report(); err != nil {
 		return "", err

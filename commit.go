@@ -126,11 +126,19 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	}
 	var res *driver.Result
 	var err error
+	returned := false
+	defer func() {
+		if !returned { // the store panicked
+			s.view.end()
+			s.outcome.fail(ErrUnknownOutcome)
+		}
+	}()
 	if s.state == anonymous {
 		res, err = s.create(ctx, &c)
 	} else {
 		res, err = s.apply(ctx, &c)
 	}
+	returned = true
 	switch {
 	case err != nil && last != nil && isConflict(err, len(c.Ops)-1):
 		s.view.restore()

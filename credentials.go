@@ -110,11 +110,29 @@ func (c *credentials) addCookie(t ticket.Token) {
 	switch {
 	case !c.found:
 		c.token, c.found = t, true
+	case !c.inHeader && c.supersedes(t):
 	case c.token == t || slices.Contains(c.others, t):
 	case c.inHeader, len(c.others) == maxTokens-1:
 		c.ambiguous = true
 	default:
 		c.others = append(c.others, t)
+	}
+}
+
+// supersedes drops the older of t and another cookie's token of the same session, and reports
+// whether there was one: the older one is left behind under another scope, and nobody stole it.
+func (c *credentials) supersedes(t ticket.Token) bool {
+	have := &c.token
+	for i := -1; ; have = &c.others[i] {
+		if have.SameSession(&t) && have.Generation != t.Generation {
+			if have.Generation < t.Generation {
+				*have = t
+			}
+			return true
+		}
+		if i++; i == len(c.others) {
+			return false
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ func (s *Session) read(ctx context.Context) {
 	switch {
 	case s.cred.ambiguous:
 		s.reset()
+		s.response.ambiguous = !s.cred.inHeader
 		s.cannotRead(ErrAmbiguous)
 	case !s.cred.found:
 		s.reset()
@@ -32,7 +33,11 @@ func (s *Session) read(ctx context.Context) {
 // reset forgets what was read before.
 func (s *Session) reset() {
 	s.view.rebase(nil, s.view.now)
+	secret := s.identity.secret
 	s.identity.forget()
+	if s.state == anonymous { // changes made meanwhile are sealed with it
+		s.identity.secret = secret
+	}
 }
 
 // readToken asks the store for the session of the token.
@@ -84,11 +89,15 @@ func (s *Session) endedSinceBegan(err error, now time.Time) bool {
 // or a neighbour has planted one. The response then deletes them.
 func (s *Session) readOthers(ctx context.Context) {
 	first, found := s.cred.token, s.cred.found
+	twins := int(s.cred.twins)
 	for i, t := range s.cred.others {
 		if s.state == anonymous {
 			s.cred.use(t)
 			s.readToken(ctx)
-		} else if i < int(s.cred.twins) && s.state == live && s.opens(ctx, t) {
+			if i >= twins { // the rest came under the other name, as this one
+				twins = len(s.cred.others)
+			}
+		} else if i < twins && s.state == live && t.ID() != s.cred.id && s.opens(ctx, t) {
 			s.reset()
 			s.response.ambiguous = true
 			s.cannotRead(ErrAmbiguous)

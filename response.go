@@ -80,7 +80,7 @@ func (s *Session) writeHeader(h http.Header) (changesCookie bool) {
 // writeCookies adds the Set-Cookie lines. It reports whether there are any.
 func (r *response) writeCookies(h http.Header, m *Manager, c *credentials, v *view) bool {
 	name, before := m.cfg.Cookie.Name, len(h["Set-Cookie"])
-	if r.cookie == setCookie {
+	if r.cookie == setCookie && v.record != nil {
 		t := &c.token
 		if r.rotatedTo != nil {
 			t = r.rotatedTo

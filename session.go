@@ -221,6 +221,8 @@ func (s *Session) refusal() error {
 		return ErrEnded
 	case degraded, readOnly:
 		return ErrUnavailable
+	case failed: // also after Error has dropped the outcome
+		return s.readErr
 	}
 	return nil
 }

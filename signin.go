@@ -76,8 +76,8 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 		return err
 	}
 	switch s.state {
-	case degraded, readOnly:
-		s.outcome.fail(ErrUnavailable)
+	case degraded, readOnly, failed:
+		s.outcome.fail(s.refusal())
 	case ended, moved: // signing in is how to go on after an end
 		if errors.Is(s.outcome.err, ErrEnded) {
 			s.outcome.forgive()

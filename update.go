@@ -25,9 +25,8 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		return err
 	}
 	defer release()
-	stored, _ := s.get(k)
+	stored, present, err := s.both(k)
 	for attempt := range maxAttempts {
-		present, err := s.openValue(k, stored)
 		if err != nil {
 			return err
 		}
@@ -35,8 +34,8 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		if err != nil {
 			return err
 		}
-		conflict, err := s.swap(ctx, k, stored, next)
-		if conflict == nil {
+		var conflict *driver.OpError
+		if conflict, present, err = s.swap(ctx, k, stored, next); conflict == nil {
 			return err
 		}
 		stored = conflict.Present
@@ -58,24 +57,25 @@ func jitter(attempt int) time.Duration {
 }
 
 // swap replaces the stored value old by next, which is in clear. conflict has the value that is
-// stored instead of old.
-func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (conflict *driver.OpError, err error) {
+// stored instead of old, present is that in clear, and err is why it does not open.
+func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (conflict *driver.OpError, present []byte, err error) {
 	s.lock()
 	defer s.calls.Unlock()
 	defer s.mu.Unlock()
 	if err := s.canSend(k); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if next, err = s.identity.seal(k, next); err != nil {
 		s.outcome.fail(err)
-		return nil, s.outcome.err
+		return nil, nil, s.outcome.err
 	}
 	_, err = s.send(ctx, &driver.Op{Kind: driver.Swap, Key: k, Old: old, Value: next}, nil)
 	if err != nil && s.outcome.err == nil {
 		errors.As(err, &conflict)
-		return conflict, err
+		present, err = s.identity.open(k, conflict.Present)
+		return conflict, present, err
 	}
-	return nil, s.outcome.report()
+	return nil, nil, s.outcome.report()
 }
 
 // take removes the value under k and returns it, to one caller only. It commits the other changes
@@ -117,11 +117,13 @@ func (s *Session) canSend(k driver.Key) error {
 	return s.outcome.report()
 }
 
-// openValue returns a stored value in clear.
-func (s *Session) openValue(k driver.Key, value []byte) ([]byte, error) {
+// both returns a value as the request sees it, as it is stored and in clear.
+func (s *Session) both(k driver.Key) (stored, present []byte, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.identity.open(k, value)
+	stored, _ = s.view.fields().Get(k)
+	present, err = s.identity.open(k, stored)
+	return stored, present, err
 }
 
 // waitForTurn waits for the session's other Updates in this process.

@@ -38,7 +38,7 @@ func (v *view) rebase(r *driver.Record, now time.Time) {
 }
 
 // hide forgets the record. The changes stay, and are what the request still sees.
-func (v *view) hide() { v.record = nil }
+func (v *view) hide() { v.edit(); v.record = nil }
 
 // storeTime returns the store's time now, as far as it is known.
 func (v *view) storeTime() time.Time { return v.now.Add(time.Since(v.readAt)) }

@@ -184,24 +184,25 @@ func (s *Store) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 	return nil
 }
 
-// execTouch runs touch.lua. repeated says that it ran more than once, or may have.
-func (s *Store) execTouch(ctx context.Context, id driver.ID, verifier driver.Hash) (r reply, repeated bool, err error) {
+// execTouch runs touch.lua. It also reports whether the script ran more than once, or may have.
+func (s *Store) execTouch(ctx context.Context, id driver.ID, verifier driver.Hash) (reply, bool, error) {
 	if err := s.ends.refusal(id); err != nil {
-		return r, false, err
+		return reply{}, false, err
 	}
 	if err := s.syncGlobalRevocation(ctx); err != nil {
-		return r, false, err
+		return reply{}, false, err
 	}
+	var r reply
 	tries := 0
-	err = s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
+	err := s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 		tries++
 		r, err = s.execOnSession(ctx, touchScript, id, []string{verifier.String(), s.global.argument()})
 		return err
 	})
-	if err == nil {
-		err = r.sessionError()
+	if err != nil { // a try that was left behind may still write r and tries
+		return reply{}, true, err
 	}
-	if err == nil && r.status != "ok" {
+	if err = r.sessionError(); err == nil && r.status != "ok" {
 		err = errReply
 	}
 	return r, tries > 1, err

@@ -60,6 +60,9 @@ func (t *Token) ID() driver.ID {
 // VerifierHash returns the hash of the verifier, as the record holds it.
 func (t *Token) VerifierHash() driver.Hash { return driver.HashOf(t.verifier[:]) }
 
+// SameSession reports whether t and o name the same session.
+func (t *Token) SameSession(o *Token) bool { return t.Bucket == o.Bucket && t.selector == o.selector }
+
 // Text returns the token as it is sent, signed if the ring has keys.
 func (t *Token) Text(ring *Ring) string {
 	b := make([]byte, 0, tokenSize+macSize)

@@ -183,6 +183,7 @@ func (a *application) answer(w http.ResponseWriter, text string, err error) {
 	for _, line := range a.header {
 		h.Set(line[0], line[1])
 	}
+	h.Set("Content-Length", strconv.Itoa(len(text)))
 	_, _ = w.Write([]byte(text)) // fails only if the client has hung up
 }
 

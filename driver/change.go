@@ -11,8 +11,9 @@ type Change struct {
 	// refuses the change with ErrMoved.
 	Verifier Hash
 
-	// Issued says that the request with this change got Verifier from an earlier renewal of its
-	// own. So its uses of Verifier do not show that the client has received the token.
+	// Issued says that the request with this change issued the token with Verifier itself, when it
+	// created or renewed the record. So its uses of Verifier do not show that the client has
+	// received the token.
 	Issued bool
 
 	Ops     []Op     // applied in order, each to the outcome of the one before

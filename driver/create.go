@@ -8,6 +8,12 @@ type RecordSpec struct {
 	Verifier       Hash // the hash of the first token's verifier
 	Idle, Lifetime time.Duration
 	Principal      *Principal // nil: nobody is signed in
+
+	// FirstUse is the idle limit until the client first uses the record. [NewRecord] sets
+	// Record.Seen so far before Record.Created that the record expires after FirstUse. The first
+	// use sets Seen, and from then on Idle applies. Sign-ins ignore FirstUse. 0 and more than Idle:
+	// Idle.
+	FirstUse time.Duration
 }
 
 // PlanCreate decides a [Store.Create]. existing is the record that the store holds under the new
@@ -45,7 +51,17 @@ func NewRecord(now time.Time, spec *RecordSpec, c *Change) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.with(r.Created, c, false)
+	res, err := r.with(r.Created, c, false)
+	if err != nil {
+		return nil, err
+	}
+	if first := spec.FirstUse.Truncate(time.Millisecond); first > 0 && first < r.Idle {
+		res.Record.Seen = r.Created.Add(first - r.Idle)
+		if res.Record.Seen.UnixMilli() < 0 { // the format has no time before 1970
+			res.Record.Seen = time.UnixMilli(0)
+		}
+	}
+	return res, nil
 }
 
 func newRecord(now time.Time, spec *RecordSpec) (*Record, error) {

@@ -9,9 +9,13 @@ type Record struct {
 	Tokens    Tokens
 	Principal *Principal // who is signed in; nil: nobody
 
-	Idle     time.Duration // the session ends when it is not used for this long
-	Created  time.Time
-	Seen     time.Time // last use, to within TouchInterval
+	Idle    time.Duration // the session ends when it is not used for this long
+	Created time.Time
+
+	// Seen is the last use, to within TouchInterval. A time before Created means that there was
+	// none yet: see [RecordSpec].
+	Seen time.Time
+
 	Deadline time.Time // the session ends at this time, whether it is used or not
 
 	Revision uint64 // grows by one with each change and each touch
@@ -135,8 +139,12 @@ func TouchInterval(idle time.Duration) time.Duration { return min(idle/20, time.
 
 // TouchDue reports whether a use at now should be written with [Store.Touch]. It should if it
 // extends the session by more than [TouchInterval], or if it is the first use of a token that
-// replaced another.
+// replaced another. verifier is zero if the request itself issued the token ([Change.Issued]): that
+// is not the first use of the record ([RecordSpec.FirstUse]).
 func (r *Record) TouchDue(verifier Hash, now time.Time) bool {
+	if verifier == (Hash{}) && r.Seen.Before(r.Created) {
+		return false
+	}
 	expires := now.Add(r.Idle)
 	if r.Deadline.Before(expires) {
 		expires = r.Deadline

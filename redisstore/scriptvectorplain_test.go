@@ -26,11 +26,15 @@ func replyOfLeave(session keyContent, attempt string) []any {
 func (c *cases) create() {
 	secret := vectorA.Hash["@id"]
 	token := "0.0." + verifierA.String()
-	args := []string{"3600000", day, secret, "@v", "1", "@token", token, "@rev", "1", "@size", "2", "n", "1"}
+	args := []string{"3600000", day, secret, "3600000", "@v", "1", "@token", token, "@rev", "1", "@size", "2", "n", "1"}
 	stored := keyContent{Hash: map[string]string{
 		"@v": "1", "@id": secret, "@token": token, "@idle": "3600000", "@created": "<+0>", "@seen": "<+0>", "@deadline": "<+86400000>", "@rev": "1", "@size": "2", "n": "1",
 	}}
 	c.add("create.lua", "first", "an anonymous session, with the fields that the first request set", nil, []string{keyNew}, args, replyOK("1"), keyValues{keyNew: stored})
+	short := slices.Clone(args)
+	short[3] = "900000"
+	c.add("create.lua", "first use", "the session lives for 15 minutes until it is used", nil, []string{keyNew}, short, replyOK("1"),
+		keyValues{keyNew: stored.with("@seen", "<-2700000>")})
 	c.add("create.lua", "again", "the reply was lost, and the call is repeated", keyValues{keyNew: stored}, []string{keyNew}, args, []any{"again"}, keyValues{keyNew: stored})
 	other := keyValues{keyNew: vectorA.with("@id", nameA)}
 	c.add("create.lua", "exists", "another session has the key", other, []string{keyNew}, args, []any{"exists"}, other)

@@ -30,6 +30,9 @@ func base(fields ...driver.Field) func(time.Time) *driver.Record {
 	}
 }
 
+// unusedSoFar makes the session one that lives for 15 minutes until its first use.
+func unusedSoFar(r *driver.Record, _ time.Time) { r.Seen = r.Created.Add(15*time.Minute - r.Idle) }
+
 func with(r func(time.Time) *driver.Record, change func(*driver.Record, time.Time)) func(time.Time) *driver.Record {
 	return func(now time.Time) *driver.Record {
 		x := r(now)
@@ -71,6 +74,10 @@ var changeCases = []changeCase{
 	{"no operations", "a change without operations still counts a revision", base(field("a", "1")), ops()},
 	{"use is due", "a change writes a use down when it prolongs the session by more than the touch interval",
 		with(base(), func(r *driver.Record, now time.Time) { r.Seen = now.Add(-10 * time.Minute) }), ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")})},
+	{"first use of a session", "it has been stored as seen long before its creation; the use gives it the whole idle limit",
+		with(base(), unusedSoFar), ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")})},
+	{"write in the request that created", "it is not the first use: the time of the last use stays",
+		with(base(), unusedSoFar), driver.Change{Verifier: verifierA, Issued: true, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"near the deadline", "no use prolongs a session past its deadline",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Seen, r.Deadline = now.Add(-10*time.Minute), now.Add(20*time.Minute)

@@ -49,8 +49,9 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 // createArgs returns the arguments of create.lua. The server fills in the record's times.
 func createArgs(o *driver.RecordSpec, r *driver.Record) []string {
 	values := driver.Encode(r)
-	args := make([]string, 3, 3+2*len(values))
+	args := make([]string, 4, 4+2*len(values))
 	args[0], args[1] = milliseconds(o.Idle), milliseconds(o.Lifetime)
+	args[3] = milliseconds(r.Idle - r.Created.Sub(r.Seen)) // see driver.RecordSpec.FirstUse
 	for _, v := range values {
 		switch v.Key {
 		case "@id":

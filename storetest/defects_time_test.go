@@ -102,6 +102,29 @@ var timeDefects = []defect{
 			return b.exampleStore.Create(ctx, id, &cut, c)
 		}
 	}},
+	{"a session has its whole idle limit before its first use", []string{"time/first-use"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			whole := *spec
+			whole.FirstUse = 0
+			return b.exampleStore.Create(ctx, id, &whole, c)
+		}
+	}},
+	{"the creating request counts as the first use", []string{"time/first-use"}, func(b *broken) {
+		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
+			shown := *c
+			shown.Issued = false
+			return b.exampleStore.Apply(ctx, id, &shown)
+		}
+	}},
+	{"the limit of the first use becomes the idle limit", []string{"time/first-use-prolongs"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			short := *spec
+			if spec.FirstUse > 0 {
+				short.Idle, short.FirstUse = min(spec.Idle, spec.FirstUse), 0
+			}
+			return b.exampleStore.Create(ctx, id, &short, c)
+		}
+	}},
 	{"a restart loses the last change", []string{"reopen/acknowledged", "reopen/under-load"}, func(b *broken) {
 		before := map[driver.ID]*driver.Record{}
 		b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {

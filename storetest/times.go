@@ -124,6 +124,62 @@ var timeCases = []testCase{
 		},
 	},
 	{
+		name: "time/first-use",
+		why: "P10: A session that its visitor never uses ends at RecordSpec.FirstUse. Bots do not come back, " +
+			"and what the creating request does itself is not a use.",
+		run: func(k *kit) {
+			u := k.h.Unit
+			for _, first := range []time.Duration{0, 2 * u, 3 * u} {
+				if r := k.load(k.createUnused(first, 2*u, 8*u)); !r.Seen.Equal(r.Created) {
+					k.Errorf("FirstUse %v with Idle %v: created at %v, last use %v", first, 2*u, r.Created, r.Seen)
+				}
+			}
+			v := k.createUnused(u+time.Microsecond, 2*u, 8*u)
+			ends := k.load(v).Created.Add(u)
+			k.wait(u / 2)
+			k.applyChange(v, &driver.Change{Verifier: v.verifier, Issued: true, Ops: []driver.Op{add("n", 1)}})
+			r := k.load(v)
+			if !r.Expires().Equal(ends) {
+				k.Errorf("the session ends at %v, want %v", r.Expires(), ends)
+			}
+			k.mustBeWholeMilliseconds(r)
+			k.waitUntilJustBefore(ends)
+			k.load(v)
+			k.waitUntil(ends)
+			k.mustBeEnded(v)
+		},
+	},
+	{
+		name: "time/first-use-prolongs",
+		why: "P5: The first use gives a session its whole idle limit, whether it is a touch or a change. The " +
+			"deadline stays.",
+		run: func(k *kit) {
+			u := k.h.Unit
+			touched, changed := k.createUnused(u, 2*u, 8*u), k.createUnused(u, 2*u, 8*u)
+			renewed := k.createUnused(u, 2*u, 8*u)
+			k.wait(u / 2)
+			k.touch(touched)
+			k.apply(changed, add("n", 1))
+			next := renewed.with(newHash())
+			k.applyChange(renewed, renewed.renewal(next.verifier))
+			for _, v := range []visitor{touched, changed, next} {
+				r := k.load(v)
+				if moved := r.Seen.Sub(r.Created); moved < u/2-time.Millisecond || !r.Deadline.Equal(r.Created.Add(8*u)) {
+					k.Errorf("a session was used after %v, and the record says %s", u/2, text(r))
+				}
+			}
+			ends := k.load(next).Seen.Add(2 * u) // the last use
+			k.waitUntilJustBefore(k.load(touched).Seen.Add(2 * u))
+			for _, v := range []visitor{touched, changed, next} {
+				k.load(v)
+			}
+			k.waitUntil(ends)
+			for _, v := range []visitor{touched, changed, next} {
+				k.mustBeEnded(v)
+			}
+		},
+	},
+	{
 		name: "time/expired-then-create",
 		why: "P2: An expired session has ended. Its id can be created again, even before the store has removed " +
 			"the old record, and it is another session.",
@@ -217,6 +273,20 @@ var timeCases = []testCase{
 			}
 		},
 	},
+}
+
+// createUnused stores a session whose first use must come within first.
+func (k *kit) createUnused(first, idle, lifetime time.Duration) visitor {
+	k.Helper()
+	v := newVisitor()
+	spec := v.spec(idle, lifetime)
+	spec.FirstUse = first
+	res, err := k.store.Create(k.Context(), v.id, spec, v.change(add("n", 1)))
+	if err != nil {
+		k.Fatalf("Create: %v", err)
+	}
+	k.mustMatchStored(v, res)
+	return v
 }
 
 // mustExtend checks that use moves the end of a session by the idle limit.

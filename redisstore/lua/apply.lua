@@ -8,8 +8,8 @@
 -- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
 -- ARGV[5]  how old the current verifier must be for a rotation, in milliseconds
 -- ARGV[6]  when all users were revoked last; 0: never
--- ARGV[7]  1 if the request got the verifier from an earlier renewal of its own, else 0. With 1,
---          its use does not show that the client has the token
+-- ARGV[7]  1 if the request issued the token with the verifier itself, by creating or renewing the
+--          session, else 0. With 1, its use does not show that the client has the token
 -- ARGV[8…] operations, four strings each: kind, key, a, b
 --            set            key    value      ""
 --            unset          key    ""         ""
@@ -286,6 +286,7 @@ end
 
 local extended = math.min(now + idle, deadline)
 local due = first_use or extended - expires > math.min(idle / 20, 60000)
+if ARGV[7] == '1' and seen < created then due = false end -- not the first use: see create.lua
 if due and now > seen then write('@seen', now .. '') end
 
 redis.call(unpack(set))

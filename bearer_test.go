@@ -263,7 +263,7 @@ func TestBearerSignInSetsNoCookie(t *testing.T) {
 // or without one.
 func TestBearerTokensDoNotRotate(t *testing.T) {
 	bubble(t, func(t *testing.T) {
-		s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery, Bearer: true})
+		s, l := newSiteWithEvents(t, session.Config{RotateEvery: rotateEvery, Bearer: true, FirstUseTimeout: 2 * time.Hour})
 		token := s.mustBearerToken(t)
 		l.drain()
 		for _, cookie := range []string{"", "__Host-session=" + token} {

@@ -24,6 +24,7 @@ import (
 func (s *Session) Commit(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
+	s.response.streams = s.response.sent
 	if s.outcome.err == nil && len(s.view.ops) > 0 {
 		ops := s.view.ops
 		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
@@ -119,7 +120,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
 	c := driver.Change{
-		Verifier: s.cred.verifier, Issued: s.response.renewed, Ops: s.view.begin(), Renew: renew, MaxSize: s.m.cfg.MaxSize,
+		Verifier: s.cred.verifier, Issued: s.response.bringsToken(), Ops: s.view.begin(), Renew: renew, MaxSize: s.m.cfg.MaxSize,
 	}
 	if last != nil {
 		c.Ops = append(c.Ops[:len(c.Ops):len(c.Ops)], *last)
@@ -177,7 +178,10 @@ func (s *Session) lost(err error) {
 func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result, error) {
 	t := ticket.New()
 	c.Verifier = t.VerifierHash()
-	o := driver.RecordSpec{Secret: s.identity.chosenSecret(), Verifier: c.Verifier, Idle: s.m.cfg.IdleTimeout, Lifetime: s.m.cfg.Lifetime}
+	o := driver.RecordSpec{
+		Secret: s.identity.chosenSecret(), Verifier: c.Verifier,
+		Idle: s.m.cfg.IdleTimeout, FirstUse: s.m.cfg.FirstUseTimeout, Lifetime: s.m.cfg.Lifetime,
+	}
 	res, err := s.storeCreate(ctx, t.ID(), &o, c)
 	if err != nil {
 		return nil, err

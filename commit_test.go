@@ -269,6 +269,7 @@ func TestCommitTimeoutBoundsAHangingStore(t *testing.T) {
 func TestUnknownOutcomeIsNotSentAgain(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
+	s.store.applies.Store(0)
 	// The change is stored, but its result is lost.
 	s.store.after = func(string) error { return driver.ErrUnknown }
 	send := func(v *visitor, change func(*session.Session) error) {

@@ -63,6 +63,8 @@ func TestReadOnlyRequestDoesNotOverwriteAConcurrentWrite(t *testing.T) {
 func TestReadOnlyRequestDoesNotWrite(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
+	s.store.applies.Store(0)
+	s.store.loads.Store(0)
 	v.count()
 	mustEqual(t, "writes", s.store.applies.Load()+s.store.touches.Load()+s.store.ends.Load(), 0)
 	mustEqual(t, "round trips", s.store.loads.Load(), 1)

@@ -22,6 +22,16 @@ type Config struct {
 	// 1ms, at most Lifetime. Default: 2h, or Lifetime if that is shorter.
 	IdleTimeout time.Duration
 
+	// FirstUseTimeout ends a new anonymous session whose token does not come back within this time.
+	// The first use gives the session its whole IdleTimeout. So a bot that visits a form, and
+	// keeps no cookie, does not fill the store. The request that creates the session does not count
+	// as a use, unless it calls [Session.Reload] or [Session.Commit] after its response header has
+	// left. Nor does a [Route].Passive request that only reads.
+	//
+	// To turn it off, set it to IdleTimeout. At least 1ms, at most IdleTimeout. Default: 15m, or
+	// IdleTimeout if that is shorter.
+	FirstUseTimeout time.Duration
+
 	// Lifetime ends a session this long after its creation, even if it is in use. At least 1ms, at
 	// most 10 years. Default: 24h.
 	Lifetime time.Duration

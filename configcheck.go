@@ -51,6 +51,9 @@ func (c *Config) fillLimits() {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = min(2*time.Hour, c.Lifetime)
 	}
+	if c.FirstUseTimeout == 0 {
+		c.FirstUseTimeout = min(15*time.Minute, c.IdleTimeout)
+	}
 	if c.CommitTimeout == 0 {
 		c.CommitTimeout = 2 * time.Second
 	}
@@ -64,8 +67,9 @@ func (c *Config) checkLimits() error {
 		name string
 		d    time.Duration
 	}{
-		{"Lifetime", c.Lifetime}, // first, since it bounds the default of IdleTimeout
+		{"Lifetime", c.Lifetime}, // first, since each bounds the default of the next
 		{"IdleTimeout", c.IdleTimeout},
+		{"FirstUseTimeout", c.FirstUseTimeout},
 		{"CommitTimeout", c.CommitTimeout},
 	} {
 		if limit.d < time.Millisecond {
@@ -77,6 +81,9 @@ func (c *Config) checkLimits() error {
 	case c.IdleTimeout > c.Lifetime:
 		return fmt.Errorf("session: Config.IdleTimeout is %v, longer than Config.Lifetime (%v), "+
 			"so it would never take effect", c.IdleTimeout, c.Lifetime)
+	case c.FirstUseTimeout > c.IdleTimeout:
+		return fmt.Errorf("session: Config.FirstUseTimeout is %v, longer than Config.IdleTimeout (%v), "+
+			"so it would never take effect", c.FirstUseTimeout, c.IdleTimeout)
 	case c.Lifetime > maxLifetime:
 		return fmt.Errorf("session: Config.Lifetime is %v: it must be at most 10 years, so that every session ends",
 			c.Lifetime)

@@ -59,6 +59,9 @@ func TestNewRefusesInvalidConfig(t *testing.T) {
 		{"", "Lifetime", session.Config{Lifetime: 11 * 365 * day}},
 		{"", "IdleTimeout", session.Config{IdleTimeout: -1}},
 		{"", "IdleTimeout", session.Config{IdleTimeout: 2 * day, Lifetime: day}},
+		{"", "FirstUseTimeout", session.Config{FirstUseTimeout: -1}},
+		{"", "FirstUseTimeout", session.Config{FirstUseTimeout: time.Microsecond}},
+		{"", "FirstUseTimeout", session.Config{FirstUseTimeout: 2 * time.Minute, IdleTimeout: time.Minute}},
 		{"", "CommitTimeout", session.Config{CommitTimeout: 1}},
 		{"", "RotateEvery", session.Config{RotateEvery: -time.Hour}},
 		{"", "RotateEvery", session.Config{RotateEvery: time.Minute - 1}},
@@ -125,7 +128,7 @@ func TestManagerConfigReturnsACopyWithDefaults(t *testing.T) {
 	keep[0] = "changed by the caller"
 	m.Config().KeepFields[0] = "changed by a reader"
 	c := m.Config()
-	if c.IdleTimeout != 2*time.Hour || c.Lifetime != 24*time.Hour || c.Cookie.Name != "__Host-session" ||
+	if c.IdleTimeout != 2*time.Hour || c.FirstUseTimeout != 15*time.Minute || c.Lifetime != 24*time.Hour || c.Cookie.Name != "__Host-session" ||
 		c.KeepFields[0] != "cart" {
 		t.Errorf("%+v", c)
 	}

@@ -1,6 +1,8 @@
 package session_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -364,4 +366,128 @@ func TestExpiryNamesTheUserWithoutARecord(t *testing.T) {
 		logs[1].mustReport(t, "a node that has seen the session", "expired "+handle+" ada")
 		logs[2].mustReport(t, "a node that has not seen the user", "expired "+handle)
 	})
+}
+
+// formPage is a page with a form: it stores a session for the CSRF token, and changes it again
+// while it writes the page.
+func formPage(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+	if _, err := ses.CSRFToken(r.Context()); err != nil {
+		return err
+	}
+	theme.Set(ses, "dark")
+	if _, err := w.Write([]byte("<form>")); err != nil {
+		return err
+	}
+	n.Add(ses, 1)
+	return nil
+}
+
+// TestBotsLeaveNoSessions: a client without a cookie gets a session for each visit to a form. Each
+// ends after FirstUseTimeout. The session of a visitor who comes back has its whole idle limit.
+func TestBotsLeaveNoSessions(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{CSRF: true})
+		page := session.HandlerFunc(formPage)
+		back := s.visitor()
+		back.handle(page)
+		for range 1000 {
+			mustEqual(t, "status", s.visitor().handle(page).Code, 200)
+		}
+		synctest.Wait()
+		mustEqual(t, "sessions", s.store.Len(), 1001)
+		mustEqual(t, "uses written", s.store.touches.Load(), 0)
+		time.Sleep(14 * time.Minute)
+		mustEqual(t, "n of the visitor who comes back", back.count(), 1)
+		synctest.Wait()
+		time.Sleep(2 * time.Minute) // the store removes expired sessions once a minute
+		synctest.Wait()
+		mustEqual(t, "sessions after 16 minutes", s.store.Len(), 1)
+		time.Sleep(2*time.Hour - 2*time.Minute - time.Millisecond)
+		mustEqual(t, "n after an idle limit", back.count(), 1)
+	})
+}
+
+// TestFirstUseTimeoutEndsAnUnusedSession: to the millisecond. Info shows it.
+func TestFirstUseTimeoutEndsAnUnusedSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		for _, first := range []time.Duration{time.Minute, 15 * time.Minute, 2 * time.Hour} {
+			s := newSite(t, session.Config{FirstUseTimeout: first, Cookie: session.Cookie{Persistent: true}})
+			created, v := time.Now(), s.visitor()
+			var i session.Info
+			w := v.do(func(ses *session.Session) error {
+				n.Add(ses, 1)
+				err := ses.Commit(t.Context())
+				i = ses.Info()
+				return err
+			})
+			if c := w.Result().Cookies(); len(c) != 1 || c[0].MaxAge != 24*3600 {
+				t.Errorf("Set-Cookie %q, want that of the lifetime", cookies(w))
+			}
+			if !i.Created.Equal(created) || !i.Seen.Equal(created) || !i.Expires.Equal(created.Add(first)) {
+				t.Errorf("created at %v with FirstUseTimeout %v: %+v", created, first, i)
+			}
+			never := s.unconfirmed()
+			time.Sleep(first - time.Millisecond)
+			mustEqual(t, "n before the end", v.count(), 1)
+			synctest.Wait()
+			time.Sleep(time.Millisecond)
+			mustEqual(t, "n of a visitor who comes back too late", never.count(), 0)
+		}
+	})
+}
+
+// TestSignInFromAnUnusedSession: it keeps KeepFields, and the new session has its whole idle limit.
+func TestSignInFromAnUnusedSession(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{KeepFields: []string{"n"}})
+		v := s.unconfirmed()
+		time.Sleep(14 * time.Minute)
+		v.do(signIn("ada"))
+		time.Sleep(2*time.Hour - time.Millisecond)
+		mustEqual(t, "n of the user", v.count(), 1)
+		mustEqual(t, "user", v.who(), "ada")
+		direct := s.mustSignIn("bob")
+		time.Sleep(2*time.Hour - time.Millisecond)
+		mustEqual(t, "user who had no session", direct.who(), "bob")
+	})
+}
+
+// TestPassiveRouteIsNoFirstUse: a page that polls does not keep an unused session.
+func TestPassiveRouteIsNoFirstUse(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.unconfirmed()
+		poll := session.Route{Passive: true}.Handler(session.HandlerFunc(
+			func(_ http.ResponseWriter, _ *http.Request, ses *session.Session) error { return readCount(ses) }))
+		for range 15 {
+			time.Sleep(time.Minute)
+			v.handle(poll)
+			synctest.Wait()
+		}
+		mustEqual(t, "n after 15 minutes of polling", v.count(), 0)
+	})
+}
+
+// TestStreamKeepsTheSessionItCreated: the client of a stream is there. Reload and Commit on it are
+// uses of the session that the same request created.
+func TestStreamKeepsTheSessionItCreated(t *testing.T) {
+	for name, use := range map[string]func(context.Context, *session.Session) error{
+		"reloads": func(ctx context.Context, ses *session.Session) error { return ses.Reload(ctx) },
+		"commits": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 0); return ses.Commit(ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				v := newSite(t, session.Config{}).visitor()
+				v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					n.Add(ses, 1)
+					w.WriteHeader(200)
+					time.Sleep(14 * time.Minute)
+					err := use(r.Context(), ses)
+					time.Sleep(2*time.Hour - time.Millisecond)
+					return errors.Join(err, ses.Reload(r.Context()))
+				}))
+				mustEqual(t, "n", v.count(), 1)
+			})
+		})
+	}
 }

@@ -239,6 +239,7 @@ func TestUpdateIsAtomicAcrossManagers(t *testing.T) {
 func TestUpdateErrorChangesNothing(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
+	s.store.applies.Store(0)
 	sorry := errors.New("out of tea")
 	v.mustDo(func(ctx context.Context, ses *session.Session) {
 		basket.Set(ses, []string{"cup"})

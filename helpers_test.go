@@ -113,11 +113,22 @@ func (s *site) withConfig(cfg session.Config) *site {
 // visitor returns a visitor without a cookie.
 func (s *site) visitor() *visitor { return &visitor{site: s, header: map[string]string{}} }
 
-// known returns a visitor with an anonymous session in which n is 1.
-func (s *site) known() *visitor {
+// unconfirmed returns a visitor with a new anonymous session in which n is 1. Its token has not
+// come back.
+func (s *site) unconfirmed() *visitor {
 	v := s.visitor()
 	if res := v.do(increment); res.Code != 200 || v.cookie == "" {
 		s.t.Fatalf("a new session: %d, cookie %q", res.Code, v.cookie)
+	}
+	return v
+}
+
+// known returns a visitor with an anonymous session in which n is 1. The visitor has used it, so it
+// has its whole idle limit.
+func (s *site) known() *visitor {
+	v := s.unconfirmed()
+	if res := v.do(func(ses *session.Session) error { n.Add(ses, 0); return nil }); res.Code != 200 {
+		s.t.Fatalf("the first use of a new session: %d", res.Code)
 	}
 	return v
 }

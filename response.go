@@ -20,6 +20,7 @@ type response struct {
 	closed    bool // the handler has returned: a new cookie would not be sent any more
 	issued    bool // the session got a new token
 	renewed   bool // the session's token comes from a Renew of this request
+	streams   bool // Reload or Commit was called after the header had left
 	signedOut bool // Clear-Site-Data is due
 
 	dropCookie    bool // delete the request's cookie for signed-in sessions
@@ -35,6 +36,11 @@ const (
 	setCookie               // to the session's token, or to rotatedTo
 	handedOut               // none is set: the application gives the client the token itself
 )
+
+// bringsToken reports whether this response brings the session's token to the client. Then the
+// request's own uses of the session do not show that the client has the token. If the request
+// streams, the client is there: otherwise the session could end during the stream.
+func (r *response) bringsToken() bool { return r.renewed || r.issued && !r.streams }
 
 // signOut makes the response delete the request's cookies.
 func (r *response) signOut(c *credentials) {

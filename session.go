@@ -130,6 +130,7 @@ func (s *Session) Reload(ctx context.Context) error {
 	if s.outcome.phase != phaseOpen {
 		return s.outcome.err
 	}
+	s.response.streams = s.response.sent
 	s.view.discard()
 	s.outcome.forgive()
 	s.readAgain(ctx)
@@ -146,10 +147,10 @@ func (s *Session) Reload(ctx context.Context) error {
 }
 
 // touchIsDue reports that this use of the session has to be written to the store. The request's own
-// use of a token that it renewed does not count as the first one.
+// use of a token that it issued does not count as the first one.
 func (s *Session) touchIsDue() bool {
 	verifier := s.cred.verifier
-	if s.response.renewed {
+	if s.response.bringsToken() {
 		verifier = driver.Hash{}
 	}
 	return s.state == live && !s.mode.passive && s.view.record.TouchDue(verifier, s.view.now)

@@ -441,6 +441,7 @@ func recoverPanics(next http.Handler) http.Handler {
 func TestPanicDiscardsChanges(t *testing.T) {
 	s := newSite(t, session.Config{})
 	v := s.known()
+	s.store.applies.Store(0)
 	w := v.request("GET",
 		recoverPanics(s.m.Handler(session.HandlerFunc(func(http.ResponseWriter, *http.Request, *session.Session) error {
 			panic("before anything")

@@ -59,6 +59,7 @@ func configFields(v reflect.Value, prefix string) (list []configField) {
 var configMeanings = map[string]struct{ zero, meaning string }{
 	"Policy":             {"none", "sets fields that are zero, and refuses what it forbids"},
 	"IdleTimeout":        {"default", "a session ends when it is not used for this long"},
+	"FirstUseTimeout":    {"default", "a new anonymous session ends when its token does not come back within this time"},
 	"Lifetime":           {"default", "a session ends this long after its creation, even if it is used"},
 	"RotateEvery":        {"never", "age at which a token is replaced by a new one"},
 	"MaxRemember":        {"not allowed", "longest lifetime that Login.Remember may ask for"},

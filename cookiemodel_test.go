@@ -141,7 +141,7 @@ func (r *response) leave() {
 
 // isAlive reports whether the user has a session with this handle.
 func (m *cookieModel) isAlive(handle string) bool {
-	list, err := m.nodes[0].Sessions(m.t.Context(), "ada")
+	list, err := listAll(m.t.Context(), m.nodes[0], "ada")
 	if err != nil {
 		m.t.Error(err)
 	}

@@ -52,12 +52,15 @@ func Example_signIn() {
 		return err
 	}
 	account := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		// Where is the user signed in?
-		list, err := sessions.Sessions(r.Context(), s.User())
-		for _, i := range list {
-			fmt.Fprintln(w, s.User(), "on", i.Device)
+		// Where is the user signed in? Read the devices: for info, err := range devices
+		devices := sessions.Sessions(r.Context(), s.User())
+		for info, err := range devices {
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(w, s.User(), "on", info.Device)
 		}
-		return err
+		return nil
 	}
 	others := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		// Sign out all other devices: after a change of the password, for example.

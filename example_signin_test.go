@@ -26,9 +26,12 @@ func ExampleSession_SignIn() {
 		return err
 	}
 	devices := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-		list, err := sessions.Sessions(r.Context(), s.User()) // this one: s.Info().Handle
-		if err != nil {
-			return err
+		var list []session.Info
+		for info, err := range sessions.Sessions(r.Context(), s.User()) {
+			if err != nil {
+				return err
+			}
+			list = append(list, info)
 		}
 		for _, i := range list {
 			fmt.Fprintf(w, "%s, by %q, this one: %v\n", i.Device, i.Methods, i.Handle == s.Info().Handle)

@@ -55,6 +55,23 @@ func mustEqual[T comparable](t *testing.T, what string, got, want T) {
 	}
 }
 
+// listAll returns the user's sessions in a slice, also those before an error. It checks that an
+// error comes alone and is the last item.
+func listAll(ctx context.Context, m *session.Manager, user string) (list []session.Info, err error) {
+	for info, failed := range m.Sessions(ctx, user) {
+		switch {
+		case err != nil:
+			return list, errors.New("the iterator goes on after an error")
+		case failed == nil:
+			list = append(list, info)
+		case info.Handle != "":
+			return list, errors.New("the iterator yields an error together with a session")
+		}
+		err = failed
+	}
+	return list, err
+}
+
 // increment adds 1 to n.
 func increment(ses *session.Session) error { n.Add(ses, 1); return nil }
 

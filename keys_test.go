@@ -309,7 +309,7 @@ func (s *site) unsigned(v *visitor) *visitor {
 func (s *site) mustListUnreadable(sealed session.Info) {
 	s.t.Helper()
 	other := s.mustSignIn("ada")
-	list, err := s.m.Sessions(s.t.Context(), "ada")
+	list, err := listAll(s.t.Context(), s.m, "ada")
 	if err != nil || len(list) != 2 {
 		s.t.Fatalf("Sessions: %+v, %v", list, err)
 	}

@@ -220,7 +220,7 @@ func TestStoreSeesOnlyASealedUser(t *testing.T) {
 			mustEqual(t, "n", v.count(), 1)
 			check("Info", v.info())
 			v.mustBeSealed("violet", "indigo", "ada-7", "YWRhLTc", "Firefox", "Mozilla", "2001:db8")
-			list, err := s.m.Sessions(t.Context(), "ada-7")
+			list, err := listAll(t.Context(), s.m, "ada-7")
 			if err != nil || len(list) != 1 {
 				t.Fatalf("Sessions: %v, %v", list, err)
 			}

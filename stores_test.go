@@ -26,6 +26,9 @@ type faultyStore struct {
 	*memstore.Store
 	loads, creates, applies, touches, ends, signIns, endUsers atomic.Int64
 
+	pages       atomic.Int64 // calls of Sessions
+	largestPage int          // of those
+
 	mu    sync.Mutex
 	fault func(call string) error // called before each call; its error replaces the call
 	// Called after each successful call; its error replaces the result.
@@ -137,6 +140,19 @@ func (f *faultyStore) EndAndReport(
 		return false, err
 	}
 	return f.Store.EndAndReport(ctx, id, owner, attempt)
+}
+
+func (f *faultyStore) Sessions(
+	ctx context.Context, owner driver.Hash, after driver.SessionCursor, limit int,
+) ([]driver.UserSession, error) {
+	if err := f.before("sessions", &f.pages); err != nil {
+		return nil, err
+	}
+	page, err := f.Store.Sessions(ctx, owner, after, limit)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.largestPage = max(f.largestPage, len(page))
+	return page, err
 }
 
 func (f *faultyStore) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {

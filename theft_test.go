@@ -70,7 +70,7 @@ func TestTheftEventNamesTheUser(t *testing.T) {
 		l.drain()
 		thief.mustHaveNoSession(t, "the thief")
 		l.mustReport(t, "theft", "stolen "+handle+" ada")
-		all, err := s.m.Sessions(t.Context(), "ada")
+		all, err := listAll(t.Context(), s.m, "ada")
 		if err != nil || len(all) != 0 {
 			t.Errorf("%d sessions, %v", len(all), err)
 		}

@@ -4,42 +4,77 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Sessions returns all live sessions of a user, the newest first. To find the session of the
-// current request, compare Handle with that of [Session.Info].
+// sessionsPage is how many sessions of a user one call of the store reads.
+const sessionsPage = 100
+
+// Sessions returns an iterator over the live sessions of a user, the newest first. To find the
+// session of the current request, compare Handle with that of [Session.Info].
 //
-// Sessions reads the store, not a copy. The list contains no session that had ended before the
-// call. A session that ends during the call may be listed. A session that is sealed with a missing
-// key is listed without its sealed parts, such as Device, and can be revoked.
+// The iterator reads the store, not a copy, in pages of 100 sessions, and holds one page at a time.
+// If the loop breaks, no further page is read. Each loop over the iterator is a new listing.
+//
+// A session that lives during the whole listing is yielded exactly once. A session that begins or
+// ends meanwhile may be yielded or not. A session that had ended before the listing is not yielded.
+// A session that is sealed with a missing key is yielded without its sealed parts, such as Device,
+// and can be revoked.
+//
+// After an error, the iterator yields it with an empty Info and stops. Sessions that were yielded
+// before are valid, but the list is incomplete. To collect a user's sessions in a slice:
+//
+//	var list []session.Info
+//	for info, err := range sessions.Sessions(ctx, user) {
+//		if err != nil {
+//			return err
+//		}
+//		list = append(list, info)
+//	}
 //
 // Errors: [ErrInvalid] if user is empty; [ErrUnavailable]; errors.ErrUnsupported if the store does
 // not support users.
-func (m *Manager) Sessions(ctx context.Context, user string) ([]Info, error) {
-	store, err := m.users()
-	if err != nil {
-		return nil, err
-	}
-	if user == "" {
-		return nil, errNoUser
-	}
-	owned, err := store.Sessions(ctx, m.owner(user))
-	if err != nil {
-		return nil, fromStore(err)
-	}
-	list := make([]Info, len(owned))
-	for i, o := range owned {
-		p, err := m.keys.Sealer(o.Record.Secret).OpenPrincipal(o.Record.Principal)
-		if err != nil {
-			m.cfg.Logger.ErrorContext(ctx, "session: a session is listed without its sealed parts",
-				"session", o.ID.String(), "error", err)
-			p = withoutSealed(o.Record.Principal, user)
+func (m *Manager) Sessions(ctx context.Context, user string) iter.Seq2[Info, error] {
+	return func(yield func(Info, error) bool) {
+		store, err := m.users()
+		if err == nil && user == "" {
+			err = errNoUser
 		}
-		list[i] = infoOf(o.ID, o.Record, p)
+		if err != nil {
+			yield(Info{}, err)
+			return
+		}
+		owner := m.owner(user)
+		for after := (driver.SessionCursor{}); ; {
+			page, err := store.Sessions(ctx, owner, after, sessionsPage)
+			if err != nil {
+				yield(Info{}, fromStore(err))
+				return
+			}
+			for _, s := range page {
+				if !yield(m.listed(ctx, s, user), nil) {
+					return
+				}
+			}
+			if len(page) < sessionsPage {
+				return
+			}
+			after = page[len(page)-1].Cursor()
+		}
 	}
-	return list, nil
+}
+
+// listed returns what a list has of a session of user.
+func (m *Manager) listed(ctx context.Context, s driver.UserSession, user string) Info {
+	p, err := m.keys.Sealer(s.Record.Secret).OpenPrincipal(s.Record.Principal)
+	if err != nil {
+		m.cfg.Logger.ErrorContext(ctx, "session: a session is listed without its sealed parts",
+			"session", s.ID.String(), "error", err)
+		p = withoutSealed(s.Record.Principal, user)
+	}
+	return infoOf(s.ID, s.Record, p)
 }
 
 // Revoke ends the session of user with this handle, permanently and for all requests.

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"strings"
@@ -30,7 +31,7 @@ func TestSessionsListsTheUsersSessions(t *testing.T) {
 			handles = append(handles, v.info().Handle)
 			time.Sleep(time.Minute)
 		}
-		list, err := s.m.Sessions(t.Context(), "ada")
+		list, err := listAll(t.Context(), s.m, "ada")
 		if err != nil || len(list) != 2 || list[0].Handle != handles[1] || list[1].Handle != handles[0] {
 			t.Fatalf("%+v, %v", list, err)
 		}
@@ -40,15 +41,130 @@ func TestSessionsListsTheUsersSessions(t *testing.T) {
 			i.Deadline.Sub(i.Created) != 24*time.Hour {
 			t.Errorf("%+v", i)
 		}
-		if list, err := s.m.Sessions(t.Context(), ""); !errors.Is(err, session.ErrInvalid) || len(list) != 0 {
+		if list, err := listAll(t.Context(), s.m, ""); !errors.Is(err, session.ErrInvalid) || len(list) != 0 {
 			t.Errorf("the empty user: %+v, %v", list, err)
 		}
 		for _, nobody := range []string{"eve", "Ada", "ada\x00"} {
-			if list, err := s.m.Sessions(t.Context(), nobody); err != nil || len(list) != 0 {
+			if list, err := listAll(t.Context(), s.m, nobody); err != nil || len(list) != 0 {
 				t.Errorf("user %q: %+v, %v", nobody, list, err)
 			}
 		}
 		mustEqual(t, "bob", bob.who(), "bob")
+	})
+}
+
+// TestSessionsReadsPages lists 2,500 sessions of one user in pages of 100. A loop that breaks reads
+// no further page. Each loop is a new listing.
+func TestSessionsReadsPages(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		const many, pageSize = 2500, 100
+		for i := range many {
+			s.mustSignIn("ada")
+			if i%7 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		s.mustSignIn("bob")
+		sessions := s.m.Sessions(t.Context(), "ada")
+		mustEqual(t, "pages read before a loop", s.store.pages.Load(), 0)
+		for range 2 {
+			s.store.pages.Store(0)
+			seen, last := map[string]bool{}, time.Now()
+			for info, err := range sessions {
+				if err != nil || info.User != "ada" || info.Created.After(last) || seen[info.Handle] {
+					t.Fatalf("%+v, %v, after one of %v", info, err, last)
+				}
+				seen[info.Handle], last = true, info.Created
+			}
+			mustEqual(t, "sessions", len(seen), many)
+			mustEqual(t, "pages, with the empty one at the end", s.store.pages.Load(), many/pageSize+1)
+			mustEqual(t, "the largest page", s.store.largestPage, pageSize)
+		}
+		for _, stop := range []int{1, pageSize, pageSize + 1, 3 * pageSize} {
+			s.store.pages.Store(0)
+			n := 0
+			for range sessions {
+				if n++; n == stop {
+					break
+				}
+			}
+			mustEqual(t, "pages until a break", s.store.pages.Load(), int64((stop+pageSize-1)/pageSize))
+		}
+	})
+}
+
+// TestSessionsWhileSessionsComeAndGo signs devices in and out during a loop. The sessions that live
+// during the whole loop are yielded exactly once, and none that ended before its page was read.
+func TestSessionsWhileSessionsComeAndGo(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		var handles []string // oldest first
+		signInNow := func() {
+			time.Sleep(time.Millisecond)
+			handles = append(handles, s.mustSignIn("ada").info().Handle)
+		}
+		for range 250 {
+			signInNow()
+		}
+		var listed []string
+		for info, err := range s.m.Sessions(t.Context(), "ada") {
+			if err != nil {
+				t.Fatal(err)
+			}
+			listed = append(listed, info.Handle)
+			if len(listed) != 100 { // at the end of the first page
+				continue
+			}
+			signInNow()
+			// The first and the last session of this page, and two of later pages.
+			for _, over := range []int{249, 150, 149, 10} {
+				if err := s.m.Revoke(t.Context(), "ada", handles[over]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		want := slices.Concat(handles[:10], handles[11:149], handles[150:250])
+		slices.Reverse(want)
+		if !slices.Equal(listed, want) {
+			t.Errorf("%d sessions are listed, want %d", len(listed), len(want))
+		}
+	})
+}
+
+// TestSessionsEndsWithAnError: after an error of the store, the sessions of earlier pages have been
+// yielded, then the error, and nothing more.
+func TestSessionsEndsWithAnError(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		for range 150 {
+			s.mustSignIn("ada")
+		}
+		for pages, want := range []int{0, 100} {
+			s.store.pages.Store(0)
+			s.store.set(func(call string) error {
+				if call == "sessions" && int(s.store.pages.Load()) > pages {
+					return errDown
+				}
+				return nil
+			})
+			list, err := listAll(t.Context(), s.m, "ada")
+			if !errors.Is(err, session.ErrUnavailable) || len(list) != want {
+				t.Errorf("store down after %d pages: %d sessions, %v, want %d and ErrUnavailable", pages, len(list), err, want)
+			}
+		}
+		s.store.up()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		n := 0
+		for _, err := range s.m.Sessions(ctx, "ada") {
+			if n++; n == 100 {
+				cancel()
+			} else if n > 100 && !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("item %d, with a cancelled context: %v, want ErrUnavailable", n, err)
+			}
+		}
+		mustEqual(t, "items, the error included", n, 101)
 	})
 }
 
@@ -261,7 +377,7 @@ func TestStoreWithoutUsersIsUnsupported(t *testing.T) {
 	if w.Code != 200 || v.count() != 1 {
 		t.Errorf("%d, n = %d", w.Code, v.count())
 	}
-	_, err1 := m.Sessions(t.Context(), "ada")
+	_, err1 := listAll(t.Context(), m, "ada")
 	_, err2 := m.RevokeUser(t.Context(), "ada")
 	for _, err := range []error{err1, err2, m.Revoke(t.Context(), "ada", "x"), m.RevokeAll(t.Context())} {
 		if !errors.Is(err, errors.ErrUnsupported) {

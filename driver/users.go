@@ -33,9 +33,18 @@ type UserStore interface {
 	// SignIn.Carry.
 	SignIn(ctx context.Context, id ID, in *SignIn) (*Result, error)
 
-	// Sessions returns the owner's live sessions, newest first, with their metadata only: see
-	// [ListSessions]. A store should not read the fields: a user may have many large sessions.
-	Sessions(ctx context.Context, owner Hash) ([]UserSession, error)
+	// Sessions returns one page of the owner's live sessions, newest first: those after the cursor,
+	// at most limit. Sessions of the same millisecond are in any order that never changes. The
+	// records have metadata only. A store should not read the fields: a user may have many large
+	// sessions. See [ListSessions].
+	//
+	// The caller takes the cursor from the last session of the previous page, with
+	// [UserSession.Cursor]. That session may have ended meanwhile. The zero cursor asks for the
+	// first page.
+	//
+	// A page with fewer than limit sessions is the last one. So a store leaves out expired sessions
+	// before it counts. If limit is less than 1, the page is empty.
+	Sessions(ctx context.Context, owner Hash, after SessionCursor, limit int) ([]UserSession, error)
 
 	// EndUser ends the owner's sessions that sel selects, in one step, and returns those that were
 	// alive. For SupersededFor after that, Load of such a session returns an *EndedError.
@@ -69,6 +78,25 @@ type UserSession struct {
 	Record *Record
 }
 
+// Cursor returns the position of the session in the list of its owner's sessions.
+func (s UserSession) Cursor() SessionCursor { return SessionCursor{s.Record.Created, s.ID} }
+
+// SessionCursor is a position in the list of an owner's sessions: that of the session with this
+// time of creation and this id. Both never change, so the position stays valid when sessions begin
+// or end. The zero SessionCursor is before the newest session.
+type SessionCursor struct {
+	Created time.Time
+	ID      ID
+}
+
+// compare returns a negative number if c is before o in the list.
+func (c SessionCursor) compare(o SessionCursor) int {
+	if n := o.Created.Compare(c.Created); n != 0 {
+		return n
+	}
+	return bytes.Compare(o.ID.Selector[:], c.ID.Selector[:])
+}
+
 // LiveSessions returns the sessions that have not expired, newest first. Sessions of the same
 // millisecond are ordered by id, so that the order is stable. It does not modify sessions.
 func LiveSessions(now time.Time, sessions []UserSession) []UserSession {
@@ -78,23 +106,23 @@ func LiveSessions(now time.Time, sessions []UserSession) []UserSession {
 			live = append(live, s)
 		}
 	}
-	slices.SortFunc(live, func(a, b UserSession) int {
-		if c := b.Record.Created.Compare(a.Record.Created); c != 0 {
-			return c
-		}
-		return bytes.Compare(b.ID.Selector[:], a.ID.Selector[:])
-	})
+	slices.SortFunc(live, func(a, b UserSession) int { return a.Cursor().compare(b.Cursor()) })
 	return live
 }
 
-// ListSessions returns [LiveSessions] with only the metadata of each record: Fields is nil, Size is
-// set. It does not modify sessions.
-func ListSessions(now time.Time, sessions []UserSession) []UserSession {
+// ListSessions returns the page that [UserStore.Sessions] returns, from all sessions of the owner:
+// the first limit ones of [LiveSessions] after the cursor. The records have only metadata: Fields
+// is nil, Size is set. ListSessions does not modify sessions.
+func ListSessions(now time.Time, sessions []UserSession, after SessionCursor, limit int) []UserSession {
 	live := LiveSessions(now, sessions)
-	for i := range live {
-		live[i].Record = live[i].Record.Metadata()
+	if !after.Created.IsZero() {
+		live = slices.DeleteFunc(live, func(s UserSession) bool { return s.Cursor().compare(after) <= 0 })
 	}
-	return live
+	page := make([]UserSession, min(max(limit, 0), len(live)))
+	for i := range page {
+		page[i] = UserSession{live[i].ID, live[i].Record.Metadata()}
+	}
+	return page
 }
 
 // Selection selects sessions of an owner. The zero Selection selects all.

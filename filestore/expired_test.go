@@ -35,7 +35,7 @@ func TestExpiredWhileClosed(t *testing.T) {
 					var reports []driver.ExpiredSession
 					s := open(t, dir, o)
 					s.OnExpiry(func(x driver.ExpiredSession) { reports = append(reports, x) })
-					if list, err := s.Sessions(t.Context(), owner); len(list) > 0 || err != nil {
+					if list, err := s.Sessions(t.Context(), owner, driver.SessionCursor{}, 100); len(list) > 0 || err != nil {
 						t.Errorf("the user has %d sessions, %v", len(list), err)
 					}
 					time.Sleep(2 * time.Minute)

@@ -130,7 +130,7 @@ func BenchmarkSignOutEverywhere(b *testing.B) {
 			ids = append(ids, id)
 		}
 		if list {
-			_, err := s.Sessions(b.Context(), ownerOf(name))
+			_, err := s.Sessions(b.Context(), ownerOf(name), driver.SessionCursor{}, 100)
 			must(b, err)
 		}
 		time.Sleep(2 * time.Millisecond)

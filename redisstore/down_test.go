@@ -30,7 +30,7 @@ func operations(t *testing.T, s *redisstore.Store, id driver.ID, verifier driver
 			return err
 		},
 		"End":      func() error { other, _ := newSession(); other.Bucket = id.Bucket; return s.End(ctx, other) },
-		"Sessions": func() error { _, err := s.Sessions(ctx, ownerOf("ada")); return err },
+		"Sessions": func() error { _, err := s.Sessions(ctx, ownerOf("ada"), driver.SessionCursor{}, 100); return err },
 		"EndUser":  func() error { _, err := s.EndUser(ctx, ownerOf("ada"), driver.Selection{}); return err },
 		"SignIn": func() error {
 			id, in := newSignIn("ada", 0)

@@ -183,7 +183,7 @@ func mustUseEverything(t *testing.T, url string, seal bool) (tokens []string, ha
 		handle = s.Info().Handle
 		return err
 	})
-	if list, err := m.Sessions(t.Context(), aUser); err != nil || len(list) != 2 || list[0].Address != anAddr {
+	if list, err := listAll(t.Context(), m, aUser); err != nil || len(list) != 2 || list[0].Address != anAddr {
 		t.Errorf("Sessions: %+v, %v", list, err)
 	}
 	return tokens, handle

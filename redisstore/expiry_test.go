@@ -49,7 +49,7 @@ func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
 	limitParallel(t)
 	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
 		"list": func(s *redisstore.Store, owner driver.Hash) error {
-			_, err := s.Sessions(t.Context(), owner)
+			_, err := s.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 			return err
 		},
 		"end": func(s *redisstore.Store, owner driver.Hash) error {
@@ -160,7 +160,7 @@ func TestEndedSessionIsNotReportedExpired(t *testing.T) {
 	_, in := mustSignInFor(t, s, "ada", time.Minute)
 	owner := in.Spec.Principal.Owner
 	must(t, s.EndAll(t.Context()))
-	_, err := other.Sessions(t.Context(), owner)
+	_, err := other.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 	must(t, err)
 	time.Sleep(2 * time.Millisecond)
 
@@ -176,7 +176,7 @@ func TestEndedSessionIsNotReportedExpired(t *testing.T) {
 		}
 		return nil
 	})
-	_, err = other.Sessions(t.Context(), owner)
+	_, err = other.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 	must(t, err)
 	time.Sleep(600 * time.Millisecond)
 	if n := reported.count(); n != 0 {
@@ -223,7 +223,7 @@ func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 					t.Errorf("SignIn evicted %v, want the younger session", res.Evicted)
 				}
 			}
-			if list, err := other.Sessions(t.Context(), owner); err != nil || len(list) != 1 {
+			if list, err := other.Sessions(t.Context(), owner, driver.SessionCursor{}, 100); err != nil || len(list) != 1 {
 				t.Errorf("Sessions returns %d, error %v, want 1", len(list), err)
 			}
 			time.Sleep(time.Second)

@@ -179,7 +179,7 @@ func TestEndAndReportDoesNotWaitForMovingSlot(t *testing.T) {
 	mustEnd(ids[1])
 	must(t, m.Finish())
 	mustEnd(ids[2])
-	if list, err := s.Sessions(t.Context(), ownerOf("ada")); err != nil || len(list) != 0 {
+	if list, err := s.Sessions(t.Context(), ownerOf("ada"), driver.SessionCursor{}, 100); err != nil || len(list) != 0 {
 		t.Errorf("Sessions returns %d, error %v, want none", len(list), err)
 	}
 }

@@ -177,7 +177,7 @@ func (s *Store) tryOutSignIn(ctx context.Context, o *driver.RecordSpec, from *dr
 	in.Spec.Secret[0]++
 	_, err := s.SignIn(ctx, id, in)
 	if err == nil {
-		_, err = s.Sessions(ctx, owner)
+		_, err = s.Sessions(ctx, owner, driver.SessionCursor{}, 1)
 	}
 	if err == nil {
 		_, err = s.sampleIndex(ctx, owner)

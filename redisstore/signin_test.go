@@ -214,7 +214,7 @@ func (c *crash) counter(id driver.ID) string {
 // liveSessions returns how many sessions the user has.
 func (c *crash) liveSessions() int {
 	c.t.Helper()
-	live, err := c.other.Sessions(c.t.Context(), ownerOf(c.user))
+	live, err := c.other.Sessions(c.t.Context(), ownerOf(c.user), driver.SessionCursor{}, 100)
 	must(c.t, err)
 	return len(live)
 }
@@ -337,7 +337,7 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 			_, err := s.SignIn(t.Context(), id, in)
 			must(t, err)
 		}
-		live, err := s.Sessions(t.Context(), in.Spec.Principal.Owner)
+		live, err := s.Sessions(t.Context(), in.Spec.Principal.Owner, driver.SessionCursor{}, 100)
 		if err != nil || len(live) != 1 {
 			t.Errorf("Sessions returns %d, error %v, want 1", len(live), err)
 		}

@@ -18,6 +18,14 @@ var _ driver.UserStore = (*Store)(nil)
 // maxNamed is how many of a user's sessions are read, or ended, in one round trip.
 const maxNamed = 500
 
+// precedingEntries is how many members of an index a page reads beyond its size: the session of the
+// cursor, others of the same millisecond, and "@rev".
+const precedingEntries = 16
+
+// errIndexTime refuses an index that has another order than the sessions: a list of pages might not
+// end.
+var errIndexTime = errors.New("the user's index has another time of creation")
+
 // indexEntry is one session in a user's index.
 type indexEntry struct {
 	name    string // hash of the session's selector
@@ -66,27 +74,78 @@ func (s *Store) readEntries(
 	return entries, version, nil
 }
 
-// Sessions implements driver.UserStore. It removes ended sessions from the index.
-func (s *Store) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
+// Sessions implements driver.UserStore. It removes ended sessions from the part of the index that
+// it reads.
+func (s *Store) Sessions(
+	ctx context.Context, owner driver.Hash, after driver.SessionCursor, limit int,
+) ([]driver.UserSession, error) {
 	if err := s.syncGlobalRevocation(ctx); err != nil {
 		return nil, err
 	}
-	entries, _, err := s.readIndex(ctx, owner)
-	if err != nil {
-		return nil, err
-	}
+	limit = max(limit, 0)
 	var live []driver.UserSession
-	for batch := range slices.Chunk(entries, maxNamed) {
-		var missing []indexEntry
-		if live, missing, err = s.appendLive(ctx, live, owner, batch); err != nil {
+	for more := true; more && len(live) < limit; {
+		var entries, missing []indexEntry
+		var err error
+		if entries, more, err = s.readIndexPage(ctx, owner, after, min(limit, maxNamed)); err != nil {
+			return nil, err
+		}
+		if len(entries) == 0 {
+			break
+		}
+		if live, missing, err = s.appendLive(ctx, live, owner, entries); err != nil {
 			return nil, err
 		}
 		if len(missing) > 0 {
 			_ = s.cleanIndex(ctx, owner, missing) // on an error the next visit does it
 		}
+		after = entries[len(entries)-1].cursor()
 	}
-	slices.SortFunc(live, func(a, b driver.UserSession) int { return b.Record.Created.Compare(a.Record.Created) })
-	return live, nil
+	return live[:min(limit, len(live))], nil
+}
+
+// cursor returns the entry's position in the list of the user's sessions.
+func (e indexEntry) cursor() driver.SessionCursor {
+	return driver.SessionCursor{Created: time.UnixMilli(int64(e.created)), ID: e.id}
+}
+
+// follows reports whether the entry comes after the cursor. Entries of the same millisecond are in
+// the order of the server: by name, the last one first.
+func (e indexEntry) follows(after driver.SessionCursor) bool {
+	if after.Created.IsZero() {
+		return true
+	}
+	created := float64(after.Created.UnixMilli())
+	return e.created < created || e.created == created && e.name < after.ID.Selector.String()
+}
+
+// readIndexPage returns the next entries of a user's index after the cursor, the newest first, at
+// most count. It reports whether more may follow.
+func (s *Store) readIndexPage(
+	ctx context.Context, owner driver.Hash, after driver.SessionCursor, count int,
+) ([]indexEntry, bool, error) {
+	from := "+inf"
+	if !after.Created.IsZero() {
+		from = strconv.FormatInt(after.Created.UnixMilli(), 10)
+	}
+	// The server also returns the entries of the cursor's millisecond that precede the cursor.
+	for members := count + precedingEntries; ; members *= 2 {
+		command := s.plain.B().Zrange().Key(s.keys.index(owner)).Min(from).Max("-inf").Byscore().Rev().
+			Limit(0, int64(members)).Withscores().Build().Pin()
+		all, version, err := s.readEntries(ctx, owner, command)
+		if err != nil {
+			return nil, false, err
+		}
+		// "@rev" is a member, too.
+		more := len(all) == members || len(all) == members-1 && version != "0"
+		entries := slices.DeleteFunc(all, func(e indexEntry) bool { return !e.follows(after) })
+		if len(entries) > count {
+			return entries[:count], true, nil
+		}
+		if len(entries) > 0 || !more {
+			return entries, more, nil
+		}
+	}
 }
 
 // appendLive appends a user's live sessions to list. It returns the entries without a session, too.
@@ -105,6 +164,9 @@ func (s *Store) appendLive(
 		}
 		if errors.Is(err, driver.ErrMoved) || errors.Is(err, driver.ErrEnded) || s.ends.has(e.id) {
 			continue
+		}
+		if err == nil && float64(r.Created.UnixMilli()) != e.created {
+			err = errIndexTime
 		}
 		var revokedAt time.Time
 		if err == nil {

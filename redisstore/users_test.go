@@ -52,7 +52,7 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 				if err := signIn(bad); !errors.Is(err, session.ErrInvalid) {
 					t.Errorf("SignIn with an id of %d bytes: %v, want ErrInvalid", len(bad), err)
 				}
-				list, err := other.Sessions(t.Context(), bad)
+				list, err := listAll(t.Context(), other, bad)
 				n, err2 := other.RevokeUser(t.Context(), bad)
 				// Nobody has an id that is too long. An empty one is a mistake of the caller.
 				refused := errors.Is(err, session.ErrInvalid) && errors.Is(err2, session.ErrInvalid)
@@ -65,7 +65,7 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 				must(t, signIn(id))
 			}
 			for i, id := range ids {
-				list, err := other.Sessions(t.Context(), id)
+				list, err := listAll(t.Context(), other, id)
 				if err != nil || len(list) != 1 || list[0].User != id {
 					t.Errorf("Sessions of %q: %+v, error %v, want the user's one session", id, list, err)
 					continue
@@ -80,7 +80,7 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 					t.Errorf("RevokeUser of %q ends %d sessions, error %v, want 1", id, n, err)
 				}
 				if i+1 < len(ids) {
-					if list, err := m.Sessions(t.Context(), ids[i+1]); err != nil || len(list) != 1 {
+					if list, err := listAll(t.Context(), m, ids[i+1]); err != nil || len(list) != 1 {
 						t.Errorf("RevokeUser of %q also ends the session of %q: error %v", id, ids[i+1], err)
 					}
 				}
@@ -133,7 +133,7 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 		return n, err
 	})
 	mostListed, lists := watched(func() (int64, error) {
-		live, err := watch.Sessions(t.Context(), owner)
+		live, err := watch.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 		return int64(len(live)), err
 	})
 	for i := range visitors {
@@ -158,7 +158,7 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	all.Wait()
 	close(stop)
 	watchers.Wait()
-	live, err := watch.Sessions(t.Context(), owner)
+	live, err := watch.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 	if err != nil || len(live) != limit {
 		t.Errorf("%d sessions are left, error %v, want %d", len(live), err, limit)
 	}
@@ -189,7 +189,7 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	time.Sleep(2 * time.Millisecond)
 	_, err = s.SignIn(t.Context(), id, in)
 	must(t, err)
-	list, err := other.Sessions(t.Context(), in.Spec.Principal.Owner)
+	list, err := other.Sessions(t.Context(), in.Spec.Principal.Owner, driver.SessionCursor{}, 100)
 	if err != nil || len(list) != 1 || list[0].ID != id {
 		t.Errorf("Sessions returns %d, error %v, want the new session only", len(list), err)
 	}
@@ -209,7 +209,7 @@ func TestSessionsReadsNoFields(t *testing.T) {
 	}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	list, err := s.Sessions(t.Context(), ownerOf("eve"))
+	list, err := s.Sessions(t.Context(), ownerOf("eve"), driver.SessionCursor{}, 100)
 	runtime.ReadMemStats(&after)
 	if err != nil || len(list) != many {
 		t.Fatalf("Sessions returns %d, error %v, want %d", len(list), err, many)

@@ -159,14 +159,15 @@ func (s *exampleStore) SignIn(ctx context.Context, id driver.ID, in *driver.Sign
 	return plan.Result, err
 }
 
-func (s *exampleStore) Sessions(ctx context.Context, owner driver.Hash) (live []driver.UserSession, err error) {
-	err = s.transaction(ctx, func(now time.Time) error { live = driver.ListSessions(now, s.owned(owner)); return nil })
-	return live, err
+func (s *exampleStore) Sessions(
+	ctx context.Context, owner driver.Hash, after driver.SessionCursor, limit int,
+) (page []driver.UserSession, err error) {
+	list := func(now time.Time) error { page = driver.ListSessions(now, s.owned(owner), after, limit); return nil }
+	err = s.transaction(ctx, list)
+	return page, err
 }
 
-func (s *exampleStore) EndUser(
-	ctx context.Context, owner driver.Hash, sel driver.Selection,
-) (ended []driver.ID, err error) {
+func (s *exampleStore) EndUser(ctx context.Context, owner driver.Hash, sel driver.Selection) (ended []driver.ID, err error) {
 	err = s.transaction(ctx, func(now time.Time) error {
 		for _, session := range driver.LiveSessions(now, s.owned(owner)) {
 			if sel.Matches(session.ID) {

@@ -109,7 +109,7 @@ func cases() []testCase {
 		all = append(all, part...)
 	}
 	for _, part := range [][]testCase{
-		signInCases, limitCases, lifetimeCases, endUserCases, revokeCases, eventCases, feedCases,
+		signInCases, limitCases, lifetimeCases, listCases, endUserCases, revokeCases, eventCases, feedCases,
 	} {
 		for _, c := range part {
 			c.users = true

@@ -285,7 +285,7 @@ var signInCases = []testCase{
 			if err == nil || errors.Is(err, driver.ErrNotFound) || errors.Is(err, driver.ErrMoved) {
 				k.Errorf("SignIn with a cancelled context: %v", err)
 			}
-			if list, err := k.users().Sessions(ctx, o.hash); err == nil {
+			if list, err := k.users().Sessions(ctx, o.hash, driver.SessionCursor{}, 100); err == nil {
 				k.Errorf("Sessions with a cancelled context: %v and no error, want an error", list)
 			}
 			k.apply(from, add("n", 1))

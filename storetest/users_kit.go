@@ -131,14 +131,9 @@ func (k *kit) mustRefuseSignInBegun(
 // listed returns the ids in the list of the user's sessions, and checks each session.
 func (k *kit) listed(o owner) []driver.ID {
 	k.Helper()
-	list, err := k.users().Sessions(k.Context(), o.hash)
-	if err != nil {
-		k.Fatalf("Sessions: %v", err)
-	}
+	list := k.list(o, 100, nil)
 	k.mustBeNewestFirst(list)
-	ids := make([]driver.ID, len(list))
-	for i, s := range list {
-		ids[i] = s.ID
+	for _, s := range list {
 		if s.Record == nil || s.Record.Principal == nil || s.Record.Principal.Owner != o.hash {
 			k.Fatalf("Sessions has %v, which is not the user's", s.ID)
 		}
@@ -149,7 +144,7 @@ func (k *kit) listed(o owner) []driver.ID {
 			k.Errorf("Sessions has %s\nLoad has %v, error %v", text(s.Record), r, err)
 		}
 	}
-	return ids
+	return listedIDs(list)
 }
 
 func (k *kit) mustBeNewestFirst(list []driver.UserSession) {

@@ -200,7 +200,7 @@ func limitExact(k *kit) {
 					k.Errorf("%d sessions were alive at the same time, at most %d are allowed", n, most)
 					return
 				}
-				list, err := k.users().Sessions(k.Context(), o.hash)
+				list, err := k.users().Sessions(k.Context(), o.hash, driver.SessionCursor{}, 100)
 				if err != nil || len(list) > most {
 					k.Errorf("Sessions has %d, error %v, want at most the limit", len(list), err)
 					return

@@ -39,7 +39,9 @@ func (t *Table) lockShards(ids []driver.ID) (unlock func()) {
 }
 
 // Sessions implements driver.UserStore.
-func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserSession, error) {
+func (t *Table) Sessions(
+	ctx context.Context, owner driver.Hash, after driver.SessionCursor, limit int,
+) ([]driver.UserSession, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -49,7 +51,7 @@ func (t *Table) Sessions(ctx context.Context, owner driver.Hash) ([]driver.UserS
 			sessions = append(sessions, driver.UserSession{ID: id, Record: r})
 		}
 	}
-	return driver.ListSessions(t.Now(), sessions), ctx.Err()
+	return driver.ListSessions(t.Now(), sessions, after, limit), ctx.Err()
 }
 
 // EndUser implements driver.UserStore.

@@ -26,16 +26,18 @@ type device struct {
 // devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor
 // who is not signed in. The error matches errors.ErrUnsupported if nobody can sign in.
 func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
-	infos, err := a.sessions.Sessions(ctx, s.User())
-	if s.User() == "" && !errors.Is(err, errors.ErrUnsupported) {
-		return []device{}, nil
-	}
+	devices := []device{}
 	this := s.Info().Handle
-	devices := make([]device, len(infos))
-	for n, i := range infos {
-		devices[n] = device{i.Handle, i.Device, i.Created, i.Seen, i.Handle == this}
+	for i, err := range a.sessions.Sessions(ctx, s.User()) {
+		switch {
+		case s.User() == "" && !errors.Is(err, errors.ErrUnsupported):
+			return devices, nil
+		case err != nil:
+			return devices, err
+		}
+		devices = append(devices, device{i.Handle, i.Device, i.Created, i.Seen, i.Handle == this})
 	}
-	return devices, err
+	return devices, nil
 }
 
 // devices responds with the list as JSON.

@@ -24,13 +24,15 @@ import (
 func (s *Session) Commit(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
-	if s.outcome.err == nil && len(s.view.ops) > 0 {
-		ops := s.view.ops
-		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
-			s.refresh(ctx, ops, res)
-		}
+	if s.outcome.err != nil || len(s.view.ops) == 0 {
+		return s.outcome.report()
 	}
-	return s.outcome.report()
+	ops := s.view.ops
+	res, err := s.send(ctx, nil, nil)
+	if err == nil && res.Record == nil {
+		s.refresh(ctx, ops, res)
+	}
+	return s.outcome.returned(err)
 }
 
 // refresh makes the view exact after a commit of ops whose answer did not have the record. Others
@@ -51,7 +53,8 @@ func (s *Session) refresh(ctx context.Context, ops []driver.Op, res *driver.Resu
 	}
 }
 
-// commitBeforeHeader is the middleware's commit. After it, it is too late for a new cookie.
+// commitBeforeHeader is the middleware's commit. After it, it is too late for a new cookie. What
+// another goroutine does wrong meanwhile fails the next commit.
 func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) error {
 	s.lock()
 	defer s.unlock(ctx)
@@ -59,21 +62,23 @@ func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) err
 	if s.outcome.err == nil && canSetCookie {
 		rot = s.dueRotation(ctx)
 	}
+	err := s.outcome.err
 	switch {
-	case s.outcome.err != nil:
+	case err != nil:
 	case rot != nil && len(s.view.ops) == 0:
 		s.rotate(ctx, rot)
 	case rot != nil:
-		if res, err := s.send(ctx, nil, &rot.renewal); err == nil {
+		var res *driver.Result
+		if res, err = s.send(ctx, nil, &rot.renewal); err == nil {
 			s.rotated(rot, res)
 		}
 	case len(s.view.ops) > 0:
-		_, _ = s.send(ctx, nil, nil) // its error is the outcome
+		_, err = s.send(ctx, nil, nil)
 	default:
 		s.recheckCookie(ctx)
 	}
 	s.response.sent = true
-	return s.outcome.err
+	return err
 }
 
 // recheckAfter is how old the store's word on a new token may be when the response header leaves.
@@ -106,14 +111,14 @@ func (s *Session) stop(p phase, err error) {
 	s.outcome.stop(p, err)
 }
 
-// send commits the buffered changes, with one more operation or a renewal if given. Its error
-// becomes the outcome, but for a failed comparison of last, which is only returned. The caller
-// holds both locks, as for all functions below.
+// send commits the buffered changes, with one more operation or a renewal if given. Its error also
+// fails the outcome, except for a failed comparison of last, which is the store's own error. The
+// caller holds both locks, as for all functions below.
 func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renewal) (*driver.Result, error) {
 	if s.state == anonymous {
 		if err := s.mayIssueToken(); err != nil {
 			s.outcome.fail(err)
-			return nil, s.outcome.err
+			return nil, err
 		}
 	}
 	ctx, cancel := s.m.detached(ctx)
@@ -146,8 +151,9 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	case err != nil:
 		s.view.restore()
 		s.lost(err)
-		s.outcome.fail(fromStore(err))
-		return nil, s.outcome.err
+		err = fromStore(err)
+		s.outcome.fail(err)
+		return nil, err
 	case res.Record != nil:
 		s.view.end()
 		s.become(res.Record, res.Now)

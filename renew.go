@@ -14,33 +14,34 @@ func (s *Session) Renew(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
 	s.outcome.fail(s.refusal())
-	if s.outcome.err == nil {
-		s.renew(ctx)
+	if s.outcome.err != nil {
+		return s.outcome.report()
 	}
-	return s.outcome.report()
+	return s.outcome.returned(s.renew(ctx))
 }
 
-// renew changes the token. Its error becomes the outcome. The caller holds both locks.
-func (s *Session) renew(ctx context.Context) {
+// renew changes the token. Its error also fails the outcome. The caller holds both locks.
+func (s *Session) renew(ctx context.Context) error {
 	switch {
+	case s.state != live && len(s.view.ops) == 0:
+		return nil
 	case s.state != live:
-		if len(s.view.ops) > 0 {
-			_, _ = s.send(ctx, nil, nil)
-		}
-		return
+		_, err := s.send(ctx, nil, nil)
+		return err
 	case s.response.sent, s.response.closed:
 		s.outcome.fail(ErrHeaderSent)
-		return
+		return ErrHeaderSent
 	}
 	t := s.cred.token.Renewed()
 	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.VerifierHash()})
 	if err != nil {
-		return
+		return err
 	}
 	t.Generation = s.generation(ctx, res, t.VerifierHash())
 	s.issue(t)
 	s.response.renewed = true
 	s.emit(s.event(EventRenewed, s.cred.id, res.Now))
+	return nil
 }
 
 // generation returns the generation of the record after a renewal to verifier. Which one that is

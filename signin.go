@@ -83,14 +83,15 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 			s.outcome.forgive()
 		}
 	}
-	if s.outcome.err == nil {
-		err := s.enter(ctx, store, in, &l)
-		if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
-			return err
-		}
-		s.outcome.err = err
+	if s.outcome.err != nil {
+		return s.outcome.report()
 	}
-	return s.outcome.report()
+	err = s.enter(ctx, store, in, &l)
+	if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
+		return err
+	}
+	s.outcome.fail(err)
+	return s.outcome.returned(err)
 }
 
 // enter signs in. The caller holds both locks.

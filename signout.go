@@ -40,8 +40,9 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.identity.forget()
 	if err != nil {
 		s.state, s.identity.named = ended, named
-		s.outcome.fail(fmt.Errorf("%w: signing out: %v", ErrUnavailable, err))
-		return s.outcome.report()
+		err = fmt.Errorf("%w: signing out: %v", ErrUnavailable, err)
+		s.outcome.fail(err)
+		return s.outcome.returned(err)
 	}
 	s.state = anonymous
 	s.cred.found, s.cred.inHeader = false, false

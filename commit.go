@@ -20,7 +20,8 @@ import (
 //
 // Errors: [ErrEnded], [ErrUnavailable], [ErrUnknownOutcome], [ErrHeaderSent], [ErrCrossOrigin], and
 // what a change did wrong: [ErrTooLarge], [ErrInvalid], [ErrDecode], [ErrSealed]. After an error
-// the session takes no more changes.
+// the session takes no more changes. What another goroutine does wrong while the store works fails
+// the next commit.
 func (s *Session) Commit(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
@@ -74,9 +75,8 @@ func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) err
 		}
 	case len(s.view.ops) > 0:
 		_, err = s.send(ctx, nil, nil)
-	default:
-		s.recheckCookie(ctx)
 	}
+	s.recheckCookie(ctx)
 	s.response.sent = true
 	return err
 }
@@ -88,7 +88,7 @@ const recheckAfter = 50 * time.Millisecond
 // or has ended the session: this response would overwrite a newer cookie. The caller holds both
 // locks.
 func (s *Session) recheckCookie(ctx context.Context) {
-	if s.response.cookie != setCookie || s.state != live ||
+	if s.response.cookie != setCookie || s.response.rotatedTo != nil ||
 		time.Since(s.began)-s.response.confirmed < recheckAfter {
 		return
 	}
@@ -133,9 +133,8 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	var err error
 	returned := false
 	defer func() {
-		if !returned { // the store panicked
-			s.view.end()
-			s.outcome.fail(ErrUnknownOutcome)
+		if !returned {
+			s.storePanicked()
 		}
 	}()
 	if s.state == anonymous {
@@ -164,6 +163,12 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	return res, nil
 }
 
+// storePanicked ends a commit in which the store panicked. Nobody knows whether it stored anything.
+func (s *Session) storePanicked() {
+	s.view.end()
+	s.outcome.fail(ErrUnknownOutcome)
+}
+
 // lost notes what an error of the store says about the session: that it is over.
 func (s *Session) lost(err error) {
 	switch {
@@ -171,11 +176,6 @@ func (s *Session) lost(err error) {
 		s.leave(moved)
 	case errors.Is(err, driver.ErrNotFound):
 		s.leave(ended)
-	default:
-		return
-	}
-	if s.response.cookie == setCookie {
-		s.response.cookie = keepCookie
 	}
 }
 
@@ -195,7 +195,7 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 		}
 		res.Record, res.Values = made.Record, made.Values
 	}
-	s.issue(t)
+	s.issue(t, s.m.cookieFor(res.Record.Principal, res.Record.Deadline.Sub(res.Now)))
 	s.setHandle()
 	s.identity.named = res.Record
 	s.emit(s.event(EventCreated, s.cred.id, res.Now))
@@ -234,9 +234,10 @@ func (s *Session) mayIssueToken() error {
 	return nil
 }
 
-// issue makes t the session's token, on its way to the client.
-func (s *Session) issue(t ticket.Token) {
+// issue makes t the session's token, on its way to the client in this cookie.
+func (s *Session) issue(t ticket.Token, c newCookie) {
 	s.cred.use(t)
+	s.response.newCookie = c
 	s.response.rotatedTo, s.response.confirmed = nil, time.Since(s.began)
 	s.response.issued, s.response.renewed = true, false
 	if s.response.cookie != handedOut && !s.cred.inHeader {

@@ -46,21 +46,6 @@ func (v *view) storeTime() time.Time { return v.now.Add(time.Since(v.readAt)) }
 // signedIn reports whether somebody is signed in.
 func (v *view) signedIn() bool { return v.record != nil && v.record.Principal != nil }
 
-// cookieAge returns the Max-Age of the session's cookie; 0: it goes with the browser.
-func (v *view) cookieAge(cfg *Config) time.Duration {
-	persistent := cfg.Cookie.Persistent
-	if v.signedIn() {
-		persistent = v.record.Principal.Persistent
-	}
-	switch {
-	case !persistent:
-		return 0
-	case v.record != nil:
-		return v.record.Deadline.Sub(v.now)
-	}
-	return cfg.Lifetime
-}
-
 // fields returns the values as the request sees them.
 func (v *view) fields() driver.Fields {
 	switch {

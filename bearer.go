@@ -21,24 +21,36 @@ func (s *Session) BearerToken(ctx context.Context) (string, error) {
 		return "", errors.New("session: this token came in a cookie, which scripts must not read: Renew it to hand it out")
 	}
 	s.outcome.fail(s.refusal())
-	if s.outcome.err == nil && (s.state == anonymous || len(s.view.ops) > 0) {
-		before := s.response.cookie
-		if s.state == anonymous {
-			s.response.cookie = handedOut
-		}
-		_, err := s.send(ctx, nil, nil) // its error is the outcome
-		if err != nil && s.response.cookie == handedOut {
-			s.response.cookie = before
-		}
+	if s.outcome.err != nil {
+		return "", s.outcome.report()
 	}
-	if err := s.outcome.report(); err != nil {
-		return "", err
+	if s.state == anonymous || len(s.view.ops) > 0 {
+		if err := s.sendForBearer(ctx); err != nil {
+			return "", s.outcome.returned(err)
+		}
 	}
 	s.response.cookie = handedOut
 	if s.response.issued { // beside the new token, an old cookie would make every request ambiguous
 		s.response.drop(&s.cred)
 	}
 	return s.cred.token.Text(s.m.keys), nil
+}
+
+// sendForBearer commits for BearerToken. A session that this stores needs no cookie. If it fails,
+// also with a panic, the cookie is due as before. The caller holds both locks.
+func (s *Session) sendForBearer(ctx context.Context) error {
+	before, stored := s.response.cookie, false
+	defer func() {
+		if !stored && s.response.cookie == handedOut {
+			s.response.cookie = before
+		}
+	}()
+	if s.state == anonymous {
+		s.response.cookie = handedOut
+	}
+	_, err := s.send(ctx, nil, nil)
+	stored = err == nil
+	return err
 }
 
 // IsBearer reports whether the session's token came in the Authorization header, and not in a

@@ -20,18 +20,21 @@ import (
 //
 // Errors: [ErrEnded], [ErrUnavailable], [ErrUnknownOutcome], [ErrHeaderSent], [ErrCrossOrigin], and
 // what a change did wrong: [ErrTooLarge], [ErrInvalid], [ErrDecode], [ErrSealed]. After an error
-// the session takes no more changes.
+// the session takes no more changes. What another goroutine does wrong while the store works fails
+// the next commit.
 func (s *Session) Commit(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
 	s.response.streams = s.response.sent
-	if s.outcome.err == nil && len(s.view.ops) > 0 {
-		ops := s.view.ops
-		if res, err := s.send(ctx, nil, nil); err == nil && res.Record == nil {
-			s.refresh(ctx, ops, res)
-		}
+	if s.outcome.err != nil || len(s.view.ops) == 0 {
+		return s.outcome.report()
 	}
-	return s.outcome.report()
+	ops := s.view.ops
+	res, err := s.send(ctx, nil, nil)
+	if err == nil && res.Record == nil {
+		s.refresh(ctx, ops, res)
+	}
+	return s.outcome.returned(err)
 }
 
 // refresh makes the view exact after a commit of ops whose answer did not have the record. Others
@@ -52,7 +55,8 @@ func (s *Session) refresh(ctx context.Context, ops []driver.Op, res *driver.Resu
 	}
 }
 
-// commitBeforeHeader is the middleware's commit. After it, it is too late for a new cookie.
+// commitBeforeHeader is the middleware's commit. After it, it is too late for a new cookie. What
+// another goroutine does wrong meanwhile fails the next commit.
 func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) error {
 	s.lock()
 	defer s.unlock(ctx)
@@ -60,21 +64,22 @@ func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) err
 	if s.outcome.err == nil && canSetCookie {
 		rot = s.dueRotation(ctx)
 	}
+	err := s.outcome.err
 	switch {
-	case s.outcome.err != nil:
+	case err != nil:
 	case rot != nil && len(s.view.ops) == 0:
 		s.rotate(ctx, rot)
 	case rot != nil:
-		if res, err := s.send(ctx, nil, &rot.renewal); err == nil {
+		var res *driver.Result
+		if res, err = s.send(ctx, nil, &rot.renewal); err == nil {
 			s.rotated(rot, res)
 		}
 	case len(s.view.ops) > 0:
-		_, _ = s.send(ctx, nil, nil) // its error is the outcome
-	default:
-		s.recheckCookie(ctx)
+		_, err = s.send(ctx, nil, nil)
 	}
+	s.recheckCookie(ctx)
 	s.response.sent = true
-	return s.outcome.err
+	return err
 }
 
 // recheckAfter is how old the store's word on a new token may be when the response header leaves.
@@ -84,7 +89,7 @@ const recheckAfter = 50 * time.Millisecond
 // or has ended the session: this response would overwrite a newer cookie. The caller holds both
 // locks.
 func (s *Session) recheckCookie(ctx context.Context) {
-	if s.response.cookie != setCookie || s.state != live ||
+	if s.response.cookie != setCookie || s.response.rotatedTo != nil ||
 		time.Since(s.began)-s.response.confirmed < recheckAfter {
 		return
 	}
@@ -107,14 +112,14 @@ func (s *Session) stop(p phase, err error) {
 	s.outcome.stop(p, err)
 }
 
-// send commits the buffered changes, with one more operation or a renewal if given. Its error
-// becomes the outcome, but for a failed comparison of last, which is only returned. The caller
-// holds both locks, as for all functions below.
+// send commits the buffered changes, with one more operation or a renewal if given. Its error also
+// fails the outcome, except for a failed comparison of last, which is the store's own error. The
+// caller holds both locks, as for all functions below.
 func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renewal) (*driver.Result, error) {
 	if s.state == anonymous {
 		if err := s.mayIssueToken(); err != nil {
 			s.outcome.fail(err)
-			return nil, s.outcome.err
+			return nil, err
 		}
 	}
 	ctx, cancel := s.m.detached(ctx)
@@ -129,9 +134,8 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	var err error
 	returned := false
 	defer func() {
-		if !returned { // the store panicked
-			s.view.end()
-			s.outcome.fail(ErrUnknownOutcome)
+		if !returned {
+			s.storePanicked()
 		}
 	}()
 	if s.state == anonymous {
@@ -147,8 +151,9 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	case err != nil:
 		s.view.restore()
 		s.lost(err)
-		s.outcome.fail(fromStore(err))
-		return nil, s.outcome.err
+		err = fromStore(err)
+		s.outcome.fail(err)
+		return nil, err
 	case res.Record != nil:
 		s.view.end()
 		s.become(res.Record, res.Now)
@@ -159,6 +164,12 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	return res, nil
 }
 
+// storePanicked ends a commit in which the store panicked. Nobody knows whether it stored anything.
+func (s *Session) storePanicked() {
+	s.view.end()
+	s.outcome.fail(ErrUnknownOutcome)
+}
+
 // lost notes what an error of the store says about the session: that it is over.
 func (s *Session) lost(err error) {
 	switch {
@@ -166,11 +177,6 @@ func (s *Session) lost(err error) {
 		s.leave(moved)
 	case errors.Is(err, driver.ErrNotFound):
 		s.leave(ended)
-	default:
-		return
-	}
-	if s.response.cookie == setCookie {
-		s.response.cookie = keepCookie
 	}
 }
 
@@ -193,7 +199,7 @@ func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result,
 		}
 		res.Record, res.Values = made.Record, made.Values
 	}
-	s.issue(t)
+	s.issue(t, s.m.cookieFor(res.Record.Principal, res.Record.Deadline.Sub(res.Now)))
 	s.setHandle()
 	s.identity.named = res.Record
 	s.emit(s.event(EventCreated, s.cred.id, res.Now))
@@ -232,9 +238,10 @@ func (s *Session) mayIssueToken() error {
 	return nil
 }
 
-// issue makes t the session's token, on its way to the client.
-func (s *Session) issue(t ticket.Token) {
+// issue makes t the session's token, on its way to the client in this cookie.
+func (s *Session) issue(t ticket.Token, c newCookie) {
 	s.cred.use(t)
+	s.response.newCookie = c
 	s.response.rotatedTo, s.response.confirmed = nil, time.Since(s.began)
 	s.response.issued, s.response.renewed = true, false
 	if s.response.cookie != handedOut && !s.cred.inHeader {

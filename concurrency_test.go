@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
 )
 
 // TestTwoRequestsThatWriteDifferentFieldsBothTakeEffect: in other session libraries the last writer
@@ -386,4 +387,93 @@ func TestStreamsDuringRotation(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestCallsReturnTheirOwnResult: another goroutine makes a mistake while a call waits for the
+// store. The call returns what became of itself. The mistake fails the final commit, unless the
+// outcome of the call is unknown, which the client must learn.
+func TestCallsReturnTheirOwnResult(t *testing.T) {
+	for name, c := range map[string]struct {
+		store string
+		isNew bool
+		f     func(ctx context.Context, ses *session.Session) error
+	}{
+		"Commit": {"apply", false, func(ctx context.Context, ses *session.Session) error {
+			n.Add(ses, 1)
+			return ses.Commit(ctx)
+		}},
+		"Update": {"apply", false, func(ctx context.Context, ses *session.Session) error {
+			_, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil })
+			return err
+		}},
+		"Take": {"apply", false, func(ctx context.Context, ses *session.Session) error {
+			_, _, err := notice.Take(ctx, ses)
+			return err
+		}},
+		"Renew":     {"apply", false, func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) }},
+		"Renew new": {"create", true, func(ctx context.Context, ses *session.Session) error { n.Add(ses, 1); return ses.Renew(ctx) }},
+		"SignIn": {"signin", true, func(ctx context.Context, ses *session.Session) error {
+			return ses.SignIn(ctx, session.Login{User: "ada"})
+		}},
+		"BearerToken": {"create", true, func(ctx context.Context, ses *session.Session) error {
+			_, err := ses.BearerToken(ctx)
+			return err
+		}},
+		"CSRFToken": {"create", true, func(ctx context.Context, ses *session.Session) error {
+			_, err := ses.CSRFToken(ctx)
+			return err
+		}},
+		"Reload": {"load", false, func(ctx context.Context, ses *session.Session) error { return ses.Reload(ctx) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, session.Config{Bearer: true})
+			for _, storeErr := range []error{nil, driver.ErrUnknown} {
+				v := s.visitor()
+				if !c.isNew {
+					v = s.known()
+					v.do(func(ses *session.Session) error { notice.Set(ses, "x"); return nil })
+				}
+				w := v.serve(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					s.store.set(func(call string) error {
+						if call == c.store {
+							session.Counter("").Add(ses, 1)
+							return storeErr
+						}
+						return nil
+					})
+					defer s.store.up()
+					if err := c.f(r.Context(), ses); storeErr == nil && err != nil {
+						t.Errorf("the call that succeeded returned %v", err)
+					} else if storeErr != nil && !errors.Is(err, session.ErrUnavailable) {
+						t.Errorf("the call whose outcome is unknown returned %v", err)
+					}
+					return nil
+				})
+				if want := map[bool]int{true: 500, false: 503}[storeErr == nil]; w.Code != want {
+					t.Errorf("store %v: status %d, want %d", storeErr, w.Code, want)
+				}
+			}
+		})
+	}
+}
+
+// TestUpdateThatGaveUpIsReported: a handler that got the error of an Update that never took place
+// may answer it in its own words.
+func TestUpdateThatGaveUpIsReported(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, session.Config{})
+		v := s.known()
+		w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			_, err := theme.Update(r.Context(), ses, func(old string) (string, error) {
+				v.tab().do(func(o *session.Session) error { theme.Set(o, old+"x"); return nil })
+				return old + "u", nil
+			})
+			if !errors.Is(err, session.ErrUnavailable) {
+				t.Errorf("Update: %v", err)
+			}
+			http.Error(w, "busy", http.StatusTooManyRequests)
+			return nil
+		})
+		mustEqual(t, "status", w.Code, http.StatusTooManyRequests)
+	})
 }

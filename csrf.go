@@ -30,11 +30,11 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 	s.lock()
 	defer s.unlock(ctx)
 	if s.state == anonymous {
-		if s.outcome.err == nil {
-			_, _ = s.send(ctx, nil, nil) // its error is the outcome
+		if s.outcome.err != nil {
+			return "", s.outcome.report()
 		}
-		if err := s.outcome.report(); err != nil {
-			return "", err
+		if _, err := s.send(ctx, nil, nil); err != nil {
+			return "", s.outcome.returned(err)
 		}
 	}
 	// These errors do not stick: the rest of the page may do without a token.

@@ -2,9 +2,11 @@ package session_test
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -86,28 +88,6 @@ func TestReloadOfAnEndedSessionSetsNoCookie(t *testing.T) {
 	}
 }
 
-func TestReloadThatFailsSetsNoCookie(t *testing.T) {
-	s := newSite(t, session.Config{})
-	v := s.visitor()
-	w := v.do(func(ses *session.Session) error {
-		ctx := context.Background()
-		if err := ses.SignIn(ctx, session.Login{User: "ann"}); err != nil {
-			return err
-		}
-		s.store.fail("load", errDown)
-		err := ses.Reload(ctx)
-		s.store.up()
-		t.Log("Reload:", err)
-		return err
-	})
-	t.Logf("%d %q", w.Code, newTokens(w))
-	for _, c := range newTokens(w) {
-		if strings.Contains(c, "-anon") {
-			t.Error("the token of a signed-in session under the anonymous name")
-		}
-	}
-}
-
 // After a failed Reload and Error, the session in state failed takes writes, sealed for no session.
 func TestFailedSessionTakesNoWrites(t *testing.T) {
 	cfg := session.Config{Keys: [][]byte{key(1)}, Seal: true, UserKey: key(2), Bearer: true}
@@ -162,24 +142,142 @@ func TestSetDuringReloadIsSealedForTheSession(t *testing.T) {
 	}
 }
 
-// A store call panics, the handler recovers: the change is lost without an error.
+// TestPanicInTheStoreIsNoSuccess: a call of the store panics, and the handler recovers and goes on.
+// Neither the handler nor the client may take that for a success, nor the session for an empty one,
+// and no lock stays held.
 func TestPanicInTheStoreIsNoSuccess(t *testing.T) {
+	const unknown, unavailable = "It is not known", "The service is not available"
+	update := func(ctx context.Context, ses *session.Session) error {
+		_, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil })
+		return err
+	}
+	for name, c := range map[string]struct {
+		store  string
+		f      func(ctx context.Context, ses *session.Session) error
+		answer string // what the final answer begins with; "": the handler's own
+	}{
+		"Commit": {"apply", func(ctx context.Context, ses *session.Session) error {
+			theme.Set(ses, "dark")
+			return ses.Commit(ctx)
+		}, unknown},
+		"Update": {"apply", update, unknown},
+		"Renew":  {"apply", func(ctx context.Context, ses *session.Session) error { return ses.Renew(ctx) }, unknown},
+		"SignIn": {"signin", func(ctx context.Context, ses *session.Session) error {
+			theme.Set(ses, "dark")
+			return ses.SignIn(ctx, session.Login{User: "ada"})
+		}, unknown},
+		"SignOut":              {"end", func(ctx context.Context, ses *session.Session) error { return ses.SignOut(ctx) }, unavailable},
+		"Reload":               {"load", func(ctx context.Context, ses *session.Session) error { return ses.Reload(ctx) }, unavailable},
+		"Reload, its touch":    {"touch", func(ctx context.Context, ses *session.Session) error { return ses.Reload(ctx) }, ""},
+		"the middleware's":     {"apply", func(_ context.Context, ses *session.Session) error { theme.Set(ses, "dark"); return nil }, unknown},
+		"a fresh route":        {"load", func(ctx context.Context, _ *session.Session) error { return session.Route{Fresh: true}.Check(ctx) }, unavailable},
+		"the touch at the end": {"touch", func(context.Context, *session.Session) error { return nil }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newSite(t, session.Config{})
+				v := s.known()
+				time.Sleep(time.Hour) // a touch is due
+				cookie := v.cookie
+				recovering := func(f func()) {
+					defer func() { _ = recover() }()
+					f()
+				}
+				w := v.serve(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					on(s, c.store, func() { panic("bug") })
+					recovering(func() {
+						if err := c.f(r.Context(), ses); err != nil {
+							t.Errorf("it returned %v", err)
+						}
+						_, _ = io.WriteString(w, "")
+					})
+					if _, err := session.From(r.Context()); err == nil && n.Get(ses) != 1 && name != "SignOut" {
+						t.Error("the session is an empty one")
+					}
+					recovering(func() { _, _ = io.WriteString(w, "done") })
+					return nil
+				})
+				synctest.Wait()
+				s.store.up()
+				want := c.answer
+				if want == "" {
+					want = "done"
+				}
+				if !strings.HasPrefix(w.Body.String(), want) {
+					t.Errorf("%d %q, want %q", w.Code, w.Body, want)
+				}
+				if name == "SignOut" {
+					mustEqual(t, "the cookie", v.cookie, "")
+				}
+				v.cookie = cookie
+				mustEqual(t, "n afterwards", v.count(), 1)
+			})
+		})
+	}
+}
+
+// TestPanicOfReadingIsNoEmptySession: a panic while the second cookie is read must not leave the
+// request with the result of the first.
+func TestPanicOfReadingIsNoEmptySession(t *testing.T) {
 	s := newSite(t, session.Config{})
+	dead := s.mustSignIn("ann")
+	c := dead.cookie
+	dead.do(signOut)
 	v := s.known()
-	w := v.do(func(ses *session.Session) error {
-		theme.Set(ses, "dark")
-		func() {
-			defer func() { t.Log(recover()) }()
-			on(s, "apply", func() { panic("bug") })
-			_ = ses.Commit(context.Background())
-		}()
-		s.store.up()
-		return nil
+	v.cookie = c + "; " + v.cookie
+	loads := 0
+	on(s, "load", func() {
+		if loads++; loads == 2 {
+			panic("bug")
+		}
 	})
-	got := ""
-	v.do(func(ses *session.Session) error { got = theme.Get(ses); return nil })
-	if w.Code == 200 && got != "dark" {
-		t.Errorf("200, and the change is lost: %q", got)
+	w := v.handle(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		func() {
+			defer func() { _ = recover() }()
+			_, _ = session.From(r.Context())
+		}()
+		if ses, err := session.From(r.Context()); err == nil {
+			theme.Set(ses, "dark")
+		}
+	}))
+	mustAnswer(t, w, 503)
+	mustEqual(t, "sessions", s.store.Len(), 1)
+}
+
+// TestPanicAfterASignInKeepsItsCookie: the handler panics, or the store does in the final commit. A
+// recovery outside answers, with the cookie of the sign-in that was committed.
+func TestPanicAfterASignInKeepsItsCookie(t *testing.T) {
+	for _, writes := range []bool{true, false} {
+		for name, f := range map[string]func(s *site, ses *session.Session){
+			"the handler": func(*site, *session.Session) { panic("bug") },
+			"the store": func(s *site, ses *session.Session) {
+				theme.Set(ses, "dark")
+				on(s, "apply", func() { panic("bug") })
+			},
+		} {
+			s := newSite(t, session.Config{})
+			v := s.visitor()
+			inner := s.m.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+				if err := signIn("ada")(ses); err != nil {
+					t.Error(err)
+				}
+				f(s, ses)
+				if writes {
+					_, _ = io.WriteString(w, "page")
+				}
+				return nil
+			}))
+			v.request("GET", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					if recover() != nil {
+						w.WriteHeader(500)
+					}
+				}()
+				inner.ServeHTTP(w, r)
+			}))
+			s.store.up()
+			mustEqual(t, name+": user afterwards", v.who(), "ada")
+		}
 	}
 }
 

@@ -46,8 +46,8 @@ func (m *Manager) Handler(next http.Handler) http.Handler {
 			giveBack(r, x.session.request)
 		}()
 		next.ServeHTTP(&x.writer, x.session.request)
-		returned = true
 		x.finish()
+		returned = true
 	})
 }
 
@@ -98,10 +98,16 @@ func asUnsafe(r *http.Request) *http.Request {
 // recovery middleware outside, passes as it is.
 func (x *exchange) unwind() {
 	x.session.stop(phaseDiscarded, errPanicked)
-	if !x.writer.wrote {
+	if x.writer.wrote {
+		return
+	}
+	defer func() { // also if the store panics
 		x.session.writeHeader(x.writer.Header())
 		x.writer.wrote = true
-	}
+	}()
+	x.session.lock()
+	defer x.session.unlock(x)
+	x.session.recheckCookie(x)
 }
 
 var errPanicked = errors.New("session: the handler panicked: its changes are discarded")

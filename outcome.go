@@ -1,5 +1,7 @@
 package session
 
+import "errors"
+
 // outcome is what stops the next commit, and whether the handler knows. The zero outcome stops
 // nothing.
 type outcome struct {
@@ -17,17 +19,23 @@ const (
 	phaseAnswered               // it is dropped; the response reports err
 )
 
-// fail keeps err, unless it is nil or there is an earlier one.
+// fail keeps err, unless it is nil or there is an earlier one. An unknown outcome replaces an
+// earlier error, which may say that nothing was stored.
 func (o *outcome) fail(err error) {
-	if o.err == nil {
-		o.err = err
+	unknown := errors.Is(err, ErrUnknownOutcome) && !errors.Is(o.err, ErrUnknownOutcome) && o.phase == phaseOpen
+	if o.err == nil || unknown {
+		o.err, o.reported = err, false
 	}
 }
 
-// report returns err to the handler.
-func (o *outcome) report() error {
-	o.reported = o.err != nil
-	return o.err
+// report returns err to the handler. A call that the outcome stops ends with it.
+func (o *outcome) report() error { return o.returned(o.err) }
+
+// returned notes that a call returns its own result to the handler, and returns it. A call that has
+// asked the store ends with it: another goroutine may have failed the outcome meanwhile.
+func (o *outcome) returned(result error) error {
+	o.reported = o.reported || o.err != nil && errors.Is(result, o.err)
+	return result
 }
 
 // forgive forgets err, unless all that follows is dropped.

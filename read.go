@@ -11,8 +11,21 @@ import (
 )
 
 // read asks the store for the session that the request's token names. The changes that are not
-// committed stay. The caller holds both locks, as for all functions of this file.
+// committed stay. If the store panics, the session could not be read, whatever was known so far.
+// The caller holds both locks, as for all functions of this file.
 func (s *Session) read(ctx context.Context) {
+	returned := false
+	defer func() {
+		if !returned {
+			s.reset()
+			s.cannotRead(fmt.Errorf("%w: it panicked", ErrUnavailable))
+		}
+	}()
+	s.readTokens(ctx)
+	returned = true
+}
+
+func (s *Session) readTokens(ctx context.Context) {
 	if why := s.cred.refusal(); s.state == unread && why != "" && s.m.cfg.OnEvent != nil {
 		s.emitRefused(why, "")
 	}
@@ -125,15 +138,22 @@ func (s *Session) opens(ctx context.Context, t ticket.Token) bool {
 }
 
 // readAgain reads a session that was read before. One that is not there any more ended while the
-// request ran.
+// request ran. A token that this request issued still leaves if the store did not answer.
 func (s *Session) readAgain(ctx context.Context) {
-	before := s.state
-	s.read(ctx)
-	switch before {
+	had := false
+	switch s.state {
 	case live, readOnly, ended, moved:
-		if s.state == anonymous {
-			s.state = ended
-		}
+		had = true
+	case failed, degraded: // an earlier reading may have succeeded
+		had = s.handle.Load() != nil
+	}
+	s.read(ctx)
+	if had && s.state == anonymous {
+		s.state = ended
+	}
+	switch s.state {
+	case anonymous, ended, moved:
+		s.response.withhold()
 	}
 }
 
@@ -253,4 +273,5 @@ func (s *Session) setHandle() {
 func (s *Session) leave(st state) {
 	s.state, s.identity.principal = st, nil
 	s.view.hide()
+	s.response.withhold()
 }

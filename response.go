@@ -6,12 +6,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/internal/ticket"
 )
 
 // response is what the response has to say about the session. It has no lock; Session guards it.
 type response struct {
 	cookie    cookieAction  // what to do with the session's cookie
+	newCookie newCookie     // of the new token
 	rotatedTo *ticket.Token // what the browser gets; the request goes on with its own token
 	confirmed time.Duration // when the store last accepted the new token, since the request began
 
@@ -42,12 +44,38 @@ const (
 // streams, the client is there: otherwise the session could end during the stream.
 func (r *response) bringsToken() bool { return r.renewed || r.issued && !r.streams }
 
-// signOut makes the response delete the request's cookies.
-func (r *response) signOut(c *credentials) {
-	r.rotatedTo = nil
+// newCookie is the cookie of a token, from the moment that the store has the token: a later call may
+// fail and leave the request without the session. The token leaves nevertheless, or the visitor
+// would have a session that nobody can use.
+type newCookie struct {
+	signedIn bool          // somebody is signed in
+	age      time.Duration // Max-Age; 0: the cookie goes with the browser
+}
+
+// cookieFor returns the cookie of a session of p with so much of its lifetime left. p is nil if
+// nobody is signed in.
+func (m *Manager) cookieFor(p *driver.Principal, left time.Duration) newCookie {
+	persistent := m.cfg.Cookie.Persistent
+	if p != nil {
+		persistent = p.Persistent
+	}
+	if !persistent {
+		left = 0
+	}
+	return newCookie{p != nil, left}
+}
+
+// withhold drops a new token from the response: its session has ended, or has a newer one.
+func (r *response) withhold() {
 	if r.cookie == setCookie {
 		r.cookie = keepCookie
 	}
+}
+
+// signOut makes the response delete the request's cookies.
+func (r *response) signOut(c *credentials) {
+	r.rotatedTo = nil
+	r.withhold()
 	r.drop(c)
 	r.signedOut = c.found || c.hasCookie || c.hasAnonymous
 }
@@ -69,7 +97,7 @@ func (s *Session) writeHeader(h http.Header) (changesCookie bool) {
 		addVary(h, "Authorization")
 	}
 	r.clearSite(h, s.m.cfg.ClearSiteData)
-	changesCookie = r.writeCookies(h, s.m, &s.cred, &s.view)
+	changesCookie = r.writeCookies(h, s.m, &s.cred)
 	switch {
 	case changesCookie, r.cookie == handedOut:
 		h.Set("Cache-Control", "no-store") // a shared cache must not keep the token
@@ -84,15 +112,15 @@ func (s *Session) writeHeader(h http.Header) (changesCookie bool) {
 }
 
 // writeCookies adds the Set-Cookie lines. It reports whether there are any.
-func (r *response) writeCookies(h http.Header, m *Manager, c *credentials, v *view) bool {
+func (r *response) writeCookies(h http.Header, m *Manager, c *credentials) bool {
 	name, before := m.cfg.Cookie.Name, len(h["Set-Cookie"])
-	if r.cookie == setCookie && v.record != nil {
+	if r.cookie == setCookie {
 		t := &c.token
 		if r.rotatedTo != nil {
 			t = r.rotatedTo
 		}
-		text, age := t.Text(m.keys), v.cookieAge(m.cfg)
-		if v.signedIn() {
+		text, age := t.Text(m.keys), r.newCookie.age
+		if r.newCookie.signedIn {
 			h.Add("Set-Cookie", m.cookie(name, text, age))
 			r.dropCookie, r.dropAnonymous, c.hasCookie = false, c.hasAnonymous, true
 		} else {

@@ -72,7 +72,9 @@ func (s *Session) rotated(rot *rotation, res *driver.Result) {
 	if !res.Renewed {
 		return
 	}
+	r := s.view.record
 	s.response.rotatedTo, s.response.cookie = &rot.token, setCookie
+	s.response.newCookie = s.m.cookieFor(r.Principal, r.Deadline.Sub(s.view.now))
 	s.emit(s.event(EventRotated, s.cred.id, res.Now))
 }
 

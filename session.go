@@ -136,7 +136,7 @@ func (s *Session) Reload(ctx context.Context) error {
 	s.readAgain(ctx)
 	switch s.state {
 	case failed:
-		return s.outcome.report()
+		return s.outcome.returned(s.readErr)
 	case ended, moved:
 		return ErrEnded
 	}

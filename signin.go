@@ -56,6 +56,9 @@ type Login struct {
 // Config.KeepFields names; of a session of the same user all; of another user's session none.
 // Changes that this request made and did not commit are kept in any case.
 //
+// After nil the response carries the new token even if the handler fails or panics later, unless
+// the session has ended or has a newer token by then.
+//
 // For a minute after SignIn, the token of the session before reads as an empty session. Writes to
 // it and [Session.CSRFToken] fail with [ErrEnded]. A browser that did not receive the response to
 // the sign-in waits that long before a form with a CSRF token works again.
@@ -83,14 +86,15 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 			s.outcome.forgive()
 		}
 	}
-	if s.outcome.err == nil {
-		err := s.enter(ctx, store, in, &l)
-		if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
-			return err
-		}
-		s.outcome.err = err
+	if s.outcome.err != nil {
+		return s.outcome.report()
 	}
-	return s.outcome.report()
+	err = s.enter(ctx, store, in, &l)
+	if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
+		return err
+	}
+	s.outcome.fail(err)
+	return s.outcome.returned(err)
 }
 
 // enter signs in. The caller holds both locks.
@@ -118,18 +122,40 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 		in.From = &driver.Credential{ID: s.cred.id, Verifier: s.cred.verifier}
 	}
 	s.view.begin()
+	returned := false
+	defer func() {
+		if !returned {
+			s.storePanicked()
+		}
+	}()
 	res, err := s.storeSignIn(ctx, store, t.ID(), in)
+	returned = true
 	if err != nil {
 		s.view.restore()
 		return fromStore(err)
 	}
 	s.view.end()
+	// The session exists from here on, so its token leaves, whatever comes.
+	s.issue(t, s.m.cookieFor(in.Spec.Principal, in.Spec.Lifetime))
+	s.setHandle()
+	if err := s.signedIn(res, in, before); err != nil {
+		s.reset()
+		s.cannotRead(err)
+		return err
+	}
+	s.emitSignedIn(res, in.From)
+	if res.Record == nil {
+		s.refresh(ctx, nil, nil)
+	}
+	return nil
+}
+
+// signedIn makes s the session of a sign-in that the store has made.
+func (s *Session) signedIn(res *driver.Result, in *driver.SignIn, before *driver.Record) (err error) {
 	// Changes made while the store worked are sealed for the session before.
 	if s.view.ops, err = s.identity.reseal(s.view.ops, in.Spec.Secret); err != nil {
 		return err
 	}
-	s.issue(t)
-	s.setHandle()
 	record := res.Record
 	if record == nil {
 		if record, err = signedInRecord(res.Now, in, before); err != nil {
@@ -140,10 +166,6 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 		return err
 	}
 	s.become(record, res.Now)
-	s.emitSignedIn(res, in.From)
-	if res.Record == nil {
-		s.refresh(ctx, nil, nil)
-	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -325,6 +326,122 @@ func TestLoginAuthenticated(t *testing.T) {
 					t.Errorf("authenticated %v ago: %d, want %d", tt.ago, w.Code, tt.code)
 				}
 			}
+		})
+	}
+}
+
+// TestTokenThatTheStoreHasLeaves: a sign-in or a renewal is committed, and what follows in the
+// request fails. The response still carries the new token, under its own name and with its own age:
+// otherwise the visitor has a session that nobody can use, and that Config.MaxPerUser counts.
+func TestTokenThatTheStoreHasLeaves(t *testing.T) {
+	reload := func(s *site, ctx context.Context, ses *session.Session) error {
+		s.store.fail("load", errDown)
+		return ses.Reload(ctx)
+	}
+	for name, c := range map[string]struct {
+		route  session.Route
+		f      func(s *site, ctx context.Context, ses *session.Session) error
+		status int
+	}{
+		"a Reload fails":              {session.Route{}, reload, 503},
+		"a Reload fails in an outage": {session.Route{Down: session.DownAnonymous}, reload, 200},
+		"a Reload fails, then another": {session.Route{}, func(s *site, ctx context.Context, ses *session.Session) error {
+			_ = reload(s, ctx, ses)
+			return reload(s, ctx, ses)
+		}, 503},
+		"an Update fails": {session.Route{}, func(s *site, ctx context.Context, ses *session.Session) error {
+			s.store.fail("apply", errDown)
+			_, err := theme.Update(ctx, ses, func(string) (string, error) { return "dark", nil })
+			return err
+		}, 503},
+		"the handler fails": {session.Route{}, func(*site, context.Context, *session.Session) error { return session.ErrNotFound }, 404},
+		"the commit fails": {session.Route{}, func(s *site, _ context.Context, ses *session.Session) error {
+			s.store.fail("apply", errDown)
+			theme.Set(ses, "dark")
+			return nil
+		}, 503},
+		"a change is refused": {session.Route{}, func(_ *site, _ context.Context, ses *session.Session) error {
+			session.Counter("").Add(ses, 1)
+			return nil
+		}, 500},
+		"a sign-in is refused": {session.Route{}, func(s *site, ctx context.Context, ses *session.Session) error {
+			s.store.fail("signin", errDown)
+			return ses.SignIn(ctx, session.Login{User: "ada"})
+		}, 503},
+	} {
+		for _, how := range []string{"SignIn", "Renew"} {
+			t.Run(name+" after "+how, func(t *testing.T) {
+				s := newSite(t, session.Config{MaxRemember: 48 * time.Hour, MaxPerUser: 1, RefuseExtra: true})
+				v := s.visitor()
+				login := session.Login{User: "ada", Remember: 48 * time.Hour}
+				if how == "Renew" {
+					v.mustDo(func(ctx context.Context, ses *session.Session) { mustEqual(t, "SignIn", ses.SignIn(ctx, login), nil) })
+				}
+				w := v.serveRoute(c.route, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					err := error(nil)
+					if how == "Renew" {
+						err = ses.Renew(r.Context())
+					} else {
+						err = ses.SignIn(r.Context(), login)
+					}
+					if err != nil {
+						t.Error(err)
+					}
+					return c.f(s, r.Context(), ses)
+				})
+				s.store.up()
+				mustEqual(t, "status", w.Code, c.status)
+				if set := newTokens(w); len(set) != 1 || !strings.HasPrefix(set[0], "__Host-session=") || !strings.Contains(set[0], "Max-Age=172") {
+					t.Errorf("Set-Cookie %q", set)
+				}
+				mustEqual(t, "user afterwards", v.who(), "ada")
+			})
+		}
+	}
+}
+
+// TestTokenOfAnEndedSessionStays: the session of a sign-in ends before the response leaves, and the
+// request fails. The response carries no token, which might overwrite a newer one.
+func TestTokenOfAnEndedSessionStays(t *testing.T) {
+	for name, f := range map[string]func(s *site, ses *session.Session){
+		"a change is refused": func(_ *site, ses *session.Session) { session.Counter("").Add(ses, 1) },
+		"the handler panics":  func(*site, *session.Session) { panic("bug") },
+		"the commit fails": func(s *site, ses *session.Session) {
+			theme.Set(ses, "dark")
+			s.store.fail("apply", errDown)
+		},
+		"a Reload fails, then none": func(s *site, ses *session.Session) {
+			s.store.fail("load", errDown)
+			_ = ses.Reload(context.Background())
+			s.store.up()
+			if err := ses.Reload(context.Background()); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("Reload: %v", err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(t *testing.T) {
+				s := newSite(t, session.Config{})
+				v := s.visitor()
+				h := s.m.Handler(session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					if err := ses.SignIn(r.Context(), session.Login{User: "ada"}); err != nil {
+						t.Error(err)
+					}
+					if _, err := s.m.RevokeUser(r.Context(), "ada"); err != nil {
+						t.Error(err)
+					}
+					time.Sleep(60 * time.Millisecond) // longer than the store's answer counts
+					f(s, ses)
+					return nil
+				}))
+				w := v.request("GET", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					defer func() { _ = recover() }()
+					h.ServeHTTP(w, r)
+				}))
+				if set := newTokens(w); len(set) != 0 {
+					t.Errorf("Set-Cookie %q", set)
+				}
+			})
 		})
 	}
 }

@@ -27,11 +27,24 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if s.state == moved && s.identity.named == nil {
 		return ErrEnded
 	}
+	returned := false
+	defer func() {
+		if !returned {
+			_ = s.signedOut(errors.New("the store panicked"))
+		}
+	}()
 	err := s.endOwn(ctx)
+	returned = true
 	if errors.Is(err, driver.ErrMoved) {
 		s.leave(moved)
 		return ErrEnded
 	}
+	return s.signedOut(err)
+}
+
+// signedOut makes s the empty session of an unknown visitor. err is why the session may still be
+// alive, or nil.
+func (s *Session) signedOut(err error) error {
 	s.response.signOut(&s.cred)
 	s.outcome.forgive()
 	s.view.discard()
@@ -40,8 +53,9 @@ func (s *Session) SignOut(ctx context.Context) error {
 	s.identity.forget()
 	if err != nil {
 		s.state, s.identity.named = ended, named
-		s.outcome.fail(fmt.Errorf("%w: signing out: %v", ErrUnavailable, err))
-		return s.outcome.report()
+		err = fmt.Errorf("%w: signing out: %v", ErrUnavailable, err)
+		s.outcome.fail(err)
+		return s.outcome.returned(err)
 	}
 	s.state = anonymous
 	s.cred.found, s.cred.inHeader = false, false

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -26,6 +27,12 @@ func (m *Manager) touch(ctx context.Context, s *Session) {
 	ctx = context.WithoutCancel(ctx)
 	go func() {
 		defer func() { <-m.touches }()
+		defer func() {
+			if why := recover(); why != nil { // here it would end the process
+				m.cfg.Logger.ErrorContext(ctx, "session: the store panicked while a use was written",
+					"session", u.id.String(), "panic", why, "stack", string(debug.Stack()))
+			}
+		}()
 		ctx, cancel := context.WithTimeout(ctx, m.cfg.CommitTimeout)
 		defer cancel()
 		err := u.write(ctx, m.store)

@@ -46,9 +46,15 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 			break
 		}
 	}
-	err = fmt.Errorf("%w: other processes keep changing field %q", ErrUnavailable, k)
-	s.fail(err)
-	return err
+	return s.giveUp(fmt.Errorf("%w: other processes keep changing field %q", ErrUnavailable, k))
+}
+
+// giveUp fails the outcome with err, and returns err to the handler.
+func (s *Session) giveUp(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outcome.fail(err)
+	return s.outcome.returned(err)
 }
 
 // jitter returns a random time to wait, longer after more attempts.
@@ -67,15 +73,14 @@ func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (con
 	}
 	if next, err = s.identity.seal(k, next); err != nil {
 		s.outcome.fail(err)
-		return nil, nil, s.outcome.err
+		return nil, nil, s.outcome.returned(err)
 	}
 	_, err = s.send(ctx, &driver.Op{Kind: driver.Swap, Key: k, Old: old, Value: next}, nil)
-	if err != nil && s.outcome.err == nil {
-		errors.As(err, &conflict)
+	if errors.As(err, &conflict) {
 		present, err = s.identity.open(k, conflict.Present)
 		return conflict, present, err
 	}
-	return nil, nil, s.outcome.report()
+	return nil, nil, s.outcome.returned(err)
 }
 
 // take removes the value under k and returns it, to one caller only. It commits the other changes
@@ -96,7 +101,7 @@ func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) 
 	last := len(s.view.ops)
 	res, err := s.send(ctx, &driver.Op{Kind: driver.Take, Key: k}, nil)
 	if err != nil {
-		return nil, false, s.outcome.report()
+		return nil, false, s.outcome.returned(err)
 	}
 	if last >= len(res.Values) || res.Values[last] == nil {
 		return nil, false, nil
@@ -135,9 +140,9 @@ func (s *Session) waitForTurn(ctx context.Context) (release func(), err error) {
 		return func() {}, nil
 	}
 	if release, err = s.m.updates.wait(ctx, id); err != nil {
-		s.fail(err)
+		return nil, s.giveUp(err)
 	}
-	return release, err
+	return release, nil
 }
 
 // updateQueue lets one Update of a session run at a time in this process, so that Updates do not

@@ -25,7 +25,14 @@ func (w *responseWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *responseWriter) begin(status int) {
 	s := &w.x.session
 	w.wrote = true
+	returned := false
+	defer func() {
+		if !returned { // the store panicked, and nothing has left
+			w.wrote = false
+		}
+	}()
 	err := s.commitBeforeHeader(w.x, true)
+	returned = true
 	// A handler that knows of the error may answer itself.
 	if err != nil && !(s.wasReported() && status >= 400) {
 		w.x.fail(err)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -365,24 +364,5 @@ func TestLoadAndCommitWorkWithoutNetHTTP(t *testing.T) {
 	}
 	if _, err := session.From(t.Context()); !errors.Is(err, session.ErrNoManager) {
 		t.Errorf("From without Load: %v", err)
-	}
-}
-
-// TestMapClearsOfACommitAreBounded: for each cleared map Redis looks at all values of the session,
-// and serves nobody else meanwhile. Clearing one map again costs nothing.
-func TestMapClearsOfACommitAreBounded(t *testing.T) {
-	s := newSite(t, session.Config{})
-	clear := func(maps int) *httptest.ResponseRecorder {
-		return s.known().do(func(ses *session.Session) error {
-			for i := range maps * 2 {
-				session.Counters(fmt.Sprint("m", i%maps)).Clear(ses)
-			}
-			return ses.Commit(context.Background())
-		})
-	}
-	mustEqual(t, "64 maps", clear(64).Code, 200)
-	mustEqual(t, "65 maps", clear(65).Code, 500)
-	if !strings.Contains(s.log.String(), "a commit clears at most 64") {
-		t.Errorf("the log does not say what to do:\n%s", s.log)
 	}
 }

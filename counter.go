@@ -58,8 +58,7 @@ func (c Counters) All(s *Session) iter.Seq2[string, int64] {
 	}
 }
 
-// Clear removes all keys, including keys that another request adds before the commit. It counts as
-// a [Map.Clear] for the bound of a commit.
+// Clear removes all keys, including keys that another request adds before the commit.
 func (c Counters) Clear(s *Session) {
 	s.change(driver.Op{Kind: driver.UnsetEntries, Key: driver.Key(c)})
 }

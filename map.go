@@ -54,8 +54,7 @@ func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
 	}
 }
 
-// Clear removes all entries, including entries that another request adds before the commit. A
-// commit clears at most 64 maps, or it fails with [ErrTooLarge]. [Session.Clear] has no such bound.
+// Clear removes all entries, including entries that another request adds before the commit.
 func (m Map[T]) Clear(s *Session) {
 	s.change(driver.Op{Kind: driver.UnsetEntries, Key: driver.Key(m)})
 }

@@ -71,10 +71,6 @@ func (v *view) change(op driver.Op) error {
 		return fmt.Errorf("%w: field %q: a commit has at most %d operations: commit more often",
 			ErrTooLarge, op.Key, driver.MaxOps)
 	}
-	if op.Kind == driver.UnsetEntries && v.clears(op.Key) >= maxClears {
-		return fmt.Errorf("%w: field %q: a commit clears at most %d maps: commit more often, or use Session.Clear",
-			ErrTooLarge, op.Key, maxClears)
-	}
 	if v.committing && v.base == nil {
 		v.fork()
 	}
@@ -85,20 +81,6 @@ func (v *view) change(op driver.Op) error {
 	}
 	v.buffer(op, v.sizeOf(op.Key)-before)
 	return nil
-}
-
-// maxClears bounds the maps that one commit clears. For each of them a store looks at all values of
-// the session, and Redis serves nobody else meanwhile.
-const maxClears = 64
-
-// clears returns how many maps other than k the changes clear.
-func (v *view) clears(k driver.Key) (n int) {
-	for i := range v.ops {
-		if v.ops[i].Kind == driver.UnsetEntries && v.ops[i].Key != k {
-			n++
-		}
-	}
-	return n
 }
 
 func (v *view) edit() {

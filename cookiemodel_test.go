@@ -72,7 +72,7 @@ type cookieModel struct {
 	effects   int         // effects on the cookie of signed-in sessions, so far
 	last      effect
 	delivered int                  // the newest effect that has arrived
-	overtaken bool                 // an older effect arrived after a newer one, or a response was lost
+	overtaken bool                 // an older effect came after a newer one, or a response was lost
 	handles   map[string]string    // the session of each token that has arrived
 	ended     map[string]time.Time // when a session was signed out
 }
@@ -158,7 +158,7 @@ func (m *cookieModel) isAlive(handle string) bool {
 const userCookie = "__Host-session"
 
 func runCookieModel(t *testing.T, seed, episode uint64, steps int) *cookieModel {
-	quick := episode%4 == 2 // tokens that are overtaken take many requests, and fit in no other episode
+	quick := episode%4 == 2 // overtaken tokens take many requests, and fit in no other episode
 	m := &cookieModel{t: t, rng: rand.New(rand.NewPCG(seed, episode)), reader: episode%4 == 3 || quick, quick: quick, jar: map[string]string{},
 		handles: map[string]string{}, ended: map[string]time.Time{}}
 	synctest.Test(t, func(t *testing.T) {

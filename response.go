@@ -44,8 +44,8 @@ const (
 // streams, the client is there: otherwise the session could end during the stream.
 func (r *response) bringsToken() bool { return r.renewed || r.issued && !r.streams }
 
-// newCookie is the cookie of a token, from the moment that the store has the token: a later call may
-// fail and leave the request without the session. The token leaves nevertheless, or the visitor
+// newCookie is the cookie of a token, from the moment that the store has the token: a later call
+// may fail and leave the request without the session. The token leaves nevertheless, or the visitor
 // would have a session that nobody can use.
 type newCookie struct {
 	signedIn bool          // somebody is signed in

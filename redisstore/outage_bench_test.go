@@ -66,7 +66,7 @@ type outageSample struct {
 // if pace is 0.
 func measureOutage(b *testing.B, length, pace time.Duration) {
 	node := redistest.Start(b, redistest.Options{Config: []string{"appendonly yes"}})
-	log := slog.New(slog.NewTextHandler(io.Discard, nil)) //nolint:sloglint // formatting a line for each 503 is part of the cost
+	log := slog.New(slog.NewTextHandler(io.Discard, nil)) //nolint:sloglint // formatting costs
 	store := mustOpen(b, "redis://"+node.Addr(), redisstore.Options{Logger: log})
 	server := serveOutage(b, store, log)
 	var all sync.WaitGroup

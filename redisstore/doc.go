@@ -46,7 +46,7 @@ package redisstore
 // The files, in the order in which an operation passes them.
 //
 // Opening: options.go, url.go, store.go (Store, Open, Close), client.go (the two rueidis clients),
-// servercheck.go.
+// servercheck.go, advice.go (logs what settings of the servers cost).
 //
 // A read, [Store.Load] in read.go:
 //

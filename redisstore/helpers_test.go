@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"regexp"
 	"strconv"
@@ -18,8 +19,10 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// TestMain runs more tests in parallel than there are processors. Most tests wait for a server.
+// TestMain runs more tests in parallel than there are processors. Most tests wait for a server. It
+// hides what Open logs about the settings of test servers.
 func TestMain(m *testing.M) {
+	slog.SetLogLoggerLevel(slog.LevelWarn)
 	flag.Parse()
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })

@@ -15,24 +15,30 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// checkServers asks every server for its version and settings, and uses a session for a trial.
+// checkServers asks every server for its version and settings, and uses a session for a trial. It
+// logs what settings cost.
 func (s *Store) checkServers(ctx context.Context) error {
-	answered := false
+	answered, costly := 0, costlySettings{}
 	var silent error
 	for addr, node := range s.plain.Nodes() {
 		limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 		info, err := node.Do(limit, node.B().Info().Build()).ToString()
+		var settings map[string]string
+		if err == nil {
+			settings = readSettings(limit, node)
+		}
 		cancel()
 		if err != nil { // a replica of a Cluster may be away
 			silent = fmt.Errorf("redisstore: %s does not answer: %w", addr, withAdvice(err))
 			continue
 		}
-		answered = true
 		if err := s.checkInfo(addr, info); err != nil {
 			return err
 		}
+		costly.add(addr, info, settings)
+		answered++
 	}
-	if !answered {
+	if answered == 0 {
 		return silent
 	}
 	// Requests must not be served before this.
@@ -41,12 +47,14 @@ func (s *Store) checkServers(ctx context.Context) error {
 	}
 	err := s.tryOut(ctx)
 	if err == nil {
+		costly.log(s, answered)
 		return nil
 	}
 	if reply := new(rueidis.RedisError); errors.As(err, &reply) {
 		for _, prefix := range passingRefusals {
 			if strings.HasPrefix(reply.Error(), prefix) {
 				s.opt.Logger.Warn("redisstore: the server takes no writes at the moment", "error", err)
+				costly.log(s, answered)
 				return nil
 			}
 		}

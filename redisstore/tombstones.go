@@ -22,7 +22,7 @@ import (
 // there are none. So an end is confirmed if the session certainly existed, and only these count
 // for maxConfirmed. The others have a bound of their own, and push out only each other.
 type tombstones struct {
-	mu          sync.Mutex
+	mu          sync.RWMutex
 	kept        map[driver.ID]tombstone
 	confirmed   list.List // of driver.ID, oldest first
 	unconfirmed list.List // the same
@@ -154,8 +154,8 @@ func (t *tombstones) schedule(id driver.ID, queue int, at time.Time) {
 // refusal returns driver.ErrMoved for a session that was just replaced, the error of
 // driver.EndedSince for one that ended here, and nil for all others.
 func (t *tombstones) refusal(id driver.ID) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.mu.RLock()
+	defer t.mu.RUnlock()
 	if len(t.kept) == 0 {
 		return nil
 	}
@@ -187,8 +187,8 @@ func (t *tombstones) snapshot(entries []indexEntry) func(driver.ID) bool {
 
 // ownerOf returns the owner of a session that ended here.
 func (t *tombstones) ownerOf(id driver.ID) driver.Hash {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	t.mu.RLock()
+	defer t.mu.RUnlock()
 	return t.kept[id].owner
 }
 

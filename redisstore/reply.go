@@ -71,6 +71,16 @@ func (r reply) withRevision() (_ reply, err error) {
 	return r, nil
 }
 
+// withGeneration moves the generation out of the rest.
+func (r reply) withGeneration() (reply, error) {
+	n, err := r.integer(0)
+	if err != nil || n < 0 || n > 1<<32-1 {
+		return r, errReply
+	}
+	r.generation, r.rest = uint32(n), r.rest[1:]
+	return r, nil
+}
+
 // sessionError returns the error of a script on one session, nil for "ok" and "refused".
 func (r *reply) sessionError(id driver.ID) error {
 	switch r.status {

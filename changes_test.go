@@ -28,7 +28,7 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 	}{
 		{"no name", func(s *session.Session) { session.Counter("").Add(s, 1) }, session.ErrInvalid},
 		{"a colon", func(s *session.Session) { session.Counter("a b:c").Add(s, 1) }, session.ErrInvalid},
-		{"metadata", func(s *session.Session) { session.Value[int]("@rev").Set(s, 1) }, session.ErrInvalid},
+		{"metadata", func(s *session.Session) { session.Value[int]("@s").Set(s, 1) }, session.ErrInvalid},
 		{"not ASCII", func(s *session.Session) { session.Value[int]("größe").Set(s, 1) }, session.ErrInvalid},
 		{"64 bytes", func(s *session.Session) { session.Counter(long[:64]).Add(s, 1) }, nil},
 		{"65 bytes", func(s *session.Session) { session.Counter(long[:65]).Add(s, 1) }, session.ErrInvalid},

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,14 +69,16 @@ func (m *Manager) publish(e Event) {
 type eventJSON struct {
 	Kind    EventKind `json:"kind"`
 	Session string    `json:"session,omitempty"`
-	User    []byte    `json:"user,omitempty"` // not a string: an id may be any bytes
+	User    string    `json:"user,omitempty"` // base64url, because an id may be any bytes
 	Before  string    `json:"before,omitempty"`
 	Time    int64     `json:"time"` // milliseconds
 }
 
+var eventUser = base64.RawURLEncoding.Strict()
+
 // sealEvent returns an event as nodes send it: JSON, sealed if there are keys.
 func (m *Manager) sealEvent(e Event) []byte {
-	b, err := json.Marshal(eventJSON{e.Kind, e.Handle, []byte(e.User), e.Before, e.Time.UnixMilli()})
+	b, err := json.Marshal(eventJSON{e.Kind, e.Handle, eventUser.EncodeToString([]byte(e.User)), e.Before, e.Time.UnixMilli()})
 	if err != nil {
 		return b // not reached: these types always encode
 	}
@@ -95,7 +98,11 @@ func decodeEvent(b []byte) (Event, error) {
 	if err := json.Unmarshal(b, &e); err != nil || e.Kind == "" {
 		return Event{}, fmt.Errorf("%w: an event in an unknown format", ErrGap)
 	}
+	user, err := eventUser.DecodeString(e.User)
+	if err != nil {
+		return Event{}, fmt.Errorf("%w: an event with a malformed user", ErrGap)
+	}
 	return Event{
-		Kind: e.Kind, Handle: e.Session, User: string(e.User), Before: e.Before, Time: time.UnixMilli(e.Time),
+		Kind: e.Kind, Handle: e.Session, User: string(user), Before: e.Before, Time: time.UnixMilli(e.Time),
 	}, nil
 }

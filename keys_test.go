@@ -97,7 +97,7 @@ func TestKeyRotationKeepsSealedValues(t *testing.T) {
 	if len(cookies(w)) != 0 {
 		t.Errorf("Set-Cookie %q: a missing key must delete no cookie", cookies(w))
 	}
-	if log := first.log.String(); !strings.Contains(log, "secrets:a") && !strings.Contains(log, "@principal") ||
+	if log := first.log.String(); !strings.Contains(log, "secrets:a") && !strings.Contains(log, "@i") ||
 		!strings.Contains(log, "dropped too early") {
 		t.Errorf("the log does not name the value: %s", log)
 	}

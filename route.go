@@ -88,7 +88,7 @@ func (rt Route) Check(ctx context.Context) error {
 	if !s.view.signedIn() {
 		return ErrNotSignedIn
 	}
-	return rt.isMetBy(s.view.record.Principal, s.view.storeTime())
+	return rt.isMetBy(s.identity.principal, s.view.storeTime())
 }
 
 // Handler returns a handler that calls next if [Route.Check] returns nil, and responds with [Error]

@@ -1,59 +1,61 @@
 package driver
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"math"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// Names of a record's metadata. No field's name begins with "@".
+// Names of a record's metadata. No field's name begins with "@". The info is in info.go.
 const (
-	nameVersion   Key = "@v"         // FormatVersion
-	nameSecret    Key = "@id"        // base64url
-	nameToken     Key = "@token"     // encodeToken writes it
-	namePrevious  Key = "@previous"  // decodePrevious reads it
-	nameOvertaken Key = "@overtaken" // encodeOvertaken writes it
-	namePrincipal Key = "@principal" // JSON; absent if nobody is signed in
-	nameIdle      Key = "@idle"      // milliseconds, like all durations
-	nameCreated   Key = "@created"   // milliseconds since 1970, like all times
-	nameSeen      Key = "@seen"
-	nameDeadline  Key = "@deadline"
-	nameRevision  Key = "@rev"
-	nameSize      Key = "@size" // bytes of all keys and values, metadata excluded
+	nameToken     Key = "@t"
+	nameState     Key = "@s"
+	nameLife      Key = "@l"
+	namePrevious  Key = "@previous"
+	nameOvertaken Key = "@overtaken"
+	nameUser      Key = "@u"
 )
 
 // FormatVersion is the version of the format that [Encode] writes and [Decode] reads.
 const FormatVersion = 1
 
+// Widths of the metadata: the sums of their parts.
+const (
+	tokenWidth     = 1 + 1 + hashWidth + countWidth + timeWidth
+	stateWidth     = timeWidth + countWidth + timeWidth
+	lifeWidth      = hashWidth + 3*timeWidth
+	previousWidth  = 1 + hashWidth + timeWidth
+	overtakenWidth = countWidth + hashWidth
+	userWidth      = hashWidth + timeWidth + 2 + 1 + 4
+)
+
+// Flags in "@t".
+const (
+	flagUnused = 1 // Tokens.Unused
+	flagMoving = 2 // a sign-in is replacing the session; set by the scripts of redisstore only
+)
+
 // Encode returns r as named values: the metadata, then the fields. All languages share this format,
 // and stores store it. format/README.md specifies it.
 func Encode(r *Record) []Field {
-	out := make([]Field, 0, 11+len(r.Fields))
-	put := func(k Key, v string) { out = append(out, Field{k, []byte(v)}) }
-	number := func(k Key, n int64) { out = append(out, Field{k, strconv.AppendInt(nil, n, 10)}) }
-	number(nameVersion, FormatVersion)
-	put(nameSecret, Hash(r.Secret).String())
-	out = append(out, Field{nameToken, encodeToken(&r.Tokens)})
-	if t := &r.Tokens; t.Previous != (Hash{}) {
-		put(namePrevious, encodePrevious(t))
+	out := make([]Field, 0, 8+len(r.Fields))
+	out = append(out, Field{nameToken, encodeToken(&r.Tokens)}, Field{nameState, encodeState(r)}, Field{nameLife, encodeLife(r)})
+	if r.Tokens.Previous != (Hash{}) {
+		out = append(out, Field{namePrevious, encodePrevious(&r.Tokens)})
 	}
 	if o := r.Tokens.Overtaken; o != nil {
-		put(nameOvertaken, encodeOvertaken(o))
+		b := appendHex(make([]byte, 0, overtakenWidth), uint64(o.Generation), countWidth)
+		out = append(out, Field{nameOvertaken, appendHash(b, o.Used)})
 	}
-	if r.Principal != nil {
-		out = append(out, Field{namePrincipal, encodePrincipal(r.Principal)})
+	if p := r.Principal; p != nil {
+		text := []byte(p.Sealed)
+		if p.Sealed == "" {
+			text = EncodeInfo(p)
+		}
+		out = append(out, Field{nameUser, encodeUser(p, len(text))})
+		out = appendInfo(out, text)
 	}
-	number(nameIdle, r.Idle.Milliseconds())
-	number(nameCreated, r.Created.UnixMilli())
-	number(nameSeen, r.Seen.UnixMilli())
-	number(nameDeadline, r.Deadline.UnixMilli())
-	number(nameRevision, int64(r.Revision))
-	number(nameSize, int64(r.Size))
 	return append(out, r.Fields...)
 }
 
@@ -87,7 +89,7 @@ func Decode(values []Field) (*Record, error) {
 		}
 	}
 	if n := fields.Size(); n != r.Size {
-		return nil, fmt.Errorf("%w: the fields have %d bytes, but %s is %d", ErrFormat, n, nameSize, r.Size)
+		return nil, fmt.Errorf("%w: the fields have %d bytes, but %s says %d", ErrFormat, n, nameState, r.Size)
 	}
 	r.Fields = fields
 	return r, nil
@@ -95,7 +97,7 @@ func Decode(values []Field) (*Record, error) {
 
 // DecodeMetadata returns the record that the metadata in values describes, without fields: see
 // [Record.Metadata]. It ignores fields in values. A store that reads only metadata asks for
-// [MetadataNames].
+// [MetadataNames], and then for [MissingNames].
 //
 // Errors: as of [Decode].
 func DecodeMetadata(values []Field) (*Record, error) {
@@ -108,31 +110,62 @@ func DecodeMetadata(values []Field) (*Record, error) {
 			return nil, err
 		}
 	}
-	for i, k := range metaNames {
-		if d.seen&(1<<i) == 0 && k != namePrevious && k != nameOvertaken && k != namePrincipal {
-			return nil, fmt.Errorf("%w: %s is missing", ErrFormat, k)
-		}
+	if err := d.finish(); err != nil {
+		return nil, err
 	}
 	return d.r, nil
 }
 
-// MetadataNames returns the names of all metadata. A record need not have all of them.
-func MetadataNames() []Key { return slices.Clone(metaNames[:]) }
-
-// metaNames are the names of all metadata.
-var metaNames = [...]Key{
-	nameVersion, nameSecret, nameToken, namePrevious, nameOvertaken, namePrincipal,
-	nameIdle, nameCreated, nameSeen, nameDeadline, nameRevision, nameSize,
+// MetadataNames returns the names of all metadata of usual records. A record need not have all of
+// them. A record with a long info has more: see [MissingNames].
+func MetadataNames() []Key {
+	names := slices.Clone(metaNames[:])
+	for i := range listedParts {
+		names = append(names, infoName(i))
+	}
+	return names
 }
+
+// MissingNames returns the names of metadata that a record has and that values lacks: the later
+// parts of a long info. It returns nil for values that are complete, or that [DecodeMetadata]
+// refuses in any case.
+func MissingNames(values []Field) (missing []Key) {
+	n, parts := 0, 0
+	for _, v := range values {
+		switch {
+		case v.Key == nameUser:
+			if _, size, err := decodeUser(string(v.Value)); err == nil {
+				n = infoParts(size)
+			}
+		case infoIndex(v.Key) >= 0:
+			parts++
+		}
+	}
+	for ; parts < n; parts++ {
+		missing = append(missing, infoName(parts))
+	}
+	return missing
+}
+
+// metaNames are the names of all metadata but the info.
+var metaNames = [...]Key{nameToken, nameState, nameLife, namePrevious, nameOvertaken, nameUser}
 
 func (k Key) isMeta() bool { return strings.HasPrefix(string(k), "@") }
 
+// decoder collects the metadata of one record.
 type decoder struct {
-	r    *Record
-	seen uint16 // one bit for each of metaNames
+	r        *Record
+	seen     uint8 // one bit for each of metaNames
+	unused   bool  // the flag in "@t"
+	previous string
+	infoSize int
+	info     []string
 }
 
 func (d *decoder) meta(k Key, v string) (err error) {
+	if i := infoIndex(k); i >= 0 {
+		return d.part(i, v)
+	}
 	i := slices.Index(metaNames[:], k)
 	if i < 0 {
 		return fmt.Errorf("%w: unknown metadata %q", ErrFormat, k)
@@ -141,40 +174,19 @@ func (d *decoder) meta(k Key, v string) (err error) {
 		return fmt.Errorf("%w: %s is present twice", ErrFormat, k)
 	}
 	d.seen |= 1 << i
-	r := d.r
 	switch k {
-	case nameVersion:
-		if v != strconv.Itoa(FormatVersion) {
-			return fmt.Errorf("%w: version %.20q, this program supports %d", ErrFormat, v, FormatVersion)
-		}
-	case nameSecret:
-		var h Hash
-		h, err = ParseHash(v)
-		r.Secret = Secret(h)
 	case nameToken:
-		err = decodeToken(v, &r.Tokens)
+		d.unused, err = decodeToken(v, &d.r.Tokens)
+	case nameState:
+		err = decodeState(v, d.r)
+	case nameLife:
+		err = decodeLife(v, d.r)
 	case namePrevious:
-		err = decodePrevious(v, &r.Tokens)
+		d.previous = v // its meaning depends on the flag in "@t"
 	case nameOvertaken:
-		r.Tokens.Overtaken, err = decodeOvertaken(v)
-	case namePrincipal:
-		r.Principal, err = decodePrincipal(v)
-	case nameIdle:
-		r.Idle, err = decodeDuration(v)
-	case nameCreated:
-		r.Created, err = decodeTime(v)
-	case nameSeen:
-		r.Seen, err = decodeTime(v)
-	case nameDeadline:
-		r.Deadline, err = decodeTime(v)
-	case nameRevision:
-		var n int64
-		n, err = decodeNumber(v)
-		r.Revision = uint64(n)
-	case nameSize:
-		var n int64
-		n, err = decodeNumber(v)
-		r.Size = int(n)
+		d.r.Tokens.Overtaken, err = decodeOvertaken(v)
+	case nameUser:
+		d.r.Principal, d.infoSize, err = decodeUser(v)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", k, err)
@@ -182,198 +194,170 @@ func (d *decoder) meta(k Key, v string) (err error) {
 	return nil
 }
 
-// maxNumber is the end of the year 9999 in milliseconds, which keeps times far from overflow.
-const maxNumber = 253_402_300_799_999
-
-// maxDuration is the longest time.Duration in milliseconds: 292 years.
-const maxDuration = int64(math.MaxInt64 / time.Millisecond)
-
-func decodeNumber(v string) (int64, error) {
-	n, ok := ParseInt([]byte(v))
-	if !ok || n < 0 || n > maxNumber {
-		return 0, fmt.Errorf("%w: %.40q is not a number between 0 and %d", ErrFormat, v, int64(maxNumber))
+// part keeps a part of the info.
+func (d *decoder) part(i int, v string) error {
+	for len(d.info) <= i {
+		d.info = append(d.info, "")
 	}
-	return n, nil
+	if d.info[i] != "" {
+		return fmt.Errorf("%w: %s is present twice", ErrFormat, infoName(i))
+	}
+	d.info[i] = v
+	return nil
 }
 
-func decodeTime(v string) (time.Time, error) {
-	ms, err := decodeNumber(v)
-	return time.UnixMilli(ms), err
-}
-
-func decodeDuration(v string) (time.Duration, error) {
-	ms, err := decodeNumber(v)
-	if err == nil && ms > maxDuration {
-		err = fmt.Errorf("%w: %d milliseconds is more than %d", ErrFormat, ms, maxDuration)
-	}
-	return time.Duration(ms) * time.Millisecond, err
-}
-
-// encodeToken returns "generation.issued.hash" of the current verifier. issued is 0 if the verifier
-// was issued with the record.
-func encodeToken(t *Tokens) []byte {
-	issued := int64(0)
-	if !t.Issued.IsZero() {
-		issued = t.Issued.UnixMilli()
-	}
-	b := strconv.AppendUint(make([]byte, 0, 48), uint64(t.Generation), 10)
-	b = strconv.AppendInt(append(b, '.'), issued, 10)
-	return append(append(b, '.'), t.Current.String()...)
-}
-
-func decodeToken(v string, t *Tokens) error {
-	generation, rest, _ := strings.Cut(v, ".")
-	issued, hash, _ := strings.Cut(rest, ".")
-	var err error
-	if t.Generation, err = decodeGeneration(generation); err != nil {
-		return err
-	}
-	if issued != "0" {
-		if t.Issued, err = decodeTime(issued); err != nil {
-			return err
+// finish decodes what depends on several values.
+func (d *decoder) finish() error {
+	for i, k := range metaNames[:3] {
+		if d.seen&(1<<i) == 0 {
+			return fmt.Errorf("%w: %s is missing", ErrFormat, k)
 		}
 	}
-	t.Current, err = ParseHash(hash)
-	return err
-}
-
-func decodeGeneration(v string) (uint32, error) {
-	n, err := decodeNumber(v)
-	if err == nil && n > 1<<32-1 {
-		err = fmt.Errorf("%w: generation %d", ErrFormat, n)
+	t := &d.r.Tokens
+	t.Unused = d.unused
+	if d.seen&(1<<slices.Index(metaNames[:], namePrevious)) != 0 {
+		if err := decodePrevious(d.previous, t); err != nil {
+			return fmt.Errorf("%s: %w", namePrevious, err)
+		}
+	} else if t.Unused {
+		return fmt.Errorf("%w: %s says that the verifier replaced another, but %s is missing", ErrFormat, nameToken, namePrevious)
 	}
-	return uint32(n), err
-}
-
-// encodePrevious returns "pending.hash.grace", "grace.hash.until", "renewed.hash.until" or
-// "replaced.hash.until". The states pending and renewed say that Current was not used yet.
-func encodePrevious(t *Tokens) string {
-	state, n := "replaced", t.PreviousUntil.UnixMilli()
-	switch {
-	case t.pending():
-		state, n = "pending", t.Grace.Milliseconds()
-	case t.PreviousAccepted:
-		state = "grace"
-	case t.Unused:
-		state = "renewed"
-	}
-	return state + "." + t.Previous.String() + "." + strconv.FormatInt(n, 10)
-}
-
-// decodePrevious is the inverse of encodePrevious.
-func decodePrevious(v string, t *Tokens) error {
-	state, rest, _ := strings.Cut(v, ".")
-	hash, number, _ := strings.Cut(rest, ".")
-	var err error
-	switch state {
-	case "pending":
-		t.PreviousAccepted, t.Unused = true, true
-		t.Grace, err = decodeDuration(number)
-	case "grace":
-		t.PreviousAccepted = true
-		t.PreviousUntil, err = decodeTime(number)
-	case "renewed":
-		t.Unused = true
-		t.PreviousUntil, err = decodeTime(number)
-	case "replaced":
-		t.PreviousUntil, err = decodeTime(number)
-	default:
-		err = fmt.Errorf("%w: %.40q is not pending, grace, renewed or replaced", ErrFormat, state)
-	}
-	if err != nil {
+	text, err := joinInfo(d.info, d.infoSize)
+	if err != nil || d.r.Principal == nil {
 		return err
 	}
-	if t.Previous, err = ParseHash(hash); err == nil && t.Previous == (Hash{}) {
-		err = fmt.Errorf("%w: the hash is empty", ErrFormat)
-	}
-	return err
+	return decodePrincipal(text, d.r.Principal)
 }
 
-// encodeOvertaken returns "generation", or "generation.hash" if a verifier of that generation was
-// used.
-func encodeOvertaken(o *Overtaken) string {
-	text := strconv.FormatUint(uint64(o.Generation), 10)
-	if o.Used == (Hash{}) {
-		return text
+func encodeToken(t *Tokens) []byte {
+	b := append(make([]byte, 0, tokenWidth), '0'+FormatVersion, '0')
+	if t.Unused {
+		b[1] = '0' + flagUnused
 	}
-	return text + "." + o.Used.String()
+	b = appendHex(appendHash(b, t.Current), uint64(t.Generation), countWidth)
+	if t.Issued.IsZero() {
+		return appendHex(b, 0, timeWidth)
+	}
+	return appendTime(b, t.Issued)
+}
+
+func decodeToken(v string, t *Tokens) (unused bool, err error) {
+	if v != "" && v[0] != '0'+FormatVersion {
+		return false, fmt.Errorf("%w: version %q, this program supports %d", ErrFormat, v[:1], FormatVersion)
+	}
+	p := unpack(v, tokenWidth)
+	p.cut(1)
+	flags := p.number(1, flagUnused|flagMoving)
+	t.Current = p.hash()
+	t.Generation = uint32(p.number(countWidth, maxCount))
+	if t.Issued = p.time(); t.Issued.UnixMilli() == 0 {
+		t.Issued = time.Time{}
+	}
+	return flags&flagUnused != 0, p.err
+}
+
+func encodeState(r *Record) []byte {
+	b := appendHex(make([]byte, 0, stateWidth), r.Revision, timeWidth)
+	return appendTime(appendHex(b, uint64(r.Size), countWidth), r.Seen)
+}
+
+func decodeState(v string, r *Record) error {
+	p := unpack(v, stateWidth)
+	r.Revision = p.number(timeWidth, maxRevision)
+	r.Size = int(p.number(countWidth, maxCount))
+	r.Seen = p.time()
+	return p.err
+}
+
+func encodeLife(r *Record) []byte {
+	b := appendHash(make([]byte, 0, lifeWidth), Hash(r.Secret))
+	return appendDuration(appendTime(appendTime(b, r.Created), r.Deadline), r.Idle)
+}
+
+func decodeLife(v string, r *Record) error {
+	p := unpack(v, lifeWidth)
+	r.Secret = Secret(p.hash())
+	r.Created = p.time()
+	r.Deadline = p.time()
+	r.Idle = p.duration()
+	return p.err
+}
+
+// States of "@previous": whether the previous verifier is accepted, or only remembered.
+const (
+	previousAccepted   = 'a'
+	previousRemembered = 'r'
+)
+
+// encodePrevious ends with a duration if Current came from a rotation and was not used yet: the
+// grace period, which begins with its first use. Otherwise it ends with a time.
+func encodePrevious(t *Tokens) []byte {
+	b := append(make([]byte, 0, previousWidth), previousRemembered)
+	if t.PreviousAccepted {
+		b[0] = previousAccepted
+	}
+	b = appendHash(b, t.Previous)
+	if t.pending() {
+		return appendDuration(b, t.Grace)
+	}
+	return appendTime(b, t.PreviousUntil)
+}
+
+// decodePrevious needs t.Unused.
+func decodePrevious(v string, t *Tokens) error {
+	p := unpack(v, previousWidth)
+	switch state := p.cut(1); state {
+	case string(previousAccepted):
+		t.PreviousAccepted = true
+	case string(previousRemembered):
+	default:
+		p.fail("%q is not %q or %q", state, previousAccepted, previousRemembered)
+	}
+	if t.Previous = p.hash(); t.Previous == (Hash{}) {
+		p.fail("the hash is empty")
+	}
+	if t.pending() {
+		t.Grace = p.duration()
+	} else {
+		t.PreviousUntil = p.time()
+	}
+	return p.err
 }
 
 func decodeOvertaken(v string) (*Overtaken, error) {
-	text, hash, used := strings.Cut(v, ".")
-	generation, err := decodeGeneration(text)
-	if err != nil {
-		return nil, err
-	}
-	o := &Overtaken{Generation: generation}
-	if !used {
-		return o, nil
-	}
-	if o.Used, err = ParseHash(hash); err == nil && o.Used == (Hash{}) {
-		err = fmt.Errorf("%w: the hash is empty", ErrFormat)
-	}
-	return o, err
+	p := unpack(v, overtakenWidth)
+	o := &Overtaken{Generation: uint32(p.number(countWidth, maxCount)), Used: p.hash()}
+	return o, p.err
 }
 
-// principal is the JSON form of a Principal. The user id is in base64, because it may be any bytes.
-type principal struct {
-	User          []byte   `json:"user,omitempty"`
-	Owner         string   `json:"owner"`
-	Authenticated int64    `json:"at"`
-	Methods       []string `json:"methods,omitempty"`
-	Level         int      `json:"level,omitempty"`
-	Device        string   `json:"device,omitempty"`
-	UserAgent     string   `json:"agent,omitempty"`
-	Address       string   `json:"address,omitempty"`
-	Persistent    bool     `json:"persistent,omitempty"`
-	Sealed        string   `json:"sealed,omitempty"`
+// encodeUser needs the size of the info.
+func encodeUser(p *Principal, size int) []byte {
+	b := appendTime(appendHash(make([]byte, 0, userWidth), p.Owner), p.Authenticated)
+	b = append(appendHex(b, uint64(p.Level), 2), '0')
+	if p.Persistent {
+		b[len(b)-1] = '1'
+	}
+	return appendHex(b, uint64(size), 4)
 }
 
-func encodePrincipal(p *Principal) []byte {
-	b, err := json.Marshal(principal{
-		User: []byte(p.User), Owner: p.Owner.String(), Authenticated: p.Authenticated.UnixMilli(),
-		Methods: p.Methods, Level: p.Level, Device: p.Device, UserAgent: p.UserAgent, Address: p.Address,
-		Persistent: p.Persistent, Sealed: p.Sealed,
-	})
-	if err != nil {
-		panic(err) // all members can be encoded
-	}
-	return b
-}
-
-// SplitPrincipal returns the stored form of p without the time of its authentication: what comes
-// before the time and what comes after it. A store whose server sets the time puts it in between.
-func SplitPrincipal(p *Principal) (head, tail string) {
-	text := string(encodePrincipal(p))
-	mark := `"at":` + strconv.FormatInt(p.Authenticated.UnixMilli(), 10)
-	i := strings.Index(text, mark) // the members before it are in base64 and cannot contain mark
-	return text[:i+len(`"at":`)], text[i+len(mark):]
-}
-
-func decodePrincipal(v string) (*Principal, error) {
-	var p principal
-	d := json.NewDecoder(strings.NewReader(v))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&p); err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: there is data after the principal's JSON", ErrFormat)
-	}
-	if p.Authenticated < 0 || p.Authenticated > maxNumber {
-		return nil, fmt.Errorf("%w: authenticated at %d", ErrFormat, p.Authenticated)
-	}
-	owner, err := ParseHash(p.Owner)
-	if err != nil {
-		return nil, err
-	}
+func decodeUser(v string) (_ *Principal, size int, err error) {
+	p := unpack(v, userWidth)
 	out := &Principal{
-		User: string(p.User), Owner: owner, Authenticated: time.UnixMilli(p.Authenticated),
-		Methods: p.Methods, Level: p.Level, Device: p.Device, UserAgent: p.UserAgent, Address: p.Address,
-		Persistent: p.Persistent, Sealed: p.Sealed,
+		Owner: p.hash(), Authenticated: p.time(), Level: int(p.number(2, MaxLevel)), Persistent: p.number(1, 1) == 1,
 	}
-	if err := out.Check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	size = int(p.number(4, MaxInfo))
+	return out, size, p.err
+}
+
+// decodePrincipal adds the info to p. A sealed info stays sealed: it is no JSON.
+func decodePrincipal(text string, p *Principal) error {
+	if strings.HasPrefix(text, "~") {
+		p.Sealed = text
+	} else if err := DecodeInfo([]byte(text), p); err != nil {
+		return fmt.Errorf("%s: %w", nameInfo, err)
 	}
-	return out, nil
+	if err := p.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFormat, err)
+	}
+	return nil
 }

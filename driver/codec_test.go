@@ -42,11 +42,11 @@ func records(tb testing.TB) map[string]*driver.Record {
 	user := *empty
 	user.Principal = &driver.Principal{
 		User: "\xff\x00 <ada>", Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd", "hwk"}, Level: 3,
-		Device: "phone & \"tablet\"", UserAgent: "a/1 (é)", Address: "::1", Persistent: true,
+		Device: "phone & \"tablet\"", UserAgent: "a/1 (é 😀)", Address: "::1", Persistent: true,
 	}
 	sealed := *empty
 	sealed.Principal = &driver.Principal{
-		Owner: hash("ada"), Authenticated: now, Methods: []string{"pwd"}, Level: 1, Sealed: "~1AAAA\"at\":0",
+		Owner: hash("ada"), Authenticated: now, Level: 1, Sealed: "~1" + strings.Repeat("AbCd", 32),
 	}
 	nobody := *empty
 	nobody.Principal = &driver.Principal{User: "0", Authenticated: time.UnixMilli(0)}
@@ -122,90 +122,164 @@ func TestEncodeForm(t *testing.T) {
 			t.Errorf("%s: %s is missing, want %s", name, k, want)
 		}
 	}
-	a, b := hash("a").String(), hash("b").String()
-	check("empty", "@v", "1")
-	check("empty", "@id", hash("secret").String())
-	check("empty", "@token", "0.0."+a)
+	const at = "01a3185c50" // the time 1,800,000,000,123 is …7b
+	a, b, c, d := hash("a").String(), hash("b").String(), hash("c").String(), hash("d").String()
+	check("empty", "@t", "10"+a+"00000000000000000000")
+	check("empty", "@s", "000000000001"+"00000000"+at+"7b")
+	check("empty", "@l", hash("secret").String()+at+"7b"+"01a31d82ac7b"+"0000001b7740")
 	check("empty", "@previous", "")
-	check("empty", "@principal", "")
-	check("empty", "@idle", "1800000")
-	check("empty", "@created", "1800000000123")
-	check("empty", "@seen", "1800000000123")
-	check("empty", "@deadline", "1800086400123")
-	check("empty", "@rev", "1")
-	check("empty", "@size", "0")
-	check("fields", "@size", "31")
+	check("empty", "@overtaken", "")
+	check("empty", "@u", "")
+	check("empty", "@i", "")
+	check("fields", "@s", "000000000001"+"0000001f"+at+"7b")
 	check("fields", "visits", "-7")
-	check("renewed", "@token", "1.1800000060123."+b)
-	check("renewed", "@previous", "renewed."+a+".1800000120123")
-	check("replaced", "@previous", "replaced."+a+".1800000120123")
+	check("renewed", "@t", "11"+b+"00000001"+"01a3185d3adb")
+	check("renewed", "@previous", "r"+a+"01a3185e253b")
+	check("replaced", "@t", "10"+b+"00000001"+"01a3185d3adb")
+	check("replaced", "@previous", "r"+a+"01a3185e253b")
+	check("rotated", "@t", "11"+b+"00000001"+"01a3185d3adb")
+	check("rotated", "@previous", "a"+a+"0000000005dc")
 	check("rotated", "@overtaken", "")
-	check("overtaken", "@token", "1.1800000060123."+hash("c").String())
-	check("overtaken", "@previous", "pending."+a+".1500")
-	check("overtaken", "@overtaken", "1")
-	check("used", "@token", "2.1800000060123."+hash("d").String())
-	check("used", "@previous", "renewed."+hash("c").String()+".1800000120123")
-	check("used", "@overtaken", "1."+hash("c").String())
-	check("rotated", "@previous", "pending."+a+".1500")
-	check("confirmed", "@previous", "grace."+a+".1800000061623")
-	check("user", "@principal", `{"user":"/wAgPGFkYT4=","owner":"`+hash("ada").String()+`","at":1800000000123,"methods":["pwd","hwk"],"level":3,`+
-		`"device":"phone \u0026 \"tablet\"","agent":"a/1 (é)","address":"::1","persistent":true}`)
-	check("sealed", "@principal", `{"owner":"`+hash("ada").String()+`","at":1800000000123,"methods":["pwd"],"level":1,"sealed":"~1AAAA\"at\":0"}`)
-	check("nobody", "@principal", `{"user":"MA==","owner":"AAAAAAAAAAAAAAAAAAAAAA","at":0}`)
+	check("overtaken", "@t", "11"+c+"00000001"+"01a3185d3adb")
+	check("overtaken", "@previous", "a"+a+"0000000005dc")
+	check("overtaken", "@overtaken", "00000001"+"AAAAAAAAAAAAAAAAAAAAAA")
+	check("used", "@t", "11"+d+"00000002"+"01a3185d3adb")
+	check("used", "@previous", "r"+c+"01a3185e253b")
+	check("used", "@overtaken", "00000001"+c)
+	check("confirmed", "@previous", "a"+a+"01a3185d40b7")
+	check("user", "@u", hash("ada").String()+at+"7b"+"03"+"1"+"0080")
+	check("user", "@i", `{"user":"_wAgPGFkYT4","methods":["pwd","hwk"],"device":"phone & `)
+	check("user", "@i2", `\"tablet\"","agent":"a/1 (\u00e9 \ud83d\ude00)","address":"::1"}`)
+	check("sealed", "@u", hash("ada").String()+at+"7b"+"01"+"0"+"0082")
+	check("sealed", "@i", "~1"+strings.Repeat("AbCd", 15)+"Ab")
+	check("sealed", "@i3", "Cd")
+	check("nobody", "@u", "AAAAAAAAAAAAAAAAAAAAAA"+"000000000000"+"00"+"0"+"000d")
+	check("nobody", "@i", `{"user":"MA"}`)
+}
+
+// All metadata has at most 64 bytes, which Redis stores compactly by default.
+func TestMetadataIsShort(t *testing.T) {
+	long := *records(t)["user"]
+	long.Principal = longPrincipal()
+	all := records(t)
+	all["long"] = &long
+	for name, r := range all {
+		for _, f := range driver.Encode(r) {
+			if strings.HasPrefix(string(f.Key), "@") && len(f.Value) > 64 {
+				t.Errorf("%s: %s has %d bytes, want at most 64", name, f.Key, len(f.Value))
+			}
+		}
+	}
+}
+
+// longPrincipal returns a principal that is as long as possible.
+func longPrincipal() *driver.Principal {
+	p := &driver.Principal{
+		User: strings.Repeat("\xff", driver.MaxUser), Owner: hash("ada"), Authenticated: time.UnixMilli(1),
+		Level: driver.MaxLevel, Device: strings.Repeat("\x01", driver.MaxDevice),
+		UserAgent: strings.Repeat("\x02", driver.MaxUserAgent), Address: strings.Repeat("\x03", driver.MaxAddress),
+	}
+	for range driver.MaxMethods {
+		p.Methods = append(p.Methods, strings.Repeat("\x04", driver.MaxMethod))
+	}
+	return p
+}
+
+// A reader of metadata alone asks for the usual names, and then for those that a long info adds.
+func TestMissingNames(t *testing.T) {
+	long := *records(t)["user"]
+	long.Principal = longPrincipal()
+	all := driver.Encode(&long)
+	usual := driver.MetadataNames()
+	var first, rest []driver.Field
+	for _, f := range all {
+		if slices.Contains(usual, f.Key) {
+			first = append(first, f)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	if _, err := driver.DecodeMetadata(first); !errors.Is(err, driver.ErrFormat) {
+		t.Errorf("DecodeMetadata without the later parts: %v, want ErrFormat", err)
+	}
+	missing := driver.MissingNames(first)
+	if len(missing) != len(rest) || len(rest) == 0 {
+		t.Fatalf("MissingNames returns %q, want the names of %d values", missing, len(rest))
+	}
+	for _, f := range rest {
+		if !slices.Contains(missing, f.Key) {
+			t.Errorf("MissingNames lacks %s", f.Key)
+		}
+	}
+	r, err := driver.DecodeMetadata(append(first, rest...))
+	if err != nil || !reflect.DeepEqual(r.Principal, long.Principal) {
+		t.Errorf("DecodeMetadata: %+v, error %v, want %+v", r, err, long.Principal)
+	}
+	for name, r := range records(t) {
+		if missing := driver.MissingNames(driver.Encode(r)); missing != nil {
+			t.Errorf("%s: MissingNames returns %q, want none", name, missing)
+		}
+	}
 }
 
 // Decode refuses invalid values with ErrFormat.
 func TestDecodeRefuses(t *testing.T) {
 	a := hash("a").String()
-	for _, test := range []struct{ name, key, value string }{
-		{"a newer version", "@v", "2"},
-		{"no version", "@v", ""},
-		{"an older version", "@v", "01"},
-		{"unknown metadata", "@tenant", "x"},
-		{"a bare at sign", "@", "x"},
-		{"a short secret", "@id", a[:21]},
-		{"a secret that is not canonical", "@id", "AAAAAAAAAAAAAAAAAAAAAB"},
-		{"a secret with a newline", "@id", a[:20] + "\n" + a[21:]},
-		{"a token without a generation", "@token", a},
-		{"a token without its time", "@token", "0." + a},
-		{"a negative generation", "@token", "-1.0." + a},
-		{"a generation over 32 bits", "@token", "4294967296.0." + a},
-		{"a token with an empty time", "@token", "0.." + a},
-		{"a token's time with a zero before it", "@token", "1.01." + a},
-		{"a token after the year 9999", "@token", "1.253402300800000." + a},
-		{"a token with more", "@token", "0.0." + a + ".0"},
-		{"a previous token of unknown kind", "@previous", "old." + a + ".5"},
-		{"a previous token without a time", "@previous", "grace." + a},
-		{"a previous token with more", "@previous", "grace." + a + ".5.5"},
-		{"a previous token of zeros", "@previous", "grace.AAAAAAAAAAAAAAAAAAAAAA.5"},
-		{"an overtaken generation that is no number", "@overtaken", "a"},
-		{"an overtaken generation that is not canonical", "@overtaken", "01"},
-		{"an overtaken generation above 32 bits", "@overtaken", "4294967296"},
-		{"an overtaken generation with an empty hash", "@overtaken", "1."},
-		{"an overtaken generation with zeros", "@overtaken", "1.AAAAAAAAAAAAAAAAAAAAAA"},
-		{"an overtaken generation with more", "@overtaken", "1." + a + ".1"},
-		{"a grace period that overflows", "@previous", "pending." + a + ".9223372036855"},
-		{"an idle limit that overflows", "@idle", "9223372036855"},
-		{"a negative idle limit", "@idle", "-1"},
-		{"a time that is not a number", "@created", "soon"},
-		{"a time with a zero before it", "@seen", "01"},
-		{"a time with a sign", "@deadline", "+1"},
-		{"a time after the year 9999", "@deadline", "253402300800000"},
-		{"a revision that is not an integer", "@rev", "1.0"},
-		{"another size", "@size", "1"},
-		{"a principal that is not JSON", "@principal", "{"},
-		{"a principal with more after it", "@principal", `{"user":"","at":0}{}`},
-		{"a principal of a newer program", "@principal", `{"user":"","at":0,"tenant":"x"}`},
-		{"a principal before 1970", "@principal", `{"user":"","at":-1}`},
-		{"a user id that is too long", "@principal", `{"user":"` + strings.Repeat("AAAA", 86) + `","at":0}`},
-		{"a principal without a user", "@principal", `{"owner":"` + a + `","at":0}`},
-		{"a principal with sealed and clear text", "@principal", `{"user":"YWRh","owner":"` + a + `","at":0,"sealed":"x"}`},
-		{"a sealed principal that is too long", "@principal", `{"owner":"` + a + `","at":0,"sealed":"` + strings.Repeat("x", driver.MaxSealed+1) + `"}`},
-		{"a field with an invalid name", "é", ""},
-		{"a field without a name", "", ""},
+	const time, zero = "01a3185c507b", "AAAAAAAAAAAAAAAAAAAAAA"
+	for _, test := range []struct{ name, of, key, value string }{
+		{"a newer version", "empty", "@t", "20" + a + "00000000000000000000"},
+		{"no token", "empty", "@t", ""},
+		{"a short token", "empty", "@t", "10" + a + "0000000000000000000"},
+		{"a long token", "empty", "@t", "10" + a + "000000000000000000000"},
+		{"an unknown flag", "empty", "@t", "14" + a + "00000000000000000000"},
+		{"a flag that is no digit", "empty", "@t", "1-" + a + "00000000000000000000"},
+		{"a replaced verifier without the previous one", "empty", "@t", "11" + a + "00000000000000000000"},
+		{"a generation in upper case", "empty", "@t", "10" + a + "0000000A" + time},
+		{"a negative generation", "empty", "@t", "10" + a + "-0000001" + time},
+		{"a generation with a space", "empty", "@t", "10" + a + " 0000001" + time},
+		{"a token after the year 9999", "empty", "@t", "10" + a + "00000001" + "e677d21fdc00"},
+		{"a verifier that is not canonical", "empty", "@t", "10AAAAAAAAAAAAAAAAAAAAAB00000000000000000000"},
+		{"unknown metadata", "empty", "@tenant", "x"},
+		{"a bare at sign", "empty", "@", "x"},
+		{"a short state", "empty", "@s", "0000000000010000000" + time},
+		{"a revision that is not an integer", "empty", "@s", "00000000001." + "00000000" + time},
+		{"another size", "empty", "@s", "000000000001" + "00000001" + time},
+		{"a use after the year 9999", "empty", "@s", "000000000001" + "00000000" + "ffffffffffff"},
+		{"a short life", "empty", "@l", a},
+		{"a secret that is not canonical", "empty", "@l", "AAAAAAAAAAAAAAAAAAAAAB" + time + time + time},
+		{"a secret with a newline", "empty", "@l", a[:20] + "\n" + a[21:] + time + time + time},
+		{"a time that is not a number", "empty", "@l", a + "tomorrow    " + time + time},
+		{"an idle limit that overflows", "empty", "@l", a + time + time + "0863" + "7bd05af8"},
+		{"a previous token of unknown kind", "rotated", "@previous", "o" + a + time},
+		{"a previous token without a time", "rotated", "@previous", "a" + a},
+		{"a previous token with more", "rotated", "@previous", "a" + a + time + "0"},
+		{"a previous token of zeros", "rotated", "@previous", "a" + zero + time},
+		{"a grace period that overflows", "rotated", "@previous", "a" + a + "ffffffffffff"},
+		{"an overtaken generation that is no number", "empty", "@overtaken", "0000000g" + a},
+		{"an overtaken generation without a hash", "empty", "@overtaken", "00000001"},
+		{"an overtaken generation with more", "empty", "@overtaken", "00000001" + a + "0"},
+		{"a short user", "user", "@u", hash("ada").String() + time + "031008"},
+		{"a level above 99", "user", "@u", hash("ada").String() + time + "6410080"},
+		{"a user that is persistent twice", "user", "@u", hash("ada").String() + time + "0320080"},
+		{"a user whose info is longer", "user", "@u", hash("ada").String() + time + "0310081"},
+		{"a user whose info is shorter", "user", "@u", hash("ada").String() + time + "0310040"},
+		{"a user whose info is too long", "user", "@u", hash("ada").String() + time + "031ffff"},
+		{"a user without info", "nobody", "@u", zero + time + "0000000"},
+		{"an info without its first part", "user", "@i", ""},
+		{"an info that is not JSON", "nobody", "@i", "{user:'ada'} "},
+		{"an info with more after it", "nobody", "@i", `{"user":""}{}`},
+		{"an info of a newer program", "nobody", "@i", `{"group":"x"}`},
+		{"an info without a user", "nobody", "@i", `{"device":""}`},
+		{"a user id in base64 with padding", "nobody", "@i", `{"user":"M="}`},
+		{"an info in an anonymous session", "empty", "@i", `{"user":"MA"}`},
+		{"a part after the end", "user", "@i3", "x"},
+		{"a part with another number", "user", "@i02", "x"},
+		{"a part that is far away", "user", "@i193", "x"},
+		{"a field with an invalid name", "empty", "é", ""},
+		{"a field without a name", "empty", "", ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			values := driver.Encode(records(t)["empty"])
+			values := driver.Encode(records(t)[test.of])
 			values = slices.DeleteFunc(values, func(f driver.Field) bool { return string(f.Key) == test.key })
 			values = append(values, driver.Field{Key: driver.Key(test.key), Value: []byte(test.value)})
 			if r, err := driver.Decode(values); !errors.Is(err, driver.ErrFormat) || r != nil {
@@ -257,8 +331,12 @@ func FuzzDecode(f *testing.F) {
 func byKey(values []driver.Field) map[driver.Key]string {
 	m := map[driver.Key]string{}
 	for _, f := range values {
-		if m[f.Key] = string(f.Value); f.Key == "@principal" {
-			m[f.Key] = "there"
+		if m[f.Key] = string(f.Value); strings.HasPrefix(string(f.Key), "@i") || f.Key == "@u" {
+			delete(m, f.Key) // JSON has several forms, of several lengths
+		}
+		if f.Key == "@t" {
+			// The mark of a sign-in is not the record's.
+			m[f.Key] = string(f.Value[:1]) + string(f.Value[1]&^2) + string(f.Value[2:])
 		}
 	}
 	return m

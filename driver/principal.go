@@ -19,8 +19,8 @@ type Principal struct {
 	Address       string
 	Persistent    bool // the cookie outlives the browser: "remember me"
 
-	// Sealed has User, Device, UserAgent and Address in encrypted form; these are then empty.
-	// Stores keep it unchanged.
+	// Sealed has User, Methods, Device, UserAgent and Address in encrypted form; these are then
+	// empty. Stores keep it unchanged. It begins with "~", which no JSON does.
 	Sealed string
 }
 
@@ -32,8 +32,8 @@ const (
 	MaxDevice    = 128
 	MaxUserAgent = 512
 	MaxAddress   = 64
-	MaxLevel     = 99 // a number
-	MaxSealed    = 8192
+	MaxLevel     = 99    // a number
+	MaxInfo      = 12288 // of EncodeInfo, and of Sealed
 )
 
 // ErrPrincipal reports a principal outside the format's bounds.
@@ -45,8 +45,11 @@ func (p *Principal) Check() error {
 		return fmt.Errorf("%w: %s", ErrPrincipal, fmt.Sprintf(format, args...))
 	}
 	if p.Sealed != "" {
-		if p.User != "" || p.Device != "" || p.UserAgent != "" || p.Address != "" {
+		if p.User != "" || p.Methods != nil || p.Device != "" || p.UserAgent != "" || p.Address != "" {
 			return fail("it has both sealed and clear text")
+		}
+		if p.Sealed[0] != '~' {
+			return fail("the sealed text begins with %q, not with ~", p.Sealed[0])
 		}
 	} else if p.User == "" || len(p.User) > MaxUser {
 		return fail("a user id has 1 to %d bytes, this one has %d", MaxUser, len(p.User))
@@ -63,7 +66,7 @@ func (p *Principal) Check() error {
 	}
 	texts := []text{
 		{"device", p.Device, MaxDevice}, {"user agent", p.UserAgent, MaxUserAgent},
-		{"address", p.Address, MaxAddress}, {"sealed text", p.Sealed, MaxSealed},
+		{"address", p.Address, MaxAddress}, {"sealed text", p.Sealed, MaxInfo},
 	}
 	for _, m := range p.Methods {
 		texts = append(texts, text{"method", m, MaxMethod})

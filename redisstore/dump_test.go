@@ -215,7 +215,7 @@ func mustDump(t *testing.T, node *redistest.Node) dump {
 		read("DUMP", key)
 		switch kind, _ := node.Do("TYPE", key); kind {
 		case "hash":
-			read("HGETALL", key)
+			d["info of "+key] = joinedInfo(read("HGETALL", key).([]any))
 		case "zset":
 			read("ZRANGE", key, "0", "-1", "WITHSCORES")
 		case "string":
@@ -247,6 +247,18 @@ func mustDump(t *testing.T, node *redistest.Node) dump {
 		}
 	}
 	return d
+}
+
+// joinedInfo returns the parts of a session's info as one text: a word may lie in two parts.
+func joinedInfo(hash []any) (info []byte) {
+	values := map[any]any{}
+	for i := 0; i+1 < len(hash); i += 2 {
+		values[hash[i]] = hash[i+1]
+	}
+	for i, name := 2, "@i"; values[name] != nil; i, name = i+1, fmt.Sprint("@i", i) {
+		info = fmt.Append(info, values[name])
+	}
+	return info
 }
 
 // only returns the data from one kind of place.

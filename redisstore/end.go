@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -61,19 +60,16 @@ func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash)
 	defer cancel()
 	var text string
 	err := s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {
-		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@principal").Build()).ToString()
-		if rueidis.IsRedisNil(err) {
+		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@u").Build()).ToString()
+		if rueidis.IsRedisNil(err) || isWrongType(err) {
 			err = nil
 		}
 		return err
 	})
-	var principal struct {
-		Owner string `json:"owner"`
-	}
-	if err != nil || text == "" || json.Unmarshal([]byte(text), &principal) != nil {
+	if err != nil || len(text) < nameWidth {
 		return owner
 	}
-	if h, err := driver.ParseHash(principal.Owner); err == nil && driver.BucketOf(h) == id.Bucket {
+	if h, err := driver.ParseHash(text[:nameWidth]); err == nil && driver.BucketOf(h) == id.Bucket {
 		owner = h
 	}
 	return owner
@@ -86,13 +82,11 @@ func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash)
 func (s *Store) removeSession(
 	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
 ) (ended, absent bool, err error) {
-	keys, args := []string{s.keys.session(id)}, []string{"", ""}
-	if attempt != (driver.Attempt{}) {
-		args[1] = driver.Hash(attempt).String()
-	}
+	keys := []string{s.keys.session(id)}
 	if owner != (driver.Hash{}) {
-		keys, args[0] = append(keys, s.keys.index(owner)), id.Selector.String()
+		keys = append(keys, s.keys.index(owner))
 	}
+	args := []string{driver.Hash(attempt).String(), digit(s.opt.Replicas > 0)}
 	var r reply
 	var tooFew error
 	lostReply, err := s.withRetryLost(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
@@ -101,7 +95,8 @@ func (s *Store) removeSession(
 		}
 		// The two keys may be on two servers now. The index is first: a session that only the index
 		// names counts as expired.
-		if err = s.plain.Do(ctx, s.plain.B().Zrem().Key(keys[1]).Member(args[0]).Build()).Error(); err == nil {
+		err = s.plain.Do(ctx, s.plain.B().Zrem().Key(keys[1]).Member(id.Selector.String()).Build()).Error()
+		if err == nil {
 			r, tooFew, err = s.execEnd(ctx, keys[:1], args)
 		}
 		return err
@@ -112,12 +107,12 @@ func (s *Store) removeSession(
 	case r.status == "moved": // repetitions must keep the "moved" marker, too
 		s.ends.addMoved(id, owner)
 		return false, false, errors.Join(driver.ErrMoved, tooFew)
-	case r.status != "ok" || len(r.rest) == 0:
-		return false, false, errReply
+	case r.status != "ok":
+		return false, false, r.failure("session " + id.String())
 	}
-	alive, err := r.rest[0].AsInt64()
+	alive, err := r.integer(0)
 	if err != nil {
-		return false, false, errReply
+		return false, false, err
 	}
 	return alive == 1, alive == 0 && tooFew == nil && !lostReply, tooFew
 }
@@ -129,7 +124,6 @@ func (s *Store) execEnd(ctx context.Context, keys, args []string) (r reply, tooF
 		return r, nil, err
 	}
 	asked := time.Now()
-	args = append(args[:2:2], "write")
 	res, err := s.replicate(ctx, func(b rueidis.Builder) rueidis.Completed {
 		return b.Eval().Script(endSource).Numkeys(int64(len(keys))).Key(keys...).Arg(args...).Build()
 	})

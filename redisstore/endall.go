@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -27,7 +28,7 @@ func (s *Store) EndAll(ctx context.Context) error {
 	var at int64
 	raise := func(to string) error {
 		return s.withRetry(ctx, globalPlace, idempotent, func(ctx context.Context) (err error) {
-			n, err := s.raiseGlobalRevocation(ctx, to)
+			n, err := s.raiseGlobalRevocation(ctx, to, false)
 			if err != nil {
 				s.global.invalidations.Add(1) // the server reports no own writes
 			}
@@ -46,7 +47,7 @@ func (s *Store) EndAll(ctx context.Context) error {
 	}
 	tooFew := s.waitForReplicas(ctx, globalPlace, func(b rueidis.Builder) rueidis.Completed {
 		key := s.keys.globalRevocation()
-		return b.Eval().Script(revokeAllSource).Numkeys(1).Key(key).Arg(strconv.FormatInt(at, 10), "write").Build()
+		return b.Eval().Script(revokeAllSource).Numkeys(1).Key(key).Arg(strconv.FormatInt(at, 10), "1").Build()
 	})
 	for addr, node := range primaries {
 		if err := s.removeRevoked(ctx, node); err != nil {
@@ -81,25 +82,26 @@ func (s *Store) removeRevoked(ctx context.Context, node rueidis.Client) error {
 	}
 }
 
-// removeRevokedKeys is removeRevoked for some keys.
+// removeRevokedKeys is removeRevoked for some keys. It also removes sessions whose time of creation
+// is malformed: nobody can use them.
 func (s *Store) removeRevokedKeys(ctx context.Context, keys []string) error {
 	var gets, dels []rueidis.Completed
 	var ids []driver.ID
 	for _, key := range keys {
 		if id, ok := s.keys.parseSession(key); ok {
 			ids = append(ids, id)
-			gets = append(gets, s.plain.B().Hget().Key(key).Field("@created").Build())
+			gets = append(gets, s.plain.B().Hget().Key(key).Field("@l").Build())
 		}
 	}
 	for i, res := range s.plain.DoMulti(ctx, gets...) {
-		created, err := res.AsInt64()
+		life, err := res.ToString()
 		if rueidis.IsRedisNil(err) {
-			continue // a "moved" marker, or it has ended
+			continue // a marker, or it has ended
 		}
-		if err != nil {
+		if err != nil && !isWrongType(err) {
 			return err
 		}
-		if created <= s.global.at.Load() {
+		if created, ok := createdAt(life); !ok || created <= s.global.at.Load() {
 			s.dropCopy(ids[i])
 			dels = append(dels, s.tracked.B().Del().Key(s.keys.session(ids[i])).Build())
 		}
@@ -110,4 +112,18 @@ func (s *Store) removeRevokedKeys(ctx context.Context, keys []string) error {
 		}
 	}
 	return nil
+}
+
+// createdAt returns when the session with this "@l" was created, in milliseconds.
+func createdAt(life string) (ms int64, ok bool) {
+	if len(life) != nameWidth+3*timeWidth {
+		return 0, false
+	}
+	return parseTime(life[nameWidth : nameWidth+timeWidth])
+}
+
+// isWrongType reports that a key does not have the type that the command needs.
+func isWrongType(err error) bool {
+	redisErr, ok := rueidis.IsRedisErr(err)
+	return ok && strings.HasPrefix(redisErr.Error(), "WRONGTYPE")
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -156,7 +155,7 @@ func TestEndAllWaitsForReplicasWhenStoredTimeIsAhead(t *testing.T) {
 	servers := redistest.StartSentinel(t, redistest.Options{Server: with[0]})
 	must(t, servers.Settle())
 	s := mustOpen(t, sentinelURL(servers), redisstore.Options{Replicas: 2})
-	ahead := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
+	ahead := hexTime(time.Now().Add(time.Hour).UnixMilli())
 	primary, err := servers.Primary()
 	must(t, err)
 	_, err = primary.Do("SET", "coatcheck:revoked", ahead)

@@ -40,19 +40,29 @@ func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Sel
 	if err != nil {
 		return nil, err
 	}
-	revocation := out.revocation
-	s.ownRevocations.add(owner, revocation)
-	var ended []driver.ID
-	for len(out.remaining) > 0 {
+	s.ownRevocations.add(owner, out.revocation)
+	ended, err := s.removeRevokedOf(ctx, owner, out.revocation, out.remaining)
+	if err != nil {
+		return ended, err
+	}
+	return ended, s.bucketOnReplicas(ctx, bucket)
+}
+
+// removeRevokedOf removes the sessions of a user that a revocation ended, the named ones first.
+func (s *Store) removeRevokedOf(
+	ctx context.Context, owner driver.Hash, revocation string, named []driver.ID,
+) (ended []driver.ID, err error) {
+	for len(named) > 0 {
 		if err := ctx.Err(); err != nil {
 			return ended, fmt.Errorf("redisstore: the user is signed out, but not all sessions are removed: call again: %w", err)
 		}
-		if out, err = s.execEndUser(ctx, owner, "again", revocation, out.remaining); err != nil {
+		out, err := s.execEndUser(ctx, owner, "again", revocation, named)
+		if err != nil {
 			return ended, err
 		}
-		ended = append(ended, out.ended...)
+		ended, named = append(ended, out.ended...), out.remaining
 	}
-	return ended, s.bucketOnReplicas(ctx, bucket)
+	return ended, nil
 }
 
 // endNamed ends the named sessions of a user, whatever their age.
@@ -89,10 +99,7 @@ func (s *Store) execEndUser(
 		entries[i] = indexEntry{id.Selector.String(), id, float64(s.clock.now().UnixMilli())}
 	}
 	endedBefore := s.ends.snapshot(entries)
-	args := []string{owner.String(), action, argument, s.global.argument()}
-	for _, id := range named {
-		args = append(args, id.Selector.String())
-	}
+	args := []string{action, argument, s.global.argument()}
 	var r reply
 	lostReply, err := s.withRetryLost(ctx, place(bucket), idempotent, func(ctx context.Context) (err error) {
 		r, err = s.exec(ctx, s.plain, endUserScript, s.endUserKeys(owner, named), args)
@@ -102,7 +109,7 @@ func (s *Store) execEndUser(
 		s.near.revocationsChanged(bucket) // before the invalidation message arrives
 	}
 	if err == nil {
-		if out, err = parseUserEnds(&r, bucket); err == nil {
+		if out, err = parseUserEnds(&r, owner); err == nil {
 			s.expiry.note(owner, out.expired, entries, r.now, endedBefore)
 		}
 	}
@@ -134,16 +141,17 @@ func (s *Store) endUserKeys(owner driver.Hash, named []driver.ID) []string {
 	return keys
 }
 
-func parseUserEnds(r *reply, bucket uint16) (out userEnds, err error) {
-	if r.status != "ok" || len(r.rest) < 3 {
+func parseUserEnds(r *reply, owner driver.Hash) (out userEnds, err error) {
+	if r.status != "ok" {
+		return out, r.failure("user " + owner.String())
+	}
+	bucket := driver.BucketOf(owner)
+	revocation, err1 := r.text(0)
+	ended, err2 := r.sessions(1, bucket)
+	expired, err3 := r.sessions(2, bucket)
+	remaining, err4 := r.sessions(3, bucket)
+	if err1 != nil || err2 != nil || err3 != nil || err4 != nil {
 		return out, errReply
 	}
-	revocation, err1 := r.rest[0].ToString()
-	ended, err2 := r.rest[1].AsInt64()
-	expired, err3 := r.rest[2].AsInt64()
-	names, err4 := parseNames(bucket, r.rest[3:])
-	if errors.Join(err1, err2, err3, err4) != nil || ended < 0 || expired < 0 || ended+expired > int64(len(names)) {
-		return out, errReply
-	}
-	return userEnds{revocation, names[:ended], names[ended : ended+expired], names[ended+expired:]}, nil
+	return userEnds{revocation, ended, expired, remaining}, nil
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/coatcheck-go/session/driver"
 )
 
 // ErrClosed is the error of all operations after Close.
@@ -62,4 +64,13 @@ func connectionError(err error) error {
 			"if it accepts only TLS, use rediss:// or the like (%w)", err)
 	}
 	return fmt.Errorf("redisstore: no connection: %w", withAdvice(err))
+}
+
+// aboutSession names the session in the error of a server that found no hash under its key.
+func aboutSession(id driver.ID, err error) error {
+	if err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+		return err
+	}
+	text := strings.TrimPrefix(err.Error(), "redisstore: ")
+	return fmt.Errorf("redisstore: session %s: %w: %s", id, driver.ErrFormat, text)
 }

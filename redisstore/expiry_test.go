@@ -204,8 +204,10 @@ func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
 			must(t, err)
 			young, _ := mustSignInFor(t, s, "ada", time.Minute)
-			until := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
-			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), created.(string)+"."+until)
+			since, err := strconv.ParseInt(created.(string), 10, 64)
+			must(t, err)
+			revocation := hexTime(since) + hexTime(time.Now().Add(time.Hour).UnixMilli())
+			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), revocation)
 			must(t, err)
 			if how != "refused" {
 				time.Sleep(time.Second)

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -76,17 +77,35 @@ func (s *Store) syncGlobalRevocation(ctx context.Context) error {
 // readGlobalRevocation reads the time, and notes whether a failover has lost it.
 func (s *Store) readGlobalRevocation(ctx context.Context) error {
 	invalidations := s.global.invalidations.Load()
-	at, err := s.tracked.Do(ctx, s.tracked.B().Get().Key(s.keys.globalRevocation()).Build()).AsInt64()
-	if err != nil && !rueidis.IsRedisNil(err) {
+	err := s.learnGlobalRevocation(s.tracked.Do(ctx, s.tracked.B().Get().Key(s.keys.globalRevocation()).Build()))
+	if err != nil {
 		return err
 	}
-	s.global.lost.Store(s.global.learn(at))
 	for {
 		old := s.global.read.Load()
 		if old >= invalidations || s.global.read.CompareAndSwap(old, invalidations) {
 			return nil
 		}
 	}
+}
+
+// learnGlobalRevocation notes the time in a reply to GET, and whether a failover has lost it. A time
+// that is malformed is lost, too. It is an error as well: it may be later than any that is known.
+func (s *Store) learnGlobalRevocation(res rueidis.RedisResult) error {
+	text, err := res.ToString()
+	if rueidis.IsRedisNil(err) {
+		s.global.lost.Store(s.global.learn(0))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	at, ok := parseTime(text)
+	s.global.lost.Store(s.global.learn(at))
+	if !ok {
+		return fmt.Errorf("redisstore: the key %s has %.40q: %w", s.keys.globalRevocation(), text, driver.ErrFormat)
+	}
+	return nil
 }
 
 // checkGlobalRevocation reads the time, and returns driver.ErrRevoked if an authentication began
@@ -99,19 +118,27 @@ func (s *Store) checkGlobalRevocation(ctx context.Context, began int64) error {
 }
 
 // raiseGlobalRevocation raises the stored time to at, or to the server's time if at is "". It
-// returns the time that is stored then.
-func (s *Store) raiseGlobalRevocation(ctx context.Context, at string) (int64, error) {
-	r, err := s.exec(ctx, s.tracked, revokeAllScript, []string{s.keys.globalRevocation()}, []string{at})
+// returns the time that is stored then. With write, the script writes in any case.
+func (s *Store) raiseGlobalRevocation(ctx context.Context, at string, write bool) (int64, error) {
+	r, err := s.exec(ctx, s.tracked, revokeAllScript, []string{s.keys.globalRevocation()}, []string{at, digit(write)})
 	if err != nil {
 		return 0, err
 	}
-	if r.status != "ok" || len(r.rest) != 1 {
-		return 0, errReply
+	if r.status != "ok" {
+		return 0, r.failure("the revocation of all users")
 	}
-	n, err := r.rest[0].AsInt64()
+	n, err := r.integer(0)
 	if err != nil {
-		return 0, errReply
+		return 0, err
 	}
 	s.global.lost.Store(s.global.learn(n))
 	return n, nil
+}
+
+// digit is a bool as scripts take it.
+func digit(yes bool) string {
+	if yes {
+		return "1"
+	}
+	return "0"
 }

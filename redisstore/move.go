@@ -13,24 +13,40 @@ func (s *Store) closeOld(ctx context.Context, id driver.ID, in *driver.SignIn) (
 	if in.From == nil || s.ends.has(in.From.ID) {
 		return nil, nil
 	}
-	r, err := s.execMove(ctx, "leave", id, in, nil)
-	s.dropCopy(in.From.ID)
-	switch {
-	case err != nil:
-		return nil, err
-	case r.status != "ok":
-		return nil, nil
-	case len(r.rest)%2 != 0:
-		return nil, errReply
-	}
-	values := make(map[string]string, len(r.rest)/2)
-	for i := 0; i < len(r.rest); i += 2 {
-		k, err1 := r.rest[i].ToString()
-		v, err2 := r.rest[i+1].ToString()
-		if err1 != nil || err2 != nil {
-			return nil, errReply
+	keys, args := s.leaveArgs(id, in)
+	var r reply
+	err := s.withRetry(ctx, place(in.From.ID.Bucket), idempotent, func(ctx context.Context) (err error) {
+		if r, err = s.exec(ctx, s.plain, moveScript, keys, args); slotMoving(err) {
+			r, err = s.execWhileSlotMoves(ctx, moveScript, in.From.ID, keys[:1], args)
 		}
-		values[k] = v
+		return err
+	})
+	s.dropCopy(in.From.ID)
+	if err != nil {
+		return nil, err
+	}
+	return closedRecord(&r, in)
+}
+
+// leaveArgs returns the keys and arguments of move.lua for the step that closes the old session.
+func (s *Store) leaveArgs(id driver.ID, in *driver.SignIn) (keys, args []string) {
+	key := s.keys.session(in.From.ID)
+	keys = []string{key, s.keys.revocationsOf(key)}
+	return keys, []string{"leave", id.Selector.String(), in.From.Verifier.String(), s.global.argument()}
+}
+
+// closedRecord returns the record in the reply to that step.
+func closedRecord(r *reply, in *driver.SignIn) (*driver.Record, error) {
+	switch r.status {
+	case "ok":
+	case "gone", "moved":
+		return nil, nil
+	default:
+		return nil, r.failure("session " + in.From.ID.String())
+	}
+	values, err := r.hash(0)
+	if err != nil {
+		return nil, err
 	}
 	record, err := decodeHash(values)
 	if err != nil {
@@ -39,39 +55,31 @@ func (s *Store) closeOld(ctx context.Context, id driver.ID, in *driver.SignIn) (
 	return record, nil
 }
 
-// execMove runs a step of move.lua for a sign-in at id. old is the old session's record, for the
-// steps that remove it from its user's index.
-func (s *Store) execMove(
-	ctx context.Context, step string, id driver.ID, in *driver.SignIn, old *driver.Record,
-) (reply, error) {
-	if in.From == nil {
-		return reply{}, nil
-	}
-	keys, more := s.moveKeys(in.From.ID, ownerOf(old))
-	if step == "leave" {
-		keys, more = append(keys, s.keys.revocationsOf(keys[0])), []string{s.global.argument()}
-	}
-	args := append([]string{step, id.Selector.String(), in.From.Verifier.String()}, more...)
-	var r reply
-	err := s.withRetry(ctx, place(in.From.ID.Bucket), idempotent, func(ctx context.Context) (err error) {
-		if r, err = s.exec(ctx, s.tracked, moveScript, keys, args); step == "leave" && slotMoving(err) {
-			r, err = s.execWhileSlotMoves(ctx, moveScript, in.From.ID, keys[:1], args)
-		}
-		return err
-	})
-	if err != nil {
-		return reply{}, err
-	}
-	return r, nil
+// leftArgs returns the keys and arguments of move.lua for the step that replaces the old session
+// by a marker. owner is the old session's.
+func (s *Store) leftArgs(id driver.ID, in *driver.SignIn, owner driver.Hash) (keys, args []string) {
+	return s.moveKeys(in.From.ID, owner), []string{"left", id.Selector.String()}
 }
 
-// moveKeys returns the keys of move.lua, and the argument that belongs to the second key.
-func (s *Store) moveKeys(id driver.ID, owner driver.Hash) (keys, more []string) {
-	keys = []string{s.keys.session(id)}
-	if owner == (driver.Hash{}) {
-		return keys, nil
+// reopenOld opens the old session to writers again. If it cannot, the session opens by itself.
+func (s *Store) reopenOld(ctx context.Context, id driver.ID, in *driver.SignIn) {
+	if in.From == nil {
+		return
 	}
-	return append(keys, s.keys.index(owner)), []string{id.Selector.String()}
+	keys, args := []string{s.keys.session(in.From.ID)}, []string{"stay", id.Selector.String()}
+	_ = s.withRetry(ctx, place(in.From.ID.Bucket), idempotent, func(ctx context.Context) error {
+		_, err := s.exec(ctx, s.plain, moveScript, keys, args)
+		return err
+	})
+}
+
+// moveKeys returns the keys of move.lua for the steps that remove a session from its user's index.
+func (s *Store) moveKeys(id driver.ID, owner driver.Hash) []string {
+	keys := []string{s.keys.session(id)}
+	if owner != (driver.Hash{}) {
+		keys = append(keys, s.keys.index(owner))
+	}
+	return keys
 }
 
 // ownerOf returns a record's owner. It returns the zero Hash for nil and for anonymous sessions.

@@ -87,7 +87,7 @@ func (n *nearCache) lookup(id driver.ID) (r *driver.Record, mark readMark, known
 	defer s.mu.Unlock()
 	mark.generation = s.generation
 	c := s.copies[id]
-	if c != nil && trusted && c.epoch == s.epoch && c.notRevokedSince(mark.revocations) && now.Sub(c.asked) < n.maxAge {
+	if c != nil && trusted && n.servable(s, c, mark.revocations, now) {
 		c.used = true
 		s.stats.Hits++
 		return c.record, mark, true
@@ -95,6 +95,27 @@ func (n *nearCache) lookup(id driver.ID) (r *driver.Record, mark readMark, known
 	s.stats.Misses++
 	_, known = s.known[id]
 	return nil, mark, known || c != nil
+}
+
+// servable reports whether a copy may be served under a valid lease. revocations is the current
+// count of its bucket.
+func (n *nearCache) servable(s *nearShard, c *nearCopy, revocations uint32, now time.Time) bool {
+	return c.epoch == s.epoch && c.notRevokedSince(revocations) && now.Sub(c.asked) < n.maxAge
+}
+
+// peek returns a copy that may be served, or nil. Unlike lookup it does not count a read.
+func (n *nearCache) peek(id driver.ID) *driver.Record {
+	s, now := n.shard(id), time.Now()
+	if !n.lease.valid(now) {
+		return nil
+	}
+	revocations := n.revocations[id.Bucket].Load()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.copies[id]; c != nil && n.servable(s, c, revocations, now) {
+		return c.record
+	}
+	return nil
 }
 
 // knows reports whether this process has read or made the session, as far as it remembers.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -123,7 +121,7 @@ func (s *Store) readRecord(
 		return err
 	})
 	if err != nil {
-		return nil, asked, err
+		return nil, asked, aboutSession(id, err)
 	}
 	asked = sent
 	r, err = decodeHash(values)
@@ -159,35 +157,40 @@ const endedMargin = 2 * time.Millisecond
 // that the session is unknown.
 func endedSince(now, at time.Time) error { return driver.EndedSince(now.Add(endedMargin), at) }
 
-// parseEnded returns the time in an "ended" marker.
+// parseEnded returns the time in an "ended" marker, before the attempt.
 func parseEnded(marker string) (time.Time, error) {
-	at, _, _ := strings.Cut(marker, ".")
-	n, err := strconv.ParseInt(at, 10, 64)
-	if err != nil {
-		return time.Time{}, fmt.Errorf("ended marker %.80q: %w", marker, driver.ErrFormat)
+	if len(marker) == timeWidth+nameWidth {
+		if at, ok := parseTime(marker[:timeWidth]); ok {
+			return time.UnixMilli(at), nil
+		}
 	}
-	return time.UnixMilli(n), nil
+	return time.Time{}, fmt.Errorf("ended marker %.80q: %w", marker, driver.ErrFormat)
 }
 
-// decodeHash returns the record of a session's hash. It returns driver.ErrNotFound if there is no
-// hash, driver.ErrMoved for a "moved" marker, and driver.ErrEnded for an "ended" marker.
+// decodeHash returns the record of a session's whole hash. It returns driver.ErrNotFound if there
+// is no hash, driver.ErrMoved for a "moved" marker, and driver.ErrEnded for an "ended" marker.
 func decodeHash(values map[string]string) (*driver.Record, error) {
+	moving, marked := values["@moving"]
+	token := values["@t"]
+	leaving := len(token) > 1 && (token[1] == '2' || token[1] == '3') // a sign-in is under way
+	if marked != leaving || marked && len(moving) != nameWidth+timeWidth {
+		return nil, fmt.Errorf("%w: @t begins with %.2q, and @moving is %.80q", driver.ErrFormat, token, moving)
+	}
 	return decodeValues(values, driver.Decode)
 }
 
+// decodeValues is decodeHash for the values that decode needs, and for markers.
 func decodeValues(
 	values map[string]string, decode func([]driver.Field) (*driver.Record, error),
 ) (*driver.Record, error) {
-	if values["@ended"] != "" {
-		return nil, driver.ErrEnded
-	}
-	moving := values["@moving"]
 	delete(values, "@moving") // belongs to the scripts of a sign-in
-	if len(values) == 0 {
-		if moving != "" {
-			return nil, driver.ErrMoved
-		}
+	switch ended, moved := values["@ended"], values["@moved"]; {
+	case len(values) == 0:
 		return nil, driver.ErrNotFound
+	case len(values) == 1 && ended != "":
+		return nil, driver.ErrEnded
+	case len(values) == 1 && moved != "":
+		return nil, driver.ErrMoved
 	}
 	fields := make([]driver.Field, 0, len(values))
 	for k, v := range values {

@@ -15,26 +15,54 @@ import (
 // revocation ends a user's sessions that were created until a time, but for exceptions. It holds
 // also if the sessions' hashes are still there, and if the user's index is lost. It is stored in a
 // hash of the user's bucket, because a token names the bucket and not the user.
+//
+// Its stored form has numbers of 12 hexadecimal digits: since, until, and for each exception its
+// name and when it was created.
 type revocation struct {
 	since int64  // in milliseconds
-	kept  string // the exceptions: {"." name "." created}
+	kept  string // the exceptions, exceptionWidth bytes each
 }
 
+// Widths of the parts of a stored revocation, in bytes.
+const (
+	timeWidth      = 12
+	nameWidth      = 22
+	exceptionWidth = nameWidth + timeWidth
+)
+
 func parseRevocation(text string) (r revocation, err error) {
-	since, rest, _ := strings.Cut(text, ".")
-	_, kept, _ := strings.Cut(rest, ".")
-	if r.since, err = strconv.ParseInt(since, 10, 64); err != nil {
-		return r, fmt.Errorf("redisstore: revocation %.80q: %w", text, driver.ErrFormat)
+	malformed := fmt.Errorf("redisstore: revocation %.80q: %w", text, driver.ErrFormat)
+	if len(text) < 2*timeWidth || (len(text)-2*timeWidth)%exceptionWidth != 0 {
+		return r, malformed
 	}
-	if kept != "" {
-		r.kept = "." + kept
+	since, ok := parseTime(text[:timeWidth])
+	if !ok {
+		return r, malformed
 	}
-	return r, nil
+	return revocation{since, text[2*timeWidth:]}, nil
 }
 
 // covers reports whether the revocation ended a session of the user.
 func (r revocation) covers(id driver.ID, created time.Time) bool {
-	return created.UnixMilli() <= r.since && !strings.Contains(r.kept, "."+id.Selector.String()+".")
+	if created.UnixMilli() > r.since {
+		return false
+	}
+	name := id.Selector.String()
+	for kept := r.kept; kept != ""; kept = kept[exceptionWidth:] {
+		if kept[:nameWidth] == name {
+			return false
+		}
+	}
+	return true
+}
+
+// parseTime reads a stored time: milliseconds as 12 lower-case hexadecimal digits.
+func parseTime(text string) (ms int64, ok bool) {
+	if len(text) != timeWidth || strings.Trim(text, "0123456789abcdef") != "" {
+		return 0, false
+	}
+	ms, err := strconv.ParseInt(text, 16, 64)
+	return ms, err == nil
 }
 
 // revokedAt returns when a session was revoked, with its user's or with all users' sessions, or the
@@ -157,7 +185,7 @@ func (s *Store) reassertRevocations(ctx context.Context, all bool) {
 		sending.Go(func() {
 			limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 			defer cancel()
-			_, _ = s.raiseGlobalRevocation(limit, s.global.argument()) // or the next tick does
+			_, _ = s.raiseGlobalRevocation(limit, s.global.argument(), false) // or the next tick does
 		})
 	}
 	for batch := range slices.Chunk(s.ownRevocations.due(time.Now(), all), 64) {
@@ -165,7 +193,7 @@ func (s *Store) reassertRevocations(ctx context.Context, all bool) {
 			sending.Go(func() {
 				limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 				defer cancel()
-				args := []string{r.owner.String(), "again", r.text, "0"}
+				args := []string{"again", r.text, "0"}
 				if _, err := s.exec(limit, s.plain, endUserScript, s.endUserKeys(r.owner, nil), args); err != nil {
 					s.ownRevocations.retry(r.owner, time.Now())
 				}

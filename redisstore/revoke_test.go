@@ -3,7 +3,6 @@ package redisstore_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -115,7 +114,10 @@ func TestRevocationEndsSessionYoungerThanIndexSays(t *testing.T) {
 	url := "redis://" + node.Addr()
 	a, b := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
 	id, verifier := mustSignIn(t, a, "ada")
-	_, err := node.Do("HSET", sessionKey(id), "@created", fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))
+	life, err := node.Do("HGET", sessionKey(id), "@l")
+	must(t, err)
+	younger := life.(string)[:22] + hexTime(time.Now().Add(time.Minute).UnixMilli()) + life.(string)[34:]
+	_, err = node.Do("HSET", sessionKey(id), "@l", younger)
 	must(t, err)
 	must(t, within(t, 2*time.Second, func() error {
 		_, err := b.EndUser(t.Context(), ownerOf("ada"), driver.Selection{})

@@ -21,13 +21,16 @@ import (
 // age makes a session's token an hour older, unless the browser has not used the token yet. KEYS[1]
 // is the session's hash.
 const age = `
-local generation, issued, hash = string.match(redis.call('HGET', KEYS[1], '@token'), '^(%d+)%.(%d+)%.(.+)$')
-local state, before, number = string.match(redis.call('HGET', KEYS[1], '@previous') or '', '^(%a+)%.([^.]+)%.(%d+)$')
-if state == 'pending' then return 0 end
-if state == 'grace' then redis.call('HSET', KEYS[1], '@previous', 'grace.' .. before .. '.' .. number - 3600000) end
-if issued == '0' then issued = redis.call('HGET', KEYS[1], '@created') end
-redis.call('HSET', KEYS[1], '@token', generation .. '.' .. issued - 3600000 .. '.' .. hash)
-redis.call('HINCRBY', KEYS[1], '@rev', 1)
+local token, previous = redis.call('HGET', KEYS[1], '@t'), redis.call('HGET', KEYS[1], '@previous')
+local state, life = redis.call('HGET', KEYS[1], '@s'), redis.call('HGET', KEYS[1], '@l')
+local function earlier(text) return string.format('%012x', tonumber(text, 16) - 3600000) end
+local accepted = previous and string.sub(previous, 1, 1) == 'a'
+if accepted and string.sub(token, 2, 2) == '1' then return 0 end
+if accepted then redis.call('HSET', KEYS[1], '@previous', string.sub(previous, 1, 23) .. earlier(string.sub(previous, 24))) end
+local issued = string.sub(token, 33)
+if issued == '000000000000' then issued = string.sub(life, 23, 34) end
+redis.call('HSET', KEYS[1], '@t', string.sub(token, 1, 32) .. earlier(issued))
+redis.call('HSET', KEYS[1], '@s', string.format('%012x', tonumber(string.sub(state, 1, 12), 16) + 1) .. string.sub(state, 13))
 return 1`
 
 // TestConcurrentRotationOnTwoNodesKeepsSession plays a browser that sends several requests at once

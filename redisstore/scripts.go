@@ -62,12 +62,11 @@ func (s *Store) exec(ctx context.Context, client rueidis.Client, script *rueidis
 	return s.parseReply(script.Exec(ctx, client, keys, args), asked)
 }
 
-// execOnSession runs a script on one session and the revocations of its bucket.
-func (s *Store) execOnSession(ctx context.Context, script *rueidis.Lua, id driver.ID, args []string) (r reply, err error) {
-	key := s.keys.session(id)
-	keys := []string{key, s.keys.revocationsOf(key)}
+// execOnSession runs a script on one session and, if keys has a second one, on the revocations of
+// its bucket. The reply has a revision.
+func (s *Store) execOnSession(ctx context.Context, script *rueidis.Lua, id driver.ID, keys, args []string) (r reply, err error) {
 	r, err = s.exec(ctx, s.tracked, script, keys, args)
-	if slotMoving(err) {
+	if len(keys) > 1 && slotMoving(err) {
 		r, err = s.execWhileSlotMoves(ctx, script, id, keys[:1], args)
 	}
 	if err != nil || r.status != "ok" {

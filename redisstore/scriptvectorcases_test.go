@@ -3,7 +3,6 @@ package redisstore
 import (
 	"maps"
 	"strings"
-	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -12,12 +11,19 @@ import (
 func scriptCases() []scriptVector {
 	var c cases
 	c.signIn()
+	c.signInLimit()
+	c.signInRefused()
 	c.endUser()
+	c.endUserRevokes()
+	c.endUserMalformed()
 	c.move()
+	c.moveMalformed()
 	c.revoked()
+	c.revokeAll()
 	c.create()
 	c.touch()
 	c.end()
+	c.clean()
 	c.publish()
 	return c.all
 }
@@ -27,7 +33,15 @@ type cases struct{ all []scriptVector }
 type keyValues = map[string]keyContent
 
 func (c *cases) add(script, name, why string, before keyValues, k, args []string, reply []any, after keyValues) {
-	c.all = append(c.all, scriptVector{name, why, script, before, k, args, reply, after})
+	if args == nil {
+		args = []string{}
+	}
+	c.all = append(c.all, scriptVector{name, why, script, plus(keyValues{}, before), k, args, reply, plus(keyValues{}, after)})
+}
+
+// unchanged adds a call that writes nothing.
+func (c *cases) unchanged(script, name, why string, before keyValues, k, args []string, reply ...any) {
+	c.add(script, name, why, before, k, args, reply, before)
 }
 
 func plus(base, more keyValues) keyValues {
@@ -37,164 +51,205 @@ func plus(base, more keyValues) keyValues {
 }
 
 // replyOK is the reply of a script that succeeded.
-func replyOK(rest ...any) []any { return append([]any{"ok", "SECONDS", "MICROSECONDS"}, rest...) }
+func replyOK(rest ...any) []any { return append([]any{"ok", "TIME"}, rest...) }
+
+// listOf is a list in a reply.
+func listOf(names ...string) []any {
+	l := make([]any, len(names))
+	for i, name := range names {
+		l[i] = name
+	}
+	return l
+}
 
 // The user's two sessions and their index.
 var (
 	vectorA, vectorB = sessionOf("<-60000>"), sessionOf("<-30000>")
-	vectorIndex      = scoresOf(nameA, "<-60000>", nameB, "<-30000>", "@rev", "7")
+	vectorIndex      = scoresOf(nameA, "[-60000]", nameB, "[-30000]", "@rev", "7")
 	vectorTwo        = keyValues{keyA: vectorA, keyB: vectorB, keyIndex: vectorIndex}
 )
 
-const day = "86400000"
+// signInCall has the arguments of signin.lua that the cases vary.
+type signInCall struct {
+	id, verifier, size, idle, lifetime, first, version, began, ago, most, refuse, global, old, user string
+	fields                                                                                          []string
+}
+
+// newSignInCall has no limit and no old session.
+func newSignInCall() signInCall {
+	return signInCall{
+		id: vectorSecret, verifier: verifierA.String(), size: "2", idle: "3600000", lifetime: "86400000", first: "3600000",
+		began: "[-1000]", ago: "0", most: "0", refuse: "0", global: "0", user: vectorUserEnd,
+		fields: []string{"@i", vectorInfo, "n", "1"},
+	}
+}
+
+// limited is a sign-in that is confirmed later, at the version of the index.
+func (s signInCall) limited(version, most string) signInCall {
+	s.version, s.most, s.first = version, most, "60000"
+	return s
+}
+
+func (s signInCall) args() []string {
+	return append([]string{
+		s.id, s.verifier, s.size, s.idle, s.lifetime, s.first, s.version, s.began, s.ago, s.most, s.refuse, s.global, s.old, s.user,
+	}, s.fields...)
+}
+
+// signedIn is the session that a sign-in stores.
+func signedIn(seen, authenticated string) keyContent {
+	return keyContent{TTL: hour, Hash: map[string]string{
+		"@t": "10" + verifierA.String() + "00000000" + "000000000000", "@s": stateOf(1, seen), "@l": lifeOf(vectorSecret, "<+0>"),
+		"@u": vectorOwner.String() + authenticated + vectorUserEnd, "@i": vectorInfo, "n": "1",
+	}}
+}
+
+var (
+	signInFresh = []string{keyNew, keyIndex, keyRevoked}
+	signInBoth  = []string{keyNew, keyIndex, keyRevoked, keyA, keyB}
+	unconfirmed = signedIn("<-3540000>", "<+0>").lives(60_000)
+)
 
 func (c *cases) signIn() {
-	a, b := vectorA, vectorB
-	index, two := vectorIndex, vectorTwo
-	now := time.UnixMilli(1_800_000_000_000)
-	draft := base(field("n", "1"))(now)
-	draft.Tokens.Generation, draft.Revision = 0, 1
-	draft.Principal = &driver.Principal{User: "ada", Owner: vectorOwner, Authenticated: now}
-	head, tail := driver.SplitPrincipal(draft.Principal)
-	var rest []string
-	stored := map[string]string{}
-	for _, f := range driver.Encode(draft) {
-		switch f.Key {
-		case "@id", "@idle", "@created", "@seen", "@deadline", "@principal":
-		default:
-			rest = append(rest, string(f.Key), string(f.Value))
-		}
-		stored[string(f.Key)] = string(f.Value)
+	call := newSignInCall()
+	firstIndex := scoresOf(nameNew, "[+0]", "@rev", "1").lives(day)
+	c.add("signin.lua", "first", "a user's first session makes the index; it has its full idle limit", nil, signInFresh, call.args(),
+		replyOK(listOf(), listOf()), keyValues{keyNew: signedIn("<+0>", "<+0>"), keyIndex: firstIndex})
+	ago := call
+	ago.ago = "10800000"
+	c.add("signin.lua", "authenticated before", "the user authenticated at an identity provider three hours before", nil, signInFresh, ago.args(),
+		replyOK(listOf(), listOf()), keyValues{keyNew: signedIn("<+0>", "<-10800000>"), keyIndex: firstIndex})
+	long := call
+	long.user, long.fields = "631004a", []string{"@i", strings.Repeat("x", 64), "@i2", "0123456789", "a", "", "m:", ""}
+	long.size = "3"
+	session := signedIn("<+0>", "<+0>").with("@u", vectorOwner.String()+"<+0>"+long.user, "@s", "00000000000100000003"+"<+0>", "n", "")
+	for i := 0; i < len(long.fields); i += 2 {
+		session.Hash[long.fields[i]] = long.fields[i+1]
 	}
-	secret := stored["@id"]
-	signedIn := keyContent{Hash: stored}.with("@created", "<+0>", "@seen", "<-3540000>", "@deadline", "<+86400000>", "@principal", head+"<+0>"+tail)
-	signInAfter := func(ago, version, began, most, how, everybody string, names ...string) []string {
-		n := "0"
-		if len(names) > 0 {
-			n = "2"
-		}
-		confirm := ""
-		if most != "0" {
-			confirm = "confirm"
-		}
-		args := []string{nameNew, "3600000", day, secret, version, began, most, how, "", head, tail, n, everybody, confirm}
-		return append(append(append(args, names...), rest...), ago)
-	}
-	signIn := func(version, began, most, how, everybody string, names ...string) []string {
-		return signInAfter("0", version, began, most, how, everybody, names...)
-	}
-	fresh, both := []string{keyNew, keyIndex, keyRevoked}, []string{keyNew, keyIndex, keyRevoked, keyA, keyB}
-	c.add("signin.lua", "first", "a user's first session makes the index; it has its full idle limit", nil, fresh,
-		signIn("", "<-1000>", "0", "", "0"), replyOK(0), keyValues{keyNew: signedIn.with("@seen", "<+0>"), keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
-	c.add("signin.lua", "authenticated before", "the user authenticated at an identity provider three hours before", nil, fresh,
-		signInAfter("10800000", "", "<-1000>", "0", "", "0"), replyOK(0),
-		keyValues{keyNew: signedIn.with("@seen", "<+0>").with("@principal", head+"<-10800000>"+tail), keyIndex: scoresOf(nameNew, "<+0>", "@rev", "1")})
-	c.add("signin.lua", "limit", "at the limit the oldest ends; the new session lives for a minute until it is confirmed", two, both, signIn("7", "<-1000>", "2", "", "0", nameA, nameB),
-		replyOK(1, nameA), keyValues{keyNew: signedIn, keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
-	c.add("signin.lua", "refused", "or the sign-in is refused", two, both, signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), []any{"full"}, two)
-	c.add("signin.lua", "changed", "the index is not the one that was read", two, both, signIn("6", "<-1000>", "2", "", "0", nameA, nameB), []any{"changed"}, two)
-	c.add("signin.lua", "ended", "sessions that do not exist do not count, and leave the index", keyValues{keyB: b, keyIndex: index}, both,
-		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(0, nameA),
-		keyValues{keyNew: signedIn, keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")})
-	earlier := keyValues{keyRevoked: revocationOf("<-20000>.<+86400000>." + nameB + ".<-30000>")}
-	c.add("signin.lua", "revoked", "an authentication that began before the user was revoked", plus(two, earlier), both,
-		signIn("7", "<-20001>", "0", "", "0", nameA, nameB), []any{"revoked"}, plus(two, earlier))
-	c.add("signin.lua", "left over", "a session that was revoked and is still stored does not count", plus(two, earlier), both,
-		signIn("7", "<-1000>", "2", "refuse", "0", nameA, nameB), replyOK(0),
-		plus(earlier, keyValues{keyNew: signedIn, keyA: endedAt("<-20000>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", nameNew, "<+0>", "@rev", "8")}))
-	c.add("signin.lua", "all users", "an authentication that began before all users were revoked", two, both,
-		signIn("7", "<-1000>", "0", "", "<-999>", nameA, nameB), []any{"revoked"}, two)
-	c.add("signin.lua", "again", "the reply was lost, and the call is repeated", keyValues{keyNew: signedIn}, fresh, signIn("", "<-1000>", "0", "", "0"),
-		[]any{"again"}, keyValues{keyNew: signedIn})
-	c.add("signin.lua", "exists", "another session has the key", keyValues{keyNew: a.with("@id", nameA)}, fresh, signIn("", "<-1000>", "0", "", "0"),
-		[]any{"exists"}, keyValues{keyNew: a.with("@id", nameA)})
-	ended := keyValues{keyNew: endedAt("<-5000>", "")}
-	c.add("signin.lua", "repeated after the end", "the reply was lost, and the session ended: the repetition does not bring it back", ended, fresh,
-		signIn("", "<-1000>", "0", "", "0"), []any{"exists"}, ended)
+	c.add("signin.lua", "long info", "an info of 74 bytes has two parts; level 99, persistent; a field and an entry are empty", nil, signInFresh, long.args(),
+		replyOK(listOf(), listOf()), keyValues{keyNew: session, keyIndex: firstIndex})
+	stored := keyValues{keyNew: signedIn("<+0>", "<+0>")}
+	c.unchanged("signin.lua", "again", "the reply was lost, and the call is repeated", stored, signInFresh, call.args(), "again")
+	other := keyValues{keyNew: vectorA.with("@l", lifeOf(nameA, "<-60000>"))}
+	c.unchanged("signin.lua", "exists", "another session has the key", other, signInFresh, call.args(), "exists")
+	c.unchanged("signin.lua", "repeated after the end", "the reply was lost, and the session ended: the repetition does not bring it back",
+		keyValues{keyNew: endedAt("<-5000>", zeroHash)}, signInFresh, call.args(), "exists")
+	c.unchanged("signin.lua", "repeated after a move", "another sign-in has replaced the session since",
+		keyValues{keyNew: movedAt("<-5000>")}, signInFresh, call.args(), "exists")
+	earlier := keyValues{keyRevoked: revocationOf("<-20000>" + "<+86400000>" + nameB + "<-30000>")}
+	late := call
+	late.began = "[-20001]"
+	c.unchanged("signin.lua", "revoked", "an authentication that began before the user was revoked", plus(vectorTwo, earlier), signInBoth, late.args(), "revoked")
+	everybody := call
+	everybody.global = "[-999]"
+	c.unchanged("signin.lua", "all users", "an authentication that began before all users were revoked", vectorTwo, signInBoth, everybody.args(), "revoked")
+	same := call.limited("", "0")
+	same.old = nameA
+	marked := vectorA.with("@t", tokenOf("2"), "@moving", nameNew+"<+9000>")
+	c.add("signin.lua", "same user", "an old session of the same user, which was marked for this sign-in, is replaced",
+		plus(vectorTwo, keyValues{keyA: marked}), signInBoth[:4], same.args(), replyOK(listOf(), listOf()),
+		keyValues{keyNew: unconfirmed, keyA: movedAt("<+0>").lives(60_000), keyB: vectorB, keyIndex: scoresOf(nameB, "[-30000]", nameNew, "[+0]", "@rev", "8")})
+	c.add("signin.lua", "same user, claimed", "another sign-in has closed the old session meanwhile: it stays",
+		plus(vectorTwo, keyValues{keyA: marked.with("@moving", nameB+"<+9000>")}), signInBoth[:4], same.args(), replyOK(listOf(), listOf()),
+		keyValues{
+			keyNew: unconfirmed, keyA: marked.with("@moving", nameB+"<+9000>"), keyB: vectorB,
+			keyIndex: scoresOf(nameA, "[-60000]", nameB, "[-30000]", nameNew, "[+0]", "@rev", "8"),
+		})
 }
 
-func (c *cases) endUser() {
+func (c *cases) signInLimit() {
+	call := newSignInCall().limited("7", "2")
+	refuse := call
+	refuse.refuse = "1"
 	a, b := vectorA, vectorB
-	two, owner := vectorTwo, vectorOwner.String()
-	user := []string{keyIndex, keyRevoked}
-	named := []string{keyIndex, keyRevoked, keyA, keyB}
-	c.add("enduser.lua", "only", "one of the user's sessions ends; nothing is revoked", two, named[:3], []string{owner, "only", "", "0", nameA},
-		replyOK("", 1, 0, nameA), keyValues{keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
-	left := scoresOf(nameB, "<-30000>", "@rev", "7")
-	theirs := a.with("@principal", strings.ReplaceAll(a.Hash["@principal"], owner, driver.HashOf([]byte("another")).String()))
-	c.add("enduser.lua", "another's", "a session of another user stays", keyValues{keyA: theirs, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 0, 0), keyValues{keyA: theirs, keyB: b, keyIndex: left})
-	c.add("enduser.lua", "only, not listed", "a session of the user ends, although the index was lost", keyValues{keyA: a, keyB: b, keyIndex: left},
-		named[:3], []string{owner, "only", "", "0", nameA}, replyOK("", 1, 0, nameA), keyValues{keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8")})
-	revokedNow := "<+0>.<+86400000>"
-	c.add("enduser.lua", "all", "all sessions are revoked and named; the next call removes them", two, user, []string{owner, "all", day, "0"},
-		replyOK(revokedNow, 0, 0, nameA, nameB), plus(two, keyValues{keyRevoked: revocationOf(revokedNow)}))
-	c.add("enduser.lua", "expired", "a session that the index names and that does not exist has expired", keyValues{keyB: b, keyIndex: vectorIndex}, named, []string{owner, "again", revokedNow, "0", nameA, nameB},
-		replyOK(revokedNow, 1, 1, nameB, nameA), keyValues{keyB: endedAt("<+0>", ""), keyIndex: scoresOf("@rev", "8"), keyRevoked: revocationOf(revokedNow)})
-	keptB := revokedNow + "." + nameB + ".<-30000>"
-	c.add("enduser.lua", "all but one", "the excepted session is in the revocation, with its creation time", two, []string{keyIndex, keyRevoked, keyB},
-		[]string{owner, "all", day, "0", nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
-	c.add("enduser.lua", "no index", "without an index the sessions are revoked all the same", keyValues{keyA: a}, user, []string{owner, "all", day, "0"},
-		replyOK(revokedNow, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(revokedNow)})
-	c.add("enduser.lua", "no longer excepted", "a later revocation cannot except a session that an earlier one has revoked", plus(two, keyValues{keyRevoked: revocationOf("<-40000>.<+86400000>")}),
-		named, []string{owner, "all", day, "0", nameA, nameB}, replyOK(keptB, 0, 0, nameA), plus(two, keyValues{keyRevoked: revocationOf(keptB)}))
-	c.add("enduser.lua", "again", "the second call removes the sessions that the first one named", plus(two, keyValues{keyRevoked: revocationOf(keptB)}), named[:3],
-		[]string{owner, "again", keptB, "0", nameA}, replyOK(keptB, 1, 0, nameA),
-		keyValues{keyA: endedAt("<+0>", ""), keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(keptB)})
-	old := "<-60000>.<+86400000>"
-	c.add("enduser.lua", "again, late", "the user was revoked more than a minute ago: no marker", plus(two, keyValues{keyRevoked: revocationOf(old)}), named[:3],
-		[]string{owner, "again", old, "0", nameA}, replyOK(old, 1, 0, nameA),
-		keyValues{keyB: b, keyIndex: scoresOf(nameB, "<-30000>", "@rev", "8"), keyRevoked: revocationOf(old)})
-	c.add("enduser.lua", "restored", "a revocation that a failover lost is restored", keyValues{keyA: a}, user, []string{owner, "again", keptB, "0"},
-		replyOK(keptB, 0, 0), keyValues{keyA: a, keyRevoked: revocationOf(keptB)})
-	c.add("enduser.lua", "merged", "two revocations are merged so that both hold", keyValues{keyRevoked: revocationOf("<-10000>.<+1000000>." + nameA + ".<-60000>." + nameB + ".<-30000>")},
-		user, []string{owner, "again", "<-40000>.<+2000000>", "0"}, replyOK("<-10000>.<+2000000>."+nameB+".<-30000>", 0, 0),
-		keyValues{keyRevoked: revocationOf("<-10000>.<+2000000>." + nameB + ".<-30000>")})
-	c.add("enduser.lua", "forgotten", "the next write removes revocations that may be forgotten",
-		keyValues{keyRevoked: {Hash: map[string]string{nameA: "<-90000000>.<-10000>", nameB: "<-1000>.<+10000>"}}}, user, []string{owner, "all", day, "0"},
-		replyOK(revokedNow, 0, 0), keyValues{keyRevoked: {Hash: map[string]string{nameB: "<-1000>.<+10000>", owner: revokedNow}}})
+	after := scoresOf(nameB, "[-30000]", nameNew, "[+0]", "@rev", "8")
+	indexOf := vectorIndex.lives(1000)
+	c.add("signin.lua", "limit", "at the limit the oldest ends; the new session lives for a minute until it is confirmed; the index lives longer",
+		plus(vectorTwo, keyValues{keyIndex: indexOf}), signInBoth, call.args(), replyOK(listOf(nameA), listOf()),
+		keyValues{keyNew: unconfirmed, keyA: endedAt("<+0>", zeroHash).lives(60_000), keyB: b, keyIndex: after.lives(day)})
+	c.unchanged("signin.lua", "full", "or the sign-in is refused", vectorTwo, signInBoth, refuse.args(), "full")
+	c.unchanged("signin.lua", "changed", "the index is not the one that was read", vectorTwo, signInBoth, newSignInCall().limited("6", "2").args(), "changed")
+	c.add("signin.lua", "expired", "sessions that do not exist do not count, and leave the index", keyValues{keyB: b, keyIndex: vectorIndex}, signInBoth,
+		refuse.args(), replyOK(listOf(), listOf(nameA)), keyValues{keyNew: unconfirmed, keyB: b, keyIndex: after})
+	earlier := keyValues{keyRevoked: revocationOf("<-20000>" + "<+86400000>" + nameB + "<-30000>")}
+	c.add("signin.lua", "left over", "a session that was revoked and is still stored does not count", plus(vectorTwo, earlier), signInBoth,
+		refuse.args(), replyOK(listOf(), listOf()),
+		plus(earlier, keyValues{keyNew: unconfirmed, keyA: endedAt("<-20000>", zeroHash).lives(40_000), keyB: b, keyIndex: after}))
+	c.add("signin.lua", "revoked and gone", "nor has a session that was revoked expired", plus(earlier, keyValues{keyB: b, keyIndex: vectorIndex}), signInBoth,
+		refuse.args(), replyOK(listOf(), listOf()), plus(earlier, keyValues{keyNew: unconfirmed, keyB: b, keyIndex: after}))
+	// Malformed sessions of the user.
+	short := a.with("@l", "short")
+	c.unchanged("signin.lua", "full, malformed", "a malformed session counts", plus(vectorTwo, keyValues{keyA: short}), signInBoth, refuse.args(), "full")
+	c.add("signin.lua", "limit, malformed", "and it ends like any other", plus(vectorTwo, keyValues{keyA: short}), signInBoth, call.args(),
+		replyOK(listOf(nameA), listOf()),
+		keyValues{keyNew: unconfirmed, keyA: endedAt("<+0>", zeroHash).lives(60_000), keyB: b, keyIndex: after})
+	c.add("signin.lua", "limit, no hash", "a key that is no hash is deleted", plus(vectorTwo, keyValues{keyA: {Text: "text"}}), signInBoth, call.args(),
+		replyOK(listOf(nameA), listOf()), keyValues{keyNew: unconfirmed, keyB: b, keyIndex: after})
 }
 
-func (c *cases) move() {
-	a := vectorA
-	presented, attempt := verifierA.String(), nameNew
-	leave := func(everybody string) []string { return []string{"leave", attempt, presented, everybody} }
-	old := keyContent{Hash: map[string]string{"@token": "0." + presented, "@idle": "3600000", "@created": "<-60000>", "@seen": "<-1000>", "@deadline": "<+86400000>"}}
-	marked := old.with("@moving", attempt+".<+10000>")
-	moved := keyContent{Hash: map[string]string{"@moving": "moved"}}
-	c.add("move.lua", "leave", "the session accepts no changes for ten seconds, and the reply has its fields", keyValues{keyA: a}, []string{keyA, keyRevoked},
-		[]string{"leave", attempt, presented, "0"}, replyOfLeave(a, attempt), keyValues{keyA: a.with("@moving", attempt+".<+10000>")})
-	c.add("move.lua", "leave, another", "another sign-in is under way", keyValues{keyA: old.with("@moving", nameB+".<+9000>")}, []string{keyA, keyRevoked}, leave("0"),
-		[]any{"moved"}, keyValues{keyA: old.with("@moving", nameB+".<+9000>")})
-	c.add("move.lua", "leave, revoked", "the old session was revoked", plus(keyValues{keyA: a}, keyValues{keyRevoked: revocationOf("<-20000>.<+86400000>")}),
-		[]string{keyA, keyRevoked}, leave("0"), []any{"gone"}, keyValues{keyA: a, keyRevoked: revocationOf("<-20000>.<+86400000>")})
-	c.add("move.lua", "leave, all users revoked", "all users were revoked", keyValues{keyA: old}, []string{keyA, keyRevoked}, leave("<-30000>"), []any{"gone"}, keyValues{keyA: old})
-	c.add("move.lua", "left", "the new session is stored: the key tells late requests that the old one moved", keyValues{keyA: marked}, []string{keyA},
-		[]string{"left", attempt, presented, "0"}, []any{"ok"}, keyValues{keyA: moved})
-	c.add("move.lua", "left again", "repeating the step changes nothing", keyValues{keyA: moved}, []string{keyA}, []string{"left", attempt, presented, "0"}, []any{"ok"}, keyValues{keyA: moved})
-	c.add("move.lua", "stay", "the new session was refused: the old one accepts changes again", keyValues{keyA: marked}, []string{keyA},
-		[]string{"stay", attempt, presented, "0"}, []any{"ok"}, keyValues{keyA: old})
-	c.add("move.lua", "again", "a failover brought the session back", keyValues{keyA: old}, []string{keyA}, []string{"again", "", "", "0"}, []any{"ok"}, keyValues{keyA: moved})
+func (c *cases) signInRefused() {
+	for _, revocation := range []string{"short", "<-20000>", "<-20000>" + "<+86400000>" + "x", strings.Repeat("X", 24)} {
+		before := keyValues{keyRevoked: revocationOf(revocation)}
+		c.unchanged("signin.lua", "malformed revocation "+revocation, "nobody knows what it covers", before, signInFresh, newSignInCall().args(),
+			"malformed", vectorOwner.String())
+	}
+	many := make([]string, 1001)
+	for i := range many {
+		many[i] = keyNew
+	}
+	c.unchanged("signin.lua", "too many keys", "a script takes 1,000 keys at most", nil, many, newSignInCall().args(), "invalid", "keys")
+	for _, bad := range []struct {
+		what, value string
+		at          int
+	}{
+		{"id", "short", 0}, {"id", strings.Repeat("!", 22), 0}, {"id", strings.Repeat("B", 22), 0}, {"verifier", "", 1},
+		{"size", "3", 2}, {"size", "-2", 2}, {"size", "02x", 2}, {"idle", "1e3", 3}, {"idle", "9223372036855", 3}, {"lifetime", "", 4},
+		{"lifetime", "9999999999999999", 4}, {"first", "0x10", 5}, {"version", "a", 6}, {"began", " 1", 7}, {"ago", "1.5", 8}, {"max", "-1", 9},
+		{"refuse", "", 10}, {"global", "nan", 11}, {"old", "short", 12}, {"user", "", 13}, {"user", "640000f", 13}, {"user", "002000f", 13},
+		{"user", "000000e", 13}, {"user", "0000010", 13}, {"user", "000000F", 13}, {"user", "0000000", 13}, {"user", "0003001", 13}, {"fields", "", 14},
+		{"fields", "@t", 14}, {"fields", "@i2", 14}, {"fields", "@i", 16},
+	} {
+		args := newSignInCall().args()
+		args[bad.at] = bad.value
+		c.unchanged("signin.lua", "invalid "+bad.what+" "+bad.value, "an argument that would damage a record", nil, signInFresh, args, "invalid", bad.what)
+	}
+	c.unchanged("signin.lua", "no value", "a name without a value", nil, signInFresh, newSignInCall().args()[:17], "invalid", "fields")
 }
 
 func (c *cases) revoked() {
 	a, b := vectorA, vectorB
 	presented := verifierA.String()
 	// A revoked session takes no change.
-	revoked := keyValues{keyA: a, keyRevoked: revocationOf("<-20000>.<+86400000>." + nameB + ".<-30000>")}
-	change := func(everybody string) []string {
-		return []string{presented, "65536", "", "0", "0", everybody, "0", "add", "n", "1", ""}
-	}
-	c.add("apply.lua", "revoked", "the user's revocation is later than the session", revoked, []string{keyA, keyRevoked}, change("0"), []any{"gone"}, revoked)
-	c.add("apply.lua", "all users revoked", "the revocation of all users is later than the session", keyValues{keyA: a}, []string{keyA, keyRevoked}, change("<-60000>"), []any{"gone"}, keyValues{keyA: a})
+	revoked := keyValues{keyA: a, keyRevoked: revocationOf("<-20000>" + "<+86400000>" + nameB + "<-30000>")}
+	change := func(global string) []string { return []string{presented, "65536", global, "100", "add", "n", "1", ""} }
+	c.unchanged("apply.lua", "revoked", "the user's revocation is later than the session", revoked, []string{keyA, keyRevoked}, change("0"), "gone")
+	c.unchanged("apply.lua", "all users revoked", "the revocation of all users is later than the session", keyValues{keyA: a}, []string{keyA, keyRevoked}, change("[-60000]"), "gone")
 	kept := keyValues{keyB: b, keyRevoked: revoked[keyRevoked]}
-	c.add("apply.lua", "kept", "an excepted session accepts the change", kept, []string{keyB, keyRevoked}, change("0"), replyOK("8", "2"),
-		plus(kept, keyValues{keyB: b.with("n", "2", "@rev", "8")}))
-	c.add("touch.lua", "revoked", "a use does not extend a revoked session", revoked, []string{keyA, keyRevoked}, []string{presented, "0"}, []any{"gone"}, revoked)
-	c.add("touch.lua", "all users revoked", "a use does not extend the session either", keyValues{keyA: a}, []string{keyA, keyRevoked}, []string{presented, "<-60000>"}, []any{"gone"}, keyValues{keyA: a})
-
-	// revokeall.lua
-	c.add("revokeall.lua", "first", "the server's time", nil, []string{keyAll}, []string{""}, replyOK("<+0>"), keyValues{keyAll: {Text: "<+0>"}})
-	c.add("revokeall.lua", "raised", "a later time replaces the stored one", keyValues{keyAll: {Text: "<-100000>"}}, []string{keyAll}, []string{"<-50000>"}, replyOK("<-50000>"), keyValues{keyAll: {Text: "<-50000>"}})
-	c.add("revokeall.lua", "not back", "an earlier time does not replace the stored one", keyValues{keyAll: {Text: "<-50000>"}}, []string{keyAll}, []string{"<-100000>"}, replyOK("<-50000>"), keyValues{keyAll: {Text: "<-50000>"}})
+	c.add("apply.lua", "kept", "an excepted session accepts the change", kept, []string{keyB, keyRevoked}, change("0"), replyOK(8, 3, "2"),
+		plus(kept, keyValues{keyB: b.with("n", "2", "@s", stateOf(8, "<-1000>"))}))
+	c.unchanged("touch.lua", "revoked", "a use does not extend a revoked session", revoked, []string{keyA, keyRevoked}, []string{presented, "0", "0"}, "gone")
+	c.unchanged("touch.lua", "all users revoked", "a use does not extend the session either", keyValues{keyA: a}, []string{keyA, keyRevoked}, []string{presented, "[-60000]", "0"}, "gone")
 }
+
+func (c *cases) revokeAll() {
+	call := func(name, why, before, at, write, after string) {
+		stored := keyValues{}
+		if before != "" {
+			stored[keyAll] = keyContent{Text: before}
+		}
+		c.add("revokeall.lua", name, why, stored, []string{keyAll}, []string{at, write},
+			replyOK(strings.NewReplacer("<", "[", ">", "]").Replace(after)), keyValues{keyAll: {Text: after}})
+	}
+	call("first", "the server's time", "", "", "0", "<+0>")
+	call("raised", "a later time replaces the stored one", "<-100000>", "[-50000]", "0", "<-50000>")
+	call("not back", "an earlier time does not replace the stored one", "<-50000>", "[-100000]", "0", "<-50000>")
+	call("written", "the script writes the stored time again, so that WAIT has a write", "<-50000>", "[-100000]", "1", "<-50000>")
+	call("malformed", "a malformed time is replaced: until then, nobody can use a session", "[-100000]", "", "0", "<+0>")
+	c.add("revokeall.lua", "no text", "so is a key that is no text", keyValues{keyAll: {Hash: map[string]string{"a": "b"}}}, []string{keyAll}, []string{"", "0"},
+		replyOK("[+0]"), keyValues{keyAll: {Text: "<+0>"}})
+	for _, bad := range [][]string{{"at", "x", "0"}, {"at", "-1", "0"}, {"at", "253402300800000", "0"}, {"write", "", ""}, {"write", ""}} {
+		c.unchanged("revokeall.lua", "invalid "+strings.Join(bad, " "), "an argument of another form", nil, []string{keyAll}, bad[1:], "invalid", bad[0])
+	}
+}
+
+var vectorAnother = driver.HashOf([]byte("another")).String()

@@ -188,7 +188,7 @@ func (s *Store) tryOutSignIn(ctx context.Context, o *driver.RecordSpec, from *dr
 		_, err = s.Sessions(ctx, owner, driver.SessionCursor{}, 1)
 	}
 	if err == nil {
-		_, err = s.sampleIndex(ctx, owner)
+		err = s.plain.Do(ctx, s.sampleCommand(owner)(s.plain.B())).Error()
 	}
 	var tooFew error
 	if err == nil {

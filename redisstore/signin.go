@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/coatcheck-go/session/driver"
 )
 
@@ -22,11 +24,32 @@ const (
 // unconfirmedFor is how long a session lives until its sign-in confirms it.
 const unconfirmedFor = time.Minute
 
+// signIn is a sign-in under way.
+type signIn struct {
+	*Store
+	id    driver.ID
+	in    *driver.SignIn
+	owner driver.Hash
+	began int64          // when the authentication began, in milliseconds of the server's clock
+	from  *driver.Record // the browser's old session, closed to writers; nil: none
+
+	// The part of the user's index that the script gets.
+	entries   []indexEntry
+	version   string      // of the index, if it must not change before the sign-in
+	uncounted int         // the user's live sessions that are not in entries
+	evicted   []driver.ID // sessions that ended before the script, because it does not take so many
+
+	checked bool // the global revocation was read after the script
+}
+
 // SignIn implements driver.UserStore. The browser's old session lies in another slot, so this goes
 // in steps: close the old session to writers for a while, store the new one, replace the old one
 // with a "moved" marker, and confirm the new one. Each step may be repeated. After a crash between
 // the steps, the new session lives for a minute. Without an old session and without a limit, one
 // script stores the session for good.
+//
+// On one server this takes at most three round trips: one before the script that stores the
+// session, one for it, and one after it.
 func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 	owner := in.Spec.Principal.Owner
 	if err := in.Change.Check(); err != nil {
@@ -39,23 +62,25 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 	if in.Elapsed > driver.MaxSignInTime {
 		return nil, driver.ErrRevoked
 	}
-	if err := s.checkBeforeSignIn(ctx, in, began); err != nil {
-		return nil, err
-	}
-	from, err := s.closeOld(ctx, id, in)
-	if err != nil {
-		return nil, err
-	}
-	res, err := s.storeSignedIn(ctx, id, in, from, began)
-	if err != nil && !errors.Is(err, driver.ErrUnknown) {
-		_, _ = s.execMove(ctx, "stay", id, in, nil) // on an error the old session opens by itself
+	x := &signIn{Store: s, id: id, in: in, owner: owner, began: began}
+	err := x.begin(ctx)
+	var res *driver.Result
+	if err == nil {
+		res, err = x.store(ctx)
 	}
 	if err != nil {
+		if !errors.Is(err, driver.ErrUnknown) {
+			s.reopenOld(ctx, id, in)
+		}
 		return nil, err
 	}
 	// All users may have been revoked meanwhile. The script cannot see that: the key lies in
 	// another slot.
-	err = s.checkGlobalRevocation(ctx, began)
+	if !x.checked {
+		err = s.checkGlobalRevocation(ctx, began)
+	} else {
+		err = s.global.check(began)
+	}
 	switch {
 	case errors.Is(err, driver.ErrRevoked):
 		s.ends.add(id, owner) // repeats the end if the next call fails
@@ -66,15 +91,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (*d
 		// same user's: the script replaced that one.
 		return nil, fmt.Errorf("%w: %v", driver.ErrUnknown, err)
 	}
-	if from != nil { // the old session is over now; its end is repeated if the last step fails
-		s.ends.addMoved(in.From.ID, ownerOf(from))
-		s.dropCopy(in.From.ID)
-		_, _ = s.execMove(ctx, "left", id, in, from)
-	}
-	if !needsConfirmation(in) {
-		return res, nil
-	}
-	return s.confirm(ctx, id, in, res)
+	return x.finish(ctx, res)
 }
 
 // needsConfirmation reports whether a sign-in takes several steps, so that its last one confirms
@@ -84,77 +101,183 @@ func needsConfirmation(in *driver.SignIn) bool {
 	return severalSteps && in.Spec.Idle-unconfirmedFor > driver.TouchInterval(in.Spec.Idle)
 }
 
-// confirm gives a session its full idle limit. res is the result of the sign-in that stored it.
-func (s *Store) confirm(
-	ctx context.Context, id driver.ID, in *driver.SignIn, res *driver.Result,
-) (*driver.Result, error) {
-	r, repeated, err := s.execTouch(ctx, id, in.Spec.Verifier)
-	switch {
-	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
-		return res, nil // it has ended since
-	case err != nil:
-		return nil, fmt.Errorf("%w: the session was not confirmed: %v", driver.ErrUnknown, err)
+// begin does what comes before the script that stores the session: it checks the global revocation,
+// closes the old session, and reads the user's index.
+func (x *signIn) begin(ctx context.Context) (err error) {
+	if x.topology != cluster {
+		err = x.beginInPipeline(ctx)
+	} else if err = x.checkFirst(ctx); err == nil {
+		if x.from, err = x.closeOld(ctx, x.id, x.in); err == nil {
+			err = x.readEntries(ctx)
+		}
 	}
-	res.Now = r.now
-	if res.Record == nil {
-		return res, nil
-	}
-	if res.Record, err = res.Record.Touch(r.now, in.Spec.Verifier); err != nil {
-		return nil, err
-	}
-	if repeated || res.Record.Revision != r.revision { // its last use is not known
-		res.Record = nil
-		return res, nil
-	}
-	s.expiry.watch(id, res.Record)
-	return res, nil
-}
-
-// checkBeforeSignIn refuses a sign-in before its first step. A node with a near cache asks no
-// server if the check after the last step is enough: there is no old session to close, and no
-// session to end for the limit.
-func (s *Store) checkBeforeSignIn(ctx context.Context, in *driver.SignIn, began int64) error {
-	if s.near == nil || in.From != nil || in.MaxSessions > 0 {
-		return s.checkGlobalRevocation(ctx, began)
-	}
-	if err := s.syncGlobalRevocation(ctx); err != nil {
+	if err != nil {
 		return err
 	}
-	return s.global.check(began)
+	return x.limitKeys(ctx)
 }
 
-// storeSignedIn stores the new session. To keep a limit it reads the user's index, and the script
-// makes the change only on that version of the index.
-func (s *Store) storeSignedIn(
-	ctx context.Context, id driver.ID, in *driver.SignIn, from *driver.Record, began int64,
-) (*driver.Result, error) {
-	var old string // name of an old session of the same user
-	if ownerOf(from) == in.Spec.Principal.Owner {
-		old = in.From.ID.Selector.String()
+// readsGlobalFirst reports whether the sign-in reads the global revocation before its first step. A
+// node with a near cache asks no server if the check after the last step is enough: there is no old
+// session to close, and no session to end for the limit.
+func (x *signIn) readsGlobalFirst() bool {
+	return x.near == nil || x.in.From != nil || x.in.MaxSessions > 0
+}
+
+// checkFirst refuses a sign-in before its first step.
+func (x *signIn) checkFirst(ctx context.Context) error {
+	if x.readsGlobalFirst() {
+		return x.checkGlobalRevocation(ctx, x.began)
 	}
-	for {
-		draft, err := driver.NewSignedIn(s.clock.now(), in, from)
-		if err != nil {
-			return nil, err
-		}
-		entries, version, err := s.entriesForSignIn(ctx, id, in, old)
-		if err != nil {
-			return nil, err
-		}
-		keys, args := s.signInArgs(id, in, draft.Record, entries, version, began, old)
-		var r reply
-		err = s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
-			r, err = s.exec(ctx, s.plain, signInScript, keys, args)
+	if err := x.syncGlobalRevocation(ctx); err != nil {
+		return err
+	}
+	return x.global.check(x.began)
+}
+
+// beginInPipeline is begin for a store whose keys are on one server. If the sign-in is refused, the
+// old session was closed for nothing, and is opened again.
+func (x *signIn) beginInPipeline(ctx context.Context) error {
+	var calls []call
+	var results []func(rueidis.RedisResult, time.Time) error
+	e := readOnly
+	if x.readsGlobalFirst() {
+		calls = append(calls, call{command: x.getGlobalRevocation})
+		results = append(results, func(res rueidis.RedisResult, _ time.Time) error { return x.learnGlobalRevocation(res) })
+	} else if err := x.checkFirst(ctx); err != nil {
+		return err
+	}
+	if x.in.From != nil && !x.ends.has(x.in.From.ID) {
+		e = idempotent
+		keys, args := x.leaveArgs(x.id, x.in)
+		calls = append(calls, call{script: pipelinedMove, keys: keys, args: args})
+		results = append(results, func(res rueidis.RedisResult, asked time.Time) error {
+			x.dropCopy(x.in.From.ID)
+			r, err := x.parseReply(res, asked)
+			if err == nil {
+				x.from, err = closedRecord(&r, x.in)
+			}
 			return err
 		})
+	}
+	if read := x.indexCommand(); read != nil {
+		calls = append(calls, call{command: read})
+		results = append(results, func(res rueidis.RedisResult, _ time.Time) error { return x.parseEntries(res) })
+	}
+	if len(calls) == 0 {
+		x.addOld()
+		return nil
+	}
+	var replies []rueidis.RedisResult
+	var asked time.Time
+	err := x.withRetry(ctx, place(x.id.Bucket), e, func(ctx context.Context) error {
+		got, at := x.pipeline(ctx, calls...)
+		for i := range got {
+			if err := got[i].Error(); err != nil && !rueidis.IsRedisNil(err) {
+				return err
+			}
+		}
+		replies, asked = got, at
+		return nil
+	})
+	for i := 0; err == nil && i < len(results); i++ {
+		err = results[i](replies[i], asked)
+	}
+	if err != nil {
+		return err
+	}
+	x.addOld()
+	return x.global.check(x.began)
+}
+
+// getGlobalRevocation builds the command that reads the global revocation.
+func (s *Store) getGlobalRevocation(b rueidis.Builder) rueidis.Completed {
+	return b.Get().Key(s.keys.globalRevocation()).Build()
+}
+
+// indexCommand builds the command that reads the part of the user's index that the sign-in needs.
+// It is nil if the sign-in needs none.
+func (x *signIn) indexCommand() func(rueidis.Builder) rueidis.Completed {
+	switch {
+	case x.in.MaxSessions > 0:
+		return func(b rueidis.Builder) rueidis.Completed {
+			return b.Zrange().Key(x.keys.index(x.owner)).Min("0").Max("-1").Withscores().Build()
+		}
+	case x.expiry.listening.Load() || x.id.Selector[0]%cleanEvery == 0: // the selector is random
+		return x.sampleCommand(x.owner)
+	}
+	return nil
+}
+
+// sampleCommand builds the command that reads some random entries of a user's index.
+func (s *Store) sampleCommand(owner driver.Hash) func(rueidis.Builder) rueidis.Completed {
+	return func(b rueidis.Builder) rueidis.Completed {
+		return b.Zrandmember().Key(s.keys.index(owner)).Count(cleanSample).Withscores().Build()
+	}
+}
+
+// readEntries reads that part of the index.
+func (x *signIn) readEntries(ctx context.Context) error {
+	x.entries, x.version = nil, ""
+	if read := x.indexCommand(); read != nil {
+		var res rueidis.RedisResult
+		err := x.withRetry(ctx, place(x.id.Bucket), readOnly, func(ctx context.Context) error {
+			res = x.plain.Do(ctx, read(x.plain.B()))
+			return res.Error()
+		})
+		if err == nil {
+			err = x.parseEntries(res)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	x.addOld()
+	return nil
+}
+
+func (x *signIn) parseEntries(res rueidis.RedisResult) (err error) {
+	x.entries, x.version, err = parseIndex(x.owner, res)
+	if x.in.MaxSessions == 0 {
+		x.version = "" // the index may change
+	}
+	return err
+}
+
+// old returns the name of the old session if it is the same user's, or "". The script that stores
+// the new session replaces it.
+func (x *signIn) old() string {
+	if ownerOf(x.from) != x.owner {
+		return ""
+	}
+	return x.in.From.ID.Selector.String()
+}
+
+// addOld adds the old session of the same user to the entries.
+func (x *signIn) addOld() {
+	old := x.old()
+	if old != "" && !slices.ContainsFunc(x.entries, func(e indexEntry) bool { return e.name == old }) {
+		x.entries = append(x.entries, indexEntry{name: old, id: x.in.From.ID})
+	}
+}
+
+// store stores the new session. To keep a limit, the script makes the change only on the version of
+// the index that was read.
+func (x *signIn) store(ctx context.Context) (*driver.Result, error) {
+	draft, err := driver.NewSignedIn(x.clock.now(), x.in, x.from)
+	if err != nil {
+		return nil, err
+	}
+	for {
+		r, err := x.execSignIn(ctx, draft.Record)
 		if err != nil {
 			return nil, err
 		}
 		switch r.status {
 		case "ok":
-			return s.signInResult(id, in, from, &r, entries)
+			return x.result(&r, draft)
 		case "again":
-			return &driver.Result{Now: s.clock.now()}, nil
+			return &driver.Result{Now: x.clock.now(), Evicted: x.evicted}, nil
 		case "exists":
 			return nil, driver.ErrExists
 		case "revoked":
@@ -165,88 +288,193 @@ func (s *Store) storeSignedIn(
 			if err := ctx.Err(); err != nil {
 				return nil, fmt.Errorf("redisstore: other sign-ins of the user keep changing the index: %w", err)
 			}
+			if err := x.readEntries(ctx); err != nil {
+				return nil, err
+			}
+			if err := x.limitKeys(ctx); err != nil {
+				return nil, err
+			}
 		default:
-			return nil, errReply
+			return nil, r.failure("session " + x.id.String())
 		}
 	}
 }
 
-// entriesForSignIn returns the entries of the user's index that a sign-in needs. It returns the
-// index's version if the index must not change before the sign-in.
-func (s *Store) entriesForSignIn(
-	ctx context.Context, id driver.ID, in *driver.SignIn, old string,
-) (entries []indexEntry, version string, err error) {
-	if in.MaxSessions > 0 {
-		return s.readIndex(ctx, in.Spec.Principal.Owner)
+// execSignIn runs signin.lua, and on one server it then reads the global revocation.
+func (x *signIn) execSignIn(ctx context.Context, draft *driver.Record) (r reply, err error) {
+	keys, args := x.scriptArgs(draft)
+	if x.topology == cluster {
+		err = x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) (err error) {
+			r, err = x.exec(ctx, x.plain, signInScript, keys, args)
+			return err
+		})
+		return r, err
 	}
-	if s.expiry.listening.Load() || id.Selector[0]%cleanEvery == 0 { // the selector is random
-		if entries, err = s.sampleIndex(ctx, in.Spec.Principal.Owner); err != nil {
-			return nil, "", err
-		}
+	calls := []call{{script: pipelinedSignIn, keys: keys, args: args}, {command: x.getGlobalRevocation}}
+	var global rueidis.RedisResult
+	err = x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) error {
+		replies, asked := x.pipeline(ctx, calls...)
+		got, err := x.parseReply(replies[0], asked)
+		r, global = got, replies[1]
+		return err
+	})
+	if err != nil {
+		return reply{}, err
 	}
-	if old != "" && !slices.ContainsFunc(entries, func(e indexEntry) bool { return e.name == old }) {
-		entries = append(entries, indexEntry{name: old, id: in.From.ID})
-	}
-	return entries, "", nil
+	x.checked = x.learnGlobalRevocation(global) == nil
+	return r, nil
 }
 
-// signInArgs returns the keys and arguments of signin.lua.
-func (s *Store) signInArgs(
-	id driver.ID, in *driver.SignIn, r *driver.Record, entries []indexEntry, version string, began int64, old string,
-) (keys, args []string) {
-	refuse, confirm := "", ""
-	if in.RefuseExtra {
-		refuse = "refuse"
+// scriptArgs returns the keys and arguments of signin.lua.
+func (x *signIn) scriptArgs(r *driver.Record) (keys, args []string) {
+	first := x.in.Spec.Idle
+	if needsConfirmation(x.in) {
+		first = unconfirmedFor
 	}
-	if needsConfirmation(in) {
-		confirm = "confirm"
+	limit := x.in.MaxSessions
+	if limit > 0 {
+		limit = max(1, limit-x.uncounted)
 	}
-	head, tail := driver.SplitPrincipal(r.Principal)
-	args = []string{
-		id.Selector.String(), milliseconds(in.Spec.Idle), milliseconds(in.Spec.Lifetime),
-		driver.Hash(in.Spec.Secret).String(), version, strconv.FormatInt(began, 10),
-		strconv.Itoa(in.MaxSessions), refuse, old, head, tail, strconv.Itoa(len(entries)), s.global.argument(), confirm,
+	keys = make([]string, 0, signInKeys+len(x.entries))
+	keys = append(keys, x.keys.session(x.id), x.keys.index(x.owner), x.keys.revocations(x.id.Bucket))
+	for i := range x.entries {
+		keys = append(keys, x.keys.session(x.entries[i].id))
 	}
-	keys = []string{s.keys.session(id), s.keys.index(in.Spec.Principal.Owner), s.keys.revocations(id.Bucket)}
-	for _, e := range entries {
-		keys = append(keys, s.keys.session(e.id))
-		args = append(args, e.name)
-	}
-	for _, v := range driver.Encode(r) {
+	values := driver.Encode(r)
+	args = make([]string, 0, 14+2*len(values))
+	args = append(args,
+		driver.Hash(x.in.Spec.Secret).String(), x.in.Spec.Verifier.String(), strconv.Itoa(r.Size),
+		milliseconds(x.in.Spec.Idle), milliseconds(x.in.Spec.Lifetime), milliseconds(first),
+		x.version, strconv.FormatInt(x.began, 10), milliseconds(x.in.AuthenticatedAgo),
+		strconv.Itoa(limit), digit(x.in.RefuseExtra), x.global.argument(), x.old(), "")
+	for _, v := range values {
 		switch v.Key {
-		case "@id", "@idle", "@created", "@seen", "@deadline", "@principal":
+		case "@t", "@s", "@l":
+		case "@u": // the script knows the owner and sets the time
+			args[13] = string(v.Value[nameWidth+timeWidth:])
 		default:
 			args = append(args, string(v.Key), string(v.Value))
 		}
 	}
-	return keys, append(args, milliseconds(in.AuthenticatedAgo))
+	return keys, args
 }
 
-// signInResult makes the result of a sign-in that was stored.
-func (s *Store) signInResult(
-	id driver.ID, in *driver.SignIn, from *driver.Record, r *reply, entries []indexEntry,
-) (*driver.Result, error) {
-	res, err := driver.NewSignedIn(r.now, in, from)
-	if err != nil {
-		return nil, err
+// result makes the result of a sign-in that was stored. The draft has all but the server's time.
+func (x *signIn) result(r *reply, draft *driver.Result) (*driver.Result, error) {
+	evicted, err1 := r.sessions(0, x.id.Bucket)
+	expired, err2 := r.sessions(1, x.id.Bucket)
+	if err1 != nil || err2 != nil {
+		return nil, errReply
 	}
-	if needsConfirmation(in) {
-		res.Record.Seen = res.Record.Seen.Add(unconfirmedFor - res.Record.Idle)
+	record, principal := *draft.Record, *draft.Record.Principal
+	delay := r.now.Sub(record.Created)
+	record.Created, record.Seen, record.Deadline = r.now, r.now, record.Deadline.Add(delay)
+	principal.Authenticated = time.UnixMilli(max(0, r.now.UnixMilli()-x.in.AuthenticatedAgo.Milliseconds()))
+	record.Principal = &principal
+	if needsConfirmation(x.in) {
+		record.Seen = record.Seen.Add(unconfirmedFor - record.Idle)
 	}
-	owner := in.Spec.Principal.Owner
-	evicted, expired, err := r.names(id.Bucket)
-	if err != nil {
-		return nil, err
-	}
-	s.expiry.note(owner, expired, entries, r.now, s.ends.has)
+	x.expiry.note(x.owner, expired, x.entries, r.now, x.ends.has)
 	for _, old := range evicted {
-		s.ends.add(old, owner)
-		s.dropCopy(old)
+		x.ends.add(old, x.owner)
+		x.dropCopy(old)
 	}
-	res.Evicted = evicted
-	s.expiry.watch(id, res.Record)
-	if s.near != nil {
-		s.near.learn(id)
+	x.expiry.watch(x.id, &record)
+	if x.near != nil {
+		x.near.learn(x.id)
 	}
+	return &driver.Result{
+		Values: draft.Values, Record: &record, Now: r.now, Evicted: append(x.evicted, evicted...),
+	}, nil
+}
+
+// finish replaces the old session by a "moved" marker, and confirms the new one. The script that
+// stored the new session has already replaced an old session of the same user.
+func (x *signIn) finish(ctx context.Context, res *driver.Result) (*driver.Result, error) {
+	leaves := false
+	if x.from != nil { // the old session is over now; its end is repeated if the last step fails
+		x.ends.addMoved(x.in.From.ID, ownerOf(x.from))
+		x.dropCopy(x.in.From.ID)
+		leaves = x.old() == ""
+	}
+	confirms := needsConfirmation(x.in)
+	if x.topology != cluster {
+		return x.finishInPipeline(ctx, res, leaves, confirms)
+	}
+	if leaves {
+		keys, args := x.leftArgs(x.id, x.in, ownerOf(x.from))
+		_ = x.withRetry(ctx, place(x.in.From.ID.Bucket), idempotent, func(ctx context.Context) error {
+			_, err := x.exec(ctx, x.plain, moveScript, keys, args)
+			return err
+		})
+	}
+	if !confirms {
+		return res, nil
+	}
+	r, repeated, err := x.execTouch(ctx, x.id, x.in.Spec.Verifier)
+	return x.confirmed(res, &r, repeated, err)
+}
+
+// finishInPipeline is finish for a store whose keys are on one server.
+func (x *signIn) finishInPipeline(
+	ctx context.Context, res *driver.Result, leaves, confirms bool,
+) (*driver.Result, error) {
+	var calls []call
+	if leaves {
+		keys, args := x.leftArgs(x.id, x.in, ownerOf(x.from))
+		calls = append(calls, call{script: pipelinedMove, keys: keys, args: args})
+	}
+	if confirms {
+		key := x.keys.session(x.id)
+		calls = append(calls, call{
+			script: pipelinedTouch, keys: []string{key, x.keys.revocationsOf(key)},
+			args: []string{x.in.Spec.Verifier.String(), x.global.argument(), "0"},
+		})
+	}
+	if len(calls) == 0 {
+		return res, nil
+	}
+	var r reply
+	tries := 0
+	err := x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) error {
+		tries++
+		replies, asked := x.pipeline(ctx, calls...)
+		got, err := x.parseReply(replies[len(replies)-1], asked)
+		if err == nil && confirms && got.status == "ok" {
+			got, err = got.withRevision()
+		}
+		r = got
+		return err
+	})
+	if !confirms {
+		return res, nil
+	}
+	if err != nil { // a try that was left behind may still write r and tries
+		return x.confirmed(res, &reply{}, true, err)
+	}
+	return x.confirmed(res, &r, tries > 1, r.sessionError(x.id))
+}
+
+// confirmed returns the result of a sign-in after its confirmation, which replied r. res is the
+// result of the step that stored the session.
+func (x *signIn) confirmed(res *driver.Result, r *reply, repeated bool, err error) (*driver.Result, error) {
+	switch {
+	case errors.Is(err, driver.ErrNotFound), errors.Is(err, driver.ErrMoved):
+		return res, nil // it has ended since
+	case err != nil:
+		return nil, fmt.Errorf("%w: the session was not confirmed: %v", driver.ErrUnknown, err)
+	}
+	res.Now = r.now
+	if res.Record == nil {
+		return res, nil
+	}
+	if res.Record, err = res.Record.Touch(r.now, x.in.Spec.Verifier); err != nil {
+		return nil, err
+	}
+	if repeated || res.Record.Revision != r.revision { // its last use is not known
+		res.Record = nil
+		return res, nil
+	}
+	x.expiry.watch(x.id, res.Record)
 	return res, nil
 }

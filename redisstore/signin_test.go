@@ -293,8 +293,8 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 
 	t.Run("after the old session was closed", func(t *testing.T) {
 		from := mustCreateAnonymous(t, s, 3)
-		now := time.Now().UnixMilli()
-		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now+60_000))
+		now, somebody := time.Now().UnixMilli(), driver.HashOf([]byte("somebody")).String()
+		do("EVAL", markForSignIn, "1", sessionKey(from.ID), somebody, hexTime(now+60_000))
 		if err := add(from); !errors.Is(err, driver.ErrMoved) {
 			t.Errorf("Apply during a sign-in: %v, want ErrMoved", err)
 		}
@@ -307,7 +307,7 @@ func TestInterruptedSignInLosesNothing(t *testing.T) {
 			t.Errorf("the second sign-in's session is %v, error %v, want no fields", r, err)
 		}
 		// The lease expires.
-		do("HSET", sessionKey(from.ID), "@moving", fmt.Sprintf("somebody.%d", now-1))
+		do("EVAL", markForSignIn, "1", sessionKey(from.ID), somebody, hexTime(now-1))
 		if err := add(from); err != nil {
 			t.Errorf("Apply after the lease: %v", err)
 		}

@@ -364,9 +364,10 @@ func (s *Store) runReasserting(ctx context.Context) {
 	}
 }
 
-// reassertEnd deletes a session that is there again, and leaves a marker in place. It returns how
-// many there were.
-const reassertEnd = `if redis.call('HEXISTS', KEYS[1], '@token') == 0 then return 0 end
+// reassertEnd deletes a session that is there again, malformed or not, and leaves a marker in place.
+// It returns how many there were.
+const reassertEnd = `local markers = redis.pcall('HMGET', KEYS[1], '@ended', '@moved')
+if markers[1] or markers[2] then return 0 end
 return redis.call('DEL', KEYS[1])`
 
 // reassertEnds repeats ends, and returns those that failed.
@@ -378,8 +379,7 @@ func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []dri
 	for _, id := range ids {
 		owner := s.ends.ownerOf(id)
 		if errors.Is(s.ends.refusal(id), driver.ErrMoved) {
-			keys, args := s.moveKeys(id, owner)
-			if _, err := s.exec(ctx, s.tracked, moveScript, keys, append([]string{"again", "", ""}, args...)); err != nil {
+			if _, err := s.exec(ctx, s.tracked, moveScript, s.moveKeys(id, owner), []string{"again"}); err != nil {
 				failed = append(failed, id)
 			}
 			continue

@@ -34,29 +34,32 @@ type indexEntry struct {
 }
 
 // readIndex returns the entries of a user's index, the oldest first, and the index's version.
-func (s *Store) readIndex(ctx context.Context, owner driver.Hash) (entries []indexEntry, version string, err error) {
+func (s *Store) readIndex(ctx context.Context, owner driver.Hash) ([]indexEntry, string, error) {
 	command := s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max("-1").Withscores().Build().Pin()
 	return s.readEntries(ctx, owner, command)
-}
-
-// sampleIndex returns some random entries of a user's index.
-func (s *Store) sampleIndex(ctx context.Context, owner driver.Hash) ([]indexEntry, error) {
-	command := s.plain.B().Zrandmember().Key(s.keys.index(owner)).Count(cleanSample).Withscores().Build().Pin()
-	entries, _, err := s.readEntries(ctx, owner, command)
-	return entries, err
 }
 
 // readEntries runs a pinned command that replies with entries of a user's index.
 func (s *Store) readEntries(
 	ctx context.Context, owner driver.Hash, command rueidis.Completed,
 ) (entries []indexEntry, version string, err error) {
-	var scores []rueidis.ZScore
-	err = s.withRetry(ctx, place(driver.BucketOf(owner)), readOnly, func(ctx context.Context) (err error) {
-		scores, err = s.plain.Do(ctx, command).AsZScores()
-		return err
+	var res rueidis.RedisResult
+	err = s.withRetry(ctx, place(driver.BucketOf(owner)), readOnly, func(ctx context.Context) error {
+		got := s.plain.Do(ctx, command)
+		res = got
+		return got.Error()
 	})
 	if err != nil {
 		return nil, "", err
+	}
+	return parseIndex(owner, res)
+}
+
+// parseIndex returns the entries of a user's index in a reply, and the version of the index.
+func parseIndex(owner driver.Hash, res rueidis.RedisResult) (entries []indexEntry, version string, err error) {
+	scores, err := res.AsZScores()
+	if err != nil {
+		return nil, "", errReply
 	}
 	version = "0"
 	for _, z := range scores {
@@ -152,12 +155,12 @@ func (s *Store) readIndexPage(
 func (s *Store) appendLive(
 	ctx context.Context, list []driver.UserSession, owner driver.Hash, entries []indexEntry,
 ) (_ []driver.UserSession, missing []indexEntry, _ error) {
-	replies, revocations, err := s.readSessions(ctx, owner, entries)
+	found, revocations, err := s.readSessions(ctx, owner, entries)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i, e := range entries {
-		r, err := decodeListed(replies[i])
+		r, err := decodeValues(found[i], driver.DecodeMetadata)
 		if errors.Is(err, driver.ErrNotFound) {
 			missing = append(missing, e)
 			continue
@@ -188,74 +191,107 @@ var listedNames = func() []string {
 	for _, name := range driver.MetadataNames() {
 		names = append(names, string(name))
 	}
-	return append(names, "@moving", "@ended")
+	return append(names, "@moved", "@ended")
 }()
 
-// decodeListed returns the record in a reply to HMGET with listedNames. It returns the errors of
-// decodeHash.
-func decodeListed(reply rueidis.RedisResult) (*driver.Record, error) {
-	values, err := reply.ToArray()
-	if err != nil {
-		return nil, err
-	}
-	if len(values) != len(listedNames) {
-		return nil, errReply
-	}
-	found := make(map[string]string, len(values))
-	for i := range values {
-		text, err := values[i].ToString()
-		switch {
-		case err == nil:
-			found[listedNames[i]] = text
-		case !rueidis.IsRedisNil(err):
-			return nil, err
-		}
-	}
-	return decodeValues(found, driver.DecodeMetadata)
-}
-
 // readSessions reads the metadata of a user's sessions, and then the revocations of their bucket.
+// A second read gets the later parts of long infos.
 func (s *Store) readSessions(
 	ctx context.Context, owner driver.Hash, entries []indexEntry,
-) ([]rueidis.RedisResult, map[string]string, error) {
-	var replies []rueidis.RedisResult
-	var revocations map[string]string
-	err := s.withRetry(ctx, place(driver.BucketOf(owner)), readOnly, func(ctx context.Context) (err error) {
-		b := s.plain.B()
-		gets := make([]rueidis.Completed, 0, len(entries)+1)
-		for _, e := range entries {
-			gets = append(gets, b.Hmget().Key(s.keys.session(e.id)).Field(listedNames...).Build())
+) (found []map[string]string, revocations map[string]string, err error) {
+	names := make([][]string, len(entries))
+	found = make([]map[string]string, len(entries))
+	for i := range entries {
+		names[i], found[i] = listedNames, map[string]string{}
+	}
+	if revocations, err = s.readNames(ctx, owner, entries, names, found); err != nil {
+		return nil, nil, err
+	}
+	long := false
+	for i := range entries {
+		names[i] = nil
+		for _, name := range driver.MissingNames(hashFields(found[i])) {
+			names[i], long = append(names[i], string(name)), true
 		}
-		replies = s.plain.DoMulti(ctx, append(gets, b.Hgetall().Key(s.keys.revocations(driver.BucketOf(owner))).Build())...)
-		for _, res := range replies {
-			if err := res.Error(); err != nil {
+	}
+	if long {
+		revocations, err = s.readNames(ctx, owner, entries, names, found)
+	}
+	return found, revocations, err
+}
+
+// readNames adds the named values of each session to found, and then reads the revocations.
+func (s *Store) readNames(
+	ctx context.Context, owner driver.Hash, entries []indexEntry, names [][]string, found []map[string]string,
+) (map[string]string, error) {
+	var replies []rueidis.RedisResult
+	var read []int // the index of the session of each reply
+	err := s.withRetry(ctx, place(driver.BucketOf(owner)), readOnly, func(ctx context.Context) error {
+		b := s.plain.B()
+		var gets []rueidis.Completed
+		var sent []int
+		for i, e := range entries {
+			if len(names[i]) > 0 {
+				gets, sent = append(gets, b.Hmget().Key(s.keys.session(e.id)).Field(names[i]...).Build()), append(sent, i)
+			}
+		}
+		got := s.plain.DoMulti(ctx, append(gets, b.Hgetall().Key(s.keys.revocations(driver.BucketOf(owner))).Build())...)
+		for i, res := range got {
+			if err := res.Error(); isWrongType(err) && i < len(sent) {
+				return fmt.Errorf("session %s: %w: %w", entries[sent[i]].id, driver.ErrFormat, err)
+			} else if err != nil {
 				return err
 			}
 		}
-		revocations, err = replies[len(entries)].AsStrMap()
-		return err
+		replies, read = got, sent
+		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return replies, revocations, nil
+	for i, at := range read {
+		values, err := replies[i].ToArray()
+		if err != nil || len(values) != len(names[at]) {
+			return nil, errReply
+		}
+		for j := range values {
+			if text, err := values[j].ToString(); err == nil {
+				found[at][names[at][j]] = text
+			} else if !rueidis.IsRedisNil(err) {
+				return nil, err
+			}
+		}
+	}
+	return replies[len(read)].AsStrMap()
+}
+
+// hashFields returns the values of a hash in no particular order.
+func hashFields(values map[string]string) []driver.Field {
+	fields := make([]driver.Field, 0, len(values))
+	for name, value := range values {
+		fields = append(fields, driver.Field{Key: driver.Key(name), Value: []byte(value)})
+	}
+	return fields
 }
 
 // cleanIndex removes sessions that have ended from a user's index, and notes those that expired.
 func (s *Store) cleanIndex(ctx context.Context, owner driver.Hash, entries []indexEntry) error {
-	keys, args := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}, make([]string, len(entries))
-	for i, e := range entries {
-		keys, args[i] = append(keys, s.keys.session(e.id)), e.name
+	keys := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}
+	for _, e := range entries {
+		keys = append(keys, s.keys.session(e.id))
 	}
 	var r reply
 	err := s.withRetry(ctx, place(driver.BucketOf(owner)), idempotent, func(ctx context.Context) (err error) {
-		r, err = s.exec(ctx, s.plain, cleanScript, keys, args)
+		r, err = s.exec(ctx, s.plain, cleanScript, keys, nil)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	expired, err := parseNames(driver.BucketOf(owner), r.rest)
+	if r.status != "ok" {
+		return r.failure("user " + owner.String())
+	}
+	expired, err := r.sessions(0, driver.BucketOf(owner))
 	if err == nil {
 		s.expiry.note(owner, expired, entries, s.clock.now(), s.ends.has)
 	}

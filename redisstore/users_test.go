@@ -103,7 +103,7 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	server, err := cluster.NodeOfSlot(redistest.Slot(bucketKey("ada", "u:")))
 	must(t, err)
 	count := `local n = 0
-		for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do n = n + redis.call('HEXISTS', key, '@principal') end
+		for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do n = n + redis.call('HEXISTS', key, '@u') end
 		return n`
 	var all, watchers sync.WaitGroup
 	stop := make(chan struct{})
@@ -182,8 +182,8 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	id, in := newSignIn("ada", 1)
 	in.From = &driver.Credential{ID: before, Verifier: first.Spec.Verifier}
 	in.Carry = func(r *driver.Record) (driver.Fields, error) {
-		mark := fmt.Sprintf("somebody.%d", time.Now().Add(time.Minute).UnixMilli())
-		_, err := node.Do("HSET", sessionKey(before), "@moving", mark)
+		somebody, until := driver.HashOf([]byte("somebody")).String(), time.Now().Add(time.Minute).UnixMilli()
+		_, err := node.Do("EVAL", markForSignIn, "1", sessionKey(before), somebody, hexTime(until))
 		return r.Fields, err
 	}
 	time.Sleep(2 * time.Millisecond)

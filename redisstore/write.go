@@ -3,6 +3,7 @@ package redisstore
 import (
 	"context"
 	"strconv"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -13,7 +14,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 	if err != nil {
 		return nil, err
 	}
-	args := createArgs(o, res.Record)
+	args := s.createArgs(o, res.Record)
 	var generation uint64
 	if s.near != nil {
 		generation = s.near.generation(id)
@@ -26,7 +27,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return nil, aboutSession(id, err)
 	}
 	switch r.status {
 	case "ok":
@@ -35,7 +36,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 	case "exists":
 		return nil, driver.ErrExists
 	default:
-		return nil, errReply
+		return nil, r.failure("session " + id.String())
 	}
 	if res, err = driver.NewRecord(r.now, o, c); err != nil {
 		return nil, err
@@ -46,22 +47,56 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 	return res, nil
 }
 
-// createArgs returns the arguments of create.lua. The server fills in the record's times.
-func createArgs(o *driver.RecordSpec, r *driver.Record) []string {
-	values := driver.Encode(r)
-	args := make([]string, 4, 4+2*len(values))
-	args[0], args[1] = milliseconds(o.Idle), milliseconds(o.Lifetime)
-	args[3] = milliseconds(r.Idle - r.Created.Sub(r.Seen)) // see driver.RecordSpec.FirstUse
-	for _, v := range values {
-		switch v.Key {
-		case "@id":
-			args[2] = string(v.Value)
-		case "@idle", "@created", "@seen", "@deadline":
-		default:
-			args = append(args, string(v.Key), string(v.Value))
-		}
+// createArgs returns the arguments of create.lua, which writes the metadata.
+func (s *Store) createArgs(o *driver.RecordSpec, r *driver.Record) []string {
+	first := milliseconds(r.Idle - r.Created.Sub(r.Seen)) // see driver.RecordSpec.FirstUse
+	args := make([]string, 0, 7+2*len(r.Fields))
+	args = append(args, driver.Hash(o.Secret).String(), o.Verifier.String(), strconv.Itoa(r.Size),
+		milliseconds(o.Idle), milliseconds(o.Lifetime), first, s.trackedArg())
+	for i := range r.Fields {
+		args = append(args, string(r.Fields[i].Key), string(r.Fields[i].Value))
 	}
 	return args
+}
+
+// trackedArg tells a script on one session whether to keep its key tracked.
+func (s *Store) trackedArg() string {
+	if s.near != nil {
+		return "1"
+	}
+	return "0"
+}
+
+// plan says what a script on one session need not do, because this process has a copy of the
+// session. A copy that is out of date does no harm: the time of the creation and whether somebody
+// is signed in never change, and other uses of the session only make a touch less due.
+type plan struct {
+	keys   []string  // the session and, unless nobody is signed in, its bucket's revocations
+	global string    // the time of the global revocation; "0" if the session was created later
+	clock  bool      // the script has to read the time: the session is unknown, or a touch may be due
+	at     time.Time // the store's time
+}
+
+// plan looks up the copy. shown is the verifier that the client has shown.
+func (s *Store) plan(id driver.ID, shown driver.Hash) plan {
+	key := s.keys.session(id)
+	p := plan{keys: []string{key}, global: s.global.argument(), clock: true, at: s.clock.now()}
+	var r *driver.Record
+	if s.near != nil {
+		r = s.near.peek(id)
+	}
+	if r == nil || r.Principal != nil {
+		p.keys = append(p.keys, s.keys.revocationsOf(key))
+	}
+	if r != nil {
+		if !s.global.covers(r) {
+			p.global = "0"
+		}
+		// The script runs later, at most Timeout. Without the margin, a session would be touched too
+		// late by that, and expire too early.
+		p.clock = !r.Live(p.at) || r.TouchDue(shown, p.at.Add(s.opt.Timeout))
+	}
+	return p
 }
 
 // Apply implements driver.Store.
@@ -75,14 +110,19 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	if err := s.syncGlobalRevocation(ctx); err != nil {
 		return nil, err
 	}
-	args := applyArgs(c, s.global.argument())
+	p := s.plan(id, shown(c))
+	args := applyArgs(c, &p, s.near != nil)
 	var r reply
 	err := s.withRetry(ctx, place(id.Bucket), notIdempotent, func(ctx context.Context) (err error) {
-		r, err = s.execOnSession(ctx, applyScript, id, args)
+		if r, err = s.execOnSession(ctx, applyScript, id, p.keys, args); err == nil && r.status == "ok" {
+			r, err = r.withGeneration()
+		}
 		return err
 	})
-	if err == nil {
-		err = r.sessionError()
+	if err != nil {
+		err = aboutSession(id, err)
+	} else {
+		err = r.sessionError(id)
 	}
 	if err == nil && r.status == "refused" {
 		return nil, r.refused(c) // the copy is still right
@@ -95,27 +135,39 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 		s.dropCopy(id)
 		return nil, err
 	}
+	if !r.timed {
+		r.now = p.at
+	}
 	return &driver.Result{Values: values, Record: s.updateCopy(id, c, &r), Now: r.now, Renewed: c.Renew != nil && !r.kept}, nil
 }
 
-// applyArgs returns the arguments of apply.lua. global is the time of the global revocation.
-func applyArgs(c *driver.Change, global string) []string {
+// shown returns the verifier that the client has shown: none, if the request itself got it.
+func shown(c *driver.Change) (verifier driver.Hash) {
+	if !c.Issued {
+		verifier = c.Verifier
+	}
+	return verifier
+}
+
+// applyArgs returns the arguments of apply.lua.
+func applyArgs(c *driver.Change, p *plan, tracked bool) []string {
 	maxSize := c.MaxSize
 	if maxSize == 0 {
 		maxSize = driver.DefaultMaxSize
 	}
-	args := make([]string, 7, 7+4*len(c.Ops))
-	args[0], args[1] = c.Verifier.String(), strconv.Itoa(maxSize)
-	args[3], args[4], args[5], args[6] = "0", "0", global, "0"
-	if c.Issued {
-		args[6] = "1"
-	}
-	if c.Renew != nil {
-		args[2] = c.Renew.Verifier.String()
-		if grace := c.Renew.Grace; grace > 0 {
-			args[3] = strconv.FormatInt(max(grace.Milliseconds(), 1), 10)
-			args[4] = milliseconds(c.Renew.MinAge)
+	flags := []byte("000")
+	for i, set := range [...]bool{p.clock, tracked, c.Issued} {
+		if set {
+			flags[i] = '1'
 		}
+	}
+	args := make([]string, 4, 8+4*len(c.Ops))
+	args[0], args[1], args[2], args[3] = c.Verifier.String(), strconv.Itoa(maxSize), p.global, string(flags)
+	if n := c.Renew; n != nil && n.Grace > 0 {
+		grace := strconv.FormatInt(max(n.Grace.Milliseconds(), 1), 10)
+		args = append(args, "rotate", n.Verifier.String(), grace, milliseconds(n.MinAge))
+	} else if n != nil {
+		args = append(args, "renew", n.Verifier.String(), "", "")
 	}
 	for i := range c.Ops {
 		op := &c.Ops[i]
@@ -151,8 +203,11 @@ func (s *Store) updateCopy(id driver.ID, c *driver.Change, r *reply) *driver.Rec
 		return nil
 	}
 	return s.near.replace(id, r.revision-1, r.asked, func(old *driver.Record) *driver.Record {
+		if !r.timed && old.TouchDue(shown(c), r.now) { // the script did not note a use
+			return nil
+		}
 		res, err := old.Apply(r.now, c)
-		if err != nil || res.Record.Revision != r.revision {
+		if err != nil || res.Record.Revision != r.revision || res.Record.Tokens.Generation != r.generation {
 			return nil
 		}
 		return res.Record
@@ -193,17 +248,19 @@ func (s *Store) execTouch(ctx context.Context, id driver.ID, verifier driver.Has
 	if err := s.syncGlobalRevocation(ctx); err != nil {
 		return reply{}, false, err
 	}
+	p := s.plan(id, verifier)
+	args := []string{verifier.String(), p.global, s.trackedArg()}
 	var r reply
 	tries := 0
 	err := s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
 		tries++
-		r, err = s.execOnSession(ctx, touchScript, id, []string{verifier.String(), s.global.argument()})
+		r, err = s.execOnSession(ctx, touchScript, id, p.keys, args)
 		return err
 	})
 	if err != nil { // a try that was left behind may still write r and tries
-		return reply{}, true, err
+		return reply{}, true, aboutSession(id, err)
 	}
-	if err = r.sessionError(); err == nil && r.status != "ok" {
+	if err = r.sessionError(id); err == nil && r.status != "ok" {
 		err = errReply
 	}
 	return r, tries > 1, err

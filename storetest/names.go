@@ -44,7 +44,7 @@ var nameCases = []testCase{
 			"would find a name that it cannot read.",
 		run: func(k *kit) {
 			bad := []driver.Key{
-				"", ":", ":a", "@rev", "@", "a@b", "a b", "a/b", "a\x00", "é", "a*", "{a}", "@id:a", "a\n", "\xff",
+				"", ":", ":a", "@s", "@", "a@b", "a b", "a/b", "a\x00", "é", "a*", "{a}", "@id:a", "a\n", "\xff",
 				driver.Key(strings.Repeat("x", driver.MaxName+1)),
 				driver.EntryKey(strings.Repeat("x", driver.MaxName+1), "a"),
 				driver.EntryKey("a", strings.Repeat("y", driver.MaxEntry+1)),
@@ -61,7 +61,7 @@ var nameCases = []testCase{
 			}
 			k.mustHave(v, "a", "1")
 			w := newVisitor()
-			_, err := k.tryCreate(w, set("@rev", `1`))
+			_, err := k.tryCreate(w, set("@s", `1`))
 			if !errors.Is(err, driver.ErrName) {
 				k.Errorf("Create: %v, want ErrName", err)
 			}

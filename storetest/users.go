@@ -171,7 +171,8 @@ var signInCases = []testCase{
 				"long user agent":  func(p *driver.Principal) { p.UserAgent = long(driver.MaxUserAgent + 1) },
 				"long address":     func(p *driver.Principal) { p.Address = long(driver.MaxAddress + 1) },
 				"sealed and clear": func(p *driver.Principal) { p.Sealed = "~1" },
-				"long sealed text": func(p *driver.Principal) { p.User, p.Sealed = "", long(driver.MaxSealed+1) },
+				"long sealed text": func(p *driver.Principal) { p.User, p.Methods, p.Sealed = "", nil, "~"+long(driver.MaxInfo) },
+				"unmarked sealed":  func(p *driver.Principal) { p.User, p.Methods, p.Sealed = "", nil, long(9) },
 				"broken character": func(p *driver.Principal) { p.Device = "\xff" },
 			} {
 				v := o.visitor()
@@ -320,8 +321,8 @@ func (k *kit) mustMatchSignIn(v visitor, in *driver.SignIn, from *driver.Record)
 func sealedPrincipals(k *kit) {
 	k.mustKeepPrincipals(
 		driver.Principal{Sealed: "~1"},
-		driver.Principal{Sealed: "\"at\":0,\"user\"", Methods: []string{"pwd"}, Level: 2, Persistent: true},
-		driver.Principal{Sealed: strings.Repeat("s", driver.MaxSealed)},
+		driver.Principal{Sealed: "~\"at\":0,\"user\"", Level: 2, Persistent: true},
+		driver.Principal{Sealed: "~" + strings.Repeat("s", driver.MaxInfo-1)},
 	)
 	o := newOwner()
 	enter := func(most int, from ...visitor) visitor {
@@ -329,7 +330,8 @@ func sealedPrincipals(k *kit) {
 		k.pause()
 		v := o.visitor()
 		in := o.limited(v, most, false, from...)
-		in.Spec.Principal.User, in.Spec.Principal.Sealed = "", "~1"+driver.Hash(v.secret).String()
+		in.Spec.Principal.User, in.Spec.Principal.Methods = "", nil
+		in.Spec.Principal.Sealed = "~1" + driver.Hash(v.secret).String()
 		k.mustSignIn(v, in)
 		return v
 	}

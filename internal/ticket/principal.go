@@ -1,39 +1,26 @@
 package ticket
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/coatcheck-go/session/driver"
 )
 
-// sealedPrincipal holds the parts of a driver.Principal that are sealed, under the names that they
-// have in plain. The other parts stay plain. Stores need the owner and the time. The level and the
-// methods help operators and do not tell who the user is.
-type sealedPrincipal struct {
-	User      []byte `json:"user"`
-	Device    string `json:"device,omitempty"`
-	UserAgent string `json:"agent,omitempty"`
-	Address   string `json:"address,omitempty"`
-}
+// infoKey is the name that a sealed info is bound to: that of its first part in the format. No
+// field has this name.
+const infoKey driver.Key = "@i"
 
-// principalKey is the name that a sealed principal is bound to. No field has this name.
-const principalKey driver.Key = "@principal"
-
-// SealPrincipal returns a copy of p as it is stored, with the user and the device sealed.
+// SealPrincipal returns a copy of p as it is stored: with its info sealed, see driver.EncodeInfo.
+// The owner, the time and the level stay in clear, because stores need them and they do not tell
+// who the user is.
 func (s *Sealer) SealPrincipal(p *driver.Principal) (*driver.Principal, error) {
-	plain, err := json.Marshal(sealedPrincipal{[]byte(p.User), p.Device, p.UserAgent, p.Address})
-	if err != nil {
-		return nil, err
-	}
-	text, err := s.Seal(principalKey, plain)
+	text, err := s.Seal(infoKey, driver.EncodeInfo(p))
 	if err != nil {
 		return nil, err
 	}
 	out := *p
-	out.User, out.Device, out.UserAgent, out.Address, out.Sealed = "", "", "", "", string(text)
+	out.User, out.Methods, out.Device, out.UserAgent, out.Address = "", nil, "", "", ""
+	out.Sealed = string(text)
 	return &out, out.Check()
 }
 
@@ -44,26 +31,19 @@ func (s *Sealer) OpenPrincipal(p *driver.Principal) (*driver.Principal, error) {
 		return p, nil
 	}
 	if !IsSealed([]byte(p.Sealed)) {
-		return nil, fmt.Errorf("%w: %q is in a form that this program does not know", ErrSealed, principalKey)
+		return nil, fmt.Errorf("%w: %q is in a form that this program does not know", ErrSealed, infoKey)
 	}
-	plain, err := s.Open(principalKey, []byte(p.Sealed))
+	plain, err := s.Open(infoKey, []byte(p.Sealed))
 	if err != nil {
 		return nil, err
 	}
-	var in sealedPrincipal
-	d := json.NewDecoder(bytes.NewReader(plain))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&in); err != nil {
-		return nil, fmt.Errorf("%w: %q opens, but is not a principal: %v", ErrSealed, principalKey, err)
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: %q opens, but has more after the principal", ErrSealed, principalKey)
-	}
 	out := *p
-	out.User, out.Device, out.UserAgent, out.Address = string(in.User), in.Device, in.UserAgent, in.Address
 	out.Sealed = ""
+	if err := driver.DecodeInfo(plain, &out); err != nil {
+		return nil, fmt.Errorf("%w: %q opens, but does not describe a user: %v", ErrSealed, infoKey, err)
+	}
 	if err := out.Check(); err != nil {
-		return nil, fmt.Errorf("%w: %q opens, but is out of bounds: %v", ErrSealed, principalKey, err)
+		return nil, fmt.Errorf("%w: %q opens, but is out of bounds: %v", ErrSealed, infoKey, err)
 	}
 	return &out, nil
 }

@@ -19,7 +19,7 @@ import (
 type userVector struct {
 	Key    string `json:"key,omitempty"` // Config.UserKey in hex; without it, 32 zeros
 	User   string `json:"user"`          // hex
-	Owner  string `json:"owner"`         // as in "@principal"
+	Owner  string `json:"owner"`         // as in "@u"
 	Bucket string `json:"bucket"`
 	Index  string `json:"index"`       // in the namespace "coatcheck"
 	N      string `json:"revocations"` // the key of the bucket's revocations

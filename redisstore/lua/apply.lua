@@ -1,16 +1,23 @@
 -- Makes one change to a live session, all of it or nothing.
 --
 -- KEYS[1]  the session's hash
--- KEYS[2]  the revocations of its bucket: see enduser.lua. They are not checked if it is missing
--- ARGV[1]  hash of the verifier that the request presented
+-- KEYS[2]  the revocations of its bucket: see enduser.lua. They are not checked if it is missing.
+--          Leave it out only if nobody is signed in, or while the slot is moving
+-- ARGV[1]  verifier: hash of the verifier that the request presented
 -- ARGV[2]  limit on the bytes of all keys and values
--- ARGV[3]  hash of a new verifier; "" to keep the token
--- ARGV[4]  with a new verifier: 0 for a renewal, else the grace of a rotation in milliseconds
--- ARGV[5]  how old the current verifier must be for a rotation, in milliseconds
--- ARGV[6]  when all users were revoked last; 0: never
--- ARGV[7]  1 if the request issued the token with the verifier itself, by creating or renewing the
---          session, else 0. With 1, its use does not show that the client has the token
--- ARGV[8…] operations, four strings each: kind, key, a, b
+-- ARGV[3]  global: when all users were revoked last; 0: never, or the caller knows that the session
+--          was created later
+-- ARGV[4]  flags, three digits 0 or 1:
+--            clock    check the limits on the session's time, and note its use if that is due. Pass 0
+--                     only if the caller knows the session, and knows that no touch is due
+--            tracked  the caller keeps a copy: read the key at the end, which keeps it tracked for
+--                     the connection that sent the script
+--            issued   the request issued the token with the verifier itself, by creating or renewing
+--                     the session. So its use does not show that the client has the token
+-- ARGV[5…] operations, four strings each: kind, key, a, b
+--            renew          verifier  ""     ""         only first: a new verifier
+--            rotate         verifier  grace  min age    only first: a new verifier, if the current
+--                           one is at least that old; in milliseconds
 --            set            key    value      ""
 --            unset          key    ""         ""
 --            unset-entries  field  ""         ""
@@ -20,82 +27,206 @@
 --            swap           key    "=" old    "=" new     "" for a missing value
 --
 -- Replies
---   {"ok", seconds, microseconds, revision, value of each operation or nil …}   the server's time.
---               Values are there only if an operation has one
---   {"kept", seconds … as "ok"}       done, but without the rotation: the verifier is not old
+--   {"ok", time, revision, generation, value of each operation or nil …}   time: the server's; 0 if
+--               the script did not read it. Values are there only if an operation has one
+--   {"kept", time … as "ok"}          done, but without the rotation: the verifier is not old
 --               enough, or its successor is in use
 --   {"gone"}    there is no such session
 --   {"moved"}   the verifier is not accepted
---   {"refused", index from 0, why}    why: integer overflow large fields
+--   {"refused", index from 0, why}    why: integer overflow large fields. The index does not count
+--               renew and rotate
 --   {"refused", index from 0, "conflict", present value or nil}
+--   {"malformed", name of a stored value}, {"invalid", the argument's name in this text}
 --
--- Redis does not roll back, so the first pass works on a copy, and the second writes. The last
--- command reads the key: that keeps it tracked for the connection that sent the script. The caller
--- updates its own copy.
+-- Redis does not roll back, so all checks come before the first write.
 
-local key, presented, limit = KEYS[1], ARGV[1], tonumber(ARGV[2])
-local FIRST, COUNT, MAX_FIELDS, METADATA, SUPERSEDED_FOR = 8, #ARGV, 1024, 9, 60000
+local key, count, flags, call = KEYS[1], #ARGV, ARGV[4], redis.call
 
-local query = {
-  'HMGET', key, '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@size', '@moving', '@created',
-}
-local HEAD = 9 -- names of metadata in the query
-for i = FIRST, COUNT, 4 do query[#query + 1] = ARGV[i + 1] end
-local have = redis.call(unpack(query))
-local token, previous = have[1], have[2]
-if not token then return {have[8] == 'moved' and 'moved' or 'gone'} end
-local idle, deadline, seen, size = tonumber(have[3]), tonumber(have[4]), tonumber(have[5]), tonumber(have[7])
-
--- Lua converts numbers below 10^14 to text exactly. Times, sizes and revisions are below that. It
--- is slow, so the script converts only what it needs.
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local expires = math.min(seen + idle, deadline)
-if now >= expires then return {'gone'} end
-
--- A revoked session is gone, even if its key is not deleted yet.
-local created = tonumber(have[9])
-if created <= tonumber(ARGV[6]) then return {'gone'} end
-if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
-  local owner = string.match(redis.call('HGET', key, '@principal') or '', '"owner":"([%w_-]+)"')
-  local since, kept = string.match(owner and redis.call('HGET', KEYS[2], owner) or '', '^(%d+)%.%d+(.*)$')
-  local excepted = string.find(kept or '', '.' .. string.sub(key, -22) .. '.', 1, true)
-  if since and created <= tonumber(since) and not excepted then return {'gone'} end
-end
-
--- A sign-in is under way.
-if have[8] and now < tonumber(string.match(have[8], '%d+$')) then return {'moved'} end
-
--- The token. A hash has 22 characters.
-
-local current = string.sub(token, -22)
-if ARGV[3] ~= '' and current == ARGV[3] then -- the renewal is done already: its reply was lost
-  return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}
-end
--- "pending" and "renewed": the current verifier was not used yet.
-local state, before, number -- number: with "pending" the grace, else until when
-if previous then state, before, number = string.match(previous, '^(%a+)%.([^.]+)%.(%d+)$') end
-if presented ~= current then
-  if presented ~= before then return {'moved'} end
-  if state == 'grace' then
-    if now >= tonumber(number) then return {'moved'} end
-  elseif state ~= 'pending' then
-    return {'moved'}
+-- The straight path: one to four operations set, add and swap, on a session whose current verifier
+-- is in use. It makes no functions, and tables only for several operations, because they cost the
+-- most. What is not usual goes the long way below, which begins anew.
+local kind = ARGV[5]
+if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count % 4 == 0
+  and (flags == '010' or flags == '110' or flags == '000' or flags == '100') then
+  local clock, have, life = flags == '110' or flags == '100', nil, nil
+  if count == 8 and not clock then
+    have = call('HMGET', key, '@t', '@s', ARGV[6])
+  else
+    have = call('HMGET', key, '@t', '@s', ARGV[6], ARGV[10] or '@', ARGV[14] or '@', ARGV[18] or '@', '@l')
+    life = clock and have[7]
+  end
+  local token, state = have[1], have[2]
+  local seen, now, extended = state and string.sub(state, 21), 0, nil
+  local live = not clock and ARGV[3] == '0'
+  if life and state and #life == 58 and string.find(life, '^[%da-f]+$', 23) then
+    local time, deadline, idle = call('TIME'), tonumber(string.sub(life, 35, 46), 16), tonumber(string.sub(life, 47), 16)
+    now, extended = time[1] * 1000 + math.floor(time[2] / 1000), deadline
+    local expires = math.min((tonumber(seen, 16) or 0) + idle, deadline)
+    live = now < expires and tonumber(string.sub(life, 23, 34), 16) > (tonumber(ARGV[3]) or now)
+    if now + idle < deadline then extended = now + idle end
+    if extended - expires > math.min(idle / 20, 60000) then seen = string.format('%012x', now) else extended = nil end
+  end
+  if live and token and state and #token == 44 and string.sub(token, 1, 24) == '10' .. ARGV[1]
+    and #state == 32 and string.find(state, '^[%da-f]+$') and not (KEYS[2] and call('EXISTS', KEYS[2]) == 1) then
+    local grown, delta, new, usual, k, v, sum, set, values = 0, 0, 0
+    for i = 5, count, 4 do
+      local old = have[(i + 7) / 4]
+      kind, k, v = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+      if kind == 'add' then
+        -- The sum of two integers of 13 characters is exact.
+        usual = ARGV[i + 3] == '' and #v < 14 and (v == '1' or string.find(v, '^-?[1-9]%d*$'))
+          and (not old or #old < 14 and (string.find(old, '^-?[1-9]%d*$') or old == '0'))
+        if not usual then break end
+        sum = string.format('%d', (old or 0) + v)
+        v = sum
+      elseif kind == 'swap' then
+        usual = old and v == '=' .. old and string.byte(ARGV[i + 3]) == 61
+        if not usual then break end
+        v = string.sub(ARGV[i + 3], 2)
+      end
+      -- Not for another kind, no key, one of metadata, or one that comes again.
+      usual = (kind == 'set' or kind == 'add' or kind == 'swap') and (string.byte(k) or 64) ~= 64 and not have[k]
+      if not usual then break end
+      local more = #v
+      if old then more = more - #old else more, new = more + #k, new + 1 end
+      delta = delta + more
+      if more > 0 then grown = grown + more end
+      if count > 8 then
+        set, values = set or {'HSET', key, '@s', ''}, values or {}
+        set[#set + 1] = k
+        set[#set + 1] = v
+        values[#values + 1] = kind == 'add' and v
+        have[k] = true
+      end
+    end
+    local size = string.sub(state, 13, 20)
+    if usual and (delta ~= 0 or grown > 0) then
+      local n, limit = tonumber(size, 16), ARGV[2]
+      usual = n + delta >= 0 and #limit < 10 and string.find(limit, '^%d+$') and n + grown <= tonumber(limit)
+      size = string.format('%08x', n + delta)
+    end
+    local revision, generation = tonumber(string.sub(state, 1, 12), 16) + 1, tonumber(string.sub(token, 25, 32), 16)
+    if usual and generation and revision < 281474976710656 and (new == 0 or call('HLEN', key) + new < 1028) then
+      state = string.format('%012x', revision) .. size .. seen
+      if set then
+        set[4] = state
+        call(unpack(set))
+      else
+        call('HSET', key, '@s', state, k, v)
+      end
+      if extended then call('PEXPIREAT', key, string.format('%.0f', extended)) end
+      if flags == '010' or flags == '110' then call('HLEN', key) end -- this read keeps the key tracked
+      if set and sum then return {'ok', now, revision, generation, unpack(values)} end
+      return {'ok', now, revision, generation, sum}
+    end
   end
 end
-local shown = presented == current and ARGV[7] ~= '1' -- the client has the current verifier
-local unused = state == 'pending' or state == 'renewed'
+
+local MAX_FIELDS, MAX_OPERATIONS, MAX_TIME, SUPERSEDED_FOR = 1024, 4096, 253402300799999, 60000
+local HEX = '^[%da-f]+$'
+
+-- decimal returns the number in an argument, or nil.
+local function decimal(text, most)
+  local n = text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
+  return n and n <= most and n or nil
+end
+
+local function is_hash(text) return text and #text == 22 and string.find(text, '^[%w_-]+$') end
+
+local presented, limit, global = ARGV[1], decimal(ARGV[2], 4294967295), decimal(ARGV[3], MAX_TIME)
+local clock, tracked, issued = string.match(flags or '', '^([01])([01])([01])$')
+local renewal, verifier = ARGV[5] == 'renew' or ARGV[5] == 'rotate', ARGV[6]
+local grace, min_age = decimal(ARGV[7], 9223372036854), decimal(ARGV[8], 9223372036854)
+local FIRST = renewal and 9 or 5
+if not is_hash(presented) then return {'invalid', 'verifier'} end
+if not limit then return {'invalid', 'limit'} end
+if not global then return {'invalid', 'global'} end
+if not clock then return {'invalid', 'flags'} end
+if count % 4 > 0 or count >= FIRST + 4 * MAX_OPERATIONS then return {'invalid', 'operations'} end
+if renewal then
+  -- The last character of a hash has four unused bits.
+  if not is_hash(verifier) or not string.find(verifier, '[AQgw]$') then return {'invalid', 'verifier'} end
+  if ARGV[5] == 'rotate' and (not grace or grace == 0) then return {'invalid', 'grace'} end
+  if ARGV[5] == 'rotate' and not min_age then return {'invalid', 'min age'} end
+end
+
+local query, HEAD = {'HMGET', key, '@t', '@s', '@l', '@previous', '@moving'}, 5 -- names of metadata in the query
+for i = FIRST, count, 4 do query[#query + 1] = ARGV[i + 1] end
+local have = call(unpack(query))
+local token, state, life, previous, moving = have[1], have[2], have[3], have[4], have[5]
+if not token then
+  if state or life then return {'malformed', '@t'} end
+  return {call('HEXISTS', key, '@moved') == 1 and 'moved' or 'gone'}
+end
+
+-- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
+local token_flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])[%w_-]+$')
+if not token_flags then return {'malformed', '@t'} end
+local unused, leaving, current = token_flags % 2 == 1, token_flags % 4 >= 2, string.sub(token, 3, 24)
+if moving and not leaving then return {'malformed', '@t'} end
+if not state or #state ~= 32 or not string.find(state, HEX) then return {'malformed', '@s'} end
+if not life or #life ~= 58 or not string.find(life, HEX, 23) then return {'malformed', '@l'} end
+local well_formed = not previous and not unused
+  or previous and #previous == 35 and string.find(previous, '^[ar][%w_-]+$') and string.find(previous, HEX, 24)
+if not well_formed then return {'malformed', '@previous'} end
+if leaving and (not moving or #moving ~= 34 or not string.find(moving, HEX, 23)) then return {'malformed', '@moving'} end
+
+local function number(text, from, to) return tonumber(string.sub(text, from, to), 16) end
+
+local revision, size, seen = number(state, 1, 12) + 1, number(state, 13, 20), number(state, 21, 32)
+local generation, created = number(token, 25, 32), number(life, 23, 34)
+if revision > 281474976710655 then return {'malformed', '@s'} end
+
+local now, expires, deadline, idle
+if clock == '1' or unused or leaving or renewal or presented ~= current then
+  local time = call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  deadline, idle = number(life, 35, 46), number(life, 47, 58)
+  expires = math.min(seen + idle, deadline)
+  if now >= expires then return {'gone'} end
+end
+
+-- A revoked session is gone, even if its key is not deleted yet.
+if created <= global then return {'gone'} end
+if KEYS[2] and call('EXISTS', KEYS[2]) == 1 then
+  local user, name, excepted = call('HGET', key, '@u'), string.sub(key, -22), false
+  if user and #user ~= 41 then return {'malformed', '@u'} end
+  local owner = user and string.sub(user, 1, 22)
+  local revocation = owner and call('HGET', KEYS[2], owner)
+  if revocation then
+    if #revocation % 34 ~= 24 or not string.find(string.sub(revocation, 1, 12), HEX) then return {'malformed', owner} end
+    for i = 25, #revocation, 34 do excepted = excepted or string.sub(revocation, i, i + 21) == name end
+    if created <= number(revocation, 1, 12) and not excepted then return {'gone'} end
+  end
+end
+if leaving and now < number(moving, 23, 34) then return {'moved'} end
+
+-- The token.
+
+if renewal and current == verifier then -- it is done already: its reply was lost
+  return {'ok', now, revision - 1, generation}
+end
+-- until_ms: when the previous verifier stops being accepted or remembered. Until the first use of a
+-- rotated verifier it is the grace period.
+local accepted, before, until_ms = false, nil, nil
+if previous then
+  accepted, before, until_ms = string.sub(previous, 1, 1) == 'a', string.sub(previous, 2, 23), number(previous, 24, 35)
+end
+local pending = accepted and unused
+local in_grace = accepted and not unused and now and now < until_ms
+if presented ~= current and not (presented == before and (pending or in_grace)) then return {'moved'} end
+local shown = presented == current and issued == '0' -- the client has the current verifier
 local first_use = unused and shown
 
-local done, renew = 'ok', ARGV[3] ~= ''
-if renew and ARGV[4] ~= '0' then
-  local issued = string.match(token, '%.(%d+)%.')
-  if issued == '0' then issued = created end
+local done, renew = 'ok', renewal
+if ARGV[5] == 'rotate' then
+  local since = number(token, 33, 44)
+  if since == 0 then since = created end
   -- The old verifier may rotate only until the current one is used: the response with the current
   -- one was lost. The current verifier may rotate only when the old one is not accepted any more.
-  local may = state == 'pending'
-  if shown then may = not may and not (state == 'grace' and now < tonumber(number)) end
-  if now - issued < tonumber(ARGV[5]) or not may then done, renew = 'kept', false end
+  local may = pending
+  if shown then may = not pending and not in_grace end
+  if now - since < min_age or not may then done, renew = 'kept', false end
 end
 
 -- Integers are decimal strings. Lua's numbers are exact only up to 2^53, so larger ones are added
@@ -149,33 +280,39 @@ local function make_large()
   end
 end
 
--- add returns the sum, or nil and the reason.
+-- add returns the sum, or nil and why it is refused, or nil and the argument that is invalid.
 local function add(a, b, range)
   local x, y = small(a), small(b)
-  if x and y and range == '' then
-    return x + y .. ''
-  end
+  if x and y and range == '' then return string.format('%d', x + y) end
   if not large then make_large() end
+  if not large.valid(b) then return nil, nil, 'delta' end
   if not large.valid(a) then return nil, 'integer' end
+  local min, max = string.match(range, '^(%S+) (%S+)$')
+  if range ~= '' and not (min and large.valid(min) and large.valid(max)) then return nil, nil, 'range' end
   local sum = large.add(a, b)
   if not large.valid(sum) then return nil, 'overflow' end
-  if range ~= '' then
-    local min, max = string.match(range, '^(%S+) (%S+)$')
-    if large.less(sum, min) or large.less(max, sum) then return nil, 'conflict' end
-  end
+  if min and (large.less(sum, min) or large.less(max, sum)) then return nil, 'conflict' end
   return sum
 end
 
 -- Pass 1: the operations, on a copy. A missing value is false.
 
 local stored, draft = {}, {}
-for i = FIRST, COUNT, 4 do
-  local kind = ARGV[i]
-  if kind ~= 'clear' and kind ~= 'unset-entries' then
-    local k = ARGV[i + 1]
+for i = FIRST, count, 4 do
+  local k = ARGV[i + 1]
+  if ARGV[i] ~= 'clear' and ARGV[i] ~= 'unset-entries' then
     stored[k] = have[HEAD + (i - FIRST) / 4 + 1]
     draft[k] = stored[k]
   end
+end
+
+-- count_fields returns how many fields and entries are stored.
+local function count_fields(most)
+  local n = call('HLEN', key) - 3
+  if n <= most then return n end -- metadata included
+  local user = call('HGET', key, '@u')
+  local parts = user and #user == 41 and math.ceil(number(user, 38, 41) / 64) + 1 or 0
+  return n - parts - (previous and 1 or 0) - (moving and 1 or 0) - call('HEXISTS', key, '@overtaken')
 end
 
 local added, fields, everything = 0, nil, false
@@ -186,12 +323,7 @@ local function put(k, v)
   local grown = size + (v and #v or 0) - (old and #old or 0)
   if v and not old then
     grown = grown + #k
-    if not fields then
-      fields = redis.call('HLEN', key) - METADATA - (previous and 1 or 0) - (have[8] and 1 or 0)
-      if fields + COUNT / 4 > MAX_FIELDS then
-        fields = fields - redis.call('HEXISTS', key, '@principal') - redis.call('HEXISTS', key, '@overtaken')
-      end
-    end
+    fields = fields or count_fields(MAX_FIELDS - count / 4)
     if fields + added >= MAX_FIELDS then return 'fields' end
     added = added + 1
   elseif old and not v then
@@ -202,13 +334,15 @@ local function put(k, v)
 end
 
 local values, some = {}, false
-for i = FIRST, COUNT, 4 do
+for i = FIRST, count, 4 do
   local kind, k, a, b, n = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3], (i - FIRST) / 4
-  local why
+  local why, invalid
   values[n + 1] = false
-  if kind == 'add' then
+  if kind ~= 'clear' and (string.byte(k) or 64) == 64 then -- "@" is metadata
+    invalid = 'key'
+  elseif kind == 'add' then
     local sum
-    sum, why = add(draft[k] or '0', a, b)
+    sum, why, invalid = add(draft[k] or '0', a, b)
     if sum then
       values[n + 1], some = sum, true
       why = put(k, sum)
@@ -221,79 +355,91 @@ for i = FIRST, COUNT, 4 do
     if draft[k] then values[n + 1], some = draft[k], true end
     put(k, false)
   elseif kind == 'swap' then
-    if (draft[k] and '=' .. draft[k] or '') ~= a then
+    if a ~= '' and string.byte(a) ~= 61 then -- "="
+      invalid = 'old'
+    elseif b ~= '' and string.byte(b) ~= 61 then
+      invalid = 'new'
+    elseif (draft[k] and '=' .. draft[k] or '') ~= a then
       why = 'conflict'
     else
       why = put(k, b ~= '' and string.sub(b, 2))
     end
-  else -- unset-entries, clear
+  elseif kind == 'unset-entries' or kind == 'clear' then
     if not everything then
-      everything = redis.call('HGETALL', key)
+      everything = call('HGETALL', key)
       for j = 1, #everything, 2 do
         local e = everything[j]
-        if string.sub(e, 1, 1) ~= '@' and draft[e] == nil then
-          stored[e], draft[e] = everything[j + 1], everything[j + 1]
-        end
+        if string.byte(e) ~= 64 and draft[e] == nil then stored[e], draft[e] = everything[j + 1], everything[j + 1] end
       end
     end
     local prefix = k .. ':'
     for e in pairs(draft) do
       if kind == 'clear' or string.sub(e, 1, #prefix) == prefix then put(e, false) end
     end
+  else
+    invalid = 'kind'
   end
+  if invalid then return {'invalid', invalid} end
   if why == 'conflict' then return {'refused', n, why, draft[k]} end
   if why then return {'refused', n, why} end
 end
+if size < 0 then return {'malformed', '@s'} end
 
 -- Pass 2: write what differs.
 
-local revision = have[6] + 1 .. ''
-local set, unset = {'HSET', key, '@rev', revision}, nil
-local last = 4
+local set, unset, last = {'HSET', key, '@s', ''}, nil, 4
+local function write(k, v) set[last + 1], set[last + 2], last = k, v, last + 2 end
 for k, v in pairs(draft) do
   if v ~= stored[k] then
     if v then
-      set[last + 1], set[last + 2], last = k, v, last + 2
+      write(k, v)
     else
       unset = unset or {'HDEL', key}
       unset[#unset + 1] = k
     end
   end
 end
-local function write(k, v) set[last + 1], set[last + 2], last = k, v, last + 2 end
-if size ~= tonumber(have[7]) then write('@size', size .. '') end
+
+local function hex(n, width) return string.format('%0' .. width .. 'x', n) end
 
 if renew then
-  local generation = string.match(token, '^%d+')
+  local overtaken = call('HGET', key, '@overtaken')
+  if overtaken and (#overtaken ~= 30 or not string.find(string.sub(overtaken, 1, 8), HEX)) then
+    return {'malformed', '@overtaken'}
+  end
   if unused and not shown then
     -- The current verifier is replaced before it was used. Its token may arrive late.
-    write('@overtaken', generation)
+    write('@overtaken', hex(generation, 8) .. string.rep('A', 22))
   else
-    if redis.call('HGET', key, '@overtaken') == generation then write('@overtaken', generation .. '.' .. current) end
-    before, generation = current, generation + 1
+    if overtaken and number(overtaken, 1, 8) == generation then write('@overtaken', hex(generation, 8) .. current) end
+    before, generation = current, (generation + 1) % 4294967296
   end
-  write('@token', generation .. '.' .. now .. '.' .. ARGV[3])
-  if ARGV[4] == '0' then
-    write('@previous', 'renewed.' .. before .. '.' .. now + SUPERSEDED_FOR)
+  write('@t', (leaving and '13' or '11') .. verifier .. hex(generation, 8) .. hex(now, 12))
+  if ARGV[5] == 'rotate' then
+    write('@previous', 'a' .. before .. hex(grace, 12))
   else
-    write('@previous', 'pending.' .. before .. '.' .. ARGV[4])
+    write('@previous', 'r' .. before .. hex(now + SUPERSEDED_FOR, 12))
   end
-elseif first_use and state == 'pending' then
-  write('@previous', 'grace.' .. before .. '.' .. now + number)
 elseif first_use then
-  write('@previous', 'replaced.' .. before .. '.' .. number)
+  write('@t', (leaving and '12' or '10') .. string.sub(token, 3))
+  if pending then write('@previous', 'a' .. before .. hex(now + until_ms, 12)) end
 end
 
-local extended = math.min(now + idle, deadline)
-local due = first_use or extended - expires > math.min(idle / 20, 60000)
-if ARGV[7] == '1' and seen < created then due = false end -- not the first use: see create.lua
-if due and now > seen then write('@seen', now .. '') end
+local due = false
+if now then
+  local extended = math.min(now + idle, deadline)
+  due = first_use or extended - expires > math.min(idle / 20, 60000)
+  if issued == '1' and seen < created then due = false end -- not the first use: see create.lua
+  if due then
+    seen, expires = math.max(now, seen), extended
+  end
+end
+set[4] = hex(revision, 12) .. hex(size, 8) .. hex(seen, 12)
 
-redis.call(unpack(set))
-if unset then redis.call(unpack(unset)) end
-if due then redis.call('PEXPIREAT', key, extended .. '') end
+call(unpack(set))
+if unset then call(unpack(unset)) end
+if due then call('PEXPIREAT', key, string.format('%.0f', expires)) end
+if tracked == '1' then call('HLEN', key) end
 
-redis.call('HLEN', key) -- this read keeps the key tracked
-
-if not some then return {done, clock[1], clock[2], revision} end
-return {done, clock[1], clock[2], revision, unpack(values)}
+if not some then return {done, now or 0, revision, generation} end
+return {done, now or 0, revision, generation, unpack(values)}

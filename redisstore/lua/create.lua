@@ -1,33 +1,65 @@
 -- Stores a new session.
 --
 -- KEYS[1]  the session's hash
--- ARGV[1]  idle limit in milliseconds
--- ARGV[2]  lifetime in milliseconds
--- ARGV[3]  the session's secret, as "@id" has it
--- ARGV[4]  idle limit until the session is first used, in milliseconds: at most ARGV[1]. "@seen" is
---          set so far back that it applies until then
--- ARGV[5…] names and values of the rest of the hash. The script adds "@created", "@seen" and
---          "@deadline" from the server's time
+-- ARGV[1]  id: the session's secret, as "@l" has it
+-- ARGV[2]  verifier: hash of the verifier of the first token
+-- ARGV[3]  size: bytes of all names and values of fields
+-- ARGV[4]  idle limit in milliseconds
+-- ARGV[5]  lifetime in milliseconds
+-- ARGV[6]  first: how long the session lives until its first use, in milliseconds. At most the idle
+--          limit counts
+-- ARGV[7]  tracked: 1 if the caller keeps a copy, as in apply.lua; else 0
+-- ARGV[8…] names and values of the fields
 --
 -- Replies
---   {"ok", seconds, microseconds, revision}   stored
+--   {"ok", time, revision}   stored
 --   {"again"}    this session is stored already, because an earlier reply was lost
 --   {"exists"}   another session has the key, or the session has ended
+--   {"invalid", the argument's name in this text}
 
-local key = KEYS[1]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local key, id, verifier = KEYS[1], ARGV[1], ARGV[2]
+local MAX_FIELDS, MAX_TIME, MAX_DURATION = 1024, 253402300799999, 9223372036854
 
-local have = redis.call('HMGET', key, '@id', '@ended')
-if have[1] or have[2] then return {have[1] == ARGV[3] and 'again' or 'exists'} end
+local function decimal(text, most)
+  local n = text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
+  return n and n <= most and n or nil
+end
 
-local idle, lifetime, first = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
-local created, deadline = string.format('%.0f', now), string.format('%.0f', now + lifetime)
-local seen = string.format('%.0f', now - idle + first)
-local set = {
-  'HSET', key, '@id', ARGV[3], '@idle', ARGV[1], '@created', created, '@seen', seen, '@deadline', deadline,
-}
-for i = 5, #ARGV do set[#set + 1] = ARGV[i] end
+-- The last character of a hash has four unused bits.
+local function is_hash(text) return text and #text == 22 and string.find(text, '^[%w_-]+[AQgw]$') end
+
+if not is_hash(id) then return {'invalid', 'id'} end
+if not is_hash(verifier) then return {'invalid', 'verifier'} end
+local size, first = decimal(ARGV[3], 4294967295), decimal(ARGV[6], MAX_DURATION)
+local idle, lifetime = decimal(ARGV[4], MAX_DURATION), decimal(ARGV[5], MAX_DURATION)
+if not idle then return {'invalid', 'idle'} end
+if not lifetime then return {'invalid', 'lifetime'} end
+if not first then return {'invalid', 'first'} end
+if ARGV[7] ~= '0' and ARGV[7] ~= '1' then return {'invalid', 'tracked'} end
+
+local set, sum, names = {'HSET', key}, 0, {}
+if #ARGV % 2 == 0 or #ARGV > 7 + 2 * MAX_FIELDS then return {'invalid', 'fields'} end
+for i = 8, #ARGV, 2 do
+  local name = ARGV[i]
+  if (string.byte(name) or 64) == 64 or names[name] then return {'invalid', 'fields'} end -- "@" is metadata
+  names[name], sum = true, sum + #name + #ARGV[i + 1]
+  set[i + 1], set[i + 2] = name, ARGV[i + 1]
+end
+if size ~= sum then return {'invalid', 'size'} end
+
+if redis.call('HLEN', key) > 0 then
+  local life = redis.call('HGET', key, '@l')
+  return {life and string.sub(life, 1, 22) == id and 'again' or 'exists'}
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local deadline, seen = now + lifetime, now - math.max(0, idle - first)
+if deadline > MAX_TIME then return {'invalid', 'lifetime'} end
+set[3], set[4] = '@t', string.format('10%s%08x%012x', verifier, 0, 0)
+set[5], set[6] = '@s', string.format('%012x%08x%012x', 1, size, math.max(0, seen))
+set[7], set[8] = '@l', string.format('%s%012x%012x%012x', id, now, deadline, idle)
 redis.call(unpack(set))
-redis.call('PEXPIREAT', key, string.format('%.0f', now + math.min(first, lifetime)))
-return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}
+redis.call('PEXPIREAT', key, string.format('%.0f', math.min(seen + idle, deadline)))
+if ARGV[7] == '1' then redis.call('HLEN', key) end -- this read keeps the key tracked
+return {'ok', now, 1}

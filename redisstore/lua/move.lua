@@ -2,85 +2,128 @@
 -- goes in steps, and each may be repeated: "leave" before the new session is stored, "left" after
 -- it, or "stay" if it could not be stored.
 --
--- KEYS[1]  the old session's hash
+-- KEYS[1]  the old session's hash. The last 22 characters are its name
 -- KEYS[2]  leave: the revocations of its bucket, as in apply.lua
 --          left, again: the index of the old session's user, if there is one: see signin.lua
--- ARGV[1]  leave, left or stay; again: repeat a "left" that a failover may have undone
--- ARGV[2]  identifies this sign-in: the hash of the new session's selector
+-- ARGV[1]  action: leave, left or stay; again: repeat a "left" that a failover may have undone
+-- ARGV[2]  attempt: identifies this sign-in, the name of the new session. Not used by "again"
 -- ARGV[3]  leave: hash of the verifier that the request presented
--- ARGV[4]  leave: when all users were revoked last; 0: never
---          left, again: the old session's name in KEYS[2]
+-- ARGV[4]  leave: global, when all users were revoked last; 0: never
 --
 -- Replies
---   {"ok", seconds, microseconds, names and values of the hash …}   leave: the session accepts no
---               changes for 10 s
---   {"ok"}      left, again: for a minute the key holds a "moved" marker for late requests
+--   {"ok", time, {names and values of the hash}}   leave: the session accepts no changes for 10 s
+--   {"ok"}      left, again: for a minute the key holds a "moved" marker for late requests: a hash
+--               whose only field, "@moved", is the server's time
 --               stay: the session accepts changes again
 --   {"gone"}    there is no such session, or another sign-in has closed it
 --   {"moved"}   the verifier is not accepted, or another sign-in is under way
+--   {"malformed", name of a stored value}
+--   {"invalid", the argument's name in this text}
+--
+-- A malformed session cannot be left. The other steps need only "@moving" and "@t" of it.
+
+local key, action, attempt = KEYS[1], ARGV[1], ARGV[2] or ''
+local LEASE, MOVED_FOR = 10000, 60000
+
+local function is_hash(text) return text and #text == 22 and string.find(text, '^[%w_-]+$') end
+
+-- number returns the fixed-width number in a part of a stored value, or nil.
+local function number(text, from, to)
+  local digits = string.sub(text, from, to)
+  if #digits == to - from + 1 and not string.find(digits, '[^0-9a-f]') then return tonumber(digits, 16) end
+end
+
+local function now_ms()
+  local clock = redis.call('TIME')
+  return clock[1] * 1000 + math.floor(clock[2] / 1000)
+end
 
 -- leave_marker replaces a session by a marker. The key exists all the time: if its slot is moving
 -- to another server, a script cannot create it again. HDEL is first: if memory is full, Redis
 -- refuses a script that begins with HSET.
-local function leave_marker(key, name, value, ttl)
-  local others = {}
-  for _, field in ipairs(redis.call('HKEYS', key)) do
-    if field ~= '@v' and field ~= name then others[#others + 1] = field end
-  end
-  if #others > 0 then redis.call('HDEL', key, unpack(others)) end
-  redis.call('HSET', key, name, value)
-  redis.call('HDEL', key, '@v')
-  redis.call('PEXPIRE', key, ttl .. '')
+local function leave_marker(session, marker, value, ttl)
+  local names = redis.pcall('HKEYS', session)
+  if names.err or #names > 5000 then return redis.call('DEL', session) end -- malformed
+  local last = names[#names]
+  names[#names] = ''
+  redis.call('HDEL', session, unpack(names))
+  redis.call('HSET', session, marker, value)
+  if last ~= marker then redis.call('HDEL', session, last) end
+  redis.call('PEXPIRE', session, ttl)
 end
 
-local key, action, attempt = KEYS[1], ARGV[1], ARGV[2]
-local LEASE, MOVED_FOR = 10000, 60000
-
-local have = redis.call('HMGET', key, '@token', '@previous', '@moving', '@idle', '@deadline', '@seen', '@created')
-local moving, lease
-if have[3] then moving, lease = string.match(have[3], '^([^.]+)%.?(%d*)$') end
+if #KEYS > 2 then return {'invalid', 'keys'} end
+if action ~= 'again' and not is_hash(attempt) then return {'invalid', 'attempt'} end
+local have = redis.pcall('HMGET', key, '@t', '@moving', '@moved', '@l', '@s', '@previous', '@u')
+if have.err then return {'malformed', '@t'} end
+local token, moving, moved = have[1], have[2], have[3]
 
 if action == 'left' or action == 'again' then
-  if moving ~= 'moved' and have[1] then
-    if action == 'left' and moving ~= attempt then return {'gone'} end
-    leave_marker(key, '@moving', 'moved', MOVED_FOR)
+  if token and not moved then
+    if action == 'left' and (not moving or string.sub(moving, 1, 22) ~= attempt) then return {'gone'} end
+    leave_marker(key, '@moved', string.format('%012x', now_ms()), MOVED_FOR)
   end
-  if KEYS[2] then redis.call('ZREM', KEYS[2], ARGV[4]) end
-  return {'ok'}
-end
-if action == 'stay' then
-  if moving ~= attempt then return {'gone'} end
-  redis.call('HDEL', key, '@moving')
+  if KEYS[2] then redis.call('ZREM', KEYS[2], string.sub(key, -22)) end
   return {'ok'}
 end
 
-if not have[1] then return {moving == 'moved' and 'moved' or 'gone'} end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-if now >= math.min(have[6] + have[4], tonumber(have[5])) then return {'gone'} end
+-- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
+local flags = token and #token == 44 and string.match(token, '^1([0-3])')
+if action == 'stay' then
+  if not moving or string.sub(moving, 1, 22) ~= attempt then return {'gone'} end
+  if not flags then return {'malformed', '@t'} end
+  redis.call('HDEL', key, '@moving')
+  if flags > '1' then redis.call('HSET', key, '@t', '1' .. flags - 2 .. string.sub(token, 3)) end
+  return {'ok'}
+end
+
+if action ~= 'leave' then return {'invalid', 'action'} end
+if not is_hash(ARGV[3]) then return {'invalid', 'verifier'} end
+local global = ARGV[4] and #ARGV[4] < 16 and string.find(ARGV[4], '^%d+$') and tonumber(ARGV[4])
+if not global then return {'invalid', 'global'} end
+if not token then
+  if moved then return {'moved'} end
+  return have[4] and {'malformed', '@t'} or {'gone'}
+end
+if not flags then return {'malformed', '@t'} end
+local created = have[4] and #have[4] == 58 and number(have[4], 23, 34)
+local deadline, idle = created and number(have[4], 35, 46), created and number(have[4], 47, 58)
+if not deadline or not idle then return {'malformed', '@l'} end
+local seen = have[5] and #have[5] == 32 and number(have[5], 21, 32)
+if not seen then return {'malformed', '@s'} end
+
+local now = now_ms()
+if now >= math.min(seen + idle, deadline) then return {'gone'} end
 
 -- A revoked session is gone, even if its key is not deleted yet.
-local created = tonumber(have[7])
-if created <= tonumber(ARGV[4]) then return {'gone'} end
-if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
-  local owner = string.match(redis.call('HGET', key, '@principal') or '', '"owner":"([%w_-]+)"')
-  local since, kept = string.match(owner and redis.call('HGET', KEYS[2], owner) or '', '^(%d+)%.%d+(.*)$')
-  local excepted = string.find(kept or '', '.' .. string.sub(key, -22) .. '.', 1, true)
-  if since and created <= tonumber(since) and not excepted then return {'gone'} end
+if created <= global then return {'gone'} end
+if KEYS[2] and have[7] and redis.call('EXISTS', KEYS[2]) == 1 then
+  if #have[7] ~= 41 then return {'malformed', '@u'} end
+  local owner, name, excepted = string.sub(have[7], 1, 22), string.sub(key, -22), false
+  local revocation = redis.call('HGET', KEYS[2], owner)
+  if revocation then
+    local since = #revocation % 34 == 24 and number(revocation, 1, 12)
+    if not since then return {'malformed', owner} end
+    for i = 25, #revocation, 34 do excepted = excepted or string.sub(revocation, i, i + 21) == name end
+    if created <= since and not excepted then return {'gone'} end
+  end
 end
 
-if moving and moving ~= attempt and now < tonumber(lease) then return {'moved'} end
+if moving and flags < '2' then return {'malformed', '@t'} end
+if flags > '1' then
+  local lease = moving and #moving == 34 and number(moving, 23, 34)
+  if not lease then return {'malformed', '@moving'} end
+  if string.sub(moving, 1, 22) ~= attempt and now < lease then return {'moved'} end
+end
 
-local presented, current = ARGV[3], string.sub(have[1], -22)
-if presented ~= current then
-  local state, before, number
-  if have[2] then state, before, number = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
-  local accepted = presented == before and (state == 'pending' or state == 'grace' and now < tonumber(number))
+local presented, previous = ARGV[3], have[6]
+local state = previous and #previous == 35 and string.match(previous, '^[ar]')
+local until_ms = state and number(previous, 24, 35)
+if previous and not until_ms or not previous and flags % 2 == 1 then return {'malformed', '@previous'} end
+if presented ~= string.sub(token, 3, 24) then
+  local accepted = state == 'a' and presented == string.sub(previous, 2, 23) and (flags % 2 == 1 or now < until_ms)
   if not accepted then return {'moved'} end
 end
-redis.call('HSET', key, '@moving', attempt .. '.' .. now + LEASE)
-local reply = redis.call('HGETALL', key)
-table.insert(reply, 1, clock[2])
-table.insert(reply, 1, clock[1])
-table.insert(reply, 1, 'ok')
-return reply
+redis.call('HSET', key, '@moving', attempt .. string.format('%012x', now + LEASE),
+  '@t', '1' .. flags % 2 + 2 .. string.sub(token, 3))
+return {'ok', now, redis.call('HGETALL', key)}

@@ -3,58 +3,84 @@
 --
 -- KEYS[1]  the session's hash
 -- KEYS[2]  the revocations of its bucket, as in apply.lua
--- ARGV[1]  hash of the verifier that the request presented
--- ARGV[2]  when all users were revoked last; 0: never
+-- ARGV[1]  verifier: hash of the verifier that the request presented
+-- ARGV[2]  global: when all users were revoked last, as in apply.lua
+-- ARGV[3]  tracked: 1 if the caller keeps a copy, as in apply.lua; else 0
 --
--- Replies {"ok", seconds, microseconds, revision}, {"gone"} or {"moved"}, as apply.lua does.
+-- Replies {"ok", time, revision}, {"gone"}, {"moved"}, {"malformed", name} or {"invalid", name}, as
+-- apply.lua does.
 
 local key, presented = KEYS[1], ARGV[1]
-local have = redis.call('HMGET', key,
-  '@token', '@previous', '@idle', '@deadline', '@seen', '@rev', '@moving', '@created')
-if not have[1] then return {have[7] == 'moved' and 'moved' or 'gone'} end
-local idle, deadline, seen = tonumber(have[3]), tonumber(have[4]), tonumber(have[5])
+local MAX_TIME, HEX = 253402300799999, '^[%da-f]+$'
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+if not presented or #presented ~= 22 or not string.find(presented, '^[%w_-]+$') then return {'invalid', 'verifier'} end
+local global = ARGV[2] and #ARGV[2] < 16 and string.find(ARGV[2], '^%d+$') and tonumber(ARGV[2])
+if not global or global > MAX_TIME then return {'invalid', 'global'} end
+if ARGV[3] ~= '0' and ARGV[3] ~= '1' then return {'invalid', 'tracked'} end
+
+local have = redis.call('HMGET', key, '@t', '@s', '@l', '@previous', '@moving')
+local token, state, life, previous, moving = have[1], have[2], have[3], have[4], have[5]
+if not token then
+  if state or life then return {'malformed', '@t'} end
+  return {redis.call('HEXISTS', key, '@moved') == 1 and 'moved' or 'gone'}
+end
+
+-- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
+local flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])[%w_-]+$')
+if not flags then return {'malformed', '@t'} end
+local unused, leaving, current = flags % 2 == 1, flags % 4 >= 2, string.sub(token, 3, 24)
+if moving and not leaving then return {'malformed', '@t'} end
+if not state or #state ~= 32 or not string.find(state, HEX) then return {'malformed', '@s'} end
+if not life or #life ~= 58 or not string.find(life, HEX, 23) then return {'malformed', '@l'} end
+local well_formed = not previous and not unused
+  or previous and #previous == 35 and string.find(previous, '^[ar][%w_-]+$') and string.find(previous, HEX, 24)
+if not well_formed then return {'malformed', '@previous'} end
+if leaving and (not moving or #moving ~= 34 or not string.find(moving, HEX, 23)) then return {'malformed', '@moving'} end
+
+local function number(text, from, to) return tonumber(string.sub(text, from, to), 16) end
+
+local revision, seen, created = number(state, 1, 12), number(state, 21, 32), number(life, 23, 34)
+local deadline, idle = number(life, 35, 46), number(life, 47, 58)
+if revision >= 281474976710655 then return {'malformed', '@s'} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local expires = math.min(seen + idle, deadline)
 if now >= expires then return {'gone'} end
 
 -- A revoked session is gone, even if its key is not deleted yet.
-local created = tonumber(have[8])
-if created <= tonumber(ARGV[2]) then return {'gone'} end
+if created <= global then return {'gone'} end
 if KEYS[2] and redis.call('EXISTS', KEYS[2]) == 1 then
-  local owner = string.match(redis.call('HGET', key, '@principal') or '', '"owner":"([%w_-]+)"')
-  local since, kept = string.match(owner and redis.call('HGET', KEYS[2], owner) or '', '^(%d+)%.%d+(.*)$')
-  local excepted = string.find(kept or '', '.' .. string.sub(key, -22) .. '.', 1, true)
-  if since and created <= tonumber(since) and not excepted then return {'gone'} end
-end
-
-if have[7] and now < tonumber(string.match(have[7], '%d+$')) then return {'moved'} end
-
-local current = string.sub(have[1], -22)
--- "pending" and "renewed": the current verifier was not used yet.
-local state, before, number -- number: with "pending" the grace, else until when
-if have[2] then state, before, number = string.match(have[2], '^(%a+)%.([^.]+)%.(%d+)$') end
-if presented ~= current then
-  local accepted = presented == before and (state == 'pending' or state == 'grace' and now < tonumber(number))
-  if not accepted then return {'moved'} end
-end
-local first_use = presented == current and (state == 'pending' or state == 'renewed')
-
-local extended = math.min(now + idle, deadline)
-if extended - expires <= math.min(idle / 20, 60000) and not first_use then
-  return {'ok', clock[1], clock[2], have[6]}
-end
-local set = {'HSET', key, '@rev', string.format('%.0f', have[6] + 1)}
-if now > seen then set[#set + 1], set[#set + 2] = '@seen', string.format('%.0f', now) end
-if first_use then
-  if state == 'pending' then
-    state, number = 'grace', string.format('%.0f', now + number)
-  else
-    state = 'replaced'
+  local user, name, excepted = redis.call('HGET', key, '@u'), string.sub(key, -22), false
+  if user and #user ~= 41 then return {'malformed', '@u'} end
+  local owner = user and string.sub(user, 1, 22)
+  local revocation = owner and redis.call('HGET', KEYS[2], owner)
+  if revocation then
+    if #revocation % 34 ~= 24 or not string.find(string.sub(revocation, 1, 12), HEX) then return {'malformed', owner} end
+    for i = 25, #revocation, 34 do excepted = excepted or string.sub(revocation, i, i + 21) == name end
+    if created <= number(revocation, 1, 12) and not excepted then return {'gone'} end
   end
-  set[#set + 1], set[#set + 2] = '@previous', state .. '.' .. before .. '.' .. number
 end
-redis.call(unpack(set))
-redis.call('PEXPIREAT', key, string.format('%.0f', extended))
-return {'ok', clock[1], clock[2], redis.call('HGET', key, '@rev')}
+if leaving and now < number(moving, 23, 34) then return {'moved'} end
+
+local accepted = previous and string.sub(previous, 1, 1) == 'a'
+if presented ~= current then
+  local may = accepted and presented == string.sub(previous, 2, 23) and (unused or now < number(previous, 24, 35))
+  if not may then return {'moved'} end
+end
+local first_use = unused and presented == current
+local extended = math.min(now + idle, deadline)
+if first_use or extended - expires > math.min(idle / 20, 60000) then
+  revision = revision + 1
+  local set = {'HSET', key, '@s', string.format('%012x', revision) .. string.sub(state, 13, 20)
+    .. string.format('%012x', math.max(now, seen))}
+  if first_use then
+    set[5], set[6] = '@t', (leaving and '12' or '10') .. string.sub(token, 3)
+    if accepted then -- the grace period begins
+      set[7], set[8] = '@previous', string.sub(previous, 1, 23) .. string.format('%012x', now + number(previous, 24, 35))
+    end
+  end
+  redis.call(unpack(set))
+  redis.call('PEXPIREAT', key, string.format('%.0f', extended))
+  if ARGV[3] == '1' then redis.call('HLEN', key) end -- this read keeps the key tracked
+end
+return {'ok', now, revision}

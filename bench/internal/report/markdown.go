@@ -20,13 +20,22 @@ func (r Report) Markdown(w io.Writer) error {
 			}
 			b.WriteString("|\n")
 		}
+		writeNotes(&b, g.notes)
 	}
-	b.WriteString("\n")
-	for _, note := range r.notes() {
-		fmt.Fprintf(&b, "- %s\n", note)
-	}
+	b.WriteString("\n**How it was measured**\n")
+	writeNotes(&b, r.notes())
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeNotes writes a list.
+func writeNotes(b *strings.Builder, notes []string) {
+	if len(notes) > 0 {
+		b.WriteString("\n")
+	}
+	for _, note := range notes {
+		fmt.Fprintf(b, "- %s\n", note)
+	}
 }
 
 // emphasised returns a cell in Markdown.

@@ -143,6 +143,22 @@ func checkResult(t *testing.T, result map[string]any) {
 	}
 }
 
+// TestNoRoundBeginsAfterTheBound runs with a bound that the first round exceeds.
+func TestNoRoundBeginsAfterTheBound(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	args := "-json -parts speed -systems bare -cases read -rounds 5 -within 1ms -requests 50 -warmup 1ms -connections 2"
+	if err := run(t.Context(), strings.Fields(args), &stdout, &stderr); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	var result map[string]any
+	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+		t.Fatalf("%s: %v", stdout.Bytes(), err)
+	}
+	if result["rounds"] != 1.0 {
+		t.Errorf("%v rounds, want 1", result["rounds"])
+	}
+}
+
 // TestSystemsSendTheSameResponse checks that all systems respond to a read with the same header and
 // body, so that none gains by sending less. Cookies may differ.
 func TestSystemsSendTheSameResponse(t *testing.T) {

@@ -160,7 +160,7 @@ func (b *bench) dropIndexes(ctx context.Context) error {
 	}
 	keys, err := b.observer.Keys(ctx)
 	if err == nil && keys != int64(b.MemorySessions) {
-		err = fmt.Errorf("Redis has %d keys besides the indexes of users, want %d", keys, b.MemorySessions)
+		err = fmt.Errorf("the server has %d keys besides the indexes of users, want %d", keys, b.MemorySessions)
 	}
 	return err
 }

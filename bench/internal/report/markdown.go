@@ -10,7 +10,9 @@ import (
 func (r Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("<!-- Written by `go run ./bench -md`. Do not edit. -->\n")
-	b.WriteString("\n# Benchmark on Redis\n")
+	b.WriteString("\n# Benchmark on Redis\n" +
+		"\nTo repeat it, run `go run ./bench`. It takes about 8 minutes at most. " +
+		"`go run ./bench -help` lists the options.\n")
 	for _, g := range r.grids() {
 		fmt.Fprintf(&b, "\n**%s%s**\n\n", strings.ToUpper(g.title[:1]), g.title[1:])
 		fmt.Fprintf(&b, "| %s |\n|---|%s\n", strings.Join(g.head, " | "), strings.Repeat("--:|", len(g.head)-1))

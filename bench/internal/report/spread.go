@@ -20,9 +20,9 @@ func spread(values []float64) Spread {
 // after the other, so other load on the machine concerned both.
 func ratios(a, b []float64) Spread {
 	var each []float64
-	for i := range min(len(a), len(b)) {
-		if b[i] > 0 {
-			each = append(each, a[i]/b[i])
+	for i, value := range a {
+		if i < len(b) && b[i] > 0 {
+			each = append(each, value/b[i])
 		}
 	}
 	return spread(each)

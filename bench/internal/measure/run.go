@@ -152,7 +152,8 @@ func (b *bench) steps() int {
 	}
 	total := 0
 	for name, n := range map[string]int{
-		Correctness: tested, Memory: len(b.memoryRows()), Scripts: b.Rounds, InProcess: b.Rounds, Speed: b.Rounds * rounds,
+		Correctness: tested, Memory: 1 + len(b.memoryRows()), Scripts: b.Rounds, InProcess: b.Rounds,
+		Speed: b.Rounds * rounds,
 	} {
 		if slices.Contains(b.Parts, name) {
 			total += n

@@ -16,9 +16,11 @@ type scriptCase struct {
 	what    string
 	command string // as INFO commandstats names it
 
-	// open prepares a call. The first call, which may load a script, is not counted.
-	open func(ctx context.Context) (call func(context.Context) error, closeCase func(), err error)
+	open opener
 }
+
+// opener prepares a call. The first call, which may load a script, is not counted.
+type opener func(ctx context.Context) (call func(context.Context) error, closeCase func(), err error)
 
 // scriptCases returns the cases. Those of coatcheck call the script as its store does, because the
 // store makes the calls.
@@ -39,8 +41,8 @@ func (b *bench) scriptCases() []scriptCase {
 	return cases
 }
 
-// writer returns the open function of a system that writes to a session.
-func (b *bench) writer(system string, data app.Data, users int) func(context.Context) (func(context.Context) error, func(), error) {
+// writer returns the opener of a system that writes to a session.
+func (b *bench) writer(system string, data app.Data, users int) opener {
 	return func(ctx context.Context) (func(context.Context) error, func(), error) {
 		v, err := b.newVisitor(ctx, system, app.FillPath(data, users), http.MethodPost, app.PathWrite)
 		if err != nil {
@@ -50,8 +52,8 @@ func (b *bench) writer(system string, data app.Data, users int) func(context.Con
 	}
 }
 
-// script returns the open function of a Lua script. Its key is that of a small hash.
-func (b *bench) script(source string) func(context.Context) (func(context.Context) error, func(), error) {
+// script returns the opener of a Lua script. Its key is that of a small hash.
+func (b *bench) script(source string) opener {
 	return func(context.Context) (func(context.Context) error, func(), error) {
 		return b.observer.Script(source, "session:script"), func() {}, nil
 	}

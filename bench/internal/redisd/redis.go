@@ -17,9 +17,9 @@ import (
 // Command is the hidden subcommand that supervises the Redis server.
 const Command = "serve-redis"
 
-// Start starts a Redis or Valkey server on a free port of the loopback interface. The server has a directory of
-// its own and writes nothing to disk. A supervisor process ends the server and removes the
-// directory when this process ends, even if this process is killed.
+// Start starts a Redis or Valkey server on a free port of the loopback interface. The server has a
+// directory of its own and writes nothing to disk. A supervisor process ends the server and removes
+// the directory when this process ends, even if this process is killed.
 //
 // binary is the program to run, as a path or as a name to be found in PATH.
 func Start(ctx context.Context, binary string) (*child.Process, error) {
@@ -50,7 +50,8 @@ func Main(args []string) (err error) {
 	// Standard output is reserved for messages to the parent.
 	server.Stdout, server.Stderr = os.Stderr, os.Stderr
 	if err := server.Start(); err != nil {
-		return fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server), or name another program with -server", err)
+		return fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server), "+
+			"or name another program with -server", err)
 	}
 	ended := make(chan struct{})
 	go func() {

@@ -31,8 +31,8 @@ func (r Report) memory() grid {
 		},
 	}
 	if r.IndexSize > 0 {
-		g.notes = append(g.notes, fmt.Sprintf("The index of a user with one session takes another %s bytes and a time limit. "+
-			"The JSON string has no index.", thousands(r.IndexSize)))
+		g.notes = append(g.notes, fmt.Sprintf("The index of a user with one session takes another %s bytes "+
+			"and a time limit. The JSON string has no index.", thousands(r.IndexSize)))
 	}
 	for _, m := range r.Memory {
 		session := m.Data

@@ -16,7 +16,8 @@ func (r Report) notes() []string {
 			"as the operating system counts it. Compare the ratios: seconds depend on the machine and its load.",
 		"bare is the handler without a session, one-command the handler with a single Redis command. " +
 			"They are the limits. × limit compares a read with bare, a write or a sign-in with one-command.",
-		"The systems take turns. A ratio is the median of the ratios of all rounds. The range is from the lowest to the highest.",
+		"The systems take turns. A ratio is the median of the ratios of all rounds. " +
+			"The range is from the lowest to the highest.",
 		fmt.Sprintf("Each session has %s. coatcheck-advised is coatcheck with %s. All other systems run with %s.",
 			app.Long.Name, s.Advised, s.Default),
 		fmt.Sprintf("%s: %s on %s, %d cores shared by client, server and %s; %s.",

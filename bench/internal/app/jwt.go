@@ -107,7 +107,9 @@ func (l jwtLibrary) SignIn(w http.ResponseWriter, _ *http.Request, user string) 
 
 // SignOut deletes the cookie. It cannot end the token.
 func (jwtLibrary) SignOut(w http.ResponseWriter, _ *http.Request) error {
-	http.SetCookie(w, &http.Cookie{Name: cookieName, Path: "/", MaxAge: -1}) //nolint:gosec // a deletion
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // this deletes the cookie
+		Name: cookieName, Path: "/", MaxAge: -1,
+	})
 	return nil
 }
 

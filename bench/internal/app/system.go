@@ -44,7 +44,7 @@ type Tests struct{ Updates, SignOut, Memory bool }
 // SignIn says what a system does when a visitor signs in. The report shows it beside the time that
 // the sign-in takes.
 type SignIn struct {
-	NewToken    bool // a token that was known before the sign-in does not find the signed-in session
+	NewToken    bool // an older token does not open the signed-in session
 	UserList    bool // adds the session to the list of the user's sessions
 	Revocations bool // checks that the user was not revoked meanwhile
 	Atomic      bool // another request sees all of its effects, or none

@@ -44,7 +44,7 @@ func Main(args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	server := exec.Command(args[0], //nolint:gosec,noctx // the user chooses the program; killed below
+	server := exec.Command(args[0], //nolint:gosec,noctx // the user names the program
 		"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "warning")
 	// Standard output is reserved for messages to the parent.

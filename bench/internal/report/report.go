@@ -77,7 +77,7 @@ type Result struct {
 	ServerCPUMax      float64   `json:"server_cpu_us_max"`
 	CommandNames      []string  `json:"command_names"`
 	CommandsProcessed float64   `json:"commands_processed"`
-	CPURounds         []float64 `json:"cpu_us_rounds"` // of server and Redis together, in each round
+	CPURounds         []float64 `json:"cpu_us_rounds"` // server and Redis, by round
 	RedisIn           float64   `json:"redis_bytes_in"`
 	RedisOut          float64   `json:"redis_bytes_out"`
 	RequestSize       float64   `json:"request_bytes"`

@@ -22,7 +22,7 @@ var chartSVG = template.Must(template.New("chart").Parse(chartTemplate))
 // Measures of the chart, in pixels.
 const (
 	chartWidth = 760
-	barLeft    = 140 // where the bars start
+	barLeft    = 150 // where the bars start
 	barRight   = 680 // where the longest bar ends, followed by its figure
 	barThick   = 16
 	barPitch   = 23

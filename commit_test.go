@@ -334,8 +334,8 @@ func TestNestedHandlersShareOneSession(t *testing.T) {
 	mustAnswer(t, w, 503)
 }
 
-// TestHandlerThatOutlivesItsTimeoutStores: http.TimeoutHandler outside answers 503 and does not stop
-// the handler. A handler that returns its context's error stores nothing.
+// TestHandlerThatOutlivesItsTimeoutStores: http.TimeoutHandler outside answers 503 and does not
+// stop the handler. A handler that returns its context's error stores nothing.
 func TestHandlerThatOutlivesItsTimeoutStores(t *testing.T) {
 	for _, asks := range []bool{false, true} {
 		bubble(t, func(t *testing.T) {

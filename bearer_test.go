@@ -278,6 +278,45 @@ func TestBearerTokensDoNotRotate(t *testing.T) {
 	})
 }
 
+// TestIsBearerTellsTheHeaderFromTheCookie: a handler that hands out tokens must not give a cookie's
+// token to a script.
+func TestIsBearerTellsTheHeaderFromTheCookie(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	bearer, cookie := "Bearer "+s.mustBearerToken(t), s.known().cookie
+	for name, tt := range map[string]struct {
+		h    http.Header
+		want bool
+	}{
+		"header":                               {http.Header{"Authorization": {bearer}}, true},
+		"cookie":                               {http.Header{"Cookie": {cookie}}, false},
+		"another issuer's token and a cookie":  {http.Header{"Authorization": {"Bearer x"}, "Cookie": {cookie}}, false},
+		"none":                                 {http.Header{}, false},
+		"header, signed in during the request": {http.Header{"Authorization": {bearer}}, true},
+	} {
+		s.send(tt.h, func(ses *session.Session) error {
+			if strings.Contains(name, "signed in") {
+				if err := signIn("ada")(ses); err != nil {
+					t.Errorf("SignIn: %v", err)
+				}
+			}
+			mustEqual(t, name, ses.IsBearer(), tt.want)
+			return nil
+		})
+	}
+}
+
+// TestSignInBesideAnotherIssuersTokenSetsTheCookie: a proxy may add an Authorization header of its
+// own to the requests of a browser.
+func TestSignInBesideAnotherIssuersTokenSetsTheCookie(t *testing.T) {
+	s := newSite(t, session.Config{Bearer: true})
+	v := s.visitor()
+	v.header["Authorization"] = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+	w := v.do(signIn("ada"))
+	if w.Code != 200 || len(newTokens(w)) != 1 || v.who() != "ada" {
+		t.Errorf("%d, Set-Cookie %q, user %q", w.Code, cookies(w), v.who())
+	}
+}
+
 // TestCrossOriginAllowsBearerRequests: browsers do not send the Authorization header by themselves.
 func TestCrossOriginAllowsBearerRequests(t *testing.T) {
 	s := newSite(t, session.Config{Bearer: true})

@@ -334,6 +334,35 @@ func TestNestedHandlersShareOneSession(t *testing.T) {
 	mustAnswer(t, w, 503)
 }
 
+// TestHandlerThatOutlivesItsTimeoutStores: http.TimeoutHandler outside answers 503 and does not
+// stop the handler. A handler that returns its context's error stores nothing.
+func TestHandlerThatOutlivesItsTimeoutStores(t *testing.T) {
+	for _, asks := range []bool{false, true} {
+		bubble(t, func(t *testing.T) {
+			s := newSite(t, session.Config{})
+			v := s.known()
+			w := v.request("GET", http.TimeoutHandler(s.m.Handler(session.HandlerFunc(
+				func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
+					time.Sleep(2 * time.Second)
+					n.Add(ses, 10)
+					if err := r.Context().Err(); asks && err != nil {
+						return err
+					}
+					_, err := w.Write(text)
+					return err
+				})), time.Second, "timeout"))
+			time.Sleep(2 * time.Second)
+			want := int64(11)
+			if asks {
+				want = 1
+			}
+			if w.Code != 503 || len(cookies(w)) != 0 || v.count() != want {
+				t.Errorf("the handler asks: %v: %d, Set-Cookie %q, n = %d, want %d", asks, w.Code, cookies(w), v.count(), want)
+			}
+		})
+	}
+}
+
 // TestLoadAndCommitWorkWithoutNetHTTP: Load and Commit are the middleware in two halves.
 func TestLoadAndCommitWorkWithoutNetHTTP(t *testing.T) {
 	s := newSite(t, session.Config{})

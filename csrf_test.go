@@ -80,6 +80,8 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	cross := map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
+	from := func(site string) map[string]string { return map[string]string{"Sec-Fetch-Site": site} }
+	behindProxy := map[string]string{"Sec-Fetch-Site": "same-origin", "Origin": "https://public.example"}
 	for _, tt := range []struct {
 		name          string
 		cfg           session.Config
@@ -90,22 +92,20 @@ func TestCrossOriginRequestsAreRefused(t *testing.T) {
 		ran           bool
 		setCookie     int
 	}{
-		{"same origin", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-origin"}, true, true,
-			200, true, 0},
+		{"same origin", session.Config{}, "POST", from("same-origin"), true, true, 200, true, 0},
+		{"behind a proxy that changes the host", session.Config{}, "POST", behindProxy, true, true, 200, true, 0},
 		{"not a browser", session.Config{}, "POST", nil, true, true, 200, true, 0},
 		{"with the cookie", session.Config{}, "POST", cross, true, true, 403, false, 0},
 		{"with the cookie, only reads", session.Config{}, "POST", cross, true, false, 403, false, 0},
 		{"DELETE with the cookie", session.Config{}, "DELETE", cross, true, true, 403, false, 0},
 		{"origin of an older browser", session.Config{}, "POST", map[string]string{"Origin": "https://evil.example"},
 			true, true, 403, false, 0},
-		{"another host of the same site", session.Config{}, "POST", map[string]string{"Sec-Fetch-Site": "same-site"},
-			true, true, 403, false, 0},
+		{"another host of the same site", session.Config{}, "POST", from("same-site"), true, true, 403, false, 0},
 		{"GET", session.Config{}, "GET", cross, true, true, 200, true, 0},
 		{"without the cookie, writes", session.Config{}, "POST", cross, false, true, 403, true, 0},
 		{"without the cookie, only reads", session.Config{}, "POST", cross, false, false, 200, true, 0},
 		{"listed route", session.Config{CrossOrigin: bypass}, "POST", cross, true, true, 200, true, 0},
-		{"listed route, without the cookie", session.Config{CrossOrigin: bypass}, "POST", cross, false, true,
-			200, true, 1},
+		{"listed route, without the cookie", session.Config{CrossOrigin: bypass}, "POST", cross, false, true, 200, true, 1},
 		{"trusted origin", session.Config{CrossOrigin: trusting}, "POST",
 			map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://partner.example"}, true, true,
 			200, true, 0},

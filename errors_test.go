@@ -7,7 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -389,6 +391,32 @@ func TestEventsContainNoToken(t *testing.T) {
 		strings.Contains(got, "reason") || !strings.Contains(got, "event.time=") {
 		t.Errorf("logged %q", got)
 	}
+}
+
+// TestAmbiguousCookiesAreDeletedInEachScope: a visitor with live sessions under one name, from
+// earlier configurations of the cookie, gets one error. Then all of these cookies are gone.
+func TestAmbiguousCookiesAreDeletedInEachScope(t *testing.T) {
+	const name, domain, path = "__Secure-sid", "example.com", "/app"
+	s := newSite(t, session.Config{Cookie: session.Cookie{Name: name, Domain: domain, Path: path}})
+	url := &url.URL{Scheme: "https", Host: "www.example.com", Path: "/app/page"}
+	jar, _ := cookiejar.New(nil)
+	for _, scope := range []http.Cookie{{Path: "/"}, {Path: path}, {Path: "/", Domain: domain}, {Path: path, Domain: domain}} {
+		scope.Name, scope.Secure = name, true
+		_, scope.Value, _ = strings.Cut(s.mustSignIn("ada").cookie, "=")
+		jar.SetCookies(url, []*http.Cookie{&scope})
+	}
+	for _, want := range []int{400, 200} {
+		h := http.Header{}
+		for _, c := range jar.Cookies(url) {
+			h.Add("Cookie", c.Name+"="+c.Value)
+		}
+		w, _ := s.send(h, increment)
+		if w.Code != want || want == 400 && len(h["Cookie"]) != 4 || want == 200 && len(h["Cookie"]) != 0 {
+			t.Errorf("%d with %d cookies, want %d", w.Code, len(h["Cookie"]), want)
+		}
+		jar.SetCookies(url, w.Result().Cookies())
+	}
+	mustEqual(t, "cookies in the end", len(jar.Cookies(url)), 1)
 }
 
 // silentStore is a store that does not answer. It knows no outage: each call waits.

@@ -430,6 +430,27 @@ func TestValuesThatDoNotComeBackAreRefused(t *testing.T) {
 	}
 }
 
+// TestLargeIntegersAreExact: in a field of an integer's type. In an any they lose digits, as in
+// package encoding/json.
+func TestLargeIntegersAreExact(t *testing.T) {
+	const id = 1265476890672672809
+	const signed, unsigned = session.Value[int64]("signed"), session.Value[uint64]("unsigned")
+	const number, untyped = session.Value[json.Number]("number"), session.Value[any]("untyped")
+	v := newSite(t, session.Config{}).visitor()
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		signed.Set(s, id)
+		unsigned.Set(s, math.MaxUint64)
+		number.Set(s, "1265476890672672809")
+		untyped.Set(s, id)
+	})
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		mustEqual(t, "int64", signed.Get(s), id)
+		mustEqual(t, "uint64", unsigned.Get(s), math.MaxUint64)
+		mustEqual(t, "json.Number", number.Get(s), "1265476890672672809")
+		mustEqual(t, "any", untyped.Get(s), any(1265476890672672768.0))
+	})
+}
+
 // TestUndecodableValueCanCountAsUnset: a release that changes a type does not fail every page. The
 // stored bytes stay until the next write.
 func TestUndecodableValueCanCountAsUnset(t *testing.T) {

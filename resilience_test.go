@@ -259,7 +259,7 @@ func TestCrossOriginWebSocketIsRefused(t *testing.T) {
 	}
 }
 
-// TestFilesOfAFormAreRemoved: net/http removes those of its own request.
+// TestFilesOfAFormAreRemoved: net/http removes those of its own request. A handler may panic.
 func TestFilesOfAFormAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
@@ -271,23 +271,28 @@ func TestFilesOfAFormAreRemoved(t *testing.T) {
 		}
 		return len(names)
 	}
-	srv, c := s.newServer(t, false, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		if err := r.ParseMultipartForm(10); err != nil || files() != 1 {
-			t.Errorf("%v, %d files on disk, want 1", err, files())
+	for _, panics := range []bool{false, true} {
+		srv := httptest.NewServer(recoverPanics(s.m.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			if err := r.ParseMultipartForm(10); err != nil || files() != 1 {
+				t.Errorf("%v, %d files on disk, want 1", err, files())
+			}
+			if panics {
+				panic("after the upload")
+			}
+		}))))
+		var b bytes.Buffer
+		form := multipart.NewWriter(&b)
+		file, _ := form.CreateFormFile("file", "big")
+		file.Write(make([]byte, 11<<20))
+		form.Close()
+		res, err := http.Post(srv.URL, form.FormDataContentType(), &b)
+		if err != nil {
+			t.Fatal(err)
 		}
-	}))
-	var b bytes.Buffer
-	form := multipart.NewWriter(&b)
-	file, _ := form.CreateFormFile("file", "big")
-	file.Write(make([]byte, 11<<20))
-	form.Close()
-	res, err := c.Post(srv.URL, form.FormDataContentType(), &b)
-	if err != nil {
-		t.Fatal(err)
+		res.Body.Close()
+		srv.Close() // waits for the request
+		mustEqual(t, fmt.Sprintf("files that are left, the handler panics: %v", panics), files(), 0)
 	}
-	res.Body.Close()
-	srv.Close() // waits for the request
-	mustEqual(t, "files that are left", files(), 0)
 }
 
 // TestPatternIsSeenOutside: middleware outside may name metrics by it.

@@ -315,7 +315,7 @@ local function count_fields(most)
   return n - parts - (previous and 1 or 0) - (moving and 1 or 0) - call('HEXISTS', key, '@overtaken')
 end
 
-local added, fields, everything = 0, nil, false
+local added, fields, everything, by_field = 0, nil, false, nil
 
 -- put sets a value, or removes it if v is false. It returns the reason if that is refused.
 local function put(k, v)
@@ -331,6 +331,21 @@ local function put(k, v)
   end
   if grown > limit and grown > size then return 'large' end
   size, draft[k] = grown, v
+end
+
+-- entries_of returns the names of a map's entries. A change may clear thousands of maps.
+local function entries_of(field)
+  if not by_field then
+    by_field = {}
+    for e in pairs(draft) do
+      local f = string.match(e, '^([^:]*):')
+      if f then
+        by_field[f] = by_field[f] or {}
+        table.insert(by_field[f], e)
+      end
+    end
+  end
+  return by_field[field] or {}
 end
 
 local values, some = {}, false
@@ -372,9 +387,10 @@ for i = FIRST, count, 4 do
         if string.byte(e) ~= 64 and draft[e] == nil then stored[e], draft[e] = everything[j + 1], everything[j + 1] end
       end
     end
-    local prefix = k .. ':'
-    for e in pairs(draft) do
-      if kind == 'clear' or string.sub(e, 1, #prefix) == prefix then put(e, false) end
+    if kind == 'clear' then
+      for e in pairs(draft) do put(e, false) end
+    else
+      for _, e in ipairs(entries_of(k)) do put(e, false) end
     end
   else
     invalid = 'kind'

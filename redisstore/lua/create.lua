@@ -18,7 +18,7 @@
 --   {"invalid", the argument's name in this text}
 
 local key, id, verifier = KEYS[1], ARGV[1], ARGV[2]
-local MAX_FIELDS, MAX_TIME, MAX_DURATION = 1024, 253402300799999, 9223372036854
+local MAX_FIELDS, MAX_DURATION = 1024, 9223372036854
 
 local function decimal(text, most)
   local n = text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
@@ -55,7 +55,6 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline, seen = now + lifetime, now - math.max(0, idle - first)
-if deadline > MAX_TIME then return {'invalid', 'lifetime'} end
 set[3], set[4] = '@t', string.format('10%s%08x%012x', verifier, 0, 0)
 set[5], set[6] = '@s', string.format('%012x%08x%012x', 1, size, math.max(0, seen))
 set[7], set[8] = '@l', string.format('%s%012x%012x%012x', id, now, deadline, idle)

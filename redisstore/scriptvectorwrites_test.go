@@ -184,6 +184,12 @@ func (c *cases) invalidCalls() {
 			keyValues{keyA: vectorA}, []string{keyA}, replace(touch, i, "-1"), "invalid", argument)
 	}
 	create := []string{vectorSecret, verifierA.String(), "2", "3600000", "86400000", "3600000", "0", "n", "1"}
+	signedIn := keyContent{TTL: hour, Hash: map[string]string{
+		"@t": "10" + verifierA.String() + "00000000" + "000000000000", "@s": stateOf(1, "<+0>"), "@l": lifeOf(vectorSecret, "<+0>"), "n": "1",
+		"@u": vectorA.Hash["@u"], "@i": vectorInfo,
+	}}
+	c.add("create.lua", "signed in", "the user's index does not name the session", nil, []string{keyNew},
+		append(replace(create, 7, "n"), "@u", vectorA.Hash["@u"], "@i", vectorInfo), replyOK(1), keyValues{keyNew: signedIn})
 	for i, argument := range []string{"id", "verifier", "size", "idle", "lifetime", "first", "tracked"} {
 		c.unchanged("create.lua", "invalid "+argument, "the argument is invalid: nothing is written",
 			nil, []string{keyNew}, replace(create, i, "-1"), "invalid", argument)
@@ -194,7 +200,9 @@ func (c *cases) invalidCalls() {
 	}{
 		{"wrong size", "size", replace(create, 2, "3")},
 		{"lifetime of more than 292 years", "lifetime", replace(create, 4, "9223372036855")},
-		{"metadata among the fields", "fields", replace(create, 7, "@u")},
+		{"metadata among the fields", "fields", replace(create, 7, "@t")},
+		{"a user without an info", "fields", append(replace(create, 7, "n"), "@u", vectorA.Hash["@u"])},
+		{"an info without a user", "fields", append(replace(create, 7, "n"), "@i", vectorInfo)},
 		{"a field twice", "fields", append(replace(create, 2, "4"), "n", "2")},
 		{"a field without a value", "fields", append(create[:len(create):len(create)], "m")},
 	} {

@@ -9,7 +9,8 @@
 -- ARGV[6]  first: how long the session lives until its first use, in milliseconds. At most the idle
 --          limit counts
 -- ARGV[7]  tracked: 1 if the caller keeps a copy, as in apply.lua; else 0
--- ARGV[8…] names and values of the fields
+-- ARGV[8…] names and values of the fields. If somebody is signed in, also "@u" and the parts of the
+--          info in order. signin.lua is for users: this script does not add to their index
 --
 -- Replies
 --   {"ok", time, revision}   stored
@@ -37,14 +38,24 @@ if not lifetime then return {'invalid', 'lifetime'} end
 if not first then return {'invalid', 'first'} end
 if ARGV[7] ~= '0' and ARGV[7] ~= '1' then return {'invalid', 'tracked'} end
 
-local set, sum, names = {'HSET', key}, 0, {}
-if #ARGV % 2 == 0 or #ARGV > 7 + 2 * MAX_FIELDS then return {'invalid', 'fields'} end
+local set, sum, names, user, info, part = {'HSET', key}, 0, {}, nil, 0, 1
+if #ARGV % 2 == 0 or #ARGV > 7 + 2 * (MAX_FIELDS + 130) then return {'invalid', 'fields'} end
 for i = 8, #ARGV, 2 do
-  local name = ARGV[i]
-  if (string.byte(name) or 64) == 64 or names[name] then return {'invalid', 'fields'} end -- "@" is metadata
-  names[name], sum = true, sum + #name + #ARGV[i + 1]
-  set[i + 1], set[i + 2] = name, ARGV[i + 1]
+  local name, value = ARGV[i], ARGV[i + 1]
+  if name == '' or names[name] then return {'invalid', 'fields'} end
+  names[name] = true
+  set[i + 1], set[i + 2] = name, value
+  if string.byte(name) ~= 64 then -- "@"
+    sum = sum + #name + #value
+  elseif name == '@u' and #value == 41 then
+    user = value
+  elseif name == '@i' .. (part > 1 and part or '') and #value <= 64 then
+    info, part = info + #value, part + 1
+  else
+    return {'invalid', 'fields'}
+  end
 end
+if info ~= (user and tonumber(string.sub(user, 38), 16) or 0) then return {'invalid', 'fields'} end
 if size ~= sum then return {'invalid', 'size'} end
 
 if redis.call('HLEN', key) > 0 then

@@ -182,8 +182,13 @@ func TestListHasAllSessionsOfOneMillisecond(t *testing.T) {
 	ids := mustSignInTimes(t, s, "ada", twins)
 	created, err := node.Do("ZSCORE", indexKey(owner), ids[0].Selector.String())
 	must(t, err)
+	ms, err := strconv.ParseInt(created.(string), 10, 64)
+	must(t, err)
 	for _, id := range ids {
-		_, err1 := node.Do("HSET", sessionKey(id), "@created", created.(string))
+		life, err := node.Do("HGET", sessionKey(id), "@l")
+		must(t, err)
+		text := life.(string)
+		_, err1 := node.Do("HSET", sessionKey(id), "@l", fmt.Sprintf("%s%012x%s", text[:22], ms, text[34:]))
 		_, err2 := node.Do("ZADD", indexKey(owner), created.(string), id.Selector.String())
 		if err1 != nil || err2 != nil {
 			t.Fatal(err1, err2)

@@ -18,6 +18,7 @@ func scriptCases() []scriptVector {
 	c.endUserMalformed()
 	c.move()
 	c.moveMalformed()
+	c.writes()
 	c.revoked()
 	c.revokeAll()
 	c.create()

@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -19,6 +20,9 @@ type changeCase struct {
 	change    driver.Change
 }
 
+// known reports that the caller has a copy of the session.
+func (c *changeCase) known() bool { return strings.HasSuffix(c.name, ", known") }
+
 func base(fields ...driver.Field) func(time.Time) *driver.Record {
 	return func(now time.Time) *driver.Record {
 		f := driver.Fields(fields)
@@ -32,6 +36,11 @@ func base(fields ...driver.Field) func(time.Time) *driver.Record {
 
 // unusedSoFar makes the session one that lives for 15 minutes until its first use.
 func unusedSoFar(r *driver.Record, _ time.Time) { r.Seen = r.Created.Add(15*time.Minute - r.Idle) }
+
+// signedInRecord has a user, and an info in clear.
+var signedInRecord = with(base(field("n", "1")), func(r *driver.Record, now time.Time) {
+	r.Principal = &driver.Principal{User: "ada", Owner: vectorOwner, Authenticated: now, Methods: []string{"pwd"}, Level: 1}
+})
 
 func with(r func(time.Time) *driver.Record, change func(*driver.Record, time.Time)) func(time.Time) *driver.Record {
 	return func(now time.Time) *driver.Record {
@@ -88,7 +97,7 @@ var changeCases = []changeCase{
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"signed in, sealed", "who it is, on what device and from where, is sealed; see sealed.json",
 		with(base(field("theme", "~1I9dzAAECAwQFBgcICQoLglcVDYQE3Lkou6TvWa8Z2lSOzycI1Q")), func(r *driver.Record, now time.Time) {
-			r.Principal = &driver.Principal{Owner: driver.HashOf([]byte("ada")), Authenticated: time.UnixMilli(1700000000000), Methods: []string{"pwd"}, Level: 1,
+			r.Principal = &driver.Principal{Owner: driver.HashOf([]byte("ada")), Authenticated: time.UnixMilli(1700000000000), Level: 1,
 				Sealed: "~1I9dzAAECAwQFBgcICQoL"}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"renew", "the verifier before is dead at once, and remembered for a minute", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}}},
@@ -193,4 +202,27 @@ var changeCases = []changeCase{
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"foreign", "so is one that nobody issued", base(), driver.Change{Verifier: verifierC, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"gone", "a change never creates a session", nil, ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"expired", "the session's time is over, whether or not the server has removed the key",
+		with(base(), func(r *driver.Record, now time.Time) { r.Seen = now.Add(-time.Hour) }), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"add, known", "the caller has a copy and knows that no touch is due: the script does not read the time", base(field("visits", "41")),
+		ops(driver.Op{Kind: driver.Add, Key: "visits", Delta: 1})},
+	{"add to nothing, known", "as above", base(), ops(driver.Op{Kind: driver.Add, Key: "visits", Delta: -5})},
+	{"set, known", "as above", base(), ops(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)})},
+	{"swap, known", "as above", base(field("v", `["a"]`)), ops(driver.Op{Kind: driver.Swap, Key: "v", Old: []byte(`["a"]`), Value: []byte(`["a","b"]`)})},
+	{"four operations, known", "a value for each operation, if one has a value", base(field("a", `"long value"`), field("n", "9"), field("v", "1")),
+		ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")}, driver.Op{Kind: driver.Add, Key: "n", Delta: 1},
+			driver.Op{Kind: driver.Swap, Key: "v", Old: []byte("1"), Value: []byte("2")}, driver.Op{Kind: driver.Set, Key: "b", Value: []byte("3")})},
+	{"one field twice, known", "operations go in order", base(field("n", "1")),
+		ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1}, driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"add above 2^53, known", "as above", base(field("n", "9007199254740993")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 2})},
+	{"not canonical, known", "as above", base(field("n", "-0")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
+	{"too large, known", "as above", base(field("a", "1")),
+		driver.Change{Verifier: verifierA, MaxSize: 10, Ops: []driver.Op{{Kind: driver.Set, Key: "b", Value: []byte(`"12345678"`)}}}},
+	{"smaller, known", "a session over the limit may shrink", base(field("a", `"123456789"`)),
+		driver.Change{Verifier: verifierA, MaxSize: 10, Ops: []driver.Op{{Kind: driver.Set, Key: "a", Value: []byte(`"12345678"`)}}}},
+	{"take, known", "as above", base(field("notice", `"hello"`)), ops(driver.Op{Kind: driver.Take, Key: "notice"})},
+	{"in grace, known", "the script reads the time, because it needs it",
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
+		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 }

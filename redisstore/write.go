@@ -47,14 +47,18 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 	return res, nil
 }
 
-// createArgs returns the arguments of create.lua, which writes the metadata.
+// createArgs returns the arguments of create.lua, which writes the other metadata.
 func (s *Store) createArgs(o *driver.RecordSpec, r *driver.Record) []string {
 	first := milliseconds(r.Idle - r.Created.Sub(r.Seen)) // see driver.RecordSpec.FirstUse
 	args := make([]string, 0, 7+2*len(r.Fields))
 	args = append(args, driver.Hash(o.Secret).String(), o.Verifier.String(), strconv.Itoa(r.Size),
 		milliseconds(o.Idle), milliseconds(o.Lifetime), first, s.trackedArg())
-	for i := range r.Fields {
-		args = append(args, string(r.Fields[i].Key), string(r.Fields[i].Value))
+	for _, v := range driver.Encode(r) {
+		switch v.Key {
+		case "@t", "@s", "@l":
+		default:
+			args = append(args, string(v.Key), string(v.Value))
+		}
 	}
 	return args
 }

@@ -62,7 +62,8 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
     local time, deadline, idle = call('TIME'), tonumber(string.sub(life, 35, 46), 16), tonumber(string.sub(life, 47), 16)
     now, extended = time[1] * 1000 + math.floor(time[2] / 1000), deadline
     local expires = math.min((tonumber(seen, 16) or 0) + idle, deadline)
-    live = now < expires and tonumber(string.sub(life, 23, 34), 16) > (tonumber(ARGV[3]) or now)
+    live = now < expires and (ARGV[3] == '0'
+      or string.find(ARGV[3], '^%d+$') and tonumber(ARGV[3]) < tonumber(string.sub(life, 23, 34), 16))
     if now + idle < deadline then extended = now + idle end
     if extended - expires > math.min(idle / 20, 60000) then seen = string.format('%012x', now) else extended = nil end
   end
@@ -106,7 +107,8 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
       size = string.format('%08x', n + delta)
     end
     local revision, generation = tonumber(string.sub(state, 1, 12), 16) + 1, tonumber(string.sub(token, 25, 32), 16)
-    if usual and generation and revision < 281474976710656 and (new == 0 or call('HLEN', key) + new < 1028) then
+    usual = usual and generation and generation < 4294967296 and revision < 281474976710656
+    if usual and (new == 0 or call('HLEN', key) + new < 1028) then
       state = string.format('%012x', revision) .. size .. seen
       if set then
         set[4] = state

@@ -9,7 +9,8 @@
 -- ARGV[6]  first: how long the session lives until its first use, in milliseconds. At most the idle
 --          limit counts
 -- ARGV[7]  tracked: 1 if the caller keeps a copy, as in apply.lua; else 0
--- ARGV[8…] names and values of the fields
+-- ARGV[8…] names and values of the fields. If somebody is signed in, also "@u" and the parts of the
+--          info in order. signin.lua is for users: this script does not add to their index
 --
 -- Replies
 --   {"ok", time, revision}   stored
@@ -18,7 +19,7 @@
 --   {"invalid", the argument's name in this text}
 
 local key, id, verifier = KEYS[1], ARGV[1], ARGV[2]
-local MAX_FIELDS, MAX_TIME, MAX_DURATION = 1024, 253402300799999, 9223372036854
+local MAX_FIELDS, MAX_DURATION = 1024, 9223372036854
 
 local function decimal(text, most)
   local n = text and #text < 16 and string.find(text, '^%d+$') and tonumber(text)
@@ -37,14 +38,24 @@ if not lifetime then return {'invalid', 'lifetime'} end
 if not first then return {'invalid', 'first'} end
 if ARGV[7] ~= '0' and ARGV[7] ~= '1' then return {'invalid', 'tracked'} end
 
-local set, sum, names = {'HSET', key}, 0, {}
-if #ARGV % 2 == 0 or #ARGV > 7 + 2 * MAX_FIELDS then return {'invalid', 'fields'} end
+local set, sum, names, user, info, part = {'HSET', key}, 0, {}, nil, 0, 1
+if #ARGV % 2 == 0 or #ARGV > 7 + 2 * (MAX_FIELDS + 130) then return {'invalid', 'fields'} end
 for i = 8, #ARGV, 2 do
-  local name = ARGV[i]
-  if (string.byte(name) or 64) == 64 or names[name] then return {'invalid', 'fields'} end -- "@" is metadata
-  names[name], sum = true, sum + #name + #ARGV[i + 1]
-  set[i + 1], set[i + 2] = name, ARGV[i + 1]
+  local name, value = ARGV[i], ARGV[i + 1]
+  if name == '' or names[name] then return {'invalid', 'fields'} end
+  names[name] = true
+  set[i + 1], set[i + 2] = name, value
+  if string.byte(name) ~= 64 then -- "@"
+    sum = sum + #name + #value
+  elseif name == '@u' and #value == 41 then
+    user = value
+  elseif name == '@i' .. (part > 1 and part or '') and #value <= 64 then
+    info, part = info + #value, part + 1
+  else
+    return {'invalid', 'fields'}
+  end
 end
+if info ~= (user and tonumber(string.sub(user, 38), 16) or 0) then return {'invalid', 'fields'} end
 if size ~= sum then return {'invalid', 'size'} end
 
 if redis.call('HLEN', key) > 0 then
@@ -55,7 +66,6 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline, seen = now + lifetime, now - math.max(0, idle - first)
-if deadline > MAX_TIME then return {'invalid', 'lifetime'} end
 set[3], set[4] = '@t', string.format('10%s%08x%012x', verifier, 0, 0)
 set[5], set[6] = '@s', string.format('%012x%08x%012x', 1, size, math.max(0, seen))
 set[7], set[8] = '@l', string.format('%s%012x%012x%012x', id, now, deadline, idle)

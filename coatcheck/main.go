@@ -2,6 +2,7 @@
 //
 //	coatcheck demo      serve a web page with a session, and two races to try
 //	coatcheck policy    print the configuration of a security policy
+//	coatcheck show      print a stored session
 //	coatcheck --help    explain the commands
 package main
 

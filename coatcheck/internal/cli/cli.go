@@ -47,6 +47,7 @@ session that has ended stays ended.`,
 		Example: `  coatcheck demo                           see a session in a browser, and try two races
   coatcheck demo --help                    list the options of the demo
   coatcheck policy aal2                    print the configuration of a security policy
+  coatcheck show HANDLE                    print a stored session
   coatcheck completion bash                print the completion script for your shell`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -55,6 +56,6 @@ session that has ended stays ended.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(suggestFlag)
-	root.AddCommand(newDemo(), newPolicy())
+	root.AddCommand(newDemo(), newPolicy(), newShow())
 	return root
 }

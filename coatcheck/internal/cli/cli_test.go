@@ -2,6 +2,8 @@ package cli_test
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"net"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/coatcheck-go/session/coatcheck/internal/cli"
+	"github.com/coatcheck-go/session/driver"
 )
 
 func TestMain(m *testing.M) {
@@ -27,7 +30,8 @@ func TestMain(m *testing.M) {
 // can use the commands of testscript, and these:
 //
 //	reach ADDR                  wait until a server listens on ADDR
-//	token FILE                  set $TOKEN to the session's token in curl's cookie jar FILE
+//	token FILE                  set $TOKEN to the session's token in curl's cookie jar FILE, and
+//	                            $HANDLE to its handle
 //	busy                        listen on a free address until the script ends, set $ADDR to it
 //	redis server CONFIG...      start a server with this configuration, set $STORE to its URL
 //	redis users RULE...         the same, with access control rules
@@ -89,6 +93,10 @@ func token(ts *testscript.TestScript, neg bool, args []string) {
 	for line := range strings.Lines(ts.ReadFile(args[0])) {
 		if f := strings.Fields(line); len(f) == 7 && strings.Contains(f[5], "session") && f[6] != "" {
 			ts.Setenv("TOKEN", f[6])
+			b, err := base64.RawURLEncoding.DecodeString(f[6])
+			ts.Check(err)
+			id := driver.ID{Bucket: binary.BigEndian.Uint16(b[1:]), Selector: driver.HashOf(b[3:19])}
+			ts.Setenv("HANDLE", id.String())
 			return
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck-go/session/coatcheck/internal/demo"
+	"github.com/coatcheck-go/session/redisstore"
 )
 
 type demoOptions struct {
@@ -87,7 +88,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return err
 	}
 	defer ln.Close()
-	store, err := openStore(ctx, o.store, log)
+	store, err := openStore(ctx, o.store, redisstore.Options{Logger: log})
 	if err != nil {
 		return err
 	}

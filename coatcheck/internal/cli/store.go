@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/url"
 	"regexp"
 	"strings"
@@ -36,8 +35,8 @@ const redisHelp = `  redis://[USER:PASSWORD@]HOST[:6379][/DB]          one serve
 var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]{0,30}$`)
 
 // openStore opens the store that text names. Its errors repeat only the scheme of text, because the
-// rest may contain a password.
-func openStore(ctx context.Context, text string, log *slog.Logger) (store, error) {
+// rest may contain a password. o is for Redis and Valkey.
+func openStore(ctx context.Context, text string, o redisstore.Options) (store, error) {
 	scheme, rest, found := strings.Cut(text, ":")
 	switch {
 	case !found && strings.ContainsAny(text, "@?"):
@@ -59,7 +58,7 @@ func openStore(ctx context.Context, text string, log *slog.Logger) (store, error
 		if !strings.HasPrefix(rest, "//") {
 			return nil, usagef("--store %s: needs two slashes and a host, such as redis://localhost", scheme)
 		}
-		return openRedis(ctx, text, log)
+		return openRedis(ctx, text, o)
 	case "valkey", "valkeys":
 		return nil, usagef("--store: use redis:// or rediss:// for Valkey as well")
 	default:
@@ -78,8 +77,8 @@ func openFile(dir string) (store, error) {
 	return s, nil
 }
 
-func openRedis(ctx context.Context, text string, log *slog.Logger) (store, error) {
-	s, err := redisstore.Open(ctx, text, redisstore.Options{Logger: log})
+func openRedis(ctx context.Context, text string, o redisstore.Options) (store, error) {
+	s, err := redisstore.Open(ctx, text, o)
 	if err != nil {
 		return nil, fmt.Errorf("--store: %w", err)
 	}

@@ -151,7 +151,7 @@ func (r *shownRecord) print(w io.Writer, now time.Time) error {
 		row("previous token", "%s", r.Token.Previous)
 	}
 	row("revision", "%d", r.Revision)
-	row("size", "%d bytes in %d fields and entries", r.Size, len(r.Fields))
+	row("size", "%d bytes", r.Size)
 	if err := t.Flush(); err != nil {
 		return err
 	}

@@ -98,7 +98,7 @@ func TestKey(t *testing.T) {
 		{"", "", "", false, false},
 		{":", "", "", true, false},
 		{":a", "", "a", true, false},
-		{"@s", "@rev", "", false, false},
+		{"@s", "@s", "", false, false},
 		{"a b", "a b", "", false, false},
 		{"é", "é", "", false, false},
 		{"a\x00", "a\x00", "", false, false},

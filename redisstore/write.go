@@ -96,8 +96,8 @@ func (s *Store) plan(id driver.ID, shown driver.Hash) plan {
 		if !s.global.covers(r) {
 			p.global = "0"
 		}
-		// The script runs later, at most Timeout. Without the margin, a session would be touched too
-		// late by that, and expire too early.
+		// The script runs later, at most Timeout. Without the margin, a session would be touched
+		// too late by that, and expire too early.
 		p.clock = !r.Live(p.at) || r.TouchDue(shown, p.at.Add(s.opt.Timeout))
 	}
 	return p

@@ -89,8 +89,9 @@ func (s *Store) readGlobalRevocation(ctx context.Context) error {
 	}
 }
 
-// learnGlobalRevocation notes the time in a reply to GET, and whether a failover has lost it. A time
-// that is malformed is lost, too. It is an error as well: it may be later than any that is known.
+// learnGlobalRevocation notes the time in a reply to GET, and whether a failover has lost it. A
+// time that is malformed is lost, too. It is an error as well: it may be later than any that is
+// known.
 func (s *Store) learnGlobalRevocation(res rueidis.RedisResult) error {
 	text, err := res.ToString()
 	if rueidis.IsRedisNil(err) {

@@ -63,7 +63,8 @@ func TestLimitHoldsForUserWithThousandsOfSessions(t *testing.T) {
 	mustHave(n - 9)
 	res, err = signIn(n-9, false)
 	must(t, err)
-	if len(res.Evicted) != 1 || !slices.Contains(ids[:50], res.Evicted[0]) { // some began in one millisecond
+	// Some sessions began in the same millisecond.
+	if len(res.Evicted) != 1 || !slices.Contains(ids[:50], res.Evicted[0]) {
 		t.Errorf("SignIn at the limit evicted %v, want the oldest session", res.Evicted)
 	}
 	mustHave(n - 9)
@@ -164,7 +165,8 @@ func TestMalformedSessionsEnd(t *testing.T) {
 			if err := end(s, ownerOf("ada"), damaged); err != nil {
 				t.Errorf("%s: %s of a malformed session: %v", what, how, err)
 			}
-			marker := do("HEXISTS", sessionKey(damaged), "@ended") // fails for a key that is no hash
+			// HEXISTS fails for a key that is no hash.
+			marker := do("HEXISTS", sessionKey(damaged), "@ended")
 			if there := do("EXISTS", sessionKey(damaged)); there != marker {
 				t.Errorf("%s: the malformed session is there after %s", what, how)
 			}

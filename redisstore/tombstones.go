@@ -364,8 +364,8 @@ func (s *Store) runReasserting(ctx context.Context) {
 	}
 }
 
-// reassertEnd deletes a session that is there again, malformed or not, and leaves a marker in place.
-// It returns how many there were.
+// reassertEnd deletes a session that is there again, malformed or not, and leaves a marker in
+// place. It returns how many there were.
 const reassertEnd = `local markers = redis.pcall('HMGET', KEYS[1], '@ended', '@moved')
 if markers[1] or markers[2] then return 0 end
 return redis.call('DEL', KEYS[1])`

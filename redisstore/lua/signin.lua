@@ -12,8 +12,8 @@
 -- ARGV[4]   idle limit in milliseconds
 -- ARGV[5]   lifetime in milliseconds
 -- ARGV[6]   first: how long the session lives before its first use, in milliseconds. 60000 if the
---           caller confirms the session with touch.lua as its last step: the caller may crash before
---           that. Else the idle limit
+--           caller confirms the session with touch.lua as its last step, since the caller may crash
+--           before that. Else the idle limit
 -- ARGV[7]   version of the index when the caller read it; "" without a limit
 -- ARGV[8]   began: when the authentication began, by the server's clock in milliseconds
 -- ARGV[9]   ago: how long before the sign-in the user authenticated, in milliseconds

@@ -8,8 +8,8 @@
 -- ARGV[3]  global: when all users were revoked last; 0: never, or the caller knows that the session
 --          was created later
 -- ARGV[4]  flags, three digits 0 or 1:
---            clock    check the limits on the session's time, and note its use if that is due. Pass 0
---                     only if the caller knows the session, and knows that no touch is due
+--            clock    check the limits on the session's time, and note its use if that is due.
+--                     Pass 0 only if the caller knows the session, and that no touch is due
 --            tracked  the caller keeps a copy: read the key at the end, which keeps it tracked for
 --                     the connection that sent the script
 --            issued   the request got the verifier from an earlier renewal of its own. So its use
@@ -119,7 +119,7 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
         call('HSET', key, '@s', state, k, v)
       end
       if extended then call('PEXPIREAT', key, string.format('%.0f', extended)) end
-      if flags == '010' or flags == '110' then call('HLEN', key) end -- this read keeps the key tracked
+      if flags == '010' or flags == '110' then call('HLEN', key) end -- keeps the key tracked
       if set and sum then return {'ok', now, revision, generation, unpack(values)} end
       return {'ok', now, revision, generation, sum}
     end
@@ -154,7 +154,8 @@ if renewal then
   if ARGV[5] == 'rotate' and not min_age then return {'invalid', 'min age'} end
 end
 
-local query, HEAD = {'HMGET', key, '@t', '@s', '@l', '@previous', '@moving'}, 5 -- names of metadata in the query
+local HEAD = 5 -- names of metadata in the query
+local query = {'HMGET', key, '@t', '@s', '@l', '@previous', '@moving'}
 for i = FIRST, count, 4 do query[#query + 1] = ARGV[i + 1] end
 local have = call(unpack(query))
 local token, state, life, previous, moving = have[1], have[2], have[3], have[4], have[5]

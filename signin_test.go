@@ -378,13 +378,11 @@ func TestTokenThatTheStoreHasLeaves(t *testing.T) {
 					v.mustDo(func(ctx context.Context, ses *session.Session) { mustEqual(t, "SignIn", ses.SignIn(ctx, login), nil) })
 				}
 				w := v.serveRoute(c.route, func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
-					err := error(nil)
+					enter := func() error { return ses.SignIn(r.Context(), login) }
 					if how == "Renew" {
-						err = ses.Renew(r.Context())
-					} else {
-						err = ses.SignIn(r.Context(), login)
+						enter = func() error { return ses.Renew(r.Context()) }
 					}
-					if err != nil {
+					if err := enter(); err != nil {
 						t.Error(err)
 					}
 					return c.f(s, r.Context(), ses)

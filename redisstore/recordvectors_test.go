@@ -38,7 +38,7 @@ type recordJSON struct {
 	Current    string            `json:"current"`
 	Generation uint32            `json:"generation"`
 	IssuedMS   int64             `json:"issued_ms"` // 0: at the creation
-	Unused     bool              `json:"unused"`    // the current verifier replaced another, and was not used yet
+	Unused     bool              `json:"unused"`    // the current verifier was not used yet
 	Previous   *previousJSON     `json:"previous"`
 	Overtaken  *overtakenJSON    `json:"overtaken"`
 	User       *userJSON         `json:"user"`

@@ -185,7 +185,8 @@ func (s *Store) reassertRevocations(ctx context.Context, all bool) {
 		sending.Go(func() {
 			limit, cancel := context.WithTimeout(ctx, s.opt.Timeout)
 			defer cancel()
-			_, _ = s.raiseGlobalRevocation(limit, s.global.argument(), false) // or the next tick does
+			// On an error the next tick does it.
+			_, _ = s.raiseGlobalRevocation(limit, s.global.argument(), false)
 		})
 	}
 	for batch := range slices.Chunk(s.ownRevocations.due(time.Now(), all), 64) {

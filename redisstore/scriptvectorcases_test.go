@@ -214,6 +214,9 @@ func (c *cases) signInRefused() {
 		args[bad.at] = bad.value
 		c.unchanged("signin.lua", "invalid "+bad.what+" "+bad.value, "an argument that would damage a record", nil, signInFresh, args, "invalid", bad.what)
 	}
+	twice := newSignInCall()
+	twice.fields, twice.size = append(twice.fields, "n", "2"), "4"
+	c.unchanged("signin.lua", "a field twice", "the size would be wrong", nil, signInFresh, twice.args(), "invalid", "fields")
 	c.unchanged("signin.lua", "no value", "a name without a value", nil, signInFresh, newSignInCall().args()[:17], "invalid", "fields")
 }
 

@@ -34,7 +34,8 @@ type keyContent struct {
 	Scores map[string]string `json:"scores,omitempty"` // of a sorted set
 	Text   string            `json:"text,omitempty"`
 	Stream [][]string        `json:"stream,omitempty"` // each: its id, then names and values
-	TTL    int64             `json:"ttl"`              // in milliseconds; 0: the key does not expire; -1: it does, at a fixed time
+	// TTL is in milliseconds. 0: the key does not expire; -1: it does, at a fixed time.
+	TTL int64 `json:"ttl"`
 }
 
 var placeholders = regexp.MustCompile(`<[+-]\d+>|\[[+-]\d+\]`)

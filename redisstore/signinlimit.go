@@ -31,15 +31,15 @@ func (x *signIn) limitKeys(ctx context.Context) error {
 		if err := x.readEntries(ctx); err != nil {
 			return err
 		}
-		extra := x.others()
-		if n := len(extra) - x.in.MaxSessions; n <= 0 {
+		others := x.others()
+		extra := len(others) - x.in.MaxSessions
+		if extra <= 0 {
 			break
-		} else if x.in.RefuseExtra {
-			return driver.ErrTooMany
-		} else {
-			extra = extra[:n]
 		}
-		for batch := range slices.Chunk(extra, maxNamed) {
+		if x.in.RefuseExtra {
+			return driver.ErrTooMany
+		}
+		for batch := range slices.Chunk(others[:extra], maxNamed) {
 			out, err := x.execEndUser(ctx, x.owner, "only", "", batch)
 			x.evicted = append(x.evicted, out.ended...)
 			if err != nil {

@@ -33,12 +33,6 @@ type indexEntry struct {
 	created float64 // in milliseconds
 }
 
-// readIndex returns the entries of a user's index, the oldest first, and the index's version.
-func (s *Store) readIndex(ctx context.Context, owner driver.Hash) ([]indexEntry, string, error) {
-	command := s.plain.B().Zrange().Key(s.keys.index(owner)).Min("0").Max("-1").Withscores().Build().Pin()
-	return s.readEntries(ctx, owner, command)
-}
-
 // readEntries runs a pinned command that replies with entries of a user's index.
 func (s *Store) readEntries(
 	ctx context.Context, owner driver.Hash, command rueidis.Completed,

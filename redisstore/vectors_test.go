@@ -193,8 +193,8 @@ func why(e *driver.OpError) string {
 func contentOf(r *driver.Record, now time.Time) *keyContent {
 	relative := func(text string) string {
 		ms, err := strconv.ParseInt(text, 16, 64)
-		if err != nil || max(ms-now.UnixMilli(), now.UnixMilli()-ms) > 30*day { // none, or a fixed time
-			return text
+		if err != nil || max(ms-now.UnixMilli(), now.UnixMilli()-ms) > 30*day {
+			return text // a duration, or a fixed time
 		}
 		return fmt.Sprintf("<%+d>", ms-now.UnixMilli())
 	}

@@ -8,8 +8,8 @@
 -- ARGV[3]  global: when all users were revoked last; 0: never, or the caller knows that the session
 --          was created later
 -- ARGV[4]  flags, three digits 0 or 1:
---            clock    check the limits on the session's time, and note its use if that is due. Pass 0
---                     only if the caller knows the session, and knows that no touch is due
+--            clock    check the limits on the session's time, and note its use if that is due.
+--                     Pass 0 only if the caller knows the session, and that no touch is due
 --            tracked  the caller keeps a copy: read the key at the end, which keeps it tracked for
 --                     the connection that sent the script
 --            issued   the request issued the token with the verifier itself, by creating or renewing
@@ -56,19 +56,20 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
     life = clock and have[7]
   end
   local token, state = have[1], have[2]
-  local seen, now, extended = state and string.sub(state, 21), 0, nil
+  local seen, now, extended = nil, 0, nil
   local live = not clock and ARGV[3] == '0'
   if life and state and #life == 58 and string.find(life, '^[%da-f]+$', 23) then
     local time, deadline, idle = call('TIME'), tonumber(string.sub(life, 35, 46), 16), tonumber(string.sub(life, 47), 16)
     now, extended = time[1] * 1000 + math.floor(time[2] / 1000), deadline
-    local expires = math.min((tonumber(seen, 16) or 0) + idle, deadline)
+    local expires = math.min((tonumber(string.sub(state, 21), 16) or 0) + idle, deadline)
     live = now < expires and (ARGV[3] == '0'
       or string.find(ARGV[3], '^%d+$') and tonumber(ARGV[3]) < tonumber(string.sub(life, 23, 34), 16))
     if now + idle < deadline then extended = now + idle end
     if extended - expires > math.min(idle / 20, 60000) then seen = string.format('%012x', now) else extended = nil end
   end
-  if live and token and state and #token == 44 and string.sub(token, 1, 24) == '10' .. ARGV[1]
-    and #state == 32 and string.find(state, '^[%da-f]+$') and not (KEYS[2] and call('EXISTS', KEYS[2]) == 1) then
+  if live and token and state and #token == 44 and #ARGV[1] == 22 and string.find(token, '10' .. ARGV[1], 1, true) == 1
+    and #state == 32 and not (KEYS[2] and call('EXISTS', KEYS[2]) == 1) then
+    local revision, rest = string.match(state, '^(%x%x%x%x%x%x%x%x%x%x%x%x)([%da-f]+)$')
     local grown, delta, new, usual, k, v, sum, set, values = 0, 0, 0
     for i = 5, count, 4 do
       local old = have[(i + 7) / 4]
@@ -86,7 +87,7 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
         v = string.sub(ARGV[i + 3], 2)
       end
       -- Not for another kind, no key, one of metadata, or one that comes again.
-      usual = (kind == 'set' or kind == 'add' or kind == 'swap') and (string.byte(k) or 64) ~= 64 and not have[k]
+      usual = (kind == 'set' or kind == 'add' or kind == 'swap') and string.find(k, '^[^@]') and not have[k]
       if not usual then break end
       local more = #v
       if old then more = more - #old else more, new = more + #k, new + 1 end
@@ -100,16 +101,17 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
         have[k] = true
       end
     end
-    local size = string.sub(state, 13, 20)
-    if usual and (delta ~= 0 or grown > 0) then
-      local n, limit = tonumber(size, 16), ARGV[2]
-      usual = n + delta >= 0 and #limit < 10 and string.find(limit, '^%d+$') and n + grown <= tonumber(limit)
-      size = string.format('%08x', n + delta)
+    if revision and usual and (delta ~= 0 or grown > 0) then
+      local size, limit = tonumber(string.sub(rest, 1, 8), 16), ARGV[2]
+      usual = size + delta >= 0 and #limit < 10 and string.find(limit, '^%d+$') and size + grown <= tonumber(limit)
+      rest = string.format('%08x', size + delta) .. string.sub(rest, 9)
     end
-    local revision, generation = tonumber(string.sub(state, 1, 12), 16) + 1, tonumber(string.sub(token, 25, 32), 16)
-    usual = usual and generation and generation < 4294967296 and revision < 281474976710656
+    revision = revision and tonumber(revision, 16) + 1 or 281474976710656
+    local generation = tonumber(string.sub(token, 25, 32), 16)
+    usual = usual and revision < 281474976710656 and generation and generation < 4294967296
     if usual and (new == 0 or call('HLEN', key) + new < 1028) then
-      state = string.format('%012x', revision) .. size .. seen
+      if seen then rest = string.sub(rest, 1, 8) .. seen end
+      state = string.format('%012x', revision) .. rest
       if set then
         set[4] = state
         call(unpack(set))
@@ -117,7 +119,7 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
         call('HSET', key, '@s', state, k, v)
       end
       if extended then call('PEXPIREAT', key, string.format('%.0f', extended)) end
-      if flags == '010' or flags == '110' then call('HLEN', key) end -- this read keeps the key tracked
+      if flags == '010' or flags == '110' then call('HLEN', key) end -- keeps the key tracked
       if set and sum then return {'ok', now, revision, generation, unpack(values)} end
       return {'ok', now, revision, generation, sum}
     end
@@ -152,7 +154,8 @@ if renewal then
   if ARGV[5] == 'rotate' and not min_age then return {'invalid', 'min age'} end
 end
 
-local query, HEAD = {'HMGET', key, '@t', '@s', '@l', '@previous', '@moving'}, 5 -- names of metadata in the query
+local HEAD = 5 -- names of metadata in the query
+local query = {'HMGET', key, '@t', '@s', '@l', '@previous', '@moving'}
 for i = FIRST, count, 4 do query[#query + 1] = ARGV[i + 1] end
 local have = call(unpack(query))
 local token, state, life, previous, moving = have[1], have[2], have[3], have[4], have[5]
@@ -162,14 +165,14 @@ if not token then
 end
 
 -- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
-local token_flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])[%w_-]+$')
+local token_flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])')
 if not token_flags then return {'malformed', '@t'} end
 local unused, leaving, current = token_flags % 2 == 1, token_flags % 4 >= 2, string.sub(token, 3, 24)
 if moving and not leaving then return {'malformed', '@t'} end
 if not state or #state ~= 32 or not string.find(state, HEX) then return {'malformed', '@s'} end
 if not life or #life ~= 58 or not string.find(life, HEX, 23) then return {'malformed', '@l'} end
 local well_formed = not previous and not unused
-  or previous and #previous == 35 and string.find(previous, '^[ar][%w_-]+$') and string.find(previous, HEX, 24)
+  or previous and #previous == 35 and string.find(previous, '^[ar]') and string.find(previous, HEX, 24)
 if not well_formed then return {'malformed', '@previous'} end
 if leaving and (not moving or #moving ~= 34 or not string.find(moving, HEX, 23)) then return {'malformed', '@moving'} end
 

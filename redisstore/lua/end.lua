@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  the session's hash. The last 22 characters are its name
 -- KEYS[2]  its user's index, if somebody was signed in: see signin.lua
--- ARGV[1]  attempt: 22 characters that identify this end and its repetitions; the zero hash for none
+-- ARGV[1]  attempt: 22 characters that identify this end and its repetitions; the zero hash: none
 -- ARGV[2]  write: 1 to write also if there is nothing to end, so that WAIT has a write to wait for
 --
 -- Replies

@@ -2,21 +2,21 @@
 --
 -- KEYS[1]   the user's index: see signin.lua. The last 22 characters are the owner
 -- KEYS[2]   the revocations of the bucket, a hash of values by owner. A value has numbers of 12
---           hexadecimal digits: since, until, then for each excepted session, in the order of names,
---           its name of 22 characters and when it was created. It ends the user's sessions that were
---           created at since or earlier, except those. It may be forgotten after until
+--           hexadecimal digits: since, until, then for each exception, in the order of names, the
+--           session's name of 22 characters and its time of creation. It ends the user's sessions
+--           that were created at since or earlier, except those. It may be forgotten after until
 -- KEYS[3…]  sessions. The last 22 characters are their names
 -- ARGV[1]   action
 --           only   end the sessions KEYS[3…]
 --           all    revoke all sessions, except KEYS[3…]
---           again  continue, or restore after a failover, a revocation: end those of KEYS[3…] that
---                  it covers
+--           again  continue, or restore after a failover, a revocation: end those of KEYS[3…]
+--                  that it covers
 -- ARGV[2]   all: remember, for how long, in milliseconds. again: revocation, as stored. only: ""
 -- ARGV[3]   global: when all users were revoked last; 0: never
 --
 -- Replies
---   {"ok", time, the revocation or "", {names of KEYS[3…] that were alive}, {names of those that had
---          expired}, {names of revoked sessions to remove}}
+--   {"ok", time, the revocation or "", {names of KEYS[3…] that were alive}, {names of those that
+--          had expired}, {names of revoked sessions to remove}}
 --          The last list has at most 500 names, the oldest first. Call "again" with them until the
 --          list is empty
 --   {"invalid", the argument's name in this text}

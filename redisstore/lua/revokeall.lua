@@ -8,8 +8,8 @@
 --   {"ok", time, the time that is stored now}
 --   {"invalid", the argument's name in this text}
 --
--- A malformed time is replaced, because nobody could be signed in until it is. A caller that knows a
--- later time stores it again. The last command reads the key: that keeps it tracked.
+-- A malformed time is replaced, because nobody could be signed in until it is. A caller that knows
+-- a later time stores it again. The last command reads the key: that keeps it tracked.
 
 local MOST_TIME = 253402300799999
 

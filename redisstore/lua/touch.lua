@@ -26,14 +26,14 @@ if not token then
 end
 
 -- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
-local flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])[%w_-]+$')
+local flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])')
 if not flags then return {'malformed', '@t'} end
 local unused, leaving, current = flags % 2 == 1, flags % 4 >= 2, string.sub(token, 3, 24)
 if moving and not leaving then return {'malformed', '@t'} end
 if not state or #state ~= 32 or not string.find(state, HEX) then return {'malformed', '@s'} end
 if not life or #life ~= 58 or not string.find(life, HEX, 23) then return {'malformed', '@l'} end
 local well_formed = not previous and not unused
-  or previous and #previous == 35 and string.find(previous, '^[ar][%w_-]+$') and string.find(previous, HEX, 24)
+  or previous and #previous == 35 and string.find(previous, '^[ar]') and string.find(previous, HEX, 24)
 if not well_formed then return {'malformed', '@previous'} end
 if leaving and (not moving or #moving ~= 34 or not string.find(moving, HEX, 23)) then return {'malformed', '@moving'} end
 

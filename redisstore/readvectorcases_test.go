@@ -92,6 +92,7 @@ func readCases() []readVector {
 	c.globalRevocations()
 	c.markers()
 	c.malformed()
+	c.malformedInfo()
 	c.malformedKeys()
 	return c.all
 }
@@ -116,7 +117,8 @@ func (c *reads) tokens() {
 		state, why string
 		set        func(*driver.Record)
 		touch      bool
-		outcomes   [5]string // of the previous verifier, and of another one with the generations 4, 3, 5 and 6
+		// Of the previous verifier, and of another one with the generations 4, 3, 5 and 6.
+		outcomes [5]string
 	}{
 		{"pending", "the new token may be on its way", previousIs(true, true, 0), true, [5]string{"grace", unknown, theft, unknown, unknown}},
 		{"grace", "the new token was used 10 s ago", previousIs(true, false, 20_000), false, [5]string{"grace", theft, theft, unknown, unknown}},
@@ -348,33 +350,40 @@ func (c *reads) wrong(name, why, value string, hash map[string]string) *readVect
 	return v
 }
 
-// malformed has variations of one session. Each has one fault.
+// wholeHash returns a session with all metadata but @moving.
+func wholeHash() map[string]string {
+	return hashOfRecord(readRecord(asUser, func(r *driver.Record) {
+		r.Tokens.Previous, r.Tokens.PreviousUntil = hashOf(previous), msFromNow(minute)
+		r.Tokens.Overtaken = &driver.Overtaken{Generation: 2, Used: hashOf(another)}
+		r.Principal.Device = strings.Repeat("d", 60)
+	}))
+}
+
+// change adds a session with one fault.
+func (c *reads) change(name, why, value string, f func(h map[string]string)) {
+	h := wholeHash()
+	f(h)
+	c.wrong(name, why, value, h)
+}
+
+// remove adds a session without a value.
+func (c *reads) remove(name, why, value string) {
+	c.change(name, why, value, func(h map[string]string) { delete(h, value) })
+}
+
+// set adds a session with another value.
+func (c *reads) set(name, why, value, text string) {
+	c.change(name, why, value, func(h map[string]string) { h[value] = text })
+}
+
 func (c *reads) malformed() {
-	whole := func() map[string]string {
-		return hashOfRecord(readRecord(asUser, func(r *driver.Record) {
-			r.Tokens.Previous, r.Tokens.PreviousUntil = hashOf(previous), msFromNow(minute)
-			r.Tokens.Overtaken = &driver.Overtaken{Generation: 2, Used: hashOf(another)}
-			r.Principal.Device = strings.Repeat("d", 60)
-		}))
-	}
-	c.add("all metadata", "the next vectors have one fault each", whole(), current, 5, "current")
-	change := func(name, why, value string, f func(h map[string]string)) {
-		h := whole()
-		f(h)
-		c.wrong(name, why, value, h)
-	}
+	c.add("all metadata", "the next vectors have one fault each", wholeHash(), current, 5, "current")
+	change, set := c.change, c.set
 	replace := func(name, why, value string, from, to int, text string) {
 		change(name, why, value, func(h map[string]string) { h[value] = h[value][:from] + text + h[value][to:] })
 	}
-	set := func(name, why, value, text string) {
-		change(name, why, value, func(h map[string]string) { h[value] = text })
-	}
-	remove := func(name, why, value string) {
-		change(name, why, value, func(h map[string]string) { delete(h, value) })
-	}
-
 	for _, name := range []string{"@t", "@s", "@l"} {
-		remove(name+" is missing", "every session has it", name)
+		c.remove(name+" is missing", "every session has it", name)
 	}
 	for _, name := range []string{"@t", "@s", "@l", "@previous", "@overtaken", "@u"} {
 		const why = "each value has one length"
@@ -421,6 +430,10 @@ func (c *reads) malformed() {
 	change("length of the info out of range", "it is at most 3000, in decimal 12288", "@u", func(h map[string]string) { h["@u"] = h["@u"][:37] + "3001" })
 	replace("size is too large", "the fields have 2 bytes", "@s", 12, 20, "00000003")
 	replace("size is too small", "the fields have 2 bytes", "@s", 12, 20, "00000001")
+}
+
+func (c *reads) malformedInfo() {
+	change, set, remove := c.change, c.set, c.remove
 	remove("@i is missing", "the length is in @u", "@i")
 	remove("@i2 is missing", "the length is in @u", "@i2")
 	change("@i is too short", "all parts but the last have 64 bytes", "@i", func(h map[string]string) { h["@i"] = h["@i"][1:] })

@@ -328,7 +328,8 @@ func (v *readVector) store(t *testing.T, c rueidis.Client, shift int64) {
 			do(c.B().Rpush().Key(key).Element(k.Text).Build())
 		}
 	}
-	if r, err := decodeHash(maps.Clone(v.Stored.Session.Hash)); err == nil { // its key expires with it
+	// The key of a session expires with it.
+	if r, err := decodeHash(maps.Clone(v.Stored.Session.Hash)); err == nil {
 		do(c.B().Pexpireat().Key(readKeys.session).MillisecondsTimestamp(r.Expires().UnixMilli() + shift).Build())
 	}
 }

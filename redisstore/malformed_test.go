@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/redisstore"
@@ -59,5 +60,22 @@ func TestMalformedSessionIsRefusedByHandle(t *testing.T) {
 				t.Errorf("the key was changed from %q to %q", before, after)
 			}
 		})
+	}
+}
+
+// TestSessionPastItsLimitsIsNotFound removes the expiry of a session's key, as a restored dump may.
+// The limits in the record hold nevertheless.
+func TestSessionPastItsLimitsIsNotFound(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	id, o := newSession()
+	o.Idle, o.Lifetime = 50*time.Millisecond, 50*time.Millisecond
+	_, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier})
+	must(t, err)
+	_, err = node.Do("PERSIST", sessionKey(id))
+	must(t, err)
+	time.Sleep(o.Idle + 10*time.Millisecond) // the server's clock has no other form
+	if r, _, err := s.LoadFresh(t.Context(), id); r != nil || !errors.Is(err, driver.ErrNotFound) {
+		t.Errorf("LoadFresh returns %+v, %v, want ErrNotFound", r, err)
 	}
 }

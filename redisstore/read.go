@@ -77,6 +77,9 @@ func (s *Store) load(ctx context.Context, id driver.ID, mark readMark, known boo
 	if err != nil {
 		return nil, now, err
 	}
+	if !r.Live(now) { // somebody removed the key's expiry
+		return nil, now, driver.ErrNotFound
+	}
 	if err := s.ends.refusal(id); err != nil {
 		return nil, now, err
 	}

@@ -12,7 +12,7 @@
 --                     Pass 0 only if the caller knows the session, and that no touch is due
 --            tracked  the caller keeps a copy: read the key at the end, which keeps it tracked for
 --                     the connection that sent the script
---            issued   the request issued the token with the verifier itself, by creating or renewing
+--            issued   the request issued the token with the verifier itself: it created or renewed
 --                     the session. So its use does not show that the client has the token
 -- ARGV[5…] operations, four strings each: kind, key, a, b
 --            renew          verifier  ""     ""         only first: a new verifier

@@ -45,7 +45,7 @@ const (
 	EventRevoked   EventKind = "revoked"    // Manager.Revoke, RevokeUser or RevokeAll ended it
 	EventEvicted   EventKind = "evicted"    // Config.MaxPerUser ended it
 	EventExpired   EventKind = "expired"    // a signed-in session expired
-	EventStolen    EventKind = "stolen"     // a superseded token was used, and ended it
+	EventStolen    EventKind = "stolen"     // a superseded token was used; see docs/events.md
 	EventRefused   EventKind = "refused"    // a token opened no session
 )
 

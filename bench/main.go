@@ -47,7 +47,7 @@ func runAsChild(args []string) bool {
 	case app.Command:
 		err = app.Main(args[1:])
 	case redisd.Command:
-		err = redisd.Main()
+		err = redisd.Main(args[1:])
 	default:
 		return false
 	}

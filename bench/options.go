@@ -11,6 +11,7 @@ import (
 
 	"github.com/coatcheck-go/session/bench/internal/app"
 	"github.com/coatcheck-go/session/bench/internal/measure"
+	"github.com/coatcheck-go/session/bench/internal/redisd"
 )
 
 // options are the parsed command line.
@@ -19,6 +20,7 @@ type options struct {
 	json           bool
 	markdown, svg  string // names of files to write; may be empty
 	systems, cases list
+	parts          list
 	connections    list
 }
 
@@ -31,13 +33,15 @@ Usage:
 
 Examples:
 
-  go run ./bench                                     measure everything: medians of 7 rounds, about 7 minutes
-  go run ./bench -rounds 1 -duration 500ms           a first look: half a minute
+  go run ./bench                                     measure everything: up to 7 rounds, at most about 8 minutes
+  go run ./bench -rounds 1 -duration 300ms           a first look: about a minute
   go run ./bench -systems bare,scs -cases read       some systems and one case
   go run ./bench -connections 64,512                 a second run, with many connections
   go run ./bench -json > results.jsonl               one JSON object per line, for other programs
-  go run ./bench -md bench.md -svg bench.svg         write the tables and the chart of the documentation
-  go run ./bench -redis "hash-max-listpack-value 1024"   use the recommended setting of Redis
+  go run ./bench -parts memory,scripts               some parts only
+  go run ./bench -within 0 -rounds 15                more rounds, without a bound: about 15 minutes
+  go run ./bench -server valkey-server               another server than redis-server
+  go run ./bench -md docs/bench.md -svg docs/img/bench.svg   write the tables and the chart of the documentation
 
 Use a machine without other load. Compare the CPU time per request, which other load affects least.
 
@@ -74,15 +78,21 @@ func (o *options) declare(flags *flag.FlagSet) {
 		"measure only the systems `NAMES`, separated by commas: "+strings.Join(app.Names(app.Systems()), ","))
 	flags.Var(&o.cases, "cases",
 		"measure only the cases `NAMES`, separated by commas: "+strings.Join(measure.Cases(), ","))
+	flags.Var(&o.parts, "parts",
+		"run only the parts `NAMES`, separated by commas: "+strings.Join(measure.Parts(), ","))
 	flags.Var(&o.connections, "connections",
 		"keep `N` connections busy; several numbers, separated by commas, are measured one after the other")
 	flags.IntVar(&c.Rounds, "rounds", 7,
 		"measure everything `N` times and report medians; prefer an odd number")
-	flags.DurationVar(&c.Limit.Duration, "duration", 2*time.Second,
+	flags.DurationVar(&c.Within, "within", 8*time.Minute,
+		"begin no further round that would end later than this after the start; 0: no bound")
+	flags.StringVar(&c.Server, "server", redisd.DefaultBinary,
+		"run `PROGRAM` as the Redis server: a path, or a name to be found in PATH")
+	flags.DurationVar(&c.Limit.Duration, "duration", time.Second,
 		"how long to load each system, per case and round")
 	flags.IntVar(&c.Limit.Requests, "requests", 0,
 		"send `N` requests per case and round, instead of loading for -duration")
-	flags.DurationVar(&c.Warmup, "warmup", 500*time.Millisecond,
+	flags.DurationVar(&c.Warmup, "warmup", 300*time.Millisecond,
 		"how long to load each system before the measurement begins")
 	flags.IntVar(&c.Sessions, "sessions", 1000,
 		"spread the requests over `N` sessions; at least one session per connection is used")
@@ -92,8 +102,10 @@ func (o *options) declare(flags *flag.FlagSet) {
 		"increment the counter of one session `N` times, and count the lost increments")
 	flags.IntVar(&c.AtATime, "at-a-time", 16,
 		"send `N` of those increments at a time")
-	flags.IntVar(&c.MemorySessions, "memory-sessions", 10_000,
-		"measure the memory of Redis with `N` sessions; 0 turns this off")
+	flags.IntVar(&c.MemorySessions, "memory-sessions", 5000,
+		"measure the memory of Redis with `N` sessions")
+	flags.IntVar(&c.ScriptCalls, "script-calls", 2000,
+		"call each script `N` times per round")
 	flags.Func("redis",
 		"set a parameter of Redis, as in `\"NAME VALUE\"`; may be repeated", o.addRedis)
 	flags.BoolVar(&o.json, "json", false, "print one JSON object per line instead of tables")
@@ -122,6 +134,9 @@ func (o *options) check(rest []string) (err error) {
 	if c.Cases, err = measure.FindCases(o.cases); err != nil {
 		return err
 	}
+	if c.Parts, err = measure.FindParts(o.parts); err != nil {
+		return err
+	}
 	for _, text := range o.connections {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
@@ -129,10 +144,10 @@ func (o *options) check(rest []string) (err error) {
 		}
 		c.Connections = append(c.Connections, n)
 	}
-	if c.Rounds < 1 || c.Sessions < 1 || c.AtATime < 1 || c.Updates < 1 {
-		return fmt.Errorf("-rounds, -sessions, -updates and -at-a-time must be at least 1")
+	if min(c.Rounds, c.Sessions, c.AtATime, c.Updates, c.MemorySessions, c.ScriptCalls) < 1 {
+		return fmt.Errorf("-rounds, -sessions, -updates, -at-a-time, -memory-sessions and -script-calls must be at least 1")
 	}
-	if c.Limit.Requests < 0 || c.Limit.Duration <= 0 || c.Warmup < 0 || c.MemorySessions < 0 || c.Pool < 0 {
+	if c.Limit.Requests < 0 || c.Limit.Duration <= 0 || c.Warmup < 0 || c.Within < 0 || c.Pool < 0 {
 		return fmt.Errorf("numbers and durations must not be negative, and -duration must not be 0")
 	}
 	return nil

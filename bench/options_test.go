@@ -17,6 +17,9 @@ func TestInvalidOptionsAreRefused(t *testing.T) {
 		"-rounds 0":         "at least 1",
 		"-duration 0s":      "-duration must not be 0",
 		"-redis maxmemory":  `must be "NAME VALUE"`,
+		"-parts speeed":     `unknown part "speeed": the parts are correctness, memory`,
+		"-script-calls 0":   "at least 1",
+		"-within -1s":       "must not be negative",
 		"read":              "takes only flags",
 	} {
 		var stdout, stderr bytes.Buffer

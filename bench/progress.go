@@ -26,8 +26,12 @@ func (p *progress) step(s measure.Step) {
 		return
 	}
 	if done := s.Number - 1; done > 0 {
-		left := time.Since(p.start) / time.Duration(done) * time.Duration(s.Of-done)
-		line += fmt.Sprintf(" (%s left)", left.Round(time.Second))
+		since := time.Since(p.start)
+		left := since / time.Duration(done) * time.Duration(s.Of-done)
+		if s.Within > 0 {
+			left = max(0, min(left, s.Within-since))
+		}
+		line += fmt.Sprintf(" (about %s left)", left.Round(time.Second))
 	}
 	_, _ = fmt.Fprintf(p.w, "\r\x1b[K%s", line)
 }

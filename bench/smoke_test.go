@@ -16,6 +16,7 @@ import (
 	"github.com/coatcheck-go/session/bench/internal/load"
 	"github.com/coatcheck-go/session/bench/internal/measure"
 	"github.com/coatcheck-go/session/bench/internal/redisd"
+	"github.com/coatcheck-go/session/bench/internal/report"
 )
 
 // TestMain lets the test binary act as the server processes.
@@ -36,7 +37,7 @@ func TestBenchRunsCompletely(t *testing.T) {
 	dir := t.TempDir()
 	markdown, svg := filepath.Join(dir, "bench.md"), filepath.Join(dir, "bench.svg")
 	var stdout, stderr bytes.Buffer
-	args := strings.Fields("-json -rounds 1 -requests 200 -warmup 50ms -connections 8 -sessions 16 -memory-sessions 500")
+	args := strings.Fields("-json -rounds 1 -requests 200 -warmup 50ms -connections 8 -sessions 16 -memory-sessions 500 -script-calls 200")
 	err := run(t.Context(), append(args, "-md", markdown, "-svg", svg), &stdout, &stderr)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, stderr.String())
@@ -47,17 +48,19 @@ func TestBenchRunsCompletely(t *testing.T) {
 		if err := json.Unmarshal(line, &result); err != nil {
 			t.Fatalf("%s: %v", line, err)
 		}
-		checkResult(t, result)
+		if slices.Contains(measure.Cases(), result["case"].(string)) {
+			checkResult(t, result)
+		} else {
+			checkFigures(t, result)
+		}
 		seen[result["system"].(string)+" "+result["case"].(string)] = true
 	}
-	for _, system := range app.Systems() {
-		for _, kind := range measure.Cases() {
-			if !seen[system.Name+" "+kind] {
-				t.Errorf("no result for %s, %s", system.Name, kind)
-			}
+	for _, want := range expectedLines() {
+		if !seen[want] {
+			t.Errorf("no result for %s", want)
 		}
 	}
-	for name, want := range map[string]string{markdown: "**Read, 8 connections**", svg: "</svg>"} {
+	for name, want := range map[string]string{markdown: "**Targets, Redis ", svg: "</svg>"} {
 		if text, err := os.ReadFile(name); err != nil || !strings.Contains(string(text), want) {
 			t.Errorf("%s: %v, want it to contain %q", filepath.Base(name), err, want)
 		}
@@ -67,13 +70,51 @@ func TestBenchRunsCompletely(t *testing.T) {
 	}
 }
 
+// expectedLines returns a system and a case for each line of the JSON output that must be there.
+func expectedLines() []string {
+	lines := []string{
+		report.OneJSON + " memory", app.Coatcheck + " memory", report.HIncrBy + " script", report.ApplyShort + " script",
+		app.Bare + " in-process", app.Coatcheck + " in-process", app.JWTHMAC + " in-process", app.JWTEdDSA + " in-process",
+	}
+	for _, system := range app.Systems() {
+		for _, kind := range measure.Cases() {
+			if system.Measures(kind) {
+				lines = append(lines, system.Name+" "+kind)
+			}
+		}
+	}
+	return lines
+}
+
+// checkFigures checks that each figure of a line about memory, scripts or reads in the process is
+// positive.
+func checkFigures(t *testing.T, result map[string]any) {
+	t.Helper()
+	for key, value := range result {
+		figures, ok := value.([]any)
+		if !ok {
+			figures = []any{value}
+		}
+		for _, figure := range figures {
+			if f, ok := figure.(float64); ok && f <= 0 {
+				t.Errorf("%v, %v: %s is %v, want more than 0", result["system"], result["case"], key, value)
+			}
+		}
+	}
+}
+
 // checkResult checks one line of the JSON output. Other programs read these keys.
 func checkResult(t *testing.T, result map[string]any) {
 	t.Helper()
 	name := result["system"].(string) + ", " + result["case"].(string)
 	positive := []string{"server_cpu_us", "requests_per_second", "p50_us", "p99_us", "request_bytes", "response_bytes"}
-	if result["system"] != app.Bare {
-		positive = append(positive, "bytes_per_session", "updates")
+	found, err := app.Find([]string{result["system"].(string)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := found[0].Tests
+	if tests.Updates {
+		positive = append(positive, "updates")
 	}
 	for _, key := range positive {
 		if figure, ok := result[key].(float64); !ok || figure <= 0 {
@@ -89,19 +130,32 @@ func checkResult(t *testing.T, result map[string]any) {
 		t.Errorf("%s: %v requests, %v errors, want 200 and 0", name, result["requests"], result["errors"])
 	}
 	back, isBool := result["back_after_sign_out"].(bool)
-	switch result["system"] {
-	case app.Bare:
-		if result["lost_updates"] != nil || result["back_after_sign_out"] != nil {
-			t.Errorf("%s: has figures about sessions, want none, because it keeps no session", name)
-		}
-	case app.Coatcheck:
-		if result["lost_updates"] != 0.0 || !isBool || back {
-			t.Errorf("%s: lost %v updates, back after sign-out: %v", name, result["lost_updates"], back)
-		}
-	default:
-		if _, ok := result["lost_updates"].(float64); !ok || !isBool {
-			t.Errorf("%s: lost updates %v, back after sign-out %v", name, result["lost_updates"], back)
-		}
+	_, isNumber := result["lost_updates"].(float64)
+	if isNumber != tests.Updates || isBool != tests.SignOut {
+		t.Errorf("%s: lost updates %v, back after sign-out %v, want them only if they are tested",
+			name, result["lost_updates"], result["back_after_sign_out"])
+	}
+	if result["system"] == app.Coatcheck && (result["lost_updates"] != 0.0 || back) {
+		t.Errorf("%s: lost %v updates, back after sign-out: %v", name, result["lost_updates"], back)
+	}
+	if found[0].Role == app.Token && !back {
+		t.Errorf("%s: a sign-out revoked a token, which it cannot", name)
+	}
+}
+
+// TestNoRoundBeginsAfterTheBound runs with a bound that the first round exceeds.
+func TestNoRoundBeginsAfterTheBound(t *testing.T) {
+	var stdout, stderr bytes.Buffer
+	args := "-json -parts speed -systems bare -cases read -rounds 5 -within 1ms -requests 50 -warmup 1ms -connections 2"
+	if err := run(t.Context(), strings.Fields(args), &stdout, &stderr); err != nil {
+		t.Fatalf("%v\n%s", err, stderr.String())
+	}
+	var result map[string]any
+	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+		t.Fatalf("%s: %v", stdout.Bytes(), err)
+	}
+	if result["rounds"] != 1.0 {
+		t.Errorf("%v rounds, want 1", result["rounds"])
 	}
 }
 
@@ -110,7 +164,7 @@ func checkResult(t *testing.T, result map[string]any) {
 func TestSystemsSendTheSameResponse(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	redis, err := redisd.Start(ctx)
+	redis, err := redisd.Start(ctx, redisd.DefaultBinary)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +190,7 @@ func TestRedisEndsWithItsParent(t *testing.T) {
 		"stopped":  func(p *child.Process) { p.Stop() },
 		"canceled": func(p *child.Process) { cancel(); p.Stop() },
 	} {
-		redis, err := redisd.Start(ctx)
+		redis, err := redisd.Start(ctx, redisd.DefaultBinary)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +221,7 @@ func mustRead(t *testing.T, system, redis string) []string {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	cookies, err := client.Cookies(load.Request("POST", app.PathFill, ""), 1)
+	cookies, err := client.Cookies(load.Request("POST", app.FillPath(app.Long, 0), ""), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -22,13 +23,29 @@ const (
 	PathWrite  = "/write"   // POST: add one to the counter, respond with a fixed text
 	PathSignIn = "/sign-in" // POST: sign in a visitor who has no session
 
-	PathFill     = "/fill"      // POST: create a session with Payload and the counter 1
+	PathFill     = "/fill"      // POST: create a session with Long and the counter 1; see FillPath
 	PathValue    = "/value"     // GET: respond with the counter, or with 404 if there is no session
 	PathSlow     = "/slow"      // POST: read, wait at the gate, then add one
 	PathSignOut  = "/sign-out"  // POST: end the session
 	PathGateWait = "/gate/wait" // POST: respond once a slow request waits at the gate
 	PathGateOpen = "/gate/open" // POST: let the slow request continue
 )
+
+// The parameters of PathFill.
+const (
+	queryData  = "data"  // the name of the data
+	queryUsers = "users" // how many users share the sessions; without it, nobody is signed in
+)
+
+// FillPath returns the path that creates a session with d. With users, the session belongs to one
+// of as many users; only coatcheck can do that.
+func FillPath(d Data, users int) string {
+	query := url.Values{queryData: {d.Name}}
+	if users > 0 {
+		query.Set(queryUsers, strconv.Itoa(users))
+	}
+	return PathFill + "?" + query.Encode()
+}
 
 // The responses of the routes. Those that are measured have the same length, so that no system
 // sends more than another.
@@ -59,8 +76,8 @@ type Library interface {
 	// Read has loaded, if the library works that way.
 	Add(w http.ResponseWriter, r *http.Request) error
 
-	// Fill creates a session with Payload and the counter 1.
-	Fill(w http.ResponseWriter, r *http.Request) error
+	// Fill creates a session with data and the counter 1.
+	Fill(w http.ResponseWriter, r *http.Request, data map[string]string) error
 
 	// SignIn stores user in a new session or under a new id, as the library's documentation
 	// recommends.
@@ -79,8 +96,15 @@ func overNetHTTP(open func(Options) (Library, error), sends ...string) func(Opti
 			return nil, err
 		}
 		a := &application{library: library, header: headerWithout(sends), gate: newGate()}
-		return &http.Server{Handler: a.routes(), ReadHeaderTimeout: 10 * time.Second}, nil
+		server := &http.Server{Handler: a.routes(), ReadHeaderTimeout: 10 * time.Second}
+		return netHTTP{server, library}, nil
 	}
+}
+
+// netHTTP is a Server for a Library.
+type netHTTP struct {
+	*http.Server
+	library Library
 }
 
 // headerWithout returns the header lines that the application must add, because the library does
@@ -149,7 +173,23 @@ func (a *application) signIn(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *application) fill(w http.ResponseWriter, r *http.Request) {
-	a.answer(w, answerDone, a.library.Fill(w, r))
+	query := r.URL.Query()
+	data := DataNamed(query.Get(queryData)).Fields
+	if !query.Has(queryUsers) {
+		a.answer(w, answerDone, a.library.Fill(w, r, data))
+		return
+	}
+	library, ok := a.library.(interface {
+		FillSignedIn(w http.ResponseWriter, r *http.Request, data map[string]string, user string) error
+	})
+	number, err := strconv.Atoi(query.Get(queryUsers))
+	if err == nil && (!ok || number < 1) {
+		err = errors.ErrUnsupported
+	}
+	if err == nil {
+		err = library.FillSignedIn(w, r, data, a.users.oneOf(number))
+	}
+	a.answer(w, answerDone, err)
 }
 
 func (a *application) value(w http.ResponseWriter, r *http.Request) {
@@ -207,4 +247,9 @@ func status(err error) int {
 // users generates user ids. Each user signs in once.
 type users struct{ n atomic.Int64 }
 
-func (u *users) next() string { return fmt.Sprintf("user-%08d", u.n.Add(1)) }
+func (u *users) next() string { return userID(u.n.Add(1)) }
+
+// oneOf returns the users 1 to n in turn.
+func (u *users) oneOf(n int) string { return userID(u.n.Add(1)%int64(n) + 1) }
+
+func userID(n int64) string { return fmt.Sprintf("user-%08d", n) }

@@ -7,7 +7,7 @@ import (
 
 func init() {
 	open := func(Options) (Library, error) { return bare{}, nil }
-	register(System{Name: Bare, Forgets: true, open: overNetHTTP(open)})
+	register(System{Name: Bare, Role: Limit, open: overNetHTTP(open)})
 }
 
 // bare is the application without sessions: no library can read faster.
@@ -19,7 +19,7 @@ func (bare) Read(http.ResponseWriter, *http.Request) (int, bool, error) { return
 
 func (bare) Add(http.ResponseWriter, *http.Request) error { return nil }
 
-func (bare) Fill(w http.ResponseWriter, _ *http.Request) error {
+func (bare) Fill(w http.ResponseWriter, _ *http.Request, _ map[string]string) error {
 	newCookie(w)
 	return nil
 }
@@ -38,8 +38,13 @@ const cookieName = "session"
 // token.
 func newCookie(w http.ResponseWriter) string {
 	token := rand.Text() + rand.Text()[:17]
+	setCookie(w, token)
+	return token
+}
+
+// setCookie sets a cookie with a token.
+func setCookie(w http.ResponseWriter, token string) {
 	http.SetCookie(w, &http.Cookie{ //nolint:gosec // without Secure, because the load is plain HTTP
 		Name: cookieName, Value: token, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
-	return token
 }

@@ -11,7 +11,9 @@ import (
 
 func init() {
 	register(System{
-		Name: "fiber",
+		Name:   "fiber",
+		Tests:  Tests{Updates: true, SignOut: true, Memory: true},
+		SignIn: SignIn{NewToken: true},
 		Modules: []string{
 			"github.com/gofiber/fiber/v3", "github.com/gofiber/storage/redis/v3", "github.com/redis/go-redis/v9",
 		},
@@ -70,7 +72,7 @@ func (s *fiberServer) signIn(c fiber.Ctx) error {
 
 func (s *fiberServer) fill(c fiber.Ctx) error {
 	sess := session.FromContext(c)
-	for name, value := range Payload {
+	for name, value := range DataNamed(c.Query(queryData)).Fields {
 		sess.Set(name, value)
 	}
 	sess.Set(CounterName, 1)

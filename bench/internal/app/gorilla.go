@@ -9,7 +9,9 @@ import (
 
 func init() {
 	register(System{
-		Name: "gorilla",
+		Name:   "gorilla",
+		Tests:  Tests{Updates: true, SignOut: true, Memory: true},
+		SignIn: SignIn{Atomic: true},
 		Modules: []string{
 			"github.com/gorilla/sessions", "github.com/boj/redistore/v2", "github.com/gomodule/redigo",
 		},
@@ -48,9 +50,9 @@ func (l gorilla) Add(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-func (l gorilla) Fill(w http.ResponseWriter, r *http.Request) error {
+func (l gorilla) Fill(w http.ResponseWriter, r *http.Request, data map[string]string) error {
 	return l.change(w, r, func(s *sessions.Session) {
-		for name, value := range Payload {
+		for name, value := range data {
 			s.Values[name] = value
 		}
 		s.Values[CounterName] = 1

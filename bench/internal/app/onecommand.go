@@ -10,6 +10,9 @@ import (
 func init() {
 	register(System{
 		Name:    OneCommand,
+		Role:    Limit,
+		Tests:   Tests{Updates: true, SignOut: true, Memory: true},
+		SignIn:  SignIn{NewToken: true, Atomic: true},
 		Modules: []string{"github.com/redis/rueidis"},
 		open:    overNetHTTP(openOneCommand),
 	})
@@ -46,9 +49,9 @@ func (c oneCommand) Add(_ http.ResponseWriter, r *http.Request) error {
 	return c.redis.Do(r.Context(), c.redis.B().Hincrby().Key(key).Field(CounterName).Increment(1).Build()).Error()
 }
 
-func (c oneCommand) Fill(w http.ResponseWriter, r *http.Request) error {
+func (c oneCommand) Fill(w http.ResponseWriter, r *http.Request, data map[string]string) error {
 	fields := c.redis.B().Hset().Key(keyPrefix+newCookie(w)).FieldValue().FieldValue(CounterName, "1")
-	for name, value := range Payload {
+	for name, value := range data {
 		fields = fields.FieldValue(name, value)
 	}
 	return c.redis.Do(r.Context(), fields.Build()).Error()
@@ -66,6 +69,8 @@ func (c oneCommand) SignOut(_ http.ResponseWriter, r *http.Request) error {
 	}
 	return c.redis.Do(r.Context(), c.redis.B().Del().Key(key).Build()).Error()
 }
+
+func (c oneCommand) close() { c.redis.Close() }
 
 const keyPrefix = "session:"
 

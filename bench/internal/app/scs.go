@@ -10,7 +10,9 @@ import (
 
 func init() {
 	register(System{
-		Name: "scs",
+		Name:   "scs",
+		Tests:  Tests{Updates: true, SignOut: true, Memory: true},
+		SignIn: SignIn{NewToken: true, Atomic: true},
 		Modules: []string{
 			"github.com/alexedwards/scs/v2", "github.com/alexedwards/scs/goredisstore", "github.com/redis/go-redis/v9",
 		},
@@ -39,8 +41,8 @@ func (l scsLibrary) Add(_ http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (l scsLibrary) Fill(_ http.ResponseWriter, r *http.Request) error {
-	for name, value := range Payload {
+func (l scsLibrary) Fill(_ http.ResponseWriter, r *http.Request, data map[string]string) error {
+	for name, value := range data {
 		l.Put(r.Context(), name, value)
 	}
 	l.Put(r.Context(), CounterName, 1)

@@ -14,15 +14,19 @@ const Command = "serve-app"
 
 // Start starts a process that serves the system with this name.
 func Start(ctx context.Context, name string, o Options) (*child.Process, error) {
-	return child.Start(ctx, Command, name, o.Redis, strconv.Itoa(o.Pool))
+	return child.Start(ctx, Command, name, o.Redis, strconv.Itoa(o.Pool), strconv.FormatBool(o.NoNearCache))
 }
 
 // Main runs the process that Start has started, with the arguments that Start has passed.
 func Main(args []string) error {
-	if len(args) != 3 {
-		return fmt.Errorf("usage: %s SYSTEM REDIS POOL", Command)
+	if len(args) != 4 {
+		return fmt.Errorf("usage: %s SYSTEM REDIS POOL NO-NEAR-CACHE", Command)
 	}
 	pool, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	noNearCache, err := strconv.ParseBool(args[3])
 	if err != nil {
 		return err
 	}
@@ -30,7 +34,7 @@ func Main(args []string) error {
 	if err != nil {
 		return err
 	}
-	server, err := found[0].open(Options{Redis: args[1], Pool: pool})
+	server, err := found[0].open(Options{Redis: args[1], Pool: pool, NoNearCache: noNearCache})
 	if err != nil {
 		return err
 	}

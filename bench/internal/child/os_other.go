@@ -10,4 +10,5 @@ import (
 
 var interrupts = []os.Signal{os.Interrupt}
 
-func cpuTime() (time.Duration, error) { return 0, errors.ErrUnsupported }
+// CPUTime is not supported on this system.
+func CPUTime() (time.Duration, error) { return 0, errors.ErrUnsupported }

@@ -11,8 +11,8 @@ import (
 // interrupts are the signals that a terminal sends to both parent and child.
 var interrupts = []os.Signal{os.Interrupt, syscall.SIGHUP}
 
-// cpuTime returns the CPU time that this process has used, as counted by the operating system.
-func cpuTime() (time.Duration, error) {
+// CPUTime returns the CPU time that this process has used, as counted by the operating system.
+func CPUTime() (time.Duration, error) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
 		return 0, err

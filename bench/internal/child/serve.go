@@ -18,7 +18,7 @@ func Serve(addr string) error {
 		if lines.Text() != askCPU {
 			return fmt.Errorf("unknown request %q from the parent", lines.Text())
 		}
-		used, err := cpuTime()
+		used, err := CPUTime()
 		if err != nil {
 			return err
 		}

@@ -39,12 +39,16 @@ func (c *Client) Close() {
 // Do sends one request and returns the response, whatever its status.
 func (c *Client) Do(request []byte) (Response, error) { return c.conns[0].do(request) }
 
-// Cookies sends a request n times and returns the cookies that the responses set.
+// Cookies sends a request n times and returns the cookies that the responses set. It repeats a
+// request that fails with 503: on a busy machine, a server may give up on Redis.
 func (c *Client) Cookies(request []byte, n int) ([]string, error) {
 	cookies := make([]string, n)
 	return cookies, c.each(func(i int, conn *conn) error {
 		for ; i < n; i += len(c.conns) {
 			response, err := conn.do(request)
+			for tries := 1; err == nil && response.Status == 503 && tries < 3; tries++ {
+				response, err = conn.do(request)
+			}
 			if err != nil {
 				return err
 			}

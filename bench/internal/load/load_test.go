@@ -49,6 +49,32 @@ func TestRunSendsTheExactNumberOfRequests(t *testing.T) {
 	}
 }
 
+func TestCookiesRepeatsUnavailable(t *testing.T) {
+	failures := atomic.Int64{}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if failures.Add(-1) >= 0 {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		} else {
+			w.Header().Set("Set-Cookie", "a=b")
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	}))
+	defer server.Close()
+	client, err := Dial(t.Context(), strings.TrimPrefix(server.URL, "http://"), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	failures.Store(2)
+	if cookies, err := client.Cookies(Request("POST", "/", ""), 2); err != nil || cookies[1] != "a=b" {
+		t.Errorf("after two failures: %q, %v, want the cookies", cookies, err)
+	}
+	failures.Store(3)
+	if cookies, err := client.Cookies(Request("POST", "/", ""), 1); err == nil {
+		t.Errorf("after three failures: %q, want an error", cookies)
+	}
+}
+
 func TestRunFailsOnClosedConnections(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -17,8 +17,12 @@ import (
 type Config struct {
 	Systems     []app.System
 	Cases       []string
+	Parts       []string
 	Connections []int // each number of connections is measured separately
 	Rounds      int
+	Within      time.Duration // no further round begins if it would end later; 0: no bound
+
+	Server string // the Redis server: a path, or a name to be found in PATH
 
 	Limit    load.Limit    // of one measurement
 	Warmup   time.Duration // before each measurement
@@ -27,7 +31,8 @@ type Config struct {
 
 	Updates        int      // increments of one session, of which the lost ones are counted
 	AtATime        int      // increments in flight at the same time
-	MemorySessions int      // sessions that are stored to measure memory; 0: memory is not measured
+	MemorySessions int      // sessions that are stored to measure memory
+	ScriptCalls    int      // calls of each script in each round
 	RedisConfig    []string // "name value" each
 
 	// Progress, if set, is called before each step, on the caller's goroutine.
@@ -37,24 +42,46 @@ type Config struct {
 // Step is one step of a run.
 type Step struct {
 	Number, Of int
+	Within     time.Duration // the bound of the whole run; 0: none
 	What       string
 }
 
 // Cases returns the names of all cases, in the order of the report.
 func Cases() []string { return []string{report.Read, report.Write, report.SignIn} }
 
+// The parts of a run, in their order. The speed comes last: it takes the time that is left.
+const (
+	Correctness = "correctness"
+	Memory      = "memory"
+	Scripts     = "scripts"
+	InProcess   = "in-process"
+	Speed       = "speed"
+)
+
+// Parts returns the names of all parts.
+func Parts() []string { return []string{Correctness, Memory, Scripts, InProcess, Speed} }
+
 // FindCases returns the cases with these names, in the order of the report. Without names, it
 // returns all.
 func FindCases(names []string) ([]string, error) {
+	return find("case", Cases(), names)
+}
+
+// FindParts returns the parts with these names, in their order. Without names, it returns all.
+func FindParts(names []string) ([]string, error) {
+	return find("part", Parts(), names)
+}
+
+func find(what string, all, names []string) ([]string, error) {
 	if len(names) == 0 {
-		return Cases(), nil
+		return all, nil
 	}
 	for _, name := range names {
-		if !slices.Contains(Cases(), name) {
-			return nil, fmt.Errorf("unknown case %q: the cases are %s", name, strings.Join(Cases(), ", "))
+		if !slices.Contains(all, name) {
+			return nil, fmt.Errorf("unknown %s %q: the %ss are %s", what, name, what, strings.Join(all, ", "))
 		}
 	}
-	return slices.DeleteFunc(Cases(), func(name string) bool { return !slices.Contains(names, name) }), nil
+	return slices.DeleteFunc(all, func(name string) bool { return !slices.Contains(names, name) }), nil
 }
 
 // requests returns the requests of a case: one for each session, or one without a session for

@@ -2,12 +2,9 @@ package measure
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/coatcheck-go/session/bench/internal/app"
 	"github.com/coatcheck-go/session/bench/internal/load"
@@ -17,22 +14,24 @@ import (
 // facts tests once what the systems keep and lose. This does not depend on speed.
 func (b *bench) facts(ctx context.Context, r *report.Report) error {
 	for _, system := range b.Systems {
-		b.progress("correctness and memory: %s", system.Name)
+		if !system.Tests.Updates && !system.Tests.SignOut {
+			continue
+		}
+		b.progress("correctness: %s", system.Name)
 		f := report.Facts{System: system.Name}
-		if !system.Forgets {
-			for _, test := range []func(context.Context, app.System, *report.Facts) error{
-				b.lostUpdates, b.backAfterSignOut, b.bytesPerSession,
-			} {
-				if err := test(ctx, system, &f); err != nil {
-					return fmt.Errorf("%s: %w", system.Name, err)
-				}
-			}
+		var err error
+		if system.Tests.Updates {
+			err = b.lostUpdates(ctx, system, &f)
+		}
+		if err == nil && system.Tests.SignOut {
+			err = b.backAfterSignOut(ctx, system, &f)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", system.Name, err)
 		}
 		r.Facts = append(r.Facts, f)
 	}
-	var err error
-	r.JSONSize, err = b.jsonSize(ctx)
-	return err
+	return nil
 }
 
 // openWithSession starts a server with one session, and returns the cookie.
@@ -127,81 +126,4 @@ func (b *bench) backAfterSignOut(ctx context.Context, system app.System, f *repo
 	back := response.Status == 200
 	f.BackAfterSignOut = &back
 	return err
-}
-
-// bytesPerSession compares the memory of Redis before and after many sessions are stored. The
-// server does not run at either time, so that the buffers of its connections do not count.
-func (b *bench) bytesPerSession(ctx context.Context, system app.System, f *report.Facts) error {
-	if b.MemorySessions == 0 {
-		return nil
-	}
-	bytes, err := b.memoryOf(ctx, func() error {
-		site, err := b.open(ctx, system, b.AtATime)
-		if err != nil {
-			return err
-		}
-		defer site.close()
-		_, err = site.fill(b.MemorySessions)
-		return err
-	})
-	f.BytesPerSession = &bytes
-	return err
-}
-
-// jsonSize measures the same data as one JSON string with a time limit, for comparison.
-func (b *bench) jsonSize(ctx context.Context) (float64, error) {
-	if b.MemorySessions == 0 {
-		return 0, nil
-	}
-	data := map[string]any{app.CounterName: 1}
-	for name, value := range app.Payload {
-		data[name] = value
-	}
-	text, err := json.Marshal(data)
-	if err != nil {
-		return 0, err
-	}
-	return b.memoryOf(ctx, func() error {
-		for i := range b.MemorySessions {
-			if err := b.observer.SetString(ctx, fmt.Sprintf("session:%043d", i), string(text)); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// memoryOf returns the bytes per session in Redis. fill stores MemorySessions sessions.
-func (b *bench) memoryOf(ctx context.Context, fill func() error) (float64, error) {
-	if err := b.observer.Empty(ctx); err != nil {
-		return 0, err
-	}
-	before, err := b.memoryAlone(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if err := fill(); err != nil {
-		return 0, err
-	}
-	after, err := b.memoryAlone(ctx)
-	return float64(after-before) / float64(b.MemorySessions), err
-}
-
-// memoryAlone reads the memory of Redis when no other client is connected.
-func (b *bench) memoryAlone(ctx context.Context) (int64, error) {
-	for range 100 {
-		clients, err := b.observer.Clients(ctx)
-		if err != nil {
-			return 0, err
-		}
-		if clients == 1 {
-			return b.observer.Memory(ctx)
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-	}
-	return 0, errors.New("the server has ended, but its connections to Redis are still open")
 }

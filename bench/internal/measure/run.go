@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -19,8 +20,11 @@ type bench struct {
 	Config
 	redis    string // address of the Redis server
 	observer *redisd.Observer
+	start    time.Time
 	step     int
 	samples  map[group][]report.Sample
+
+	defaultValue string // of the recommended setting
 }
 
 // group identifies one result.
@@ -33,7 +37,7 @@ type group struct {
 // systems take turns, and each round starts with a different system. Other load on the machine then
 // affects all of them.
 func Run(ctx context.Context, c Config) (report.Report, error) {
-	server, err := redisd.Start(ctx)
+	server, err := redisd.Start(ctx, c.Server)
 	if err != nil {
 		return report.Report{}, err
 	}
@@ -44,7 +48,9 @@ func Run(ctx context.Context, c Config) (report.Report, error) {
 	}
 	defer observer.Close()
 
-	b := &bench{Config: c, redis: server.Addr, observer: observer, samples: map[group][]report.Sample{}}
+	b := &bench{
+		Config: c, redis: server.Addr, observer: observer, start: time.Now(), samples: map[group][]report.Sample{},
+	}
 	result, err := b.run(ctx)
 	if ctx.Err() != nil { // it caused any other error
 		err = context.Cause(ctx)
@@ -52,47 +58,64 @@ func Run(ctx context.Context, c Config) (report.Report, error) {
 	return result, err
 }
 
-// run tests the systems, measures them in rounds, and collects the medians.
+// run runs the parts of Config.Parts.
 func (b *bench) run(ctx context.Context) (report.Report, error) {
 	var r report.Report
-	for _, setting := range b.RedisConfig {
-		var name, value string
-		if _, err := fmt.Sscanf(setting, "%s %s", &name, &value); err != nil {
-			return r, fmt.Errorf("the Redis setting %q is not NAME VALUE", setting)
-		}
-		if err := b.observer.Configure(ctx, name, value); err != nil {
-			return r, err
-		}
+	err := b.configure(ctx)
+	if err != nil {
+		return r, err
 	}
-	var err error
 	if r.Setting, err = b.setting(ctx); err != nil {
 		return r, err
 	}
-	if err := b.facts(ctx, &r); err != nil {
-		return r, err
+	parts := map[string]func(context.Context, *report.Report) error{
+		Correctness: b.facts, Memory: b.memory, Scripts: b.scripts, InProcess: b.inProcess, Speed: b.speed,
 	}
-	for round := range b.Rounds {
-		if err := b.round(ctx, round); err != nil {
+	for _, name := range b.Parts {
+		if err := parts[name](ctx, &r); err != nil {
 			return r, err
+		}
+	}
+	return r, nil
+}
+
+// speed measures the systems in rounds, and collects the medians. It stops early if Config.Within
+// is about to be over.
+func (b *bench) speed(ctx context.Context, r *report.Report) error {
+	r.Setting.Rounds = 0
+	for round := range b.Rounds {
+		began := time.Now()
+		if err := b.round(ctx, round); err != nil {
+			return err
+		}
+		r.Setting.Rounds++
+		if took := time.Since(began); b.Within > 0 && time.Since(b.start)+took > b.Within {
+			break
 		}
 	}
 	for _, connections := range b.Connections {
 		for _, kind := range b.Cases {
-			for _, system := range b.Systems {
+			for _, system := range b.systemsIn(kind) {
 				samples := b.samples[group{connections, kind, system.Name}]
 				r.Results = append(r.Results, report.Median(system.Name, kind, connections, samples))
 			}
 		}
 	}
-	return r, nil
+	return nil
+}
+
+// systemsIn returns the systems that are measured in a case.
+func (b *bench) systemsIn(kind string) []app.System {
+	return slices.DeleteFunc(slices.Clone(b.Systems), func(s app.System) bool { return !s.Measures(kind) })
 }
 
 // round measures each system once in each case.
 func (b *bench) round(ctx context.Context, round int) error {
 	for _, connections := range b.Connections {
 		for turn, kind := range b.Cases {
-			for i := range b.Systems {
-				system := b.Systems[(i+turn+round)%len(b.Systems)]
+			systems := b.systemsIn(kind)
+			for i := range systems {
+				system := systems[(i+turn+round)%len(systems)]
 				b.progress("round %d of %d: %s, %s, %d connections", round+1, b.Rounds, kind, system.Name, connections)
 				sample, err := b.measure(ctx, system, kind, connections)
 				if err != nil {
@@ -110,17 +133,43 @@ func (b *bench) round(ctx context.Context, round int) error {
 func (b *bench) progress(format string, args ...any) {
 	b.step++
 	if b.Progress != nil {
-		steps := len(b.Systems) * (1 + b.Rounds*len(b.Connections)*len(b.Cases))
-		b.Progress(Step{Number: b.step, Of: steps, What: fmt.Sprintf(format, args...)})
+		b.Progress(Step{Number: b.step, Of: b.steps(), Within: b.Within, What: fmt.Sprintf(format, args...)})
 	}
+}
+
+// steps returns the number of steps of the run. If Config.Within ends the run early, there are
+// fewer.
+func (b *bench) steps() int {
+	rounds := 0
+	for _, kind := range b.Cases {
+		rounds += len(b.Connections) * len(b.systemsIn(kind))
+	}
+	tested := 0
+	for _, s := range b.Systems {
+		if s.Tests.Updates || s.Tests.SignOut {
+			tested++
+		}
+	}
+	total := 0
+	for name, n := range map[string]int{
+		Correctness: tested, Memory: 1 + len(b.memoryRows()), Scripts: b.Rounds, InProcess: b.Rounds,
+		Speed: b.Rounds * rounds,
+	} {
+		if slices.Contains(b.Parts, name) {
+			total += n
+		}
+	}
+	return total
 }
 
 // setting describes the environment and the options of the run.
 func (b *bench) setting(ctx context.Context) (report.Setting, error) {
-	version, err := b.observer.Version(ctx)
+	server, err := b.observer.Server(ctx)
 	return report.Setting{
-		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(), Redis: version,
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, Cores: runtime.NumCPU(),
+		Redis: server, Date: time.Now().UTC().Format(time.DateOnly),
 		Rounds: b.Rounds, Limit: limitText(b.Limit), Versions: versions(b.Systems), RedisConfig: b.RedisConfig,
+		Default: advisedName + " " + b.defaultValue, Advised: advisedName + " " + advisedValue,
 	}, err
 }
 

@@ -28,11 +28,19 @@ func (b *bench) open(ctx context.Context, system app.System, connections int) (*
 	if err := b.observer.Empty(ctx); err != nil {
 		return nil, err
 	}
+	if err := b.use(ctx, system.Advised); err != nil {
+		return nil, err
+	}
 	pool := b.Pool
 	if pool == 0 {
 		pool = connections
 	}
-	server, err := app.Start(ctx, system.Name, app.Options{Redis: b.redis, Pool: pool})
+	return b.connect(ctx, system.Name, app.Options{Redis: b.redis, Pool: pool}, connections)
+}
+
+// connect starts a system and connects to it.
+func (b *bench) connect(ctx context.Context, name string, o app.Options, connections int) (*site, error) {
+	server, err := app.Start(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +59,7 @@ func (s *site) close() {
 
 // fill creates n sessions and returns their cookies.
 func (s *site) fill(n int) ([]string, error) {
-	return s.client.Cookies(load.Request("POST", app.PathFill, ""), n)
+	return s.client.Cookies(load.Request("POST", app.FillPath(app.Long, 0), ""), n)
 }
 
 // measure takes one sample of a system.

@@ -38,16 +38,19 @@ func (o *Observer) Configure(ctx context.Context, name, value string) error {
 	return nil
 }
 
-// SetString stores value under key with a time limit, like a library that stores a session as one
-// string.
-func (o *Observer) SetString(ctx context.Context, key, value string) error {
-	return o.client.Do(ctx, o.client.B().Set().Key(key).Value(value).ExSeconds(3600).Build()).Error()
+// Parameter returns a parameter of the server.
+func (o *Observer) Parameter(ctx context.Context, name string) (string, error) {
+	values, err := o.client.Do(ctx, o.client.B().ConfigGet().Parameter(name).Build()).AsStrMap()
+	return values[name], err
 }
 
-// Version returns the server's version.
-func (o *Observer) Version(ctx context.Context) (string, error) {
+// Server returns the server's product and version, such as "Redis 7.0.15".
+func (o *Observer) Server(ctx context.Context) (string, error) {
 	info, err := o.info(ctx, "server")
-	return info["redis_version"], err
+	if version, ok := info["valkey_version"]; ok {
+		return "Valkey " + version, err
+	}
+	return "Redis " + info["redis_version"], err
 }
 
 // Memory returns the bytes that the server has allocated, except for its clients.

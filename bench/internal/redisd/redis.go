@@ -17,13 +17,23 @@ import (
 // Command is the hidden subcommand that supervises the Redis server.
 const Command = "serve-redis"
 
-// Start starts redis-server on a free port of the loopback interface. The server has a directory of
-// its own and writes nothing to disk. A supervisor process ends the server and removes the
-// directory when this process ends, even if this process is killed.
-func Start(ctx context.Context) (*child.Process, error) { return child.Start(ctx, Command) }
+// Start starts a Redis or Valkey server on a free port of the loopback interface. The server has a
+// directory of its own and writes nothing to disk. A supervisor process ends the server and removes
+// the directory when this process ends, even if this process is killed.
+//
+// binary is the program to run, as a path or as a name to be found in PATH.
+func Start(ctx context.Context, binary string) (*child.Process, error) {
+	return child.Start(ctx, Command, binary)
+}
 
-// Main runs the supervisor process.
-func Main() (err error) {
+// DefaultBinary is the program that a distribution installs.
+const DefaultBinary = "redis-server"
+
+// Main runs the supervisor process, with the arguments that Start has passed.
+func Main(args []string) (err error) {
+	if len(args) != 1 {
+		return fmt.Errorf("usage: %s BINARY", Command)
+	}
 	dir, err := os.MkdirTemp("", "coatcheck-bench-redis-")
 	if err != nil {
 		return err
@@ -34,13 +44,14 @@ func Main() (err error) {
 	if err != nil {
 		return err
 	}
-	server := exec.Command("redis-server", //nolint:gosec,noctx // own arguments; killed below
+	server := exec.Command(args[0], //nolint:gosec,noctx // the user names the program
 		"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--loglevel", "warning")
 	// Standard output is reserved for messages to the parent.
 	server.Stdout, server.Stderr = os.Stderr, os.Stderr
 	if err := server.Start(); err != nil {
-		return fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server)", err)
+		return fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server), "+
+			"or name another program with -server", err)
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -77,9 +88,9 @@ func awaitListener(addr string, ended <-chan struct{}) error {
 		}
 		select {
 		case <-ended:
-			return errors.New("redis-server ended during its start")
+			return errors.New("the Redis server ended during its start")
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
-	return fmt.Errorf("redis-server does not accept connections on %s after 5 s", addr)
+	return fmt.Errorf("the Redis server does not accept connections on %s after 5 s", addr)
 }

@@ -1,11 +1,8 @@
 package report
 
 import (
-	"fmt"
 	"math"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/coatcheck-go/session/bench/internal/app"
 )
@@ -15,6 +12,7 @@ type grid struct {
 	title string
 	head  []string
 	rows  [][]cell
+	notes []string // below the table
 }
 
 // cell is a text and how to highlight it.
@@ -30,179 +28,55 @@ const (
 	plain mark = iota
 	ours       // the library of this repository
 	limit      // a row that is not a session library
-	bad        // a defect
+	bad        // a defect, or a target that is missed
 )
 
-// grids returns all tables of the report.
+// grids returns all tables of the report. Each title names the server.
 func (r Report) grids() []grid {
 	var all []grid
 	r.groups(func(connections int, kind string, results []Result) {
 		all = append(all, r.speed(connections, kind, results))
+		if kind == SignIn {
+			all = append(all, r.signIn(results))
+		}
 	})
-	if len(r.Facts) > 0 {
-		all = append(all, r.correctness())
-	}
-	return all
-}
-
-// speed returns the table of one case.
-func (r Report) speed(connections int, kind string, results []Result) grid {
-	g := grid{
-		title: fmt.Sprintf("%s, %d connections", kind, connections),
-		head: []string{
-			"system", "server µs", "Redis µs", "CPU µs", "× limit", "requests/s", "p50 µs", "p99 µs",
-			"commands", "to Redis B", "from Redis B",
-		},
-	}
-	best, hasLimit := r.limit(connections, kind)
-	for _, result := range results {
-		times := "–"
-		if hasLimit && best.CPU() > 0 {
-			times = fmt.Sprintf("%.2f", result.CPU()/best.CPU())
-		}
-		row := []cell{{text: result.System}}
-		for _, text := range []string{
-			digits(result.ServerCPU), digits(result.RedisCPU), digits(result.CPU()), times,
-			thousands(result.RequestsPerSecond), thousands(result.P50), thousands(result.P99),
-			commands(result), thousands(result.RedisIn), thousands(result.RedisOut),
-		} {
-			row = append(row, cell{text: text})
-		}
-		if result.Errors > 0 {
-			row[0].text += fmt.Sprintf(" (%d errors)", result.Errors)
-		}
-		g.rows = append(g.rows, marked(row, result.System))
-	}
-	return g
-}
-
-// correctness returns the table of lost updates, sign-outs and memory.
-func (r Report) correctness() grid {
-	g := grid{
-		title: "correctness and memory",
-		head:  []string{"system", "lost updates", "back after sign-out", "Redis B per session"},
-	}
-	for _, f := range r.Facts {
-		if f == (Facts{System: f.System}) {
-			continue // the system was not tested
-		}
-		row := marked([]cell{{text: f.System}, {text: "–"}, {text: "–"}, {text: "–"}}, f.System)
-		if f.LostUpdates != nil {
-			row[1].text = fmt.Sprintf("%d of %d", *f.LostUpdates, *f.Updates)
-			if *f.LostUpdates != 0 {
-				row[1].mark = bad
-			}
-		}
-		if f.BackAfterSignOut != nil {
-			row[2].text = "no"
-			if *f.BackAfterSignOut {
-				row[2] = cell{"yes", bad}
-			}
-		}
-		if f.BytesPerSession != nil {
-			row[3].text = thousands(*f.BytesPerSession)
-		}
-		g.rows = append(g.rows, row)
-	}
-	if r.JSONSize > 0 {
-		size := thousands(r.JSONSize)
-		g.rows = append(g.rows, []cell{{"one JSON string", limit}, {"", limit}, {"", limit}, {size, limit}})
-	}
-	return g
-}
-
-// marked highlights the row of a system.
-func marked(row []cell, system string) []cell {
-	as := plain
-	switch system {
-	case app.Coatcheck:
-		as = ours
-	case app.Bare, app.OneCommand:
-		as = limit
-	}
-	for i := range row {
-		row[i].mark = as
-	}
-	return row
-}
-
-// notes returns the explanations below the tables.
-func (r Report) notes() []string {
-	s := r.Setting
-	notes := []string{
-		"CPU is the processor time that one request takes in the server's process and in Redis, " +
-			"as the operating system counts it.",
-		"bare is the handler without a session, one-command the handler with a single Redis command. " +
-			"They are the limits.",
-		"× limit compares a read with bare, a write or a sign-in with one-command.",
-		"A sign-in is that of a visitor without a session. " +
-			"The other libraries store the user's id in a new session. " +
-			"coatcheck also adds the session to the user's list and checks that the user was not revoked meanwhile. " +
-			"It would also enforce a limit.",
-		fmt.Sprintf("%s on %s, %d cores shared by client, server and Redis %s; %s.",
-			s.Go, s.Platform, s.Cores, s.Redis, s.rounds()),
-	}
-	if len(s.RedisConfig) > 0 {
-		notes = append(notes, "Redis settings: "+strings.Join(s.RedisConfig, ", ")+".")
-	}
-	if versions := s.versions(); versions != "" {
-		notes = append(notes, "Versions: "+versions+".")
-	}
-	return append(notes, r.verdicts()...)
-}
-
-// rounds describes the rounds of the run.
-func (s Setting) rounds() string {
-	if s.Rounds == 1 {
-		return "one round of " + s.Limit
-	}
-	return fmt.Sprintf("medians of %d rounds of %s", s.Rounds, s.Limit)
-}
-
-// verdicts compares coatcheck with the limits and with the best other library.
-func (r Report) verdicts() []string {
-	var verdicts []string
-	r.groups(func(connections int, kind string, _ []Result) {
-		own, ok := r.find(connections, kind, app.Coatcheck)
-		if !ok {
-			return
-		}
-		verdicts = append(verdicts, fmt.Sprintf("coatcheck, %s, %d connections: %s.", kind, connections, r.ratios(own)))
-	})
-	return verdicts
-}
-
-// ratios returns the verdict of one case.
-func (r Report) ratios(own Result) string {
-	var parts []string
-	if best, ok := r.limit(own.Connections, own.Case); ok {
-		parts = append(parts, fmt.Sprintf("%.2f × the CPU of %s", own.CPU()/best.CPU(), best.System))
-	}
-	if peer, ok := r.bestPeer(own.Connections, own.Case); ok {
-		ratio := own.CPU() / peer.CPU()
-		parts = append(parts, fmt.Sprintf("%.2f × the CPU of the best other library, %s", ratio, peer.System))
-	}
-	return strings.Join(parts, ", ")
-}
-
-// versions lists each module once, with its version.
-func (s Setting) versions() string {
-	var list []string
-	for _, v := range s.Versions {
-		if text := v.Module + " " + v.Version; !slices.Contains(list, text) {
-			list = append(list, text)
+	all = append(all, r.scripts(), r.inProcess(), r.memory(), r.correctness(), r.targets())
+	filled := all[:0]
+	for _, g := range all {
+		if len(g.rows) > 0 {
+			g.title += ", " + r.Setting.Redis
+			filled = append(filled, g)
 		}
 	}
-	return strings.Join(list, ", ")
+	return filled
 }
 
-// commands returns the number of Redis commands per request, and their names.
-func commands(r Result) string {
-	count := strconv.FormatFloat(math.Round(r.Commands*10)/10, 'f', -1, 64)
-	if len(r.CommandNames) == 0 {
-		return count
+// row returns the cells of a row, all highlighted in the same way.
+func row(as mark, texts ...string) []cell {
+	cells := make([]cell, len(texts))
+	for i, text := range texts {
+		cells[i] = cell{text, as}
 	}
-	return count + ": " + strings.Join(r.CommandNames, " ")
+	return cells
+}
+
+// markOf returns how to highlight the row of a system.
+func markOf(system string) mark {
+	switch app.RoleOf(system) {
+	case app.Own:
+		return ours
+	case app.Limit:
+		return limit
+	}
+	return plain
+}
+
+// yesNo returns the text for a fact.
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 // digits formats a figure with the digits that are not noise.

@@ -10,7 +10,9 @@ import (
 func (r Report) Markdown(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("<!-- Written by `go run ./bench -md`. Do not edit. -->\n")
-	b.WriteString("\n# Benchmark on Redis\n")
+	b.WriteString("\n# Benchmark on Redis\n" +
+		"\nTo repeat it, run `go run ./bench`. It takes about 8 minutes at most. " +
+		"`go run ./bench -help` lists the options.\n")
 	for _, g := range r.grids() {
 		fmt.Fprintf(&b, "\n**%s%s**\n\n", strings.ToUpper(g.title[:1]), g.title[1:])
 		fmt.Fprintf(&b, "| %s |\n|---|%s\n", strings.Join(g.head, " | "), strings.Repeat("--:|", len(g.head)-1))
@@ -20,13 +22,22 @@ func (r Report) Markdown(w io.Writer) error {
 			}
 			b.WriteString("|\n")
 		}
+		writeNotes(&b, g.notes)
 	}
-	b.WriteString("\n")
-	for _, note := range r.notes() {
-		fmt.Fprintf(&b, "- %s\n", note)
-	}
+	b.WriteString("\n**How it was measured**\n")
+	writeNotes(&b, r.notes())
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeNotes writes a list.
+func writeNotes(b *strings.Builder, notes []string) {
+	if len(notes) > 0 {
+		b.WriteString("\n")
+	}
+	for _, note := range notes {
+		fmt.Fprintf(b, "- %s\n", note)
+	}
 }
 
 // emphasised returns a cell in Markdown.

@@ -13,27 +13,32 @@ import (
 
 // The cases, in the order of the report.
 const (
-	Read   = "read"
-	Write  = "write"
-	SignIn = "sign-in"
+	Read   = app.CaseRead
+	Write  = app.CaseWrite
+	SignIn = app.CaseSignIn
 )
 
 // Report is everything that a run has measured.
 type Report struct {
-	Setting  Setting
-	Results  []Result // by connections, case and system
-	Facts    []Facts  // by system
-	JSONSize float64  // bytes in Redis of a session stored as one JSON string; 0 if not measured
+	Setting   Setting
+	Results   []Result // by connections, case and system
+	Facts     []Facts  // by system
+	Memory    []Memory
+	IndexSize float64 // bytes in Redis of the index of a user with one session; 0 if not measured
+	Scripts   []Script
+	InProcess []InProcess
 }
 
 // Setting is the environment of the run.
 type Setting struct {
-	Go, Platform, Redis string
-	Cores               int
-	Rounds              int
-	Limit               string    // duration or number of requests of each round
-	Versions            []Version // of the systems' modules
-	RedisConfig         []string  // "name value", where not the default
+	Go, Platform, Date string
+	Redis              string // product and version
+	Cores              int
+	Rounds             int
+	Limit              string    // duration or number of requests of each round
+	Versions           []Version // of the systems' modules
+	RedisConfig        []string  // "name value", where not the default
+	Default, Advised   string    // "name value" of the setting that has two values in the report
 }
 
 // Version is a module of a system, with its version.
@@ -64,30 +69,33 @@ type Result struct {
 	P99               float64 `json:"p99_us"`
 	Commands          float64 `json:"commands"`
 
-	Connections       int      `json:"connections"`
-	Rounds            int      `json:"rounds"`
-	Requests          int      `json:"requests"` // in all rounds
-	Errors            int      `json:"errors"`
-	ServerCPUMin      float64  `json:"server_cpu_us_min"` // of all rounds
-	ServerCPUMax      float64  `json:"server_cpu_us_max"`
-	CommandNames      []string `json:"command_names"`
-	CommandsProcessed float64  `json:"commands_processed"`
-	RedisIn           float64  `json:"redis_bytes_in"`
-	RedisOut          float64  `json:"redis_bytes_out"`
-	RequestSize       float64  `json:"request_bytes"`
-	ResponseSize      float64  `json:"response_bytes"`
+	Connections       int       `json:"connections"`
+	Rounds            int       `json:"rounds"`
+	Requests          int       `json:"requests"` // in all rounds
+	Errors            int       `json:"errors"`
+	ServerCPUMin      float64   `json:"server_cpu_us_min"` // of all rounds
+	ServerCPUMax      float64   `json:"server_cpu_us_max"`
+	CommandNames      []string  `json:"command_names"`
+	CommandsProcessed float64   `json:"commands_processed"`
+	CPURounds         []float64 `json:"cpu_us_rounds"` // server and Redis, by round
+	RedisIn           float64   `json:"redis_bytes_in"`
+	RedisOut          float64   `json:"redis_bytes_out"`
+	RequestSize       float64   `json:"request_bytes"`
+	ResponseSize      float64   `json:"response_bytes"`
 }
 
 // CPU returns the CPU time per request in µs, of the server and Redis together.
 func (r Result) CPU() float64 { return r.ServerCPU + r.RedisCPU }
 
+// over returns how many times the CPU time of other r takes.
+func (r Result) over(other Result) Spread { return ratios(r.CPURounds, other.CPURounds) }
+
 // Facts are the results of the tests that run once per system. nil means that the test did not run.
 type Facts struct {
-	System           string   `json:"-"`
-	BytesPerSession  *float64 `json:"bytes_per_session"`
-	Updates          *int     `json:"updates"`             // successful increments
-	LostUpdates      *int     `json:"lost_updates"`        // missing in the counter
-	BackAfterSignOut *bool    `json:"back_after_sign_out"` // the session came back
+	System           string `json:"-"`
+	Updates          *int   `json:"updates"`             // successful increments
+	LostUpdates      *int   `json:"lost_updates"`        // missing in the counter
+	BackAfterSignOut *bool  `json:"back_after_sign_out"` // the session came back
 }
 
 // Median returns the medians of samples, figure by figure.
@@ -118,6 +126,7 @@ func Median(system, kind string, connections int, samples []Sample) Result {
 	r.ServerCPUMin = round(slices.MinFunc(samples, byCPU).ServerCPU)
 	r.ServerCPUMax = round(slices.MaxFunc(samples, byCPU).ServerCPU)
 	for _, s := range samples {
+		r.CPURounds = append(r.CPURounds, round(s.ServerCPU+s.RedisCPU))
 		r.Requests += s.Requests
 		r.Errors += s.Errors
 		if len(s.CommandNames) > 0 {
@@ -126,6 +135,9 @@ func Median(system, kind string, connections int, samples []Sample) Result {
 	}
 	return r
 }
+
+// Middle returns the median of values, or 0 if there are none.
+func Middle(values []float64) float64 { return spread(values).Median }
 
 func median(values []float64) float64 {
 	slices.Sort(values)
@@ -162,12 +174,24 @@ func (r Report) limit(connections int, kind string) (Result, bool) {
 	return r.find(connections, kind, app.OneCommand)
 }
 
+// own returns the result of coatcheck.
+func (r Report) own(connections int, kind string) (Result, bool) {
+	return r.find(connections, kind, app.Coatcheck)
+}
+
+// tokens returns the results of tokens.
+func (r Report) tokens(connections int, kind string) []Result {
+	return slices.DeleteFunc(slices.Clone(r.Results), func(res Result) bool {
+		return res.Connections != connections || res.Case != kind || app.RoleOf(res.System) != app.Token
+	})
+}
+
 // bestPeer returns the result of the other library that takes the least CPU time.
 func (r Report) bestPeer(connections int, kind string) (best Result, ok bool) {
 	for _, res := range r.Results {
 		switch {
 		case res.Connections != connections || res.Case != kind:
-		case res.System == app.Bare || res.System == app.OneCommand || res.System == app.Coatcheck:
+		case app.RoleOf(res.System) != app.Peer:
 		case !ok || res.CPU() < best.CPU():
 			best, ok = res, true
 		}

@@ -13,7 +13,7 @@ import (
 
 // example returns a report with a row of each kind.
 func example() Report {
-	one, all, yes, no, size := 1, 401, true, false, 1029.0
+	one, all, yes, no := 1, 401, true, false
 	result := func(system, kind string, server, redis float64, errs int) Result {
 		sample := Sample{
 			ServerCPU: server, RedisCPU: redis, RequestsPerSecond: 12345.6, P50: 1000, P99: 2000,
@@ -23,21 +23,33 @@ func example() Report {
 	}
 	return Report{
 		Setting: Setting{
-			Go: "go1.26", Platform: "linux/amd64", Redis: "7.0.15", Cores: 2, Rounds: 1, Limit: "2s",
+			Go: "go1.26", Platform: "linux/amd64", Redis: "Redis 7.0.15", Cores: 2, Rounds: 1, Limit: "2s",
 			Versions:    []Version{{"scs", "example.org/scs", "v2.9.0"}, {"fiber", "example.org/scs", "v2.9.0"}},
-			RedisConfig: []string{"maxmemory 1gb"},
+			RedisConfig: []string{"maxmemory 1gb"}, Default: "value 64", Advised: "value 1024",
 		},
 		Results: []Result{
 			result(app.Bare, Read, 20, 0, 0), result(app.Coatcheck, Read, 22, 0, 0),
 			result("scs", Read, 80, 20, 0), result("fiber", Read, 150, 50, 0),
 			result(app.OneCommand, Write, 30, 10, 0), result("scs", Write, 90, 30, 3),
+			result(app.OneCommand, SignIn, 30, 10, 0), result(app.Coatcheck, SignIn, 70, 30, 0), result("scs", SignIn, 50, 10, 0),
 		},
 		Facts: []Facts{
-			{System: app.Bare},
-			{System: app.Coatcheck, Updates: &all, LostUpdates: new(int), BackAfterSignOut: &no, BytesPerSession: &size},
-			{System: "scs", Updates: &all, LostUpdates: &one, BackAfterSignOut: &yes, BytesPerSession: &size},
+			{System: app.Coatcheck, Updates: &all, LostUpdates: new(int), BackAfterSignOut: &no},
+			{System: "scs", Updates: &all, LostUpdates: &one, BackAfterSignOut: &yes},
 		},
-		JSONSize: 1000,
+		Memory: []Memory{
+			{Data: app.Short.Name, Holder: OneJSON, SignedIn: true, Default: 400, Advised: 400},
+			{Data: app.Short.Name, Holder: app.Coatcheck, SignedIn: true, Default: 1500, Advised: 800},
+		},
+		IndexSize: 234,
+		Scripts: []Script{
+			{What: HIncrBy, Default: []float64{0.5, 0.6, 1}, Advised: []float64{1, 1, 1}},
+			{What: ApplyShort, Default: []float64{5, 12, 7}, Advised: []float64{8, 8, 8}},
+		},
+		InProcess: []InProcess{
+			{System: app.Coatcheck, Micros: []float64{2}, Allocations: []float64{6}, Bytes: []float64{700}},
+			{System: app.JWTHMAC, Micros: []float64{5}, Allocations: []float64{49}, Bytes: []float64{3000}},
+		},
 	}
 }
 
@@ -67,8 +79,9 @@ func TestTextShowsEachFigure(t *testing.T) {
 		t.Error("the plain text has colours, or the coloured text has none")
 	}
 	for _, want := range []string{
-		"read, 64 connections", "12,346", "2: GET SET", "5.00", "scs (3 errors)", "1 of 401", "one JSON string",
-		"1.10 × the CPU of bare, 0.22 × the CPU of the best other library, scs",
+		"read, 64 connections, Redis 7.0.15", "12,346", "2: GET SET", "5.00", "scs (3 errors)", "1 of 401", "one JSON string",
+		"1.10 × the CPU of bare, 0.22 × the CPU of the best other library, scs.",
+		"what a sign-in does, Redis 7.0.15", "3.75", "234 bytes", "7.00–20.00",
 		"maxmemory 1gb", "Versions: example.org/scs v2.9.0.",
 	} {
 		if !strings.Contains(plainText.String(), want) {

@@ -22,7 +22,7 @@ var chartSVG = template.Must(template.New("chart").Parse(chartTemplate))
 // Measures of the chart, in pixels.
 const (
 	chartWidth = 760
-	barLeft    = 110 // where the bars start
+	barLeft    = 150 // where the bars start
 	barRight   = 680 // where the longest bar ends, followed by its figure
 	barThick   = 16
 	barPitch   = 23
@@ -99,10 +99,10 @@ func newPanel(kind string, y, scale float64, results []Result) panel {
 	y += panelHead
 	for _, result := range results {
 		class := "plain"
-		switch result.System {
-		case app.Coatcheck:
+		switch app.RoleOf(result.System) {
+		case app.Own:
 			class = "own"
-		case app.Bare, app.OneCommand:
+		case app.Limit:
 			class = "faint"
 		}
 		server, redis := round(result.ServerCPU*scale), round(result.RedisCPU*scale)

@@ -54,6 +54,9 @@ func writeGrid(b *strings.Builder, g grid, colour bool) {
 		}
 		b.WriteString("\n")
 	}
+	for _, note := range g.notes {
+		b.WriteString("  " + note + "\n")
+	}
 	b.WriteString("\n")
 }
 

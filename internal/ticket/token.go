@@ -99,7 +99,7 @@ func Parse(text []byte, ring *Ring) (t Token, err error) {
 		return t, fmt.Errorf("%w: %d", ErrVersion, b[0])
 	}
 	if ring.signs() {
-		if signed && !ring.verify(b, buf[tokenSize:]) || !signed && !time.Now().Before(ring.unsignedUntil) {
+		if signed && !ring.verifyToken(buf) || !signed && !time.Now().Before(ring.unsignedUntil) {
 			return t, ErrForged
 		}
 	}

@@ -73,7 +73,7 @@ func (s *Store) trackedArg() string {
 type plan struct {
 	keys   []string  // the session and, unless nobody is signed in, its bucket's revocations
 	global string    // the time of the global revocation; "0" if the session was created later
-	clock  bool      // the script has to read the time: the session is unknown, or a touch may be due
+	clock  bool      // the script reads the time: the session is unknown, or a touch may be due
 	at     time.Time // the store's time
 }
 
@@ -92,8 +92,8 @@ func (s *Store) plan(id driver.ID, shown driver.Hash) plan {
 		if !s.global.covers(r) {
 			p.global = "0"
 		}
-		// The script runs later, at most Timeout. Without the margin, a session would be touched too
-		// late by that, and expire too early.
+		// The script runs later, at most Timeout. Without the margin, a session would be touched
+		// too late by that, and expire too early.
 		p.clock = !r.Live(p.at) || r.TouchDue(shown, p.at.Add(s.opt.Timeout))
 	}
 	return p

@@ -10,9 +10,9 @@ import (
 // A record is plain only if no value of it is sealed, whichever way the value came in.
 func TestPlainMeansNoSealedValue(t *testing.T) {
 	now := time.UnixMilli(1_800_000_000_123)
-	clear, sealed := []byte(`"~1"`), []byte("~1AbCdEfGh")
+	unsealed, sealed := []byte(`"~1"`), []byte("~1AbCdEfGh")
 	set := func(v []byte) driver.Op { return driver.Op{Kind: driver.Set, Key: "k", Value: v} }
-	make := func(ops ...driver.Op) *driver.Record {
+	create := func(ops ...driver.Op) *driver.Record {
 		res, err := driver.NewRecord(now, &driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour}, &driver.Change{Ops: ops})
 		if err != nil {
 			t.Fatal(err)
@@ -31,7 +31,7 @@ func TestPlainMeansNoSealedValue(t *testing.T) {
 			Spec:  driver.RecordSpec{Idle: time.Hour, Lifetime: time.Hour, Principal: &driver.Principal{User: "ada"}},
 			Carry: func(*driver.Record) (driver.Fields, error) { return fields, nil },
 		}
-		res, err := driver.NewSignedIn(now, in, make())
+		res, err := driver.NewSignedIn(now, in, create())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -41,15 +41,15 @@ func TestPlainMeansNoSealedValue(t *testing.T) {
 		r    *driver.Record
 		want bool
 	}{
-		"empty":           {make(), true},
-		"created clear":   {make(set(clear)), true},
-		"created sealed":  {make(set(sealed)), false},
-		"changed clear":   {apply(make(set(clear)), set(clear)), true},
-		"changed sealed":  {apply(make(set(clear)), set(sealed)), false},
-		"swapped sealed":  {apply(make(), driver.Op{Kind: driver.Swap, Key: "k", Value: sealed}), false},
-		"counted":         {apply(make(set([]byte("1"))), driver.Op{Kind: driver.Add, Key: "k", Delta: 1}), true},
-		"beside sealed":   {apply(make(set(sealed)), driver.Op{Kind: driver.Add, Key: "n", Delta: 1}), false},
-		"carried clear":   {carry(driver.Fields{{Key: "k", Value: clear}}), true},
+		"empty":           {create(), true},
+		"created clear":   {create(set(unsealed)), true},
+		"created sealed":  {create(set(sealed)), false},
+		"changed clear":   {apply(create(set(unsealed)), set(unsealed)), true},
+		"changed sealed":  {apply(create(set(unsealed)), set(sealed)), false},
+		"swapped sealed":  {apply(create(), driver.Op{Kind: driver.Swap, Key: "k", Value: sealed}), false},
+		"counted":         {apply(create(set([]byte("1"))), driver.Op{Kind: driver.Add, Key: "k", Delta: 1}), true},
+		"beside sealed":   {apply(create(set(sealed)), driver.Op{Kind: driver.Add, Key: "n", Delta: 1}), false},
+		"carried clear":   {carry(driver.Fields{{Key: "k", Value: unsealed}}), true},
 		"carried sealed":  {carry(driver.Fields{{Key: "k", Value: sealed}}), false},
 		"made by hand":    {&driver.Record{Fields: driver.Fields{{Key: "k", Value: sealed}}}, false},
 		"changed by hand": {apply(&driver.Record{Fields: driver.Fields{{Key: "k", Value: sealed}}}, driver.Op{Kind: driver.Add, Key: "n", Delta: 1}), false},

@@ -186,14 +186,14 @@ func TestAllocations(t *testing.T) {
 		h    http.Handler
 	}{
 		{"not used", 3, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { page(w) })},
-		{"reading a counter", 8, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		{"reading a counter", 6, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			if n.Get(s) == 0 {
 				t.Error("no session")
 			}
 			page(w)
 			return nil
 		})},
-		{"adding to a counter", 22, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		{"adding to a counter", 20, session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 			n.Add(s, 1)
 			page(w)
 			return nil

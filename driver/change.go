@@ -3,6 +3,7 @@ package driver
 import (
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Change is what one commit does: all of it or nothing.
@@ -67,6 +68,11 @@ func (c *Change) shown() Hash {
 		return Hash{}
 	}
 	return c.Verifier
+}
+
+// plain reports that c stores no sealed value.
+func (c *Change) plain() bool {
+	return !slices.ContainsFunc(c.Ops, func(op Op) bool { return isSealed(op.Value) })
 }
 
 // Check returns an *[OpError] if c is invalid for every record. A store refuses such a change

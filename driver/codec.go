@@ -91,7 +91,7 @@ func Decode(values []Field) (*Record, error) {
 	if n := fields.Size(); n != r.Size {
 		return nil, fmt.Errorf("%w: the fields have %d bytes, but %s says %d", ErrFormat, n, nameState, r.Size)
 	}
-	r.Fields = fields
+	r.Fields, r.plain = fields, fields.plain()
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package driver
 
 import (
 	"iter"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -44,6 +45,14 @@ func (f Fields) Size() int {
 	}
 	return n
 }
+
+// plain reports that no value is sealed.
+func (f Fields) plain() bool {
+	return !slices.ContainsFunc(f, func(e Field) bool { return isSealed(e.Value) })
+}
+
+// isSealed reports whether a value is sealed: JSON never begins with "~".
+func isSealed(value []byte) bool { return len(value) > 0 && value[0] == '~' }
 
 func (f *Field) size() int { return len(f.Key) + len(f.Value) }
 

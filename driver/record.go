@@ -21,6 +21,8 @@ type Record struct {
 	Revision uint64 // grows by one with each change and each touch
 	Size     int    // Fields.Size
 	Fields   Fields
+
+	plain bool // no value is sealed; false: not known
 }
 
 // Secret is 128 random bits that a record keeps for its whole life, also when its token changes. It
@@ -42,6 +44,10 @@ func (r *Record) Metadata() *Record {
 	m.Fields = nil
 	return &m
 }
+
+// Plain reports that no value of r is sealed. If it returns false, any value may be. A reader of a
+// plain record need not look at each value to know that it has the key of each.
+func (r *Record) Plain() bool { return r.plain || len(r.Fields) == 0 }
 
 // Live reports whether the record has not expired.
 func (r *Record) Live(now time.Time) bool { return now.Before(r.Expires()) }
@@ -113,6 +119,7 @@ func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 	}
 	next := r.usedAt(now, c.shown())
 	next.Fields, next.Size = draft.fields, draft.size
+	next.plain = r.Plain() && c.plain()
 	if renew {
 		next.Tokens = r.Tokens.renewed(c.Renew, c.shown(), now)
 	}

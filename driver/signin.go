@@ -177,7 +177,7 @@ func NewSignedIn(now time.Time, in *SignIn, from *Record) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.Fields, r.Size = carried, carried.Size()
+	r.Fields, r.Size, r.plain = carried, carried.Size(), carried.plain()
 	return r.with(now.Truncate(time.Millisecond), &in.Change, false)
 }
 

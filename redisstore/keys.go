@@ -1,6 +1,7 @@
 package redisstore
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -21,8 +22,10 @@ const (
 func newKeyspace(namespace string) keyspace { return keyspace{namespace + ":{"} }
 
 func (k keyspace) session(id driver.ID) string {
-	handle := id.String()
-	return k.prefix + handle[:4] + sessionInfix + handle[5:]
+	b := append(make([]byte, 0, 128), k.prefix...) // longer than a key, and so on the stack
+	b = hex.AppendEncode(b, []byte{byte(id.Bucket >> 8), byte(id.Bucket)})
+	b = append(b, sessionInfix...)
+	return string(base64.RawURLEncoding.AppendEncode(b, id.Selector[:]))
 }
 
 // parseSession is the inverse of session.

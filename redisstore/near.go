@@ -254,17 +254,31 @@ func (n *nearCache) stats() (sum NearStats) {
 
 // put keeps a copy, unless there is a newer one, and evicts others if the shard is full.
 func (s *nearShard) put(n *nearCache, id driver.ID, r *driver.Record, asked time.Time, revocations uint32) {
-	if c := s.copies[id]; c != nil && c.epoch == s.epoch && c.record.Revision > r.Revision && c.record.Secret == r.Secret {
+	c := s.copies[id]
+	if c != nil && c.epoch == s.epoch && c.record.Revision > r.Revision && c.record.Secret == r.Secret {
 		return
 	}
-	s.remove(id)
 	size := footprint(r)
 	if size > n.limit {
+		s.remove(id)
 		return
 	}
-	s.copies[id] = &nearCopy{record: r, asked: asked, epoch: s.epoch, revocations: revocations}
+	if c == nil {
+		c = &nearCopy{}
+		s.copies[id] = c
+	} else {
+		s.bytes -= footprint(c.record)
+	}
+	*c = nearCopy{record: r, asked: asked, epoch: s.epoch, revocations: revocations}
 	s.bytes += size
 	delete(s.known, id)
+	if s.bytes > n.limit {
+		s.makeRoom(n, id)
+	}
+}
+
+// makeRoom evicts copies until the shard is within its limit, but not that of one session.
+func (s *nearShard) makeRoom(n *nearCache, id driver.ID) {
 	for other, c := range s.copies { // approximates "least recently used" in the map's random order
 		if s.bytes <= n.limit {
 			return

@@ -142,7 +142,9 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	if !r.timed {
 		r.now = p.at
 	}
-	return &driver.Result{Values: values, Record: s.updateCopy(id, c, &r), Now: r.now, Renewed: c.Renew != nil && !r.kept}, nil
+	res := s.updateCopy(id, c, &r)
+	res.Values, res.Renewed = values, c.Renew != nil && !r.kept
+	return res, nil
 }
 
 // shown returns the verifier that the client has shown: none, if the request itself got it.
@@ -159,14 +161,13 @@ func applyArgs(c *driver.Change, p *plan, tracked bool) []string {
 	if maxSize == 0 {
 		maxSize = driver.DefaultMaxSize
 	}
-	flags := []byte("000")
-	for i, set := range [...]bool{p.clock, tracked, c.Issued} {
-		if set {
-			flags[i] = '1'
-		}
+	count := 4 + 4*len(c.Ops)
+	if c.Renew != nil {
+		count += 4
 	}
-	args := make([]string, 4, 8+4*len(c.Ops))
-	args[0], args[1], args[2], args[3] = c.Verifier.String(), strconv.Itoa(maxSize), p.global, string(flags)
+	args := make([]string, 0, count)
+	flags := digit(p.clock) + digit(tracked) + digit(c.Issued)
+	args = append(args, c.Verifier.String(), strconv.Itoa(maxSize), p.global, flags)
 	if n := c.Renew; n != nil && n.Grace > 0 {
 		grace := strconv.FormatInt(max(n.Grace.Milliseconds(), 1), 10)
 		args = append(args, "rotate", n.Verifier.String(), grace, milliseconds(n.MinAge))
@@ -200,22 +201,29 @@ func optional(v []byte) string {
 	return "=" + string(v)
 }
 
-// updateCopy makes the same change on this process's copy. It returns the new record, or nil if
-// there is no copy of the version before.
-func (s *Store) updateCopy(id driver.ID, c *driver.Change, r *reply) *driver.Record {
+// updateCopy makes the same change on this process's copy. The result has the new record, or none
+// if there is no copy of the version before.
+func (s *Store) updateCopy(id driver.ID, c *driver.Change, r *reply) *driver.Result {
 	if s.near == nil {
-		return nil
+		return &driver.Result{Now: r.now}
 	}
-	return s.near.replace(id, r.revision-1, r.asked, func(old *driver.Record) *driver.Record {
+	var res *driver.Result
+	made := s.near.replace(id, r.revision-1, r.asked, func(old *driver.Record) *driver.Record {
 		if !r.timed && old.TouchDue(shown(c), r.now) { // the script did not note a use
 			return nil
 		}
-		res, err := old.Apply(r.now, c)
+		var err error
+		res, err = old.Apply(r.now, c)
 		if err != nil || res.Record.Revision != r.revision || res.Record.Tokens.Generation != r.generation {
 			return nil
 		}
 		return res.Record
 	})
+	if made == nil {
+		return &driver.Result{Now: r.now}
+	}
+	res.Now = r.now
+	return res
 }
 
 // dropCopy drops this process's copy of a session that ended, or whose state is not known.

@@ -31,8 +31,8 @@
 --               the script did not read it. Values are there only if an operation has one
 --   {"kept", time … as "ok"}          done, but without the rotation: the verifier is not old
 --               enough, or its successor is in use
---   {"gone"}    there is no such session
---   {"moved"}   the verifier is not accepted
+--   {"gone"}    there is no such session: it ended, expired or is revoked
+--   {"moved"}   the verifier is not accepted, or a sign-in is replacing or has replaced the session
 --   {"refused", index from 0, why}    why: integer overflow large fields. The index does not count
 --               renew and rotate
 --   {"refused", index from 0, "conflict", present value or nil}

@@ -127,8 +127,9 @@ func MetadataNames() []Key {
 }
 
 // MissingNames returns the names of metadata that a record has and that values lacks: the later
-// parts of a long info. It returns nil for values that are complete, or that [DecodeMetadata]
-// refuses in any case.
+// parts of a long info. A record may change or end between two reads, so a store reads the missing
+// values together with the others once more. MissingNames returns nil for values that are complete,
+// or that [DecodeMetadata] refuses in any case.
 func MissingNames(values []Field) (missing []Key) {
 	n, parts := 0, 0
 	for _, v := range values {

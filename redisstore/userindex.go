@@ -189,7 +189,7 @@ var listedNames = func() []string {
 }()
 
 // readSessions reads the metadata of a user's sessions, and then the revocations of their bucket.
-// A second read gets the later parts of long infos.
+// Sessions with a long info are read again, with all its parts.
 func (s *Store) readSessions(
 	ctx context.Context, owner driver.Hash, entries []indexEntry,
 ) (found []map[string]string, revocations map[string]string, err error) {
@@ -206,6 +206,9 @@ func (s *Store) readSessions(
 		names[i] = nil
 		for _, name := range driver.MissingNames(hashFields(found[i])) {
 			names[i], long = append(names[i], string(name)), true
+		}
+		if names[i] != nil { // read it whole: it may have ended since
+			names[i], found[i] = append(names[i], listedNames...), map[string]string{}
 		}
 	}
 	if long {

@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -469,25 +470,29 @@ func TestPassiveRouteIsNoFirstUse(t *testing.T) {
 }
 
 // TestStreamKeepsTheSessionItCreated: the client of a stream is there. Reload and Commit on it are
-// uses of the session that the same request created.
+// uses of the session that the same request created, also if it renewed the token.
 func TestStreamKeepsTheSessionItCreated(t *testing.T) {
 	for name, use := range map[string]func(context.Context, *session.Session) error{
 		"reloads": func(ctx context.Context, ses *session.Session) error { return ses.Reload(ctx) },
 		"commits": func(ctx context.Context, ses *session.Session) error { n.Add(ses, 0); return ses.Commit(ctx) },
 	} {
-		t.Run(name, func(t *testing.T) {
+		for _, renews := range []bool{false, true} {
 			bubble(t, func(t *testing.T) {
 				v := newSite(t, session.Config{}).visitor()
 				v.handle(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, ses *session.Session) error {
 					n.Add(ses, 1)
+					err := ses.Commit(r.Context())
+					if renews {
+						err = errors.Join(err, ses.Renew(r.Context()))
+					}
 					w.WriteHeader(200)
 					time.Sleep(14 * time.Minute)
-					err := use(r.Context(), ses)
+					err = errors.Join(err, use(r.Context(), ses))
 					time.Sleep(2*time.Hour - time.Millisecond)
 					return errors.Join(err, ses.Reload(r.Context()))
 				}))
-				mustEqual(t, "n", v.count(), 1)
+				mustEqual(t, fmt.Sprintf("n of a stream that %s, with a new token: %t", name, renews), v.count(), 1)
 			})
-		})
+		}
 	}
 }

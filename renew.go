@@ -42,8 +42,10 @@ func (s *Session) renew(ctx context.Context) error {
 	if t.Generation = r.Tokens.Generation; res.Record == nil {
 		t.Generation++
 	}
+	// A token that this request issued has not left. The new one is then the session's first.
+	first := s.response.issued && !s.response.renewed && s.response.cookie == setCookie
 	s.issue(t, s.m.cookieFor(r.Principal, r.Deadline.Sub(s.view.now)))
-	s.response.renewed = true
+	s.response.renewed = !first
 	s.emit(s.event(EventRenewed, s.cred.id, res.Now))
 	if res.Record == nil {
 		s.readGeneration(ctx)

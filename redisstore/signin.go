@@ -301,18 +301,22 @@ func (x *signIn) store(ctx context.Context) (*driver.Result, error) {
 }
 
 // execSignIn runs signin.lua, and on one server it then reads the global revocation.
-func (x *signIn) execSignIn(ctx context.Context, draft *driver.Record) (r reply, err error) {
+func (x *signIn) execSignIn(ctx context.Context, draft *driver.Record) (reply, error) {
 	keys, args := x.scriptArgs(draft)
+	var r reply // no result: a try that was left behind may still write it
 	if x.topology == cluster {
-		err = x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) (err error) {
+		err := x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) (err error) {
 			r, err = x.exec(ctx, x.plain, signInScript, keys, args)
 			return err
 		})
-		return r, err
+		if err != nil {
+			return reply{}, err
+		}
+		return r, nil
 	}
 	calls := []call{{script: pipelinedSignIn, keys: keys, args: args}, {command: x.getGlobalRevocation}}
 	var global rueidis.RedisResult
-	err = x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) error {
+	err := x.withRetry(ctx, place(x.id.Bucket), idempotent, func(ctx context.Context) error {
 		replies, asked := x.pipeline(ctx, calls...)
 		got, err := x.parseReply(replies[0], asked)
 		r, global = got, replies[1]

@@ -22,6 +22,7 @@ func TestMalformedSessionIsRefusedByHandle(t *testing.T) {
 		"list":            {"LPUSH", "", "x"},
 		"state":           {"HSET", "", "@s", "0000000000010000000000000000000"},
 		"state with sign": {"HSET", "", "@s", "-00000000001000000000000000000ff"},
+		"upper case":      {"HSET", "", "@s", "00000000000A0000000001f000000000"},
 		"another version": {"HSET", "", "@t", "20AAAAAAAAAAAAAAAAAAAAAA00000000000000000000"},
 		"no life":         {"HDEL", "", "@l"},
 	} {

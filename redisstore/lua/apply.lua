@@ -69,7 +69,8 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
   end
   if live and token and state and #token == 44 and #ARGV[1] == 22 and string.find(token, '10' .. ARGV[1], 1, true) == 1
     and #state == 32 and not (KEYS[2] and call('EXISTS', KEYS[2]) == 1) then
-    local revision, rest = string.match(state, '^(%x%x%x%x%x%x%x%x%x%x%x%x)([%da-f]+)$')
+    local revision, rest = nil, nil
+    if string.find(token .. state, '^[%da-f]+$', 25) then revision, rest = string.sub(state, 1, 12), string.sub(state, 13) end
     local grown, delta, new, usual, k, v, sum, set, values = 0, 0, 0
     for i = 5, count, 4 do
       local old = have[(i + 7) / 4]
@@ -108,7 +109,7 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
     end
     revision = revision and tonumber(revision, 16) + 1 or 281474976710656
     local generation = tonumber(string.sub(token, 25, 32), 16)
-    usual = usual and revision < 281474976710656 and generation and generation < 4294967296
+    usual = usual and revision < 281474976710656
     if usual and (new == 0 or call('HLEN', key) + new < 1028) then
       if seen then rest = string.sub(rest, 1, 8) .. seen end
       state = string.format('%012x', revision) .. rest

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/coatcheck-go/session/driver"
 )
@@ -199,11 +201,12 @@ func (u *shownUser) rows(row func(name, format string, args ...any), at func(str
 	row("persistent", "%t", u.Persistent)
 }
 
-// printable quotes a text that would disturb a terminal or the table.
+// printable quotes a text that would disturb a terminal or the table, or that has characters that
+// are invisible or change the direction: it could look like another text.
 func printable(text string) string {
 	for _, r := range text {
-		if r < ' ' || r == 0x7f || r == '\ufffd' || r >= 0x80 && r < 0xa0 {
-			return fmt.Sprintf("%q", text)
+		if !strconv.IsPrint(r) || r == utf8.RuneError {
+			return strconv.Quote(text)
 		}
 	}
 	return text

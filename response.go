@@ -21,7 +21,7 @@ type response struct {
 	sent      bool // the response header has left
 	closed    bool // the handler has returned: a new cookie would not be sent any more
 	issued    bool // the session got a new token
-	renewed   bool // the session's token comes from a Renew of this request
+	renewed   bool // by a Renew of this request, and the client may have the token before
 	streams   bool // Reload or Commit was called after the header had left
 	signedOut bool // Clear-Site-Data is due
 

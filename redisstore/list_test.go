@@ -115,7 +115,9 @@ func TestManySessionsAreListedInPages(t *testing.T) {
 	}
 	commands, records := callsOf(t, node, "zrange")-before, callsOf(t, node, "hmget")-read
 	t.Logf("%d ZRANGE and %d HMGET for %d pages", commands, records, s.pages)
-	if commands != s.pages || records != many {
+	// The store repeats the ends of Open's trial meanwhile, and their scripts send HMGET, too.
+	const repeatedEnds = 8
+	if commands != s.pages || records < many || records > many+repeatedEnds {
 		t.Errorf("%d ZRANGE and %d HMGET for %d pages of %d sessions", commands, records, s.pages, many)
 	}
 	s.pages = 0

@@ -49,7 +49,7 @@ func malformedSessions() (all []malformed) {
 	return all
 }
 
-// writes are the vectors of what apply.lua and touch.lua refuse.
+// writes adds vectors of calls that apply.lua and touch.lua refuse.
 func (c *cases) writes() {
 	keys := []string{keyA, keyRevoked}
 	presented := verifierA.String()

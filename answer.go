@@ -46,6 +46,10 @@ func (s *Session) abandon(err error) (sent, answered bool) {
 func (s *Session) answer(w http.ResponseWriter, r *http.Request, err error) {
 	s.log(r.Context(), err)
 	setErrorHeader(w.Header(), err)
+	if s.onError != nil {
+		s.onError(w, r, err)
+		return
+	}
 	s.m.cfg.OnError(w, r, err)
 }
 
@@ -82,9 +86,7 @@ func (s *Session) log(ctx context.Context, err error) {
 		return
 	}
 	attrs := []slog.Attr{slog.Int("status", Status(err)), slog.Any("error", err)}
-	if s.request != nil {
-		attrs = append(attrs, slog.String("method", s.request.Method), slog.String("path", s.request.URL.Path))
-	}
+	attrs = append(attrs, slog.String("method", s.request.Method), slog.String("path", s.request.URL.Path))
 	if handle := s.unreadHandle(); handle != "" {
 		attrs = append(attrs, slog.String("session", handle))
 	}
@@ -103,6 +105,5 @@ func (s *Session) unreadHandle() string {
 }
 
 func defaultOnError(w http.ResponseWriter, _ *http.Request, err error) {
-	status, text := answerTo(err)
-	http.Error(w, text, status)
+	http.Error(w, Message(err), Status(err))
 }

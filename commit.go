@@ -227,8 +227,6 @@ func (s *Session) mayIssueToken() error {
 	case s.cred.inHeader:
 		return fmt.Errorf("%w: the token in the Authorization header opens no session, "+
 			"and a new token cannot go back in a cookie: use BearerToken", ErrNotSignedIn)
-	case s.request == nil:
-		return nil
 	}
 	// A request that another site caused came without the cookie, because of SameSite. A new cookie
 	// would replace the visitor's own.

@@ -362,36 +362,3 @@ func TestHandlerThatOutlivesItsTimeoutStores(t *testing.T) {
 		})
 	}
 }
-
-// TestLoadAndCommitWorkWithoutNetHTTP: Load and Commit are the middleware in two halves.
-func TestLoadAndCommitWorkWithoutNetHTTP(t *testing.T) {
-	s := newSite(t, session.Config{})
-	ctx := s.m.Load(t.Context(), http.Header{})
-	if h, err := s.m.Commit(ctx); h != nil || err != nil {
-		t.Errorf("not used: %v, %v", h, err)
-	}
-	ctx = s.m.Load(t.Context(), http.Header{})
-	ses, err := session.From(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.Add(ses, 1)
-	h, err := s.m.Commit(ctx)
-	if err != nil || len(h["Set-Cookie"]) != 1 || h.Get("Vary") != "Cookie" || h.Get("Cache-Control") != "no-store" {
-		t.Fatalf("%v, %v", h, err)
-	}
-	cookie, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")
-	s.store.fail("apply", errDown)
-	ctx = s.m.Load(t.Context(), http.Header{"Cookie": {cookie}})
-	ses, _ = session.From(ctx)
-	n.Add(ses, 1)
-	if h, err := s.m.Commit(ctx); !errors.Is(err, session.ErrUnavailable) || h["Set-Cookie"] != nil {
-		t.Errorf("with the store down: %v, %v", h, err)
-	}
-	if _, err := s.m.Commit(t.Context()); !errors.Is(err, session.ErrNoManager) {
-		t.Errorf("without Load: %v", err)
-	}
-	if _, err := session.From(t.Context()); !errors.Is(err, session.ErrNoManager) {
-		t.Errorf("From without Load: %v", err)
-	}
-}

@@ -374,11 +374,11 @@ func (m *cookieModel) request(do string) *flight {
 
 // who returns the user that a request with the jar's cookies reads.
 func (m *cookieModel) who() (user string) {
-	h := http.Header{}
+	var cookies []string
 	for name, v := range m.jar {
-		h.Add("Cookie", name+"="+v)
+		cookies = append(cookies, name+"="+v)
 	}
-	s, err := session.From(m.nodes[0].Load(m.t.Context(), h))
+	s, err := session.From(mustLoad(m.t, m.nodes[0], strings.Join(cookies, "; ")))
 	if err != nil {
 		m.t.Error(err)
 		return ""

@@ -50,8 +50,7 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 
 // CheckCSRF returns [ErrCSRF] if token is not one that [Session.CSRFToken] returned for this
 // session. A session that is not stored has no tokens. With Config.CSRF the middleware checks
-// tokens. CheckCSRF is for servers that are not net/http, and for tokens that a request carries in
-// another place.
+// tokens. CheckCSRF is for tokens that a request carries in another place.
 func (s *Session) CheckCSRF(token string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

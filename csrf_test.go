@@ -2,7 +2,6 @@ package session_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -407,7 +406,7 @@ func TestCheckCSRFWorksWithoutNetHTTP(t *testing.T) {
 	s := newSite(t, session.Config{CSRF: true})
 	v := s.known()
 	token := v.mustCSRFToken(t)
-	ses, err := session.From(s.m.Load(context.Background(), http.Header{"Cookie": {v.cookie}}))
+	ses, err := session.From(mustLoad(t, s.m, v.cookie))
 	if err != nil {
 		t.Fatal(err)
 	}

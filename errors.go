@@ -97,7 +97,7 @@ var statuses = []struct {
 }
 
 // Status returns the HTTP status with which [Error] responds to err. It is for servers that are not
-// net/http.
+// net/http, and for error handlers.
 //
 //   - 400: ErrAmbiguous
 //   - 401: ErrNotSignedIn, ErrNotFresh, ErrRevoked
@@ -105,10 +105,17 @@ var statuses = []struct {
 //   - 404: ErrNotFound
 //   - 409: ErrEnded, ErrTooMany
 //   - 503: ErrUnavailable
+//   - the status of an application's error that has a method StatusCode() int, from 400 to 599
 //   - 500: all other errors
 func Status(err error) int {
 	status, _ := answerTo(err)
 	return status
+}
+
+// Message returns the sentence with which [Error] responds to err. It does not tell the cause.
+func Message(err error) string {
+	_, text := answerTo(err)
+	return text
 }
 
 // answerTo returns the status and the text for the client.
@@ -118,8 +125,18 @@ func answerTo(err error) (status int, text string) {
 			return s.status, s.text
 		}
 	}
-	return http.StatusInternalServerError, "Something went wrong. The error has been logged."
+	var own interface{ StatusCode() int }
+	if errors.As(err, &own) && own.StatusCode() >= 400 && own.StatusCode() < 600 {
+		status = own.StatusCode()
+		if text = http.StatusText(status); status < 500 && text != "" {
+			return status, text + "."
+		}
+		return status, unexpected
+	}
+	return http.StatusInternalServerError, unexpected
 }
+
+const unexpected = "Something went wrong. The error has been logged."
 
 // fromStore translates a store's error into an error of this package. It keeps the cause as text
 // only, because a store's errors are not part of this package's API.

@@ -49,25 +49,32 @@ func Example_otherServer() {
 	if err != nil {
 		panic(err)
 	}
-	// serve answers one request of a server that is not net/http.
-	serve := func(ctx context.Context, request http.Header) (status int, response http.Header, body string) {
-		ctx = sessions.Load(ctx, request)
+	countVisit := func(ctx context.Context) (string, error) {
 		s, err := session.From(ctx)
+		if err != nil {
+			return "", err
+		}
+		visits.Add(s, 1)
+		return fmt.Sprintf("visit %d", visits.Get(s)), nil
+	}
+	// serve answers one request of a server that is not net/http.
+	serve := func(request *http.Request) (status int, response http.Header, body string) {
+		ctx, err := sessions.Load(request)
 		if err == nil {
-			visits.Add(s, 1)
-			body = fmt.Sprintf("visit %d", visits.Get(s))
+			body, err = countVisit(ctx)
 		}
 		response, commitErr := sessions.Commit(ctx)
 		if err = errors.Join(err, commitErr); err != nil {
-			return session.Status(err), response, http.StatusText(session.Status(err))
+			return session.Status(err), response, session.Message(err)
 		}
 		return http.StatusOK, response, body
 	}
 
-	status, response, body := serve(context.Background(), http.Header{})
+	request := httptest.NewRequest("GET", "/", nil)
+	status, response, body := serve(request)
 	fmt.Println(status, body)
-	cookie := (&http.Response{Header: response}).Cookies()[0]
-	status, _, body = serve(context.Background(), http.Header{"Cookie": {cookie.Name + "=" + cookie.Value}})
+	request.AddCookie((&http.Response{Header: response}).Cookies()[0])
+	status, _, body = serve(request)
 	fmt.Println(status, body)
 	// Output:
 	// 200 visit 1

@@ -20,35 +20,52 @@ import (
 // error is logged.
 func (m *Manager) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if s, err := sessionOf(r.Context()); err == nil && s.m == m {
-			next.ServeHTTP(w, r) // the middleware is nested: one session, one cookie
-			return
-		}
-		x := &exchange{Context: r.Context()}
-		x.session.begin(m, r.Header)
-		x.writer = responseWriter{ResponseWriter: w, x: x}
-		x.session.request = r.WithContext(x)
-		if x.session.cred.inCookie() {
-			if err := m.cfg.CrossOrigin.Check(asUnsafe(r)); err != nil {
-				x.fail(fmt.Errorf("%w: %v", ErrCrossOrigin, err))
-				return
-			}
-		}
-		if err := x.checkCSRF(x.session.request); err != nil {
-			x.fail(err)
-			return
-		}
-		returned := false
-		defer func() {
-			if !returned { // it panics, or exits
-				x.unwind()
-			}
-			giveBack(r, x.session.request)
-		}()
-		next.ServeHTTP(&x.writer, x.session.request)
-		x.finish()
-		returned = true
+		m.Serve(w, r, next.ServeHTTP, nil)
 	})
+}
+
+// Serve is [Manager.Handler] for one request, for adapters of web frameworks: it calls next with
+// the writer and the request that carry the session. Unless it is nil, onError takes the place of
+// Config.OnError for this request. Its writer is w, and what it writes there is the response.
+// Afterwards, what next writes is dropped.
+//
+// If the handler of the framework fails, next calls [Session.Discard] before the response to the
+// error.
+func (m *Manager) Serve(w http.ResponseWriter, r *http.Request, next http.HandlerFunc,
+	onError func(w http.ResponseWriter, r *http.Request, err error)) {
+	if s, err := sessionOf(r.Context()); err == nil && s.m == m {
+		next(w, r) // the middleware is nested: one session, one cookie
+		return
+	}
+	x := &exchange{Context: r.Context()}
+	x.session.begin(m, r.Header)
+	x.writer = responseWriter{ResponseWriter: w, x: x}
+	x.session.request, x.session.onError = r.WithContext(x), onError
+	if err := x.check(r); err != nil {
+		x.fail(err)
+		return
+	}
+	returned := false
+	defer func() {
+		if !returned { // it panics, or exits
+			x.unwind()
+		}
+		giveBack(r, x.session.request)
+	}()
+	next(&x.writer, x.session.request)
+	x.finish()
+	returned = true
+}
+
+// check refuses what another site has caused, and what lacks a CSRF token.
+func (x *exchange) check(r *http.Request) error {
+	s := &x.session
+	if s.cred.inCookie() {
+		if err := s.m.cfg.CrossOrigin.Check(asUnsafe(r)); err != nil {
+			return fmt.Errorf("%w: %v", ErrCrossOrigin, err)
+		}
+	}
+	return x.checkCSRF(s.request)
 }
 
 // exchange is one request and its response: all that the middleware keeps for them, in one

@@ -212,7 +212,7 @@ func TestSealedValueOpensOnlyWhereItWasSealed(t *testing.T) {
 		"the mark": "~", "too short": "~1A"} {
 		v.mustStore("secret", bad)
 		v.tab().do(func(*session.Session) error { t.Errorf("%s: the handler runs", name); return nil })
-		_, err := session.From(s.m.Load(t.Context(), http.Header{"Cookie": {v.cookie}}))
+		_, err := session.From(mustLoad(t, s.m, v.cookie))
 		if !errors.Is(err, session.ErrSealed) || !strings.Contains(err.Error(), `"secret"`) || session.Status(err) != 500 {
 			t.Errorf("%s: From: %v, want ErrSealed with the field's name", name, err)
 		}

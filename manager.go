@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"slices"
 	"sync"
 
@@ -85,14 +86,25 @@ func (m *Manager) Config() Config {
 	return c
 }
 
-// Load returns a context from which [From] gets the session that a request header names. It does no
-// I/O, reads only Cookie and Authorization, and keeps nothing of h. Load and [Manager.Commit] are
-// the middleware for servers that are not net/http. Such a server must refuse cross-origin requests
-// itself.
-func (m *Manager) Load(ctx context.Context, h http.Header) context.Context {
-	x := &exchange{Context: ctx}
-	x.session.begin(m, h)
-	return x
+// Load returns a context from which [From] gets the session of a request. Load and [Manager.Commit]
+// are the middleware for servers that are not net/http. They describe the request as an
+// [http.Request] with Method, URL, Host, Header and, with Config.CSRF, Body. Load reads nothing
+// else and keeps r. It does no I/O but what the check of a CSRF token needs.
+//
+// Errors: [ErrCrossOrigin], [ErrCSRF], and those of [From] with Config.CSRF. Do not call the
+// handler then. Call Commit with the context, which is never nil, and send an error response.
+func (m *Manager) Load(r *http.Request) (context.Context, error) {
+	x := &exchange{Context: r.Context()}
+	x.session.begin(m, r.Header)
+	if r.URL == nil {
+		r.URL = &url.URL{}
+	}
+	x.session.request = r
+	if err := x.check(r); err != nil {
+		x.session.stop(phaseAnswered, err)
+		return x, err
+	}
+	return x, nil
 }
 
 // Commit stores the changes of ctx's session and returns what to add to the response header:

@@ -58,7 +58,7 @@ func TestRouteAdmitsOnlyWhoMeetsIt(t *testing.T) {
 		})
 		for err, is := range map[error]session.Route{session.ErrNotSignedIn: {SignedIn: true, Fresh: true},
 			session.ErrNoManager: {}} {
-			r := anonymous.site.m.Load(t.Context(), http.Header{"Cookie": {anonymous.cookie}})
+			r := mustLoad(t, anonymous.site.m, anonymous.cookie)
 			if err == session.ErrNoManager {
 				r = t.Context()
 			}

@@ -15,8 +15,10 @@ import (
 // wait for the store, also not for a commit that another goroutine has begun.
 type Session struct {
 	m       *Manager
-	began   time.Time                 // when the request began
-	request *http.Request             // nil under servers that are not net/http
+	began   time.Time // when the request began
+	request *http.Request
+	// An adapter's, in place of Config.OnError; or nil.
+	onError func(w http.ResponseWriter, r *http.Request, err error)
 	handle  atomic.Pointer[driver.ID] // for logs, also after the end; nil: not stored
 
 	calls sync.Mutex // held by a call that talks to the store, from its beginning to its end
@@ -162,6 +164,16 @@ func (s *Session) Degraded() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state == degraded || s.state == readOnly
+}
+
+// Discard drops the changes that are not committed, and the mistake that would fail the commit. It
+// is for adapters of web frameworks: call it when a handler has failed, before the response to its
+// error. What is changed afterwards is committed. [Error] does it by itself.
+func (s *Session) Discard() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.view.discard()
+	s.outcome.forgive()
 }
 
 // Clear unsets all fields.

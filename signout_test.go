@@ -293,7 +293,7 @@ func TestClearSiteDataInUnusualSignOuts(t *testing.T) {
 	})
 	t.Run("without net/http", func(t *testing.T) {
 		s := newSite(t, cfg)
-		ctx := s.m.Load(t.Context(), http.Header{"Cookie": {s.known().cookie}})
+		ctx := mustLoad(t, s.m, s.known().cookie)
 		ses, err := session.From(ctx)
 		if err != nil || signOut(ses) != nil {
 			t.Fatal(err)

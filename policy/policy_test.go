@@ -3,6 +3,7 @@ package policy_test
 import (
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -146,7 +147,11 @@ func TestSignInCannotBeRemembered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := session.From(m.Load(t.Context(), http.Header{}))
+	ctx, err := m.Load(httptest.NewRequest("GET", "/", nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := session.From(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

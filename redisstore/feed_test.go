@@ -222,7 +222,7 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	events := managers[1].Events(ctx)
-	request := managers[0].Load(t.Context(), nil)
+	request := mustLoad(t, managers[0], "")
 	s, err := session.From(request)
 	must(t, err)
 	must(t, s.SignIn(request, session.Login{User: "ada"}))

@@ -1,10 +1,12 @@
 package redisstore_test
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"testing"
@@ -34,7 +36,7 @@ func TestUnknownTokensAreNotTracked(t *testing.T) {
 			manager, err := session.New(store, session.Config{Keys: tt.keys})
 			must(t, err)
 			hasSession := func(token string) bool {
-				ctx := manager.Load(t.Context(), http.Header{"Cookie": {"__Host-session=" + token}})
+				ctx := mustLoad(t, manager, "__Host-session="+token)
 				s, err := session.From(ctx)
 				must(t, err)
 				return s.Info().Handle != ""
@@ -72,10 +74,20 @@ func TestUnknownTokensAreNotTracked(t *testing.T) {
 	}
 }
 
+// mustLoad returns the context of a request with this cookie.
+func mustLoad(t *testing.T, manager *session.Manager, cookie string) context.Context {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), "GET", "/", nil)
+	r.Header.Set("Cookie", cookie)
+	ctx, err := manager.Load(r)
+	must(t, err)
+	return ctx
+}
+
 // mustCreateVisitor returns the token of a new session.
 func mustCreateVisitor(t *testing.T, manager *session.Manager) string {
 	t.Helper()
-	ctx := manager.Load(t.Context(), http.Header{})
+	ctx := mustLoad(t, manager, "")
 	s, err := session.From(ctx)
 	must(t, err)
 	session.Counter("n").Add(s, 1)

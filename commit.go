@@ -41,18 +41,26 @@ func (s *Session) Commit(ctx context.Context) error {
 // may have changed the session since: what ops changed reads as they left it. The commit has
 // succeeded, whatever comes of this.
 func (s *Session) refresh(ctx context.Context, ops []driver.Op, res *driver.Result) {
+	if s.reread(ctx) {
+		s.view.settleUnder(ops, res)
+	}
+}
+
+// reread makes the view exact under the changes that are not committed. It reports false if that
+// fails. Then the next change finds out why.
+func (s *Session) reread(ctx context.Context) bool {
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
 	r, now, err := s.load(ctx, s.cred.id, s.cred.verifier)
 	if err != nil {
-		return
+		return false
 	}
-	switch r.Tokens.Status(s.cred.verifier, now) {
-	case driver.Current, driver.Grace:
-		s.become(r, now)
-		s.view.settleUnder(ops, res)
-	case driver.Superseded, driver.Unknown: // the next change finds out
+	status := r.Tokens.Status(s.cred.verifier, now)
+	if status != driver.Current && status != driver.Grace {
+		return false
 	}
+	s.become(r, now)
+	return true
 }
 
 // commitBeforeHeader is the middleware's commit. After it, it is too late for a new cookie. What

@@ -477,3 +477,21 @@ func TestUpdateThatGaveUpIsReported(t *testing.T) {
 		mustEqual(t, "status", w.Code, http.StatusTooManyRequests)
 	})
 }
+
+// TestUpdateThatWaitedBeginsWithThePresentValue: f is called once, with what the others stored.
+func TestUpdateThatWaitedBeginsWithThePresentValue(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		v := newSite(t, session.Config{}).known()
+		calls := 0
+		concurrently(v, func(ctx context.Context, ses *session.Session) {
+			if _, err := theme.Update(ctx, ses, func(old string) (string, error) {
+				calls++ // Updates take turns
+				time.Sleep(time.Millisecond)
+				return old + "x", nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+		mustEqual(t, "calls", calls, 50)
+	})
+}

@@ -20,11 +20,14 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 	limited, cancel := s.m.detached(ctx)
 	defer cancel()
 	defer s.emitNow(ctx) // after the turn: a listener may Update the session, too
-	release, err := s.waitForTurn(limited)
+	release, waited, err := s.waitForTurn(limited)
 	if err != nil {
 		return err
 	}
 	defer release()
+	if waited {
+		s.catchUp(limited)
+	}
 	stored, present, err := s.both(k)
 	for attempt := range maxAttempts {
 		if err != nil {
@@ -47,6 +50,17 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		}
 	}
 	return s.giveUp(fmt.Errorf("%w: other processes keep changing field %q", ErrUnavailable, k))
+}
+
+// catchUp reads what the Updates before this one have stored. So f gets their result, and is called
+// once: it may ask a server for something that can be had only once.
+func (s *Session) catchUp(ctx context.Context) {
+	s.lock()
+	defer s.calls.Unlock()
+	defer s.mu.Unlock()
+	if s.state == live && s.outcome.err == nil {
+		s.reread(ctx)
+	}
 }
 
 // giveUp fails the outcome with err, and returns err to the handler.
@@ -131,18 +145,19 @@ func (s *Session) both(k driver.Key) (stored, present []byte, err error) {
 	return stored, present, err
 }
 
-// waitForTurn waits for the session's other Updates in this process.
-func (s *Session) waitForTurn(ctx context.Context) (release func(), err error) {
+// waitForTurn waits for the session's other Updates in this process. It reports whether there were
+// any.
+func (s *Session) waitForTurn(ctx context.Context) (release func(), waited bool, err error) {
 	s.mu.Lock()
 	id, isNew := s.cred.id, s.state == anonymous
 	s.mu.Unlock()
 	if isNew {
-		return func() {}, nil
+		return func() {}, false, nil
 	}
-	if release, err = s.m.updates.wait(ctx, id); err != nil {
-		return nil, s.giveUp(err)
+	if release, waited, err = s.m.updates.wait(ctx, id); err != nil {
+		return nil, false, s.giveUp(err)
 	}
-	return release, nil
+	return release, waited, nil
 }
 
 // updateQueue lets one Update of a session run at a time in this process, so that Updates do not
@@ -157,8 +172,9 @@ type updateTurn struct {
 	users int           // how many have the turn or wait for it
 }
 
-// wait waits for the turn of a session. Its error matches ErrUnavailable.
-func (q *updateQueue) wait(ctx context.Context, id driver.ID) (release func(), err error) {
+// wait waits for the turn of a session, and reports whether another Update had it. Its error
+// matches ErrUnavailable.
+func (q *updateQueue) wait(ctx context.Context, id driver.ID) (release func(), waited bool, err error) {
 	q.mu.Lock()
 	turn := q.sessions[id]
 	if turn == nil {
@@ -166,6 +182,7 @@ func (q *updateQueue) wait(ctx context.Context, id driver.ID) (release func(), e
 		turn.free <- struct{}{}
 		q.sessions[id] = turn
 	}
+	waited = turn.users > 0
 	turn.users++
 	q.mu.Unlock()
 	leave := func() {
@@ -177,9 +194,9 @@ func (q *updateQueue) wait(ctx context.Context, id driver.ID) (release func(), e
 	}
 	select {
 	case <-turn.free:
-		return func() { turn.free <- struct{}{}; leave() }, nil
+		return func() { turn.free <- struct{}{}; leave() }, waited, nil
 	case <-ctx.Done():
 		leave()
-		return nil, fmt.Errorf("%w: other updates of the session took too long", ErrUnavailable)
+		return nil, false, fmt.Errorf("%w: other updates of the session took too long", ErrUnavailable)
 	}
 }

@@ -45,7 +45,8 @@ func (v Value[T]) Delete(s *Session) { s.change(driver.Op{Kind: driver.Unset, Ke
 // Update atomically replaces the value with the result of f, and returns the new value. It commits
 // the request's other changes in the same step. If another request changes the value first, Update
 // calls f again with the newer value. So f must have no side effects, and must not call Update on
-// the session.
+// the session. In one process, the Updates of a session take turns, and one that has waited begins
+// with the present value.
 //
 // If f returns an error, Update changes nothing and returns that error. Other errors: those of
 // [Session.Commit].

@@ -3,6 +3,7 @@ package session_test
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -283,4 +284,66 @@ func Example_audit() {
 	})
 	fmt.Println(err)
 	// Output: <nil>
+}
+
+// Answers to errors that a script can read.
+func ExampleConfig_json() {
+	sessions, err := session.New(memstore.New(), session.Config{
+		OnError: func(w http.ResponseWriter, _ *http.Request, err error) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(session.Status(err))
+			_ = json.NewEncoder(w).Encode(map[string]string{"error": session.Message(err)})
+		},
+	})
+	if err != nil {
+		panic(err)
+	}
+	members := session.Route{SignedIn: true}
+	browse(sessions.Handler(members.Handler(session.HandlerFunc(hello))), "/api/cart")
+	// Output:
+	// {"error":"Please sign in."}
+}
+
+// A page that is the same for everybody stands outside of the middleware, so that caches may keep
+// it.
+func ExampleManager_Handler_publicPages() {
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		panic(err)
+	}
+	home := session.HandlerFunc(hello)
+	products := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Cache-Control", "public, max-age=60")
+	})
+	mux := http.NewServeMux()
+	mux.Handle("GET /", sessions.Handler(home)) // depends on the visitor
+	mux.Handle("GET /products/", products)      // is the same for everybody
+
+	for _, path := range []string{"/", "/products/"} {
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		fmt.Println(path, w.Header().Get("Cache-Control"), w.Header().Values("Vary"))
+	}
+	// Output:
+	// / no-store [Cookie]
+	// /products/ public, max-age=60 []
+}
+
+// Two applications on one host name need two names for their cookies.
+func ExampleCookie_twoApplications() {
+	shop := session.Config{Cookie: session.Cookie{Name: "__Host-shop"}}
+	office := session.Config{Cookie: session.Cookie{Name: "__Host-office"}}
+
+	for _, config := range []session.Config{shop, office} {
+		sessions, err := session.New(memstore.New(), config)
+		if err != nil {
+			panic(err)
+		}
+		w := httptest.NewRecorder()
+		sessions.Handler(session.HandlerFunc(hello)).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		fmt.Println(w.Result().Cookies()[0].Name)
+	}
+	// Output:
+	// __Host-shop-anon
+	// __Host-office-anon
 }

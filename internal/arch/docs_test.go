@@ -25,13 +25,13 @@ func TestReadmeProgram(t *testing.T) {
 	}
 }
 
-// TestDocsQuoteExamples checks that the Go code in docs/ is in examples, which compile and run.
-// Comments may differ.
+// TestDocsQuoteExamples checks that the Go code in docs/ is in examples, which compile and run: in
+// an example test, or in a program below examples/. Comments may differ.
 func TestDocsQuoteExamples(t *testing.T) {
 	repo := load(t)
 	var examples strings.Builder
 	for _, s := range repo.sources {
-		if strings.HasPrefix(path.Base(s.path), "example_") && s.test {
+		if strings.HasPrefix(path.Base(s.path), "example_") && s.test || strings.HasPrefix(s.path, "examples/") {
 			examples.WriteString(flat(withoutComments(string(s.text))))
 		}
 	}

@@ -56,6 +56,7 @@ var rules = []rule{
 	{"bench/...", []string{std, outside, public}, "the benchmark must measure what users get"},
 	{"clients/...", []string{std, outside, public},
 		"programs that test clients in other languages are users of the library"},
+	{"examples/...", []string{std, outside, public}, "examples are users of the library"},
 	{"deploy/...", []string{std, outside, public}, "examples are users of the library"},
 }
 

@@ -28,6 +28,7 @@ var golden = map[string]string{
 	"policy":               "api/policy.txt",
 	"redisstore":           "api/redisstore.txt",
 	"redisstore/redistest": "api/redistest.txt",
+	"sessiontest":          "api/sessiontest.txt",
 	"storetest":            "api/storetest.txt",
 }
 

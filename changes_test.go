@@ -27,7 +27,14 @@ func TestNamesAndSizesAreLimited(t *testing.T) {
 		err    error
 	}{
 		{"no name", func(s *session.Session) { session.Counter("").Add(s, 1) }, session.ErrInvalid},
-		{"a colon", func(s *session.Session) { session.Counter("a b:c").Add(s, 1) }, session.ErrInvalid},
+		// It would be the entry "tea" of cart.
+		{"a colon", func(s *session.Session) { session.Counter("cart:tea").Add(s, 1) }, session.ErrInvalid},
+		{"a colon, value", func(s *session.Session) { session.Value[int]("cart:tea").Set(s, 1) }, session.ErrInvalid},
+		{"a colon, deleted", func(s *session.Session) { session.Value[int]("cart:tea").Delete(s) }, session.ErrInvalid},
+		{"a colon, map", func(s *session.Session) { session.Map[int]("cart:tea").Set(s, "x", 1) }, session.ErrInvalid},
+		{"a colon, cleared", func(s *session.Session) { session.Counters("cart:tea").Clear(s) }, session.ErrInvalid},
+		{"a colon, taken", func(s *session.Session) { session.Value[int]("cart:tea").Take(t.Context(), s) },
+			session.ErrInvalid},
 		{"metadata", func(s *session.Session) { session.Value[int]("@s").Set(s, 1) }, session.ErrInvalid},
 		{"not ASCII", func(s *session.Session) { session.Value[int]("größe").Set(s, 1) }, session.ErrInvalid},
 		{"64 bytes", func(s *session.Session) { session.Counter(long[:64]).Add(s, 1) }, nil},

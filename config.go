@@ -157,9 +157,9 @@ type Config struct {
 	//
 	// CSRF is independent of CrossOrigin, which needs no tokens but trusts what browsers report
 	// about a request's origin. CSRF reads the session before the request's [Route] is known, so
-	// the request fails if the store is down. Requests with a bearer token are not checked, nor are
-	// those of [Manager.Load]. See docs/csrf.md. (NIST SP 800-63B-4, 5.1) Default: false; the
-	// presets of package policy turn it on.
+	// the request fails if the store is down. Requests with a bearer token are not checked. See
+	// docs/csrf.md. (NIST SP 800-63B-4, 5.1) Default: false; the presets of package policy turn it
+	// on.
 	CSRF bool
 
 	// CSRFExempt lists routes that CSRF does not check, as patterns of http.ServeMux. It has two

@@ -6,10 +6,25 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strings"
 	"sync"
 
 	"github.com/coatcheck-go/session/driver"
 )
+
+// fieldKey returns the key of a field's value. A colon in the name would make it the key of another
+// field's entry. It becomes a byte sequence that the store refuses, and that reads like a colon.
+func fieldKey[F ~string](field F) driver.Key {
+	if strings.IndexByte(string(field), ':') < 0 {
+		return driver.Key(field)
+	}
+	return driver.Key(strings.ReplaceAll(string(field), ":", "\ua789"))
+}
+
+// entryKey returns the key of an entry of a field that is a map.
+func entryKey[F ~string](field F, entry string) driver.Key {
+	return driver.EntryKey(string(fieldKey(field)), entry)
+}
 
 // encode returns v as it is stored. If v does not encode, it returns false and the error sticks to
 // s.

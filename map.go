@@ -11,7 +11,7 @@ import (
 // that write different entries do not conflict. A key has at most 256 bytes of UTF-8.
 type Map[T any] string
 
-func (m Map[T]) key(key string) driver.Key { return driver.EntryKey(string(m), key) }
+func (m Map[T]) key(key string) driver.Key { return entryKey(m, key) }
 
 // Get returns a fresh copy of an entry. If there is none, it returns the zero T and false. A stored
 // value that is not a T fails the request with [ErrDecode]. A sealed value that does not open fails
@@ -56,7 +56,7 @@ func (m Map[T]) All(s *Session) iter.Seq2[string, T] {
 
 // Clear removes all entries, including entries that another request adds before the commit.
 func (m Map[T]) Clear(s *Session) {
-	s.change(driver.Op{Kind: driver.UnsetEntries, Key: driver.Key(m)})
+	s.change(driver.Op{Kind: driver.UnsetEntries, Key: fieldKey(m)})
 }
 
 // Update is [Value.Update] for one entry. ok reports whether the entry exists.

@@ -16,7 +16,7 @@ type Value[T any] string
 func (v Value[T]) Get(s *Session) T {
 	t, _, err := v.Lookup(s)
 	if err != nil {
-		s.cannotDecode(driver.Key(v), err)
+		s.cannotDecode(fieldKey(v), err)
 	}
 	return t
 }
@@ -24,11 +24,11 @@ func (v Value[T]) Get(s *Session) T {
 // Lookup is like Get, but reports whether the value is set, and returns the error of a value that
 // cannot be read: [ErrDecode] or [ErrSealed]. The error does not fail the request.
 func (v Value[T]) Lookup(s *Session) (t T, ok bool, err error) {
-	return lookup[T](s, driver.Key(v))
+	return lookup[T](s, fieldKey(v))
 }
 
 // Set sets the value. A value that does not encode as JSON fails the commit with [ErrInvalid].
-func (v Value[T]) Set(s *Session, t T) { put(s, driver.Key(v), t) }
+func (v Value[T]) Set(s *Session, t T) { put(s, fieldKey(v), t) }
 
 // Take removes the value and returns it to exactly one caller. It is for values that may be used
 // only once, such as a notice after a redirect. Take commits the request's other changes in the
@@ -36,11 +36,11 @@ func (v Value[T]) Set(s *Session, t T) { put(s, driver.Key(v), t) }
 //
 // Errors: those of [Session.Commit]. After [ErrDecode] the value is removed.
 func (v Value[T]) Take(ctx context.Context, s *Session) (t T, ok bool, err error) {
-	return take[T](ctx, s, driver.Key(v))
+	return take[T](ctx, s, fieldKey(v))
 }
 
 // Delete unsets the value.
-func (v Value[T]) Delete(s *Session) { s.change(driver.Op{Kind: driver.Unset, Key: driver.Key(v)}) }
+func (v Value[T]) Delete(s *Session) { s.change(driver.Op{Kind: driver.Unset, Key: fieldKey(v)}) }
 
 // Update atomically replaces the value with the result of f, and returns the new value. It commits
 // the request's other changes in the same step. If another request changes the value first, Update
@@ -51,7 +51,7 @@ func (v Value[T]) Delete(s *Session) { s.change(driver.Op{Kind: driver.Unset, Ke
 // If f returns an error, Update changes nothing and returns that error. Other errors: those of
 // [Session.Commit].
 func (v Value[T]) Update(ctx context.Context, s *Session, f func(T) (T, error)) (T, error) {
-	return update(ctx, s, driver.Key(v), func(t T, _ bool) (T, error) { return f(t) })
+	return update(ctx, s, fieldKey(v), func(t T, _ bool) (T, error) { return f(t) })
 }
 
 func update[T any](ctx context.Context, s *Session, k driver.Key, f func(T, bool) (T, error)) (T, error) {

@@ -25,6 +25,7 @@ var golden = map[string]string{
 	"driver":               "api/driver.txt",
 	"filestore":            "api/filestore.txt",
 	"memstore":             "api/memstore.txt",
+	"openstore":            "api/openstore.txt",
 	"policy":               "api/policy.txt",
 	"redisstore":           "api/redisstore.txt",
 	"redisstore/redistest": "api/redistest.txt",

@@ -51,15 +51,16 @@ type Store interface {
 	io.Closer
 }
 
-// ErrURL is the error of [Open] for a URL that is wrong in itself. Open then has opened nothing.
+// ErrURL is the error of [Open] if it does not know the scheme or an option, or if the URL has not
+// the form that the scheme requires. The store's own package checks the rest, such as hosts.
 var ErrURL = errors.New("openstore: wrong URL")
 
 // Open opens the store that a URL names. The store has the type that its own package returns, such
 // as *redisstore.Store, so it keeps all optional interfaces of package driver. It logs to
 // slog.Default().
 //
-// ctx bounds the opening, not the life of the store. The error is ErrURL if the URL is wrong.
-// Otherwise it is that of the store's own package. No error quotes a password.
+// ctx bounds the opening, not the life of the store. The error is ErrURL, or that of the store's
+// own package. No error quotes a password.
 func Open(ctx context.Context, rawURL string) (Store, error) {
 	scheme, rest, found := strings.Cut(rawURL, ":")
 	scheme = strings.ToLower(scheme)

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck-go/session/coatcheck/internal/demo"
-	"github.com/coatcheck-go/session/redisstore"
 )
 
 type demoOptions struct {
@@ -47,6 +46,8 @@ The URLs for Redis and Valkey:
 ` + redisHelp + `
 
 In a user name or password, write %25 for %, %40 for @, %3A for : and %3F for ?.
+Options follow a question mark, such as redis://HOST?timeout=1s&near_cache=0. An
+unknown option is an error that lists all options.
 
 Ctrl-C stops the demo as soon as the running requests are done. A second Ctrl-C
 stops it at once.`,
@@ -88,7 +89,8 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return err
 	}
 	defer ln.Close()
-	store, err := openStore(ctx, o.store, redisstore.Options{Logger: log})
+	slog.SetDefault(log) // of the store, too
+	store, err := openStore(ctx, o.store)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -14,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/coatcheck-go/session/driver"
-	"github.com/coatcheck-go/session/redisstore"
 )
 
 type showOptions struct {
@@ -72,11 +72,16 @@ func (o *showOptions) run(ctx context.Context, handle string, stdout, stderr io.
 	if err != nil {
 		return usagef("%v", err)
 	}
-	warnings := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	warnings := slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelWarn})
+	slog.SetDefault(slog.New(warnings)) // of the store
 	if err := mayHold(o.store); err != nil {
 		return err
 	}
-	store, err := openStore(ctx, o.store, redisstore.Options{Namespace: o.namespace, NearCache: -1, Logger: warnings})
+	address := withOption(o.store, "near_cache", "0")
+	if o.namespace != "" {
+		address = withOption(address, "namespace", o.namespace)
+	}
+	store, err := openStore(ctx, address)
 	if err != nil {
 		return err
 	}
@@ -102,12 +107,16 @@ func (o *showOptions) run(ctx context.Context, handle string, stdout, stderr io.
 // mayHold refuses stores that would be made anew, and so hold no session.
 func mayHold(store string) error {
 	scheme, rest, _ := strings.Cut(store, ":")
-	switch scheme {
+	switch strings.ToLower(scheme) {
 	case "memory":
 		return usagef("--store memory: has no sessions: they are in the memory of the process that made them")
 	case "file":
-		if _, err := os.Stat(strings.TrimPrefix(rest, "//")); err != nil && rest != "" {
-			return fmt.Errorf("--store: %w", err)
+		path, _, _ := strings.Cut(strings.TrimPrefix(rest, "//"), "?")
+		// openStore refuses what is wrong with the URL.
+		if dir, err := url.PathUnescape(path); err == nil && dir != "" {
+			if _, err := os.Stat(dir); err != nil {
+				return fmt.Errorf("--store: %w", err)
+			}
 		}
 	}
 	return nil

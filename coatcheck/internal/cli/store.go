@@ -2,28 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"regexp"
 	"strings"
 
-	"github.com/coatcheck-go/session/driver"
-	"github.com/coatcheck-go/session/filestore"
-	"github.com/coatcheck-go/session/memstore"
-	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/openstore"
 )
-
-// store is a driver.Store that the command opens and closes.
-type store interface {
-	driver.Store
-	io.Closer
-}
-
-// storeHelp lists the URLs that openStore accepts.
-const storeHelp = `file:DIR (a directory, such as file:./coatcheck-data), ` +
-	`memory: (lost when the process ends), ` +
-	`or redis://HOST and similar URLs (Redis or Valkey, shared by processes)`
 
 // redisHelp lists the URLs that package redisstore accepts.
 const redisHelp = `  redis://[USER:PASSWORD@]HOST[:6379][/DB]          one server
@@ -32,66 +17,39 @@ const redisHelp = `  redis://[USER:PASSWORD@]HOST[:6379][/DB]          one serve
   redis+cluster://HOST[:6379],HOST...               a Cluster; name some of its nodes
   rediss://  rediss+sentinel://  rediss+cluster://  the same, over TLS`
 
-var schemePattern = regexp.MustCompile(`^[a-z][a-z0-9+.-]{0,30}$`)
-
-// openStore opens the store that text names. Its errors repeat only the scheme of text, because the
-// rest may contain a password. o is for Redis and Valkey.
-func openStore(ctx context.Context, text string, o redisstore.Options) (store, error) {
-	scheme, rest, found := strings.Cut(text, ":")
-	switch {
-	case !found && strings.ContainsAny(text, "@?"):
-		return nil, usagef("--store has no scheme: use %s", storeHelp)
-	case !found:
-		return nil, usagef("--store has no scheme: use %s. Did you mean file:%s?", storeHelp, text)
-	case !schemePattern.MatchString(scheme):
-		return nil, usagef("--store does not begin with a scheme: use %s", storeHelp)
+// openStore opens the store that --store names. Its errors quote no password.
+func openStore(ctx context.Context, text string) (openstore.Store, error) {
+	s, err := openstore.Open(ctx, text)
+	if errors.Is(err, openstore.ErrURL) {
+		return nil, usagef("--store: %s", strings.TrimPrefix(err.Error(), openstore.ErrURL.Error()+": "))
 	}
-	switch scheme {
-	case "file":
-		return openFile(strings.TrimPrefix(rest, "//"))
-	case "memory":
-		if strings.Trim(rest, "/") != "" {
-			return nil, usagef("--store memory: must have nothing after the colon")
-		}
-		return memstore.New(), nil
-	case "redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel", "redis+cluster", "rediss+cluster":
-		if !strings.HasPrefix(rest, "//") {
-			return nil, usagef("--store %s: needs two slashes and a host, such as redis://localhost", scheme)
-		}
-		return openRedis(ctx, text, o)
-	case "valkey", "valkeys":
-		return nil, usagef("--store: use redis:// or rediss:// for Valkey as well")
-	default:
-		return nil, usagef("--store: unknown scheme %q: use %s", scheme, storeHelp)
-	}
-}
-
-func openFile(dir string) (store, error) {
-	if dir == "" {
-		return nil, usagef("--store file: needs a directory, such as file:./coatcheck-data")
-	}
-	s, err := filestore.Open(dir, filestore.Options{})
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func openRedis(ctx context.Context, text string, o redisstore.Options) (store, error) {
-	s, err := redisstore.Open(ctx, text, o)
 	if err != nil {
 		return nil, fmt.Errorf("--store: %w", err)
 	}
 	return s, nil
 }
 
+// withOption adds an option to the URL of a store on Redis. It changes no other URL.
+func withOption(text, name, value string) string {
+	if !isServer(text) {
+		return text
+	}
+	separator := "?"
+	if strings.Contains(text, "?") {
+		separator = "&"
+	}
+	return text + separator + name + "=" + url.QueryEscape(value)
+}
+
+func isServer(text string) bool { return strings.HasPrefix(strings.ToLower(text), "redis") }
+
 // shown returns the URL of an open store without its secrets. For a server, the address and the
 // database remain.
 func shown(text string) string {
-	scheme, rest, isServer := strings.Cut(text, "://")
-	if !isServer || !strings.HasPrefix(scheme, "redis") {
+	if !isServer(text) {
 		return text
 	}
+	scheme, rest, _ := strings.Cut(text, "://")
 	rest, query, _ := strings.Cut(rest, "?")
 	place := scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
 	if q, err := url.ParseQuery(query); err == nil && q.Has("db") {

@@ -84,7 +84,7 @@ var redisOptions = map[string]set[redisstore.Options]{
 }
 
 // passedOn are the options that redisstore.Open reads itself.
-var passedOn = []string{"db", "sentinel_user", "sentinel_password"}
+var passedOn = []string{"db", "password_file", "sentinel_user", "sentinel_password", "sentinel_password_file"}
 
 // openRedis reads no more of the URL than its options. The hosts, and passwords that url.Parse
 // refuses, are up to redisstore.

@@ -14,6 +14,7 @@ import (
 // a server that hangs.
 func clientOption(o *Options) rueidis.ClientOption {
 	return rueidis.ClientOption{
+		DialCtxFn:        dialTCP,
 		Dialer:           net.Dialer{Timeout: min(o.Timeout, time.Second), KeepAlive: time.Second},
 		ConnWriteTimeout: 2 * time.Second,
 		ClientName:       "coatcheck",

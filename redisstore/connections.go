@@ -38,9 +38,6 @@ func (c *connection) Close() error {
 // follow makes a client's option dial through the set.
 func (c *connections) follow(opt *rueidis.ClientOption) {
 	dial := opt.DialCtxFn
-	if dial == nil {
-		dial = dialTCP
-	}
 	opt.DialCtxFn = func(ctx context.Context, to string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
 		began := time.Now()
 		conn, err := dial(ctx, to, d, config)

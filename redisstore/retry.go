@@ -133,8 +133,9 @@ const (
 	uncertain                // it may have run, or may still run
 )
 
-// transientErrors begin the replies of servers that may soon be, or know, the right primary.
-var transientErrors = []string{"READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS"}
+// transientErrors begin the replies of servers that may soon be, or know, the right primary. Two
+// refuse a new connection: they pass when the password has been changed on both sides.
+var transientErrors = []string{"WRONGPASS", "NOAUTH", "READONLY", "LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOREPLICAS"}
 
 func classify(err error) failure {
 	if redisErr, ok := rueidis.IsRedisErr(err); ok {

@@ -31,8 +31,9 @@ func newSentinels(opt rueidis.ClientOption) *sentinels {
 	s := &sentinels{name: opt.Sentinel.MasterSet}
 	for _, addr := range opt.InitAddress {
 		s.options = append(s.options, rueidis.ClientOption{
-			InitAddress: []string{addr}, Dialer: opt.Dialer, ConnWriteTimeout: opt.ConnWriteTimeout,
-			TLSConfig: opt.Sentinel.TLSConfig, Username: opt.Sentinel.Username, Password: opt.Sentinel.Password,
+			InitAddress: []string{addr}, ConnWriteTimeout: opt.ConnWriteTimeout,
+			DialCtxFn: opt.DialCtxFn, Dialer: opt.Sentinel.Dialer, TLSConfig: opt.Sentinel.TLSConfig,
+			AuthCredentialsFn: opt.AuthCredentialsFn, Username: opt.Sentinel.Username, Password: opt.Sentinel.Password,
 			ForceSingleClient: true, DisableCache: true, PipelineMultiplex: -1,
 			ReadBufferEachConn: 4 << 10, WriteBufferEachConn: 4 << 10,
 		})

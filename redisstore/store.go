@@ -50,6 +50,10 @@ var _ driver.Store = (*Store)(nil)
 //	redis+sentinel://[user:password@]host[:26379],host…/name[?db=0]      rediss+sentinel://
 //	redis+cluster://[user:password@]host[:6379],host…                    rediss+cluster://
 //
+// Each new connection reads its password from a file if the URL names one, so that a password can
+// change while the process runs: redis://user@host?password_file=/run/secrets/redis. The parameters
+// sentinel_user, sentinel_password and sentinel_password_file are for the sentinels.
+//
 // The error says what is wrong and how to fix it.
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	o, err := o.checked()

@@ -23,7 +23,8 @@ const schemes = "redis://, rediss://, redis+unix://, redis+sentinel://, rediss+s
 //	redis+cluster://[user:password@]host[:6379],host…
 //
 // and rediss+sentinel or rediss+cluster with TLS. The parameters sentinel_user and
-// sentinel_password are for the sentinels. User and password are percent-encoded.
+// sentinel_password are for the sentinels. The parameters password_file and sentinel_password_file
+// name files that have the password. User and password are percent-encoded.
 //
 // Its errors quote nothing of the URL: a mistyped URL may hold a password anywhere.
 func parseURL(text string, o *Options) (opt rueidis.ClientOption, t topology, err error) {
@@ -36,6 +37,9 @@ func parseURL(text string, o *Options) (opt rueidis.ClientOption, t topology, er
 		return fail(err)
 	}
 	opt.Username, opt.Password = u.user, u.password
+	if u.passwordFile != "" {
+		opt.AuthCredentialsFn = filedCredentials(u.user, u.passwordFile)
+	}
 	if strings.HasPrefix(u.scheme, "rediss") {
 		opt.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12}
 		if o.TLS != nil {
@@ -60,7 +64,8 @@ func parseURL(text string, o *Options) (opt rueidis.ClientOption, t topology, er
 		err = errors.New("the scheme is not one of " + schemes)
 	}
 	if err == nil && len(u.query) > 0 {
-		err = errors.New(`unknown parameter after "?": use db, or for Sentinel sentinel_user and sentinel_password`)
+		err = errors.New(`unknown parameter after "?": use db and password_file, ` +
+			`or for Sentinel sentinel_user, sentinel_password and sentinel_password_file`)
 	}
 	if err == nil && u.db != "" {
 		if opt.SelectDB, err = strconv.Atoi(u.db); err != nil || opt.SelectDB < 0 {
@@ -73,6 +78,7 @@ func parseURL(text string, o *Options) (opt rueidis.ClientOption, t topology, er
 	if err != nil {
 		return fail(err)
 	}
+	complete(&opt, u.sentinelPasswordFile)
 	return opt, t, nil
 }
 
@@ -81,6 +87,8 @@ type urlParts struct {
 	scheme, user, password string
 	rest                   string // the hosts and the path
 	db                     string
+	passwordFile           string // of the user
+	sentinelPasswordFile   string
 	query                  url.Values // parameters that are not used yet
 }
 
@@ -96,8 +104,8 @@ func splitURL(text string) (u urlParts, err error) {
 	if u.query, err = url.ParseQuery(query); err != nil {
 		return u, errors.New(`the text after "?" is not name=value&…`)
 	}
-	u.db = u.query.Get("db")
-	u.query.Del("db")
+	u.db = u.take("db")
+	u.passwordFile = u.take("password_file")
 	if at := strings.LastIndex(rest, "@"); at >= 0 {
 		user, password, _ := strings.Cut(rest[:at], ":")
 		if u.user, err = url.PathUnescape(user); err == nil {
@@ -106,13 +114,24 @@ func splitURL(text string) (u urlParts, err error) {
 		if err != nil {
 			return u, errors.New("user or password is not percent-encoded: write %25 for %")
 		}
-		if u.user != "" && u.password == "" {
-			return u, errors.New("a user without a password: write user:password@, or :password@ for the default user")
+		if u.user != "" && u.password == "" && u.passwordFile == "" {
+			return u, errors.New("a user without a password: write user:password@, or :password@ for the default user, " +
+				"or use password_file")
 		}
 		rest = rest[at+1:]
 	}
+	if u.password != "" && u.passwordFile != "" {
+		return u, errors.New("there are both a password and password_file: use one")
+	}
 	u.rest = rest
 	return u, nil
+}
+
+// take removes a parameter and returns its value.
+func (u *urlParts) take(name string) string {
+	value := u.query.Get(name)
+	u.query.Del(name)
+	return value
 }
 
 // cutPath takes the path as the database.
@@ -148,13 +167,14 @@ func (u *urlParts) toSentinels(opt *rueidis.ClientOption) error {
 		return fmt.Errorf("%s:// needs the name of the master after the sentinels: %[1]s://host,host/mymaster", u.scheme)
 	}
 	opt.Sentinel = rueidis.SentinelOption{
-		MasterSet: name, Dialer: opt.Dialer, TLSConfig: opt.TLSConfig,
-		Username: u.query.Get("sentinel_user"), Password: u.query.Get("sentinel_password"),
+		MasterSet: name,
+		Username:  u.take("sentinel_user"), Password: u.take("sentinel_password"),
 		// Off by default: one missed message would keep the client on a deposed primary.
 		TopologyRefreshInterval: time.Second,
 	}
-	u.query.Del("sentinel_user")
-	u.query.Del("sentinel_password")
+	if u.sentinelPasswordFile = u.take("sentinel_password_file"); u.sentinelPasswordFile != "" && opt.Sentinel.Password != "" {
+		return errors.New("there are both sentinel_password and sentinel_password_file: use one")
+	}
 	return nil
 }
 

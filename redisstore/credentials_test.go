@@ -1,0 +1,177 @@
+package redisstore_test
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coatcheck-go/session/driver"
+	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// deployment is a set of servers in one arrangement.
+type deployment struct {
+	url              func(credentials, query string) string
+	nodes, sentinels []*redistest.Node
+}
+
+// eachDeployment runs a test on one server, on Sentinel and on a Cluster with these options.
+func eachDeployment(t *testing.T, o redistest.Options, run func(t *testing.T, d deployment)) {
+	secure := ""
+	if o.TLS {
+		secure = "s"
+	}
+	urlOf := func(scheme, servers, name string) func(string, string) string {
+		return func(credentials, query string) string {
+			return "redis" + secure + scheme + "://" + credentials + servers + name + query
+		}
+	}
+	t.Run("standalone", func(t *testing.T) {
+		limitParallel(t)
+		n := redistest.Start(t, o)
+		run(t, deployment{urlOf("", n.Addr(), ""), []*redistest.Node{n}, nil})
+	})
+	t.Run("sentinel", func(t *testing.T) {
+		limitParallel(t)
+		s := redistest.StartSentinel(t, o)
+		run(t, deployment{urlOf("+sentinel", strings.Join(s.Addrs(), ","), "/"+s.Name), s.Nodes[:1], s.Sentinels})
+	})
+	t.Run("cluster", func(t *testing.T) {
+		limitParallel(t)
+		c := redistest.StartCluster(t, o)
+		run(t, deployment{urlOf("+cluster", strings.Join(c.Addrs(), ","), ""), c.Nodes, nil})
+	})
+}
+
+// onEach sends a command to each of some servers.
+func onEach(t *testing.T, nodes []*redistest.Node, command ...string) (replies []string) {
+	t.Helper()
+	for _, n := range nodes {
+		v, err := n.Do(command...)
+		must(t, err)
+		replies = append(replies, fmt.Sprint(v))
+	}
+	return replies
+}
+
+// mustWritePassword replaces a password file, as Kubernetes does for a secret.
+func mustWritePassword(t *testing.T, file, password string) {
+	t.Helper()
+	must(t, os.WriteFile(file+".new", []byte(password+"\n"), 0o600))
+	must(t, os.Rename(file+".new", file))
+}
+
+// TestStoreFollowsPasswordOfFile rotates the password of servers and sentinels under a running
+// store, in the worst order: the servers refuse the old password before the file has the new one.
+// Open connections stay authenticated. When these are cut, the store connects with the new password
+// as soon as the file has it, and repeats the sign-out that failed meanwhile.
+func TestStoreFollowsPasswordOfFile(t *testing.T) {
+	eachDeployment(t, redistest.Options{Users: []string{"app on >first ~* &* +@all", "default off"}}, func(t *testing.T, d deployment) {
+		file := filepath.Join(t.TempDir(), "password")
+		mustWritePassword(t, file, "first")
+		query := "?password_file=" + url.QueryEscape(file)
+		if d.sentinels != nil {
+			onEach(t, d.sentinels, "ACL", "SETUSER", "watcher", "on", ">first", "&*", "+@all")
+			query += "&sentinel_user=watcher&sentinel_password_file=" + url.QueryEscape(file)
+		}
+		s := mustOpen(t, d.url("app@", query), redisstore.Options{})
+		id, verifier := mustSignIn(t, s, "ada")
+		ended, _ := mustSignIn(t, s, "eve")
+		mustWarm(t, s, id)
+		before := onEach(t, d.nodes, "CLIENT", "LIST")
+
+		onEach(t, d.nodes, "ACL", "SETUSER", "app", "resetpass", ">second")
+		onEach(t, d.sentinels, "ACL", "SETUSER", "watcher", "resetpass", ">second")
+		mustBeAlive(t, s, id, verifier)
+		known := 0
+		for i, after := range onEach(t, d.nodes, "CLIENT", "LIST") {
+			for _, id := range connectionsOf(before[i], "app") {
+				known++
+				if !slices.Contains(connectionsOf(after, "app"), id) {
+					t.Errorf("the changed password alone ended the connection %s to %s", id, d.nodes[i])
+				}
+			}
+		}
+		if known < 2 {
+			t.Errorf("the servers had %d connections of the store, want at least 2", known)
+		}
+
+		onEach(t, d.nodes, "CLIENT", "KILL", "USER", "app")
+		onEach(t, d.sentinels, "CLIENT", "KILL", "USER", "watcher")
+		if err := within(t, 2*time.Second, func() error { return s.End(t.Context(), ended) }); err == nil {
+			t.Error("End succeeds without a connection")
+		} else if !strings.Contains(err.Error(), "user or password is wrong") {
+			t.Errorf("End: %v, want an error that says why", err)
+		}
+		if _, _, err := s.Load(t.Context(), ended); !errors.Is(err, driver.ErrNotFound) {
+			t.Errorf("Load of a session that was ended meanwhile: %v, want ErrNotFound", err)
+		}
+
+		mustWritePassword(t, file, "second")
+		eventually(t, time.Second, func() error {
+			_, err := s.Apply(t.Context(), id, incrementWith(verifier))
+			return err
+		})
+		eventually(t, recovery, func() error {
+			for _, n := range d.nodes {
+				if v, err := n.Do("EXISTS", sessionKey(ended)); err == nil && v != int64(0) {
+					return errors.New("the session that was ended meanwhile is on the server")
+				}
+			}
+			return nil
+		})
+		eventually(t, recovery, func() error {
+			before, _ := s.Near()
+			_, _, err := s.Load(t.Context(), id)
+			if now, _ := s.Near(); err == nil && now.Hits == before.Hits {
+				err = errors.New("the near cache does not serve the session")
+			}
+			return err
+		})
+	})
+}
+
+// connectionsOf returns the ids of a user's connections in CLIENT LIST.
+func connectionsOf(list, user string) (ids []string) {
+	for line := range strings.Lines(list) {
+		if strings.Contains(line, " user="+user+" ") {
+			ids = append(ids, strings.Fields(line)[0])
+		}
+	}
+	return ids
+}
+
+// TestPasswordFileIsChecked opens stores with a bad password file. The errors quote nothing of it.
+func TestPasswordFileIsChecked(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	dir := t.TempDir()
+	for content, want := range map[string]string{
+		"":                              "it has no password",
+		"\r\n":                          "it has no password",
+		strings.Repeat("hunter2", 1000): "more than 4096 bytes",
+	} {
+		file := filepath.Join(dir, "password")
+		must(t, os.WriteFile(file, []byte(content), 0o600))
+		mustRefuse(t, "redis://"+node.Addr()+"?password_file="+file, want)
+	}
+	mustRefuse(t, "redis://"+node.Addr()+"?password_file="+dir+"/none", "no such file")
+	mustRefuse(t, "redis://app:hunter2@a?password_file=b", "both a password and password_file")
+	mustRefuse(t, "redis+sentinel://a/b?sentinel_password=hunter2&sentinel_password_file=b", "both sentinel_password and")
+	mustRefuse(t, "redis://a?sentinel_password_file=b", "unknown parameter")
+}
+
+// mustRefuse checks that Open fails with a text and quotes no password.
+func mustRefuse(t *testing.T, address, want string) {
+	t.Helper()
+	_, err := redisstore.Open(t.Context(), address, redisstore.Options{})
+	if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunt") {
+		t.Errorf("Open(%q): %v, want an error with %q and no password", address, err, want)
+	}
+}

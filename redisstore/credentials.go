@@ -84,14 +84,19 @@ func bounded(fn credentialsFn, limit time.Duration) credentialsFn {
 	}
 }
 
-// complete sets whatever calls for credentials.
-func complete(opt *rueidis.ClientOption, sentinelPasswordFile string) {
+// complete applies Options.Client, and sets what depends on it.
+func complete(opt *rueidis.ClientOption, o *Options, sentinelPasswordFile string) error {
+	if o.Client != nil {
+		if err := customize(opt, o.Client); err != nil {
+			return err
+		}
+	}
 	limit := opt.Dialer.Timeout
 	if opt.AuthCredentialsFn != nil {
 		opt.AuthCredentialsFn = bounded(opt.AuthCredentialsFn, limit)
 	}
 	if opt.Sentinel.MasterSet == "" {
-		return
+		return nil
 	}
 	opt.Sentinel.Dialer, opt.Sentinel.TLSConfig = opt.Dialer, opt.TLSConfig
 	ofSentinels := fixedCredentials(opt.Sentinel.Username, opt.Sentinel.Password)
@@ -99,12 +104,13 @@ func complete(opt *rueidis.ClientOption, sentinelPasswordFile string) {
 	case sentinelPasswordFile != "":
 		ofSentinels = bounded(filedCredentials(opt.Sentinel.Username, sentinelPasswordFile), limit)
 	case opt.AuthCredentialsFn == nil:
-		return // the client keeps the fixed ones apart itself
+		return nil // the client keeps the fixed ones apart itself
 	}
 	if opt.AuthCredentialsFn == nil {
 		opt.AuthCredentialsFn = fixedCredentials(opt.Username, opt.Password)
 	}
 	separateSentinels(opt, ofSentinels)
+	return nil
 }
 
 // separateSentinels gives the sentinels credentials of their own. The client asks one function for

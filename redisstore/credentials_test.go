@@ -1,6 +1,7 @@
 package redisstore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/url"
@@ -8,8 +9,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/redisstore"
@@ -146,6 +150,87 @@ func connectionsOf(list, user string) (ids []string) {
 		}
 	}
 	return ids
+}
+
+// TestShortRotationFailsNoRequest cuts the connections of a store half a second before its password
+// file has the new password. Requests that begin meanwhile wait and succeed. Only those that were
+// under way may fail.
+func TestShortRotationFailsNoRequest(t *testing.T) {
+	limitParallel(t)
+	node := redistest.Start(t, redistest.Options{Users: []string{"app on >first ~* &* +@all", "default off"}})
+	file := filepath.Join(t.TempDir(), "password")
+	mustWritePassword(t, file, "first")
+	dialer := countingDialer{open: map[string]int{}}
+	s := mustOpen(t, "redis://app@"+node.Addr()+"?password_file="+file, redisstore.Options{
+		Client: func(o *rueidis.ClientOption) { o.DialCtxFn = dialer.wrap(o.DialCtxFn) },
+	})
+	id, verifier := mustSignIn(t, s, "ada")
+	ended, _ := mustSignIn(t, s, "eve")
+	_, err := node.Do("ACL", "SETUSER", "app", "resetpass", ">second")
+	must(t, err)
+	_, err = node.Do("CLIENT", "KILL", "USER", "app")
+	must(t, err)
+	eventually(t, time.Second, func() error { // the client has noticed
+		if n := dialer.openTo(node); n > 0 {
+			return fmt.Errorf("%d connections are open", n)
+		}
+		return nil
+	})
+	failed := make(chan error, 3)
+	go func() { _, _, err := s.LoadFresh(t.Context(), id); failed <- err }()
+	go func() { _, err := s.Apply(t.Context(), id, incrementWith(verifier)); failed <- err }()
+	go func() { failed <- s.End(t.Context(), ended) }()
+	time.Sleep(500 * time.Millisecond) // less than redisstore's downAfter
+	mustWritePassword(t, file, "second")
+	for range cap(failed) {
+		must(t, <-failed)
+	}
+}
+
+// TestHangingCredentialsFailInTime cuts the connections of a store whose credentials function hangs
+// or fails. Operations fail within their timeout, for certain. The store recovers with the
+// function.
+func TestHangingCredentialsFailInTime(t *testing.T) {
+	limitParallel(t)
+	node := redistest.Start(t, redistest.Options{Users: []string{allRule, "default off"}})
+	var behave atomic.Pointer[func() error]
+	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{
+		Timeout: 500 * time.Millisecond,
+		Client: func(o *rueidis.ClientOption) {
+			o.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
+				if f := behave.Load(); f != nil {
+					if err := (*f)(); err != nil {
+						return rueidis.AuthCredentials{}, err
+					}
+				}
+				return rueidis.AuthCredentials{Username: "app", Password: password}, nil
+			}
+		},
+	})
+	id, spec := newSession()
+	mustCreate(t, s, id, spec)
+	released, release := context.WithTimeout(t.Context(), 10*time.Second)
+	defer release()
+	for name, f := range map[string]func() error{
+		"has not returned": func() error { <-released.Done(); return nil },
+		"no token today":   func() error { return errors.New("no token today") },
+	} {
+		behave.Store(&f)
+		_, err := node.Do("CLIENT", "KILL", "USER", "app")
+		must(t, err)
+		eventually(t, time.Second, func() error {
+			err := within(t, 500*time.Millisecond, func() error {
+				_, err := s.Apply(t.Context(), id, increment(spec))
+				return err
+			})
+			if err == nil || errors.Is(err, driver.ErrUnknown) || !strings.Contains(err.Error(), name) {
+				return fmt.Errorf("Apply: %w, want an error with %q that is not ErrUnknown", err, name)
+			}
+			return nil
+		})
+		behave.Store(nil)
+		eventually(t, recovery, func() error { _, err := s.Apply(t.Context(), id, increment(spec)); return err })
+	}
 }
 
 // TestPasswordFileIsChecked opens stores with a bad password file. The errors quote nothing of it.

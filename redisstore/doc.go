@@ -45,7 +45,8 @@ package redisstore
 
 // The files, in the order in which an operation passes them.
 //
-// Opening: options.go, url.go, store.go (Store, Open, Close), client.go (the two rueidis clients),
+// Opening: options.go, url.go, store.go (Store, Open, Close), clientoption.go ([Options.Client]),
+// credentials.go (user and password of each connection), client.go (the two rueidis clients),
 // servercheck.go, advice.go (logs what settings of the servers cost).
 //
 // A read, [Store.Load] in read.go:

@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"regexp"
 	"time"
+
+	"github.com/redis/rueidis"
 )
 
 // Options configure a store. The zero Options are good for production.
@@ -21,6 +23,19 @@ type Options struct {
 	// TLS is for rediss:// and the other schemes with TLS. Default: the system's roots and the
 	// host's name.
 	TLS *tls.Config
+
+	// Client changes how the clients that Open makes connect. The store keeps its near cache. Open
+	// calls Client once. Open refuses changes of other fields than these:
+	//
+	//   - AuthCredentialsFn, Username and Password, for the servers. The client calls the function
+	//     for each new connection, also concurrently, and waits for Dialer.Timeout at most. What
+	//     sentinels require is in the URL.
+	//   - DialCtxFn, Dialer and TLSConfig, for servers and sentinels. DialCtxFn is not nil, so it
+	//     can be wrapped. It is called concurrently. The scheme says whether to use TLS.
+	//   - ClientName.
+	//
+	// Default: nil.
+	Client func(*rueidis.ClientOption)
 
 	// NearCache bounds the bytes of records that this process keeps. Negative: none.
 	// Default: 64 MiB.

@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,13 +84,16 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 }
 
 // New is Open with a rueidis client of the application. Close leaves that client open. The store
-// has no near cache, because it cannot know how the client tracks keys. It cannot close the
-// client's connections either. So if the address of a single server leads to another primary, the
-// application must make the client dial again.
+// has no near cache, because it cannot know how the client tracks keys: Open with [Options.Client]
+// keeps it. The store cannot close the client's connections either. So if the address of a single
+// server leads to another primary, the application must make the client dial again.
 func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) {
 	o, err := o.checked()
 	if err != nil {
 		return nil, err
+	}
+	if o.Client != nil {
+		return nil, errors.New("redisstore: Options.Client is for Open: New has a client")
 	}
 	s := newStore(o, standalone)
 	if client.Mode() == rueidis.ClientModeCluster {

@@ -74,14 +74,14 @@ func runContract(t *testing.T, url string, o redisstore.Options) {
 	o.Events = 1000
 	o.Timeout = 5 * time.Second // the machine may be slow
 	again := func(t testing.TB, s driver.Store) driver.Store {
-		o := s.(storeWithOptions).options
-		return storeWithOptions{mustOpen(t, url, o), o}
+		o := s.(*storeWithOptions).options
+		return &storeWithOptions{mustOpen(t, url, o), o}
 	}
 	storetest.Run(t, storetest.Harness{
 		Open: func(t testing.TB) driver.Store {
 			o := o
 			o.Namespace = fmt.Sprint("test", lastNamespace.Add(1))
-			return storeWithOptions{mustOpen(t, url, o), o}
+			return &storeWithOptions{mustOpen(t, url, o), o}
 		},
 		Second:   again,
 		Reopen:   again,

@@ -78,8 +78,7 @@ func parseURL(text string, o *Options) (opt rueidis.ClientOption, t topology, er
 	if err != nil {
 		return fail(err)
 	}
-	complete(&opt, u.sentinelPasswordFile)
-	return opt, t, nil
+	return opt, t, complete(&opt, o, u.sentinelPasswordFile)
 }
 
 // urlParts are the parts of a URL.

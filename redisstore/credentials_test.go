@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -184,6 +185,74 @@ func TestShortRotationFailsNoRequest(t *testing.T) {
 	mustWritePassword(t, file, "second")
 	for range cap(failed) {
 		must(t, <-failed)
+	}
+}
+
+// TestRotationInOrderFailsOnlyChangesUnderWay rotates a password in the order that
+// docs/operations.md recommends, under load. No read fails. A change fails only if it was under way
+// on a connection that was cut, and then says that its outcome is unknown.
+func TestRotationInOrderFailsOnlyChangesUnderWay(t *testing.T) {
+	limitParallel(t)
+	node := redistest.Start(t, redistest.Options{Users: []string{"app on >first ~* &* +@all", "default off"}})
+	file := filepath.Join(t.TempDir(), "password")
+	mustWritePassword(t, file, "first")
+	s := mustOpen(t, "redis://app@"+node.Addr()+"?password_file="+file, redisstore.Options{})
+	id, verifier := mustSignIn(t, s, "ada")
+	var reads, changes, unknown atomic.Int64
+	stop := make(chan struct{})
+	var load sync.WaitGroup
+	repeat := func(do func()) {
+		load.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					do()
+				}
+			}
+		})
+	}
+	repeat(func() {
+		if _, _, err := s.LoadFresh(t.Context(), id); err != nil {
+			t.Errorf("LoadFresh: %v", err)
+		}
+		reads.Add(1)
+	})
+	repeat(func() {
+		_, err := s.Apply(t.Context(), id, incrementWith(verifier))
+		if errors.Is(err, driver.ErrUnknown) {
+			unknown.Add(1)
+		} else if err != nil {
+			t.Errorf("Apply: %v", err)
+		}
+		changes.Add(1)
+	})
+	progress := func() {
+		t.Helper()
+		r, c := reads.Load(), changes.Load()
+		eventually(t, time.Second, func() error {
+			if reads.Load() < r+10 || changes.Load() < c+10 {
+				return fmt.Errorf("%d reads and %d changes, then %d and %d", r, c, reads.Load(), changes.Load())
+			}
+			return nil
+		})
+	}
+	finish := sync.OnceFunc(func() { close(stop); load.Wait() })
+	defer finish()
+	progress()
+	_, err := node.Do("ACL", "SETUSER", "app", ">second")
+	must(t, err)
+	mustWritePassword(t, file, "second")
+	_, err = node.Do("ACL", "SETUSER", "app", "<first")
+	must(t, err)
+	progress()
+	_, err = node.Do("CLIENT", "KILL", "USER", "app")
+	must(t, err)
+	progress()
+	finish()
+	if n := unknown.Load(); n > 1 { // one change at a time
+		t.Errorf("%d changes of %d have an unknown outcome, want at most 1", n, changes.Load())
 	}
 }
 

@@ -6,7 +6,7 @@
 //
 //	memory:                            memstore
 //	file:DIR, file:///DIR              filestore; options: durability, every
-//	redis://HOST, rediss://HOST, …     redisstore: all URLs of redisstore.Open; options: see below
+//	redis://HOST, rediss://HOST, …     redisstore: all URLs of redisstore.Open, and options
 //
 // Options follow a question mark, as in redis://localhost?timeout=1s&near_cache=0. An unknown
 // option is an error.
@@ -23,6 +23,8 @@
 //	replica_timeout   redisstore.Options.ReplicaTimeout
 //	fsync             redisstore.Options.Fsync: true or false
 //	events            redisstore.Options.Events
+//	db, password_file, sentinel_user, sentinel_password, sentinel_password_file
+//	                  parameters of redisstore.Open
 //
 // In a path, a user, a password or an option, write %25 for %, %3F for ? and %40 for @. In an
 // option, also write %26 for & and %2B for +.

@@ -4,12 +4,10 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Names of a record's metadata. No field's name begins with "@". The info is in info.go.
 const (
-	nameToken     Key = "@t"
 	nameState     Key = "@s"
 	nameLife      Key = "@l"
 	namePrevious  Key = "@previous"
@@ -22,15 +20,14 @@ const FormatVersion = 1
 
 // Widths of the metadata: the sums of their parts.
 const (
-	tokenWidth     = 1 + 1 + hashWidth + countWidth + timeWidth
-	stateWidth     = timeWidth + countWidth + timeWidth
+	stateWidth     = 1 + 1 + hashWidth + timeWidth + countWidth + timeWidth
 	lifeWidth      = hashWidth + 3*timeWidth
-	previousWidth  = 1 + hashWidth + timeWidth
+	previousWidth  = 1 + hashWidth + timeWidth + countWidth + timeWidth
 	overtakenWidth = countWidth + hashWidth
 	userWidth      = hashWidth + timeWidth + 2 + 1 + 4
 )
 
-// Flags in "@t".
+// Flags in "@s".
 const (
 	flagUnused = 1 // Tokens.Unused
 	flagMoving = 2 // a sign-in is replacing the session; set by the scripts of redisstore only
@@ -39,8 +36,8 @@ const (
 // Encode returns r as named values: the metadata, then the fields. All languages share this format,
 // and stores store it. format/README.md specifies it.
 func Encode(r *Record) []Field {
-	out := make([]Field, 0, 8+len(r.Fields))
-	out = append(out, Field{nameToken, encodeToken(&r.Tokens)}, Field{nameState, encodeState(r)}, Field{nameLife, encodeLife(r)})
+	out := make([]Field, 0, 7+len(r.Fields))
+	out = append(out, Field{nameState, encodeState(r)}, Field{nameLife, encodeLife(r)})
 	if r.Tokens.Previous != (Hash{}) {
 		out = append(out, Field{namePrevious, encodePrevious(&r.Tokens)})
 	}
@@ -149,7 +146,7 @@ func MissingNames(values []Field) (missing []Key) {
 }
 
 // metaNames are the names of all metadata but the info.
-var metaNames = [...]Key{nameToken, nameState, nameLife, namePrevious, nameOvertaken, nameUser}
+var metaNames = [...]Key{nameState, nameLife, namePrevious, nameOvertaken, nameUser}
 
 func (k Key) isMeta() bool { return strings.HasPrefix(string(k), "@") }
 
@@ -157,7 +154,6 @@ func (k Key) isMeta() bool { return strings.HasPrefix(string(k), "@") }
 type decoder struct {
 	r        *Record
 	seen     uint8 // one bit for each of metaNames
-	unused   bool  // the flag in "@t"
 	previous string
 	infoSize int
 	info     []string
@@ -176,14 +172,12 @@ func (d *decoder) meta(k Key, v string) (err error) {
 	}
 	d.seen |= 1 << i
 	switch k {
-	case nameToken:
-		d.unused, err = decodeToken(v, &d.r.Tokens)
 	case nameState:
 		err = decodeState(v, d.r)
 	case nameLife:
 		err = decodeLife(v, d.r)
 	case namePrevious:
-		d.previous = v // its meaning depends on the flag in "@t"
+		d.previous = v // its meaning depends on the flag in "@s"
 	case nameOvertaken:
 		d.r.Tokens.Overtaken, err = decodeOvertaken(v)
 	case nameUser:
@@ -209,19 +203,18 @@ func (d *decoder) part(i int, v string) error {
 
 // finish decodes what depends on several values.
 func (d *decoder) finish() error {
-	for i, k := range metaNames[:3] {
+	for i, k := range metaNames[:2] {
 		if d.seen&(1<<i) == 0 {
 			return fmt.Errorf("%w: %s is missing", ErrFormat, k)
 		}
 	}
 	t := &d.r.Tokens
-	t.Unused = d.unused
 	if d.seen&(1<<slices.Index(metaNames[:], namePrevious)) != 0 {
 		if err := decodePrevious(d.previous, t); err != nil {
 			return fmt.Errorf("%s: %w", namePrevious, err)
 		}
 	} else if t.Unused {
-		return fmt.Errorf("%w: %s says that the verifier replaced another, but %s is missing", ErrFormat, nameToken, namePrevious)
+		return fmt.Errorf("%w: %s says that the verifier replaced another, but %s is missing", ErrFormat, nameState, namePrevious)
 	}
 	text, err := joinInfo(d.info, d.infoSize)
 	if err != nil || d.r.Principal == nil {
@@ -230,40 +223,23 @@ func (d *decoder) finish() error {
 	return decodePrincipal(text, d.r.Principal)
 }
 
-func encodeToken(t *Tokens) []byte {
-	b := append(make([]byte, 0, tokenWidth), '0'+FormatVersion, '0')
-	if t.Unused {
+func encodeState(r *Record) []byte {
+	b := append(make([]byte, 0, stateWidth), '0'+FormatVersion, '0')
+	if r.Tokens.Unused {
 		b[1] = '0' + flagUnused
 	}
-	b = appendHex(appendHash(b, t.Current), uint64(t.Generation), countWidth)
-	if t.Issued.IsZero() {
-		return appendHex(b, 0, timeWidth)
-	}
-	return appendTime(b, t.Issued)
-}
-
-func decodeToken(v string, t *Tokens) (unused bool, err error) {
-	if v != "" && v[0] != '0'+FormatVersion {
-		return false, fmt.Errorf("%w: version %q, this program supports %d", ErrFormat, v[:1], FormatVersion)
-	}
-	p := unpack(v, tokenWidth)
-	p.cut(1)
-	flags := p.number(1, flagUnused|flagMoving)
-	t.Current = p.hash()
-	t.Generation = uint32(p.number(countWidth, maxCount))
-	if t.Issued = p.time(); t.Issued.UnixMilli() == 0 {
-		t.Issued = time.Time{}
-	}
-	return flags&flagUnused != 0, p.err
-}
-
-func encodeState(r *Record) []byte {
-	b := appendHex(make([]byte, 0, stateWidth), r.Revision, timeWidth)
+	b = appendHex(appendHash(b, r.Tokens.Current), r.Revision, timeWidth)
 	return appendTime(appendHex(b, uint64(r.Size), countWidth), r.Seen)
 }
 
 func decodeState(v string, r *Record) error {
+	if v != "" && v[0] != '0'+FormatVersion {
+		return fmt.Errorf("%w: version %q, this program supports %d", ErrFormat, v[:1], FormatVersion)
+	}
 	p := unpack(v, stateWidth)
+	p.cut(1)
+	r.Tokens.Unused = p.number(1, flagUnused|flagMoving)&flagUnused != 0
+	r.Tokens.Current = p.hash()
 	r.Revision = p.number(timeWidth, maxRevision)
 	r.Size = int(p.number(countWidth, maxCount))
 	r.Seen = p.time()
@@ -290,8 +266,8 @@ const (
 	previousRemembered = 'r'
 )
 
-// encodePrevious ends with a duration if Current came from a rotation and was not used yet: the
-// grace period, which begins with its first use. Otherwise it ends with a time.
+// encodePrevious has a duration after the hash if Current came from a rotation and was not used yet:
+// the grace period, which begins with its first use. Otherwise it has a time there.
 func encodePrevious(t *Tokens) []byte {
 	b := append(make([]byte, 0, previousWidth), previousRemembered)
 	if t.PreviousAccepted {
@@ -299,9 +275,11 @@ func encodePrevious(t *Tokens) []byte {
 	}
 	b = appendHash(b, t.Previous)
 	if t.pending() {
-		return appendDuration(b, t.Grace)
+		b = appendDuration(b, t.Grace)
+	} else {
+		b = appendTime(b, t.PreviousUntil)
 	}
-	return appendTime(b, t.PreviousUntil)
+	return appendTime(appendHex(b, uint64(t.Generation), countWidth), t.Issued)
 }
 
 // decodePrevious needs t.Unused.
@@ -322,6 +300,8 @@ func decodePrevious(v string, t *Tokens) error {
 	} else {
 		t.PreviousUntil = p.time()
 	}
+	t.Generation = uint32(p.number(countWidth, maxCount))
+	t.Issued = p.time()
 	return p.err
 }
 

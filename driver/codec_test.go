@@ -50,7 +50,7 @@ func records(tb testing.TB) map[string]*driver.Record {
 	}
 	nobody := *empty
 	nobody.Principal = &driver.Principal{User: "0", Authenticated: time.UnixMilli(0)}
-	old := *empty
+	old := *renewed
 	old.Revision, old.Created, old.Seen = 1<<40, time.UnixMilli(0), time.UnixMilli(1)
 	old.Idle = time.Duration(math.MaxInt64).Truncate(time.Millisecond)
 	old.Tokens.Generation = math.MaxUint32
@@ -124,29 +124,29 @@ func TestEncodeForm(t *testing.T) {
 	}
 	const at = "01a3185c50" // the time 1,800,000,000,123 is …7b
 	a, b, c, d := hash("a").String(), hash("b").String(), hash("c").String(), hash("d").String()
-	check("empty", "@t", "10"+a+"00000000000000000000")
-	check("empty", "@s", "000000000001"+"00000000"+at+"7b")
+	const issued = "01a3185d3adb"
+	check("empty", "@s", "10"+a+"000000000001"+"00000000"+at+"7b")
 	check("empty", "@l", hash("secret").String()+at+"7b"+"01a31d82ac7b"+"0000001b7740")
 	check("empty", "@previous", "")
 	check("empty", "@overtaken", "")
 	check("empty", "@u", "")
 	check("empty", "@i", "")
-	check("fields", "@s", "000000000001"+"0000001f"+at+"7b")
+	check("fields", "@s", "10"+a+"000000000001"+"0000001f"+at+"7b")
 	check("fields", "visits", "-7")
-	check("renewed", "@t", "11"+b+"00000001"+"01a3185d3adb")
-	check("renewed", "@previous", "r"+a+"01a3185e253b")
-	check("replaced", "@t", "10"+b+"00000001"+"01a3185d3adb")
-	check("replaced", "@previous", "r"+a+"01a3185e253b")
-	check("rotated", "@t", "11"+b+"00000001"+"01a3185d3adb")
-	check("rotated", "@previous", "a"+a+"0000000005dc")
+	check("renewed", "@s", "11"+b+"000000000002"+"00000000"+at+"7b")
+	check("renewed", "@previous", "r"+a+"01a3185e253b"+"00000001"+issued)
+	check("replaced", "@s", "10"+b+"000000000003"+"00000000"+issued)
+	check("replaced", "@previous", "r"+a+"01a3185e253b"+"00000001"+issued)
+	check("rotated", "@s", "11"+b+"000000000002"+"00000000"+at+"7b")
+	check("rotated", "@previous", "a"+a+"0000000005dc"+"00000001"+issued)
 	check("rotated", "@overtaken", "")
-	check("overtaken", "@t", "11"+c+"00000001"+"01a3185d3adb")
-	check("overtaken", "@previous", "a"+a+"0000000005dc")
+	check("overtaken", "@s", "11"+c+"000000000003"+"00000000"+at+"7b")
+	check("overtaken", "@previous", "a"+a+"0000000005dc"+"00000001"+issued)
 	check("overtaken", "@overtaken", "00000001"+"AAAAAAAAAAAAAAAAAAAAAA")
-	check("used", "@t", "11"+d+"00000002"+"01a3185d3adb")
-	check("used", "@previous", "r"+c+"01a3185e253b")
+	check("used", "@s", "11"+d+"000000000004"+"00000000"+issued)
+	check("used", "@previous", "r"+c+"01a3185e253b"+"00000002"+issued)
 	check("used", "@overtaken", "00000001"+c)
-	check("confirmed", "@previous", "a"+a+"01a3185d40b7")
+	check("confirmed", "@previous", "a"+a+"01a3185d40b7"+"00000001"+issued)
 	check("user", "@u", hash("ada").String()+at+"7b"+"03"+"1"+"0080")
 	check("user", "@i", `{"user":"_wAgPGFkYT4","methods":["pwd","hwk"],"device":"phone & `)
 	check("user", "@i2", `\"tablet\"","agent":"a/1 (\u00e9 \ud83d\ude00)","address":"::1"}`)
@@ -225,36 +225,37 @@ func TestMissingNames(t *testing.T) {
 // Decode refuses invalid values with ErrFormat.
 func TestDecodeRefuses(t *testing.T) {
 	a := hash("a").String()
-	const time, zero = "01a3185c507b", "AAAAAAAAAAAAAAAAAAAAAA"
+	const time, zero, first = "01a3185c507b", "AAAAAAAAAAAAAAAAAAAAAA", "00000001"
+	const rest = "000000000001" + "00000000" + time // of "@s"
 	for _, test := range []struct{ name, of, key, value string }{
-		{"a newer version", "empty", "@t", "20" + a + "00000000000000000000"},
-		{"no token", "empty", "@t", ""},
-		{"a short token", "empty", "@t", "10" + a + "0000000000000000000"},
-		{"a long token", "empty", "@t", "10" + a + "000000000000000000000"},
-		{"an unknown flag", "empty", "@t", "14" + a + "00000000000000000000"},
-		{"a flag that is no digit", "empty", "@t", "1-" + a + "00000000000000000000"},
-		{"a replaced verifier without the previous one", "empty", "@t", "11" + a + "00000000000000000000"},
-		{"a generation in upper case", "empty", "@t", "10" + a + "0000000A" + time},
-		{"a negative generation", "empty", "@t", "10" + a + "-0000001" + time},
-		{"a generation with a space", "empty", "@t", "10" + a + " 0000001" + time},
-		{"a token after the year 9999", "empty", "@t", "10" + a + "00000001" + "e677d21fdc00"},
-		{"a verifier that is not canonical", "empty", "@t", "10AAAAAAAAAAAAAAAAAAAAAB00000000000000000000"},
+		{"a newer version", "empty", "@s", "20" + a + rest},
+		{"no state", "empty", "@s", ""},
+		{"a short state", "empty", "@s", "10" + a + rest[1:]},
+		{"a long state", "empty", "@s", "10" + a + rest + "0"},
+		{"an unknown flag", "empty", "@s", "14" + a + rest},
+		{"a flag that is no digit", "empty", "@s", "1-" + a + rest},
+		{"a replaced verifier without the previous one", "empty", "@s", "11" + a + rest},
+		{"a verifier that is not canonical", "empty", "@s", "10AAAAAAAAAAAAAAAAAAAAAB" + rest},
 		{"unknown metadata", "empty", "@tenant", "x"},
 		{"a bare at sign", "empty", "@", "x"},
-		{"a short state", "empty", "@s", "0000000000010000000" + time},
-		{"a revision that is not an integer", "empty", "@s", "00000000001." + "00000000" + time},
-		{"another size", "empty", "@s", "000000000001" + "00000001" + time},
-		{"a use after the year 9999", "empty", "@s", "000000000001" + "00000000" + "ffffffffffff"},
+		{"a revision that is not an integer", "empty", "@s", "10" + a + "00000000001." + "00000000" + time},
+		{"another size", "empty", "@s", "10" + a + "000000000001" + "00000001" + time},
+		{"a use after the year 9999", "empty", "@s", "10" + a + "000000000001" + "00000000" + "ffffffffffff"},
 		{"a short life", "empty", "@l", a},
 		{"a secret that is not canonical", "empty", "@l", "AAAAAAAAAAAAAAAAAAAAAB" + time + time + time},
 		{"a secret with a newline", "empty", "@l", a[:20] + "\n" + a[21:] + time + time + time},
 		{"a time that is not a number", "empty", "@l", a + "tomorrow    " + time + time},
 		{"an idle limit that overflows", "empty", "@l", a + time + time + "0863" + "7bd05af8"},
-		{"a previous token of unknown kind", "rotated", "@previous", "o" + a + time},
-		{"a previous token without a time", "rotated", "@previous", "a" + a},
-		{"a previous token with more", "rotated", "@previous", "a" + a + time + "0"},
-		{"a previous token of zeros", "rotated", "@previous", "a" + zero + time},
-		{"a grace period that overflows", "rotated", "@previous", "a" + a + "ffffffffffff"},
+		{"a previous token of unknown kind", "rotated", "@previous", "o" + a + time + first + time},
+		{"a previous token without a time", "rotated", "@previous", "a" + a + first + time},
+		{"a previous token without a generation", "rotated", "@previous", "a" + a + time},
+		{"a previous token with more", "rotated", "@previous", "a" + a + time + first + time + "0"},
+		{"a previous token of zeros", "rotated", "@previous", "a" + zero + time + first + time},
+		{"a grace period that overflows", "rotated", "@previous", "a" + a + "ffffffffffff" + first + time},
+		{"a generation in upper case", "rotated", "@previous", "a" + a + "0000000005dc" + "0000000A" + time},
+		{"a negative generation", "rotated", "@previous", "a" + a + "0000000005dc" + "-0000001" + time},
+		{"a generation with a space", "rotated", "@previous", "a" + a + "0000000005dc" + " 0000001" + time},
+		{"a token after the year 9999", "rotated", "@previous", "a" + a + "0000000005dc" + first + "e677d21fdc00"},
 		{"an overtaken generation that is no number", "empty", "@overtaken", "0000000g" + a},
 		{"an overtaken generation without a hash", "empty", "@overtaken", "00000001"},
 		{"an overtaken generation with more", "empty", "@overtaken", "00000001" + a + "0"},
@@ -334,7 +335,7 @@ func byKey(values []driver.Field) map[driver.Key]string {
 		if m[f.Key] = string(f.Value); strings.HasPrefix(string(f.Key), "@i") || f.Key == "@u" {
 			delete(m, f.Key) // JSON has several forms, of several lengths
 		}
-		if f.Key == "@t" {
+		if f.Key == "@s" {
 			// The mark of a sign-in is not the record's.
 			m[f.Key] = string(f.Value[:1]) + string(f.Value[1]&^2) + string(f.Value[2:])
 		}

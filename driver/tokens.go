@@ -14,10 +14,12 @@ type Tokens struct {
 
 	// Generation counts how often the visitor's verifier changed before Current. It does not count
 	// a verifier that was replaced before it was used. So exactly one verifier of each earlier
-	// generation was used.
+	// generation was used. It is 0 as long as there is no Previous.
 	Generation uint32
 
-	Issued time.Time // when Current was issued; zero: when the record was created
+	// Issued is when Current was issued. It is zero as long as there is no Previous: Current was
+	// then issued when the record was created.
+	Issued time.Time
 
 	// Previous is the verifier before Current; zero at first.
 	Previous Hash

@@ -302,8 +302,8 @@ func hexTime(ms int64) string { return fmt.Sprintf("%012x", ms) }
 // markForSignIn is a script that closes the session KEYS[1] for the sign-in ARGV[1], until the time
 // ARGV[2].
 const markForSignIn = `
-local token = redis.call('HGET', KEYS[1], '@t')
-return redis.call('HSET', KEYS[1], '@t', '12' .. string.sub(token, 3), '@moving', ARGV[1] .. ARGV[2])`
+local state = redis.call('HGET', KEYS[1], '@s')
+return redis.call('HSET', KEYS[1], '@s', '12' .. string.sub(state, 3), '@moving', ARGV[1] .. ARGV[2])`
 
 // infoNumber returns the number that the pattern's group matches in a section of INFO.
 func infoNumber(t *testing.T, node *redistest.Node, section, pattern string) int {
@@ -325,6 +325,6 @@ const keysWithoutMarkers = `
 local keys = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local session = string.find(key, '}:s:', 1, true)
-  if not session or redis.call('HEXISTS', key, '@t') == 1 then keys[#keys + 1] = key end
+  if not session or redis.call('HEXISTS', key, '@s') == 1 then keys[#keys + 1] = key end
 end
 return keys`

@@ -20,10 +20,10 @@ func TestMalformedSessionIsRefusedByHandle(t *testing.T) {
 	for name, store := range map[string][]string{
 		"text":            {"SET", "", "x"},
 		"list":            {"LPUSH", "", "x"},
-		"state":           {"HSET", "", "@s", "0000000000010000000000000000000"},
-		"state with sign": {"HSET", "", "@s", "-00000000001000000000000000000ff"},
-		"upper case":      {"HSET", "", "@s", "00000000000A0000000001f000000000"},
-		"another version": {"HSET", "", "@t", "20AAAAAAAAAAAAAAAAAAAAAA00000000000000000000"},
+		"state":           {"HSET", "", "@s", "10AAAAAAAAAAAAAAAAAAAAAA0000000000010000000000000000000"},
+		"state with sign": {"HSET", "", "@s", "10AAAAAAAAAAAAAAAAAAAAAA-00000000001000000000000000000ff"},
+		"upper case":      {"HSET", "", "@s", "10AAAAAAAAAAAAAAAAAAAAAA00000000000A0000000001f000000000"},
+		"another version": {"HSET", "", "@s", "20AAAAAAAAAAAAAAAAAAAAAA00000000000100000000000000000000"},
 		"no life":         {"HDEL", "", "@l"},
 	} {
 		t.Run(name, func(t *testing.T) {

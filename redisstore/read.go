@@ -174,10 +174,10 @@ func parseEnded(marker string) (time.Time, error) {
 // is no hash, driver.ErrMoved for a "moved" marker, and driver.ErrEnded for an "ended" marker.
 func decodeHash(values map[string]string) (*driver.Record, error) {
 	moving, marked := values["@moving"]
-	token := values["@t"]
-	leaving := len(token) > 1 && (token[1] == '2' || token[1] == '3') // a sign-in is under way
+	state := values["@s"]
+	leaving := len(state) > 1 && (state[1] == '2' || state[1] == '3') // a sign-in is under way
 	if marked != leaving || marked && len(moving) != nameWidth+timeWidth {
-		return nil, fmt.Errorf("%w: @t begins with %.2q, and @moving is %.80q", driver.ErrFormat, token, moving)
+		return nil, fmt.Errorf("%w: @s begins with %.2q, and @moving is %.80q", driver.ErrFormat, state, moving)
 	}
 	return decodeValues(values, driver.Decode)
 }

@@ -11,20 +11,26 @@ import (
 
 const minute = 60_000
 
-// readRecord returns a session of generation 5, used half a minute ago.
+// readRecord returns a session of generation 5, used half a minute ago. Its token was renewed half
+// an hour ago.
 func readRecord(change ...func(*driver.Record)) *driver.Record {
 	now := time.UnixMilli(vectorNow)
 	r := &driver.Record{
-		Secret: driver.Secret(hashOf("secret")), Tokens: driver.Tokens{Current: hashOf(current), Generation: 5},
+		Secret: driver.Secret(hashOf("secret")), Tokens: driver.Tokens{
+			Current: hashOf(current), Generation: 5, Issued: now.Add(-30 * time.Minute),
+			Previous: hashOf(previous), PreviousUntil: now.Add(-29 * time.Minute),
+		},
 		Idle: time.Hour, Created: now.Add(-time.Hour), Seen: now.Add(-30 * time.Second), Deadline: now.Add(24 * time.Hour),
 		Revision: 7, Fields: driver.Fields{field("n", "1")}, Size: 2,
 	}
-	r.Tokens.Issued = now.Add(-30 * time.Minute)
 	for _, f := range change {
 		f(r)
 	}
 	return r
 }
+
+// first makes the token the session's first one.
+func first(r *driver.Record) { r.Tokens = driver.Tokens{Current: hashOf(current)} }
 
 // asUser signs the user in.
 func asUser(r *driver.Record) {
@@ -111,7 +117,6 @@ func (c *reads) tokens() {
 			}
 		}
 	}
-	first := func(r *driver.Record) { r.Tokens.Generation, r.Tokens.Issued = 0, time.Time{} }
 	const unknown, theft, superseded = "unknown", "theft", "superseded"
 	for _, s := range []struct {
 		state, why string
@@ -150,11 +155,15 @@ func (c *reads) tokens() {
 	c.add("grace ends in 1 ms", "its time is in the future", hashOfRecord(readRecord(previousIs(true, false, 1))), previous, 4, "grace")
 	c.add("remembered for 1 ms", "its time is in the future", hashOfRecord(readRecord(previousIs(false, false, 1))), previous, 4, superseded)
 	c.add("a sign-in is under way", "a reader ignores @moving",
-		hashOfRecord(readRecord(func(r *driver.Record) { asUser(r); first(r) }), "@t", "12"+hashOf(current).String()+strings.Repeat("0", 20),
-			"@moving", nameNew+at(5000)), current, 0, "current")
-	h := encoded(readRecord(previousIs(true, true, 0)))
-	h["@t"], h["@moving"] = "13"+h["@t"][2:], nameNew+at(-5000)
-	c.add("a sign-in was under way, pending", "the flags are a sum; @moving stays after its time", h, current, 5, "current").touched()
+		leavingUntil(5000, encoded(readRecord(asUser, first))), current, 0, "current")
+	c.add("a sign-in was under way, pending", "the flags are a sum; @moving stays after its time",
+		leavingUntil(-5000, encoded(readRecord(previousIs(true, true, 0)))), current, 5, "current").touched()
+}
+
+// leavingUntil marks a session for a sign-in.
+func leavingUntil(ms int64, h map[string]string) map[string]string {
+	h["@s"], h["@moving"] = withFlags(string(h["@s"][1]+2), h["@s"]), nameNew+at(ms)
+	return h
 }
 
 // thefts has the exceptions from theft. All tokens are of a lower generation and unknown.
@@ -238,7 +247,7 @@ func (c *reads) touches() {
 	}))
 	c.add("pending, used long ago", "a verifier in grace touches the session, too", inGrace, previous, 4, "grace").touched()
 	first := hashOfRecord(readRecord(func(r *driver.Record) {
-		r.Tokens.Generation, r.Tokens.Issued = 0, time.Time{}
+		r.Tokens = driver.Tokens{Current: hashOf(current)}
 		r.Created = msFromNow(-5000)
 		r.Seen = r.Created.Add(15*time.Minute - r.Idle)
 	}))
@@ -382,43 +391,43 @@ func (c *reads) malformed() {
 	replace := func(name, why, value string, from, to int, text string) {
 		change(name, why, value, func(h map[string]string) { h[value] = h[value][:from] + text + h[value][to:] })
 	}
-	for _, name := range []string{"@t", "@s", "@l"} {
+	for _, name := range []string{"@s", "@l"} {
 		c.remove(name+" is missing", "every session has it", name)
 	}
-	for _, name := range []string{"@t", "@s", "@l", "@previous", "@overtaken", "@u"} {
+	for _, name := range []string{"@s", "@l", "@previous", "@overtaken", "@u"} {
 		const why = "each value has one length"
 		change(name+" is too short", why, name, func(h map[string]string) { h[name] = h[name][:len(h[name])-1] })
 		change(name+" is too long", why, name, func(h map[string]string) { h[name] += "0" })
 		set(name+" is empty", why, name, "")
 	}
-	replace("another version", "a newer program wrote the session", "@t", 0, 1, "2")
-	set("another version, of any form", "the version is the first byte", "@t", "2")
+	replace("another version", "a newer program wrote the session", "@s", 0, 1, "2")
+	set("another version, of any form", "the version is the first byte", "@s", "2")
 	set("unknown metadata", "a newer program wrote the session", "@new", "1")
 	set("ended marker beside a session", "a marker is the only name", "@ended", at(-1)+zeroHash)
 	set("moved marker beside a session", "a marker is the only name", "@moved", at(-1))
-	replace("unknown flag", "the flags are 1 and 2", "@t", 1, 2, "4")
+	replace("unknown flag", "the flags are 1 and 2", "@s", 1, 2, "4")
 	change("flag 1 without @previous", "the current verifier replaced another", "@previous", func(h map[string]string) {
-		h["@t"] = "11" + h["@t"][2:]
+		h["@s"] = withFlags("1", h["@s"])
 		delete(h, "@previous")
 	})
-	change("flag 2 without @moving", "the flag says that @moving is there", "@moving", func(h map[string]string) { h["@t"] = "12" + h["@t"][2:] })
+	change("flag 2 without @moving", "the flag says that @moving is there", "@moving", func(h map[string]string) { h["@s"] = withFlags("2", h["@s"]) })
 	set("@moving without flag 2", "the flag is missing", "@moving", nameNew+at(5000))
 	change("@moving is too short", "it has 34 bytes", "@moving", func(h map[string]string) {
-		h["@t"], h["@moving"] = "12"+h["@t"][2:], nameNew
+		h["@s"], h["@moving"] = withFlags("2", h["@s"]), nameNew
 	})
 	for _, bad := range []struct{ name, text string }{
 		{"upper case", "00000000000A"}, {"a sign", "-00000000001"}, {"a prefix", "0x0000000001"}, {"a space", " 00000000001"},
 	} {
-		replace("revision with "+bad.name, "a number has only the digits 0-9 a-f", "@s", 0, 12, bad.text)
+		replace("revision with "+bad.name, "a number has only the digits 0-9 a-f", "@s", 24, 36, bad.text)
 	}
-	replace("generation in upper case", "a number has only the digits 0-9 a-f", "@t", 24, 32, "0000000A")
-	replace("time of issue in upper case", "a number has only the digits 0-9 a-f", "@t", 32, 44, "01A3185C4FFF")
-	replace("last use after the year 9999", "it is at most e677d21fdbff", "@s", 20, 32, "e677d21fdc00")
+	replace("generation in upper case", "a number has only the digits 0-9 a-f", "@previous", 35, 43, "0000000A")
+	replace("time of issue in upper case", "a number has only the digits 0-9 a-f", "@previous", 43, 55, "01A3185C4FFF")
+	replace("last use after the year 9999", "it is at most e677d21fdbff", "@s", 44, 56, "e677d21fdc00")
 	replace("creation after the year 9999", "it is at most e677d21fdbff", "@l", 22, 34, "ffffffffffff")
 	replace("deadline after the year 9999", "it is at most e677d21fdbff", "@l", 34, 46, "ffffffffffff")
 	replace("idle limit out of range", "a duration is at most 08637bd05af6", "@l", 46, 58, "08637bd05af7")
-	replace("hash with another alphabet", "base64url has no +", "@t", 2, 3, "+")
-	replace("hash with unused bits", "a hash has exactly one text", "@t", 23, 24, "x")
+	replace("hash with another alphabet", "base64url has no +", "@s", 2, 3, "+")
+	replace("hash with unused bits", "a hash has exactly one text", "@s", 23, 24, "x")
 	replace("id with unused bits", "a hash has exactly one text", "@l", 21, 22, "x")
 	replace("state of @previous", "it is a or r", "@previous", 0, 1, "x")
 	replace("zero hash in @previous", "the name is absent instead", "@previous", 1, 23, zeroHash)
@@ -428,8 +437,8 @@ func (c *reads) malformed() {
 	replace("level out of range", "it is at most 63, in decimal 99", "@u", 34, 36, "64")
 	replace("persistent out of range", "it is 0 or 1", "@u", 36, 37, "2")
 	change("length of the info out of range", "it is at most 3000, in decimal 12288", "@u", func(h map[string]string) { h["@u"] = h["@u"][:37] + "3001" })
-	replace("size is too large", "the fields have 2 bytes", "@s", 12, 20, "00000003")
-	replace("size is too small", "the fields have 2 bytes", "@s", 12, 20, "00000001")
+	replace("size is too large", "the fields have 2 bytes", "@s", 36, 44, "00000003")
+	replace("size is too small", "the fields have 2 bytes", "@s", 36, 44, "00000001")
 }
 
 func (c *reads) malformedInfo() {
@@ -469,11 +478,11 @@ func (c *reads) malformedInfo() {
 	})
 	change("long name of a field", "a name has at most 64 bytes", strings.Repeat("n", 65), func(h map[string]string) {
 		h[strings.Repeat("n", 65)] = ""
-		h["@s"] = h["@s"][:12] + "00000043" + h["@s"][20:]
+		h["@s"] = h["@s"][:36] + "00000043" + h["@s"][44:]
 	})
 	change("long key of an entry", "it has at most 256 bytes", "m", func(h map[string]string) {
 		h["m:"+strings.Repeat("k", 257)] = ""
-		h["@s"] = h["@s"][:12] + "00000105" + h["@s"][20:]
+		h["@s"] = h["@s"][:36] + "00000105" + h["@s"][44:]
 	})
 	c.all[len(c.all)-1].Wrong = "m:" + strings.Repeat("k", 257)
 }

@@ -168,6 +168,7 @@ func refusedRecords(now time.Time) []refusedRecord {
 	var all []refusedRecord
 	add := func(name, why string, change func(h map[string]string)) {
 		h := encoded(with(signedInRecord, func(r *driver.Record, now time.Time) {
+			r.Tokens.Generation, r.Tokens.Issued = 3, now
 			r.Tokens.Previous, r.Tokens.PreviousUntil = verifierB, now.Add(time.Minute)
 			r.Tokens.Overtaken = &driver.Overtaken{Generation: 2, Used: verifierC}
 		})(now))
@@ -177,37 +178,39 @@ func refusedRecords(now time.Time) []refusedRecord {
 	replace := func(name string, from, to int, text string) func(map[string]string) {
 		return func(h map[string]string) { h[name] = h[name][:from] + text + h[name][to:] }
 	}
-	for _, name := range []string{"@t", "@s", "@l"} {
+	for _, name := range []string{"@s", "@l"} {
 		add(name+" is missing", "every record has it", func(h map[string]string) { delete(h, name) })
 	}
-	for _, name := range []string{"@t", "@s", "@l", "@previous", "@overtaken", "@u"} {
+	for _, name := range []string{"@s", "@l", "@previous", "@overtaken", "@u"} {
 		add(name+" is too short", "each value has one length", func(h map[string]string) { h[name] = h[name][:len(h[name])-1] })
 		add(name+" is too long", "each value has one length", func(h map[string]string) { h[name] += "0" })
 		add(name+" is empty", "each value has one length", func(h map[string]string) { h[name] = "" })
 	}
-	add("another version", "a newer program wrote the record", replace("@t", 0, 1, "2"))
+	add("another version", "a newer program wrote the record", replace("@s", 0, 1, "2"))
 	add("unknown metadata", "a newer program wrote the record", func(h map[string]string) { h["@new"] = "1" })
-	add("unknown flag", "a newer program wrote the record", replace("@t", 1, 2, "4"))
+	add("unknown flag", "a newer program wrote the record", replace("@s", 1, 2, "4"))
 	add("unused without a previous verifier", "the current verifier replaced another", func(h map[string]string) {
-		replace("@t", 1, 2, "1")(h)
+		replace("@s", 1, 2, "1")(h)
 		delete(h, "@previous")
 	})
-	add("moving without a lease", "the flag says that a sign-in is under way", replace("@t", 1, 2, "2"))
+	add("moving without a lease", "the flag says that a sign-in is under way", replace("@s", 1, 2, "2"))
 	add("a lease without the flag", "the flag is missing", func(h map[string]string) { h["@moving"] = nameNew + "000000000001" })
-	add("upper-case number", "hexadecimal digits are lower-case", replace("@s", 0, 12, "00000000000A"))
-	add("signed number", "a number has only digits", replace("@s", 0, 12, "-00000000001"))
-	add("number with a prefix", "a number has only digits", replace("@s", 0, 12, "0x0000000001"))
-	add("number with a space", "a number has only digits", replace("@s", 0, 12, " 00000000001"))
-	add("time out of range", "a time is before the year 10000", replace("@s", 20, 32, "ffffffffffff"))
+	add("upper-case number", "hexadecimal digits are lower-case", replace("@s", 24, 36, "00000000000A"))
+	add("signed number", "a number has only digits", replace("@s", 24, 36, "-00000000001"))
+	add("number with a prefix", "a number has only digits", replace("@s", 24, 36, "0x0000000001"))
+	add("number with a space", "a number has only digits", replace("@s", 24, 36, " 00000000001"))
+	add("time out of range", "a time is before the year 10000", replace("@s", 44, 56, "ffffffffffff"))
 	add("duration out of range", "a duration has at most 2^63 nanoseconds", replace("@l", 46, 58, "ffffffffffff"))
-	add("hash that is not base64url", "the alphabet has no +", replace("@t", 2, 3, "+"))
-	add("hash with unused bits", "a hash has exactly one text", replace("@t", 23, 24, "x"))
+	add("hash that is not base64url", "the alphabet has no +", replace("@s", 2, 3, "+"))
+	add("hash with unused bits", "a hash has exactly one text", replace("@s", 23, 24, "x"))
 	add("state of the previous verifier", "it is a or r", replace("@previous", 0, 1, "x"))
+	add("generation that is no number", "a number has only digits", replace("@previous", 35, 43, "0000000 "))
+	add("issued after the year 9999", "a time is before the year 10000", replace("@previous", 43, 55, "e677d21fdc00"))
 	add("no previous hash", "the zero hash stands for none", replace("@previous", 1, 23, strings.Repeat("A", 22)))
 	add("level out of range", "a level is at most 99", replace("@u", 34, 36, "64"))
 	add("persistent out of range", "it is 0 or 1", replace("@u", 36, 37, "2"))
-	add("size is too large", "the size is that of all fields", replace("@s", 12, 20, "00000004"))
-	add("size is too small", "the size is that of all fields", replace("@s", 12, 20, "00000001"))
+	add("size is too large", "the size is that of all fields", replace("@s", 36, 44, "00000004"))
+	add("size is too small", "the size is that of all fields", replace("@s", 36, 44, "00000001"))
 	add("info is missing", "its length is in @u", func(h map[string]string) { delete(h, "@i") })
 	add("info is too short", "its length is in @u", func(h map[string]string) { h["@i"] = h["@i"][1:] })
 	add("info is too long", "its length is in @u", func(h map[string]string) { h["@i2"] = "x" })

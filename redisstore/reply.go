@@ -17,7 +17,7 @@ type reply struct {
 	now        time.Time // the server's; after "ok" an estimate if the script did not read its time
 	timed      bool      // the script read the server's time
 	revision   uint64
-	generation uint32                 // apply.lua
+	generation uint32                 // apply.lua with a renewal
 	rest       []rueidis.RedisMessage // what follows, for example lists
 }
 

@@ -21,16 +21,18 @@ import (
 // age makes a session's token an hour older, unless the browser has not used the token yet. KEYS[1]
 // is the session's hash.
 const age = `
-local token, previous = redis.call('HGET', KEYS[1], '@t'), redis.call('HGET', KEYS[1], '@previous')
-local state, life = redis.call('HGET', KEYS[1], '@s'), redis.call('HGET', KEYS[1], '@l')
-local function earlier(text) return string.format('%012x', tonumber(text, 16) - 3600000) end
-local accepted = previous and string.sub(previous, 1, 1) == 'a'
-if accepted and string.sub(token, 2, 2) == '1' then return 0 end
-if accepted then redis.call('HSET', KEYS[1], '@previous', string.sub(previous, 1, 23) .. earlier(string.sub(previous, 24))) end
-local issued = string.sub(token, 33)
-if issued == '000000000000' then issued = string.sub(life, 23, 34) end
-redis.call('HSET', KEYS[1], '@t', string.sub(token, 1, 32) .. earlier(issued))
-redis.call('HSET', KEYS[1], '@s', string.format('%012x', tonumber(string.sub(state, 1, 12), 16) + 1) .. string.sub(state, 13))
+local sub, state, previous = string.sub, redis.call('HGET', KEYS[1], '@s'), redis.call('HGET', KEYS[1], '@previous')
+local function earlier(text, at) return sub(text, 1, at - 1) .. string.format('%012x', tonumber(sub(text, at, at + 11), 16) - 3600000) .. sub(text, at + 12) end
+local accepted = previous and sub(previous, 1, 1) == 'a'
+if accepted and sub(state, 2, 2) == '1' then return 0 end
+if accepted then previous = earlier(previous, 24) end
+if previous then
+  redis.call('HSET', KEYS[1], '@previous', earlier(previous, 44))
+else
+  redis.call('HSET', KEYS[1], '@l', earlier(redis.call('HGET', KEYS[1], '@l'), 23))
+end
+local revision = tonumber(sub(state, 25, 36), 16) + 1
+redis.call('HSET', KEYS[1], '@s', sub(state, 1, 24) .. string.format('%012x', revision) .. sub(state, 37))
 return 1`
 
 // TestConcurrentRotationOnTwoNodesKeepsSession plays a browser that sends several requests at once

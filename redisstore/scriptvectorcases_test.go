@@ -100,7 +100,7 @@ func (s signInCall) args() []string {
 // signedIn is the session that a sign-in stores.
 func signedIn(seen, authenticated string) keyContent {
 	return keyContent{TTL: hour, Hash: map[string]string{
-		"@t": "10" + verifierA.String() + "00000000" + "000000000000", "@s": stateOf(1, seen), "@l": lifeOf(vectorSecret, "<+0>"),
+		"@s": stateOf(1, seen), "@l": lifeOf(vectorSecret, "<+0>"),
 		"@u": vectorOwner.String() + authenticated + vectorUserEnd, "@i": vectorInfo, "n": "1",
 	}}
 }
@@ -123,7 +123,7 @@ func (c *cases) signIn() {
 	long := call
 	long.user, long.fields = "631004a", []string{"@i", strings.Repeat("x", 64), "@i2", "0123456789", "a", "", "m:", ""}
 	long.size = "3"
-	session := signedIn("<+0>", "<+0>").with("@u", vectorOwner.String()+"<+0>"+long.user, "@s", "00000000000100000003"+"<+0>", "n", "")
+	session := signedIn("<+0>", "<+0>").with("@u", vectorOwner.String()+"<+0>"+long.user, "@s", strings.Replace(stateOf(1, "<+0>"), "00000002", "00000003", 1), "n", "")
 	for i := 0; i < len(long.fields); i += 2 {
 		session.Hash[long.fields[i]] = long.fields[i+1]
 	}
@@ -146,7 +146,7 @@ func (c *cases) signIn() {
 	c.unchanged("signin.lua", "all users", "an authentication that began before all users were revoked", vectorTwo, signInBoth, everybody.args(), "revoked")
 	same := call.limited("", "0")
 	same.old = nameA
-	marked := vectorA.with("@t", tokenOf("2"), "@moving", nameNew+"<+9000>")
+	marked := marked(vectorA, nameNew, "<+9000>")
 	c.add("signin.lua", "same user", "an old session of the same user, which was marked for this sign-in, is replaced",
 		plus(vectorTwo, keyValues{keyA: marked}), signInBoth[:4], same.args(), replyOK(listOf(), listOf()),
 		keyValues{keyNew: unconfirmed, keyA: movedAt("<+0>").lives(60_000), keyB: vectorB, keyIndex: scoresOf(nameB, "[-30000]", nameNew, "[+0]", "@rev", "8")})
@@ -208,7 +208,7 @@ func (c *cases) signInRefused() {
 		{"lifetime", "9999999999999999", 4}, {"first", "0x10", 5}, {"version", "a", 6}, {"began", " 1", 7}, {"ago", "1.5", 8}, {"max", "-1", 9},
 		{"refuse", "", 10}, {"global", "nan", 11}, {"old", "short", 12}, {"user", "", 13}, {"user", "640000f", 13}, {"user", "002000f", 13},
 		{"user", "000000e", 13}, {"user", "0000010", 13}, {"user", "000000F", 13}, {"user", "0000000", 13}, {"user", "0003001", 13}, {"fields", "", 14},
-		{"fields", "@t", 14}, {"fields", "@i2", 14}, {"fields", "@i", 16},
+		{"fields", "@s", 14}, {"fields", "@i2", 14}, {"fields", "@i", 16},
 	} {
 		args := newSignInCall().args()
 		args[bad.at] = bad.value
@@ -229,7 +229,7 @@ func (c *cases) revoked() {
 	c.unchanged("apply.lua", "revoked", "the user's revocation is later than the session", revoked, []string{keyA, keyRevoked}, change("0"), "gone")
 	c.unchanged("apply.lua", "all users revoked", "the revocation of all users is later than the session", keyValues{keyA: a}, []string{keyA, keyRevoked}, change("[-60000]"), "gone")
 	kept := keyValues{keyB: b, keyRevoked: revoked[keyRevoked]}
-	c.add("apply.lua", "kept", "an excepted session accepts the change", kept, []string{keyB, keyRevoked}, change("0"), replyOK(8, 3, "2"),
+	c.add("apply.lua", "kept", "an excepted session accepts the change", kept, []string{keyB, keyRevoked}, change("0"), replyOK(8, "2"),
 		plus(kept, keyValues{keyB: b.with("n", "2", "@s", stateOf(8, "<-1000>"))}))
 	c.unchanged("touch.lua", "revoked", "a use does not extend a revoked session", revoked, []string{keyA, keyRevoked}, []string{presented, "0", "0"}, "gone")
 	c.unchanged("touch.lua", "all users revoked", "a use does not extend the session either", keyValues{keyA: a}, []string{keyA, keyRevoked}, []string{presented, "[-60000]", "0"}, "gone")

@@ -14,7 +14,7 @@ func (c *cases) create() {
 		return changed
 	}
 	stored := keyContent{TTL: hour, Hash: map[string]string{
-		"@t": "10" + verifierA.String() + "00000000" + "000000000000", "@s": stateOf(1, "<+0>"), "@l": lifeOf(vectorSecret, "<+0>"), "n": "1",
+		"@s": stateOf(1, "<+0>"), "@l": lifeOf(vectorSecret, "<+0>"), "n": "1",
 	}}
 	c.add("create.lua", "first", "an anonymous session, with the fields that the first request set", nil, []string{keyNew}, args, replyOK(1), keyValues{keyNew: stored})
 	c.add("create.lua", "a minute until the first use", "the last use is set back, so that the session lives for a minute", nil, []string{keyNew}, first("60000"), replyOK(1),
@@ -37,15 +37,15 @@ func (c *cases) touch() {
 		keyValues{keyA: vectorA.with("@s", stateOf(7, "<-3600001>"))}, keys, presented, "gone")
 	before := zeroHash[:21] + "Q"
 	old := []string{before, "0", "0"}
-	rotated := vectorA.with("@t", tokenOf("1"), "@previous", "a"+before+"000000007530")
+	rotated := vectorA.with("@s", withFlags("1", vectorState), "@previous", previousOf("a", before, "000000007530"))
 	c.add("touch.lua", "first use", "the first use of a rotated token starts the grace period of the previous one", keyValues{keyA: rotated}, keys, presented, replyOK(8),
-		keyValues{keyA: rotated.with("@s", now, "@t", tokenOf("0"), "@previous", "a"+before+"<+30000>").lives(hour)})
-	unused := vectorA.with("@t", tokenOf("1"), "@previous", "r"+before+"<+50000>")
+		keyValues{keyA: rotated.with("@s", now, "@previous", previousOf("a", before, "<+30000>")).lives(hour)})
+	unused := vectorA.with("@s", withFlags("1", vectorState), "@previous", previousOf("r", before, "<+50000>"))
 	c.add("touch.lua", "first use of a renewed token", "the time until which the old token is remembered stays",
-		keyValues{keyA: unused}, keys, presented, replyOK(8), keyValues{keyA: unused.with("@s", now, "@t", tokenOf("0")).lives(hour)})
+		keyValues{keyA: unused}, keys, presented, replyOK(8), keyValues{keyA: unused.with("@s", now).lives(hour)})
 	c.unchanged("touch.lua", "old token, the new one is unused", "a verifier that a renewal replaced is refused", keyValues{keyA: unused}, keys, old, "moved")
 	c.unchanged("touch.lua", "replaced", "a verifier that a renewal replaced is refused",
-		keyValues{keyA: vectorA.with("@previous", "r"+before+"<+60000>")}, keys, old, "moved")
+		keyValues{keyA: vectorA.with("@previous", previousOf("r", before, "<+60000>"))}, keys, old, "moved")
 }
 
 func (c *cases) end() {
@@ -67,10 +67,10 @@ func (c *cases) end() {
 	c.unchanged("end.lua", "unknown, and written", "the script writes and removes something, so that WAIT has a write", nil, key, write, replyOK(0)...)
 	c.unchanged("end.lua", "moved", "a sign-in replaced the session: the moved marker stays", keyValues{keyA: movedAt("<-5000>").lives(20_000)}, key, write, "moved")
 	// Malformed sessions end, too.
-	short := vectorA.with("@t", "short", "@l", "")
+	short := vectorA.with("@s", "short", "@l", "")
 	c.add("end.lua", "malformed", "a malformed session ends like any other", plus(vectorTwo, keyValues{keyA: short}), index, call, replyOK(1),
 		keyValues{keyA: marker, keyB: vectorB, keyIndex: left})
-	c.add("end.lua", "without @t", "what has no token is deleted", plus(vectorTwo, keyValues{keyA: vectorA.with("@t", "")}), index, call, replyOK(1),
+	c.add("end.lua", "without @s", "what has no state is deleted", plus(vectorTwo, keyValues{keyA: vectorA.with("@s", "")}), index, call, replyOK(1),
 		keyValues{keyB: vectorB, keyIndex: left})
 	c.add("end.lua", "no hash", "so is a key that is no hash", keyValues{keyA: {Text: "text"}}, key, call, replyOK(1), nil)
 	c.add("end.lua", "index is no set", "a malformed index does not stop the end", plus(vectorTwo, keyValues{keyIndex: {Text: "text"}}), index, call, replyOK(1),
@@ -97,7 +97,7 @@ func (c *cases) clean() {
 	c.add("clean.lua", "excepted", "nor has it ended if it is an exception", keyValues{keyIndex: vectorIndex, keyRevoked: excepted}, four, nil,
 		replyOK(listOf(nameB)), keyValues{keyIndex: scoresOf("@rev", "7"), keyRevoked: excepted})
 	c.unchanged("clean.lua", "malformed", "malformed sessions exist",
-		keyValues{keyA: {Text: "text"}, keyB: vectorB.with("@t", ""), keyIndex: vectorIndex}, four, nil, replyOK(listOf())...)
+		keyValues{keyA: {Text: "text"}, keyB: vectorB.with("@s", ""), keyIndex: vectorIndex}, four, nil, replyOK(listOf())...)
 	c.unchanged("clean.lua", "malformed revocation", "nobody knows what it covers", plus(gone, keyValues{keyRevoked: revocationOf("text")}), four, nil,
 		"malformed", vectorOwner.String())
 	many := make([]string, 1001)

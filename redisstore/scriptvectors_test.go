@@ -279,22 +279,32 @@ const (
 	vectorUserEnd = "000000f" // level, persistent, and the length of the info
 )
 
-var vectorSecret = driver.HashOf([]byte("secret")).String()
+var (
+	vectorSecret = driver.HashOf([]byte("secret")).String()
+	vectorState  = stateOf(7, "<-1000>")
+)
 
-// tokenOf returns a "@t" of generation 3 with the verifier that the cases present.
-func tokenOf(flags string) string {
-	return "1" + flags + verifierA.String() + "00000003" + "000000000000"
+// stateOf returns a "@s" with the verifier that the cases present. The fields have two bytes.
+func stateOf(revision int, seen string) string {
+	return "10" + verifierA.String() + fmt.Sprintf("%012x%08x", revision, 2) + seen
 }
 
-// stateOf returns a "@s" of a session whose fields have two bytes.
-func stateOf(revision int, seen string) string { return fmt.Sprintf("%012x%08x", revision, 2) + seen }
+// withFlags returns a "@s" with other flags, and withVerifier one with another verifier.
+func withFlags(flags, state string) string { return state[:1] + flags + state[2:] }
+
+func withVerifier(verifier, state string) string { return state[:2] + verifier + state[24:] }
+
+// previousOf returns a "@previous". It ends with the generation 3, which began 50 s ago.
+func previousOf(state, verifier, until string) string {
+	return state + verifier + until + "00000003" + "<-50000>"
+}
 
 func lifeOf(secret, created string) string { return secret + created + "<+86400000>" + hourHex }
 
 // sessionOf returns the hash of a session of that user.
 func sessionOf(created string) keyContent {
 	return keyContent{Hash: map[string]string{
-		"@t": tokenOf("0"), "@s": stateOf(7, "<-1000>"), "@l": lifeOf(vectorSecret, created),
+		"@s": vectorState, "@l": lifeOf(vectorSecret, created),
 		"@u": vectorOwner.String() + "01977420dc00" + vectorUserEnd, "@i": vectorInfo, "n": "1",
 	}}
 }

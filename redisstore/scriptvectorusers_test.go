@@ -145,8 +145,8 @@ func replyOfLeave(left keyContent) []any {
 
 // marked returns a session that a sign-in has closed until a time.
 func marked(session keyContent, attempt, until string) keyContent {
-	t := session.Hash["@t"]
-	return session.with("@t", "1"+string(t[1]+2)+t[2:], "@moving", attempt+until)
+	state := session.Hash["@s"]
+	return session.with("@s", withFlags(string(state[1]+2), state), "@moving", attempt+until)
 }
 
 func (c *cases) move() {
@@ -159,16 +159,17 @@ func (c *cases) move() {
 	left("leave again", "the reply was lost, and the call is repeated", marked(a, nameNew, "<+1000>"), marked(a, nameNew, "<+10000>"))
 	left("leave, lease over", "another sign-in did not go on", marked(a, nameB, "<-1>"), marked(a, nameNew, "<+10000>"))
 	before := zeroHash[:21] + "Q"
-	unused := a.with("@t", "11"+before+"00000004<-1000>", "@previous", "a"+verifierA.String()+"000000007530")
+	newer := withVerifier(before, vectorState)
+	unused := a.with("@s", withFlags("1", newer), "@previous", previousOf("a", verifierA.String(), "000000007530"))
 	left("leave, new verifier unused", "the previous verifier is accepted until the current one is used", unused, marked(unused, nameNew, "<+10000>"))
-	grace := a.with("@t", "10"+before+"00000004<-1000>", "@previous", "a"+verifierA.String()+"<+7000>")
+	grace := a.with("@s", newer, "@previous", previousOf("a", verifierA.String(), "<+7000>"))
 	left("leave, grace", "and for the grace period", grace, marked(grace, nameNew, "<+10000>"))
 	refused := func(name, why string, session keyContent, reply string) {
 		c.unchanged("move.lua", name, why, keyValues{keyA: session}, both, leave("0"), reply)
 	}
-	refused("leave, grace over", "but not after it", grace.with("@previous", "a"+verifierA.String()+"<-1>"), "moved")
-	refused("leave, renewed", "nor if a renewal replaced it", unused.with("@previous", "r"+verifierA.String()+"<+50000>"), "moved")
-	refused("leave, unknown verifier", "a name alone leaves no session", a.with("@t", "10"+before+"00000004<-1000>"), "moved")
+	refused("leave, grace over", "but not after it", grace.with("@previous", previousOf("a", verifierA.String(), "<-1>")), "moved")
+	refused("leave, renewed", "nor if a renewal replaced it", unused.with("@previous", previousOf("r", verifierA.String(), "<+50000>")), "moved")
+	refused("leave, unknown verifier", "a name alone leaves no session", a.with("@s", newer), "moved")
 	refused("leave, another", "another sign-in is under way", marked(a, nameB, "<+9000>"), "moved")
 	refused("leave, moved", "another sign-in has replaced the session", movedAt("<-1000>"), "moved")
 	refused("leave, ended", "the session has ended", endedAt("<-1000>", zeroHash), "gone")
@@ -207,20 +208,20 @@ func (c *cases) moveMalformed() {
 	refused := func(name, what string, session keyContent) {
 		c.unchanged("move.lua", "leave, malformed "+what+", "+name, "a malformed session is not left", keyValues{keyA: session}, both, leave("0"), "malformed", what)
 	}
-	refused("missing", "@t", a.with("@t", ""))
-	refused("no hash", "@t", keyContent{Text: "text"})
-	refused("version 2", "@t", a.with("@t", "2"+tokenOf("0")[1:]))
-	refused("flag", "@t", a.with("@t", tokenOf("4")))
-	refused("short", "@t", a.with("@t", tokenOf("0")[:43]))
-	refused("not marked", "@t", a.with("@moving", nameB+"<+9000>"))
-	refused("missing", "@moving", a.with("@t", tokenOf("2")))
-	refused("short", "@moving", a.with("@t", tokenOf("2"), "@moving", nameB))
+	refused("missing", "@s", a.with("@s", ""))
+	refused("no hash", "@s", keyContent{Text: "text"})
+	refused("version 2", "@s", a.with("@s", "2"+vectorState[1:]))
+	refused("flag", "@s", a.with("@s", withFlags("4", vectorState)))
+	refused("short", "@s", a.with("@s", strings.Replace(vectorState, "00000002", "0000002", 1)))
+	refused("long", "@s", a.with("@s", vectorState+"0"))
+	refused("not marked", "@s", a.with("@moving", nameB+"<+9000>"))
+	refused("missing", "@moving", a.with("@s", withFlags("2", vectorState)))
+	refused("short", "@moving", a.with("@s", withFlags("2", vectorState), "@moving", nameB))
 	refused("missing", "@l", a.with("@l", ""))
 	refused("upper case", "@l", a.with("@l", vectorSecret+"<-60000>"+"<+86400000>"+"00000036EE80"))
-	refused("missing", "@s", a.with("@s", ""))
-	refused("long", "@s", a.with("@s", stateOf(7, "<-1000>")+"0"))
-	refused("missing", "@previous", a.with("@t", tokenOf("1")))
-	refused("state", "@previous", a.with("@previous", "x"+nameB+"<+9000>"))
+	refused("missing", "@previous", a.with("@s", withFlags("1", vectorState)))
+	refused("state", "@previous", a.with("@previous", previousOf("x", nameB, "<+9000>")))
+	refused("short", "@previous", a.with("@previous", previousOf("a", nameB, "<+9000>")[1:]))
 	c.unchanged("move.lua", "leave, malformed @u", "the user decides which revocation counts",
 		keyValues{keyA: a.with("@u", "short"), keyRevoked: revocationOf("<-20000>" + "<+86400000>")}, both, leave("0"), "malformed", "@u")
 	c.unchanged("move.lua", "leave, malformed revocation", "nobody knows what it covers",

@@ -353,7 +353,7 @@ func (x *signIn) scriptArgs(r *driver.Record) (keys, args []string) {
 		strconv.Itoa(limit), digit(x.in.RefuseExtra), x.global.argument(), x.old(), "")
 	for _, v := range values {
 		switch v.Key {
-		case "@t", "@s", "@l":
+		case "@s", "@l":
 		case "@u": // the script knows the owner and sets the time
 			args[13] = string(v.Value[nameWidth+timeWidth:])
 		default:

@@ -34,7 +34,7 @@ func TestLimitHoldsForUserWithThousandsOfSessions(t *testing.T) {
 		must(t, err)
 		live := 0
 		for _, id := range ids {
-			if there, err := node.Do("HEXISTS", sessionKey(id), "@t"); err == nil && there == int64(1) {
+			if there, err := node.Do("HEXISTS", sessionKey(id), "@s"); err == nil && there == int64(1) {
 				live++
 			}
 		}
@@ -122,10 +122,10 @@ func TestMalformedSessionsEnd(t *testing.T) {
 	}
 	damage := map[string]func(key string){
 		"short value":  func(key string) { do("HSET", key, "@l", "short") },
-		"no token":     func(key string) { do("HDEL", key, "@t") },
+		"no state":     func(key string) { do("HDEL", key, "@s") },
 		"a text":       func(key string) { do("SET", key, "text") },
 		"a list":       func(key string) { do("DEL", key); do("RPUSH", key, "text") },
-		"new version":  func(key string) { do("HSET", key, "@t", "2"+do("HGET", key, "@t").(string)[1:]) },
+		"new version":  func(key string) { do("HSET", key, "@s", "2"+do("HGET", key, "@s").(string)[1:]) },
 		"unknown name": func(key string) { do("HSET", key, "@new", "1") },
 	}
 	ends := map[string]func(s *redisstore.Store, owner driver.Hash, damaged driver.ID) error{

@@ -179,7 +179,7 @@ func TestMadeUpEndsPushOutNoRealEnd(t *testing.T) {
 	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		alive := 0
 		for _, id := range []driver.ID{acknowledged, seen} {
-			n, err := node.Do("HEXISTS", s.keys.session(id), "@t") // a marker has none
+			n, err := node.Do("HEXISTS", s.keys.session(id), "@s") // a marker has none
 			must(t, err)
 			if n == int64(1) {
 				alive++

@@ -27,7 +27,7 @@ func base(fields ...driver.Field) func(time.Time) *driver.Record {
 	return func(now time.Time) *driver.Record {
 		f := driver.Fields(fields)
 		return &driver.Record{
-			Secret: driver.Secret(driver.HashOf([]byte("secret"))), Tokens: driver.Tokens{Current: verifierA, Generation: 3},
+			Secret: driver.Secret(driver.HashOf([]byte("secret"))), Tokens: driver.Tokens{Current: verifierA},
 			Idle: time.Hour, Created: now.Add(-time.Minute), Seen: now.Add(-30 * time.Second), Deadline: now.Add(24 * time.Hour),
 			Revision: 7, Fields: f, Size: f.Size(),
 		}
@@ -103,7 +103,7 @@ var changeCases = []changeCase{
 	{"renew", "the verifier before is dead at once, and remembered for a minute", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}}},
 	{"renewed before", "a renewal that is repeated is not done again, nor are its operations",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousUntil: now.Add(time.Minute)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierA, PreviousUntil: now.Add(time.Minute)}
 		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB}, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate", "the verifier before is accepted until the new one is used", base(), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second}}},
@@ -111,7 +111,11 @@ var changeCases = []changeCase{
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second, MinAge: 55 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"too young to rotate", "the token stays, and the operations are done: the reply says so",
-		with(base(), func(r *driver.Record, now time.Time) { r.Tokens.Issued = now.Add(-50 * time.Second) }),
+		with(base(), func(r *driver.Record, now time.Time) {
+			r.Tokens = driver.Tokens{
+				Current: verifierA, Generation: 4, Issued: now.Add(-50 * time.Second), Previous: verifierB, PreviousUntil: now.Add(10 * time.Second),
+			}
+		}),
 		driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierB, Grace: 30 * time.Second, MinAge: time.Minute},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate at the same time", "another request has just rotated: its token is on its way, and stays",
@@ -152,7 +156,7 @@ var changeCases = []changeCase{
 	{"first use of a renewed token", "from now on the token before counts as stolen, once it is forgotten",
 		with(base(), func(r *driver.Record, now time.Time) {
 			r.Tokens = driver.Tokens{
-				Current: verifierA, Generation: 4, Previous: verifierB, Unused: true, PreviousUntil: now.Add(time.Minute),
+				Current: verifierA, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierB, Unused: true, PreviousUntil: now.Add(time.Minute),
 			}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"after an overtaken generation", "the verifier of that generation that was used is remembered",
@@ -171,15 +175,15 @@ var changeCases = []changeCase{
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC}}},
 	{"first use", "the first use of a rotated token begins the grace of the one before",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Previous: verifierB, PreviousAccepted: true, Unused: true, Grace: 30 * time.Second}
+			r.Tokens = driver.Tokens{Current: verifierA, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierB, PreviousAccepted: true, Unused: true, Grace: 30 * time.Second}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"in grace", "a rotated-out verifier still opens the session",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"rotate late", "a token whose successor is in use does not rotate any more; the rest of the change is done",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
 		}), driver.Change{Verifier: verifierA, Renew: &driver.Renewal{Verifier: verifierC, Grace: 30 * time.Second},
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"rotate at the first use", "the one before has its grace first; the rest of the change is done",
@@ -194,11 +198,11 @@ var changeCases = []changeCase{
 			Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"grace is over", "then it does not",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(-time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(-time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"replaced", "a verifier that was renewed away is refused",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousUntil: now.Add(time.Minute)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierA, PreviousUntil: now.Add(time.Minute)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"foreign", "so is one that nobody issued", base(), driver.Change{Verifier: verifierC, Ops: []driver.Op{{Kind: driver.Add, Key: "n", Delta: 1}}}},
 	{"gone", "a change never creates a session", nil, ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
@@ -223,6 +227,6 @@ var changeCases = []changeCase{
 	{"take, known", "as above", base(field("notice", `"hello"`)), ops(driver.Op{Kind: driver.Take, Key: "notice"})},
 	{"in grace, known", "the script reads the time, because it needs it",
 		with(base(), func(r *driver.Record, now time.Time) {
-			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
+			r.Tokens = driver.Tokens{Current: verifierB, Generation: 4, Issued: now.Add(-30 * time.Second), Previous: verifierA, PreviousAccepted: true, PreviousUntil: now.Add(20 * time.Second)}
 		}), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 }

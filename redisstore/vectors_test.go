@@ -161,7 +161,10 @@ func (c *changeCase) vector(t *testing.T, known bool) changeVector {
 		if known && c.change.Renew == nil && !r.Tokens.Unused && r.Tokens.Current == c.change.Verifier {
 			at = 0
 		}
-		v.Reply = []any{status, at, res.Record.Revision, res.Record.Tokens.Generation}
+		v.Reply = []any{status, at, res.Record.Revision}
+		if c.change.Renew != nil {
+			v.Reply = append(v.Reply, res.Record.Tokens.Generation)
+		}
 		for _, value := range res.Values {
 			if value == nil {
 				v.Reply = append(v.Reply, nil)
@@ -202,14 +205,12 @@ func contentOf(r *driver.Record, now time.Time) *keyContent {
 	for _, f := range driver.Encode(r) {
 		v := string(f.Value)
 		switch f.Key {
-		case "@t":
-			v = v[:32] + relative(v[32:])
 		case "@s":
-			v = v[:20] + relative(v[20:])
+			v = v[:44] + relative(v[44:])
 		case "@l":
 			v = v[:22] + relative(v[22:34]) + relative(v[34:46]) + v[46:]
 		case "@previous":
-			v = v[:23] + relative(v[23:])
+			v = v[:23] + relative(v[23:35]) + v[35:43] + relative(v[43:])
 		}
 		h[string(f.Key)] = v
 	}

@@ -55,7 +55,7 @@ func (s *Store) createArgs(o *driver.RecordSpec, r *driver.Record) []string {
 		milliseconds(o.Idle), milliseconds(o.Lifetime), first, s.trackedArg())
 	for _, v := range driver.Encode(r) {
 		switch v.Key {
-		case "@t", "@s", "@l":
+		case "@s", "@l":
 		default:
 			args = append(args, string(v.Key), string(v.Value))
 		}
@@ -118,7 +118,7 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	args := applyArgs(c, &p, s.near != nil)
 	var r reply
 	err := s.withRetry(ctx, place(id.Bucket), notIdempotent, func(ctx context.Context) (err error) {
-		if r, err = s.execOnSession(ctx, applyScript, id, p.keys, args); err == nil && r.status == "ok" {
+		if r, err = s.execOnSession(ctx, applyScript, id, p.keys, args); err == nil && r.status == "ok" && c.Renew != nil {
 			r, err = r.withGeneration()
 		}
 		return err
@@ -214,7 +214,10 @@ func (s *Store) updateCopy(id driver.ID, c *driver.Change, r *reply) *driver.Res
 		}
 		var err error
 		res, err = old.Apply(r.now, c)
-		if err != nil || res.Record.Revision != r.revision || res.Record.Tokens.Generation != r.generation {
+		if err != nil || res.Record.Revision != r.revision {
+			return nil
+		}
+		if c.Renew != nil && res.Record.Tokens.Generation != r.generation {
 			return nil
 		}
 		return res.Record

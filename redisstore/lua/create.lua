@@ -44,7 +44,7 @@ for i = 8, #ARGV, 2 do
   local name, value = ARGV[i], ARGV[i + 1]
   if name == '' or names[name] then return {'invalid', 'fields'} end
   names[name] = true
-  set[i + 1], set[i + 2] = name, value
+  set[i - 1], set[i] = name, value
   if string.byte(name) ~= 64 then -- "@"
     sum = sum + #name + #value
   elseif name == '@u' and #value == 41 then
@@ -66,9 +66,8 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local deadline, seen = now + lifetime, now - math.max(0, idle - first)
-set[3], set[4] = '@t', string.format('10%s%08x%012x', verifier, 0, 0)
-set[5], set[6] = '@s', string.format('%012x%08x%012x', 1, size, math.max(0, seen))
-set[7], set[8] = '@l', string.format('%s%012x%012x%012x', id, now, deadline, idle)
+set[3], set[4] = '@s', string.format('10%s%012x%08x%012x', verifier, 1, size, math.max(0, seen))
+set[5], set[6] = '@l', string.format('%s%012x%012x%012x', id, now, deadline, idle)
 redis.call(unpack(set))
 redis.call('PEXPIREAT', key, string.format('%.0f', math.min(seen + idle, deadline)))
 if ARGV[7] == '1' then redis.call('HLEN', key) end -- this read keeps the key tracked

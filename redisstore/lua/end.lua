@@ -13,7 +13,7 @@
 --
 -- A session that only the index names counts as expired. So an end removes both. A user's session
 -- leaves no marker without KEYS[2], because a key that the index names is a session. A malformed
--- session ends like any other. A key that is no hash, or a hash without "@t", is deleted.
+-- session ends like any other. A key that is no hash, or a hash without "@s", is deleted.
 
 local key, attempt, write = KEYS[1], ARGV[1], ARGV[2]
 local ENDED_FOR, NO_ATTEMPT = 60000, string.rep('A', 22)
@@ -35,7 +35,7 @@ end
 if #KEYS > 2 then return {'invalid', 'keys'} end
 if not attempt or #attempt ~= 22 or string.find(attempt, '[^%w_-]') then return {'invalid', 'attempt'} end
 if write ~= '0' and write ~= '1' then return {'invalid', 'write'} end
-local have = redis.pcall('HMGET', key, '@t', '@moved', '@ended', '@u')
+local have = redis.pcall('HMGET', key, '@s', '@moved', '@ended', '@u')
 local alive, moved, marker = have[1], have[2], have[3]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

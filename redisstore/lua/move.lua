@@ -20,7 +20,7 @@
 --   {"malformed", name of a stored value}
 --   {"invalid", the argument's name in this text}
 --
--- A malformed session cannot be left. The other steps need only "@moving" and "@t" of it.
+-- A malformed session cannot be left. The other steps need only "@moving" and "@s" of it.
 
 local key, action, attempt = KEYS[1], ARGV[1], ARGV[2] or ''
 local LEASE, MOVED_FOR = 10000, 60000
@@ -54,12 +54,12 @@ end
 
 if #KEYS > 2 then return {'invalid', 'keys'} end
 if action ~= 'again' and not is_hash(attempt) then return {'invalid', 'attempt'} end
-local have = redis.pcall('HMGET', key, '@t', '@moving', '@moved', '@l', '@s', '@previous', '@u')
-if have.err then return {'malformed', '@t'} end
-local token, moving, moved = have[1], have[2], have[3]
+local have = redis.pcall('HMGET', key, '@s', '@moving', '@moved', '@l', '@previous', '@u')
+if have.err then return {'malformed', '@s'} end
+local state, moving, moved = have[1], have[2], have[3]
 
 if action == 'left' or action == 'again' then
-  if token and not moved then
+  if state and not moved then
     if action == 'left' and (not moving or string.sub(moving, 1, 22) ~= attempt) then return {'gone'} end
     leave_marker(key, '@moved', string.format('%012x', now_ms()), MOVED_FOR)
   end
@@ -67,13 +67,13 @@ if action == 'left' or action == 'again' then
   return {'ok'}
 end
 
--- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
-local flags = token and #token == 44 and string.match(token, '^1([0-3])')
+-- The flags: 1, the current verifier was not used yet; 2, a sign-in is under way.
+local flags = state and #state == 56 and string.match(state, '^1([0-3])')
 if action == 'stay' then
   if not moving or string.sub(moving, 1, 22) ~= attempt then return {'gone'} end
-  if not flags then return {'malformed', '@t'} end
+  if not flags then return {'malformed', '@s'} end
   redis.call('HDEL', key, '@moving')
-  if flags > '1' then redis.call('HSET', key, '@t', '1' .. flags - 2 .. string.sub(token, 3)) end
+  if flags > '1' then redis.call('HSET', key, '@s', '1' .. flags - 2 .. string.sub(state, 3)) end
   return {'ok'}
 end
 
@@ -81,25 +81,24 @@ if action ~= 'leave' then return {'invalid', 'action'} end
 if not is_hash(ARGV[3]) then return {'invalid', 'verifier'} end
 local global = ARGV[4] and #ARGV[4] < 16 and string.find(ARGV[4], '^%d+$') and tonumber(ARGV[4])
 if not global then return {'invalid', 'global'} end
-if not token then
+if not state then
   if moved then return {'moved'} end
-  return have[4] and {'malformed', '@t'} or {'gone'}
+  return have[4] and {'malformed', '@s'} or {'gone'}
 end
-if not flags then return {'malformed', '@t'} end
+local seen = flags and number(state, 45, 56)
+if not seen then return {'malformed', '@s'} end
 local created = have[4] and #have[4] == 58 and number(have[4], 23, 34)
 local deadline, idle = created and number(have[4], 35, 46), created and number(have[4], 47, 58)
 if not deadline or not idle then return {'malformed', '@l'} end
-local seen = have[5] and #have[5] == 32 and number(have[5], 21, 32)
-if not seen then return {'malformed', '@s'} end
 
 local now = now_ms()
 if now >= math.min(seen + idle, deadline) then return {'gone'} end
 
 -- A revoked session is gone, even if its key is not deleted yet.
 if created <= global then return {'gone'} end
-if KEYS[2] and have[7] and redis.call('EXISTS', KEYS[2]) == 1 then
-  if #have[7] ~= 41 then return {'malformed', '@u'} end
-  local owner, name, excepted = string.sub(have[7], 1, 22), string.sub(key, -22), false
+if KEYS[2] and have[6] and redis.call('EXISTS', KEYS[2]) == 1 then
+  if #have[6] ~= 41 then return {'malformed', '@u'} end
+  local owner, name, excepted = string.sub(have[6], 1, 22), string.sub(key, -22), false
   local revocation = redis.call('HGET', KEYS[2], owner)
   if revocation then
     local since = #revocation % 34 == 24 and number(revocation, 1, 12)
@@ -109,21 +108,21 @@ if KEYS[2] and have[7] and redis.call('EXISTS', KEYS[2]) == 1 then
   end
 end
 
-if moving and flags < '2' then return {'malformed', '@t'} end
+if moving and flags < '2' then return {'malformed', '@s'} end
 if flags > '1' then
   local lease = moving and #moving == 34 and number(moving, 23, 34)
   if not lease then return {'malformed', '@moving'} end
   if string.sub(moving, 1, 22) ~= attempt and now < lease then return {'moved'} end
 end
 
-local presented, previous = ARGV[3], have[6]
-local state = previous and #previous == 35 and string.match(previous, '^[ar]')
-local until_ms = state and number(previous, 24, 35)
+local presented, previous = ARGV[3], have[5]
+local kind = previous and #previous == 55 and string.match(previous, '^[ar]')
+local until_ms = kind and number(previous, 24, 35)
 if previous and not until_ms or not previous and flags % 2 == 1 then return {'malformed', '@previous'} end
-if presented ~= string.sub(token, 3, 24) then
-  local accepted = state == 'a' and presented == string.sub(previous, 2, 23) and (flags % 2 == 1 or now < until_ms)
+if presented ~= string.sub(state, 3, 24) then
+  local accepted = kind == 'a' and presented == string.sub(previous, 2, 23) and (flags % 2 == 1 or now < until_ms)
   if not accepted then return {'moved'} end
 end
 redis.call('HSET', key, '@moving', attempt .. string.format('%012x', now + LEASE),
-  '@t', '1' .. flags % 2 + 2 .. string.sub(token, 3))
+  '@s', '1' .. flags % 2 + 2 .. string.sub(state, 3))
 return {'ok', now, redis.call('HGETALL', key)}

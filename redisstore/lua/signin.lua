@@ -182,8 +182,7 @@ if replaced or #revoked > 0 or max > 0 and #live >= max then
 end
 
 local deadline, seen = now + lifetime, now - math.max(0, idle - first)
-call('HSET', key, '@t', '10' .. ARGV[2] .. '00000000000000000000',
-  '@s', string.format('000000000001%08x%012x', tonumber(ARGV[3]), math.max(0, seen)),
+call('HSET', key, '@s', string.format('10%s000000000001%08x%012x', ARGV[2], tonumber(ARGV[3]), math.max(0, seen)),
   '@l', string.format('%s%012x%012x%012x', ARGV[1], now, deadline, idle),
   '@u', string.format('%s%012x%s', owner, math.max(0, now - ago), ARGV[14]), unpack(ARGV, 15))
 call('PEXPIREAT', key, string.format('%d', math.min(seen + idle, deadline)))

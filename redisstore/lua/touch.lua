@@ -11,35 +11,34 @@
 -- apply.lua does.
 
 local key, presented = KEYS[1], ARGV[1]
-local MAX_TIME, HEX = 253402300799999, '^[%da-f]+$'
+local MAX_TIME, HEX = 253402300799999, '^[0-9a-f]+$'
 
 if not presented or #presented ~= 22 or not string.find(presented, '^[%w_-]+$') then return {'invalid', 'verifier'} end
 local global = ARGV[2] and #ARGV[2] < 16 and string.find(ARGV[2], '^%d+$') and tonumber(ARGV[2])
 if not global or global > MAX_TIME then return {'invalid', 'global'} end
 if ARGV[3] ~= '0' and ARGV[3] ~= '1' then return {'invalid', 'tracked'} end
 
-local have = redis.call('HMGET', key, '@t', '@s', '@l', '@previous', '@moving')
-local token, state, life, previous, moving = have[1], have[2], have[3], have[4], have[5]
-if not token then
-  if state or life then return {'malformed', '@t'} end
+local have = redis.call('HMGET', key, '@s', '@l', '@previous', '@moving')
+local state, life, previous, moving = have[1], have[2], have[3], have[4]
+if not state then
+  if life then return {'malformed', '@s'} end
   return {redis.call('HEXISTS', key, '@moved') == 1 and 'moved' or 'gone'}
 end
 
--- The flags of the token: 1, the current verifier was not used yet; 2, a sign-in is under way.
-local flags = #token == 44 and string.find(token, HEX, 25) and string.match(token, '^1([0-3])')
-if not flags then return {'malformed', '@t'} end
-local unused, leaving, current = flags % 2 == 1, flags % 4 >= 2, string.sub(token, 3, 24)
-if moving and not leaving then return {'malformed', '@t'} end
-if not state or #state ~= 32 or not string.find(state, HEX) then return {'malformed', '@s'} end
+-- The flags: 1, the current verifier was not used yet; 2, a sign-in is under way.
+local flags = #state == 56 and string.find(state, HEX, 25) and string.match(state, '^1([0-3])')
+if not flags then return {'malformed', '@s'} end
+local unused, leaving, current = flags % 2 == 1, flags % 4 >= 2, string.sub(state, 3, 24)
+if moving and not leaving then return {'malformed', '@s'} end
 if not life or #life ~= 58 or not string.find(life, HEX, 23) then return {'malformed', '@l'} end
 local well_formed = not previous and not unused
-  or previous and #previous == 35 and string.find(previous, '^[ar]') and string.find(previous, HEX, 24)
+  or previous and #previous == 55 and string.find(previous, '^[ar]') and string.find(previous, HEX, 24)
 if not well_formed then return {'malformed', '@previous'} end
 if leaving and (not moving or #moving ~= 34 or not string.find(moving, HEX, 23)) then return {'malformed', '@moving'} end
 
 local function number(text, from, to) return tonumber(string.sub(text, from, to), 16) end
 
-local revision, seen, created = number(state, 1, 12), number(state, 21, 32), number(life, 23, 34)
+local revision, seen, created = number(state, 25, 36), number(state, 45, 56), number(life, 23, 34)
 local deadline, idle = number(life, 35, 46), number(life, 47, 58)
 if revision >= 281474976710655 then return {'malformed', '@s'} end
 local time = redis.call('TIME')
@@ -71,13 +70,12 @@ local first_use = unused and presented == current
 local extended = math.min(now + idle, deadline)
 if first_use or extended - expires > math.min(idle / 20, 60000) then
   revision = revision + 1
-  local set = {'HSET', key, '@s', string.format('%012x', revision) .. string.sub(state, 13, 20)
+  local head = first_use and (leaving and '12' or '10') .. current or string.sub(state, 1, 24)
+  local set = {'HSET', key, '@s', head .. string.format('%012x', revision) .. string.sub(state, 37, 44)
     .. string.format('%012x', math.max(now, seen))}
-  if first_use then
-    set[5], set[6] = '@t', (leaving and '12' or '10') .. string.sub(token, 3)
-    if accepted then -- the grace period begins
-      set[7], set[8] = '@previous', string.sub(previous, 1, 23) .. string.format('%012x', now + number(previous, 24, 35))
-    end
+  if first_use and accepted then -- the grace period begins
+    local ends = string.format('%012x', now + number(previous, 24, 35))
+    set[5], set[6] = '@previous', string.sub(previous, 1, 23) .. ends .. string.sub(previous, 36)
   end
   redis.call(unpack(set))
   redis.call('PEXPIREAT', key, string.format('%.0f', extended))

@@ -266,8 +266,8 @@ const (
 	previousRemembered = 'r'
 )
 
-// encodePrevious has a duration after the hash if Current came from a rotation and was not used yet:
-// the grace period, which begins with its first use. Otherwise it has a time there.
+// encodePrevious writes a duration after the hash if Current came from a rotation and was not used
+// yet: the grace period, which begins with its first use. Otherwise it writes a time.
 func encodePrevious(t *Tokens) []byte {
 	b := append(make([]byte, 0, previousWidth), previousRemembered)
 	if t.PreviousAccepted {

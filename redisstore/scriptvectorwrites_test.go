@@ -57,7 +57,8 @@ func (c *cases) writes() {
 		before := keyValues{keyA: m.session}
 		c.unchanged("touch.lua", m.fault, "the stored value is malformed", before, keys, []string{presented, "0", "0"}, "malformed", m.value)
 		c.unchanged("apply.lua", m.fault, "the stored value is malformed", before, keys, applyCall("100", "unset", "n", "", ""), "malformed", m.value)
-		if m.value == "@s" && m.session.Hash["@moving"] == "" { // this call does not look at @moving
+		// This call does not look at @moving.
+		if m.value == "@s" && m.session.Hash["@moving"] == "" {
 			c.unchanged("apply.lua", m.fault+", known", "the stored value is malformed", before, keys, applyCall("000", "add", "n", "1", ""), "malformed", m.value)
 		}
 		if m.value == "@l" {

@@ -110,7 +110,7 @@ func (c *cases) endUserRevokes() {
 
 func (c *cases) endUserMalformed() {
 	none := listOf()
-	short := vectorA.with("@l", "short", "@t", "")
+	short := vectorA.with("@l", "short", "@s", "")
 	before := plus(vectorTwo, keyValues{keyA: short})
 	ended := replyOfEndUser("", listOf(nameA), none, none)
 	onlyB := keyValues{keyA: markerA, keyB: vectorB, keyIndex: indexOfB}

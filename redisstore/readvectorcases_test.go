@@ -160,12 +160,6 @@ func (c *reads) tokens() {
 		leavingUntil(-5000, encoded(readRecord(previousIs(true, true, 0)))), current, 5, "current").touched()
 }
 
-// leavingUntil marks a session for a sign-in.
-func leavingUntil(ms int64, h map[string]string) map[string]string {
-	h["@s"], h["@moving"] = withFlags(string(h["@s"][1]+2), h["@s"]), nameNew+at(ms)
-	return h
-}
-
 // thefts has the exceptions from theft. All tokens are of a lower generation and unknown.
 func (c *reads) thefts() {
 	replaced := func(issued, until int64, accepted bool, more ...func(*driver.Record)) map[string]string {

@@ -438,3 +438,9 @@ func hashOf(text string) driver.Hash { return driver.HashOf([]byte(text)) }
 
 // at returns a time as the format stores it, some milliseconds from the vectors' now.
 func at(ms int64) string { return fmt.Sprintf("%012x", vectorNow+ms) }
+
+// leavingUntil marks a session for a sign-in.
+func leavingUntil(ms int64, h map[string]string) map[string]string {
+	h["@s"], h["@moving"] = withFlags(string(h["@s"][1]+2), h["@s"]), nameNew+at(ms)
+	return h
+}

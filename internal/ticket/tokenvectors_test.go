@@ -18,7 +18,7 @@ type tokenVector struct {
 	Selector     string `json:"selector,omitempty"` // hex
 	Generation   uint32 `json:"generation,omitempty"`
 	Verifier     string `json:"verifier,omitempty"`      // hex
-	VerifierHash string `json:"verifier_hash,omitempty"` // as in "@t"
+	VerifierHash string `json:"verifier_hash,omitempty"` // as in "@s"
 	Handle       string `json:"handle,omitempty"`
 	RedisKey     string `json:"redis_key,omitempty"` // in the namespace "coatcheck"
 }

@@ -23,6 +23,8 @@ type framework struct {
 var frameworks = []framework{
 	{"net/http", startNetHTTP},
 	{"chi", startChi},
+	{"Echo v5", startEcho},
+	{"Echo v4", startEchoV4},
 }
 
 // app is what a cell serves at /, with any method, and at /static with a file. Other paths have no

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/coatcheck-go/session"
 )
@@ -192,4 +193,149 @@ func TestErrorKeepsItsStatus(t *testing.T) {
 		w := s.known().do(func(*session.Session) error { return err })
 		mustEqual(t, err.Error(), fmt.Sprint(w.Code, " ", strings.TrimSpace(w.Body.String())), want)
 	}
+}
+
+// TestRecoveryInsideCommitsNothing: a recovery middleware inside the Manager answers for a handler
+// that panicked. What a handler changes and answers with an error by itself is committed.
+func TestRecoveryInsideCommitsNothing(t *testing.T) {
+	recovery := func(answer func(w http.ResponseWriter)) func(http.Handler) http.Handler {
+		return func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				defer func() {
+					if recover() != nil {
+						answer(w)
+					}
+				}()
+				next.ServeHTTP(w, r)
+			})
+		}
+	}
+	for name, tt := range map[string]struct {
+		end  func(w http.ResponseWriter)
+		want int64
+	}{
+		"a panic":                       {func(http.ResponseWriter) { panic("on purpose") }, 1},
+		"a panic of the runtime":        {func(http.ResponseWriter) { var p *int; *p = 1 }, 1},
+		"an error":                      {func(w http.ResponseWriter) { w.WriteHeader(500) }, 101},
+		"a panic that is already over":  {func(w http.ResponseWriter) { recovered(); w.WriteHeader(500) }, 101},
+		"an error deferred by a return": {func(w http.ResponseWriter) { defer w.WriteHeader(500) }, 101},
+	} {
+		s := newSite(t, session.Config{})
+		v, w := s.known(), httptest.NewRecorder()
+		r := httptest.NewRequest("POST", "/", nil)
+		r.Header.Set("Cookie", v.cookie)
+		s.m.Handler(recovery(func(w http.ResponseWriter) { w.WriteHeader(500) })(
+			session.HandlerFunc(func(w http.ResponseWriter, _ *http.Request, ses *session.Session) error {
+				n.Add(ses, 100)
+				tt.end(w)
+				return nil
+			}))).ServeHTTP(w, r)
+		mustEqual(t, name+": status", w.Code, 500)
+		mustEqual(t, name+": n", v.count(), tt.want)
+	}
+}
+
+func recovered() {
+	defer func() { recover() }()
+	panic("on purpose")
+}
+
+// TestFailIsCommitForAFailure: it stores nothing, and the response brings what was committed before
+// and what belongs to the error.
+func TestFailIsCommitForAFailure(t *testing.T) {
+	s := newSite(t, session.Config{})
+	ctx := mustLoad(t, s.m, "")
+	ses, err := session.From(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Add(ses, 1)
+	if err := ses.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	n.Add(ses, 100)
+	h := s.m.Fail(ctx, session.ErrNotSignedIn)
+	if len(h["Set-Cookie"]) != 1 || h.Get("WWW-Authenticate") == "" {
+		t.Fatalf("the header is %v", h)
+	}
+	cookie, _, _ := strings.Cut(h.Get("Set-Cookie"), ";")
+	if ses, err = session.From(mustLoad(t, s.m, cookie)); err != nil || n.Get(ses) != 1 {
+		t.Errorf("n is %d, %v", n.Get(ses), err)
+	}
+	s.store.fail("apply", errDown)
+	ctx = mustLoad(t, s.m, cookie)
+	ses, _ = session.From(ctx)
+	n.Add(ses, 100)
+	if h, err := s.m.Commit(ctx); !errors.Is(err, session.ErrUnavailable) || h.Get("Retry-After") != "1" {
+		t.Errorf("Commit with the store down: %v, %v", h, err)
+	}
+	if h := s.m.Fail(mustLoad(t, s.m, ""), nil); h != nil {
+		t.Errorf("Fail of a request that does not use its session: %v", h)
+	}
+	if h := s.m.Fail(t.Context(), errDown); h != nil {
+		t.Errorf("Fail without a session: %v", h)
+	}
+}
+
+// TestDiscardOfTheManagerReadsNothing: an adapter that reports an error of a handler that does not
+// use its session adds nothing to the response and asks no store.
+func TestDiscardOfTheManagerReadsNothing(t *testing.T) {
+	s := newSite(t, session.Config{})
+	ctx := mustLoad(t, s.m, s.known().cookie)
+	s.store.fail("load", errDown)
+	s.m.Discard(ctx)
+	s.m.Discard(t.Context())
+	if h, err := s.m.Commit(ctx); h != nil || err != nil {
+		t.Errorf("Commit: %v, %v", h, err)
+	}
+	s.store.up()
+	ctx = mustLoad(t, s.m, "")
+	ses, err := session.From(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Add(ses, 1)
+	s.m.Discard(ctx)
+	if h, err := s.m.Commit(ctx); h["Set-Cookie"] != nil || err != nil {
+		t.Errorf("Commit: %v, %v", h, err)
+	}
+}
+
+// TestLoadOfANestedMiddlewareKeepsTheSession: an adapter recognizes it by the context.
+func TestLoadOfANestedMiddlewareKeepsTheSession(t *testing.T) {
+	s, other := newSite(t, session.Config{}), newSite(t, session.Config{})
+	outer := mustLoad(t, s.m, "")
+	r := httptest.NewRequestWithContext(outer, "POST", "/", nil)
+	r.Header.Set("Sec-Fetch-Site", "cross-site")
+	r.Header.Set("Cookie", "__Host-session=x")
+	if ctx, err := s.m.Load(r); err != nil || ctx != outer {
+		t.Errorf("Load of the same Manager: %v, %v", ctx, err)
+	}
+	if _, err := other.m.Load(r); !errors.Is(err, session.ErrCrossOrigin) {
+		t.Errorf("Load of another Manager: %v", err)
+	}
+}
+
+// TestLoginKeepsNoTextOfTheCaller: under fasthttp, the texts of a request are overwritten by the
+// next one.
+func TestLoginKeepsNoTextOfTheCaller(t *testing.T) {
+	s := newSite(t, session.Config{})
+	ctx := mustLoad(t, s.m, "")
+	ses, err := session.From(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	buffer := []byte("ada")
+	text := func() string { return unsafe.String(&buffer[0], len(buffer)) }
+	in := session.Login{User: text(), Methods: []string{text()}, Device: text(), UserAgent: text(), Address: text()}
+	if err := ses.SignIn(ctx, in); err != nil {
+		t.Fatal(err)
+	}
+	copy(buffer, "eve")
+	for info, err := range s.m.Sessions(t.Context(), "ada") {
+		mustEqual(t, "of ada", fmt.Sprint(info.User, info.Methods, info.Device, info.UserAgent, info.Address, err),
+			"ada[ada]adaadaada<nil>")
+		return
+	}
+	t.Error("ada has no session")
 }

@@ -3,6 +3,7 @@ package session
 import (
 	"context"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -69,6 +70,7 @@ func (m *Manager) emitRevoked(ctx context.Context, user string, ended []driver.I
 		return
 	}
 	now, events := m.now(), make([]Event, len(ended))
+	user = strings.Clone(user) // listeners may keep an event
 	for i, id := range ended {
 		events[i] = Event{Kind: EventRevoked, Handle: id.String(), User: user, Time: now}
 	}

@@ -12,9 +12,10 @@ import (
 // committed before the first byte of the response leaves. If the commit fails, the client gets the
 // answer of Config.OnError, and what the handler writes is dropped.
 //
-// A handler that panics changes nothing but what it committed itself. Put a recovery middleware
-// outside this one: inside, its answer is an ordinary response, which commits what the handler had
-// changed. Put an http.TimeoutHandler outside, too, for the same reason.
+// A handler that panics changes nothing but what it committed itself. A recovery middleware may
+// stand outside this one or inside. Inside, the function that recovers must itself begin the
+// response, with a status of 400 or more. Put an http.TimeoutHandler outside: inside, its answer is
+// an ordinary response, which commits what the handler had changed.
 //
 // A change made after the header has left is committed when the handler returns. If that fails, the
 // error is logged.

@@ -89,11 +89,15 @@ func (m *Manager) Config() Config {
 // Load returns a context from which [From] gets the session of a request. Load and [Manager.Commit]
 // are the middleware for servers that are not net/http. They describe the request as an
 // [http.Request] with Method, URL, Host, Header and, with Config.CSRF, Body. Load reads nothing
-// else and keeps r. It does no I/O but what the check of a CSRF token needs.
+// else and keeps r. It does no I/O but what the check of a CSRF token needs. If r's context has a
+// session of m already, Load returns that context: the middleware is nested.
 //
 // Errors: [ErrCrossOrigin], [ErrCSRF], and those of [From] with Config.CSRF. Do not call the
 // handler then. Call Commit with the context, which is never nil, and send an error response.
 func (m *Manager) Load(r *http.Request) (context.Context, error) {
+	if s, err := sessionOf(r.Context()); err == nil && s.m == m {
+		return r.Context(), nil
+	}
 	x := &exchange{Context: r.Context()}
 	x.session.begin(m, r.Header)
 	if r.URL == nil {
@@ -109,21 +113,55 @@ func (m *Manager) Load(r *http.Request) (context.Context, error) {
 
 // Commit stores the changes of ctx's session and returns what to add to the response header:
 // Set-Cookie, Vary, Cache-Control, Clear-Site-Data; nil if the session was not used. Call it once,
-// before the header leaves. After an error, send an error response (see [Status]) with the returned
-// header, and nothing that the handler wrote.
+// before the header leaves. After an error, which it logs, send an error response (see [Status])
+// with the returned header, and nothing that the handler wrote.
 func (m *Manager) Commit(ctx context.Context) (http.Header, error) {
 	s, err := sessionOf(ctx)
 	if err != nil {
 		return nil, err
 	}
-	err = s.commitBeforeHeader(ctx, true)
+	return m.commit(ctx, s, nil)
+}
+
+// Fail is [Manager.Commit] for a request whose handler failed. It drops the changes that are not
+// committed, logs err and returns what to add to the header of the error response. That includes
+// Retry-After or WWW-Authenticate where they belong to the status of err. If err is nil, because
+// the handler panicked or another part of the server reports its error, Fail logs nothing.
+func (m *Manager) Fail(ctx context.Context, err error) http.Header {
+	s, missing := sessionOf(ctx)
+	if missing != nil {
+		return nil
+	}
+	s.Discard()
+	h, _ := m.commit(ctx, s, err)
+	return h
+}
+
+// commit is Commit for a request that failed with failure, unless that is nil.
+func (m *Manager) commit(ctx context.Context, s *Session, failure error) (http.Header, error) {
 	h := http.Header{}
+	err := s.commitBeforeHeader(ctx, true)
 	s.writeHeader(h)
+	if failure == nil {
+		failure = err
+	}
+	if failure != nil {
+		s.log(ctx, failure)
+		setErrorHeader(h, failure)
+	}
 	m.touch(ctx, s)
 	if len(h) == 0 {
 		return nil, err
 	}
 	return h, err
+}
+
+// Discard is [Session.Discard] for ctx's session. Unlike [From], it does not read the session.
+// Without a session it does nothing.
+func (m *Manager) Discard(ctx context.Context) {
+	if s, err := sessionOf(ctx); err == nil {
+		s.Discard()
+	}
 }
 
 // detached returns ctx without its cancellation, and with the commit's own limit: a client that

@@ -176,6 +176,13 @@ func (s *Session) Discard() {
 	s.outcome.forgive()
 }
 
+// hasChanges reports whether there are changes that are not committed.
+func (s *Session) hasChanges() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.view.ops) > 0
+}
+
 // Clear unsets all fields.
 func (s *Session) Clear() { s.change(driver.Op{Kind: driver.Clear}) }
 

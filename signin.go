@@ -15,7 +15,7 @@ import (
 
 // Login is what an application knows when it signs somebody in. Only User is needed. Texts that a
 // client sends may be long or broken: SignIn cuts them at their bound, and replaces what is not
-// UTF-8.
+// UTF-8. It copies all texts, so they may be valid only for the request, as under fasthttp.
 type Login struct {
 	// User is the application's id of the user: 1 to 256 bytes of any kind.
 	User string
@@ -186,9 +186,12 @@ func signedInRecord(now time.Time, in *driver.SignIn, before *driver.Record) (*d
 // signIn checks a login and returns the request to the store.
 func (m *Manager) signIn(l *Login, began time.Time) (*driver.SignIn, error) {
 	p := &driver.Principal{
-		User: l.User, Owner: m.owner(l.User), Methods: slices.Clone(l.Methods), Level: l.Level,
+		User: strings.Clone(l.User), Owner: m.owner(l.User), Methods: slices.Clone(l.Methods), Level: l.Level,
 		Device: cut(l.Device, driver.MaxDevice), UserAgent: cut(l.UserAgent, driver.MaxUserAgent), Address: cut(l.Address, driver.MaxAddress),
 		Persistent: l.Remember > 0 || m.cfg.Cookie.Persistent,
+	}
+	for i := range p.Methods {
+		p.Methods[i] = strings.Clone(p.Methods[i])
 	}
 	if err := p.Check(); err != nil {
 		return nil, fmt.Errorf("%w: Login: %v", ErrInvalid, err)
@@ -292,10 +295,10 @@ func (m *Manager) kept(from *driver.Record, owner driver.Hash) driver.Fields {
 func cut(s string, most int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= most {
-		return s
+		return strings.Clone(s)
 	}
 	for most > 0 && !utf8.RuneStart(s[most]) {
 		most--
 	}
-	return s[:most]
+	return strings.Clone(s[:most])
 }

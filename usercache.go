@@ -1,6 +1,7 @@
 package session
 
 import (
+	"strings"
 	"sync"
 
 	"github.com/coatcheck-go/session/driver"
@@ -44,7 +45,7 @@ func (c *userCache) add(owner driver.Hash, user string) {
 			break
 		}
 	}
-	c.ids[owner] = user
+	c.ids[owner] = strings.Clone(user)
 }
 
 // owner returns the hash that the store knows a user by.

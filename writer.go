@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 )
 
 // responseWriter commits the session before the first byte of the response, once.
@@ -31,6 +32,9 @@ func (w *responseWriter) begin(status int) {
 			w.wrote = false
 		}
 	}()
+	if status >= 400 && s.hasChanges() && inPanic() {
+		s.Discard()
+	}
 	err := s.commitBeforeHeader(w.x, true)
 	returned = true
 	// A handler that knows of the error may answer itself.
@@ -39,6 +43,18 @@ func (w *responseWriter) begin(status int) {
 		return
 	}
 	w.flush = s.writeHeader(w.Header())
+}
+
+// inPanic reports whether the caller runs in a function that a panic called: a recovery middleware
+// inside this one answers for a handler that panicked. After recover, nothing else tells it.
+func inPanic() bool {
+	var callers [64]uintptr // a recovery middleware is near the top of the stack
+	for _, pc := range callers[:runtime.Callers(3, callers[:])] {
+		if f := runtime.FuncForPC(pc); f != nil && f.Name() == "runtime.gopanic" {
+			return true
+		}
+	}
+	return false
 }
 
 // flushCookie sends the header if it sets a cookie. In a buffer it could wait for the rest of a

@@ -82,9 +82,9 @@ func RouteMiddleware(rt session.Route) echo.MiddlewareFunc {
 	}
 }
 
-// ErrorHandler returns an HTTPErrorHandler that first drops what a failed handler has changed. It is
-// for a request logger or a recovery inside of [Middleware], which call the HTTPErrorHandler before
-// Middleware sees the error:
+// ErrorHandler returns an HTTPErrorHandler that drops what a failed handler has changed, and then
+// calls next. Middleware inside of [Middleware] may call the HTTPErrorHandler before Middleware
+// sees the error: Echo's request logger does.
 //
 //	e.HTTPErrorHandler = echosession.ErrorHandler(sessions, e.HTTPErrorHandler)
 //

@@ -22,6 +22,8 @@ var update = flag.Bool("update", false, "rewrite the golden files in api/")
 // make each change of the API visible in a review.
 var golden = map[string]string{
 	".":                    "api/session.txt",
+	"adapters/echo":        "api/echosession.txt",
+	"adapters/echov4":      "api/echosession-v4.txt",
 	"driver":               "api/driver.txt",
 	"filestore":            "api/filestore.txt",
 	"memstore":             "api/memstore.txt",

@@ -143,8 +143,10 @@ func TestResponseThatCannotBeStoredIsReplaced(t *testing.T) {
 		},
 	} {
 		for _, compressed := range []bool{false, true} {
-			status := 0
-			s := newSite(t, session.Config{}, middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
+			status, seen := 0, error(nil)
+			s := newSite(t, session.Config{}, func(next echo.HandlerFunc) echo.HandlerFunc {
+				return func(c echo.Context) error { seen = next(c); return seen }
+			}, middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
 				LogStatus:     true,
 				LogValuesFunc: func(_ echo.Context, v middleware.RequestLoggerValues) error { status = v.Status; return nil },
 			}))
@@ -160,6 +162,9 @@ func TestResponseThatCannotBeStoredIsReplaced(t *testing.T) {
 			mustEqual(t, name+": status", w.Code, 503)
 			mustEqual(t, name+": body", w.Body.String(), down)
 			mustEqual(t, name+": logged", status, 503)
+			if !errors.Is(seen, session.ErrUnavailable) {
+				t.Errorf("%s: the middleware outside sees %v", name, seen)
+			}
 			mustEqual(t, name+": Retry-After", w.Header().Get("Retry-After"), "1")
 			s.mustStore(1)
 		}
@@ -221,14 +226,35 @@ func TestErrorsKeepTheirCause(t *testing.T) {
 	w := s.get("/own")
 	mustEqual(t, "an error of the application's own", w.Body.String(), `{"message":"No."}`+"\n")
 	mustEqual(t, "its WWW-Authenticate", w.Header().Get("WWW-Authenticate"), "")
-	s.e.GET("/status", func(echo.Context) error { return statusError(422) })
-	mustEqual(t, "an error with StatusCode", s.get("/status").Code, 422)
+	s.e.GET("/status", func(echo.Context) error { return statusError(401) })
+	w = s.get("/status")
+	mustEqual(t, "an error with StatusCode", w.Code, 401)
+	mustEqual(t, "its WWW-Authenticate", w.Header().Get("WWW-Authenticate"), "")
 }
 
 type statusError int
 
 func (statusError) Error() string     { return "refused" }
 func (e statusError) StatusCode() int { return int(e) }
+
+// TestErrorDiscards: a handler that returns an error changes nothing, and without the session the
+// error costs no store.
+func TestErrorDiscards(t *testing.T) {
+	s := newSite(t, session.Config{})
+	s.e.GET("/", func(c echo.Context) error {
+		ses, err := echosession.From(c)
+		if err != nil {
+			return err
+		}
+		n.Add(ses, 1)
+		return errors.New("failed")
+	})
+	mustEqual(t, "status", s.get("/").Code, 500)
+	s.mustStore(1)
+	w := s.get("/nowhere")
+	mustEqual(t, "status", w.Code, 404)
+	mustEqual(t, "Vary", w.Header().Get("Vary"), "")
+}
 
 // TestOnErrorOfTheConfigWins: it answers the errors of sessions, and no others.
 func TestOnErrorOfTheConfigWins(t *testing.T) {

@@ -311,14 +311,15 @@ func TestErrorPageMayUseTheSession(t *testing.T) {
 	mustEqual(t, "status of a page that cannot be stored", s.get("/down").Code, 503)
 }
 
-// TestHooksOfTheResponseRunOnce: also if an error replaces the response.
+// TestHooksOfTheResponseRunOnce: also if an error replaces the response. They can change the
+// session.
 func TestHooksOfTheResponseRunOnce(t *testing.T) {
 	for _, fails := range []bool{false, true} {
 		s := newSite(t, session.Config{})
 		before, after := 0, 0
 		s.e.GET("/", echosession.Handler(func(c echo.Context, ses *session.Session) error {
 			res := c.Response()
-			res.Before(func() { before++ })
+			res.Before(func() { before++; n.Add(ses, 10) })
 			res.After(func() { after++ })
 			n.Add(ses, 1)
 			s.store.down.Store(fails)
@@ -327,6 +328,7 @@ func TestHooksOfTheResponseRunOnce(t *testing.T) {
 		s.get("/")
 		mustEqual(t, "Before", before, 1)
 		mustEqual(t, "After", after, 1)
+		s.mustStore(map[bool]int64{false: 12, true: 1}[fails])
 	}
 }
 

@@ -166,6 +166,11 @@ var rows = []*row{
 		c.store.set(down)
 		return errors.Join(err, x.Redirect("/next"))
 	}},
+	{name: "the commit fails; nothing written; logger inside", logger: inside, handle: func(c *cell, x exchange) error {
+		defer c.store.set(down)
+		return change(x)
+	}},
+	{name: "the commit fails; HEAD", handle: changeWhileDown, run: func(c *cell) { c.send(c.request("HEAD", "/", nil)) }},
 	{name: "the outcome of the commit is unknown", handle: func(c *cell, x exchange) error {
 		err := change(x)
 		c.store.set(hanging)

@@ -25,7 +25,7 @@ var reasons = []reason{
 	{[]string{"Echo v5", "Echo v4"}, ``, `^\d+ JSON( gzip)?$`, "The framework answers errors in JSON."},
 	{[]string{"Echo v5", "Echo v4"}, `redirect|sign (in|out)`, `^303$`, "The framework's redirects have no body."},
 	{[]string{"chi"}, `panic`, `^500$`, "chi's Recoverer writes no body."},
-	{[]string{"chi"}, `writes? nothing|WebSocket`, `^log 0$`,
+	{[]string{"chi"}, `write nothing|nothing written|WebSocket`, `^log 0$`,
 		"chi's logger records 0 if the handler writes no header."},
 	{[]string{"Echo v5", "Echo v4"}, `logger inside`, `^log 503$`,
 		"On net/http, a logger inside records what the handler writes, and not the error that replaces it. " +

@@ -132,6 +132,7 @@ var rows = []*row{
 	{name: "error; logger inside", logger: inside, handle: changeAndFail},
 	{name: "panic; recovery outside", recovery: outside, handle: changeAndPanic},
 	{name: "panic; recovery inside", recovery: inside, handle: changeAndPanic},
+	{name: "panic; recovery and compression inside", recovery: inside, compression: inside, handle: changeAndPanic},
 
 	{name: "compression outside", compression: outside, handle: changeAndWrite},
 	{name: "compression inside", compression: inside, handle: changeAndWrite},

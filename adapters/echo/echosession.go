@@ -119,6 +119,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil || x.answered:
 	case ofSession(err):
+		x.err = httpError(err)
 		session.Error(w, r, err)
 	default:
 		x.m.Discard(r.Context())
@@ -129,7 +130,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 // answer is what the Manager calls for an error. w is the writer for the answer.
 func (x *exchange) answer(w http.ResponseWriter, r *http.Request, err error) {
 	if x.custom != nil {
-		x.answered = true
+		x.answered, x.err = true, nil
 		x.custom(w, r, err)
 		return
 	}

@@ -119,6 +119,7 @@ func (x *exchange) serve(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case err == nil || x.answered:
 	case ofSession(err):
+		x.err = httpError(err)
 		session.Error(w, r, err)
 	default:
 		x.m.Discard(r.Context())
@@ -141,6 +142,7 @@ func (x *exchange) answer(w http.ResponseWriter, r *http.Request, err error) {
 	// loggers find its status in that of the context.
 	was, now := x.c.Response(), echo.NewResponse(w, x.c.Echo())
 	if x.custom != nil {
+		x.err = nil
 		x.custom(now, r, err)
 	} else {
 		x.c.SetResponse(now)

@@ -222,6 +222,11 @@ func TestErrorsKeepTheirCause(t *testing.T) {
 			t.Errorf("%s: no WWW-Authenticate", path)
 		}
 	}
+	s.e.GET("/late", func(c echo.Context) error { return errors.Join(c.String(200, "text"), session.ErrEnded) })
+	mustEqual(t, "an error after a write", s.get("/late").Body.String(), "text")
+	if !errors.Is(seen, session.ErrEnded) {
+		t.Errorf("an error after a write: the middleware outside sees %v", seen)
+	}
 	s.e.GET("/own", func(echo.Context) error { return echo.NewHTTPError(401, "No.") })
 	w := s.get("/own")
 	mustEqual(t, "an error of the application's own", w.Body.String(), `{"message":"No."}`+"\n")
@@ -258,10 +263,12 @@ func TestErrorDiscards(t *testing.T) {
 
 // TestOnErrorOfTheConfigWins: it answers the errors of sessions, and no others.
 func TestOnErrorOfTheConfigWins(t *testing.T) {
-	var status int
+	status, seen := 0, error(nil)
 	s := newSite(t, session.Config{OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 		http.Redirect(w, r, "/sorry", http.StatusSeeOther)
-	}}, middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
+	}}, func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error { seen = next(c); return seen }
+	}, middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
 		LogStatus: true, HandleError: true,
 		LogValuesFunc: func(_ echo.Context, v middleware.RequestLoggerValues) error { status = v.Status; return nil },
 	}))
@@ -279,6 +286,7 @@ func TestOnErrorOfTheConfigWins(t *testing.T) {
 		w := s.get(path)
 		mustEqual(t, path+": status", w.Code, 303)
 		mustEqual(t, path+": logged", status, 303)
+		mustEqual(t, path+": error", seen, nil)
 		mustEqual(t, path+": Location", w.Header().Get("Location"), "/sorry")
 		if strings.Contains(w.Body.String(), "ok") {
 			t.Errorf("%s: the client gets %q", path, w.Body)

@@ -16,7 +16,7 @@ type cellName struct{ row, framework string }
 type reason struct {
 	frameworks []string
 	rows       string // a pattern of their names
-	fact       string // a pattern of what differs
+	fact       string // a pattern of the difference
 	why        string
 }
 

@@ -7,3 +7,4 @@ require (
 	github.com/labstack/echo/v5 v5.4.5
 )
 
+require golang.org/x/time v0.15.0 // indirect

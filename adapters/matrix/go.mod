@@ -4,7 +4,11 @@ go 1.26.0
 
 require (
 	github.com/coatcheck-go/session v0.0.0-00010101000000-000000000000
+	github.com/coatcheck-go/session/adapters/echo v0.0.0-00010101000000-000000000000
+	github.com/coatcheck-go/session/adapters/echov4 v0.0.0-00010101000000-000000000000
 	github.com/go-chi/chi/v5 v5.5.0
+	github.com/labstack/echo/v4 v4.16.4
+	github.com/labstack/echo/v5 v5.4.5
 )
 
 require (
@@ -21,13 +25,3 @@ require (
 	golang.org/x/text v0.42.0 // indirect
 	golang.org/x/time v0.15.0 // indirect
 )
-
-require (
-	github.com/coatcheck-go/session/adapters/echo v0.0.0-00010101000000-000000000000
-	github.com/coatcheck-go/session/adapters/echov4 v0.0.0-00010101000000-000000000000
-	github.com/labstack/echo/v4 v4.16.4
-	github.com/labstack/echo/v5 v5.4.5
-)
-
-
-

@@ -4,8 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -37,14 +37,8 @@ type program struct {
 
 func start(t *testing.T, redis string) *program {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	l.Close()
-	p := &program{t: t, url: "http://" + address, lines: make(chan map[string]any, 100)}
-	p.cmd = exec.Command(os.Args[0], "-address", address, "-redis", redis)
+	p := &program{t: t, lines: make(chan map[string]any, 100)}
+	p.cmd = exec.Command(os.Args[0], "-address", "127.0.0.1:0", "-redis", redis)
 	p.cmd.Env = append(os.Environ(), asProgram+"=1")
 	out, err := p.cmd.StderrPipe()
 	if err != nil {
@@ -65,7 +59,7 @@ func start(t *testing.T, redis string) *program {
 			p.lines <- line
 		}
 	}()
-	p.line("http(s) server started")
+	p.url = fmt.Sprint("http://", p.line("http(s) server started")["address"])
 	return p
 }
 

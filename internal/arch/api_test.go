@@ -24,6 +24,7 @@ var golden = map[string]string{
 	".":                    "api/session.txt",
 	"adapters/echo":        "api/echosession.txt",
 	"adapters/echov4":      "api/echosession-v4.txt",
+	"adapters/fiber":       "api/fibersession.txt",
 	"adapters/gin":         "api/ginsession.txt",
 	"driver":               "api/driver.txt",
 	"filestore":            "api/filestore.txt",

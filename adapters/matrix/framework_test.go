@@ -25,6 +25,8 @@ var frameworks = []framework{
 	{"chi", startChi},
 	{"Echo v5", startEcho},
 	{"Echo v4", startEchoV4},
+	{"gin", startGin},
+	{"Fiber", startFiber},
 }
 
 // app is what a cell serves at /, with any method, and at /static with a file. Other paths have no

@@ -22,14 +22,20 @@ type reason struct {
 
 // reasons is what may differ. Each reason must be needed.
 var reasons = []reason{
-	{[]string{"Echo v5", "Echo v4"}, ``, `^\d+ JSON( gzip)?$`, "The framework answers errors in JSON."},
-	{[]string{"Echo v5", "Echo v4"}, `redirect|sign (in|out)`, `^303$`, "The framework's redirects have no body."},
-	{[]string{"chi"}, `panic`, `^500$`, "chi's Recoverer writes no body."},
+	{[]string{"Echo v5", "Echo v4", "gin"}, ``, `^\d+ JSON( gzip)?$`, "The framework, or its usual middleware, answers errors in JSON."},
+	{[]string{"Echo v5", "Echo v4", "Fiber"}, `redirect|sign (in|out)`, `^303$`, "The framework's redirects have no body."},
+	{[]string{"chi", "gin"}, `panic`, `^500$`, "chi's Recoverer and gin's Recovery write no body."},
 	{[]string{"chi"}, `write nothing|nothing written|WebSocket`, `^log 0$`,
 		"chi's logger records 0 if the handler writes no header."},
-	{[]string{"Echo v5", "Echo v4"}, `logger inside`, `^log 503$`,
+	{[]string{"Echo v5", "Echo v4", "gin"}, `logger inside`, `^log 503$`,
 		"On net/http, a logger inside records what the handler writes, and not the error that replaces it. " +
-			"Echo's logger knows the error."},
+			"The framework's logger knows the error."},
+	{[]string{"Fiber"}, `error after a write`, ``,
+		"Fiber sends the response when the handler has returned. So an error replaces what the handler wrote."},
+	{[]string{"Fiber"}, `compression`, `^\d+ ("ok"|text)$`, "Fiber's compression leaves short bodies as they are."},
+	{[]string{"Fiber"}, `WebSocket`, ``,
+		"The connection is taken over after the response of the handshake. So the logger records 101, and the response " +
+			"brings the cookie of a new visitor."},
 }
 
 // markdown returns the table with its reasons. Each difference without a reason, and each reason

@@ -2,6 +2,7 @@ package fibersession_test
 
 import (
 	"bufio"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	fibersession "github.com/coatcheck-go/session/adapters/fiber"
 	"github.com/fasthttp/websocket"
 	"github.com/gofiber/fiber/v3"
+	"github.com/gofiber/fiber/v3/middleware/compress"
 	"github.com/gofiber/fiber/v3/middleware/logger"
 	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 )
@@ -222,6 +224,44 @@ func TestStream(t *testing.T) {
 	s.doBody(url, "GET", "/", "")
 	if err := <-errs; !errors.Is(err, session.ErrHeaderSent) {
 		t.Errorf("of a new visitor: %v", err)
+	}
+}
+
+// TestCompression: outside and inside, with a success and with a failed commit.
+func TestCompression(t *testing.T) {
+	page := strings.Repeat("a long page ", 100)
+	for _, outside := range []bool{true, false} {
+		for _, down := range []bool{true, false} {
+			s, app := newSite(t, session.Config{}), fiber.New()
+			if outside {
+				app.Use(compress.New())
+			}
+			app.Use(fibersession.Middleware(s.m))
+			if !outside {
+				app.Use(compress.New())
+			}
+			app.Get("/", func(c fiber.Ctx) error {
+				add(t, c)
+				s.store.down.Store(down)
+				return c.SendString(page)
+			})
+			res := s.do(app, "GET", "/", "Accept-Encoding", "gzip")
+			got := res.body
+			if res.Header.Get("Content-Encoding") == "gzip" {
+				z, err := gzip.NewReader(strings.NewReader(res.body))
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, err := io.ReadAll(z)
+				got = fmt.Sprint("gzip ", string(text), err)
+			}
+			want := "gzip " + page + "<nil>"
+			if down {
+				want = session.Message(session.ErrUnavailable)
+			}
+			mustEqual(t, fmt.Sprint("outside: ", outside), got, want)
+			mustEqual(t, "n", s.count(), map[bool]int64{true: 1, false: 2}[down])
+		}
 	}
 }
 

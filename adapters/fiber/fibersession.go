@@ -20,9 +20,10 @@ import (
 //
 // Middleware returns errors, so that Fiber's ErrorHandler answers them. An error of a session
 // becomes a [fiber.Error] with the status of [session.Status] and the text of [session.Message],
-// which wraps the error. So does an error with a method StatusCode() int. The header has Retry-After
-// or WWW-Authenticate where they belong to the status. If the commit fails, the response of the
-// handler is dropped. Config.OnError is not called, because it answers requests of net/http.
+// which wraps the error. So does an error with a method StatusCode() int. The header has
+// Retry-After or WWW-Authenticate where they belong to the status. If the commit fails, the
+// response of the handler is dropped. Config.OnError is not called, because it answers requests of
+// net/http.
 //
 // What the ErrorHandler changes is not committed, unless it calls [session.Session.Commit].
 //
@@ -64,8 +65,8 @@ func Middleware(m *session.Manager) fiber.Handler {
 func From(c fiber.Ctx) (*session.Session, error) { return session.From(c.Context()) }
 
 // Handler returns a handler that is given its session. It returns the error of [From] or of f. If f
-// fails, what it changed is dropped at once, even if a middleware inside of [Middleware] answers the
-// error by itself.
+// fails, what it changed is dropped at once, even if a middleware inside of [Middleware] answers
+// the error by itself.
 func Handler(f func(c fiber.Ctx, s *session.Session) error) fiber.Handler {
 	return func(c fiber.Ctx) error {
 		s, err := From(c)
@@ -91,11 +92,11 @@ func RouteMiddleware(rt session.Route) fiber.Handler {
 	}
 }
 
-// ErrorHandler returns an ErrorHandler that first drops what a failed handler has changed. It is for
-// middleware that calls the ErrorHandler by itself, as Fiber's logger does, inside of [Middleware].
-// It gives next the errors of sessions as Middleware returns them. Default for next: the status and
-// the text of a [fiber.Error], and status 500 for others. Unlike [fiber.DefaultErrorHandler] it does
-// not show the text of those to the client.
+// ErrorHandler returns an ErrorHandler that first drops what a failed handler has changed. It is
+// for middleware that calls the ErrorHandler by itself, as Fiber's logger does, inside of
+// [Middleware]. It gives next the errors of sessions as Middleware returns them. Default for next:
+// the status and the text of a [fiber.Error], and status 500 for others. Unlike
+// [fiber.DefaultErrorHandler] it does not show the text of those to the client.
 func ErrorHandler(m *session.Manager, next fiber.ErrorHandler) fiber.ErrorHandler {
 	if next == nil {
 		next = answer
@@ -126,8 +127,8 @@ type sessionError struct {
 func (e *sessionError) Error() string   { return e.answer.Message }
 func (e *sessionError) Unwrap() []error { return []error{e.answer, e.cause} }
 
-// answerable returns an error of a session, or one that knows its status, as a fiber.Error, and true.
-// It returns other errors as they are.
+// answerable returns an error of a session, or one that knows its status, as a fiber.Error, and
+// true. It returns other errors as they are.
 func answerable(err error) (answer error, ok bool) {
 	if err == nil {
 		return nil, false

@@ -330,8 +330,8 @@ func TestCrossOriginAndCSRF(t *testing.T) {
 	}
 }
 
-// TestNothingOfARequestIsKept: fasthttp overwrites the texts of a request with those of the next one
-// on the same connection.
+// TestNothingOfARequestIsKept: fasthttp overwrites the texts of a request with those of the next
+// one on the same connection.
 func TestNothingOfARequestIsKept(t *testing.T) {
 	s := newSite(t, session.Config{MaxPerUser: 10})
 	visits, kept := session.Map[string]("visits"), make(chan *session.Session, 1)

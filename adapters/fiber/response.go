@@ -82,8 +82,8 @@ func (x *exchange) cache(value string) {
 	}
 }
 
-// dropResponse drops the response of the handlers, and their taking over of the connection. What the
-// middleware outside has set stays.
+// dropResponse drops the response of the handlers, and their taking over of the connection. What
+// the middleware outside has set stays.
 func (x *exchange) dropResponse() {
 	res := x.c.Response()
 	for _, name := range bodyHeaders {

@@ -18,15 +18,15 @@ import (
 // Middleware is [session.Manager.Handler] for gin. What a handler changes is committed before the
 // header of its response leaves.
 //
-// A handler fails if it panics, or if it records an error with c.Error and the response has a status
-// of 400 or more, or there is none. What it changed and did not commit is dropped then. An error
-// that is recorded beside a successful response drops nothing.
+// A handler fails if it panics, or if it records an error with c.Error and the response has a
+// status of 400 or more, or there is none. What it changed and did not commit is dropped then. An
+// error that is recorded beside a successful response drops nothing.
 //
 // An error of a session, such as a commit that failed, is recorded with c.Error. The response gets
 // the status of [session.Status], and Retry-After or WWW-Authenticate where they belong to it. It
-// has no body and is not written yet, so that a middleware outside can answer it. The recorded error
-// has the text of [session.Message], wraps the cause and has type [gin.ErrorTypePublic]. After a
-// failed commit, what the handlers inside write is dropped.
+// has no body and is not written yet, so that a middleware outside can answer it. The recorded
+// error has the text of [session.Message], wraps the cause and has type [gin.ErrorTypePublic].
+// After a failed commit, what the handlers inside write is dropped.
 //
 // If Config.OnError is set, it answers these errors instead, and c.Errors does not get them.
 //

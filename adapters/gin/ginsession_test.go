@@ -181,3 +181,18 @@ func TestContexts(t *testing.T) {
 	}
 	mustEqual(t, "n", s.count(), 12)
 }
+
+// TestHandleContext: the changes of a visitor whose session is stored are committed, though the
+// engine has replaced the writer.
+func TestHandleContext(t *testing.T) {
+	s, r := newSite(t, session.Config{}), gin.New()
+	r.Use(ginsession.Middleware(s.m))
+	r.GET("/", func(c *gin.Context) {
+		add(t, c)
+		c.Request.URL.Path = "/other"
+		r.HandleContext(c)
+	})
+	r.GET("/other", func(c *gin.Context) { add(t, c); c.String(200, "other") })
+	mustEqual(t, "body", s.do(r, "GET", "/").body, "other")
+	mustEqual(t, "n", s.count(), 3)
+}

@@ -78,8 +78,8 @@ func inPanic() bool {
 }
 
 // send commits and sends the header, once. If a body follows, the header leaves with that: a
-// compression outside decides about it at the first write. send reports whether the body goes to the
-// client.
+// compression outside decides about it at the first write. send reports whether the body goes to
+// the client.
 func (w *writer) send(body bool) bool {
 	if !w.sent && !w.x.answered {
 		w.held = true // Written while it is judged
@@ -147,8 +147,11 @@ func (w *writer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 
 // CloseNotify works on any server: it follows the context of the request.
 func (w *writer) CloseNotify() <-chan bool {
-	return w.inner.(http.CloseNotifier).CloseNotify() //nolint:staticcheck // because gin.ResponseWriter has it
+	return w.inner.(closeNotifier).CloseNotify()
 }
+
+// closeNotifier is the deprecated http.CloseNotifier, which gin.ResponseWriter has.
+type closeNotifier interface{ CloseNotify() <-chan bool }
 
 // outside is the writer outside, as the Manager gets it. The Manager flushes a header that sets a
 // cookie. outside puts that off until the body has begun.
@@ -169,8 +172,8 @@ func (o *outside) Flush() {
 	o.ResponseWriter.Flush()
 }
 
-// flushLate flushes if that was put off. An error response ends soon, and gin-contrib/gzip breaks it
-// with a flush.
+// flushLate flushes if that was put off. An error response ends soon, and gin-contrib/gzip breaks
+// it with a flush.
 func (o *outside) flushLate() {
 	if o.late && o.Status() < http.StatusBadRequest {
 		o.ResponseWriter.Flush()

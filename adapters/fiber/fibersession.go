@@ -41,7 +41,7 @@ func Middleware(m *session.Manager) fiber.Handler {
 	withBody := m.Config().CSRF
 	return func(c fiber.Ctx) error {
 		parent := c.Context()
-		d := describe(c, parent, withBody)
+		d := describe(parent, c, withBody)
 		ctx, err := m.Load(&d.Request)
 		if ctx == parent { // the middleware is nested
 			return c.Next()
@@ -103,7 +103,7 @@ func ErrorHandler(m *session.Manager, next fiber.ErrorHandler) fiber.ErrorHandle
 	}
 	return func(c fiber.Ctx, err error) error {
 		m.Discard(c.Context())
-		err, _ = answerable(err)
+		_, err = answerable(err)
 		return next(c, err)
 	}
 }
@@ -128,20 +128,20 @@ func (e *sessionError) Error() string   { return e.answer.Message }
 func (e *sessionError) Unwrap() []error { return []error{e.answer, e.cause} }
 
 // answerable returns an error of a session, or one that knows its status, as a fiber.Error, and
-// true. It returns other errors as they are.
-func answerable(err error) (answer error, ok bool) {
+// reports that it is one. It returns other errors as they are.
+func answerable(err error) (ok bool, answer error) {
 	if err == nil {
-		return nil, false
+		return false, nil
 	}
 	var own *fiber.Error
 	if errors.As(err, &own) {
-		return err, false
+		return false, err
 	}
 	var known interface{ StatusCode() int }
 	if !isSession(err) && !errors.As(err, &known) {
-		return err, false
+		return false, err
 	}
-	return &sessionError{fiber.NewError(session.Status(err), session.Message(err)), err}, true
+	return true, &sessionError{fiber.NewError(session.Status(err), session.Message(err)), err}
 }
 
 // isSession reports whether err is one of package session.

@@ -28,13 +28,13 @@ var (
 )
 
 // describe returns the description of c's request, in the context parent.
-func describe(c fiber.Ctx, parent context.Context, withBody bool) *description {
+func describe(parent context.Context, c fiber.Ctx, withBody bool) *description {
 	d := &description{}
 	d.Method, d.URL, d.Header = c.Method(), &d.url, make(http.Header, len(d.values))
 	d.readHeader(c)
 	target, host := c.OriginalURL(), c.Host()
 	path := plainPath(target)
-	d.copy(&path, &host, &d.values[0], &d.values[1])
+	d.copyTexts(&path, &host, &d.values[0], &d.values[1])
 	d.url.Path, d.Host = path, host
 	if path == "" {
 		d.url = parse(strings.Clone(target))
@@ -80,8 +80,8 @@ func known(key []byte) (name string, place int) {
 	return "", 0
 }
 
-// copy replaces the texts by copies, in one allocation.
-func (d *description) copy(texts ...*string) {
+// copyTexts replaces the texts by copies, in one allocation.
+func (d *description) copyTexts(texts ...*string) {
 	var all strings.Builder
 	size := 0
 	for _, t := range texts {

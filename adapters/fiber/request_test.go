@@ -48,7 +48,7 @@ func TestDescriptionIsThatOfNetHTTP(t *testing.T) {
 		mustRead(t, fctx, raw)
 		app := apps[i%2]
 		c := app.AcquireCtx(fctx)
-		d := describe(c, context.Background(), true)
+		d := describe(context.Background(), c, true)
 		got := summary(&d.Request, kept[:], passing[:])
 		if want := summary(want, kept[:], passing[:]); got != want {
 			t.Errorf("%q:\n%s\nwant\n%s", raw, got, want)
@@ -106,7 +106,7 @@ func TestContextOfAnOuterMiddlewareStays(t *testing.T) {
 	app := fiber.New()
 	c := app.AcquireCtx(fctx)
 	defer app.ReleaseCtx(c)
-	d := describe(c, context.WithValue(t.Context(), key{}, "x"), false)
+	d := describe(context.WithValue(t.Context(), key{}, "x"), c, false)
 	if d.Context().Value(key{}) != "x" || d.Host != "a.example" {
 		t.Errorf("%v", d.Context())
 	}
@@ -123,6 +123,6 @@ func BenchmarkDescribe(b *testing.B) {
 	defer app.ReleaseCtx(c)
 	b.ReportAllocs()
 	for b.Loop() {
-		describe(c, context.Background(), false)
+		describe(context.Background(), c, false)
 	}
 }

@@ -20,8 +20,8 @@ type exchange struct {
 // error for the ErrorHandler.
 func (x *exchange) finish(err error) error {
 	if err != nil {
-		answer, of := answerable(err)
-		if !of {
+		ok, answer := answerable(err)
+		if !ok {
 			err = nil // the application logs it
 		}
 		x.write(x.m.Fail(x.ctx, err))
@@ -32,14 +32,14 @@ func (x *exchange) finish(err error) error {
 		x.dropResponse()
 	}
 	x.write(h)
-	err, _ = answerable(err)
+	_, err = answerable(err)
 	return err
 }
 
 // refuse answers a request that the Manager refused.
 func (x *exchange) refuse(err error) error {
 	x.write(x.m.Fail(x.ctx, err))
-	err, _ = answerable(err)
+	_, err = answerable(err)
 	return err
 }
 

@@ -40,13 +40,13 @@ func TestAllocations(t *testing.T) {
 			if err := fctx.Request.Read(bufio.NewReader(strings.NewReader(raw))); err != nil {
 				t.Fatal(err)
 			}
-			return testing.AllocsPerRun(200, func() { fctx.Response.Reset(); fctx.ResetUserValues(); h(fctx) })
+			return allocations(func() { fctx.Response.Reset(); fctx.ResetUserValues(); h(fctx) })
 		}
 		r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(raw)))
 		if err != nil {
 			t.Fatal(err)
 		}
-		core := testing.AllocsPerRun(200, func() {
+		core := allocations(func() {
 			ctx, err := s.m.Load(r)
 			if err != nil {
 				t.Error(err)
@@ -64,4 +64,14 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("used %v: %v allocations, at most 4 more than %v", used, adapter, core)
 		}
 	}
+}
+
+// allocations returns how many allocations f makes. Servers of other tests may allocate meanwhile,
+// so the least of several counts is the one.
+func allocations(f func()) float64 {
+	least := testing.AllocsPerRun(200, f)
+	for range 4 {
+		least = min(least, testing.AllocsPerRun(200, f))
+	}
+	return least
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/fasthttp/websocket"
 	"github.com/gofiber/fiber/v3"
 	"github.com/gofiber/fiber/v3/middleware/logger"
-	"github.com/gofiber/fiber/v3/middleware/recover"
+	recoverer "github.com/gofiber/fiber/v3/middleware/recover"
 )
 
 const views session.Counter = "views"
@@ -30,7 +30,7 @@ func Example() {
 
 	app := fiber.New(fiber.Config{ErrorHandler: fibersession.ErrorHandler(sessions, nil)})
 	app.Use(logger.New(logger.Config{Stream: io.Discard}))
-	app.Use(recover.New(), fibersession.Middleware(sessions))
+	app.Use(recoverer.New(), fibersession.Middleware(sessions))
 	app.Get("/", fibersession.Handler(func(c fiber.Ctx, s *session.Session) error {
 		views.Add(s, 1)
 		return c.SendString(fmt.Sprintf("Hello World #%d\n", views.Get(s)))

@@ -102,7 +102,9 @@ func TestErrorsOfSessionsGoToTheErrorHandler(t *testing.T) {
 		"commit after a stream": {"GET", func(s *site, c fiber.Ctx) error {
 			return errors.Join(down(s, c), c.SendStreamWriter(func(w *bufio.Writer) { w.WriteString("secret") }))
 		}, session.Route{}, session.ErrUnavailable, "Retry-After"},
-		"commit after an upgrade": {"GET", func(s *site, c fiber.Ctx) error { return errors.Join(down(s, c), upgrade(c, func(*websocket.Conn) {})) },
+		"commit after an upgrade": {"GET", func(s *site, c fiber.Ctx) error {
+			return errors.Join(down(s, c), upgrade(c, func(*websocket.Conn) { t.Error("the connection is taken over") }))
+		},
 			session.Route{}, session.ErrUnavailable, "Retry-After"},
 		"cross-site": {"POST", down, session.Route{}, session.ErrCrossOrigin, ""},
 		"route":      {"GET", down, session.Route{SignedIn: true}, session.ErrNotSignedIn, "WWW-Authenticate"},
@@ -225,6 +227,39 @@ func TestStream(t *testing.T) {
 	if err := <-errs; !errors.Is(err, session.ErrHeaderSent) {
 		t.Errorf("of a new visitor: %v", err)
 	}
+}
+
+// TestPanicAfterASignIn: the token leaves, and the later change does not.
+func TestPanicAfterASignIn(t *testing.T) {
+	s, app := newSite(t, session.Config{}), fiber.New()
+	app.Use(recoverer.New(), fibersession.Middleware(s.m))
+	app.Get("/", func(c fiber.Ctx) error {
+		ses, err := fibersession.From(c)
+		if err == nil {
+			err = ses.SignIn(c.Context(), session.Login{User: "ada"})
+		}
+		if err != nil {
+			return err
+		}
+		n.Add(ses, 1)
+		panic("x")
+	})
+	s.cookie, _, _ = strings.Cut(s.do(app, "GET", "/").Header.Get("Set-Cookie"), ";")
+	s.direct(func(ses *session.Session) { mustEqual(t, "user and n", fmt.Sprint(ses.User(), n.Get(ses)), "ada0") })
+}
+
+// TestNestedMiddleware: the outer one commits, so a change between the two is in time for a cookie.
+func TestNestedMiddleware(t *testing.T) {
+	s, app := newSite(t, session.Config{}), fiber.New()
+	s.cookie = ""
+	app.Use(fibersession.Middleware(s.m), func(c fiber.Ctx) error {
+		err := c.Next()
+		add(t, c)
+		return err
+	}, fibersession.Middleware(s.m))
+	app.Get("/", func(c fiber.Ctx) error { return c.SendString("ok") })
+	res := s.do(app, "GET", "/")
+	mustEqual(t, "response", fmt.Sprint(res.StatusCode, " ", res.body, len(res.Cookies())), "200 ok1")
 }
 
 // TestCompression: outside and inside, with a success and with a failed commit.

@@ -83,7 +83,9 @@ func TestErrorsOfSessionsGoToTheErrorMiddleware(t *testing.T) {
 		status  int
 		headers string // one that the response must have
 	}{
-		"commit at a body":     {"GET", func(s *site, c *gin.Context) { down(s, c); c.JSON(200, "ok") }, session.Route{}, session.ErrUnavailable, 503, "Retry-After"},
+		"commit at a body": {"GET", func(s *site, c *gin.Context) { down(s, c); c.JSON(200, "ok") }, session.Route{}, session.ErrUnavailable, 503, "Retry-After"},
+		"commit, then an error of the handler": {"GET", func(s *site, c *gin.Context) { down(s, c); c.JSON(200, "ok"); c.Error(errApp) },
+			session.Route{}, session.ErrUnavailable, 503, "Retry-After"},
 		"commit at a redirect": {"GET", func(s *site, c *gin.Context) { down(s, c); c.Redirect(303, "/") }, session.Route{}, session.ErrUnavailable, 503, "Retry-After"},
 		"commit at the end":    {"GET", down, session.Route{}, session.ErrUnavailable, 503, "Retry-After"},
 		"commit at an error":   {"GET", func(s *site, c *gin.Context) { down(s, c); c.AbortWithStatus(404) }, session.Route{}, session.ErrUnavailable, 503, "Retry-After"},

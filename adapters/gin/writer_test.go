@@ -299,7 +299,7 @@ func TestAllocations(t *testing.T) {
 	req := httptest.NewRequest("GET", "/", nil)
 	req.Header.Set("Cookie", s.cookie)
 	allocs := func(h http.Handler) float64 {
-		return testing.AllocsPerRun(200, func() { clear(w.h); h.ServeHTTP(w, req) })
+		return allocations(func() { clear(w.h); h.ServeHTTP(w, req) })
 	}
 	for name, use := range map[string]func(context.Context){
 		"not used": func(context.Context) {},
@@ -330,4 +330,14 @@ func TestAllocations(t *testing.T) {
 			t.Errorf("%s: %v allocations, at most 3 more than %v", name, adapter, core)
 		}
 	}
+}
+
+// allocations returns how many allocations f makes. Servers of other tests may allocate meanwhile,
+// so the least of several counts is the one.
+func allocations(f func()) float64 {
+	least := testing.AllocsPerRun(200, f)
+	for range 4 {
+		least = min(least, testing.AllocsPerRun(200, f))
+	}
+	return least
 }

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -165,6 +166,39 @@ func BenchmarkSealed(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkObserver is what an Observer that does nothing costs. Compare with none.
+func BenchmarkObserver(b *testing.B) {
+	for _, bench := range []struct {
+		name      string
+		observers []session.Observer
+	}{{"none", nil}, {"one", []session.Observer{idle{}}}} {
+		cfg := session.Config{Observers: bench.observers}
+		b.Run("ReadCounter/"+bench.name, func(b *testing.B) {
+			benchmarkWith(b, cfg, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				if hits.Get(s) == 0 {
+					b.Fatal("no session")
+				}
+				_, err := w.Write(text)
+				return err
+			})
+		})
+		b.Run("WriteCounter/"+bench.name, func(b *testing.B) {
+			benchmarkWith(b, cfg, func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+				hits.Add(s, 1)
+				_, err := w.Write(text)
+				return err
+			})
+		})
+	}
+}
+
+// idle is an Observer that does nothing.
+type idle struct{}
+
+func (idle) Start(ctx context.Context, _ session.Operation) context.Context { return ctx }
+func (idle) End(context.Context, session.Operation)                         {}
+func (idle) Event(context.Context, session.Event)                           {}
 
 var _ io.Writer = discard{}
 

@@ -195,6 +195,11 @@ type Config struct {
 	// none.
 	OnEvent func(ctx context.Context, e Event)
 
+	// Observers watch the calls of the store and the events, for metrics and traces. All of them
+	// are called, in this order for Start and in the reverse order for End. Without one, observing
+	// costs nothing. See docs/observability.md. Default: none.
+	Observers []Observer
+
 	// Logger receives errors and warnings. A failed request has level ERROR if its status is 500 or
 	// more, and INFO if it is less. It has level DEBUG for [ErrNotSignedIn], and if the client hung
 	// up. Logger never receives a token. Default: slog.Default().

@@ -23,6 +23,7 @@ const (
 func (c Config) checked() (Config, error) {
 	c.Keys, c.KeepFields = slices.Clone(c.Keys), slices.Clone(c.KeepFields)
 	c.CSRFExempt, c.ClearSiteData = slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
+	c.Observers = slices.Clone(c.Observers)
 	if c.Policy != nil {
 		if err := c.Policy(&c); err != nil {
 			return c, err
@@ -37,6 +38,9 @@ func (c Config) checked() (Config, error) {
 		if err := check(&c); err != nil {
 			return c, err
 		}
+	}
+	if slices.Contains(c.Observers, nil) {
+		return c, errors.New("session: Config.Observers contains nil")
 	}
 	if !c.UnsignedUntil.IsZero() && len(c.Keys) == 0 {
 		return c, errors.New("session: Config.UnsignedUntil requires Config.Keys: without keys no token is signed")

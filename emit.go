@@ -14,7 +14,8 @@ func (m *Manager) listen() {
 	if feed, ok := m.store.(driver.Feed); ok && feed.Publishing() {
 		m.feed = feed
 	}
-	m.listening = m.cfg.OnEvent != nil || m.feed != nil
+	m.local = m.cfg.OnEvent != nil || m.observers != nil
+	m.listening = m.local || m.feed != nil
 	store, ok := m.store.(driver.ExpiryReporter)
 	if !ok || !m.listening {
 		return
@@ -28,6 +29,7 @@ func (m *Manager) listen() {
 			}
 		}
 		m.emitRecovering(e)
+		m.observers.inBackground(func() { m.observers.events(context.Background(), []Event{e}) })
 	})
 }
 
@@ -50,12 +52,17 @@ func (m *Manager) emit(ctx context.Context, e Event) {
 	}
 }
 
-// emitAll emits each event, also if OnEvent panics.
+// emitAll emits each event, also if OnEvent panics, and then tells the Observers, which may block.
 func (m *Manager) emitAll(ctx context.Context, events []Event) {
+	defer m.observers.events(ctx, events)
+	m.emitEach(ctx, events)
+}
+
+func (m *Manager) emitEach(ctx context.Context, events []Event) {
 	next := 0
 	defer func() {
 		if next < len(events) {
-			m.emitAll(ctx, events[next:])
+			m.emitEach(ctx, events[next:])
 		}
 	}()
 	for next < len(events) {

@@ -19,6 +19,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/internal/ticket"
 	"github.com/coatcheck-go/session/memstore"
 )
@@ -287,5 +288,21 @@ func TestCredentialsCorpus(t *testing.T) {
 	files, err := os.ReadDir("testdata/fuzz/FuzzCredentials")
 	if err != nil || len(files) < 10 {
 		t.Errorf("%d seeds, %v; want 10 or more", len(files), err)
+	}
+}
+
+// TestAbsentObserverAllocatesNothing: without Observers, a call of the store and an event pay for
+// nothing.
+func TestAbsentObserverAllocatesNothing(t *testing.T) {
+	var none *observers
+	ctx, id, events := t.Context(), driver.ID{Bucket: 1}, []Event{{Kind: EventCreated}}
+	if got := testing.AllocsPerRun(100, func() {
+		observed, o := none.observe(ctx, OperationLoad, id)
+		o.cached(true)
+		o.end(errStorePanicked)
+		o.abandon()
+		none.events(observed, events)
+	}); got != 0 {
+		t.Errorf("%v allocations", got)
 	}
 }

@@ -11,14 +11,32 @@ import (
 // stores a new one, so that log lines about the sign-out can be found. It never logs the token.
 func LogHandler(h slog.Handler) slog.Handler { return logHandler{h} }
 
+// HandleFrom returns the handle of the session of a request's context, for logs and traces. It is
+// that of [LogHandler], and empty if there is none. HandleFrom does not read the session and never
+// waits.
+func HandleFrom(ctx context.Context) string {
+	s, err := sessionOf(ctx)
+	if err != nil {
+		return ""
+	}
+	return handleOf(s)
+}
+
+func handleOf(s *Session) string {
+	if id := s.handle.Load(); id != nil {
+		return id.String()
+	}
+	return ""
+}
+
 type logHandler struct{ slog.Handler }
 
 func (h logHandler) Handle(ctx context.Context, r slog.Record) error {
 	if ctx != nil {
 		if s, err := sessionOf(ctx); err == nil {
-			if id := s.handle.Load(); id != nil {
+			if handle := handleOf(s); handle != "" {
 				r = r.Clone()
-				r.AddAttrs(slog.String("session", id.String()))
+				r.AddAttrs(slog.String("session", handle))
 			}
 		}
 	}

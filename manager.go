@@ -26,7 +26,9 @@ type Manager struct {
 	updates    updateQueue
 	touches    chan struct{} // bounds the touches that run at the same time
 	userIDs    *userCache
-	listening  bool        // somebody gets events: Config.OnEvent, or other nodes
+	observers  *observers  // nil: none
+	local      bool        // somebody on this node gets events: Config.OnEvent, or observers
+	listening  bool        // somebody gets events: on this node, or on others
 	feed       driver.Feed // to other nodes; nil: none
 
 	undecodable sync.Map // fields whose stored values did not decode, once logged
@@ -66,6 +68,7 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 		touches: make(chan struct{}, maxTouches),
 		userIDs: newUserCache(cachedUsers),
 	}
+	m.observers = newObservers(&cfg)
 	m.listen()
 	return m, nil
 }
@@ -77,6 +80,7 @@ func (m *Manager) Config() Config {
 	c := *m.cfg
 	c.CrossOrigin, c.OnError, c.Logger = m.given.CrossOrigin, m.given.OnError, m.given.Logger
 	c.KeepFields, c.CSRFExempt, c.ClearSiteData = slices.Clone(c.KeepFields), slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
+	c.Observers = slices.Clone(c.Observers)
 	if c.Keys != nil {
 		c.Keys = make([][]byte, len(c.Keys))
 	}

@@ -26,7 +26,7 @@ func (s *Session) read(ctx context.Context) {
 }
 
 func (s *Session) readTokens(ctx context.Context) {
-	if why := s.cred.refusal(); s.state == unread && why != "" && s.m.cfg.OnEvent != nil {
+	if why := s.cred.refusal(); s.state == unread && why != "" && s.m.local {
 		s.emitRefused(why, "")
 	}
 	switch {
@@ -217,7 +217,7 @@ func (s *Session) judge(ctx context.Context, r *driver.Record, now time.Time) {
 
 // unknownToken makes the visitor an unknown one. The first read of a request emits an event.
 func (s *Session) unknownToken() {
-	if s.state == unread && s.m.cfg.OnEvent != nil {
+	if s.state == unread && s.m.local {
 		s.emitRefused("unknown", s.cred.id.String())
 	}
 	s.state = anonymous

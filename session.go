@@ -210,6 +210,16 @@ func (s *Session) snapshot() (driver.Fields, driver.Secret) {
 	return s.view.snapshot(), s.identity.secret
 }
 
+// id returns the id of the session, or the zero ID if it is not stored.
+func (s *Session) id() driver.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.state == anonymous {
+		return driver.ID{}
+	}
+	return s.cred.id
+}
+
 // fail keeps the first error for the commit.
 func (s *Session) fail(err error) {
 	s.mu.Lock()

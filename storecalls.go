@@ -18,42 +18,76 @@ func (s *Session) load(ctx context.Context, id driver.ID, verifier driver.Hash) 
 	fresh := s.mode.fresh
 	s.mu.Unlock()
 	defer s.mu.Lock()
+	ctx, o := s.m.observers.observe(ctx, OperationLoad, id)
+	defer o.abandon()
 	store, copies := s.m.store.(driver.FreshLoader)
 	if copies && fresh {
-		return store.LoadFresh(ctx, id)
+		r, now, err := store.LoadFresh(ctx, id)
+		o.end(err)
+		return r, now, err
 	}
-	r, now, err := s.m.store.Load(ctx, id)
+	r, now, err := s.m.loadCopy(ctx, id, o)
 	if copies && err == nil && r.Tokens.Status(verifier, now) == driver.Unknown {
-		return store.LoadFresh(ctx, id)
+		o.cached(false)
+		r, now, err = store.LoadFresh(ctx, id)
 	}
+	o.end(err)
 	return r, now, err
+}
+
+// loadCopy is Load of the store. If o is not nil, it finds out whether a copy answered.
+func (m *Manager) loadCopy(ctx context.Context, id driver.ID, o *observation) (*driver.Record, time.Time, error) {
+	if o != nil {
+		if store, ok := m.store.(driver.LoadReporter); ok {
+			r, now, cached, err := store.LoadAndReport(ctx, id)
+			o.cached(cached)
+			return r, now, err
+		}
+	}
+	return m.store.Load(ctx, id)
 }
 
 // storeCreate stores a new session under the token t.
 func (s *Session) storeCreate(ctx context.Context, id driver.ID, o *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return s.m.store.Create(ctx, id, o, c)
+	ctx, watched := s.m.observers.observe(ctx, OperationCreate, id)
+	defer watched.abandon()
+	res, err := s.m.store.Create(ctx, id, o, c)
+	watched.end(err)
+	return res, err
 }
 
 func (s *Session) storeApply(ctx context.Context, c *driver.Change) (*driver.Result, error) {
 	id := s.cred.id
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return s.m.store.Apply(ctx, id, c)
+	ctx, o := s.m.observers.observe(ctx, OperationCommit, id)
+	defer o.abandon()
+	res, err := s.m.store.Apply(ctx, id, c)
+	o.end(err)
+	return res, err
 }
 
 func (s *Session) storeSignIn(ctx context.Context, store driver.UserStore, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return store.SignIn(ctx, id, in)
+	ctx, o := s.m.observers.observe(ctx, OperationSignIn, id)
+	defer o.abandon()
+	res, err := store.SignIn(ctx, id, in)
+	o.end(err)
+	return res, err
 }
 
 func (s *Session) storeTouch(ctx context.Context) error {
 	u := s.use()
 	s.mu.Unlock()
 	defer s.mu.Lock()
-	return u.write(ctx, s.m.store)
+	ctx, o := s.m.observers.observe(ctx, OperationTouch, u.id)
+	defer o.abandon()
+	err := u.write(ctx, s.m.store)
+	o.end(err)
+	return err
 }
 
 // storeEnd ends a session, and reports whether it ended a live one. If the store does not report
@@ -65,8 +99,13 @@ func (s *Session) storeEnd(ctx context.Context, id driver.ID, known bool) (ended
 	}
 	s.mu.Unlock()
 	defer s.mu.Lock()
+	ctx, o := s.m.observers.observe(ctx, OperationEnd, id)
+	defer o.abandon()
 	if store, ok := s.m.store.(driver.EndReporter); ok {
-		return store.EndAndReport(ctx, id, owner, driver.Attempt(ticket.NewSecret()))
+		ended, err = store.EndAndReport(ctx, id, owner, driver.Attempt(ticket.NewSecret()))
+	} else {
+		ended, err = known, s.m.store.End(ctx, id)
 	}
-	return known, s.m.store.End(ctx, id)
+	o.end(err)
+	return ended, err
 }

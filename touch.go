@@ -19,12 +19,16 @@ func (m *Manager) touch(ctx context.Context, s *Session) {
 	if !due {
 		return
 	}
+	ctx = context.WithoutCancel(ctx)
+	// An Observer that blocks does so here, in the request, and not while it holds a place.
+	ctx, o := m.observers.observe(ctx, OperationTouch, u.id)
 	select {
 	case m.touches <- struct{}{}:
 	default:
+		o.outcome(OutcomeCanceled)
+		o.end(nil)
 		return
 	}
-	ctx = context.WithoutCancel(ctx)
 	go func() {
 		defer func() { <-m.touches }()
 		defer func() {
@@ -35,7 +39,14 @@ func (m *Manager) touch(ctx context.Context, s *Session) {
 		}()
 		ctx, cancel := context.WithTimeout(ctx, m.cfg.CommitTimeout)
 		defer cancel()
-		err := u.write(ctx, m.store)
+		err := errStorePanicked
+		if o != nil {
+			defer func() {
+				o.finish(err)
+				m.observers.inBackground(o.report)
+			}()
+		}
+		err = u.write(ctx, m.store)
 		if err != nil && !errors.Is(err, driver.ErrNotFound) && !errors.Is(err, driver.ErrMoved) {
 			m.cfg.Logger.WarnContext(ctx, "session: a use was not written to the store; a later one will be",
 				"session", u.id.String(), "error", err)

@@ -17,11 +17,24 @@ const maxAttempts = 100
 // update replaces the value under k by what f makes of it, atomically, and commits the other
 // changes with it. f gets nil if there is no value. It runs without a lock of the session.
 func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byte) ([]byte, error)) error {
+	defer s.emitNow(ctx) // after the turn: a listener may Update the session, too
+	// An Observer that blocks must not do so within the turn, for which other requests wait.
+	ctx, o := s.m.observers.observe(ctx, OperationUpdate, s.id())
+	defer o.abandon()
+	err := s.updateObserved(ctx, k, f, o)
+	o.names(s)
+	o.end(err)
+	return err
+}
+
+func (s *Session) updateObserved(
+	ctx context.Context, k driver.Key, f func(present []byte) ([]byte, error), o *observation,
+) error {
 	limited, cancel := s.m.detached(ctx)
 	defer cancel()
-	defer s.emitNow(ctx) // after the turn: a listener may Update the session, too
 	release, waited, err := s.waitForTurn(limited)
 	if err != nil {
+		o.outcome(OutcomeConflict)
 		return err
 	}
 	defer release()
@@ -35,6 +48,7 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 		}
 		next, err := f(present)
 		if err != nil {
+			o.outcome(OutcomeCanceled)
 			return err
 		}
 		var conflict *driver.OpError
@@ -49,6 +63,7 @@ func (s *Session) update(ctx context.Context, k driver.Key, f func(present []byt
 			break
 		}
 	}
+	o.outcome(OutcomeConflict)
 	return s.giveUp(fmt.Errorf("%w: other processes keep changing field %q", ErrUnavailable, k))
 }
 
@@ -148,10 +163,8 @@ func (s *Session) both(k driver.Key) (stored, present []byte, err error) {
 // waitForTurn waits for the session's other Updates in this process. It reports whether there were
 // any.
 func (s *Session) waitForTurn(ctx context.Context) (release func(), waited bool, err error) {
-	s.mu.Lock()
-	id, isNew := s.cred.id, s.state == anonymous
-	s.mu.Unlock()
-	if isNew {
+	id := s.id()
+	if id == (driver.ID{}) { // it is not stored yet
 		return func() {}, false, nil
 	}
 	if release, waited, err = s.m.updates.wait(ctx, id); err != nil {

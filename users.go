@@ -48,7 +48,7 @@ func (m *Manager) Sessions(ctx context.Context, user string) iter.Seq2[Info, err
 		}
 		owner := m.owner(user)
 		for after := (driver.SessionCursor{}); ; {
-			page, err := store.Sessions(ctx, owner, after, sessionsPage)
+			page, err := m.listPage(ctx, store, owner, after)
 			if err != nil {
 				yield(Info{}, fromStore(err))
 				return
@@ -64,6 +64,17 @@ func (m *Manager) Sessions(ctx context.Context, user string) iter.Seq2[Info, err
 			after = page[len(page)-1].Cursor()
 		}
 	}
+}
+
+// listPage reads one page of the owner's sessions.
+func (m *Manager) listPage(
+	ctx context.Context, store driver.UserStore, owner driver.Hash, after driver.SessionCursor,
+) ([]driver.UserSession, error) {
+	ctx, o := m.observers.observe(ctx, OperationList, driver.ID{})
+	defer o.abandon()
+	page, err := store.Sessions(ctx, owner, after, sessionsPage)
+	o.end(err)
+	return page, err
 }
 
 // listed returns what a list has of a session of user.
@@ -134,10 +145,13 @@ func (m *Manager) revoke(ctx context.Context, user string, which driver.Selectio
 	if err != nil {
 		return 0, err
 	}
-	limited, cancel := m.detached(ctx)
+	observed, o := m.observers.observe(ctx, OperationEndUser, driver.ID{})
+	defer o.abandon()
+	limited, cancel := m.detached(observed)
 	defer cancel()
 	which.MaxLifetime = max(m.cfg.Lifetime, m.cfg.MaxRemember)
 	ended, err := store.EndUser(limited, m.owner(user), which)
+	o.end(err)
 	m.emitRevoked(ctx, user, ended)
 	return len(ended), fromStore(err)
 }
@@ -156,10 +170,14 @@ func (m *Manager) RevokeAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := store.EndAll(context.WithoutCancel(ctx)); err != nil {
+	observed, o := m.observers.observe(ctx, OperationEndAll, driver.ID{})
+	defer o.abandon()
+	err = store.EndAll(context.WithoutCancel(observed))
+	o.end(err)
+	if err != nil {
 		return fromStore(err)
 	}
-	m.emit(ctx, Event{Kind: EventRevoked, Time: m.now()})
+	m.emitAll(ctx, []Event{{Kind: EventRevoked, Time: m.now()}})
 	return nil
 }
 

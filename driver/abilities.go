@@ -12,6 +12,46 @@ type FreshLoader interface {
 	LoadFresh(ctx context.Context, id ID) (*Record, time.Time, error)
 }
 
+// LoadReporter is a Store that serves Load from copies and can report whether it did. Without it,
+// metrics count each Load as one that the server answered.
+type LoadReporter interface {
+	// LoadAndReport is Load, and reports whether a copy answered, without a round trip.
+	LoadAndReport(ctx context.Context, id ID) (r *Record, now time.Time, cached bool, err error)
+}
+
+// NearReporter is a Store that can have a near cache: copies of records in this process.
+type NearReporter interface {
+	// Near returns the figures of the near cache. ok is false if the store has none.
+	Near() (stats NearStats, ok bool)
+}
+
+// NearStats are figures of a near cache. Bytes and Copies are current. The others count since the
+// store was opened.
+type NearStats struct {
+	Hits, Misses  uint64 // reads that a copy answered, and all others
+	Drops         uint64 // copies dropped because the session changed elsewhere
+	Evictions     uint64 // copies dropped to make room
+	Bytes, Copies int
+}
+
+// SessionCounter is a Store that can count its live sessions. Counting takes time: never do it in a
+// request.
+type SessionCounter interface {
+	// Count counts the live sessions of all Managers that share the store. sample is how many
+	// records to look at: a store for which that is fewer than all may estimate. If sample is 0,
+	// the store looks at all records, and the count is exact.
+	//
+	// Sessions that begin or end meanwhile are counted or not.
+	Count(ctx context.Context, sample int) (Count, error)
+}
+
+// Count is how many sessions are alive.
+type Count struct {
+	SignedIn  int  // sessions of users
+	Anonymous int  // all others
+	Exact     bool // not an estimate
+}
+
 // StaleLoader is a Store that keeps copies and can return one that may be outdated, while its
 // server does not answer. Only callers that asked for this get such a copy. Without it, there are
 // none.

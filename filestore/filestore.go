@@ -126,6 +126,11 @@ func (s *Store) EndAndReport(
 // minute.
 func (s *Store) Len() int { return s.table.Len() }
 
+// Count implements driver.SessionCounter. It is exact, whatever the sample.
+func (s *Store) Count(ctx context.Context, sample int) (driver.Count, error) {
+	return s.table.Count(ctx, sample)
+}
+
 // Backup writes a copy of the file as it is at this moment: with [Always], all acknowledged
 // changes; with [Interval], all written ones. Sessions can be read and changed in the meantime, and
 // the file grows by these changes.

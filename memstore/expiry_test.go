@@ -70,3 +70,35 @@ func heap() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
 }
+
+// TestCountIsExact: an expired session does not count, though its memory is not freed yet.
+func TestCountIsExact(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memstore.New()
+		defer s.Close()
+		create := func(b byte, idle time.Duration) {
+			o := &driver.RecordSpec{Secret: driver.Secret{b}, Verifier: driver.Hash{b}, Idle: idle, Lifetime: time.Hour}
+			if _, err := s.Create(t.Context(), driver.ID{Selector: driver.Hash{b}}, o, &driver.Change{Verifier: o.Verifier}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		create(1, time.Second)
+		create(2, time.Hour)
+		owner := driver.Hash{7}
+		in := &driver.SignIn{Spec: driver.RecordSpec{
+			Secret: driver.Secret{3}, Verifier: driver.Hash{3}, Idle: time.Hour, Lifetime: time.Hour,
+			Principal: &driver.Principal{User: "ada", Owner: owner},
+		}}
+		in.Change.Verifier = in.Spec.Verifier
+		in.Carry = func(*driver.Record) (driver.Fields, error) { return nil, nil }
+		if _, err := s.SignIn(t.Context(), driver.ID{Bucket: driver.BucketOf(owner), Selector: driver.Hash{3}}, in); err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []driver.Count{{SignedIn: 1, Anonymous: 2, Exact: true}, {SignedIn: 1, Anonymous: 1, Exact: true}} {
+			if got, err := s.Count(t.Context(), 1); err != nil || got != want {
+				t.Errorf("%+v, %v, want %+v", got, err, want)
+			}
+			time.Sleep(time.Second)
+		}
+	})
+}

@@ -36,6 +36,11 @@ func New() *Store {
 // minute.
 func (s *Store) Len() int { return s.table.Len() }
 
+// Count implements driver.SessionCounter. It is exact, whatever the sample.
+func (s *Store) Count(ctx context.Context, sample int) (driver.Count, error) {
+	return s.table.Count(ctx, sample)
+}
+
 // Now implements driver.Clock. It is this process's clock, which continues when the system's clock
 // is set back.
 func (s *Store) Now() time.Time { return s.table.Now() }

@@ -35,7 +35,7 @@ type nearShard struct {
 	copies     map[driver.ID]*nearCopy
 	known      map[driver.ID]struct{} // without a copy: their reads are tracked
 	bytes      int
-	stats      NearStats
+	stats      driver.NearStats
 }
 
 type nearCopy struct {
@@ -44,15 +44,6 @@ type nearCopy struct {
 	epoch       uint64
 	revocations uint32 // of its bucket, when the read was sent
 	used        bool   // since eviction last looked
-}
-
-// NearStats are figures of the near cache. Bytes and Copies are current. The others count since
-// the store was opened.
-type NearStats struct {
-	Hits, Misses  uint64 // reads that a copy answered, and all others
-	Drops         uint64 // copies dropped because the session changed elsewhere
-	Evictions     uint64 // copies dropped to make room
-	Bytes, Copies int
 }
 
 // maxKnown bounds nearShard.known.
@@ -237,7 +228,7 @@ func (n *nearCache) distrust() {
 }
 
 // stats returns the sums over all shards.
-func (n *nearCache) stats() (sum NearStats) {
+func (n *nearCache) stats() (sum driver.NearStats) {
 	for i := range n.shards {
 		s := &n.shards[i]
 		s.mu.Lock()

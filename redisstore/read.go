@@ -13,24 +13,34 @@ import (
 
 // Load implements driver.Store.
 func (s *Store) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
-	now := s.clock.now()
+	r, now, _, err := s.LoadAndReport(ctx, id)
+	return r, now, err
+}
+
+// LoadAndReport implements driver.LoadReporter.
+func (s *Store) LoadAndReport(
+	ctx context.Context, id driver.ID,
+) (r *driver.Record, now time.Time, cached bool, err error) {
+	now = s.clock.now()
 	if err := ctx.Err(); err != nil {
-		return nil, now, err
+		return nil, now, false, err
 	}
-	if s.near == nil {
-		return s.load(ctx, id, readMark{}, false)
-	}
-	if err := s.ends.refusal(id); err != nil {
-		return nil, now, err
-	}
-	r, mark, known := s.near.lookup(id)
-	if r != nil && r.Live(now) && s.global.current() {
-		if s.global.covers(r) {
-			return nil, now, endedSince(now, s.global.time())
+	var mark readMark
+	var known bool
+	if s.near != nil {
+		if err := s.ends.refusal(id); err != nil {
+			return nil, now, true, err
 		}
-		return r, now, nil
+		r, mark, known = s.near.lookup(id)
+		if r != nil && r.Live(now) && s.global.current() {
+			if s.global.covers(r) {
+				return nil, now, true, endedSince(now, s.global.time())
+			}
+			return r, now, true, nil
+		}
 	}
-	return s.load(ctx, id, mark, known)
+	r, now, err = s.load(ctx, id, mark, known)
+	return r, now, false, err
 }
 
 // LoadFresh implements driver.FreshLoader: it asks the server.

@@ -150,8 +150,8 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Near returns the figures of the near cache. ok is false if the store has none.
-func (s *Store) Near() (stats NearStats, ok bool) {
+// Near implements driver.NearReporter.
+func (s *Store) Near() (stats driver.NearStats, ok bool) {
 	if s.near == nil {
 		return stats, false
 	}

@@ -26,6 +26,8 @@ var golden = map[string]string{
 	"adapters/echov4":      "api/echosession-v4.txt",
 	"adapters/fiber":       "api/fibersession.txt",
 	"adapters/gin":         "api/ginsession.txt",
+	"adapters/otel":        "api/sessionotel.txt",
+	"adapters/prometheus":  "api/sessionprom.txt",
 	"driver":               "api/driver.txt",
 	"filestore":            "api/filestore.txt",
 	"memstore":             "api/memstore.txt",

@@ -51,6 +51,8 @@ var rules = []rule{
 	{"storetest", []string{std, "driver"},
 		"authors of stores import it in their tests: it checks the contract, so it must import no implementation"},
 	{"sessiontest", []string{std, ".", "driver", "memstore"}, "it helps applications to test, with sessions in memory"},
+	{"adapters/otel", []string{std, outside, ".", "driver"}, "metrics also ask the store, through the abilities in driver"},
+	{"adapters/prometheus", []string{std, outside, ".", "driver"}, "the rule of adapters/otel applies"},
 	{"adapters/...", []string{std, outside, ".", itself},
 		"an adapter joins session and one framework; the application chooses the store"},
 	{"coatcheck/...", []string{std, outside, public},
@@ -60,6 +62,7 @@ var rules = []rule{
 		"programs that test clients in other languages are users of the library"},
 	{"examples/...", []string{std, outside, public}, "examples are users of the library"},
 	{"deploy/...", []string{std, outside, public}, "examples are users of the library"},
+	{"examples/...", []string{std, outside, public}, "examples are users of the library"},
 }
 
 func TestImportsAreAllowed(t *testing.T) {

@@ -6,8 +6,8 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Count implements driver.SessionCounter. It is always exact. It takes one shard's lock at a time: a
-// million sessions are some 4,000 a shard, which takes a tenth of a millisecond.
+// Count implements driver.SessionCounter. It is always exact. It takes one shard's lock at a time.
+// Of a million sessions a shard has some 4,000, which takes a tenth of a millisecond.
 func (t *Table) Count(ctx context.Context, _ int) (driver.Count, error) {
 	c := driver.Count{Exact: true}
 	for i := range t.shards {

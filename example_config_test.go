@@ -347,3 +347,28 @@ func ExampleCookie_twoApplications() {
 	// __Host-shop-anon
 	// __Host-office-anon
 }
+
+// Each line that is logged with the context of a request has the session's handle, once the request
+// has read or stored its session.
+func ExampleLogHandler() {
+	var out strings.Builder
+	handler := slog.NewTextHandler(&out, nil)
+	log := slog.New(session.LogHandler(handler))
+	sessions, err := session.New(memstore.New(), session.Config{Logger: log})
+	if err != nil {
+		panic(err)
+	}
+	var handle string
+	h := sessions.Handler(session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		session.Counter("paid").Add(s, 1)
+		if err := s.Commit(r.Context()); err != nil {
+			return err
+		}
+		log.InfoContext(r.Context(), "paid")
+		handle = s.Info().Handle
+		return nil
+	}))
+	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+	fmt.Println(strings.Contains(out.String(), "msg=paid session="+handle))
+	// Output: true
+}

@@ -62,7 +62,6 @@ var rules = []rule{
 		"programs that test clients in other languages are users of the library"},
 	{"examples/...", []string{std, outside, public}, "examples are users of the library"},
 	{"deploy/...", []string{std, outside, public}, "examples are users of the library"},
-	{"examples/...", []string{std, outside, public}, "examples are users of the library"},
 }
 
 func TestImportsAreAllowed(t *testing.T) {

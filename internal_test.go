@@ -298,7 +298,7 @@ func TestAbsentObserverAllocatesNothing(t *testing.T) {
 	ctx, id, events := t.Context(), driver.ID{Bucket: 1}, []Event{{Kind: EventCreated}}
 	if got := testing.AllocsPerRun(100, func() {
 		observed, o := none.observe(ctx, OperationLoad, id)
-		o.cached(true)
+		o.uncached()
 		o.end(errStorePanicked)
 		o.abandon()
 		none.events(observed, events)

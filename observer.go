@@ -175,7 +175,14 @@ const slowStart = time.Millisecond
 // observe begins an observation. It returns the context for the store. The caller holds no lock but
 // Session.calls. It calls end, and defers abandon in case the store panics.
 func (all *observers) observe(ctx context.Context, name string, id driver.ID) (context.Context, *observation) {
-	if all == nil || ctx.Value(observedKey{}) != nil {
+	if all == nil { // small enough to be inlined
+		return ctx, nil
+	}
+	return all.start(ctx, name, id)
+}
+
+func (all *observers) start(ctx context.Context, name string, id driver.ID) (context.Context, *observation) {
+	if ctx.Value(observedKey{}) != nil {
 		return ctx, nil
 	}
 	o := &observation{all: all, op: Operation{Name: name}, began: time.Now()}
@@ -207,18 +214,14 @@ func (all *observers) observe(ctx context.Context, name string, id driver.ID) (c
 
 // end ends the observation with the error of the store, or of the call that asked it.
 func (o *observation) end(err error) {
-	if o == nil || o.done {
-		return
+	if o != nil {
+		o.finish(err)
+		o.report()
 	}
-	o.finish(err)
-	o.report()
 }
 
 // finish takes the time and the outcome. report then reports them.
 func (o *observation) finish(err error) {
-	if o == nil {
-		return
-	}
 	o.done = true
 	o.op.Duration, o.op.Err = time.Since(o.began), err
 	if o.op.Outcome == "" {
@@ -227,9 +230,6 @@ func (o *observation) finish(err error) {
 }
 
 func (o *observation) report() {
-	if o == nil {
-		return
-	}
 	for i := len(o.all.list) - 1; i >= 0; i-- {
 		if g := o.all.list[i]; o.failed&(1<<i) == 0 {
 			o.all.guard(o.ctx, g, func() { g.End(o.ctx, o.op) })
@@ -264,10 +264,10 @@ func (o *observation) names(s *Session) {
 	}
 }
 
-// cached notes whether a copy answered.
-func (o *observation) cached(is bool) {
+// uncached notes that no copy answered.
+func (o *observation) uncached() {
 	if o != nil {
-		o.op.Cached = is
+		o.op.Cached = false
 	}
 }
 

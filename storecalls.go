@@ -26,25 +26,31 @@ func (s *Session) load(ctx context.Context, id driver.ID, verifier driver.Hash) 
 		o.end(err)
 		return r, now, err
 	}
-	r, now, err := s.m.loadCopy(ctx, id, o)
+	var r *driver.Record
+	var now time.Time
+	var err error
+	if o == nil {
+		r, now, err = s.m.store.Load(ctx, id)
+	} else {
+		r, now, err = o.load(ctx, s.m.store, id)
+	}
 	if copies && err == nil && r.Tokens.Status(verifier, now) == driver.Unknown {
-		o.cached(false)
+		o.uncached()
 		r, now, err = store.LoadFresh(ctx, id)
 	}
 	o.end(err)
 	return r, now, err
 }
 
-// loadCopy is Load of the store. If o is not nil, it finds out whether a copy answered.
-func (m *Manager) loadCopy(ctx context.Context, id driver.ID, o *observation) (*driver.Record, time.Time, error) {
-	if o != nil {
-		if store, ok := m.store.(driver.LoadReporter); ok {
-			r, now, cached, err := store.LoadAndReport(ctx, id)
-			o.cached(cached)
-			return r, now, err
-		}
+// load is Load of the store. It also finds out whether a copy answered.
+func (o *observation) load(ctx context.Context, s driver.Store, id driver.ID) (*driver.Record, time.Time, error) {
+	store, ok := s.(driver.LoadReporter)
+	if !ok {
+		return s.Load(ctx, id)
 	}
-	return m.store.Load(ctx, id)
+	r, now, cached, err := store.LoadAndReport(ctx, id)
+	o.op.Cached = cached
+	return r, now, err
 }
 
 // storeCreate stores a new session under the token t.

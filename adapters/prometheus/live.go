@@ -14,8 +14,8 @@ import (
 
 // Options configure a [Collector]. The zero Options are good for production.
 type Options struct {
-	// CountEvery is how often live sessions are counted. A scrape starts the count, so without
-	// scrapes there are none. Negative: never. Default: 1m.
+	// CountEvery is how often live sessions are counted. A scrape starts the count: without scrapes
+	// nothing is counted. Negative: never. Default: 1m.
 	CountEvery time.Duration
 
 	// CountSample is how many records the store looks at to count: see driver.SessionCounter. On

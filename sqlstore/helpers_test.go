@@ -1,0 +1,21 @@
+package sqlstore_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// roleVariable is the environment variable that makes the test binary a child process with a role.
+const roleVariable = "SQLSTORE_TEST_ROLE"
+
+func runChild(role string) int { panic(role) }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// cutSQLite returns the path in a URL of SQLite.
+func cutSQLite(url string) (path string, ok bool) { return strings.CutPrefix(url, "sqlite://") }

@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"os"
 	"strings"
 	"testing"
 )
@@ -19,3 +20,14 @@ func must(t testing.TB, err error) {
 
 // cutSQLite returns the path in a URL of SQLite.
 func cutSQLite(url string) (path string, ok bool) { return strings.CutPrefix(url, "sqlite://") }
+
+// memoryDir returns a folder whose disk does not limit the speed of a test, if there is one.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "sqlstore") //nolint:usetesting // t.TempDir is on a disk
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}

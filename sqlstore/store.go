@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -21,7 +20,7 @@ type Store struct {
 	txOptions *sql.TxOptions
 	writer    chan struct{} // held by the writing transaction; nil: the database has many writers
 
-	offset atomic.Int64 // the database's time minus this process's, in microseconds
+	clock serverClock
 
 	stop   context.CancelFunc
 	work   sync.WaitGroup
@@ -54,8 +53,8 @@ type row struct {
 	metadata, fields []byte
 }
 
-// scanRow reads a row and the state.
-func (s *Store) scanRow(in scanner, id driver.ID) (row, state, error) {
+// loadRow reads a row and the state. It was asked for at a time of this process.
+func (s *Store) loadRow(in scanner, id driver.ID, asked time.Time) (row, state, error) {
 	var st state
 	var now, revoked int64
 	var epoch, moved, ended, expires sql.NullInt64
@@ -65,7 +64,7 @@ func (s *Store) scanRow(in scanner, id driver.ID) (row, state, error) {
 	if err != nil {
 		return row{}, state{}, err
 	}
-	st.now, st.revoked = s.timeOf(now), fromMicros(revoked)
+	st.now, st.revoked = s.timeOf(now, asked), fromMicros(revoked)
 	out.found, out.epoch, out.expires = epoch.Valid, epoch.Int64, fromMicros(expires.Int64)
 	out.moved, out.ended = fromMicros(moved.Int64), fromMicros(ended.Int64)
 	copy(out.attempt[:], attempt)
@@ -102,7 +101,8 @@ func (r *row) liveRecord(st *state) (*driver.Record, error) {
 // Load implements driver.Store. It is one query.
 func (s *Store) Load(ctx context.Context, id driver.ID) (rec *driver.Record, now time.Time, err error) {
 	err = s.read(ctx, func(ctx context.Context) error {
-		r, st, err := s.scanRow(s.db.QueryRowContext(ctx, s.q.load, id.String()), id)
+		asked := time.Now()
+		r, st, err := s.loadRow(s.db.QueryRowContext(ctx, s.q.load, id.String()), id, asked)
 		if err != nil {
 			return err
 		}
@@ -115,7 +115,8 @@ func (s *Store) Load(ctx context.Context, id driver.ID) (rec *driver.Record, now
 
 // loadLocked reads a row and locks it until the transaction ends.
 func (tx *transaction) loadLocked(id driver.ID) (row, state, error) {
-	return tx.s.scanRow(tx.tx.QueryRowContext(tx.ctx, tx.s.q.loadLock, id.String()), id)
+	asked := time.Now()
+	return tx.s.loadRow(tx.tx.QueryRowContext(tx.ctx, tx.s.q.loadLock, id.String()), id, asked)
 }
 
 // save stores a record where the transaction has read a row.
@@ -235,17 +236,15 @@ func (s *Store) EndAndReport(
 }
 
 // Now implements driver.Clock: it estimates the time of the database's server.
-func (s *Store) Now() time.Time {
-	return time.Now().Round(0).Add(time.Duration(s.offset.Load()) * time.Microsecond)
-}
+func (s *Store) Now() time.Time { return s.clock.at(time.Now()) }
 
-// timeOf returns the time that the database has told. It is 0 in SQLite, which uses the clock of
-// this process.
-func (s *Store) timeOf(now int64) time.Time {
+// timeOf returns the time that the database has told in an answer. SQLite tells none: it shares the
+// clock of this machine.
+func (s *Store) timeOf(now int64, asked time.Time) time.Time {
 	if s.dialect == SQLite {
 		return time.Now().Round(0).Truncate(time.Microsecond)
 	}
-	s.offset.Store(now - time.Now().UnixMicro())
+	s.clock.set(now, asked)
 	return time.UnixMicro(now)
 }
 

@@ -78,21 +78,22 @@ func (rows ownerRows) sessions(owner string, st *state) (list []driver.UserSessi
 	return list
 }
 
-// scanState reads the state, and when the sessions of an owner were last revoked, by EndUser or by
-// EndAll.
-func (s *Store) scanState(in scanner) (st state, revokedAt time.Time, err error) {
+// readState reads the state, and when the sessions of an owner were last revoked, by EndUser or by
+// EndAll. It was asked for at a time of this process.
+func (s *Store) readState(in scanner, asked time.Time) (st state, revokedAt time.Time, err error) {
 	var now, revoked int64
 	var own sql.NullInt64
 	if err := scan(in, &st.epoch, &revoked, &now, &own); err != nil {
 		return st, revokedAt, err
 	}
-	st.now, st.revoked = s.timeOf(now), fromMicros(revoked)
+	st.now, st.revoked = s.timeOf(now, asked), fromMicros(revoked)
 	return st, fromMicros(max(revoked, own.Int64)), nil
 }
 
 // loadState reads the state after the transaction has its locks.
 func (tx *transaction) loadState(owner string) (st state, revokedAt time.Time, err error) {
-	return tx.s.scanState(tx.tx.QueryRowContext(tx.ctx, tx.s.q.state, owner))
+	asked := time.Now()
+	return tx.s.readState(tx.tx.QueryRowContext(tx.ctx, tx.s.q.state, owner), asked)
 }
 
 // SignIn implements driver.UserStore.
@@ -116,8 +117,8 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (re
 		if err != nil {
 			return err
 		}
-		// The wait for a connection counts, too, so the time of the call is measured here.
-		state := driver.SignInState{Called: st.now.Add(-time.Since(called)), Now: st.now, RevokedAt: revokedAt}
+		// The sign-in has waited for a connection and for locks since it was called.
+		state := driver.SignInState{Called: s.clock.at(called), Now: st.now, RevokedAt: revokedAt}
 		var found bool
 		if state.Existing, found, err = rows.find(id, &st); err != nil {
 			return err
@@ -183,7 +184,8 @@ func (s *Store) Sessions(
 		created, id = micros(after.Created), after.ID.String()
 	}
 	err = s.read(ctx, func(ctx context.Context) error {
-		st, _, err := s.scanState(s.db.QueryRowContext(ctx, s.q.state, owner.String()))
+		asked := time.Now()
+		st, _, err := s.readState(s.db.QueryRowContext(ctx, s.q.state, owner.String()), asked)
 		if err != nil {
 			return err
 		}

@@ -115,26 +115,22 @@ func (s *Store) createSchema(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err == nil {
-		return nil
+	if stateOf(err) == "42501" {
+		return fmt.Errorf("sqlstore: the role lacks a right: it may not create tables (%w). Run this as another role:\n\n%s%s",
+			err, text, s.grants())
 	}
-	role := "the role"
-	if s.dialect == SQLite {
-		role = "this program"
+	if err != nil {
+		return fmt.Errorf("%w, while creating the tables", s.explain(err))
 	}
-	return fmt.Errorf("sqlstore: %s could not create the tables: %w. Run this as a role that may:\n\n%s%s",
-		role, err, text, s.grants())
+	return nil
 }
 
 // grants returns the SQL that gives a role what the store needs.
 func (s *Store) grants() string {
-	if s.dialect == SQLite {
-		return ""
-	}
-	schema := "CURRENT_SCHEMA"
+	text := fmt.Sprintf("GRANT SELECT, INSERT, UPDATE, DELETE ON %s, %s, %s TO role;\n",
+		s.opt.table("meta"), s.opt.table("sessions"), s.opt.table("revocations"))
 	if s.opt.Schema != "" {
-		schema = `"` + s.opt.Schema + `"`
+		text = fmt.Sprintf("GRANT USAGE ON SCHEMA %q TO role;\n", s.opt.Schema) + text
 	}
-	return fmt.Sprintf("GRANT USAGE ON SCHEMA %s TO role;\nGRANT SELECT, INSERT, UPDATE, DELETE ON %s, %s, %s TO role;\n",
-		schema, s.opt.table("meta"), s.opt.table("sessions"), s.opt.table("revocations"))
+	return text
 }

@@ -16,9 +16,9 @@ type listeners struct {
 	each []func(driver.ExpiredSession)
 }
 
-// OnExpiry implements driver.ExpiryReporter. The process that removes an expired session reports it:
-// after Options.CleanEvery on average, and after one and a half times that at the latest. A process
-// without listeners removes sessions, too, and then nobody gets the report.
+// OnExpiry implements driver.ExpiryReporter. The process that removes an expired session reports
+// it: after one and a half times Options.CleanEvery at the latest. A process without listeners
+// removes sessions, too, and then nobody gets the report.
 func (s *Store) OnExpiry(f func(driver.ExpiredSession)) {
 	s.expiry.mu.Lock()
 	defer s.expiry.mu.Unlock()
@@ -73,10 +73,11 @@ func (s *Store) clean(ctx context.Context) error {
 	}
 }
 
-// cleanBatch removes a batch of rows, and returns how many it removed and the sessions of users that
+// cleanBatch removes a batch of rows. It returns how many it removed, and the sessions of users that
 // expired.
 func (s *Store) cleanBatch(ctx context.Context) (n int, expired []driver.ExpiredSession, err error) {
-	// After an unknown outcome a repetition finds fewer rows: some reports are lost, none is made twice.
+	// After an unknown outcome a repetition finds fewer rows: reports are lost, but none is made
+	// twice.
 	err = s.transact(ctx, s.q.lockRow, true, func(tx *transaction) error {
 		n, expired = 0, nil
 		st, _, err := tx.loadState("")

@@ -10,8 +10,8 @@ var begun = time.Now()
 
 // serverClock estimates the time of the database's server: the monotonic clock of this process plus
 // an offset. The server reads its clock between question and answer. So each answer bounds the
-// offset on both sides, and the offset moves only as far as these bounds ask. Therefore the estimate
-// is behind the server's time, by the shortest way of an answer.
+// offset on both sides, and the offset moves only as far as these bounds ask. Therefore the
+// estimate is behind the server's time, by as long as the fastest answer was under way.
 type serverClock struct {
 	offset atomic.Int64 // microseconds since 1970 minus monotonic time; 0: not known
 }

@@ -79,7 +79,8 @@ func newStatements(d Dialect, o *Options) statements {
 			"{skip locked}", "",
 			"{ids}", `SELECT value FROM json_each('["' || replace($1, ',', '","') || '"]')`,
 		)
-		q.lockRow = "UPDATE {meta} SET epoch = epoch WHERE 1 = 0" // takes the write lock, and writes nothing
+		// This statement takes the write lock, and writes nothing.
+		q.lockRow = "UPDATE {meta} SET epoch = epoch WHERE 1 = 0"
 		q.lockAll, q.lockOwner = q.lockRow, q.lockRow+" AND epoch = $1"
 	}
 	// PostgreSQL evaluates the outer columns after the inner SELECT has its lock. So {now} is never

@@ -12,6 +12,6 @@
 // them, calls package driver, and writes what it returns.
 //
 // The store has no near cache, so each read is a query. It passes no events between processes:
-// Manager.Events returns errors.ErrUnsupported. docs/sql.md says when to choose this store, and what
-// the database must be set to.
+// Manager.Events returns errors.ErrUnsupported. docs/sql.md says when to choose this store, and how
+// to set the database.
 package sqlstore

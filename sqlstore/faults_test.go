@@ -18,8 +18,9 @@ import (
 	"github.com/coatcheck-go/session/sqlstore"
 )
 
-// TestKilledServerLosesNothingAcknowledged kills PostgreSQL while the store writes. When it is back,
-// the same store goes on. What was acknowledged is there, and what is unknown happened once at most.
+// TestKilledServerLosesNothingAcknowledged kills PostgreSQL while the store writes. When the server
+// is back, the same store continues. What was acknowledged is there, and what is unknown happened
+// once at most.
 func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
 	t.Parallel()
 	server := startPostgres(t, "fsync = on")
@@ -199,8 +200,8 @@ func TestLostCommit(t *testing.T) {
 	}
 }
 
-// TestHungServer: if the server does not answer, each call returns within the timeout. A change that
-// was not committed is no unknown outcome.
+// TestHungServer: if the server does not answer, each call returns within the timeout. A change
+// that was not committed is no unknown outcome.
 func TestHungServer(t *testing.T) {
 	t.Parallel()
 	server := shared(t)

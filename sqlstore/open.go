@@ -31,7 +31,7 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 	case "sqlite":
 		return openSQLite(ctx, rest, o)
 	}
-	return nil, errors.New("sqlstore: URL: the scheme is not one of postgres://, postgresql:// and sqlite:")
+	return nil, errors.New("sqlstore: URL: the scheme is not postgres://, postgresql:// or sqlite:, as in sqlite:PATH")
 }
 
 // New is Open with a database of the application, which Close leaves open. The application chooses
@@ -54,7 +54,8 @@ func newStore(ctx context.Context, db *sql.DB, d Dialect, o Options) (*Store, er
 	if d == SQLite {
 		s.writer = make(chan struct{}, 1)
 	} else {
-		s.txOptions = &sql.TxOptions{Isolation: sql.LevelReadCommitted} // whatever the role's default is
+		// The default of the role may be another level.
+		s.txOptions = &sql.TxOptions{Isolation: sql.LevelReadCommitted}
 	}
 	if err := s.check(ctx); err != nil {
 		return nil, err

@@ -165,7 +165,8 @@ func (p *postgres) command(program string, args ...string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = p.dir
-	// The kernel kills the server with this process. A process group includes the server's children.
+	// The kernel kills the server with this process. A process group includes the server's
+	// children.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential(), Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	return cmd, nil
 }

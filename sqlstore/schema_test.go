@@ -128,8 +128,8 @@ func TestSQLiteFile(t *testing.T) {
 	place{"sqlite://" + text, options()}.mustRefuse(t, "no SQLite database")
 }
 
-// TestNewChecksTheDatabaseAndLeavesItOpen: New refuses connections with which changes would be lost.
-// Close leaves the application's database open.
+// TestNewChecksTheDatabaseAndLeavesItOpen: New refuses connections with which changes would be
+// lost. Close leaves the application's database open.
 func TestNewChecksTheDatabaseAndLeavesItOpen(t *testing.T) {
 	file := "file:" + filepath.Join(t.TempDir(), "x.db")
 	for want, dsn := range map[string]string{
@@ -168,7 +168,8 @@ func TestExpiredRowsAreRemoved(t *testing.T) {
 			must(t, s.EndAll(t.Context()))
 			ended, keep := mustCreate(t, s), mustCreate(t, s)
 			must(t, s.End(t.Context(), ended))
-			for _, text := range []string{ // 1,300 expired rows, an expired marker, and an old revocation
+			// There are 1,300 expired rows, an expired marker, and an old revocation.
+			for _, text := range []string{
 				"INSERT INTO {s} (id, epoch, created, expires, metadata) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n " +
 					"WHERE i < 1300) SELECT '0000-' || CAST(i AS text), 2, 1, 1, NULL FROM n",
 				"UPDATE {s} SET expires = 1 WHERE id = '" + ended.String() + "'",

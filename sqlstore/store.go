@@ -210,8 +210,8 @@ func (s *Store) End(ctx context.Context, id driver.ID) error {
 	return err
 }
 
-// EndAndReport implements driver.EndReporter. It does not need the owner. An expired session is left
-// to be removed and reported as such.
+// EndAndReport implements driver.EndReporter. It does not need the owner. It leaves an expired
+// session in place, to be reported as expired.
 func (s *Store) EndAndReport(
 	ctx context.Context, id driver.ID, _ driver.Hash, attempt driver.Attempt,
 ) (ended bool, err error) {

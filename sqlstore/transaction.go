@@ -85,7 +85,7 @@ func (s *Store) try(ctx context.Context, lock string, f func(tx *transaction) er
 	if err != nil {
 		return &failure{err: err}
 	}
-	defer raw.Rollback() //nolint:errcheck // it follows another error; after a commit it does nothing
+	defer raw.Rollback() //nolint:errcheck // it follows another error, or a commit
 	tx := &transaction{s, ctx, raw}
 	if lock != "" {
 		if err := tx.exec(lock); err != nil {

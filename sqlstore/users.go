@@ -136,7 +136,7 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (re
 			return err
 		}
 		if plan.Result.Record == state.Existing { // a repeated sign-in
-			if res == nil { // otherwise the repetition is this call's own, and res has what it evicted
+			if res == nil { // otherwise this call has repeated itself, and res has what it evicted
 				res = plan.Result
 			}
 			return nil

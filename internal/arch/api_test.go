@@ -36,6 +36,7 @@ var golden = map[string]string{
 	"redisstore":           "api/redisstore.txt",
 	"redisstore/redistest": "api/redistest.txt",
 	"sessiontest":          "api/sessiontest.txt",
+	"sqlstore":             "api/sqlstore.txt",
 	"storetest":            "api/storetest.txt",
 }
 

@@ -41,6 +41,8 @@ var rules = []rule{
 		"the rule of memstore applies; only filestore uses the embedded database"},
 	{"redisstore", []string{std, "driver", "github.com/redis/rueidis/..."},
 		"the rule of memstore applies; only redisstore uses the Redis client"},
+	{"sqlstore", []string{std, "driver", "openstore", "github.com/jackc/pgx/v5/...", "modernc.org/sqlite/..."},
+		"the rule of memstore applies; only sqlstore uses SQL, and it registers its URLs with openstore"},
 	{"openstore", []string{std, "driver", "memstore", "filestore", "redisstore"},
 		"it opens the stores of the root module; those of other modules register with it"},
 	{"policy", []string{std, "."}, "a preset is a function of a Config and needs nothing else"},

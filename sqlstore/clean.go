@@ -73,8 +73,8 @@ func (s *Store) clean(ctx context.Context) error {
 	}
 }
 
-// cleanBatch removes a batch of rows. It returns how many it removed, and the sessions of users that
-// expired.
+// cleanBatch removes a batch of rows. It returns how many it removed, and the sessions of users
+// that expired.
 func (s *Store) cleanBatch(ctx context.Context) (n int, expired []driver.ExpiredSession, err error) {
 	// After an unknown outcome a repetition finds fewer rows: reports are lost, but none is made
 	// twice.

@@ -165,9 +165,7 @@ func (p *postgres) command(program string, args ...string) (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(path, args...)
 	cmd.Dir = p.dir
-	// The kernel kills the server with this process. A process group includes the server's
-	// children.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential(), Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = tied() // the process group includes the server's children
 	return cmd, nil
 }
 

@@ -47,7 +47,7 @@ var creating sync.Mutex
 func prepareFile(path string) error {
 	creating.Lock()
 	defer creating.Unlock()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // the path is the caller's choice
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // as configured
 	if err == nil {
 		err = f.Close()
 	} else if errors.Is(err, fs.ErrExist) {
@@ -56,7 +56,7 @@ func prepareFile(path string) error {
 	if err != nil {
 		return fmt.Errorf("sqlstore: %w", err)
 	}
-	info, err := os.Stat(path) //nolint:gosec // the same
+	info, err := os.Stat(path) //nolint:gosec // as configured
 	switch {
 	case err != nil:
 		return fmt.Errorf("sqlstore: %w", err)

@@ -35,12 +35,11 @@ func Open(ctx context.Context, rawURL string, o Options) (*Store, error) {
 }
 
 // New is Open with a database of the application, which Close leaves open. The application chooses
-// the driver and the settings of its connections; New refuses those with which changes would be
-// lost. Its errors are those of Open.
+// the settings of its connections. New refuses those with which changes would be lost. Its errors
+// are those of Open.
 //
-// The database must give each transaction its own connection, with the driver's usual placeholders
-// $1, $2 and so on: pgx and lib/pq do, and modernc.org/sqlite does. Set busy_timeout for all
-// connections to SQLite.
+// The driver must be that of pgx (github.com/jackc/pgx/v5/stdlib) or modernc.org/sqlite. Others are
+// not tested. In SQLite, set journal_mode, synchronous and busy_timeout for all connections.
 func New(ctx context.Context, db *sql.DB, d Dialect, o Options) (*Store, error) {
 	o, err := o.checked(d)
 	if err != nil {

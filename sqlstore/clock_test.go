@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestServerClockIsNotAhead: the estimate is not ahead of the server's clock, whose steps it follows
-// with the next answer.
+// TestServerClockIsNotAhead: the estimate is not ahead of the server's clock. It follows a step of
+// that clock with the next answer.
 func TestServerClockIsNotAhead(t *testing.T) {
 	var c serverClock
 	for _, ahead := range []time.Duration{time.Hour, time.Hour, -time.Hour, 0, 2 * time.Hour} {

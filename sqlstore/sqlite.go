@@ -47,7 +47,8 @@ var creating sync.Mutex
 func prepareFile(path string) error {
 	creating.Lock()
 	defer creating.Unlock()
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600) //nolint:gosec // as configured
+	const create = os.O_CREATE | os.O_EXCL | os.O_RDWR
+	f, err := os.OpenFile(path, create, 0o600) //nolint:gosec // as configured
 	if err == nil {
 		err = f.Close()
 	} else if errors.Is(err, fs.ErrExist) {

@@ -38,11 +38,13 @@ type Store interface {
 	// Create stores a new record, which [PlanCreate] makes. A Create that repeats the one that made
 	// the record, with the same RecordSpec.Secret, succeeds and changes nothing.
 	//
-	// The caller draws ids at random and does not reuse the id of a session that has ended. A store
-	// need not handle that case.
+	// Most callers draw ids at random. A caller that continues the session of another program
+	// derives the id from that session, and may be late: the session with the id may have ended
+	// meanwhile.
 	//
-	// Errors: ErrExists if another record has the id. An *OpError if an operation is refused.
-	// Nothing is stored then.
+	// Errors: ErrExists if another record has the id, or if End, EndUser or a SignIn removed one
+	// with the id less than SupersededFor ago. An *OpError if an operation is refused. Nothing is
+	// stored then.
 	Create(ctx context.Context, id ID, spec *RecordSpec, c *Change) (*Result, error)
 
 	// Apply replaces a live record by the outcome of [Record.Apply], atomically. It never creates a

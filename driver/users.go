@@ -29,8 +29,8 @@ type UserStore interface {
 	// Once SignIn has returned nil, the session has its full idle limit. If the store needs several
 	// steps, only a crash between them may leave a session, and one that lives for a minute.
 	//
-	// Errors: ErrTooMany, ErrRevoked, ErrExists, ErrPrincipal, an *OpError, and the error of
-	// SignIn.Carry.
+	// Errors: ErrTooMany, ErrRevoked, ErrExists as in Create, ErrPrincipal, an *OpError, and the
+	// error of SignIn.Carry.
 	SignIn(ctx context.Context, id ID, in *SignIn) (*Result, error)
 
 	// Sessions returns one page of the owner's live sessions, newest first: those after the cursor,

@@ -247,6 +247,17 @@ var defects = []defect{
 			return res, err
 		}
 	}},
+	{"a late Create brings an ended session back", []string{"record/create-after-end"}, func(b *broken) {
+		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
+			res, err := b.exampleStore.Create(ctx, id, spec, c)
+			if errors.Is(err, driver.ErrExists) && b.records[id] == nil {
+				if res, err = driver.NewRecord(b.now(), spec, c); err == nil {
+					b.put(id, res.Record)
+				}
+			}
+			return res, err
+		}
+	}},
 	{"a repeated Create is refused", []string{"record/create-twice", "reopen/repeated"}, func(b *broken) {
 		b.create = func(ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change) (*driver.Result, error) {
 			if _, _, err := b.exampleStore.Load(ctx, id); err == nil {

@@ -271,6 +271,16 @@ var userDefects = []userDefect{
 				return res, err
 			}
 		}},
+	{"a late sign-in brings an ended session back", []string{"user/sign-in-after-end"}, func(b *brokenUsers) {
+		b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {
+			res, err := b.Store.SignIn(ctx, id, in)
+			if _, _, gone := b.Store.Load(ctx, id); errors.Is(err, driver.ErrExists) && gone != nil {
+				id.Selector[0]++ // memstore refuses the id itself
+				return b.Store.SignIn(ctx, id, in)
+			}
+			return res, err
+		}
+	}},
 	{"a sign-in replaces a session by its id alone", []string{"sign-in/no-session-before"},
 		func(b *brokenUsers) {
 			b.signIn = func(ctx context.Context, id driver.ID, in *driver.SignIn) (*driver.Result, error) {

@@ -54,6 +54,12 @@ func (s *exampleStore) live(id driver.ID, now time.Time) (*driver.Record, error)
 	return driver.LiveRecord(now, s.records[id], s.moved[id], endedAt)
 }
 
+// over reports whether there was a session with this id until less than driver.SupersededFor ago. A
+// late Create or SignIn must not bring it back.
+func (s *exampleStore) over(id driver.ID, now time.Time) bool {
+	return now.Before(s.moved[id]) || now.Sub(s.ended[id]) < driver.SupersededFor
+}
+
 // end removes a record, and leaves an ended marker if it was live.
 func (s *exampleStore) end(id driver.ID, now time.Time) {
 	if r := s.records[id]; r != nil && r.Live(now) {
@@ -81,6 +87,9 @@ func (s *exampleStore) Create(
 	ctx context.Context, id driver.ID, spec *driver.RecordSpec, c *driver.Change,
 ) (res *driver.Result, err error) {
 	err = s.transaction(ctx, func(now time.Time) (err error) {
+		if s.over(id, now) {
+			return driver.ErrExists
+		}
 		if res, err = driver.PlanCreate(now, s.records[id], spec, c); err != nil {
 			return err
 		}
@@ -133,6 +142,9 @@ func (s *exampleStore) SignIn(ctx context.Context, id driver.ID, in *driver.Sign
 	var plan driver.SignInPlan
 	called := s.now() // before the transaction waits for its turn
 	err := s.transaction(ctx, func(now time.Time) (err error) {
+		if s.over(id, now) {
+			return driver.ErrExists
+		}
 		owner := in.Spec.Principal.Owner
 		state := driver.SignInState{
 			Called: called, Now: now, Existing: s.records[id], Sessions: s.owned(owner), RevokedAt: s.revoked[owner],

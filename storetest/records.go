@@ -154,6 +154,23 @@ var recordCases = []testCase{
 		},
 	},
 	{
+		name: "record/create-after-end",
+		why: "P2: A caller that derives the id from an old session of another program may be late. Less than " +
+			"SupersededFor after End, Create must not bring the session back.",
+		run: func(k *kit) {
+			v := k.create()
+			k.end(v)
+			late := v
+			late.secret = driver.Secret(newHash())
+			for _, again := range []visitor{v, late} {
+				if _, err := k.tryCreate(again); !errors.Is(err, driver.ErrExists) {
+					k.Errorf("Create after End: %v, want ErrExists", err)
+				}
+			}
+			k.mustBeEnded(v)
+		},
+	},
+	{
 		name: "record/revision",
 		why: "Nodes compare revisions to find out whether their copy is the newest. Each change adds one; a " +
 			"refused change and a read add none.",

@@ -29,6 +29,24 @@ var endUserCases = []testCase{
 		},
 	},
 	{
+		name: "user/sign-in-after-end",
+		why: "P2: A caller that derives the id from an old session of another program may be late. Less than " +
+			"SupersededFor after the end, SignIn must not bring the session back.",
+		run: func(k *kit) {
+			o := newOwner()
+			ended, from, other := k.signIn(o), k.signIn(o), k.signIn(o)
+			k.end(ended)
+			next := o.visitor()
+			k.mustSignIn(next, o.login(next, from))
+			k.mustEndUser(o, driver.Selection{Only: idsOf(other)}, other)
+			for _, v := range []visitor{ended, from, other} {
+				late := o.visitor()
+				late.id = v.id
+				_ = k.mustRefuseSignIn(o, late, driver.ErrExists, o.login(late))
+			}
+		},
+	},
+	{
 		name: "user/end-except",
 		why:  "P9: A user who changes the password stays signed in here, and nowhere else.",
 		run: func(k *kit) {

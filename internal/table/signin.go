@@ -34,6 +34,9 @@ func (t *Table) signIn(id driver.ID, in *driver.SignIn, called time.Time) (*driv
 	defer t.lockShards(involved)()
 
 	existing := t.record(id)
+	if t.shard(id).ended(id, t.Now()) {
+		return nil, nil, driver.ErrExists
+	}
 	state := driver.SignInState{
 		Called: called, Now: t.Now(), RevokedAt: t.revocations.last(owner), Existing: existing,
 	}

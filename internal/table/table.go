@@ -75,6 +75,13 @@ func (t *Table) live(s *shard, id driver.ID, now time.Time) (*entry, error) {
 	return nil, err
 }
 
+// ended reports whether there was a session with this id until less than driver.SupersededFor ago,
+// and was removed by a call. A late Create must not bring it back. The caller holds the lock.
+func (s *shard) ended(id driver.ID, now time.Time) bool {
+	mark, ok := s.markers.byID[id]
+	return ok && now.Before(mark.until())
+}
+
 // Load implements driver.Store.
 func (t *Table) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
 	if err := ctx.Err(); err != nil {
@@ -119,6 +126,9 @@ func (t *Table) create(id driver.ID, spec *driver.RecordSpec, c *driver.Change) 
 	now := t.clock.now()
 	t.expire(s, now, sweepBatch)
 	existing := t.record(id)
+	if s.ended(id, now) {
+		return nil, nil, driver.ErrExists
+	}
 	res, err := driver.PlanCreate(now, existing, spec, c)
 	if err != nil {
 		return nil, nil, err

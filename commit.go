@@ -147,7 +147,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 		}
 	}()
 	if s.state == anonymous {
-		res, err = s.create(ctx, &c)
+		res, err = s.create(ctx, ticket.New(), s.m.cfg.FirstUseTimeout, &c)
 	} else {
 		res, err = s.apply(ctx, &c)
 	}
@@ -188,13 +188,14 @@ func (s *Session) lost(err error) {
 	}
 }
 
-// create stores a session that is not stored yet, under a new token.
-func (s *Session) create(ctx context.Context, c *driver.Change) (*driver.Result, error) {
-	t := ticket.New()
+// create stores a session that is not stored yet, under the token t.
+func (s *Session) create(
+	ctx context.Context, t ticket.Token, firstUse time.Duration, c *driver.Change,
+) (*driver.Result, error) {
 	c.Verifier = t.VerifierHash()
 	o := driver.RecordSpec{
 		Secret: s.identity.chosenSecret(), Verifier: c.Verifier,
-		Idle: s.m.cfg.IdleTimeout, FirstUse: s.m.cfg.FirstUseTimeout, Lifetime: s.m.cfg.Lifetime,
+		Idle: s.m.cfg.IdleTimeout, FirstUse: firstUse, Lifetime: s.m.cfg.Lifetime,
 	}
 	res, err := s.storeCreate(ctx, t.ID(), &o, c)
 	if err != nil {

@@ -138,6 +138,10 @@ func answerTo(err error) (status int, text string) {
 
 const unexpected = "Something went wrong. The error has been logged."
 
+// errExists means that the id of a new session is in use, or was until a minute ago. Only an id that
+// was not drawn at random can be: see Session.Adopt.
+var errExists = fmt.Errorf("%w: a session with the new id exists", ErrUnavailable)
+
 // fromStore translates a store's error into an error of this package. It keeps the cause as text
 // only, because a store's errors are not part of this package's API.
 func fromStore(err error) error {
@@ -155,6 +159,8 @@ func fromStore(err error) error {
 		return fmt.Errorf("%w: %v", ErrInvalid, err)
 	case errors.Is(err, driver.ErrUnknown):
 		return fmt.Errorf("%w: %v", ErrUnknownOutcome, err)
+	case errors.Is(err, driver.ErrExists):
+		return errExists
 	case errors.Is(err, ErrSealed): // of a field that a sign-in would have kept
 		return err
 	case errors.As(err, &op):

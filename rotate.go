@@ -22,7 +22,11 @@ type rotation struct {
 // several requests at the same time, one rotates. The caller holds both locks, as for all functions
 // here.
 func (s *Session) dueRotation(ctx context.Context) *rotation {
-	switch every := s.m.cfg.RotateEvery; {
+	every := s.m.cfg.RotateEvery
+	if s.cred.token.IsDerived() { // the old cookie of Adopt stops working with it
+		every = minRotateEvery
+	}
+	switch {
 	case every == 0, s.state != live, s.response.sent, s.response.closed:
 		return nil
 	case s.mode.passive: // the write would be a use of the session
@@ -33,7 +37,7 @@ func (s *Session) dueRotation(ctx context.Context) *rotation {
 		return nil // a new token is on its way already
 	}
 	r := s.view.record
-	renewal := driver.Renewal{Grace: driver.RotationGrace, MinAge: s.m.cfg.RotateEvery}
+	renewal := driver.Renewal{Grace: driver.RotationGrace, MinAge: every}
 	if !r.RenewalDue(&renewal, s.cred.verifier, s.view.now) {
 		return nil
 	}

@@ -89,7 +89,7 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 	if s.outcome.err != nil {
 		return s.outcome.report()
 	}
-	err = s.enter(ctx, store, in, &l)
+	err = s.enter(ctx, store, in, &l, ticket.New())
 	if errors.Is(err, ErrTooMany) || errors.Is(err, ErrRevoked) {
 		return err
 	}
@@ -97,8 +97,8 @@ func (s *Session) SignIn(ctx context.Context, l Login) error {
 	return s.outcome.returned(err)
 }
 
-// enter signs in. The caller holds both locks.
-func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, l *Login) error {
+// enter signs in, under the token t, in the user's bucket. The caller holds both locks.
+func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.SignIn, l *Login, t ticket.Token) error {
 	// ErrNotSignedIn is no obstacle: BearerToken can hand out the new token.
 	if err := s.mayIssueToken(); err != nil && !errors.Is(err, ErrNotSignedIn) {
 		return err
@@ -109,7 +109,6 @@ func (s *Session) enter(ctx context.Context, store driver.UserStore, in *driver.
 	}
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
-	t := ticket.New()
 	t.Bucket = driver.BucketOf(in.Spec.Principal.Owner)
 	in.Spec.Verifier = t.VerifierHash()
 	in.Change = driver.Change{Verifier: in.Spec.Verifier, Ops: ops, MaxSize: s.m.cfg.MaxSize}

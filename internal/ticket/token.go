@@ -1,7 +1,9 @@
 package ticket
 
 import (
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -44,6 +46,23 @@ func New() Token {
 	rand.Read(t.verifier[:])
 	return t
 }
+
+// Derived returns the token that continues another program's session. Equal secrets have equal
+// tokens, in all processes. Selector and verifier are the same 128 bits. That tells the token from
+// a random one, and a store has only hashes of both.
+func Derived(secret []byte) Token {
+	b, err := hkdf.Key(sha256.New, secret, nil, "coatcheck/1 adopt", 2+16)
+	if err != nil {
+		panic(err) // only for a longer key
+	}
+	t := Token{Bucket: binary.BigEndian.Uint16(b)}
+	copy(t.selector[:], b[2:])
+	t.verifier = t.selector
+	return t
+}
+
+// IsDerived reports whether t was made by Derived, and has not been renewed.
+func (t *Token) IsDerived() bool { return t.selector == t.verifier }
 
 // Renewed returns t with a new verifier and the next generation. It names the same session.
 func (t Token) Renewed() Token {

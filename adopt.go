@@ -10,9 +10,9 @@ import (
 )
 
 // Adopt continues a session of another program under a token of this Manager: for a migration. It
-// commits the changes that this request made, as the first values of the session. It signs in l.User
-// if l is not nil. The response carries the token in a cookie. Package migrate calls Adopt after it
-// has read the old session.
+// commits the changes that this request made, as the first values of the session. It signs in
+// l.User if l is not nil. The response carries the token in a cookie. Package migrate calls Adopt
+// after it has read the old session.
 //
 // secret is what only the old session's browser knows, such as the value of its cookie: at least 16
 // bytes, which nobody can guess. The caller has checked that the old program accepts it. The token

@@ -138,8 +138,8 @@ func answerTo(err error) (status int, text string) {
 
 const unexpected = "Something went wrong. The error has been logged."
 
-// errExists means that the id of a new session is in use, or was until a minute ago. Only an id that
-// was not drawn at random can be: see Session.Adopt.
+// errExists means that the id of a new session is in use, or was until a minute ago. Only an id
+// that was not drawn at random can be: see Session.Adopt.
 var errExists = fmt.Errorf("%w: a session with the new id exists", ErrUnavailable)
 
 // fromStore translates a store's error into an error of this package. It keeps the cause as text

@@ -31,6 +31,7 @@ var golden = map[string]string{
 	"driver":               "api/driver.txt",
 	"filestore":            "api/filestore.txt",
 	"memstore":             "api/memstore.txt",
+	"migrate":              "api/migrate.txt",
 	"openstore":            "api/openstore.txt",
 	"policy":               "api/policy.txt",
 	"redisstore":           "api/redisstore.txt",

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -20,6 +21,7 @@ type fakeRedis struct {
 	values map[string]string
 	ttl    time.Duration
 	bytes  bool // texts are []byte, as of redigo
+	kept   bool // DEL has no effect
 }
 
 func (f *fakeRedis) do(_ context.Context, args ...any) (any, error) {
@@ -40,7 +42,9 @@ func (f *fakeRedis) do(_ context.Context, args ...any) (any, error) {
 		}
 		return f.ttl.Milliseconds(), nil
 	case "DEL":
-		delete(f.values, key)
+		if !f.kept {
+			delete(f.values, key)
+		}
 		return int64(1), nil
 	}
 	return nil, errors.New("an unexpected command")
@@ -193,4 +197,46 @@ func TestUnknownAuthenticationIsOld(t *testing.T) {
 	if len(r.values) != 0 || b.cookies["session"] != "" {
 		t.Errorf("the old session has not ended: %v, %v", r.values, b.cookies)
 	}
+}
+
+// TestOldCookieMovesOnce: an old session that cannot be deleted, as one in a cookie, moves once. The
+// old cookie opens nothing long after the sign-out, when the store has no marker of the end any more.
+func TestOldCookieMovesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &fakeRedis{ttl: 24 * time.Hour, kept: true, values: map[string]string{
+			"session:" + oldID: encoded(t, map[any]any{"user": "ada"}),
+		}}
+		store := memstore.New()
+		defer store.Close()
+		source := migrate.Gorilla{CookieName: "app", Redis: r.do, Unsigned: true}
+		b := &browser{t: t, m: newManager(t, store, session.Config{}), cookies: map[string]string{"app": oldID}}
+		migration, err := migrate.New(b.m, store, source, migrate.Options{
+			Move: func(_ context.Context, old *migrate.Old, _ *session.Session) (*session.Login, error) {
+				var l session.Login
+				old.Get("user", &l.User)
+				return &l, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		middleware := func(next http.Handler) http.Handler { return b.m.Handler(migration.Handler(next)) }
+		visit := func(v *browser, want string) {
+			t.Helper()
+			v.doWith(middleware, func(_ context.Context, s *session.Session) error {
+				if s.User() != want {
+					t.Errorf("the user is %q, want %q", s.User(), want)
+				}
+				return nil
+			})
+		}
+		old := b.tab()
+		visit(b, "ada")
+		visit(old.tab(), "ada") // the response to the first request was lost
+		b.doWith(middleware, func(ctx context.Context, s *session.Session) error { return s.SignOut(ctx) })
+		for range 3 {
+			visit(old.tab(), "")
+			time.Sleep(time.Hour)
+		}
+	})
 }

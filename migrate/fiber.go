@@ -28,9 +28,9 @@ func (f Fiber) ID(h http.Header) (string, bool) {
 	return cookieOf(h, cmp.Or(f.CookieName, "session_id"))
 }
 
-// Cookie implements Source.
-func (f Fiber) Cookie() *http.Cookie {
-	return &http.Cookie{Name: cmp.Or(f.CookieName, "session_id"), Path: cmp.Or(f.Path, "/"), Domain: f.Domain}
+// Cookies implements Source.
+func (f Fiber) Cookies() []*http.Cookie {
+	return []*http.Cookie{{Name: cmp.Or(f.CookieName, "session_id"), Path: cmp.Or(f.Path, "/"), Domain: f.Domain}}
 }
 
 // Load implements Source. Fiber does not store the time of authentication.

@@ -85,9 +85,9 @@ func (g Gorilla) encrypts() bool {
 	return true
 }
 
-// Cookie implements Source.
-func (g Gorilla) Cookie() *http.Cookie {
-	return &http.Cookie{Name: g.CookieName, Path: cmp.Or(g.Path, "/"), Domain: g.Domain}
+// Cookies implements Source.
+func (g Gorilla) Cookies() []*http.Cookie {
+	return []*http.Cookie{{Name: g.CookieName, Path: cmp.Or(g.Path, "/"), Domain: g.Domain}}
 }
 
 func (g Gorilla) key(id string) string {

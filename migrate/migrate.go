@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -60,8 +61,12 @@ func New(manager *session.Manager, store driver.Store, source Source, o Options)
 		return nil, errors.New("migrate: New needs a Manager, its store and a Source")
 	case o.Move == nil:
 		return nil, errors.New("migrate: Options.Move is missing")
-	case source.Cookie().Name == "":
+	case len(source.Cookies()) == 0 || source.Cookies()[0].Name == "":
 		return nil, errors.New("migrate: the Source has no name of a cookie")
+	case source.Cookies()[0].Name == manager.Config().Cookie.Name:
+		return nil, errors.New("migrate: the Manager and the Source have the same name of the cookie: set Config.Cookie.Name")
+	case !o.KeepUntil.IsZero() && !isKeeper(source):
+		return nil, errors.New("migrate: Options.KeepUntil needs a Source that is a Keeper")
 	case manager.Config().UserKey != nil && o.UserKey == nil:
 		return nil, errors.New("migrate: Options.UserKey is missing: the Manager has a UserKey")
 	}
@@ -70,6 +75,8 @@ func New(manager *session.Manager, store driver.Store, source Source, o Options)
 	}
 	return &Migration{manager, source, ledger{store, o.UserKey}, o}, nil
 }
+
+func isKeeper(source Source) bool { _, ok := source.(Keeper); return ok }
 
 // maxTime is how long a request may take between reading an old session and storing the new one. A
 // store refuses to store a session again for driver.SupersededFor after its end. So the slowest of
@@ -94,7 +101,7 @@ func (m *Migration) Handler(next http.Handler) http.Handler {
 			return
 		}
 		if drop {
-			m.dropCookie(w.Header())
+			m.dropCookies(w.Header())
 		} else if _, has := m.source.ID(r.Header); has {
 			r = r.WithContext(context.WithValue(r.Context(), headerKey{}, w.Header()))
 		}
@@ -105,11 +112,14 @@ func (m *Migration) Handler(next http.Handler) http.Handler {
 // headerKey is the key of the response's header in the context of a request whose old cookie stays.
 type headerKey struct{}
 
-// dropCookie deletes the old library's cookie.
-func (m *Migration) dropCookie(h http.Header) {
-	c := m.source.Cookie()
-	c.Value, c.MaxAge = "", -1
-	h.Add("Set-Cookie", c.String())
+// dropCookies deletes the old library's cookies. A browser refuses a cookie with a prefix that is
+// not Secure.
+func (m *Migration) dropCookies(h http.Header) {
+	for _, c := range m.source.Cookies() {
+		c.Value, c.MaxAge = "", -1
+		c.Secure = c.Secure || strings.HasPrefix(c.Name, "__")
+		h.Add("Set-Cookie", c.String())
+	}
 }
 
 // Migrate moves the old session that a request header names, if the visitor has no session. It is
@@ -127,7 +137,7 @@ func (m *Migration) Migrate(ctx context.Context, h http.Header) (drop bool, err 
 	if err != nil || s.Degraded() {
 		return false, nil //nolint:nilerr // the handler gets the same error from From, and decides
 	}
-	x := move{Migration: m, s: s, id: id, secret: m.source.Cookie().Name + "\x00" + id}
+	x := move{Migration: m, s: s, id: id, secret: m.source.Cookies()[0].Name + "\x00" + id}
 	if s.Info().Handle != "" {
 		return x.cleanUp(ctx)
 	}
@@ -356,7 +366,7 @@ func (m *Migration) OnEvent(ctx context.Context, e session.Event) {
 	switch e.Kind {
 	case session.EventSignedOut:
 		if h, ok := ctx.Value(headerKey{}).(http.Header); ok {
-			m.dropCookie(h)
+			m.dropCookies(h)
 		}
 	case session.EventRevoked, session.EventEvicted, session.EventExpired, session.EventStolen:
 	case session.EventSignedIn:

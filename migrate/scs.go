@@ -37,9 +37,9 @@ type SCS struct {
 // ID implements Source.
 func (s SCS) ID(h http.Header) (string, bool) { return cookieOf(h, cmp.Or(s.CookieName, "session")) }
 
-// Cookie implements Source.
-func (s SCS) Cookie() *http.Cookie {
-	return &http.Cookie{Name: cmp.Or(s.CookieName, "session"), Path: cmp.Or(s.Path, "/"), Domain: s.Domain}
+// Cookies implements Source.
+func (s SCS) Cookies() []*http.Cookie {
+	return []*http.Cookie{{Name: cmp.Or(s.CookieName, "session"), Path: cmp.Or(s.Path, "/"), Domain: s.Domain}}
 }
 
 func (s SCS) key(id string) string {

@@ -27,8 +27,9 @@ type Source interface {
 	// only with an id that Load has found.
 	End(ctx context.Context, id string) error
 
-	// Cookie returns the name, the path and the domain of the old library's cookie.
-	Cookie() *http.Cookie
+	// Cookies returns the names, the paths and the domains of the old library's cookies, usually
+	// one. The first name tells two sources apart.
+	Cookies() []*http.Cookie
 }
 
 // Keeper is a Source that finds an old session by the handle of the session that continues it. With

@@ -25,6 +25,8 @@ import (
 	"github.com/gorilla/sessions"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/filestore"
 	"github.com/coatcheck-go/session/migrate"
 )
 
@@ -39,6 +41,7 @@ const oldLifetime = 12 * time.Hour
 type program struct {
 	name    string
 	visitor int  // how many visitors the test of 1,000 has, if not 1,000
+	notKept bool // going back is not supported
 	shared  bool // two visitors with the same values may have the same cookie
 	open    func(t *testing.T, addr string) (serve func(*http.Request) *http.Response, source migrate.Source)
 }
@@ -268,6 +271,53 @@ func openFiber(t *testing.T, addr string) (func(*http.Request) *http.Response, m
 	return serve, migrate.Fiber{Redis: commands(client(t, addr))}
 }
 
+// openCoatcheck is a program with Coatcheck itself, on a file, with sealed values.
+func openCoatcheck(t *testing.T, _ string) (func(*http.Request) *http.Response, migrate.Source) {
+	store, err := filestore.Open(t.TempDir(), filestore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	m, err := session.New(store, session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		user := ""
+		serveHTTP(w, r, access{
+			get: func(k string) any {
+				if s.Info().Handle == "" {
+					return nil
+				}
+				return k
+			},
+			set: func(k string, v any) {
+				switch v := v.(type) {
+				case int:
+					visits.Add(s, int64(v))
+				case map[string]int:
+					for item, n := range v {
+						cart.Add(s, item, int64(n))
+					}
+				case time.Time:
+					if err := s.SignIn(r.Context(), session.Login{User: user, Authenticated: v}); err != nil {
+						t.Error(err)
+					}
+				case string:
+					if k == "user" {
+						user = v
+						return
+					}
+					theme.Set(s, v)
+				}
+			},
+			save: func() error { return nil }, destroy: func() error { return s.SignOut(r.Context()) },
+		})
+		return nil
+	})
+	return recorded(m.Handler(h)), migrate.Coatcheck{Manager: m}
+}
+
 var programs = []program{
 	{name: "scs", open: openSCS(nil)},
 	{name: "scs with a JSON codec", visitor: 50, open: openSCS(func(m *scs.SessionManager, s *migrate.SCS) {
@@ -282,6 +332,7 @@ var programs = []program{
 	{name: "gin with redis", open: openGin},
 	{name: "gin with cookie", shared: true, open: openGinCookies},
 	{name: "fiber", open: openFiber},
+	{name: "Coatcheck on a file", visitor: 200, notKept: true, open: openCoatcheck},
 }
 
 // fill returns the path of a request that stores v.

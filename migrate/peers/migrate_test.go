@@ -146,7 +146,7 @@ func TestEqualCookiesStayApart(t *testing.T) {
 // the new program nor, with KeepUntil, in the old one.
 func TestSignOutEndsBoth(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
-		for _, keep := range []time.Time{{}, time.Now().Add(time.Hour)} {
+		for _, keep := range []time.Time{{}, p.keepFor(time.Hour)} {
 			x := newSite(t, p, migrate.Options{KeepUntil: keep})
 			v := x.known(ada)
 			old := v.tab()

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -30,7 +31,16 @@ func moveValues(_ context.Context, old *migrate.Old, s *session.Session) (*sessi
 		name  string
 		items map[string]int64
 		login session.Login
+		from  *session.Session // of another store of Coatcheck
 	)
+	if old.Get("session", &from) {
+		visits.Add(s, visits.Get(from))
+		theme.Set(s, theme.Get(from))
+		for item, n := range cart.All(from) {
+			cart.Add(s, item, n)
+		}
+		return migrate.LoginOf(from), nil
+	}
 	if old.Get("visits", &n) {
 		visits.Add(s, n)
 	}
@@ -65,6 +75,14 @@ type node struct {
 	handler   http.Handler
 }
 
+// keepFor returns Options.KeepUntil: an hour from now, if the source supports it.
+func (p program) keepFor(d time.Duration) time.Time {
+	if p.notKept {
+		return time.Time{}
+	}
+	return time.Now().Add(d)
+}
+
 // newSite starts the servers and opens both programs.
 func newSite(t *testing.T, p program, o migrate.Options) *site {
 	t.Helper()
@@ -90,9 +108,10 @@ func (x *site) deploy(o migrate.Options) {
 			x.t.Fatal(err)
 		}
 		x.t.Cleanup(func() { n.store.Close() })
-		n.manager, err = session.New(n.store, session.Config{Logger: quiet, OnEvent: func(ctx context.Context, e session.Event) {
-			n.migration.OnEvent(ctx, e)
-		}})
+		n.manager, err = session.New(n.store, session.Config{
+			Logger: quiet, Cookie: session.Cookie{Name: "__Host-new"},
+			OnEvent: func(ctx context.Context, e session.Event) { n.migration.OnEvent(ctx, e) },
+		})
 		if err == nil {
 			n.migration, err = migrate.New(n.manager, n.store, x.source, o)
 		}
@@ -189,8 +208,10 @@ func (v *visitor) mustVisit(node int, path, want string) *http.Response {
 	return res
 }
 
-// hasOld reports whether the browser has the old program's cookie.
-func (v *visitor) hasOld() bool { _, ok := v.cookies[v.x.source.Cookie().Name]; return ok }
+// hasOld reports whether the browser has a cookie of the old program.
+func (v *visitor) hasOld() bool {
+	return slices.ContainsFunc(v.x.source.Cookies(), func(c *http.Cookie) bool { return v.cookies[c.Name] != "" })
+}
 
 // text is what the new program says about a visitor with these values.
 func (v values) text() string {

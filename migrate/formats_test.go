@@ -241,3 +241,41 @@ func TestOldCookieMovesOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestRevokedUserIsNotMoved: RevokeUser covers an old session whose time of authentication is not
+// known, also when the store has forgotten the revocation.
+func TestRevokedUserIsNotMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &fakeRedis{ttl: 30 * 24 * time.Hour, values: map[string]string{
+			"session:" + oldID: encoded(t, map[any]any{"user": "ada"}),
+		}}
+		store := memstore.New()
+		defer store.Close()
+		source := migrate.Gorilla{CookieName: "app", Redis: r.do, Unsigned: true}
+		b := &browser{t: t, m: newManager(t, store, session.Config{}), cookies: map[string]string{"app": oldID}}
+		migration, err := migrate.New(b.m, store, source, migrate.Options{
+			Move: func(context.Context, *migrate.Old, *session.Session) (*session.Login, error) {
+				return &session.Login{User: "ada"}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second call renews the note
+			if n, err := migration.RevokeUser(t.Context(), "ada"); n != 0 || err != nil {
+				t.Fatalf("RevokeUser: %d, %v", n, err)
+			}
+			time.Sleep(48 * time.Hour)
+		}
+		b.doWith(func(next http.Handler) http.Handler { return b.m.Handler(migration.Handler(next)) },
+			func(_ context.Context, s *session.Session) error {
+				if s.User() != "" {
+					t.Errorf("the user is %q after the revocation", s.User())
+				}
+				return nil
+			})
+		if len(r.values) != 0 || len(b.cookies) != 0 {
+			t.Errorf("the old session has not ended: %v, %v", r.values, b.cookies)
+		}
+	})
+}

@@ -26,7 +26,6 @@ var secret = []byte("an old session's cookie, 32 bytes")
 // browser is a client with cookies, and the Manager that it visits.
 type browser struct {
 	t       *testing.T
-	handler http.Handler // nil: the function that do is given, inside the Manager
 	m       *session.Manager
 	cookies map[string]string
 }

@@ -55,8 +55,7 @@ func (c Coatcheck) ID(h http.Header) (string, bool) {
 func (c Coatcheck) Cookies() []*http.Cookie {
 	cfg := c.Manager.Config().Cookie
 	return []*http.Cookie{
-		{Name: cfg.Name, Path: cfg.Path, Domain: cfg.Domain},
-		{Name: cfg.Name + "-anon", Path: cfg.Path, Domain: cfg.Domain},
+		named(cfg.Name, cfg.Path, cfg.Domain), named(cfg.Name+"-anon", cfg.Path, cfg.Domain),
 	}
 }
 

@@ -30,7 +30,7 @@ func (f Fiber) ID(h http.Header) (string, bool) {
 
 // Cookies implements Source.
 func (f Fiber) Cookies() []*http.Cookie {
-	return []*http.Cookie{{Name: cmp.Or(f.CookieName, "session_id"), Path: cmp.Or(f.Path, "/"), Domain: f.Domain}}
+	return []*http.Cookie{named(cmp.Or(f.CookieName, "session_id"), f.Path, f.Domain)}
 }
 
 // Load implements Source. Fiber does not store the time of authentication.

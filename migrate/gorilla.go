@@ -87,7 +87,7 @@ func (g Gorilla) encrypts() bool {
 
 // Cookies implements Source.
 func (g Gorilla) Cookies() []*http.Cookie {
-	return []*http.Cookie{{Name: g.CookieName, Path: cmp.Or(g.Path, "/"), Domain: g.Domain}}
+	return []*http.Cookie{named(g.CookieName, g.Path, g.Domain)}
 }
 
 func (g Gorilla) key(id string) string {

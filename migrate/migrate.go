@@ -164,10 +164,8 @@ func (x *move) cleanUp(ctx context.Context) (drop bool, err error) {
 	if err != nil {
 		return false, unavailable(err)
 	}
-	if handle != "" && x.source.End(ctx, x.id) != nil {
-		return false, nil // a later request tries again
-	}
-	return true, nil
+	ended := handle == "" || x.source.End(ctx, x.id) == nil // otherwise a later request tries again
+	return ended, nil
 }
 
 // run continues the old session.

@@ -39,7 +39,7 @@ func (s SCS) ID(h http.Header) (string, bool) { return cookieOf(h, cmp.Or(s.Cook
 
 // Cookies implements Source.
 func (s SCS) Cookies() []*http.Cookie {
-	return []*http.Cookie{{Name: cmp.Or(s.CookieName, "session"), Path: cmp.Or(s.Path, "/"), Domain: s.Domain}}
+	return []*http.Cookie{named(cmp.Or(s.CookieName, "session"), s.Path, s.Domain)}
 }
 
 func (s SCS) key(id string) string {

@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/gob"
 	"encoding/json"
@@ -133,6 +134,11 @@ func cookieOf(h http.Header, name string) (string, bool) {
 		return "", false
 	}
 	return c.Value, true
+}
+
+// named returns a cookie with a name and a scope.
+func named(name, path, domain string) *http.Cookie {
+	return &http.Cookie{Name: name, Path: cmp.Or(path, "/"), Domain: domain} //nolint:gosec // it has no value
 }
 
 // Bounds of what a cookie of an old session may have, in bytes.

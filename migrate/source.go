@@ -138,7 +138,8 @@ func cookieOf(h http.Header, name string) (string, bool) {
 
 // named returns a cookie with a name and a scope.
 func named(name, path, domain string) *http.Cookie {
-	return &http.Cookie{Name: name, Path: cmp.Or(path, "/"), Domain: domain} //nolint:gosec // it has no value
+	c := http.Cookie{Name: name, Path: cmp.Or(path, "/"), Domain: domain} //nolint:gosec // no value
+	return &c
 }
 
 // Bounds of what a cookie of an old session may have, in bytes.

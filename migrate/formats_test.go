@@ -200,8 +200,8 @@ func TestUnknownAuthenticationIsOld(t *testing.T) {
 }
 
 // TestOldCookieMovesOnce: an old session that cannot be deleted, as one in a cookie, moves once.
-// The old cookie opens nothing long after the sign-out, when the store has no marker of the end any
-// more.
+// The old cookie names no session long after the sign-out, when the store has no marker of the end
+// any more.
 func TestOldCookieMovesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &fakeRedis{ttl: 24 * time.Hour, kept: true, values: map[string]string{

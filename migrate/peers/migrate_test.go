@@ -142,8 +142,8 @@ func TestEqualCookiesStayApart(t *testing.T) {
 	}
 }
 
-// TestSignOutEndsBoth: after a sign-out in the new program the old cookie opens nothing, neither in
-// the new program nor, with KeepUntil, in the old one.
+// TestSignOutEndsBoth: after a sign-out in the new program the old cookie names no session, neither
+// in the new program nor, with KeepUntil, in the old one.
 func TestSignOutEndsBoth(t *testing.T) {
 	each(t, func(t *testing.T, p program) {
 		for _, keep := range []time.Time{{}, p.keepFor(time.Hour)} {

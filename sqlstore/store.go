@@ -77,6 +77,12 @@ func (r *row) live(st *state) bool {
 	return r.metadata != nil && r.epoch == st.epoch && st.now.Before(r.expires)
 }
 
+// over reports whether there was a session here until less than driver.SupersededFor ago. A late
+// Create or SignIn must not bring it back.
+func (r *row) over(st *state) bool {
+	return st.now.Before(r.moved) || errors.Is(driver.EndedSince(st.now, r.ended), driver.ErrEnded)
+}
+
 // record returns the record of the row, also an expired one, or nil.
 func (r *row) record(st *state) (*driver.Record, error) {
 	if r.metadata == nil || r.epoch != st.epoch {
@@ -145,6 +151,9 @@ func (s *Store) Create(
 		r, st, err := tx.loadLocked(id)
 		if err != nil {
 			return err
+		}
+		if r.over(&st) {
+			return driver.ErrExists
 		}
 		existing, err := r.record(&st)
 		if err != nil {

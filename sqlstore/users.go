@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"math"
@@ -122,6 +123,11 @@ func (s *Store) SignIn(ctx context.Context, id driver.ID, in *driver.SignIn) (re
 		var found bool
 		if state.Existing, found, err = rows.find(id, &st); err != nil {
 			return err
+		}
+		if found { // a new id is rarely taken
+			if r, _, err := tx.loadLocked(id); err != nil || r.over(&st) {
+				return cmp.Or(err, driver.ErrExists)
+			}
 		}
 		if in.From != nil {
 			if state.From, _, err = rows.find(in.From.ID, &st); err != nil {

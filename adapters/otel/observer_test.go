@@ -96,7 +96,7 @@ func (s *site) request(f func(ctx context.Context, s *session.Session) error) ma
 func value(attrs []attribute.KeyValue, key attribute.Key) string {
 	for _, a := range attrs {
 		if a.Key == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
@@ -183,7 +183,7 @@ func text(data metricdata.Aggregation) string {
 	line := func(n int64, attrs attribute.Set) {
 		fmt.Fprint(&b, n)
 		for _, a := range attrs.ToSlice() {
-			fmt.Fprintf(&b, " %s=%s", strings.TrimPrefix(string(a.Key), "coatcheck."), a.Value.Emit())
+			fmt.Fprintf(&b, " %s=%s", strings.TrimPrefix(string(a.Key), "coatcheck."), a.Value.String())
 		}
 		b.WriteString("\n")
 	}

@@ -3,6 +3,7 @@ package matrix_test
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/coatcheck-go/session/memstore"
 	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
+	"github.com/coatcheck-go/session/sqlstore"
 )
 
 // stores are what each framework is tested with.
@@ -26,6 +28,14 @@ var stores = []struct {
 	}},
 	{"filestore", func(t *testing.T) driver.UserStore {
 		s, err := filestore.Open(t.TempDir(), filestore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}},
+	{"sqlstore", func(t *testing.T) driver.UserStore {
+		s, err := sqlstore.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "sessions.db"), sqlstore.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

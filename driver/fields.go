@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"bytes"
 	"iter"
 	"slices"
 	"sort"
@@ -35,6 +36,32 @@ func (f Fields) Entries(field string) iter.Seq2[string, []byte] {
 			}
 		}
 	}
+}
+
+// Changed returns the names of the fields whose values, or entries, differ between f and g, in
+// order.
+func (f Fields) Changed(g Fields) (names []string) {
+	differ := func(k Key) {
+		name, _, _ := k.Split()
+		names = append(names, name)
+	}
+	for len(f) > 0 || len(g) > 0 {
+		switch {
+		case len(g) == 0 || len(f) > 0 && f[0].Key < g[0].Key:
+			differ(f[0].Key)
+			f = f[1:]
+		case len(f) == 0 || g[0].Key < f[0].Key:
+			differ(g[0].Key)
+			g = g[1:]
+		default:
+			if !bytes.Equal(f[0].Value, g[0].Value) {
+				differ(f[0].Key)
+			}
+			f, g = f[1:], g[1:]
+		}
+	}
+	slices.Sort(names) // "cart-x" is between "cart" and "cart:a"
+	return slices.Compact(names)
 }
 
 // Size returns the bytes of all keys and values. The limit on a session's size applies to it.

@@ -110,6 +110,11 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	return s.feed.Follow(ctx)
 }
 
+// Watch implements driver.Watcher. It reports a change once the change is durable.
+func (s *Store) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
+	return s.table.Watch(id, wake)
+}
+
 // OnExpiry implements driver.ExpiryReporter. It reports within about a minute. It also reports
 // sessions that expired while the store was closed, if f is added within a minute after Open. After
 // a crash it may report a session again.

@@ -56,6 +56,11 @@ func (s *Store) Follow(ctx context.Context) (iter.Seq2[[]byte, error], error) {
 	return s.feed.Follow(ctx)
 }
 
+// Watch implements driver.Watcher.
+func (s *Store) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
+	return s.table.Watch(id, wake)
+}
+
 // OnExpiry implements driver.ExpiryReporter. It reports within about a minute.
 func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Table keeps records by id. It implements driver.UserStore, driver.EndReporter,
-// driver.ExpiryReporter and driver.Clock, and is safe for concurrent use.
+// driver.ExpiryReporter, driver.Watcher and driver.Clock, and is safe for concurrent use.
 type Table struct {
 	journal     Journal
 	shards      [shards]shard
@@ -19,6 +19,7 @@ type Table struct {
 	ownerLocks  [ownerLocks]sync.Mutex
 	revocations revocations
 	expired     expired
+	watchers    driver.Watchers
 }
 
 const shards = 256 // one for each first byte of a selector
@@ -32,6 +33,8 @@ type shard struct {
 	most    int // the most entries since the map was made
 	markers markers
 	owners  *owners // the table's
+
+	watchers *driver.Watchers // the table's
 }
 
 // entry is a record that has not ended.
@@ -52,7 +55,7 @@ func New(journal Journal, notBefore time.Time) *Table {
 	}
 	for i := range t.shards {
 		t.shards[i].entries = map[driver.ID]*entry{}
-		t.shards[i].owners = &t.owners
+		t.shards[i].owners, t.shards[i].watchers = &t.owners, &t.watchers
 	}
 	return t
 }
@@ -188,7 +191,7 @@ func (t *Table) apply(s *shard, id driver.ID, c *driver.Change) (*driver.Result,
 	e.latest = res.Record
 	receipt := t.journal.Append(id, res.Record)
 	if receipt == nil {
-		e.published = res.Record
+		s.publish(e, res.Record)
 	}
 	return res, receipt, nil
 }
@@ -211,7 +214,7 @@ func (t *Table) Touch(ctx context.Context, id driver.ID, verifier driver.Hash) e
 		return err
 	}
 	if e.published == e.latest { // otherwise next contains a change that is not durable yet
-		e.published = next
+		s.publish(e, next)
 	}
 	e.latest = next
 	t.journal.Note(id, next)
@@ -281,8 +284,13 @@ func (t *Table) Publish(id driver.ID, r *driver.Record) {
 		return
 	}
 	if e.published == nil || e.published.Revision < r.Revision {
-		e.published = r
+		s.publish(e, r)
 	}
+}
+
+// Watch implements driver.Watcher.
+func (t *Table) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
+	return t.watchers.Watch(id, wake)
 }
 
 // Restore adds a record that an earlier process stored, also one that has expired: its expiry may
@@ -320,6 +328,12 @@ func (s *shard) add(e *entry) {
 	}
 }
 
+// publish shows readers a version.
+func (s *shard) publish(e *entry, r *driver.Record) {
+	e.published = r
+	s.watchers.Wake(e.id)
+}
+
 // end removes an entry whose session ends now, and leaves an ended marker.
 func (s *shard) end(e *entry, attempt driver.Attempt, now time.Time) {
 	s.remove(e)
@@ -332,6 +346,7 @@ func (s *shard) remove(e *entry) {
 	if e.latest.Principal != nil {
 		s.owners.remove(e.latest.Owner(), e.id)
 	}
+	s.watchers.Wake(e.id)
 	if s.most >= shrinkAbove && len(s.entries) < s.most/8 {
 		s.shrink()
 	}

@@ -29,8 +29,16 @@ type brokenUsers struct {
 	onExpiry func(f func(driver.ExpiredSession))
 	publish  func([]byte)
 	follow   func(context.Context) (iter.Seq2[[]byte, error], error)
+	watch    func(driver.ID, func(missed bool)) func()
 	onReopen func()
 	leaked   int
+}
+
+func (b *brokenUsers) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
+	if b.watch != nil {
+		return b.watch(id, wake)
+	}
+	return b.Store.Watch(id, wake)
 }
 
 func (b *brokenUsers) OnExpiry(f func(driver.ExpiredSession)) {
@@ -155,7 +163,7 @@ type userDefect struct {
 }
 
 func init() {
-	userDefects = slices.Concat(userDefects, listDefects, eventDefects)
+	userDefects = slices.Concat(userDefects, listDefects, eventDefects, watchDefects)
 	for _, d := range userDefects {
 		defects = append(defects, defect{d.name, d.caughtBy, nil})
 	}

@@ -104,7 +104,7 @@ func cases() []testCase {
 	var all []testCase
 	for _, part := range [][]testCase{
 		recordCases, opCases, nameCases, sizeCases, concurrentCases, endCases,
-		tokenCases, rotationCases, theftCases, timeCases, contextCases, processCases,
+		tokenCases, rotationCases, theftCases, timeCases, contextCases, processCases, watchCases,
 	} {
 		all = append(all, part...)
 	}

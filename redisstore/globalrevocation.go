@@ -25,6 +25,7 @@ type globalRevocation struct {
 	invalidations atomic.Uint64 // of the key
 	read          atomic.Uint64 // invalidations when the last finished read was sent
 	lost          atomic.Bool   // the key holds an older time than at, and has to be raised
+	raised        func()        // called after at was raised; nil: nobody watches
 }
 
 // covers reports whether EndAll ended a session.
@@ -57,6 +58,9 @@ func (g *globalRevocation) learn(at int64) (later bool) {
 			return old > at
 		}
 		if g.at.CompareAndSwap(old, at) {
+			if g.raised != nil {
+				g.raised()
+			}
 			return false
 		}
 	}

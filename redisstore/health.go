@@ -70,8 +70,15 @@ func (s *Store) checkHealth(ctx context.Context) {
 			}
 		}
 	}
-	if healthy && s.near != nil {
+	if s.near == nil {
+		return
+	}
+	if healthy {
 		s.near.lease.renew(since)
+	}
+	if valid := s.near.lease.valid(time.Now()); valid != s.near.lease.wasValid {
+		s.near.lease.wasValid = valid
+		s.near.watchers.WakeAll() // changes may have gone unnoticed
 	}
 }
 

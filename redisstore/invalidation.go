@@ -38,6 +38,7 @@ func (i *invalidationReceiver) Delete(keys []rueidis.RedisMessage) {
 		} else if key == i.near.keys.globalRevocation() {
 			i.global.invalidations.Add(1)
 			i.near.lease.checkNow()
+			i.near.watchers.WakeAll()
 		}
 	}
 }

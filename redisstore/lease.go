@@ -11,6 +11,8 @@ type lease struct {
 	until  atomic.Int64  // monotonic, since started
 	ended  atomic.Int64  // monotonic: a question from before this time does not renew the lease
 	wake   chan struct{} // a health check is due now
+
+	wasValid bool // at the last health check, which alone uses it
 }
 
 // renew extends the lease, counted from the time at which the primaries were asked.

@@ -26,6 +26,7 @@ type nearCache struct {
 	limit       int // bytes a shard
 	maxAge      time.Duration
 	lease       lease
+	watchers    driver.Watchers
 }
 
 type nearShard struct {
@@ -85,7 +86,7 @@ func (n *nearCache) lookup(id driver.ID) (r *driver.Record, mark readMark, known
 	}
 	s.stats.Misses++
 	_, known = s.known[id]
-	return nil, mark, known || c != nil
+	return nil, mark, known || c != nil || n.watchers.Has(id)
 }
 
 // servable reports whether a copy may be served under a valid lease. revocations is the current
@@ -159,6 +160,7 @@ func (n *nearCache) learn(id driver.ID) {
 func (n *nearCache) replace(
 	id driver.ID, before uint64, asked time.Time, next func(*driver.Record) *driver.Record,
 ) *driver.Record {
+	defer n.watchers.Wake(id)
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -202,6 +204,7 @@ func (n *nearCache) add(id driver.ID, r *driver.Record, asked time.Time, generat
 
 // drop removes the copy of a session that changed or ended.
 func (n *nearCache) drop(id driver.ID) {
+	defer n.watchers.Wake(id)
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -214,7 +217,10 @@ func (n *nearCache) drop(id driver.ID) {
 }
 
 // revocationsChanged makes all copies of a bucket misses.
-func (n *nearCache) revocationsChanged(bucket uint16) { n.revocations[bucket].Add(1) }
+func (n *nearCache) revocationsChanged(bucket uint16) {
+	n.revocations[bucket].Add(1)
+	n.watchers.WakeBucket(bucket)
+}
 
 // distrust makes all copies stale.
 func (n *nearCache) distrust() {
@@ -225,6 +231,7 @@ func (n *nearCache) distrust() {
 		s.epoch++
 		s.mu.Unlock()
 	}
+	n.watchers.WakeAll()
 }
 
 // stats returns the sums over all shards.

@@ -70,6 +70,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if o.NearCache > 0 {
 		s.near = newNearCache(&o)
 		s.near.lease.wake = s.wake
+		s.global.raised = s.near.watchers.WakeAll
 	}
 	if topology == standalone {
 		s.connections.follow(&opt)
@@ -156,6 +157,15 @@ func (s *Store) Near() (stats driver.NearStats, ok bool) {
 		return stats, false
 	}
 	return s.near.stats(), true
+}
+
+// Watch implements driver.Watcher. It needs the near cache, on whose connections the server reports
+// changes of other processes. Without a near cache it returns nil.
+func (s *Store) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
+	if s.near == nil {
+		return nil
+	}
+	return s.near.watchers.Watch(id, wake)
 }
 
 // Now implements driver.Clock: it estimates the servers' time.

@@ -32,15 +32,19 @@ func (s *Store) LoadAndReport(
 			return nil, now, true, err
 		}
 		r, mark, known = s.near.lookup(id)
-		if r != nil && r.Live(now) && s.global.current() {
-			if s.global.covers(r) {
-				return nil, now, true, endedSince(now, s.global.time())
-			}
-			return r, now, true, nil
-		}
 	}
-	r, now, err = s.load(ctx, id, mark, known)
-	return r, now, false, err
+	if r == nil || !r.Live(now) {
+		r, now, err = s.load(ctx, id, mark, known)
+		return r, now, false, err
+	}
+	if err := s.syncGlobalRevocation(ctx); err != nil {
+		return nil, s.clock.now(), false, err
+	}
+	if s.global.covers(r) {
+		now = s.clock.now()
+		return nil, now, true, endedSince(now, s.global.time())
+	}
+	return r, now, true, nil
 }
 
 // LoadFresh implements driver.FreshLoader: it asks the server.

@@ -169,6 +169,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 		s.view.settle(c.Ops, res)
 	}
 	s.response.confirmed = time.Since(s.began)
+	s.reported.own++
 	return res, nil
 }
 

@@ -53,6 +53,10 @@ type Config struct {
 	// At least 1ms. Default: 2s.
 	CommitTimeout time.Duration
 
+	// WatchTimeout is how long [Session.Watch] and [Route.Context] go on while the store does not
+	// answer. Until then a revoked session keeps its open responses. At least 1ms. Default: 30s.
+	WatchTimeout time.Duration
+
 	// Users
 
 	// MaxRemember is the longest Login.Remember that is accepted. At least Lifetime, at most 400

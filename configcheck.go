@@ -61,6 +61,9 @@ func (c *Config) fillLimits() {
 	if c.CommitTimeout == 0 {
 		c.CommitTimeout = 2 * time.Second
 	}
+	if c.WatchTimeout == 0 {
+		c.WatchTimeout = 30 * time.Second
+	}
 	if c.MaxSize == 0 {
 		c.MaxSize = driver.DefaultMaxSize
 	}
@@ -75,6 +78,7 @@ func (c *Config) checkLimits() error {
 		{"IdleTimeout", c.IdleTimeout},
 		{"FirstUseTimeout", c.FirstUseTimeout},
 		{"CommitTimeout", c.CommitTimeout},
+		{"WatchTimeout", c.WatchTimeout},
 	} {
 		if limit.d < time.Millisecond {
 			return fmt.Errorf("session: Config.%s is %v: it must be at least 1ms, or 0 for the default",

@@ -24,6 +24,7 @@ type Manager struct {
 	store      driver.Store
 	csrfExempt patterns
 	updates    updateQueue
+	reads      sharedReads
 	touches    chan struct{} // bounds the touches that run at the same time
 	userIDs    *userCache
 	observers  *observers  // nil: none

@@ -33,6 +33,7 @@ type Session struct {
 	identity identity
 	response response
 	outcome  outcome
+	reported reported
 	events   []Event // unlock emits them
 }
 

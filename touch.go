@@ -31,12 +31,7 @@ func (m *Manager) touch(ctx context.Context, s *Session) {
 	}
 	go func() {
 		defer func() { <-m.touches }()
-		defer func() {
-			if why := recover(); why != nil { // here it would end the process
-				m.cfg.Logger.ErrorContext(ctx, "session: the store panicked while a use was written",
-					"session", u.id.String(), "panic", why, "stack", string(debug.Stack()))
-			}
-		}()
+		defer m.recoverStore(ctx, u.id)
 		ctx, cancel := context.WithTimeout(ctx, m.cfg.CommitTimeout)
 		defer cancel()
 		err := errStorePanicked
@@ -52,6 +47,14 @@ func (m *Manager) touch(ctx context.Context, s *Session) {
 				"session", u.id.String(), "error", err)
 		}
 	}()
+}
+
+// recoverStore is deferred where a panic of the store would end the process.
+func (m *Manager) recoverStore(ctx context.Context, id driver.ID) {
+	if why := recover(); why != nil {
+		m.cfg.Logger.ErrorContext(ctx, "session: the store panicked",
+			"session", id.String(), "panic", why, "stack", string(debug.Stack()))
+	}
 }
 
 func (s *Session) dueTouch() (u use, due bool) {

@@ -15,6 +15,7 @@ type view struct {
 	record *driver.Record // as last read or committed; nil: not stored. Read-only
 	now    time.Time      // the store's time when record was read
 	readAt time.Time      // this process's time then; set only if somebody is signed in
+	ahead  uint64         // commits since then whose answer did not have the record
 
 	draft      driver.Draft // record with the request's changes
 	edited     bool         // draft is in use
@@ -30,7 +31,7 @@ type view struct {
 
 // rebase makes r the record under the changes that are not committed yet.
 func (v *view) rebase(r *driver.Record, now time.Time) {
-	v.record, v.now, v.edited = r, now, false
+	v.record, v.now, v.ahead, v.edited = r, now, 0, false
 	if r != nil && r.Principal != nil { // only the age of an authentication needs it
 		v.readAt = time.Now()
 	}
@@ -42,6 +43,10 @@ func (v *view) hide() { v.edit(); v.record = nil }
 
 // storeTime returns the store's time now, as far as it is known.
 func (v *view) storeTime() time.Time { return v.now.Add(time.Since(v.readAt)) }
+
+// revision returns the lowest revision that the stored record can have: that of the last commit or
+// read.
+func (v *view) revision() uint64 { return v.record.Revision + v.ahead }
 
 // signedIn reports whether somebody is signed in.
 func (v *view) signedIn() bool { return v.record != nil && v.record.Principal != nil }
@@ -176,6 +181,7 @@ func (v *view) begin() []driver.Op {
 func (v *view) settle(ops []driver.Op, res *driver.Result) {
 	base := v.base
 	v.end()
+	v.ahead++
 	if base == nil {
 		v.edit()
 		v.set(ops, res)

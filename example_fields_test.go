@@ -395,11 +395,9 @@ func Example_secondFactor() {
 	// ada pays
 }
 
-// A stream sends a count every few seconds, until the client hangs up or the session ends. It only
-// reads, on a route that is Passive, so that an open page does not keep the session alive.
+// A stream sends a count whenever it changes, until the client hangs up or the session ends.
 func Example_stream() {
 	const unread session.Counter = "unread"
-	const interval = 20 * time.Millisecond // in an application: some seconds
 	sessions, err := session.New(memstore.New(), session.Config{})
 	if err != nil {
 		panic(err)
@@ -408,28 +406,26 @@ func Example_stream() {
 	stream := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		w.Header().Set("Content-Type", "text/event-stream")
 		out := http.NewResponseController(w)
-		for {
+		send := func() error {
 			fmt.Fprintf(w, "data: %d\n\n", unread.Get(s))
-			if err := out.Flush(); err != nil {
-				return err
-			}
-			select {
-			case <-r.Context().Done():
-				return nil
-			case <-time.After(interval):
-			}
-			err := s.Reload(r.Context())
-			if err == nil {
-				err = members.Check(r.Context())
-			}
-			if errors.Is(err, session.ErrEnded) || errors.Is(err, session.ErrNotSignedIn) {
+			return out.Flush()
+		}
+		if err := send(); err != nil {
+			return err
+		}
+		for _, err := range s.Watch(r.Context()) {
+			if errors.Is(err, session.ErrEnded) {
 				_, err = fmt.Fprint(w, "event: ended\ndata: reload the page\n\n")
 				return err
 			}
 			if err != nil {
 				return err
 			}
+			if err := send(); err != nil {
+				return err
+			}
 		}
+		return nil
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/login", session.HandlerFunc(func(w http.ResponseWriter, r *http.Request, s *session.Session) error {

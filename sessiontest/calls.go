@@ -66,6 +66,14 @@ func (f *faulty) Now() time.Time {
 	return time.Now()
 }
 
+// Watch implements driver.Watcher. It returns nil if the store is none.
+func (f *faulty) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
+	if store, ok := f.store.(driver.Watcher); ok {
+		return store.Watch(id, wake)
+	}
+	return nil
+}
+
 // OnExpiry implements driver.ExpiryReporter. A store that reports nothing never calls report.
 func (f *faulty) OnExpiry(report func(driver.ExpiredSession)) {
 	if store, ok := f.store.(driver.ExpiryReporter); ok {

@@ -11,8 +11,8 @@ import (
 // store does. It has the optional abilities of package driver that the store has. It also keeps
 // copies, if the store does not, so that [session.DownReadOnly] has something to serve.
 //
-// Faults concern the calls that [Op] lists. The feed of events, the clock and reports of expired
-// sessions work always. The caller closes the store.
+// Faults concern the calls that [Op] lists. The feed of events, the clock, and reports of changes
+// and of expired sessions work always. The caller closes the store.
 func Faulty(store driver.Store) (driver.Store, *Faults) {
 	f := &faulty{faults: &Faults{}, store: store, copies: map[driver.ID]*driver.Record{}}
 	u, users := store.(driver.UserStore)

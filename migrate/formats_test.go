@@ -14,6 +14,7 @@ import (
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/memstore"
 	"github.com/coatcheck-go/session/migrate"
+	"github.com/gorilla/securecookie"
 )
 
 // fakeRedis answers GETRANGE, PTTL and DEL from a map. Keys expire after ttl; -1: they do not.
@@ -278,4 +279,47 @@ func TestRevokedUserIsNotMoved(t *testing.T) {
 			t.Errorf("the old session has not ended: %v, %v", r.values, b.cookies)
 		}
 	})
+}
+
+// TestCookieInAnotherSpellingMovesNothing: base64 has bits that its decoder ignores. A cookie that
+// differs in these bits has a valid signature. It must not bring back a session that was moved.
+func TestCookieInAnotherSpellingMovesNothing(t *testing.T) {
+	key := []byte("0123456789abcdef0123456789abcdef")
+	cookie := ""
+	for n := 0; !strings.HasSuffix(cookie, "="); n++ {
+		var err error
+		values := map[any]any{"user": "ada", "fill": strings.Repeat("x", n)}
+		if cookie, err = securecookie.New(key, nil).Encode("app", values); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	last := len(strings.TrimRight(cookie, "=")) - 1
+	next := digits[strings.IndexByte(digits, cookie[last])+1]
+	other := cookie[:last] + string(next) + cookie[last+1:]
+
+	store := memstore.New()
+	defer store.Close()
+	source := migrate.Gorilla{CookieName: "app", Keys: [][]byte{key}}
+	m := newManager(t, store, session.Config{})
+	migration, err := migrate.New(m, store, source, migrate.Options{
+		Move: func(_ context.Context, old *migrate.Old, _ *session.Session) (*session.Login, error) {
+			var l session.Login
+			old.Get("user", &l.User)
+			return &l, nil
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ cookie, want string }{{cookie, "ada"}, {other, ""}} {
+		b := &browser{t: t, m: m, cookies: map[string]string{"app": c.cookie}}
+		b.doWith(func(next http.Handler) http.Handler { return m.Handler(migration.Handler(next)) },
+			func(ctx context.Context, s *session.Session) error {
+				if s.User() != c.want {
+					t.Errorf("the user is %q, want %q", s.User(), c.want)
+				}
+				return s.SignOut(ctx)
+			})
+	}
 }

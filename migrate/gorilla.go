@@ -3,6 +3,7 @@ package migrate
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"net/http"
 	"time"
 
@@ -32,18 +33,29 @@ type Gorilla struct {
 	Unsigned bool
 }
 
-// ID implements Source. The id of a session in a cookie is the cookie's value.
+// ID implements Source. The id of a session in a cookie is the cookie's value, in the one spelling
+// that securecookie writes.
 func (g Gorilla) ID(h http.Header) (string, bool) {
 	value, ok := cookieOf(h, g.CookieName)
 	if !ok || g.Unsigned {
 		return value, ok
 	}
 	if g.Redis == nil {
-		return value, g.decode(value, new(signed)) == nil
+		if g.decode(value, new(signed)) != nil {
+			return "", false
+		}
+		return canonical(value)
 	}
 	var id string
 	err := g.decode(value, &id)
 	return id, err == nil && len(id) >= minID
+}
+
+// canonical returns the base64 text that encodes the same bytes as value. The decoder ignores some
+// bits of a last character. So a cookie has several texts, and would otherwise move once for each.
+func canonical(value string) (string, bool) {
+	b, err := base64.URLEncoding.DecodeString(value)
+	return base64.URLEncoding.EncodeToString(b), err == nil
 }
 
 // signed takes what a cookie signs, and does not decode it.

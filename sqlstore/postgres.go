@@ -15,6 +15,9 @@ func openPostgres(ctx context.Context, rawURL string, o Options) (*Store, error)
 	if err != nil {
 		return nil, err
 	}
+	if err := checkAt(rawURL); err != nil {
+		return nil, err
+	}
 	config, err := pgx.ParseConfig(rawURL)
 	if err != nil {
 		// The error of pgx quotes the URL, and cannot always tell which part is the password.
@@ -22,6 +25,18 @@ func openPostgres(ctx context.Context, rawURL string, o Options) (*Store, error)
 			"and in a user or password %40 for @, %3A for :, %2F for / and %25 for %. A file that a parameter names must exist")
 	}
 	return own(ctx, stdlib.OpenDB(*config), PostgreSQL, o)
+}
+
+// checkAt refuses a URL with an @ after the host. A password with a slash, a question mark or a hash
+// has then ended the host, and the rest of the password would be the name of the database, which
+// errors and the server's log quote.
+func checkAt(rawURL string) error {
+	_, rest, _ := strings.Cut(rawURL, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {
+		return errors.New("sqlstore: URL: there is an @ after the host: write %40 for @, " +
+			"and in a user or password %2F for /, %3F for ? and %23 for #")
+	}
+	return nil
 }
 
 func (s *Store) checkPostgres(ctx context.Context) error {

@@ -19,6 +19,9 @@ func init() {
 // openURL opens the store of a URL for package openstore. These parameters of the URL are Options:
 // schema, prefix, timeout, max_conns and clean_every. The others are those of Open.
 func openURL(ctx context.Context, u *url.URL) (openstore.Store, error) {
+	if err := checkAt(u.String()); err != nil { // below, the query is encoded anew
+		return nil, err
+	}
 	var o Options
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil {

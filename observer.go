@@ -47,7 +47,8 @@ type Operation struct {
 	Duration time.Duration
 	// Cached reports that a copy in this process answered, without a round trip.
 	Cached bool
-	// Err is the error of the store, with its cause: for traces, not for clients.
+	// Err is the error of the store, with its cause: for traces, not for clients. If an Update's
+	// function fails, Err only says so.
 	Err error
 }
 
@@ -73,7 +74,7 @@ const (
 	OutcomeMoved       = "moved"       // the session has a newer token
 	OutcomeConflict    = "conflict"    // an Update gave up: others kept changing the value
 	OutcomeRefused     = "refused"     // by a limit or a revocation, or the change is not valid
-	OutcomeCanceled    = "canceled"    // the client hung up, or an Update's function failed
+	OutcomeCanceled    = "canceled"    // the client hung up, or an Update's function failed or panicked
 	OutcomeUnknown     = "unknown"     // the reply was lost: the change may be stored
 	OutcomeUnavailable = "unavailable" // the store failed
 )
@@ -223,7 +224,10 @@ func (o *observation) end(err error) {
 // finish takes the time and the outcome. report then reports them.
 func (o *observation) finish(err error) {
 	o.done = true
-	o.op.Duration, o.op.Err = time.Since(o.began), err
+	o.op.Duration = time.Since(o.began)
+	if o.op.Err == nil {
+		o.op.Err = err
+	}
 	if o.op.Outcome == "" {
 		o.op.Outcome = outcomeOf(o.ctx, err)
 	}
@@ -245,10 +249,28 @@ var errStorePanicked = errors.New("the store panicked")
 // abandon ends an observation that nothing has ended.
 func (o *observation) abandon() {
 	if o != nil && !o.done {
-		o.op.Outcome = OutcomeUnknown
+		if o.op.Outcome == "" {
+			o.op.Outcome = OutcomeUnknown
+		}
 		o.end(errStorePanicked)
 	}
 }
+
+// function calls the application's function of an Update. If that fails or panics, the observation
+// says so and no more: the error is the application's, and may name a value.
+func (o *observation) function(f func(present []byte) ([]byte, error), present []byte) ([]byte, error) {
+	if o == nil {
+		return f(present)
+	}
+	o.op.Outcome, o.op.Err = OutcomeCanceled, errFunction
+	next, err := f(present)
+	if err == nil {
+		o.op.Outcome, o.op.Err = "", nil
+	}
+	return next, err
+}
+
+var errFunction = errors.New("the function of the Update failed")
 
 // outcome sets the outcome that the error does not tell.
 func (o *observation) outcome(is string) {

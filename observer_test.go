@@ -101,6 +101,13 @@ func TestObserverSeesEachOperation(t *testing.T) {
 		w.take()
 		step("an update", "load ok, update ok", v.do(update(func(string) (string, error) { return "dark", nil })))
 		step("an update that gives up", "load ok, update canceled", v.do(update(func(string) (string, error) { return "", errDown })))
+		if o := w.lastOperation(); o.Err == nil || errors.Is(o.Err, errDown) {
+			t.Errorf("the error of an Update's function is the application's, and the operation has %v", o.Err)
+		}
+		step("an update that panics", "load ok, update canceled", v.do(func(ses *session.Session) error {
+			defer func() { _ = recover() }()
+			return update(func(string) (string, error) { panic("application") })(ses)
+		}))
 		fresh := s.visitor()
 		step("an update of a new session", "update ok, event created", fresh.do(update(func(string) (string, error) { return "dark", nil })))
 		if o := w.lastOperation(); o.Handle != fresh.info().Handle {

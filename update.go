@@ -46,9 +46,8 @@ func (s *Session) updateObserved(
 		if err != nil {
 			return err
 		}
-		next, err := f(present)
+		next, err := o.function(f, present)
 		if err != nil {
-			o.outcome(OutcomeCanceled)
 			return err
 		}
 		var conflict *driver.OpError

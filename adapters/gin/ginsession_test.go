@@ -16,6 +16,7 @@ var errApp = errors.New("secret cause")
 func TestWhatFails(t *testing.T) {
 	recovery := gin.RecoveryWithWriter(nil)
 	teapot := gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, _ any) { c.AbortWithStatusJSON(418, "sorry") })
+	noBody := gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, _ any) { c.Status(503) })
 	page := func(c *gin.Context) { c.String(200, "ok") }
 	for name, tt := range map[string]struct {
 		outside, inside []gin.HandlerFunc
@@ -41,6 +42,7 @@ func TestWhatFails(t *testing.T) {
 		"panic, recovery outside":            {[]gin.HandlerFunc{recovery}, nil, func(*gin.Context) { panic("x") }, 500, 1},
 		"panic, recovery inside":             {nil, []gin.HandlerFunc{recovery}, func(*gin.Context) { panic("x") }, 500, 1},
 		"panic, a recovery of one's own":     {nil, []gin.HandlerFunc{teapot}, func(*gin.Context) { panic("x") }, 418, 1},
+		"panic, a recovery without a body":   {nil, []gin.HandlerFunc{noBody}, func(*gin.Context) { panic("x") }, 503, 1},
 		"panic of an aborted handler":        {nil, []gin.HandlerFunc{recovery}, func(*gin.Context) { panic(http.ErrAbortHandler) }, 200, 1},
 		"panic after a success":              {[]gin.HandlerFunc{recovery}, nil, func(c *gin.Context) { page(c); add(t, c); panic("x") }, 200, 2},
 		"panic after the header of an error": {[]gin.HandlerFunc{recovery}, nil, func(c *gin.Context) { c.AbortWithStatus(401); panic("x") }, 401, 1},

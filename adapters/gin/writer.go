@@ -47,6 +47,9 @@ func (w *writer) WriteHeader(status int) {
 	if w.Written() {
 		return
 	}
+	if status >= http.StatusBadRequest && inPanic() { // the header leaves later, without a trace of it
+		w.x.m.Discard(w.x.c.Request.Context())
+	}
 	w.hasStatus = true
 	w.ResponseWriter.WriteHeader(status)
 }

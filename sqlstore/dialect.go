@@ -103,8 +103,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`
 	q.revoke = `INSERT INTO {revocations} (owner, revoked) VALUES ($1, $2)
 ON CONFLICT (owner) DO UPDATE SET revoked = excluded.revoked`
 	q.revokeAll = `UPDATE {meta} SET epoch = $1, revoked = $2`
+	// A marker counts until it expires, also after an EndAll.
 	q.clean = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE (epoch, expires) <= ($1, $2)
-	ORDER BY epoch, expires LIMIT {batch} {skip locked}) RETURNING id, epoch, owner, expires, metadata`
+	AND (metadata IS NOT NULL OR expires <= $2) ORDER BY epoch, expires LIMIT {batch} {skip locked}) RETURNING id, epoch, owner, expires, metadata`
 	q.forget = `DELETE FROM {revocations} WHERE owner IN (SELECT owner FROM {revocations} WHERE revoked < $1
 	LIMIT {batch} {skip locked})`
 	q.version = `SELECT version FROM {meta}`

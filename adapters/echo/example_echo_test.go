@@ -89,7 +89,8 @@ func Example_requestLogger() {
 	e.Use(middleware.RequestLoggerWithConfig(middleware.RequestLoggerConfig{
 		LogURI: true, LogStatus: true, HandleError: true,
 		LogValuesFunc: func(c *echo.Context, v middleware.RequestLoggerValues) error {
-			logger.InfoContext(c.Request().Context(), "request", "uri", v.URI, "status", v.Status)
+			logger.InfoContext(c.Request().Context(), "request",
+				"uri", v.URI, "status", v.Status, "error", v.Error)
 			return nil
 		},
 	}), echosession.Middleware(sessions))

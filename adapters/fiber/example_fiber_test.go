@@ -9,6 +9,7 @@ import (
 	"log"
 	"log/slog"
 	"net/http/httptest"
+	"os"
 	"strings"
 
 	"github.com/coatcheck-go/session"
@@ -29,7 +30,7 @@ func Example() {
 	}
 
 	app := fiber.New(fiber.Config{ErrorHandler: fibersession.ErrorHandler(sessions, nil)})
-	app.Use(logger.New(logger.Config{Stream: io.Discard}))
+	app.Use(logger.New(logger.Config{Stream: os.Stderr}))
 	app.Use(recoverer.New(), fibersession.Middleware(sessions))
 	app.Get("/", fibersession.Handler(func(c fiber.Ctx, s *session.Session) error {
 		views.Add(s, 1)
@@ -84,8 +85,9 @@ func Example_logger() {
 	requests := slog.New(session.LogHandler(slog.DiscardHandler))
 	app := fiber.New()
 	app.Use(logger.New(logger.Config{
-		LoggerFunc: func(c fiber.Ctx, _ *logger.Data, _ *logger.Config) error {
-			requests.InfoContext(c.Context(), "request", "path", c.Path(), "status", c.Response().StatusCode())
+		LoggerFunc: func(c fiber.Ctx, d *logger.Data, _ *logger.Config) error {
+			requests.InfoContext(c.Context(), "request",
+				"path", c.Path(), "status", c.Response().StatusCode(), "error", d.ChainErr)
 			return nil
 		},
 	}), fibersession.Middleware(sessions))

@@ -45,7 +45,7 @@ func Example() {
 func answerErrors(c *gin.Context) {
 	c.Next()
 	if len(c.Errors) > 0 && !c.Writer.Written() {
-		c.JSON(c.Writer.Status(), gin.H{"error": c.Errors.Last().Error()})
+		c.JSON(c.Writer.Status(), gin.H{"error": session.Message(c.Errors.Last())})
 	}
 }
 

@@ -23,9 +23,9 @@ import (
 // The token is replaced by a random one when it is a minute old, as with Config.RotateEvery. From
 // then on, secret and the old cookie name no session.
 //
-// An adopted session that has ended is not stored again within a minute of its end. The caller must
-// take less than that between reading the old session and Adopt, and must remember that secret was
-// adopted: see [Session.Resume].
+// An adopted session that has ended is not stored again within a minute of its end, unless
+// [Manager.RevokeAll] ended it and l is nil. The caller must take less than that between reading
+// the old session and Adopt, and must remember that secret was adopted: see [Session.Resume].
 //
 // Errors:
 //   - [ErrNotFound] if the session was adopted and has ended, or has another token by now;

@@ -74,7 +74,7 @@ const (
 	OutcomeMoved       = "moved"       // the session has a newer token
 	OutcomeConflict    = "conflict"    // an Update gave up: others kept changing the value
 	OutcomeRefused     = "refused"     // by a limit or a revocation, or the change is not valid
-	OutcomeCanceled    = "canceled"    // the client hung up, or an Update's function failed or panicked
+	OutcomeCanceled    = "canceled"    // the client hung up, or an Update's function failed
 	OutcomeUnknown     = "unknown"     // the reply was lost: the change may be stored
 	OutcomeUnavailable = "unavailable" // the store failed
 )

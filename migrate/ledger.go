@@ -40,19 +40,44 @@ func idOf(key []byte, kind, subject string) driver.ID {
 	return driver.ID{Bucket: binary.BigEndian.Uint16(sum), Selector: driver.Hash(sum[2:18])}
 }
 
-// moved returns the handle of the session that continues an old one, "" if it was not moved.
+// pendingHandle is in the ledger for an old session whose move has begun.
+const pendingHandle = "?"
+
+// moved returns the handle of the session that continues an old one, "" if it was not moved, and
+// pendingHandle if its move was not completed.
 func (l ledger) moved(ctx context.Context, secret string) (string, error) {
 	handle, _, err := read[string](ctx, l.store, idOf(nil, "session", secret))
 	return handle, err
 }
 
-// setMoved notes that a session continues an old one. What was noted first stays.
-func (l ledger) setMoved(ctx context.Context, secret, handle string, until time.Time) error {
-	err := l.create(ctx, idOf(nil, "session", secret), handle, until)
+// begin notes that an old session is about to be moved, unless something is noted already. If the
+// rest fails, the visitor's next request knows that it has to be completed.
+func (l ledger) begin(ctx context.Context, secret string, until time.Time) error {
+	err := l.create(ctx, idOf(nil, "session", secret), pendingHandle, until)
 	if errors.Is(err, driver.ErrExists) {
 		return nil
 	}
 	return err
+}
+
+// setMoved notes that a session continues an old one, after begin. What was noted first stays. An
+// empty handle notes that the old session cannot be moved.
+func (l ledger) setMoved(ctx context.Context, secret, handle string) error {
+	id := idOf(nil, "session", secret)
+	for range 3 {
+		noted, r, err := read[string](ctx, l.store, id)
+		if err != nil || r == nil || noted != pendingHandle {
+			return err // without an entry, it has expired, and the old session with it
+		}
+		swap := setEntry(handle)
+		swap.Kind, swap.Old = driver.Swap, setEntry(pendingHandle).Value
+		_, err = l.store.Apply(ctx, id, &driver.Change{Verifier: r.Tokens.Current, Ops: []driver.Op{swap}})
+		var op *driver.OpError
+		if !errors.As(err, &op) {
+			return err
+		}
+	}
+	return errors.New("migrate: the move of a session could not be noted")
 }
 
 // revoked returns when the user's sessions were revoked, zero if they were not.

@@ -157,12 +157,15 @@ func (m *Migration) keeps() bool { return time.Now().Before(m.o.KeepUntil) }
 
 // cleanUp ends the old session of a visitor who has a session: the one that continues it.
 func (x *move) cleanUp(ctx context.Context) (drop bool, err error) {
-	if x.keeps() {
-		return false, nil
-	}
 	handle, err := x.ledger.moved(ctx, x.secret)
 	if err != nil {
 		return false, unavailable(err)
+	}
+	if handle == pendingHandle { // after Adopt, something failed
+		return x.complete(ctx, x.s.Info().Handle, false, latest(x.s.Info().Deadline, x.o.KeepUntil))
+	}
+	if x.keeps() {
+		return false, nil
 	}
 	ended := handle == "" || x.source.End(ctx, x.id) == nil // otherwise a later request tries again
 	return ended, nil
@@ -170,7 +173,7 @@ func (x *move) cleanUp(ctx context.Context) (drop bool, err error) {
 
 // run continues the old session.
 func (x *move) run(ctx context.Context) (drop bool, err error) {
-	if handle, err := x.ledger.moved(ctx, x.secret); err != nil || handle != "" {
+	if handle, err := x.ledger.moved(ctx, x.secret); err != nil || handle != "" && handle != pendingHandle {
 		return x.resume(ctx, handle, err)
 	}
 	began := time.Now()
@@ -190,16 +193,20 @@ func (x *move) run(ctx context.Context) (drop bool, err error) {
 		x.failed(ctx, err)
 		return false, nil
 	}
-	if revoked, err := x.isRevoked(ctx, login); err != nil {
+	revoked, err := x.isRevoked(ctx, login)
+	if err != nil {
 		return false, unavailable(err)
-	} else if revoked {
+	}
+	if old.Shared && login == nil {
+		x.apart, x.secret = true, rand.Text()
+	} else if err := x.ledger.begin(ctx, x.secret, latest(old.Expires, x.o.KeepUntil)); err != nil {
+		return false, unavailable(err)
+	}
+	if revoked {
 		return x.settle(ctx, old, session.ErrRevoked)
 	}
 	if time.Since(began) > maxTime {
 		return false, unavailable(fmt.Errorf("reading the old session took more than %v", maxTime))
-	}
-	if old.Shared && login == nil {
-		x.apart, x.secret = true, rand.Text()
 	}
 	return x.settle(ctx, old, x.s.Adopt(ctx, []byte(x.secret), login))
 }
@@ -211,6 +218,8 @@ func (x *move) resume(ctx context.Context, handle string, err error) (drop bool,
 	case err != nil:
 		return false, unavailable(err)
 	case handle == "":
+		return true, nil
+	case handle == pendingHandle: // the old session is gone, so the visitor can only start anew
 		return true, nil
 	case handle == overHandle:
 		return x.source.End(ctx, x.id) == nil, nil
@@ -236,6 +245,9 @@ func (x *move) settle(ctx context.Context, old *Old, err error) (drop bool, _ er
 		return false, x.skipped(err)
 	default:
 		x.failed(ctx, err)
+		if !x.apart {
+			return false, unavailable(x.ledger.setMoved(ctx, x.secret, ""))
+		}
 		return false, nil
 	}
 	handle := x.s.Info().Handle
@@ -243,14 +255,19 @@ func (x *move) settle(ctx context.Context, old *Old, err error) (drop bool, _ er
 		x.s.Discard()
 		handle = overHandle
 	}
-	until := latest(old.Expires, x.o.KeepUntil)
-	if !x.apart {
-		if err := x.ledger.setMoved(ctx, x.secret, handle, until); err != nil {
+	return x.complete(ctx, handle, over, latest(old.Expires, x.o.KeepUntil))
+}
+
+// complete notes that the session with this handle continues the old one, and ends the old one. If
+// it fails, the visitor's next request completes the move.
+func (x *move) complete(ctx context.Context, handle string, over bool, until time.Time) (drop bool, _ error) {
+	if keeper, ok := x.source.(Keeper); ok && !over && x.keeps() {
+		if err := keeper.Keep(ctx, handle, x.id, until); err != nil {
 			return false, unavailable(err)
 		}
 	}
-	if keeper, ok := x.source.(Keeper); ok && !over && x.keeps() {
-		if err := keeper.Keep(ctx, handle, x.id, until); err != nil {
+	if !x.apart {
+		if err := x.ledger.setMoved(ctx, x.secret, handle); err != nil {
 			return false, unavailable(err)
 		}
 	}

@@ -100,8 +100,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING`
 	moved = NULL, ended = NULL, attempt = NULL WHERE id = $1`
 	q.mark = `UPDATE {sessions} SET owner = NULL, metadata = NULL, fields = NULL,
 	expires = $2, moved = $3, ended = $4, attempt = $5 WHERE id IN ({ids})`
-	q.revoke = `INSERT INTO {revocations} (owner, revoked) VALUES ($1, $2)
-ON CONFLICT (owner) DO UPDATE SET revoked = excluded.revoked`
+	q.revoke = `INSERT INTO {revocations} AS r (owner, revoked) VALUES ($1, $2)
+ON CONFLICT (owner) DO UPDATE SET revoked = excluded.revoked WHERE excluded.revoked > r.revoked`
 	q.revokeAll = `UPDATE {meta} SET epoch = $1, revoked = $2`
 	// A marker counts until it expires, also after an EndAll.
 	q.clean = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE (epoch, expires) <= ($1, $2)

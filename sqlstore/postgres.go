@@ -27,9 +27,9 @@ func openPostgres(ctx context.Context, rawURL string, o Options) (*Store, error)
 	return own(ctx, stdlib.OpenDB(*config), PostgreSQL, o)
 }
 
-// checkAt refuses a URL with an @ after the host. A password with a slash, a question mark or a hash
-// has then ended the host, and the rest of the password would be the name of the database, which
-// errors and the server's log quote.
+// checkAt refuses a URL with an @ after the host. A password with a slash, a question mark or a
+// hash has then ended the host, and the rest of the password would be the name of the database,
+// which errors and the server's log quote.
 func checkAt(rawURL string) error {
 	_, rest, _ := strings.Cut(rawURL, "://")
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 && strings.Contains(rest[i:], "@") {

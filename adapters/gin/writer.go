@@ -47,7 +47,8 @@ func (w *writer) WriteHeader(status int) {
 	if w.Written() {
 		return
 	}
-	if status >= http.StatusBadRequest && inPanic() { // the header leaves later, without a trace of it
+	// The header leaves later, and then nothing shows the panic any more.
+	if status >= http.StatusBadRequest && inPanic() {
 		w.x.m.Discard(w.x.c.Request.Context())
 	}
 	w.hasStatus = true

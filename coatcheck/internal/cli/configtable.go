@@ -82,11 +82,13 @@ var configMeanings = map[string]struct{ zero, meaning string }{
 	"UndecodableIsUnset": {"no", "a stored value of another type counts as unset, instead of failing the request"},
 	"MaxSize":            {"default", "how many bytes the names and values of one session may have"},
 	"CommitTimeout":      {"default", "how long storing the changes of a request may take"},
+	"WatchTimeout":       {"default", "how long open responses outlive an outage of the store"},
 	"CrossOrigin":        {"same origin only", "origins whose unsafe requests may carry the cookie"},
 	"CSRF":               {"no", "unsafe requests with the cookie need a CSRF token of the session"},
 	"CSRFExempt":         {"none", "routes that need no CSRF token"},
 	"OnError":            {"default", "writes the response of a failed request"},
 	"OnEvent":            {"none", "receives the events of sessions"},
+	"Observers":          {"none", "watch the calls of the store, for metrics and traces"},
 	"Logger":             {"slog.Default()", "receives errors, and never a token"},
 }
 

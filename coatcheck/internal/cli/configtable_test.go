@@ -119,7 +119,7 @@ func TestConfigTableShowsValues(t *testing.T) {
 // notInJSON lists the fields that --json leaves out: functions, loggers, keys, and a time that no
 // preset sets. The help of the command names them.
 var notInJSON = []string{
-	"Policy", "UserKey", "Keys", "UnsignedUntil", "CrossOrigin", "OnError", "OnEvent", "Logger",
+	"Policy", "UserKey", "Keys", "UnsignedUntil", "CrossOrigin", "OnError", "OnEvent", "Observers", "Logger",
 }
 
 // TestConfigJSONHasEachField fails when session.Config gets a field that configJSON drops without

@@ -40,8 +40,12 @@ func idOf(key []byte, kind, subject string) driver.ID {
 	return driver.ID{Bucket: binary.BigEndian.Uint16(sum), Selector: driver.Hash(sum[2:18])}
 }
 
-// pendingHandle is in the ledger for an old session whose move has begun.
-const pendingHandle = "?"
+// What is in the ledger in place of a handle.
+const (
+	pendingHandle = "?" // the move has begun, and may be done
+	refusedHandle = ""  // the session could not be moved, and counts as not moved
+	overHandle    = "-" // no session continues the old one, because the user was revoked
+)
 
 // moved returns the handle of the session that continues an old one, "" if it was not moved, and
 // pendingHandle if its move was not completed.
@@ -50,34 +54,36 @@ func (l ledger) moved(ctx context.Context, secret string) (string, error) {
 	return handle, err
 }
 
-// begin notes that an old session is about to be moved, unless something is noted already. If the
-// rest fails, the visitor's next request knows that it has to be completed.
+// begin notes that an old session is about to be moved. If the rest fails, the visitor's next
+// request knows that it has to be completed. What was noted first stays, but for a move that was
+// refused.
 func (l ledger) begin(ctx context.Context, secret string, until time.Time) error {
-	err := l.create(ctx, idOf(nil, "session", secret), pendingHandle, until)
+	id := idOf(nil, "session", secret)
+	err := l.create(ctx, id, pendingHandle, until)
 	if errors.Is(err, driver.ErrExists) {
-		return nil
+		return l.replace(ctx, id, refusedHandle, pendingHandle)
 	}
 	return err
 }
 
-// setMoved notes that a session continues an old one, after begin. What was noted first stays. An
-// empty handle notes that the old session cannot be moved.
+// setMoved notes that a session continues an old one, after begin. What was noted first stays.
 func (l ledger) setMoved(ctx context.Context, secret, handle string) error {
-	id := idOf(nil, "session", secret)
-	for range 3 {
-		noted, r, err := read[string](ctx, l.store, id)
-		if err != nil || r == nil || noted != pendingHandle {
-			return err // without an entry, it has expired, and the old session with it
-		}
-		swap := setEntry(handle)
-		swap.Kind, swap.Old = driver.Swap, setEntry(pendingHandle).Value
-		_, err = l.store.Apply(ctx, id, &driver.Change{Verifier: r.Tokens.Current, Ops: []driver.Op{swap}})
-		var op *driver.OpError
-		if !errors.As(err, &op) {
-			return err
-		}
+	return l.replace(ctx, idOf(nil, "session", secret), pendingHandle, handle)
+}
+
+// replace changes an entry. It does nothing if the entry is not old: another request was faster, or
+// the entry has expired, and the old session with it.
+func (l ledger) replace(ctx context.Context, id driver.ID, old, handle string) error {
+	noted, r, err := read[string](ctx, l.store, id)
+	if err != nil || r == nil || noted != old {
+		return err
 	}
-	return errors.New("migrate: the move of a session could not be noted")
+	swap := driver.Op{Kind: driver.Swap, Key: entryField, Old: entryText(old), Value: entryText(handle)}
+	_, err = l.store.Apply(ctx, id, &driver.Change{Verifier: r.Tokens.Current, Ops: []driver.Op{swap}})
+	if op := (*driver.OpError)(nil); errors.As(err, &op) {
+		return nil
+	}
+	return err
 }
 
 // revoked returns when the user's sessions were revoked, zero if they were not.
@@ -119,11 +125,16 @@ func (l ledger) create(ctx context.Context, id driver.ID, value any, until time.
 }
 
 func setEntry(value any) driver.Op {
+	return driver.Op{Kind: driver.Set, Key: entryField, Value: entryText(value)}
+}
+
+// entryText returns a string or a time as entries hold it.
+func entryText(value any) []byte {
 	text, err := json.Marshal(value)
 	if err != nil {
-		panic(err) // a string or a time
+		panic(err) // not reached: these types always encode
 	}
-	return driver.Op{Kind: driver.Set, Key: entryField, Value: text}
+	return text
 }
 
 // read returns the value of an entry and its record, or the zero value and nil.

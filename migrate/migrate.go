@@ -217,9 +217,7 @@ func (x *move) resume(ctx context.Context, handle string, err error) (drop bool,
 	switch {
 	case err != nil:
 		return false, unavailable(err)
-	case handle == "":
-		return true, nil
-	case handle == pendingHandle: // the old session is gone, so the visitor can only start anew
+	case handle == refusedHandle, handle == pendingHandle: // the old session is gone
 		return true, nil
 	case handle == overHandle:
 		return x.source.End(ctx, x.id) == nil, nil
@@ -246,7 +244,7 @@ func (x *move) settle(ctx context.Context, old *Old, err error) (drop bool, _ er
 	default:
 		x.failed(ctx, err)
 		if !x.apart {
-			return false, unavailable(x.ledger.setMoved(ctx, x.secret, ""))
+			return false, unavailable(x.ledger.setMoved(ctx, x.secret, refusedHandle))
 		}
 		return false, nil
 	}
@@ -281,10 +279,6 @@ func (x *move) complete(ctx context.Context, handle string, over bool, until tim
 	}
 	return true, nil
 }
-
-// overHandle is in the ledger for an old session that no session continues, because the user was
-// revoked.
-const overHandle = "-"
 
 // skipped returns the error for the client if a session was not moved this time. A request that
 // another site caused gets no cookie: the visitor's next request moves the session. Nor does a

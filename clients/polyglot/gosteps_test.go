@@ -1,0 +1,226 @@
+package polyglot_test
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/redisstore"
+)
+
+// goSteps is the step function of the Go library. Each step is a request to an HTTP handler within
+// the library's middleware.
+type goSteps struct {
+	nearCache int // see redisstore.Options
+
+	mu       sync.Mutex
+	clients  map[string]*goClient
+	requests map[string]*goRequest
+}
+
+func newGoSteps(nearCache int) *goSteps {
+	return &goSteps{nearCache: nearCache, clients: map[string]*goClient{}, requests: map[string]*goRequest{}}
+}
+
+func (g *goSteps) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, c := range g.clients {
+		if c.store != nil {
+			c.store.Close()
+		}
+	}
+}
+
+// goClient is one store and one Manager. Opening it takes place once.
+type goClient struct {
+	open    sync.Once
+	store   *redisstore.Store
+	manager *session.Manager
+	handler http.Handler
+	err     error
+}
+
+// goRequest is a request under way. Its handler receives steps, and replies to each but the last.
+type goRequest struct {
+	client  *goClient
+	steps   chan step
+	replies chan reply
+	values  []json.RawMessage
+	session string
+	err     error
+}
+
+type goRequestKey struct{}
+
+func (g *goSteps) step(s step) (reply, error) {
+	g.mu.Lock()
+	c := g.clients[string(s.Client)]
+	if c == nil {
+		c = &goClient{}
+		g.clients[string(s.Client)] = c
+	}
+	r, name := g.requests[s.Request], s.Request
+	delete(g.requests, name)
+	g.mu.Unlock()
+	c.open.Do(func() { c.start(s.Client, g.nearCache) })
+	if c.err != nil {
+		return reply{ID: s.ID, Outcome: outcomeOf(c.err), Error: c.err.Error()}, nil
+	}
+	if r == nil {
+		r = &goRequest{client: c, steps: make(chan step, 1), replies: make(chan reply, 1)}
+		go r.serve(s.Token)
+	}
+	r.steps <- s
+	answer := <-r.replies
+	if s.Open && answer.Outcome == "ok" {
+		g.mu.Lock()
+		g.requests[name] = r
+		g.mu.Unlock()
+	}
+	answer.ID = s.ID
+	return answer, nil
+}
+
+// serve makes the whole request, and sends the last reply.
+func (r *goRequest) serve(cookie string) {
+	ctx := context.WithValue(context.Background(), goRequestKey{}, r)
+	request := httptest.NewRequestWithContext(ctx, http.MethodPost, "/", http.NoBody)
+	if cookie != "" {
+		request.Header.Set("Cookie", cookieName+"="+cookie)
+	}
+	response := httptest.NewRecorder()
+	r.client.handler.ServeHTTP(response, request)
+	answer := reply{Outcome: outcomeOf(r.err), Values: r.values, Session: r.session}
+	if r.err != nil {
+		answer.Error = r.err.Error()
+	}
+	for _, c := range response.Result().Cookies() {
+		if answer.Token == nil || c.Value != "" { // a sign-in also deletes the cookie of anonymous sessions
+			answer.Token = new(token)
+			*answer.Token = token(c.Value)
+		}
+	}
+	r.replies <- answer
+}
+
+// cookieName is the library's default. The token of an anonymous session works in this cookie, too.
+const cookieName = "__Host-session"
+
+// handle is the handler of all requests.
+func handle(w http.ResponseWriter, req *http.Request, s *session.Session) error {
+	r := req.Context().Value(goRequestKey{}).(*goRequest)
+	for {
+		next := <-r.steps
+		r.values = []json.RawMessage{}
+		for _, action := range next.Do {
+			v, err := r.act(req.Context(), s, action)
+			if err != nil {
+				return err
+			}
+			if v != nil {
+				r.values = append(r.values, v)
+			}
+		}
+		if !next.Open {
+			w.WriteHeader(http.StatusNoContent) // commits
+			r.session = s.Info().Handle
+			return nil
+		}
+		r.replies <- reply{Outcome: "ok", Values: r.values, Session: s.Info().Handle}
+	}
+}
+
+// goOptions are the options of a client.
+type goOptions struct {
+	URL         string   `json:"url"`
+	Namespace   string   `json:"namespace"`
+	Idle        int64    `json:"idle_ms"`
+	FirstUse    int64    `json:"first_use_ms"`
+	Lifetime    int64    `json:"lifetime_ms"`
+	MaxRemember int64    `json:"max_remember_ms"`
+	MaxSize     int      `json:"max_size"`
+	MaxPerUser  int      `json:"max_per_user"`
+	RefuseExtra bool     `json:"refuse_extra"`
+	KeepFields  []string `json:"keep_fields"`
+	Keys        []string `json:"keys"`
+	UserKey     string   `json:"user_key"`
+	Seal        bool     `json:"seal"`
+}
+
+func (c *goClient) start(text json.RawMessage, nearCache int) {
+	var o goOptions
+	if c.err = json.Unmarshal(text, &o); c.err != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	quiet := slog.New(slog.DiscardHandler)
+	url := strings.Replace(o.URL, "redis-cluster:", "redis+cluster:", 1) // the protocol's scheme
+	c.store, c.err = redisstore.Open(ctx, url, redisstore.Options{
+		Namespace: o.Namespace, Timeout: 8 * time.Second, NearCache: nearCache, Logger: quiet,
+	})
+	if c.err != nil {
+		c.err = fmt.Errorf("%w: %v", session.ErrUnavailable, c.err)
+		return
+	}
+	cfg := session.Config{
+		IdleTimeout: milliseconds(o.Idle), FirstUseTimeout: milliseconds(o.FirstUse), Lifetime: milliseconds(o.Lifetime),
+		MaxRemember: milliseconds(o.MaxRemember), MaxSize: o.MaxSize, MaxPerUser: o.MaxPerUser, RefuseExtra: o.RefuseExtra,
+		KeepFields: o.KeepFields, Seal: o.Seal, CommitTimeout: 10 * time.Second, Logger: quiet,
+		OnError: func(w http.ResponseWriter, r *http.Request, err error) {
+			r.Context().Value(goRequestKey{}).(*goRequest).err = err
+			w.WriteHeader(session.Status(err))
+		},
+	}
+	for _, k := range o.Keys {
+		cfg.Keys = append(cfg.Keys, mustHex(k))
+	}
+	if o.UserKey != "" {
+		cfg.UserKey = mustHex(o.UserKey)
+	}
+	if c.manager, c.err = session.New(c.store, cfg); c.err == nil {
+		c.handler = c.manager.Handler(session.HandlerFunc(handle))
+	}
+}
+
+func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+func mustHex(s string) []byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+var outcomes = []struct {
+	err  error
+	word string
+}{
+	{session.ErrUnknownOutcome, "unknown outcome"}, {session.ErrUnavailable, "unavailable"}, {session.ErrEnded, "ended"},
+	{session.ErrTooLarge, "too large"}, {session.ErrInvalid, "invalid"}, {session.ErrDecode, "decode"},
+	{session.ErrSealed, "sealed"}, {session.ErrTooMany, "too many"}, {session.ErrRevoked, "revoked"},
+	{session.ErrNotFound, "not found"},
+}
+
+func outcomeOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return o.word
+		}
+	}
+	return "other"
+}

@@ -15,7 +15,7 @@ import (
 func (r *goRequest) act(ctx context.Context, s *session.Session, action []json.RawMessage) (json.RawMessage, error) {
 	word := text(action[0])
 	switch word {
-	case "sessions", "revoke", "revoke user", "revoke everybody":
+	case "sessions", "count sessions", "revoke", "revoke user", "revoke everybody":
 		return r.client.manage(ctx, word, action[1:])
 	case "commit":
 		return nil, s.Commit(ctx)
@@ -132,13 +132,17 @@ func entryAction(ctx context.Context, s *session.Session, word, field, key strin
 // manage makes an action of the Manager.
 func (c *goClient) manage(ctx context.Context, word string, args []json.RawMessage) (json.RawMessage, error) {
 	switch word {
-	case "sessions":
-		handles := []string{}
+	case "sessions", "count sessions":
+		handles, seen := []string{}, map[string]bool{}
 		for info, err := range c.manager.Sessions(ctx, text(args[0])) {
 			if err != nil {
 				return nil, err
 			}
 			handles = append(handles, info.Handle)
+			seen[info.Handle] = true
+		}
+		if word == "count sessions" {
+			return encoded(len(seen)), nil
 		}
 		return encoded(handles), nil
 	case "revoke":

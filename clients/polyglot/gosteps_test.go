@@ -155,6 +155,7 @@ type goOptions struct {
 	Keys        []string `json:"keys"`
 	UserKey     string   `json:"user_key"`
 	Seal        bool     `json:"seal"`
+	Rotate      int64    `json:"rotate_ms"`
 }
 
 func (c *goClient) start(text json.RawMessage, nearCache int) {
@@ -176,7 +177,7 @@ func (c *goClient) start(text json.RawMessage, nearCache int) {
 	cfg := session.Config{
 		IdleTimeout: milliseconds(o.Idle), FirstUseTimeout: milliseconds(o.FirstUse), Lifetime: milliseconds(o.Lifetime),
 		MaxRemember: milliseconds(o.MaxRemember), MaxSize: o.MaxSize, MaxPerUser: o.MaxPerUser, RefuseExtra: o.RefuseExtra,
-		KeepFields: o.KeepFields, Seal: o.Seal, CommitTimeout: 10 * time.Second, Logger: quiet,
+		KeepFields: o.KeepFields, Seal: o.Seal, RotateEvery: milliseconds(o.Rotate), CommitTimeout: 10 * time.Second, Logger: quiet,
 		OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 			r.Context().Value(goRequestKey{}).(*goRequest).err = err
 			w.WriteHeader(session.Status(err))

@@ -155,7 +155,7 @@ func (r *runner) request(s *stepData) {
 // onlyReads reports whether a request with these actions may be repeated.
 func onlyReads(do [][]json.RawMessage) bool {
 	return !slices.ContainsFunc(do, func(action []json.RawMessage) bool {
-		return !slices.Contains([]string{"get", "has", "count", "entries", "counts", "user", "info", "lifetime", "sessions"}, text(action[0]))
+		return !slices.Contains([]string{"get", "has", "count", "entries", "counts", "user", "info", "lifetime", "sessions", "count sessions"}, text(action[0]))
 	})
 }
 

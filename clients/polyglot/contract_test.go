@@ -6,63 +6,87 @@ import (
 	"testing"
 )
 
-// TestContractWithGo runs the contract suite with the Go library, on one server and on a Cluster,
-// with and without a near cache.
+// TestContractWithGo runs the contract suite with the Go library: on one server with a near cache,
+// and on a Cluster without.
 func TestContractWithGo(t *testing.T) {
-	for _, topology := range topologies {
-		for _, cache := range []struct {
-			name string
-			size int
-		}{{"no near cache", -1}, {"near cache", 0}} {
-			t.Run(topology.name+"/"+cache.name, func(t *testing.T) {
-				s := topology.start(t)
-				g := newGoSteps(cache.size)
-				t.Cleanup(g.close)
-				runSuite(t, s, func(string) stepper { return g }, cache.size >= 0, false)
-			})
-		}
+	for i, topology := range topologies {
+		t.Run(topology.name, func(t *testing.T) {
+			s := topology.start(t)
+			nearCache := -i // 0 is the default size, and -1 none
+			g := newGoSteps(nearCache)
+			t.Cleanup(g.close)
+			runSuite(t, s, func(int, string) stepper { return g }, nearCache == 0)
+		})
 	}
 }
+
+// TestContractAcrossLanguages runs the contract suite with clients in different languages. So what
+// one language writes, another one reads. Without clients in other languages, Go runs against Go.
+func TestContractAcrossLanguages(t *testing.T) {
+	for round, topology := range topologies {
+		t.Run(topology.name, func(t *testing.T) {
+			s := topology.start(t)
+			programs := startPrograms(t)
+			runSuite(t, s, func(index int, client string) stepper {
+				if client == "a" && index == rotates {
+					return programs[0]
+				}
+				return programs[(index+round+int(client[0]))%len(programs)]
+			}, false)
+		})
+	}
+}
+
+// rotates stands for the index of a scenario whose client a rotates tokens: it is in Go.
+const rotates = -1
 
 // atATime is how many scenarios run at the same time. Most of their time is waiting, so there are
 // more than t.Parallel would run.
 const atATime = 8
 
 // runSuite runs all scenarios on a server. Those that need the server for themselves come last.
-// copies says whether a client may keep copies of sessions, and shift whether clients can shift
-// their clocks.
-func runSuite(t *testing.T, s *server, steppers func(client string) stepper, copies, shift bool) {
-	run := func(c scenario) {
+// steppers returns the step function of a client of the scenario with this index. copies says
+// whether a client may keep copies of sessions.
+func runSuite(t *testing.T, s *server, steppers func(index int, client string) stepper, copies bool) {
+	run := func(index int, c scenario) {
 		t.Run(c.Name, func(t *testing.T) {
-			(&runner{TB: t, server: s, steppers: steppers, copies: copies, scenario: &c}).run()
+			of := func(client string) stepper { return steppers(index, client) }
+			(&runner{TB: t, server: s, steppers: of, copies: copies, scenario: &c}).run()
 			if t.Failed() {
 				t.Log(c.Claim)
 			}
 		})
 	}
-	var alone []scenario
-	queue := make(chan scenario)
+	type numbered struct {
+		index int
+		scenario
+	}
+	var alone []numbered
+	queue := make(chan numbered)
 	var wg sync.WaitGroup
 	for range atATime {
 		wg.Go(func() {
 			for c := range queue {
-				run(c)
+				run(c.index, c.scenario)
 			}
 		})
 	}
-	for _, c := range mustReadSuite(t) {
+	for i, c := range mustReadSuite(t) {
+		if slices.Contains(c.Needs, "rotation") {
+			i = rotates
+		}
 		switch {
 		case slices.Contains(c.Needs, "own server"):
-			alone = append(alone, c)
-		case slices.Contains(c.Needs, "clock") && !shift:
-			t.Logf("%s is left out: the clients cannot shift their clocks", c.Name)
+			alone = append(alone, numbered{i, c})
+		case slices.Contains(c.Needs, "clock"):
+			t.Logf("%s is left out: a Go program cannot shift its clock", c.Name)
 		default:
-			queue <- c
+			queue <- numbered{i, c}
 		}
 	}
 	close(queue)
 	wg.Wait()
 	for _, c := range alone {
-		run(c)
+		run(c.index, c.scenario)
 	}
 }

@@ -105,7 +105,8 @@ func (r *goRequest) serve(cookie string) {
 		answer.Error = r.err.Error()
 	}
 	for _, c := range response.Result().Cookies() {
-		if answer.Token == nil || c.Value != "" { // a sign-in also deletes the cookie of anonymous sessions
+		// A sign-in also deletes the cookie of anonymous sessions.
+		if answer.Token == nil || c.Value != "" {
 			answer.Token = new(token)
 			*answer.Token = token(c.Value)
 		}
@@ -166,7 +167,7 @@ func (c *goClient) start(text json.RawMessage, nearCache int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
-	url := strings.Replace(o.URL, "redis-cluster:", "redis+cluster:", 1) // the protocol's scheme
+	url := strings.Replace(o.URL, "redis-cluster:", "redis+cluster:", 1)
 	c.store, c.err = redisstore.Open(ctx, url, redisstore.Options{
 		Namespace: o.Namespace, Timeout: 8 * time.Second, NearCache: nearCache, Logger: quiet,
 	})

@@ -48,8 +48,9 @@ type tree struct {
 	scripts  []string             // Lua files
 }
 
-// skipped names the folders that do not contain source code of this repository.
-var skipped = []string{"testdata", "node_modules", "coatcheck-data"}
+// skipped names the folders that do not contain source code of this repository: data, and what the
+// tools of the clients in other languages install and build.
+var skipped = []string{"testdata", "node_modules", "coatcheck-data", "dist", "build", "test-build", "target", "vendor"}
 
 // load reads the repository.
 func load(t *testing.T) *tree {

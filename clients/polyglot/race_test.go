@@ -108,12 +108,14 @@ func (r *race) mustBeEnded(handle, cookie string) {
 // before counts, and nothing comes back.
 func TestRaceOnOneSession(t *testing.T) { onEachTopology(t, raceOnOneSession) }
 
+const writeAll = `[["add","n",1],["set","f.LANGUAGE",NUMBER],["set","m:LANGUAGE.NUMBER",NUMBER],["add","sums:LANGUAGE",2],
+	["append","log",NUMBER],["count","n"]]`
+
 func raceOnOneSession(r *race, leader *program) {
 	first, cookie := r.mustDo(leader, "", `[["set","theme","dark"]]`)
 	var sums sync.Map
 	r.atOnce(rounds, func(p *program, i int) {
-		got := r.do(p, cookie, fmt.Sprintf(`[["add","n",1],["set","f.%s",%d],["set","m:%s.%d",%d],["add","sums:%s",2],["append","log",%d],["count","n"]]`,
-			p.language, i, p.language, i, i, p.language, i))
+		got := r.do(p, cookie, strings.NewReplacer("LANGUAGE", p.language, "NUMBER", strconv.Itoa(i)).Replace(writeAll))
 		if got.Outcome != "ok" || got.Token != nil {
 			r.Errorf("%s replied %s", p.language, encoded(got))
 			return
@@ -159,6 +161,8 @@ func (r *race) mustHaveAll(p *program, cookie string, total int) {
 	}
 }
 
+const writeAndCount = `[["has","theme"],["take","absent"],["add","n",1],["commit"],["count","n"]]`
+
 // signOutAmongWriters ends the session while all write to it.
 func (r *race) signOutAmongWriters(leader *program, handle, cookie string, total int) {
 	var highest, acknowledged atomic.Int64
@@ -173,9 +177,9 @@ func (r *race) signOutAmongWriters(leader *program, handle, cookie string, total
 		}
 		for range 3 {
 			after := isDone(ended)
-			// A request that begins after the end is that of an unknown visitor: its addition begins
-			// a session of its own.
-			got := r.do(p, cookie, `[["has","theme"],["take","absent"],["add","n",1],["commit"],["count","n"]]`)
+			// A request after the end is that of an unknown visitor. Its addition begins a session of
+			// its own.
+			got := r.do(p, cookie, writeAndCount)
 			found := len(got.Values) > 0 && string(got.Values[0]) == "true"
 			switch {
 			case got.Outcome == "ok" && found && after:

@@ -177,8 +177,8 @@ func (r *race) signOutAmongWriters(leader *program, handle, cookie string, total
 		}
 		for range 3 {
 			after := isDone(ended)
-			// A request after the end is that of an unknown visitor. Its addition begins a session of
-			// its own.
+			// A request after the end is that of an unknown visitor. Its addition begins a session
+			// of its own.
 			got := r.do(p, cookie, writeAndCount)
 			found := len(got.Values) > 0 && string(got.Values[0]) == "true"
 			switch {

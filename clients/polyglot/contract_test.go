@@ -9,32 +9,31 @@ import (
 // TestContractWithGo runs the contract suite with the Go library: on one server with a near cache,
 // and on a Cluster without.
 func TestContractWithGo(t *testing.T) {
-	for i, topology := range topologies {
-		t.Run(topology.name, func(t *testing.T) {
-			s := topology.start(t)
-			nearCache := -i // 0 is the default size, and -1 none
-			g := newGoSteps(nearCache)
-			t.Cleanup(g.close)
-			runSuite(t, s, func(int, string) stepper { return g }, nearCache == 0)
-		})
-	}
+	onEachTopology(t, func(t *testing.T, s *server) {
+		nearCache := 0 // the default size
+		if s.node == nil {
+			nearCache = -1
+		}
+		g := newGoSteps(nearCache)
+		t.Cleanup(g.close)
+		runSuite(t, s, func(int, string) stepper { return g }, nearCache == 0)
+	})
 }
 
 // TestContractAcrossLanguages runs the contract suite with clients in different languages. So what
 // one language writes, another one reads. Without clients in other languages, Go runs against Go.
 func TestContractAcrossLanguages(t *testing.T) {
-	for round, topology := range topologies {
-		t.Run(topology.name, func(t *testing.T) {
-			s := topology.start(t)
-			programs := startPrograms(t)
-			runSuite(t, s, func(index int, client string) stepper {
-				if client == "a" && index == rotates {
-					return programs[0]
-				}
-				return programs[(index+round+int(client[0]))%len(programs)]
-			}, false)
-		})
-	}
+	round := 0
+	onEachTopology(t, func(t *testing.T, s *server) {
+		round++
+		programs := startPrograms(t)
+		runSuite(t, s, func(index int, client string) stepper {
+			if client == "a" && index == rotates {
+				return programs[0]
+			}
+			return programs[(index+round+int(client[0]))%len(programs)]
+		}, false)
+	})
 }
 
 // rotates stands for the index of a scenario whose client a rotates tokens: it is in Go.

@@ -21,7 +21,13 @@ const asProgram = "COATCHECK_STEP_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) == "" {
-		os.Exit(m.Run())
+		status := m.Run()
+		for _, c := range closers {
+			if err := c.Close(); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+		}
+		os.Exit(status)
 	}
 	g := newGoSteps(-1)
 	serveSteps(g, os.Stdin, os.Stdout)

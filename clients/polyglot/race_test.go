@@ -23,24 +23,34 @@ type race struct {
 	space    string
 }
 
-// onEachTopology runs a race on one server and on a Cluster. Each program takes the leading part
-// once: it signs out, or revokes.
-func onEachTopology(t *testing.T, run func(r *race, leader *program)) {
-	for _, topology := range topologies {
-		t.Run(topology.name, func(t *testing.T) {
-			s := topology.start(t)
-			programs := startPrograms(t)
-			if len(programs) == 1 { // Go against Go
-				programs = append(programs, startPrograms(t)...)
-			}
-			for _, leader := range programs {
-				t.Run(leader.language, func(t *testing.T) {
-					space := fmt.Sprintf("race.%d.%d", time.Now().UnixNano(), lastNamespace.Add(1))
-					run(&race{TB: t, server: s, programs: programs, options: map[string]any{}, space: space}, leader)
-				})
-			}
-		})
+// races are the races. In each, one program leads: it signs out, or revokes.
+var races = []struct {
+	name string
+	run  func(r *race, leader *program)
+}{
+	{"one session", raceOnOneSession},
+	{"sign-ins", raceOfSignIns},
+	{"revocation", raceWithRevocation},
+}
+
+// TestRaces runs the races on one server and on a Cluster, with each program as the leader.
+func TestRaces(t *testing.T) {
+	programs := startPrograms(t)
+	if len(programs) == 1 { // Go against Go
+		programs = append(programs, startPrograms(t)...)
 	}
+	onEachTopology(t, func(t *testing.T, s *server) {
+		for _, race := range races {
+			for _, leader := range programs {
+				t.Run(race.name+"/"+leader.language, func(t *testing.T) { race.run(newRace(t, s, programs), leader) })
+			}
+		}
+	})
+}
+
+func newRace(t *testing.T, s *server, programs []*program) *race {
+	space := fmt.Sprintf("race.%d.%d", time.Now().UnixNano(), lastNamespace.Add(1))
+	return &race{TB: t, server: s, programs: programs, options: map[string]any{}, space: space}
 }
 
 // do makes a request with actions in the form of the suite: [["get","theme"]].
@@ -103,14 +113,12 @@ func (r *race) mustBeEnded(handle, cookie string) {
 	}
 }
 
-// TestRaceOnOneSession: all languages at once add to one counter, and write fields and entries of
-// their own. Nothing is lost. Then one of them signs out among the others: what was acknowledged
-// before counts, and nothing comes back.
-func TestRaceOnOneSession(t *testing.T) { onEachTopology(t, raceOnOneSession) }
-
 const writeAll = `[["add","n",1],["set","f.LANGUAGE",NUMBER],["set","m:LANGUAGE.NUMBER",NUMBER],["add","sums:LANGUAGE",2],
 	["append","log",NUMBER],["count","n"]]`
 
+// raceOnOneSession: all languages at once add to one counter, and write fields and entries of
+// their own. Nothing is lost. Then one of them signs out among the others: what was acknowledged
+// before counts, and nothing comes back.
 func raceOnOneSession(r *race, leader *program) {
 	first, cookie := r.mustDo(leader, "", `[["set","theme","dark"]]`)
 	var sums sync.Map
@@ -211,29 +219,27 @@ func isDone(c <-chan struct{}) bool {
 	}
 }
 
-// TestRaceOfSignIns: all languages at once sign one user in, under a limit. Exactly as many
-// sessions as allowed live, or exactly as many sign-ins succeed.
-func TestRaceOfSignIns(t *testing.T) {
-	onEachTopology(t, func(r *race, leader *program) {
-		const limit = 4
-		r.options["max_per_user"] = limit
-		cookies := r.signInAll("ok")
-		if n := r.countSignedIn(cookies); n != limit {
-			r.Errorf("%d sessions live, want %d", n, limit)
-		}
-		r.mustDo(leader, "", `[["revoke user","ann",[]]]`)
-		if n := r.countSignedIn(cookies); n != 0 {
-			r.Errorf("%d sessions live after the revocation", n)
-		}
-		r.options["refuse_extra"] = true
-		cookies = r.signInAll("too many")
-		if n := r.countSignedIn(cookies); n != limit || len(cookies) != limit {
-			r.Errorf("%d sign-ins succeeded and %d sessions live, want %d", len(cookies), n, limit)
-		}
-		if got, _ := r.mustDo(leader, "", `[["count sessions","ann"]]`); string(got.Values[0]) != strconv.Itoa(limit) {
-			r.Errorf("%s lists %s sessions, want %d", leader.language, got.Values[0], limit)
-		}
-	})
+// raceOfSignIns: all languages at once sign one user in, under a limit. Exactly as many sessions as
+// allowed live, or exactly as many sign-ins succeed.
+func raceOfSignIns(r *race, leader *program) {
+	const limit = 4
+	r.options["max_per_user"] = limit
+	cookies := r.signInAll("ok")
+	if n := r.countSignedIn(cookies); n != limit {
+		r.Errorf("%d sessions live, want %d", n, limit)
+	}
+	r.mustDo(leader, "", `[["revoke user","ann",[]]]`)
+	if n := r.countSignedIn(cookies); n != 0 {
+		r.Errorf("%d sessions live after the revocation", n)
+	}
+	r.options["refuse_extra"] = true
+	cookies = r.signInAll("too many")
+	if n := r.countSignedIn(cookies); n != limit || len(cookies) != limit {
+		r.Errorf("%d sign-ins succeeded and %d sessions live, want %d", len(cookies), n, limit)
+	}
+	if got, _ := r.mustDo(leader, "", `[["count sessions","ann"]]`); string(got.Values[0]) != strconv.Itoa(limit) {
+		r.Errorf("%s lists %s sessions, want %d", leader.language, got.Values[0], limit)
+	}
 }
 
 // signInAll signs a user in, with all programs at once, and returns the tokens. A sign-in may also
@@ -272,10 +278,8 @@ func (r *race) countSignedIn(cookies []string) (n int) {
 	return n
 }
 
-// TestRaceWithRevocation: one language revokes the user while all others write to the user's
+// raceWithRevocation: one language revokes the user while all others write to the user's
 // sessions. All of the sessions end, and nothing comes back.
-func TestRaceWithRevocation(t *testing.T) { onEachTopology(t, raceWithRevocation) }
-
 func raceWithRevocation(r *race, leader *program) {
 	handles, cookies := make([]string, len(r.programs)), make([]string, len(r.programs))
 	for i, p := range r.programs {

@@ -2,7 +2,9 @@ package polyglot_test
 
 import (
 	"fmt"
+	"io"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/coatcheck-go/session/redisstore/redistest"
@@ -15,19 +17,42 @@ type server struct {
 	all  *redistest.Cluster // nil: one server
 }
 
-// topologies start servers.
+// topologies start servers, once for all tests. TestMain closes them.
 var topologies = []struct {
 	name  string
-	start func(t testing.TB) *server
+	start func() (*server, error)
 }{
-	{"standalone", func(t testing.TB) *server {
-		n := redistest.Start(t, redistest.Options{})
-		return &server{url: "redis://" + n.Addr(), node: n}
-	}},
-	{"cluster", func(t testing.TB) *server {
-		c := redistest.StartCluster(t, redistest.Options{})
-		return &server{url: "redis-cluster://" + strings.Join(c.Addrs(), ","), all: c}
-	}},
+	{"standalone", sync.OnceValues(func() (*server, error) {
+		n, err := redistest.New(redistest.Options{})
+		if err != nil {
+			return nil, err
+		}
+		closers = append(closers, n)
+		return &server{url: "redis://" + n.Addr(), node: n}, nil
+	})},
+	{"cluster", sync.OnceValues(func() (*server, error) {
+		c, err := redistest.NewCluster(redistest.Options{})
+		if err != nil {
+			return nil, err
+		}
+		closers = append(closers, c)
+		return &server{url: "redis-cluster://" + strings.Join(c.Addrs(), ","), all: c}, nil
+	})},
+}
+
+var closers []io.Closer
+
+// onEachTopology runs a subtest on one server and on a Cluster.
+func onEachTopology(t *testing.T, run func(t *testing.T, s *server)) {
+	for _, topology := range topologies {
+		t.Run(topology.name, func(t *testing.T) {
+			s, err := topology.start()
+			if err != nil {
+				t.Fatal(err)
+			}
+			run(t, s)
+		})
+	}
 }
 
 // do sends a command to the server of its key, or to each primary.

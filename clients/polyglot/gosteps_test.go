@@ -159,17 +159,20 @@ type goOptions struct {
 	Rotate      int64    `json:"rotate_ms"`
 }
 
+// busy is how long a busy machine may take for one call.
+const busy = 30 * time.Second
+
 func (c *goClient) start(text json.RawMessage, nearCache int) {
 	var o goOptions
 	if c.err = json.Unmarshal(text, &o); c.err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), busy)
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
 	url := strings.Replace(o.URL, "redis-cluster:", "redis+cluster:", 1)
 	c.store, c.err = redisstore.Open(ctx, url, redisstore.Options{
-		Namespace: o.Namespace, Timeout: 8 * time.Second, NearCache: nearCache, Logger: quiet,
+		Namespace: o.Namespace, Timeout: busy, NearCache: nearCache, Logger: quiet,
 	})
 	if c.err != nil {
 		c.err = fmt.Errorf("%w: %v", session.ErrUnavailable, c.err)
@@ -178,7 +181,7 @@ func (c *goClient) start(text json.RawMessage, nearCache int) {
 	cfg := session.Config{
 		IdleTimeout: milliseconds(o.Idle), FirstUseTimeout: milliseconds(o.FirstUse), Lifetime: milliseconds(o.Lifetime),
 		MaxRemember: milliseconds(o.MaxRemember), MaxSize: o.MaxSize, MaxPerUser: o.MaxPerUser, RefuseExtra: o.RefuseExtra,
-		KeepFields: o.KeepFields, Seal: o.Seal, RotateEvery: milliseconds(o.Rotate), CommitTimeout: 10 * time.Second, Logger: quiet,
+		KeepFields: o.KeepFields, Seal: o.Seal, RotateEvery: milliseconds(o.Rotate), CommitTimeout: busy, Logger: quiet,
 		OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 			r.Context().Value(goRequestKey{}).(*goRequest).err = err
 			w.WriteHeader(session.Status(err))

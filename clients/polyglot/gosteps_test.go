@@ -74,7 +74,7 @@ func (g *goSteps) step(s step) (reply, error) {
 	g.mu.Unlock()
 	c.open.Do(func() { c.start(s.Client, g.nearCache) })
 	if c.err != nil {
-		return reply{ID: s.ID, Outcome: outcomeOf(c.err), Error: c.err.Error()}, nil
+		return s.failed(c.err), nil
 	}
 	if r == nil {
 		r = &goRequest{client: c, steps: make(chan step, 1), replies: make(chan reply, 1)}

@@ -48,7 +48,7 @@ func serveSteps(steps stepper, in io.Reader, out io.Writer) {
 		wg.Go(func() {
 			got, err := steps.step(s)
 			if err != nil {
-				got = reply{ID: s.ID, Outcome: "other", Error: err.Error()}
+				got = s.failed(err)
 			}
 			mu.Lock()
 			defer mu.Unlock()

@@ -12,6 +12,11 @@ type step struct {
 	Do      [][]json.RawMessage `json:"do,omitempty"`
 }
 
+// failed returns the reply to a step that was not made.
+func (s step) failed(err error) reply {
+	return reply{ID: s.ID, Outcome: outcomeOf(err), Error: err.Error()}
+}
+
 // reply is one line that a step program writes.
 type reply struct {
 	ID      int64             `json:"id"`

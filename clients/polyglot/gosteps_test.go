@@ -73,7 +73,7 @@ func (g *goSteps) step(s step) (reply, error) {
 	delete(g.requests, name)
 	g.mu.Unlock()
 	c.open.Do(func() { c.start(s.Client, g.nearCache) })
-	if c.err != nil {
+	if c.handler == nil {
 		return s.failed(c.err), nil
 	}
 	if r == nil {

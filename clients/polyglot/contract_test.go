@@ -26,7 +26,7 @@ func TestContractAcrossLanguages(t *testing.T) {
 	round := 0
 	onEachTopology(t, func(t *testing.T, s *server) {
 		round++
-		programs := startPrograms(t)
+		programs := startPrograms(t, s)
 		runSuite(t, s, func(index int, client string) stepper {
 			if client == "a" && index == rotates {
 				return programs[0]

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,12 +70,11 @@ type program struct {
 	err     error // it has ended
 }
 
-// answerTimeout is how long a program may take for one step. A busy machine needs seconds to start
-// a runtime.
-const answerTimeout = 60 * time.Second
-
 // step sends a step, and waits for its reply.
-func (p *program) step(s step) (reply, error) {
+func (p *program) step(s step) (reply, error) { return p.stepWithin(s, 2*busy) }
+
+// stepWithin is step with a time limit. A program that exceeds it gets no more steps.
+func (p *program) stepWithin(s step, limit time.Duration) (reply, error) {
 	line, err := json.Marshal(s)
 	if err != nil {
 		return reply{}, err
@@ -96,7 +96,10 @@ func (p *program) step(s step) (reply, error) {
 			return reply{}, fmt.Errorf("the step program of %s has ended", p.language)
 		}
 		return got, nil
-	case <-time.After(answerTimeout):
+	case <-time.After(limit):
+		p.mu.Lock()
+		p.err = errors.New("it did not reply within the limit")
+		p.mu.Unlock()
 		return reply{}, fmt.Errorf("%s has not replied to %s", p.language, line)
 	}
 }
@@ -174,8 +177,31 @@ func startProgram(t testing.TB, language string, cmd *exec.Cmd) *program {
 	return p
 }
 
-// startPrograms starts the step programs of Go and of all clients that exist.
-func startPrograms(t testing.TB) []*program {
+// startTimeout is how long a program may take until its first reply. It may have to be compiled.
+const startTimeout = 5 * time.Minute
+
+// startPrograms starts the step programs of Go and of all clients that exist, and waits until each
+// has made a step.
+func startPrograms(t testing.TB, s *server) []*program {
+	t.Helper()
+	all := launchPrograms(t)
+	var wg sync.WaitGroup
+	for _, p := range all {
+		wg.Go(func() {
+			client := encoded(map[string]string{"name": "first", "url": s.url, "namespace": "first"})
+			got, err := p.stepWithin(step{ID: lastID.Add(1), Client: client}, startTimeout)
+			if err != nil || got.Outcome != "ok" {
+				t.Errorf("%s replied %s to the first step: %v", p.language, encoded(got), err)
+			}
+		})
+	}
+	if wg.Wait(); t.Failed() {
+		t.FailNow()
+	}
+	return all
+}
+
+func launchPrograms(t testing.TB) []*program {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

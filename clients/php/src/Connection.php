@@ -1,0 +1,256 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session;
+
+/**
+ * Sends commands with phpredis, so that no trap of it is met:
+ *
+ * - rawCommand sends keys and values as they are. The options for a prefix, a serializer and
+ *   compression, which an application may have set on its object, do not apply.
+ * - phpredis returns false for an error as for a missing value. Here an error is an exception.
+ * - After a timeout phpredis keeps the connection, and the next command gets the reply of the
+ *   previous one. Here the connection is closed.
+ * - A connection must not be shared with a forked process: their replies would mix.
+ *
+ * phpredis does not repeat a command that it has sent.
+ *
+ * @internal
+ */
+final class Connection
+{
+    private const NOT_RUN = '/\A(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|WRONGTYPE|NOPERM|NOAUTH|OOM)\b/';
+    private const TRANSIENT = '/\b(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b/';
+
+    /** @var array<string, string> */
+    private static array $sources = [];
+
+    private \Redis|\RedisCluster|null $redis = null;
+    private readonly ?\Closure $connect;
+    private int $process = 0;
+    /** @var list<object> of other processes; kept, so that their destructors do not run */
+    private array $abandoned = [];
+
+    public function __construct(\Redis|\RedisCluster|\Closure $redis, private readonly float $timeout)
+    {
+        $this->connect = $redis instanceof \Closure ? $redis : null;
+        if (!$redis instanceof \Closure) {
+            $this->redis = $this->checked($redis);
+            $this->process = (int) getmypid();
+        }
+    }
+
+    private function redis(): \Redis|\RedisCluster
+    {
+        if ($this->redis !== null && $this->process !== getmypid()) {
+            if ($this->connect === null) {
+                throw new SessionException(
+                    Problem::Unavailable,
+                    'the connection belongs to the parent process: give the Store a closure that connects',
+                );
+            }
+            $this->abandoned[] = $this->redis;
+            $this->redis = null;
+        }
+        if ($this->redis === null) {
+            if ($this->connect === null) {
+                throw new SessionException(Problem::Unavailable, 'there is no connection');
+            }
+            try {
+                $this->redis = $this->checked(($this->connect)());
+            } catch (\RedisException | \RedisClusterException $e) {
+                throw new SessionException(Problem::Unavailable, "cannot connect: {$e->getMessage()}", $e);
+            }
+            $this->process = (int) getmypid();
+        }
+        return $this->redis;
+    }
+
+    private function checked(\Redis|\RedisCluster $redis): \Redis|\RedisCluster
+    {
+        if ($redis instanceof \RedisCluster && $redis->getOption(\RedisCluster::OPT_SLAVE_FAILOVER) !== \RedisCluster::FAILOVER_NONE) {
+            throw new \InvalidArgumentException(
+                'session: OPT_SLAVE_FAILOVER must be FAILOVER_NONE: a replica may still have a session that ended',
+            );
+        }
+        return $redis;
+    }
+
+    public function isCluster(): bool
+    {
+        return $this->redis() instanceof \RedisCluster;
+    }
+
+    /** @return list<array{string, int}> the primaries of a Cluster */
+    public function primaries(): array
+    {
+        $redis = $this->redis();
+        return $redis instanceof \RedisCluster ? $redis->_masters() : [];
+    }
+
+    /** Closes the connection. The next command opens it again. */
+    private function drop(): void
+    {
+        $redis = $this->redis;
+        if ($this->connect !== null) {
+            $this->redis = null;
+        }
+        try {
+            $redis?->close();
+        } catch (\RedisException | \RedisClusterException) {
+        }
+    }
+
+    /**
+     * Sends commands in one round trip, on a Cluster one by one. Each is a list of a key, which says
+     * where to send it, and the words of the command. The replies may be ReplyErrors.
+     *
+     * @param list<array{string|array{string, int}, list<string>}> $commands
+     * @return list<mixed>
+     */
+    public function send(array $commands): array
+    {
+        $redis = $this->redis();
+        if ($redis->getMode() !== \Redis::ATOMIC) {
+            throw new SessionException(Problem::Unavailable, 'the application\'s connection is in a transaction or a pipeline');
+        }
+        if ($redis instanceof \RedisCluster || count($commands) === 1) {
+            return array_map(fn (array $command): mixed => $this->one($redis, ...$command), $commands);
+        }
+        $redis->clearLastError();
+        try {
+            $redis->pipeline();
+            foreach ($commands as [, $words]) {
+                $redis->rawCommand(...$words);
+            }
+            $replies = $redis->exec();
+        } catch (\RedisException $e) {
+            $this->drop(); // replies may be left in it
+            if (self::isReply($e)) {
+                return array_map(fn (): ReplyError => new ReplyError($e->getMessage()), $commands);
+            }
+            throw new SessionException(Problem::UnknownOutcome, $e->getMessage(), $e);
+        }
+        $error = $redis->getLastError();
+        if (!is_array($replies) || count($replies) !== count($commands)) {
+            $this->drop();
+            throw new SessionException(Problem::UnknownOutcome, 'the reply is no list');
+        }
+        // Which of the false replies is the error is not known: treat all as one.
+        return array_map(fn (mixed $r): mixed => $r === false && $error !== null ? new ReplyError($error) : $r, $replies);
+    }
+
+    /**
+     * @param string|array{string, int} $key
+     * @param list<string> $words
+     */
+    private function one(\Redis|\RedisCluster $redis, string|array $key, array $words): mixed
+    {
+        $redis->clearLastError();
+        try {
+            $reply = $redis instanceof \RedisCluster ? $redis->rawCommand($key, ...$words) : $redis->rawCommand(...$words);
+        } catch (\RedisException | \RedisClusterException $e) {
+            if (self::isReply($e)) {
+                if (preg_match('/\A(READONLY|MASTERDOWN)\b/', $e->getMessage()) === 1) {
+                    $this->drop(); // it is no primary any more: connect to the new one
+                }
+                return new ReplyError($e->getMessage());
+            }
+            if (str_contains($e->getMessage(), 'CLUSTERDOWN')) {
+                return new ReplyError('CLUSTERDOWN ' . $e->getMessage());
+            }
+            $this->drop();
+            throw new SessionException(Problem::UnknownOutcome, $e->getMessage(), $e);
+        }
+        $error = $redis->getLastError();
+        return $reply === false && $error !== null ? new ReplyError($error) : $reply;
+    }
+
+    /** phpredis throws some replies of the server. Its own messages do not begin with such a word. */
+    private static function isReply(\Exception $e): bool
+    {
+        return preg_match('/\A[A-Z]{3,}\b/', $e->getMessage()) === 1;
+    }
+
+    /**
+     * Sends commands that change nothing. It repeats them once after a lost connection, which may
+     * have been lost long ago.
+     *
+     * @param list<array{string|array{string, int}, list<string>}> $commands
+     * @return list<mixed>
+     */
+    public function read(array $commands): array
+    {
+        return $this->repeating(true, function () use ($commands): array {
+            $replies = $this->send($commands);
+            foreach ($replies as $reply) {
+                if ($reply instanceof ReplyError && preg_match(self::TRANSIENT, $reply->message) === 1) {
+                    throw new SessionException(Problem::Unavailable, $reply->message);
+                }
+            }
+            return $replies;
+        }, Problem::Unavailable);
+    }
+
+    /**
+     * Runs a script. Without $repeatable it is sent again only if it certainly did not run.
+     *
+     * @param list<string> $keys
+     * @param list<string> $arguments
+     * @return list<mixed> the reply: a status, and what belongs to it. A nil is false
+     */
+    public function script(string $name, array $keys, array $arguments, bool $repeatable): array
+    {
+        $source = self::$sources[$name] ??= self::source($name);
+        $words = [(string) count($keys), ...$keys, ...$arguments];
+        return $this->repeating($repeatable, function () use ($source, $words, $keys): array {
+            [$reply] = $this->send([[$keys[0], ['EVALSHA', sha1($source), ...$words]]]);
+            if ($reply instanceof ReplyError && str_starts_with($reply->message, 'NOSCRIPT')) {
+                [$reply] = $this->send([[$keys[0], ['EVAL', $source, ...$words]]]);
+            }
+            if ($reply instanceof ReplyError) {
+                $notRun = preg_match(self::NOT_RUN, $reply->message) === 1;
+                throw new SessionException($notRun ? Problem::Unavailable : Problem::UnknownOutcome, $reply->message);
+            }
+            if (!is_array($reply) || !is_string($reply[0] ?? null)) {
+                throw new SessionException(Problem::UnknownOutcome, 'the script has replied something else');
+            }
+            return array_values($reply);
+        });
+    }
+
+    private static function source(string $name): string
+    {
+        $source = file_get_contents(dirname(__DIR__) . "/lua/$name.lua");
+        return $source === false ? throw new \RuntimeException("session: $name.lua is missing") : $source;
+    }
+
+    /**
+     * @template T
+     * @param \Closure(): T $try throws Problem::Unavailable if it certainly did nothing
+     * @param Problem|null $as the problem to report; null: that of the first try that may have run
+     * @return T
+     */
+    private function repeating(bool $repeatable, \Closure $try, ?Problem $as = null): mixed
+    {
+        $until = hrtime(true) + (int) ($this->timeout * 1e9);
+        $unknown = null;
+        for ($tries = 1;; $tries++) {
+            try {
+                return $try();
+            } catch (SessionException $e) {
+                $mayHaveRun = $e->problem === Problem::UnknownOutcome;
+                $unknown ??= $mayHaveRun ? $e : null;
+                // A lost connection is tried once more. A slot that moves, or a failover, takes longer.
+                $again = $mayHaveRun ? $repeatable && $tries === 1 : preg_match(self::TRANSIENT, $e->getMessage()) === 1;
+                if (!$again || hrtime(true) >= $until) {
+                    throw $as === null ? ($unknown ?? $e) : new SessionException($as, $e->getMessage(), $e);
+                }
+                if (!$mayHaveRun) {
+                    usleep(random_int(5_000, 20_000) * min($tries, 5));
+                }
+            }
+        }
+    }
+}

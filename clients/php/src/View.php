@@ -1,0 +1,185 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session;
+
+/**
+ * The values as a request sees them: the stored ones, and its own changes on top. It keeps the
+ * changes as operations of apply.lua, for the commit. It knows no store.
+ *
+ * @internal
+ */
+final class View
+{
+    private const MAX_FIELDS = 1024;
+    private const MAX_OPERATIONS = 4096;
+
+    /** @var array<array-key, string> */
+    private array $fields = [];
+    private int $size = 0;
+
+    /** @var list<array{string, string, string, string}> kind, name, a, b: not committed yet */
+    private array $operations = [];
+
+    public function __construct(private readonly int $maxSize)
+    {
+    }
+
+    /**
+     * Makes these the stored values. The changes that are not committed stay.
+     *
+     * @param array<array-key, string> $fields
+     */
+    public function rebase(array $fields): void
+    {
+        $this->fields = $fields;
+        $this->size = self::sizeOf($fields);
+        foreach ($this->operations as $operation) {
+            $this->apply($operation, false);
+        }
+    }
+
+    /** @param array<array-key, string> $fields */
+    public static function sizeOf(array $fields): int
+    {
+        $size = 0;
+        foreach ($fields as $name => $value) {
+            $size += strlen((string) $name) + strlen($value);
+        }
+        return $size;
+    }
+
+    public function get(string $name): ?string
+    {
+        return $this->fields[$name] ?? null;
+    }
+
+    /** @return array<array-key, string> */
+    public function fields(): array
+    {
+        return $this->fields;
+    }
+
+    public function size(): int
+    {
+        return $this->size;
+    }
+
+    /** @return array<array-key, string> the entries of a map, by key, in the order of the keys */
+    public function entries(string $field): array
+    {
+        $entries = [];
+        foreach ($this->fields as $name => $value) {
+            if (str_starts_with((string) $name, "$field:")) {
+                $entries[substr((string) $name, strlen($field) + 1)] = $value;
+            }
+        }
+        ksort($entries, SORT_STRING);
+        return $entries;
+    }
+
+    /** @return list<array{string, string, string, string}> */
+    public function operations(): array
+    {
+        return $this->operations;
+    }
+
+    /** Forgets the changes: they are committed, or given up. */
+    public function clearOperations(): void
+    {
+        $this->operations = [];
+    }
+
+    /** Makes a change and keeps it for the commit. */
+    public function change(string $kind, string $name, string $a = ''): void
+    {
+        $operation = [$kind, $name, $a, ''];
+        if (count($this->operations) >= self::MAX_OPERATIONS) {
+            throw new SessionException(Problem::TooLarge, 'a commit has at most ' . self::MAX_OPERATIONS . ' operations: commit more often');
+        }
+        $this->apply($operation, true);
+        $last = end($this->operations);
+        if ($last !== false && $last[1] === $name && in_array($last[0], ['set', 'unset', 'add'], true)) {
+            $sum = $kind === 'add' && $last[0] === 'add' ? (int) $last[2] + (int) $a : null;
+            if ($kind === 'set' || $kind === 'unset' || is_int($sum)) { // one operation does for both
+                array_pop($this->operations);
+                $operation[2] = is_int($sum) ? (string) $sum : $a;
+            }
+        }
+        $this->operations[] = $operation;
+    }
+
+    /**
+     * Makes the view what the script has replied.
+     *
+     * @param list<array{string, string, string, string}> $operations
+     * @param list<mixed> $values
+     */
+    public function settle(array $operations, array $values): void
+    {
+        foreach ($operations as $i => [$kind, $name, $a, $b]) {
+            match ($kind) {
+                'add' => is_string($values[$i] ?? null) ? $this->put($name, $values[$i], false) : null,
+                'take' => $this->remove($name),
+                'swap' => $b === '' ? $this->remove($name) : $this->put($name, substr($b, 1), false),
+                default => $this->apply([$kind, $name, $a, $b], false),
+            };
+        }
+    }
+
+    /** @param array{string, string, string, string} $operation */
+    private function apply(array $operation, bool $check): void
+    {
+        [$kind, $name, $a] = $operation;
+        switch ($kind) {
+            case 'set':
+                $this->put($name, $a, $check);
+                break;
+            case 'unset':
+            case 'take':
+                $this->remove($name);
+                break;
+            case 'add':
+                $n = Text::integer($this->fields[$name] ?? '0');
+                $sum = $n === null ? null : $n + (int) $a;
+                if (is_int($sum)) {
+                    $this->put($name, (string) $sum, $check);
+                } elseif ($check) {
+                    throw new SessionException(Problem::Invalid, "field \"$name\": " . ($n === null ? 'it is no counter' : 'the sum overflows'));
+                }
+                break;
+            case 'unset-entries':
+                foreach (array_keys($this->entries($name)) as $key) {
+                    $this->remove("$name:$key");
+                }
+                break;
+            case 'clear':
+                $this->fields = [];
+                $this->size = 0;
+                break;
+        }
+    }
+
+    private function put(string $name, string $value, bool $check): void
+    {
+        $old = $this->fields[$name] ?? null;
+        $size = $this->size + strlen($value) - ($old === null ? -strlen($name) : strlen($old));
+        if ($check && $old === null && count($this->fields) >= self::MAX_FIELDS) {
+            throw new SessionException(Problem::TooLarge, 'a session has at most ' . self::MAX_FIELDS . ' fields and entries');
+        }
+        if ($check && $size > $this->maxSize && $size > $this->size) {
+            throw new SessionException(Problem::TooLarge, "field \"$name\": $size bytes of $this->maxSize");
+        }
+        $this->fields[$name] = $value;
+        $this->size = $size;
+    }
+
+    private function remove(string $name): void
+    {
+        if (isset($this->fields[$name])) {
+            $this->size -= strlen($name) + strlen($this->fields[$name]);
+            unset($this->fields[$name]);
+        }
+    }
+}

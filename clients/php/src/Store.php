@@ -17,7 +17,6 @@ namespace Coatcheck\Session;
 final class Store
 {
     private const BATCH = 900; // a script takes 1,000 keys
-    private const TEN_YEARS = 315_360_000_000;
     private const DAY = 86_400_000;
     private const UNCONFIRMED = 60_000;
 

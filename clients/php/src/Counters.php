@@ -1,0 +1,43 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session;
+
+/** A field with a counter for each key, such as the quantities of a cart. Additions to a key add up. */
+final class Counters
+{
+    public function __construct(public readonly string $name)
+    {
+        Session::checkField($name);
+    }
+
+    public function get(Session $s, string|int $key): int
+    {
+        return $s->count("$this->name:$key");
+    }
+
+    public function add(Session $s, string|int $key, int $n = 1): void
+    {
+        $s->change('add', "$this->name:$key", (string) $n);
+    }
+
+    public function delete(Session $s, string|int $key): void
+    {
+        $s->change('unset', "$this->name:$key");
+    }
+
+    /** @return \Generator<string, int> in the order of the keys, which are strings: see Map::all() */
+    public function all(Session $s): \Generator
+    {
+        foreach (array_keys($s->entries($this->name)) as $key) {
+            yield (string) $key => $s->count("$this->name:$key");
+        }
+    }
+
+    /** Removes all keys, also those that another request adds before the commit. */
+    public function clear(Session $s): void
+    {
+        $s->change('unset-entries', $this->name);
+    }
+}

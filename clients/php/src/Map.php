@@ -1,0 +1,72 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session;
+
+/**
+ * A field with many values under keys. Entries are written one by one, so requests that write
+ * different entries do not conflict. A key has at most 256 bytes of UTF-8.
+ */
+final class Map
+{
+    public function __construct(public readonly string $name)
+    {
+        Session::checkField($name);
+    }
+
+    public function get(Session $s, string|int $key, mixed $default = null): mixed
+    {
+        return $this->isSet($s, $key) ? $s->value("$this->name:$key") : $default;
+    }
+
+    public function isSet(Session $s, string|int $key): bool
+    {
+        return $s->stored("$this->name:$key") !== null;
+    }
+
+    public function set(Session $s, string|int $key, mixed $value): void
+    {
+        $s->setValue("$this->name:$key", $value);
+    }
+
+    public function delete(Session $s, string|int $key): void
+    {
+        $s->change('unset', "$this->name:$key");
+    }
+
+    /**
+     * All entries, in the order of their keys. The keys are strings: iterator_to_array() makes "1" an
+     * integer, as all arrays of PHP do.
+     *
+     * @return \Generator<string, mixed>
+     */
+    public function all(Session $s): \Generator
+    {
+        foreach (array_keys($s->entries($this->name)) as $key) {
+            yield (string) $key => $s->value("$this->name:$key");
+        }
+    }
+
+    /** Removes all entries, also those that another request adds before the commit. */
+    public function clear(Session $s): void
+    {
+        $s->change('unset-entries', $this->name);
+    }
+
+    /** Talks to the store: see Value::take(). */
+    public function take(Session $s, string|int $key): mixed
+    {
+        return $s->take("$this->name:$key");
+    }
+
+    /**
+     * Talks to the store: see Value::update().
+     *
+     * @param callable(mixed): mixed $function
+     */
+    public function update(Session $s, string|int $key, callable $function, mixed $default = null): mixed
+    {
+        return $s->update("$this->name:$key", $function, $default);
+    }
+}

@@ -120,8 +120,17 @@ final class Store
      */
     public function read(Token $token, \Closure $age): Reading
     {
-        $key = $this->sessionKey($token->handle());
-        $n = $this->revocationsKey(substr($token->handle(), 0, 4));
+        return $this->readBy($token->handle(), $token->verifierHash(), $token->generation, $age);
+    }
+
+    /**
+     * @internal
+     * @param \Closure(): int $age
+     */
+    public function readBy(string $handle, string $verifier, int $generation, \Closure $age): Reading
+    {
+        $key = $this->sessionKey($handle);
+        $n = $this->revocationsKey(substr($handle, 0, 4));
         $ageBefore = $age();
         [$session, $revocations, $revoked, $time] = $this->connection->read([
             [$key, ['HGETALL', $key]],
@@ -133,7 +142,7 @@ final class Store
         $began = $now - intdiv($age(), 1_000_000);
         $reading = Reading::decide(
             self::pairs($session), self::pairs($revocations), is_string($revoked) || $revoked === false ? $revoked : null,
-            substr($token->handle(), 5), $token->verifierHash(), $token->generation, $now, $began,
+            substr($handle, 5), $verifier, $generation, $now, $began,
             // A request that follows an end must never seem to have begun before it.
             $now - intdiv($ageBefore, 1_000_000) - $began + 2,
         );
@@ -143,7 +152,7 @@ final class Store
                     throw new SessionException(Problem::Unavailable, $reply->message);
                 }
             }
-            throw $this->malformed($token->handle(), $reading->error);
+            throw $this->malformed($handle, $reading->error);
         }
         return $reading;
     }

@@ -40,24 +40,35 @@ final class Json
      */
     public static function decode(string $text, string $name): mixed
     {
-        try {
-            $value = json_decode($text, false, 512, JSON_THROW_ON_ERROR);
-        } catch (\JsonException $e) {
-            throw new SessionException(Problem::Decode, "field \"$name\": {$e->getMessage()}", $e);
+        $zero = '';
+        $value = json_decode($text);
+        if (json_last_error() === JSON_ERROR_INVALID_PROPERTY_NAME) {
+            // A name that begins with a zero byte: PHP has none such in objects, but in arrays.
+            $zero = 'zero' . bin2hex(random_bytes(16));
+            $value = json_decode((string) preg_replace('/(?<!\\\\)((?:\\\\\\\\)*+)\\\\u0000/', "\$1$zero", $text));
+        }
+        if (json_last_error() !== JSON_ERROR_NONE) {
+            throw new SessionException(Problem::Decode, "field \"$name\": " . json_last_error_msg());
         }
         if (preg_match('/\d{19}|\d[eE]/', $text) === 1 && self::exceeds($text)) {
             throw new SessionException(Problem::Decode, "field \"$name\" has a number that PHP cannot hold");
         }
-        return is_array($value) || is_object($value) ? self::arrays($value) : $value;
+        return is_array($value) || is_object($value) ? self::arrays($value, $zero) : $value;
     }
 
-    private static function arrays(mixed $value): mixed
+    private static function arrays(mixed $value, string $zero): mixed
     {
+        if ($zero !== '' && is_string($value)) {
+            return str_replace($zero, "\0", $value);
+        }
         if (is_object($value)) {
-            $members = array_map(self::arrays(...), (array) $value);
+            $members = [];
+            foreach ((array) $value as $name => $member) {
+                $members[$zero === '' ? $name : str_replace($zero, "\0", (string) $name)] = self::arrays($member, $zero);
+            }
             return array_is_list($members) ? new \ArrayObject($members) : $members;
         }
-        return is_array($value) ? array_map(self::arrays(...), $value) : $value;
+        return is_array($value) ? array_map(fn (mixed $v): mixed => self::arrays($v, $zero), $value) : $value;
     }
 
     /** Reports whether the text has an integer beyond 64 bits, or a float that is too large. */

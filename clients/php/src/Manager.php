@@ -153,7 +153,7 @@ final class Manager
         $principal = $this->open($record);
         if (!hash_equals($this->keys->owner($principal->user), $record->owner)) {
             throw new SessionException(
-                Problem::Sealed,
+                Problem::Invalid,
                 "session $handle: Config::\$userKey is not the one with which its user signed in: put that one back, or call revokeAll",
             );
         }

@@ -225,6 +225,12 @@ final class Session
         return array_map(strval(...), array_keys($this->view->fields()));
     }
 
+    /** What tells one token of the session from the next, without telling the token. @internal */
+    public function label(): string
+    {
+        return $this->handle() === null ? 'new-' . bin2hex(random_bytes(16)) : $this->handle() . '-' . $this->token()->generation;
+    }
+
     /**
      * @internal
      * @return array<array-key, string>
@@ -267,7 +273,7 @@ final class Session
         if ($this->state === 'ended' || $this->state === 'moved') {
             throw new SessionException(Problem::Ended);
         }
-        if ($this->closed) {
+        if ($this->closed && $this->state === 'anonymous') {
             throw new SessionException(Problem::HeaderSent, 'the response was made already');
         }
         if (!$all && ($why = Text::nameProblem($name)) !== null) {
@@ -299,25 +305,32 @@ final class Session
 
     /**
      * Stores the changes made so far, in one atomic step. Afterwards the view has other requests'
-     * changes too. The middleware commits by itself before the response.
+     * changes too. The middleware commits by itself before the response. What is changed after it, as
+     * by a streamed body, needs a commit.
      *
      * Throws Ended, Unavailable, UnknownOutcome, TooLarge, Invalid, CrossOrigin, HeaderSent. After an
      * error the changes are dropped, and the session takes no more.
      */
     public function commit(): void
     {
+        $live = $this->state === 'live';
+        if ($this->flush() && $live) {
+            $this->refresh();
+        }
+    }
+
+    /** commit() without reading the session again. It reports whether there was anything to store. @internal */
+    public function flush(): bool
+    {
         $this->load();
         if ($this->failure !== null) {
             throw $this->failure;
         }
         if ($this->view->operations() === []) {
-            return;
+            return false;
         }
-        $created = $this->state === 'anonymous';
         $this->send();
-        if (!$created) {
-            $this->refresh();
-        }
+        return true;
     }
 
     /**

@@ -1,0 +1,169 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session\Tests;
+
+/**
+ * A web server with real PHP processes: php-fpm behind nginx if both are installed, else php -S with
+ * several workers. It serves tests/www/index.php.
+ */
+final class Web
+{
+    /** @var list<resource> */
+    private array $processes = [];
+    private int $port = 0;
+    private string $directory = '';
+    public string $name = '';
+
+    /** @param array<string, string> $ini settings of PHP */
+    public static function start(string $redisUrl, bool $fpm = true, array $ini = []): self
+    {
+        $web = new self();
+        $web->directory = sys_get_temp_dir() . '/coatcheck-web-' . bin2hex(random_bytes(6));
+        mkdir($web->directory, 0755);
+        $web->port = RedisServer::freePort();
+        $fpm && $web->hasFpm() ? $web->startFpm($redisUrl, $ini) : $web->startBuiltIn($redisUrl, $ini);
+        $owner = getmypid();
+        register_shutdown_function(fn () => $owner === getmypid() ? $web->stop() : null);
+        for ($i = 0; $i < 500; $i++) {
+            if (@fsockopen('127.0.0.1', $web->port) !== false && self::status($web->get('/ping')[0]) === 200) {
+                return $web;
+            }
+            usleep(10_000);
+        }
+        throw new \RuntimeException("$web->name does not start: " . @file_get_contents("$web->directory/log"));
+    }
+
+    private function hasFpm(): bool
+    {
+        return glob('/usr/sbin/php-fpm8*') !== [] && is_executable('/usr/sbin/nginx');
+    }
+
+    /** @param array<string, string> $ini */
+    private function startBuiltIn(string $redisUrl, array $ini): void
+    {
+        $this->name = 'php -S';
+        $settings = [];
+        foreach ($ini + ['display_errors' => '0', 'log_errors' => '1'] as $name => $value) {
+            array_push($settings, '-d', "$name=$value");
+        }
+        $this->run(
+            [PHP_BINARY, ...$settings, '-S', "127.0.0.1:$this->port", __DIR__ . '/www/index.php'],
+            ['PHP_CLI_SERVER_WORKERS' => '8', 'COATCHECK_REDIS' => $redisUrl],
+        );
+    }
+
+    /** @param array<string, string> $ini */
+    private function startFpm(string $redisUrl, array $ini): void
+    {
+        $this->name = 'php-fpm and nginx';
+        $d = $this->directory;
+        $settings = '';
+        foreach ($ini + ['display_errors' => '0', 'log_errors' => '1'] as $name => $value) {
+            $settings .= "php_admin_value[$name] = $value\n";
+        }
+        $root = posix_geteuid() === 0 ? "user = root\ngroup = root\n" : '';
+        file_put_contents("$d/fpm.conf", "[global]\nerror_log = $d/log\ndaemonize = no\n[www]\n{$root}listen = $d/fpm.sock\n"
+            . "pm = static\npm.max_children = 8\ncatch_workers_output = yes\nclear_env = no\n$settings");
+        $script = __DIR__ . '/www/index.php';
+        file_put_contents("$d/nginx.conf", "daemon off;\nmaster_process off;\npid $d/nginx.pid;\nerror_log $d/log;\nevents {}\nhttp {\n"
+            . "access_log off;\nclient_body_temp_path $d;\nproxy_temp_path $d;\nfastcgi_temp_path $d;\nuwsgi_temp_path $d;\nscgi_temp_path $d;\n"
+            . "server {\nlisten 127.0.0.1:$this->port;\nlocation / {\ninclude /etc/nginx/fastcgi_params;\n"
+            . "fastcgi_param SCRIPT_FILENAME $script;\nfastcgi_pass unix:$d/fpm.sock;\n}\n}\n}\n");
+        $fpm = glob('/usr/sbin/php-fpm8*')[0];
+        $this->run([$fpm, '-y', "$d/fpm.conf", '-O', ...(posix_geteuid() === 0 ? ['-R'] : [])], ['COATCHECK_REDIS' => $redisUrl]);
+        $this->run(['/usr/sbin/nginx', '-c', "$d/nginx.conf", '-p', $d], []);
+    }
+
+    /**
+     * @param list<string> $command
+     * @param array<string, string> $environment
+     */
+    private function run(array $command, array $environment): void
+    {
+        $log = ['file', "$this->directory/log", 'a'];
+        $this->processes[] = proc_open($command, [['file', '/dev/null', 'r'], $log, $log], $pipes, null, $environment + getenv());
+    }
+
+    public function stop(): void
+    {
+        foreach ($this->processes as $process) {
+            $pid = proc_get_status($process)['pid'];
+            foreach (self::children($pid) as $child) {
+                posix_kill($child, SIGTERM);
+            }
+            proc_terminate($process);
+            proc_close($process);
+        }
+        $this->processes = [];
+        array_map(unlink(...), array_filter((array) glob("$this->directory/*"), fn (string $f): bool => !is_dir($f)));
+        @rmdir($this->directory);
+    }
+
+    /** @return list<int> the workers of php -S, which do not end with their parent */
+    private static function children(int $pid): array
+    {
+        $text = @file_get_contents("/proc/$pid/task/$pid/children");
+        return array_map(intval(...), preg_split('/ /', (string) $text, -1, PREG_SPLIT_NO_EMPTY));
+    }
+
+    public function log(): string
+    {
+        return (string) file_get_contents("$this->directory/log");
+    }
+
+    /** @return array{string, string} the header, which has the status line, and the body */
+    public function get(string $path, string $cookies = '', string $method = 'GET', array $headers = []): array
+    {
+        return $this->all([[$path, $cookies, $method, $headers]])[0];
+    }
+
+    /**
+     * Makes requests at the same time.
+     *
+     * @param list<array{0: string, 1?: string, 2?: string, 3?: array<string, string>}> $requests
+     * @return list<array{string, string}>
+     */
+    public function all(array $requests): array
+    {
+        $sockets = [];
+        $replies = [];
+        foreach ($requests as $i => $request) {
+            [$path, $cookies, $method, $headers] = $request + [1 => '', 2 => 'GET', 3 => []];
+            $socket = stream_socket_client("tcp://127.0.0.1:$this->port", $code, $message, 10);
+            if ($socket === false) {
+                throw new \RuntimeException($message);
+            }
+            $lines = "$method $path HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n" . ($cookies === '' ? '' : "Cookie: $cookies\r\n");
+            foreach ($headers as $name => $value) {
+                $lines .= "$name: $value\r\n";
+            }
+            fwrite($socket, "$lines\r\n");
+            $sockets[$i] = $socket;
+        }
+        foreach ($sockets as $i => $socket) {
+            stream_set_timeout($socket, 20);
+            $replies[$i] = explode("\r\n\r\n", (string) stream_get_contents($socket), 2) + [1 => ''];
+            fclose($socket);
+        }
+        return $replies;
+    }
+
+    public static function status(string $header): int
+    {
+        return (int) (explode(' ', $header)[1] ?? 0);
+    }
+
+    /** The cookies that a response sets, as a browser sends them; a deleted one is ''. @return array<string, string> */
+    public static function cookies(string $header): array
+    {
+        preg_match_all('/^Set-Cookie: ([^=]+)=([^;\r\n]*)/mi', $header, $m);
+        return array_combine($m[1], $m[2]);
+    }
+
+    public static function jar(array $cookies): string
+    {
+        return implode('; ', array_map(fn (string $n, string $v): string => "$n=$v", array_keys($cookies), $cookies));
+    }
+}

@@ -1,0 +1,327 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session\Tests;
+
+use PHPUnit\Framework\TestCase;
+
+/** Requests to real PHP processes, many at the same time. */
+final class WebTest extends TestCase
+{
+    private static RedisServer $redis;
+    private static Web $web;
+    private string $ns = '';
+    /** @var array<string, string> */
+    private array $jar = [];
+
+    public static function setUpBeforeClass(): void
+    {
+        self::$redis = RedisServer::start();
+        self::$web = Web::start(self::$redis->url);
+        fwrite(STDERR, "\nweb: " . self::$web->name . "\n");
+    }
+
+    public static function tearDownAfterClass(): void
+    {
+        self::$web->stop();
+        self::$redis->stop();
+    }
+
+    protected function setUp(): void
+    {
+        $this->ns = 'web' . bin2hex(random_bytes(6));
+        $this->jar = [];
+    }
+
+    private function url(string $path): string
+    {
+        return $path . (str_contains($path, '?') ? '&' : '?') . "ns=$this->ns";
+    }
+
+    /** Makes a request as a browser does. */
+    private function visit(string $path, int $status = 200, string $method = 'GET', array $headers = []): string
+    {
+        [$header, $body] = self::$web->get($this->url($path), Web::jar($this->jar), $method, $headers);
+        self::assertSame($status, Web::status($header), "$path: $header\n$body\n" . ($status < 500 ? self::$web->log() : ''));
+        $this->jar = array_filter(Web::cookies($header) + $this->jar, fn (string $v): bool => $v !== '');
+        $this->header = $header;
+        return $body;
+    }
+
+    private string $header = '';
+
+    private function json(string $path): mixed
+    {
+        return json_decode($this->visit($path), true);
+    }
+
+    /** @return list<string> statuses */
+    private function together(int $times, string ...$paths): array
+    {
+        $requests = [];
+        for ($i = 0; $i < $times; $i++) {
+            foreach ($paths as $path) {
+                $requests[] = [$this->url(str_replace('<i>', (string) $i, $path)), Web::jar($this->jar)];
+            }
+        }
+        return array_map(fn (array $reply): int => Web::status($reply[0]), self::$web->all($requests));
+    }
+
+    public function testConcurrentRequestsLoseNoWrite(): void
+    {
+        $this->visit('/plain/add');
+        self::assertSame([200], array_values(array_unique($this->together(40, '/plain/add?key=<i>&n=<i>&us=2000'))));
+        $shown = $this->json('/plain/show');
+        self::assertSame(41, $shown['count']);
+        self::assertCount(41, $shown['pages']);
+    }
+
+    public function testConcurrentChangesOfTwoKeysOfSessionBothTakeEffect(): void
+    {
+        $this->visit('/native/set?key=begin&value=1');
+        self::assertSame([200], array_values(array_unique($this->together(1, ...array_map(
+            fn (int $i): string => "/native/set?key=k$i&value=$i&us=20000", range(1, 20),
+        )))));
+        $shown = $this->json('/native/show');
+        self::assertCount(21, $shown);
+        self::assertSame(20, $shown['k20']);
+    }
+
+    /** @dataProvider slowPages */
+    public function testSignOutDuringASlowRequestIsFinal(string $slow, string $out, string $show): void
+    {
+        $this->visit('/plain/signin');
+        $jar = Web::jar($this->jar);
+        $key = self::$redis->command('KEYS', "$this->ns:*:s:*")[0];
+        $replies = self::$web->all([[$this->url("$slow?us=300000"), $jar], [$this->url("$out?us=0"), $jar]]);
+        self::assertSame(409, Web::status($replies[0][0]));
+        self::assertStringNotContainsString('done', $replies[0][1]);
+        self::assertSame(200, Web::status($replies[1][0]));
+        self::assertSame([], Web::cookies($replies[0][0]));
+        self::assertSame(['@ended'], array_keys(self::$redis->hash($key)));
+        [$header, $body] = self::$web->get($this->url($show), $jar);
+        self::assertStringNotContainsString('written', $body);
+        self::assertSame(200, Web::status($header));
+    }
+
+    public static function slowPages(): iterable
+    {
+        yield 'plain' => ['/plain/slow', '/plain/signout', '/plain/show'];
+        yield '$_SESSION' => ['/native/slow', '/native/destroy', '/native/show'];
+    }
+
+    public function testCookieIsSecureAndResponseIsNotCached(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        self::assertMatchesRegularExpression('/^Set-Cookie: __Host-session-anon=[\w-]{52}; Path=\/; HttpOnly; Secure; SameSite=Lax\r?$/mi', $this->header);
+        self::assertMatchesRegularExpression('/^Cache-Control: no-store\r?$/mi', $this->header);
+        self::assertMatchesRegularExpression('/^Vary: Cookie\r?$/mi', $this->header);
+        $this->visit('/native/show');
+        self::assertDoesNotMatchRegularExpression('/^Set-Cookie/mi', $this->header);
+        self::assertMatchesRegularExpression('/^Cache-Control: private, no-cache\r?$/mi', $this->header);
+    }
+
+    public function testVisitorWhoWritesNothingIsNotStored(): void
+    {
+        $this->visit('/native/show');
+        self::assertSame([], $this->jar);
+        self::assertSame([], self::$redis->command('KEYS', "$this->ns:*"));
+    }
+
+    /** @dataProvider unknownTokens */
+    public function testForeignTokenIsNotAdopted(string $token): void
+    {
+        $this->jar = ['__Host-session' => $token, 'PHPSESSID' => 'attacker', '__Host-session-anon' => $token];
+        $this->visit('/native/set?key=a&value=1&PHPSESSID=attacker');
+        self::assertNotContains($token, array_intersect_key($this->jar, ['__Host-session-anon' => 1]));
+        self::assertSame(['a' => 1], $this->json('/native/show'));
+    }
+
+    public static function unknownTokens(): iterable
+    {
+        yield 'well-formed' => ['AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'];
+        yield 'PHP\'s own' => ['0123456789abcdef0123456789abcdef'];
+        yield 'a hash that == compares as 0' => ['0e462097431906509019562988736854'];
+    }
+
+    public function testValuesOfSessionKeepTheirTypes(): void
+    {
+        $values = ['f' => '1.0', 'i' => '1', 's' => '"1"', 'n' => 'null', 'l' => '[]', 'b' => 'false', 'u' => '"\u00e9"', '5' => '{"1":"a"}'];
+        foreach ($values as $key => $value) {
+            $this->visit("/native/set?key=$key&value=" . rawurlencode($value));
+        }
+        self::assertSame('float', $this->visit('/native/type?key=f'));
+        self::assertSame('int', $this->visit('/native/type?key=i'));
+        self::assertSame('string', $this->visit('/native/type?key=s'));
+        self::assertSame('array', $this->visit('/native/type?key=5'));
+        self::assertSame('array', $this->visit('/native/type?key=l'));
+        $hash = self::$redis->hash(self::$redis->command('KEYS', "$this->ns:*:s:*")[0]);
+        self::assertSame('1.0', $hash['f']);
+        self::assertSame('{"1":"a"}', $hash['5']);
+        self::assertSame('[]', $hash['l']);
+    }
+
+    public function testEmptyObjectAndOtherSpacingOfAnotherLanguageStay(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        $key = self::$redis->command('KEYS', "$this->ns:*:s:*")[0];
+        self::$redis->command('EVAL', "local s=redis.call('HGET',KEYS[1],'@s') redis.call('HSET',KEYS[1],'o','{ }','c','{ \"x\" : [ ] }','@s',"
+            . "string.sub(s,1,36)..string.format('%08x',tonumber(string.sub(s,37,44),16)+18)..string.sub(s,45))", '1', $key);
+        self::assertSame('ArrayObject', $this->visit('/native/type?key=o'));
+        $this->visit('/native/set?key=a&value=2');
+        $hash = self::$redis->hash($key);
+        self::assertSame(['{ }', '{ "x" : [ ] }', '2'], [$hash['o'], $hash['c'], $hash['a']]);
+    }
+
+    public function testExceptionDiscardsChanges(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        self::assertStringNotContainsString('never seen', $this->visit('/native/throw', 500) . $this->visit('/plain/throw', 500));
+        self::assertSame(['a' => 1], $this->json('/native/show'));
+        self::assertSame(0, $this->json('/plain/show')['count']);
+    }
+
+    public function testWhatJsonCannotHoldIsRefusedBeforeTheFirstByte(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        self::assertStringNotContainsString('never seen', $this->visit('/native/object', 500) . $this->visit('/native/badname', 500));
+        self::assertSame(['a' => 1], $this->json('/native/show'));
+    }
+
+    public function testSignInKeepsOnlyKeepFields(): void
+    {
+        $this->visit('/native/set?key=cart&value=%5B1%5D');
+        $this->visit('/native/set?key=planted&value=1');
+        $before = $this->jar;
+        self::assertSame(['cart' => [1]], $this->json('/native/signin'));
+        self::assertArrayHasKey('__Host-session', $this->jar);
+        self::assertArrayNotHasKey('__Host-session-anon', $this->jar);
+        self::assertSame(['cart' => [1]], $this->json('/native/show'));
+        $this->jar = $before; // the old token sees an empty session, and cannot write
+        self::assertSame([], $this->json('/native/show'));
+        $this->visit('/native/set?key=a&value=1', 409);
+    }
+
+    public function testRegenerateReplacesTheTokenAndKeepsTheSession(): void
+    {
+        foreach (['/native/regenerate', '/native/regenerate?delete=1'] as $regenerate) {
+            $this->visit('/native/set?key=a&value=1');
+            $old = $this->jar;
+            $this->visit($regenerate);
+            self::assertNotSame($old, $this->jar);
+            self::assertSame(['a' => 1], $this->json('/native/show'));
+            $new = $this->jar;
+            $this->jar = $old;
+            $this->visit('/native/set?key=b&value=1', 409);
+            $this->jar = $new;
+        }
+    }
+
+    public function testSessionIdIsALabelThatGrantsNoAccess(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        $this->visit('/native/show');
+        preg_match('/^X-Session-Id: (\S+)/mi', $this->header, $m);
+        self::assertMatchesRegularExpression('/\A[0-9a-f]{4}-[\w-]{22}-0\z/', $m[1]);
+        $this->jar = ['__Host-session' => $m[1], '__Host-session-anon' => $m[1], 'PHPSESSID' => $m[1]];
+        self::assertSame([], $this->json('/native/show'));
+    }
+
+    public function testDestroyEndsTheSession(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        $old = $this->jar;
+        $this->visit('/native/destroy');
+        self::assertSame([], $this->jar);
+        $this->jar = $old;
+        self::assertSame([], $this->json('/native/show'));
+    }
+
+    public function testWriteCloseAndStartAgainInOneRequest(): void
+    {
+        $this->visit('/native/twice');
+        self::assertSame(['twice' => true], $this->json('/native/show'));
+        $this->visit('/native/abort');
+        self::assertSame(['twice' => true], $this->json('/native/show'));
+    }
+
+    public function testFlushedPageIsStoredBeforeAndAfterItsHeader(): void
+    {
+        self::assertSame('firstsecond', $this->visit('/native/flush'));
+        self::assertNotSame([], $this->jar);
+        self::assertSame(['before' => 1, 'after' => 2], $this->json('/native/show'));
+    }
+
+    public function testCounterOfTheSessionAddsUpBesideSession(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        $this->together(30, '/native/count');
+        self::assertSame(30, $this->json('/plain/show')['count']);
+    }
+
+    public function testCrossOriginPostIsRefused(): void
+    {
+        $this->visit('/native/set?key=a&value=1');
+        foreach (['/native/set?key=a&value=2', '/plain/add'] as $path) {
+            $this->visit($path, 403, 'POST', ['Origin' => 'https://evil.example']);
+            $this->visit($path, 403, 'POST', ['Sec-Fetch-Site' => 'cross-site']);
+            $this->visit($path, 200, 'POST', ['Origin' => 'http://localhost']);
+        }
+        $this->jar = [];
+        $this->visit('/native/set?key=a&value=2', 403, 'POST', ['Origin' => 'https://evil.example']);
+        self::assertSame([], $this->jar);
+    }
+
+    public function testCsrfTokenIsRequired(): void
+    {
+        $token = $this->visit('/plain/csrf?csrf=1');
+        $this->visit('/plain/add?csrf=1', 403, 'POST');
+        $this->visit('/plain/add?csrf=1', 403, 'POST', ['X-CSRF-Token' => strrev($token)]);
+        $this->visit('/plain/add?csrf=1', 200, 'POST', ['X-CSRF-Token' => $token]);
+        self::assertSame(1, $this->json('/plain/show')['count']);
+    }
+
+    public function testStoreThatIsDownIs503AndComesBack(): void
+    {
+        $redis = RedisServer::start();
+        $web = Web::start($redis->url);
+        [$header] = $web->get('/native/set?key=a&value=1');
+        $jar = Web::jar(Web::cookies($header));
+        $redis->stop();
+        foreach (['/native/show', '/native/set?key=a&value=2', '/plain/show', '/plain/add'] as $path) {
+            $began = microtime(true);
+            [$header, $body] = $web->get($path, $jar);
+            self::assertSame(503, Web::status($header), $path);
+            self::assertMatchesRegularExpression('/^Retry-After: 1\r?$/mi', $header);
+            self::assertSame([], Web::cookies($header));
+            self::assertStringNotContainsString('set', $body);
+            self::assertLessThan(3.0, microtime(true) - $began);
+        }
+        $redis->run();
+        [$header] = $web->get('/native/set?key=a&value=1', $jar); // it has lost its data
+        self::assertSame(200, Web::status($header));
+        $web->stop();
+    }
+
+    public function testAutoStartIsRefused(): void
+    {
+        $web = Web::start(self::$redis->url, false, ['session.auto_start' => '1']);
+        self::assertSame(500, Web::status($web->get('/native/show')[0]));
+        self::assertStringContainsString('session.auto_start', $web->log());
+        $web->stop();
+    }
+
+    public function testSettingsOfPhpDoNotChangeWhatIsStored(): void
+    {
+        $web = Web::start(self::$redis->url, false, [
+            'serialize_precision' => '5', 'session.serialize_handler' => 'igbinary', 'session.use_strict_mode' => '0', 'session.lazy_write' => '0',
+        ]);
+        [$header] = $web->get($this->url('/native/set?key=f&value=0.12345678901'));
+        $this->jar = Web::cookies($header);
+        $web->get($this->url('/native/set?key=g&value=1'), Web::jar($this->jar));
+        $hash = self::$redis->hash(self::$redis->command('KEYS', "$this->ns:*:s:*")[0]);
+        self::assertSame('0.12345678901', $hash['f']);
+        $web->stop();
+    }
+}

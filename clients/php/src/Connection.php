@@ -164,6 +164,7 @@ final class Connection
             throw new SessionException(Problem::UnknownOutcome, $e->getMessage(), $e);
         }
         $error = $redis->getLastError();
+        $reply ??= false; // RedisCluster replies null for a nil
         return $reply === false && $error !== null ? new ReplyError($error) : $reply;
     }
 

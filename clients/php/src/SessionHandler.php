@@ -263,7 +263,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         try {
             if ($fatal) {
                 $this->discard();
-                while (ini_get('display_errors') === '0' && !headers_sent() && ob_get_level() > 0) {
+                while (in_array(ini_get('display_errors'), ['', '0', 'stderr'], true) && !headers_sent() && ob_get_level() > 0) {
                     ob_end_clean();
                 }
             } elseif (session_status() === PHP_SESSION_ACTIVE) {

@@ -1,0 +1,343 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Coatcheck\Session\Tests;
+
+use Coatcheck\Session\Config;
+use Coatcheck\Session\Counter;
+use Coatcheck\Session\Incoming;
+use Coatcheck\Session\Login;
+use Coatcheck\Session\Manager;
+use Coatcheck\Session\Map;
+use Coatcheck\Session\Problem;
+use Coatcheck\Session\Session;
+use Coatcheck\Session\SessionException;
+use Coatcheck\Session\Store;
+use Coatcheck\Session\Value;
+use PHPUnit\Framework\TestCase;
+
+/** phpredis and its traps, faults, forks, replicas and a Cluster. */
+final class StoreTest extends TestCase
+{
+    private static RedisServer $server;
+
+    public static function setUpBeforeClass(): void
+    {
+        self::$server = RedisServer::start();
+    }
+
+    public static function tearDownAfterClass(): void
+    {
+        self::$server->stop();
+    }
+
+    private function manager(\Redis|\RedisCluster|\Closure|null $redis = null, int $replicas = 0, float $timeout = 2.0): Manager
+    {
+        return new Manager(
+            new Store($redis ?? fn () => self::$server->client(), 'store' . bin2hex(random_bytes(6)), $replicas, 300, $timeout),
+            new Config(), fn (string $m) => null,
+        );
+    }
+
+    private function visit(Manager $m, ?string $token = null): Session
+    {
+        return $m->begin(Incoming::withToken($token, '__Host-session'));
+    }
+
+    /** Makes a session and returns its token. */
+    private function begin(Manager $m): string
+    {
+        $s = $this->visit($m);
+        (new Value('theme'))->set($s, 'dark');
+        $s->finish();
+        return $s->out->token->text($m->keys);
+    }
+
+    private function refused(Problem $problem, callable $call): void
+    {
+        try {
+            $call();
+            self::fail("not refused: $problem->name");
+        } catch (SessionException $e) {
+            self::assertTrue($e->is($problem), $e->getMessage());
+        }
+    }
+
+    public function testOptionsOfTheApplicationsObjectDoNotApply(): void
+    {
+        $redis = self::$server->client();
+        $redis->setOption(\Redis::OPT_PREFIX, 'app:');
+        $redis->setOption(\Redis::OPT_SERIALIZER, \Redis::SERIALIZER_PHP);
+        $redis->setOption(\Redis::OPT_COMPRESSION, \Redis::COMPRESSION_LZF);
+        $namespace = 'options' . bin2hex(random_bytes(4));
+        $m = new Manager(new Store($redis, $namespace));
+        $token = $this->begin($m);
+        $s = $this->visit($m, $token);
+        self::assertSame('dark', (new Value('theme'))->get($s));
+        (new Counter('n'))->add($s, 2);
+        $s->signIn(new Login('ada'));
+        self::assertSame(2, (new Counter('n'))->get($s));
+        self::assertCount(1, iterator_to_array($m->sessions('ada'), false));
+        $keys = self::$server->command('KEYS', "*$namespace*");
+        self::assertSame([], preg_grep('/^app:/', $keys));
+        self::assertSame('app:', $redis->getOption(\Redis::OPT_PREFIX));
+        self::assertSame(1, $m->revokeUser('ada'));
+    }
+
+    public function testConnectionInATransactionIsRefused(): void
+    {
+        $redis = self::$server->client();
+        $m = $this->manager($redis);
+        $token = $this->begin($m);
+        foreach ([\Redis::MULTI, \Redis::PIPELINE] as $mode) {
+            $redis->multi($mode);
+            $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
+            $redis->discard();
+        }
+        self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
+    }
+
+    /** phpredis returns false for it, as for a missing key. */
+    public function testErrorOfTheServerIsNoMissingSession(): void
+    {
+        $m = $this->manager();
+        $token = $this->begin($m);
+        self::$server->command('ACL', 'SETUSER', 'blind', 'on', '>pw', '~*', '+@all', '-hgetall', '-get', '-time');
+        foreach (['-hgetall', '-get', '-time'] as $forbidden) {
+            self::$server->command('ACL', 'SETUSER', 'blind', '+@all', $forbidden);
+            $blind = self::$server->client();
+            $blind->auth(['blind', 'pw']);
+            $other = new Manager(new Store($blind, (new \ReflectionProperty(Store::class, 'namespace'))->getValue($m->store)));
+            $this->refused(Problem::Unavailable, fn () => $this->visit($other, $token)->load());
+        }
+    }
+
+    public function testReplyAfterATimeoutIsNotThatOfTheCommandBefore(): void
+    {
+        $connect = function (): \Redis {
+            $redis = new \Redis();
+            $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.1);
+            return $redis;
+        };
+        foreach ([$connect, $connect()] as $redis) {
+            $m = $this->manager($redis, 0, 0.2);
+            $token = $this->begin($m);
+            self::$server->command('CLIENT', 'PAUSE', '400', 'ALL');
+            $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
+            usleep(450_000);
+            self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
+        }
+    }
+
+    public function testChangeWithAnUnknownOutcomeIsNotSentAgain(): void
+    {
+        $m = $this->manager(function (): \Redis {
+            $redis = new \Redis();
+            $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.1);
+            return $redis;
+        });
+        $token = $this->begin($m);
+        $s = $this->visit($m, $token);
+        (new Counter('n'))->add($s);
+        self::$server->command('CLIENT', 'PAUSE', '300', 'ALL');
+        $this->refused(Problem::UnknownOutcome, fn () => $s->commit());
+        $this->refused(Problem::UnknownOutcome, fn () => $s->finish()); // the request must fail
+        usleep(350_000);
+        $s = $this->visit($m, $token);
+        self::assertLessThanOrEqual(1, (new Counter('n'))->get($s));
+        (new Counter('n'))->add($s, 10);
+        $s->commit();
+        self::assertContains((new Counter('n'))->get($s), [10, 11]);
+    }
+
+    public function testScriptFlush(): void
+    {
+        $m = $this->manager();
+        $token = $this->begin($m);
+        foreach (range(1, 3) as $i) {
+            self::$server->command('SCRIPT', 'FLUSH');
+            $s = $this->visit($m, $token);
+            (new Counter('n'))->add($s);
+            $s->finish();
+        }
+        self::assertSame(3, (new Counter('n'))->get($this->visit($m, $token)));
+    }
+
+    public function testServerIsGoneAndComesBack(): void
+    {
+        $server = RedisServer::start('--appendonly', 'yes', '--appendfsync', 'always');
+        foreach (['closure' => fn () => $server->client(), 'object' => $server->client(), 'URL' => null] as $redis) {
+            $m = $redis === null ? new Manager(Store::connect($server->url, timeout: 0.5)) : $this->manager($redis);
+            $token = $this->begin($m);
+            $server->stop();
+            $began = microtime(true);
+            $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
+            $this->refused(Problem::Unavailable, fn () => $this->begin($m));
+            self::assertLessThan(1.0, microtime(true) - $began, 'an outage is quick');
+            $server->run();
+            if ($redis instanceof \Redis) { // phpredis does not connect again: that is no empty session
+                $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
+            } else {
+                self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
+            }
+        }
+    }
+
+    public function testForkedProcessUsesAConnectionOfItsOwn(): void
+    {
+        $m = $this->manager();
+        $token = $this->begin($m);
+        $children = [];
+        for ($i = 0; $i < 4; $i++) {
+            $pid = pcntl_fork();
+            if ($pid === 0) {
+                $status = 1;
+                try {
+                    for ($n = 0; $n < 25; $n++) {
+                        $s = $this->visit($m, $token);
+                        (new Counter('n'))->add($s);
+                        (new Map('m'))->set($s, "$i:$n", $i);
+                        $s->commit();
+                    }
+                    $status = (new Value('theme'))->get($s) === 'dark' ? 0 : 2;
+                } finally {
+                    posix_kill((int) getmypid(), $status === 0 ? SIGTERM : SIGKILL); // without PHPUnit's own end
+                }
+            }
+            $children[] = $pid;
+        }
+        for ($n = 0; $n < 25; $n++) {
+            self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
+        }
+        foreach ($children as $pid) {
+            pcntl_waitpid($pid, $status);
+            self::assertSame(SIGTERM, pcntl_wtermsig($status));
+        }
+        $s = $this->visit($m, $token);
+        self::assertSame(100, (new Counter('n'))->get($s));
+        self::assertCount(100, iterator_to_array((new Map('m'))->all($s)));
+    }
+
+    public function testForkedProcessDoesNotUseTheParentsObject(): void
+    {
+        $m = $this->manager(self::$server->client());
+        $token = $this->begin($m);
+        $pid = pcntl_fork();
+        if ($pid === 0) {
+            $signal = SIGKILL;
+            try {
+                $this->visit($m, $token)->load();
+            } catch (SessionException $e) {
+                $signal = $e->is(Problem::Unavailable) && str_contains($e->getMessage(), 'closure') ? SIGTERM : SIGKILL;
+            }
+            posix_kill((int) getmypid(), $signal);
+        }
+        pcntl_waitpid($pid, $status);
+        self::assertSame(SIGTERM, pcntl_wtermsig($status));
+        self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
+    }
+
+    public function testEndWaitsForReplicas(): void
+    {
+        $primary = RedisServer::start();
+        $m = $this->manager(fn () => $primary->client(), 1);
+        $token = $this->begin($m);
+        $this->refused(Problem::UnknownOutcome, fn () => $this->visit($m, $token)->signOut());
+        self::assertNull($this->visit($m, $token)->handle(), 'it has ended nevertheless');
+        $replica = RedisServer::start('--replicaof', "127.0.0.1 {$primary->port()}", '--repl-diskless-sync-delay', '0');
+        for ($i = 0; $i < 500 && !str_contains((string) $primary->command('INFO', 'replication'), 'state=online'); $i++) {
+            usleep(10_000);
+        }
+        $token = $this->begin($m);
+        $s = $this->visit($m, $token);
+        $s->signIn(new Login('ada'));
+        self::assertSame(1, $m->revokeUser('ada'));
+        $token = $this->begin($m);
+        $this->visit($m, $token)->signOut();
+        self::assertStringContainsString('@ended', implode(' ', array_merge(...array_map(
+            fn (string $key): array => array_keys($replica->hash($key)), $replica->command('KEYS', '*:s:*'),
+        ))));
+        $m->revokeAll();
+    }
+
+    /** The rule of format/README.md is enough. */
+    public function testAclOfTheFormat(): void
+    {
+        $readme = file_get_contents(dirname(__DIR__, 3) . '/format/README.md');
+        self::assertSame(1, preg_match('/ACL SETUSER coatcheck on >PASSWORD (resetchannels .*)/', $readme, $rule));
+        self::$server->command('ACL', 'SETUSER', 'coatcheck', 'on', '>pw', ...explode(' ', $rule[1]));
+        $m = new Manager(Store::connect('redis://coatcheck:pw@127.0.0.1:' . self::$server->port() . '/0'), new Config(maxPerUser: 2));
+        for ($i = 0; $i < 12; $i++) {
+            $token = $this->begin($m);
+            $s = $this->visit($m, $token);
+            (new Counter('n'))->add($s);
+            $s->signIn(new Login('ada'));
+            $s->renew();
+            $s->finish();
+        }
+        self::assertCount(2, iterator_to_array($m->sessions('ada'), false));
+        $m->revoke('ada', $s->handle());
+        $m->revokeUser('ada');
+        $m->revokeAll();
+        self::assertSame([], iterator_to_array($m->sessions('ada'), false));
+    }
+
+    public function testReplicasOfAClusterAreNotRead(): void
+    {
+        $cluster = $this->createMock(\RedisCluster::class);
+        $cluster->method('getOption')->willReturn(\RedisCluster::FAILOVER_DISTRIBUTE);
+        $this->expectException(\InvalidArgumentException::class);
+        new Store($cluster);
+    }
+
+    public function testCluster(): void
+    {
+        $nodes = [];
+        for ($i = 0; $i < 3; $i++) {
+            $nodes[] = RedisServer::start('--cluster-enabled', 'yes', '--cluster-node-timeout', '2000');
+        }
+        $slots = [[0, 5460], [5461, 10922], [10923, 16383]];
+        foreach ($nodes as $i => $node) {
+            $node->command('CLUSTER', 'ADDSLOTSRANGE', ...array_map(strval(...), $slots[$i]));
+            $node->command('CLUSTER', 'SET-CONFIG-EPOCH', (string) ($i + 1));
+            $node->command('CLUSTER', 'MEET', '127.0.0.1', (string) $nodes[0]->port());
+        }
+        foreach ($nodes as $node) {
+            for ($i = 0; $i < 1000 && !preg_match('/cluster_state:ok.*cluster_known_nodes:3/s', (string) $node->command('CLUSTER', 'INFO')); $i++) {
+                usleep(10_000);
+            }
+        }
+        $m = new Manager(
+            Store::connect('redis-cluster://' . implode(',', array_map(fn (RedisServer $n): string => "127.0.0.1:{$n->port()}", $nodes))),
+            new Config(keepFields: ['n'], maxPerUser: 3),
+        );
+        $tokens = [];
+        for ($i = 0; $i < 6; $i++) {
+            $token = $this->begin($m);
+            $s = $this->visit($m, $token);
+            (new Counter('n'))->add($s, 5);
+            $s->commit();
+            self::assertSame(5, (new Counter('n'))->get($s));
+            $s->signIn(new Login($i < 4 ? 'ada' : "user$i"));
+            self::assertSame(5, (new Counter('n'))->get($s));
+            self::assertNull((new Value('theme'))->get($s));
+            $s->finish();
+            $tokens[] = $s->out->token->text($m->keys);
+            $this->refused(Problem::Ended, fn () => (new Value('theme'))->set($this->visit($m, $token), 1));
+        }
+        self::assertCount(3, iterator_to_array($m->sessions('ada'), false));
+        self::assertSame(3, $m->revokeUser('ada'));
+        $key = "coatcheck:{" . substr((string) $this->visit($m, $tokens[5])->handle(), 0, 4) . '}:s:' . substr((string) $this->visit($m, $tokens[5])->handle(), 5);
+        $m->revokeAll();
+        self::assertNull($this->visit($m, $tokens[5])->user());
+        $cluster = new \RedisCluster(null, ["127.0.0.1:{$nodes[0]->port()}"]);
+        self::assertSame(0, (int) $cluster->exists($key));
+        $cluster->rawCommand($key, 'SET', $key, 'x'); // of another type: an error, and no missing session
+        $this->refused(Problem::Unavailable, fn () => $this->visit($m, $tokens[5])->load());
+        foreach ($nodes as $node) {
+            $node->stop();
+        }
+        $this->refused(Problem::Unavailable, fn () => $this->visit($m, $tokens[4])->load());
+    }
+}

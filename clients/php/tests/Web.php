@@ -13,13 +13,18 @@ final class Web
     /** @var list<resource> */
     private array $processes = [];
     private int $port = 0;
+    private string $script = '';
+    private int $workers = 8;
     private string $directory = '';
     public string $name = '';
 
     /** @param array<string, string> $ini settings of PHP */
-    public static function start(string $redisUrl, bool $fpm = true, array $ini = []): self
-    {
+    public static function start(
+        string $redisUrl, bool $fpm = true, array $ini = [], string $script = __DIR__ . '/www/index.php', int $workers = 8,
+    ): self {
         $web = new self();
+        $web->script = $script;
+        $web->workers = $workers;
         $web->directory = sys_get_temp_dir() . '/coatcheck-web-' . bin2hex(random_bytes(6));
         mkdir($web->directory, 0755);
         $web->port = RedisServer::freePort();
@@ -32,7 +37,7 @@ final class Web
             }
             usleep(10_000);
         }
-        throw new \RuntimeException("$web->name does not start: " . @file_get_contents("$web->directory/log"));
+        throw new \RuntimeException("$web->name does not start: " . substr((string) @file_get_contents("$web->directory/log"), -1000));
     }
 
     private function hasFpm(): bool
@@ -49,8 +54,8 @@ final class Web
             array_push($settings, '-d', "$name=$value");
         }
         $this->run(
-            [PHP_BINARY, ...$settings, '-S', "127.0.0.1:$this->port", __DIR__ . '/www/index.php'],
-            ['PHP_CLI_SERVER_WORKERS' => '8', 'COATCHECK_REDIS' => $redisUrl],
+            [PHP_BINARY, ...$settings, '-S', "127.0.0.1:$this->port", $this->script],
+            ['PHP_CLI_SERVER_WORKERS' => (string) $this->workers, 'COATCHECK_REDIS' => $redisUrl],
         );
     }
 
@@ -65,12 +70,11 @@ final class Web
         }
         $root = posix_geteuid() === 0 ? "user = root\ngroup = root\n" : '';
         file_put_contents("$d/fpm.conf", "[global]\nerror_log = $d/log\ndaemonize = no\n[www]\n{$root}listen = $d/fpm.sock\n"
-            . "pm = static\npm.max_children = 8\ncatch_workers_output = yes\nclear_env = no\n$settings");
-        $script = __DIR__ . '/www/index.php';
+            . "pm = static\npm.max_children = $this->workers\ncatch_workers_output = yes\nclear_env = no\n$settings");
         file_put_contents("$d/nginx.conf", "daemon off;\nmaster_process off;\npid $d/nginx.pid;\nerror_log $d/log;\nevents {}\nhttp {\n"
             . "access_log off;\nclient_body_temp_path $d;\nproxy_temp_path $d;\nfastcgi_temp_path $d;\nuwsgi_temp_path $d;\nscgi_temp_path $d;\n"
             . "server {\nlisten 127.0.0.1:$this->port;\nlocation / {\ninclude /etc/nginx/fastcgi_params;\n"
-            . "fastcgi_param SCRIPT_FILENAME $script;\nfastcgi_pass unix:$d/fpm.sock;\n}\n}\n}\n");
+            . "fastcgi_param SCRIPT_FILENAME $this->script;\nfastcgi_pass unix:$d/fpm.sock;\n}\n}\n}\n");
         $fpm = glob('/usr/sbin/php-fpm8*')[0];
         $this->run([$fpm, '-y', "$d/fpm.conf", '-O', ...(posix_geteuid() === 0 ? ['-R'] : [])], ['COATCHECK_REDIS' => $redisUrl]);
         $this->run(['/usr/sbin/nginx', '-c', "$d/nginx.conf", '-p', $d], []);
@@ -99,6 +103,16 @@ final class Web
         $this->processes = [];
         array_map(unlink(...), array_filter((array) glob("$this->directory/*"), fn (string $f): bool => !is_dir($f)));
         @rmdir($this->directory);
+    }
+
+    /** The CPU time of all PHP workers, in nanoseconds. */
+    public function cpu(): int
+    {
+        $all = 0;
+        foreach (self::children(proc_get_status($this->processes[0])['pid']) as $child) {
+            $all += (int) explode(' ', (string) file_get_contents("/proc/$child/schedstat"))[0];
+        }
+        return $all;
     }
 
     /** @return list<int> the workers of php -S, which do not end with their parent */

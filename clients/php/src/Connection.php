@@ -23,8 +23,8 @@ final class Connection
     private const NOT_RUN = '/\A(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|WRONGTYPE|NOPERM|NOAUTH|OOM)\b/';
     private const TRANSIENT = '/\b(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b/';
 
-    /** @var array<string, string> */
-    private static array $sources = [];
+    /** @var array<string, string> the SHA-1 of each script */
+    private static array $sha1 = [];
 
     private \Redis|\RedisCluster|null $redis = null;
     private readonly ?\Closure $connect;
@@ -203,12 +203,12 @@ final class Connection
      */
     public function script(string $name, array $keys, array $arguments, bool $repeatable): array
     {
-        $source = self::$sources[$name] ??= self::source($name);
+        $sha1 = self::$sha1[$name] ??= self::sha1($name);
         $words = [(string) count($keys), ...$keys, ...$arguments];
-        return $this->repeating($repeatable, function () use ($source, $words, $keys): array {
-            [$reply] = $this->send([[$keys[0], ['EVALSHA', sha1($source), ...$words]]]);
+        return $this->repeating($repeatable, function () use ($name, $sha1, $words, $keys): array {
+            [$reply] = $this->send([[$keys[0], ['EVALSHA', $sha1, ...$words]]]);
             if ($reply instanceof ReplyError && str_starts_with($reply->message, 'NOSCRIPT')) {
-                [$reply] = $this->send([[$keys[0], ['EVAL', $source, ...$words]]]);
+                [$reply] = $this->send([[$keys[0], ['EVAL', self::source($name), ...$words]]]);
             }
             if ($reply instanceof ReplyError) {
                 $notRun = preg_match(self::NOT_RUN, $reply->message) === 1;
@@ -221,10 +221,24 @@ final class Connection
         });
     }
 
+    private static function file(string $name): string
+    {
+        return dirname(__DIR__) . "/lua/$name.lua";
+    }
+
     private static function source(string $name): string
     {
-        $source = file_get_contents(dirname(__DIR__) . "/lua/$name.lua");
+        $source = file_get_contents(self::file($name));
         return $source === false ? throw new \RuntimeException("session: $name.lua is missing") : $source;
+    }
+
+    /** A request should not have to read and hash the script. The size tells a list that is out of date. */
+    private static function sha1(string $name): string
+    {
+        /** @var array<string, array{int, string}> $list */
+        $list = require dirname(__DIR__) . '/lua/sha1.php';
+        [$size, $sha1] = $list[$name] ?? [0, ''];
+        return $size === filesize(self::file($name)) ? $sha1 : sha1(self::source($name));
     }
 
     /**

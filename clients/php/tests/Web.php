@@ -15,14 +15,17 @@ final class Web
     private int $port = 0;
     private string $script = '';
     private int $workers = 8;
+    private bool $preload = false;
     private string $directory = '';
     public string $name = '';
 
     /** @param array<string, string> $ini settings of PHP */
     public static function start(
         string $redisUrl, bool $fpm = true, array $ini = [], string $script = __DIR__ . '/www/index.php', int $workers = 8,
+        bool $preload = false,
     ): self {
         $web = new self();
+        $web->preload = $preload;
         $web->script = $script;
         $web->workers = $workers;
         $web->directory = sys_get_temp_dir() . '/coatcheck-web-' . bin2hex(random_bytes(6));
@@ -76,7 +79,11 @@ final class Web
             . "server {\nlisten 127.0.0.1:$this->port;\nlocation / {\ninclude /etc/nginx/fastcgi_params;\n"
             . "fastcgi_param SCRIPT_FILENAME $this->script;\nfastcgi_pass unix:$d/fpm.sock;\n}\n}\n}\n");
         $fpm = glob('/usr/sbin/php-fpm8*')[0];
-        $this->run([$fpm, '-y', "$d/fpm.conf", '-O', ...(posix_geteuid() === 0 ? ['-R'] : [])], ['COATCHECK_REDIS' => $redisUrl]);
+        $preload = ['-d', 'opcache.preload=' . dirname(__DIR__) . '/preload.php', '-d', 'opcache.preload_user=root'];
+        $this->run(
+            [$fpm, '-y', "$d/fpm.conf", '-O', ...(posix_geteuid() === 0 ? ['-R'] : []), ...($this->preload ? $preload : [])],
+            ['COATCHECK_REDIS' => $redisUrl],
+        );
         $this->run(['/usr/sbin/nginx', '-c', "$d/nginx.conf", '-p', $d], []);
     }
 

@@ -313,24 +313,26 @@ final class Session
      */
     public function commit(): void
     {
-        $live = $this->state === 'live';
-        if ($this->flush() && $live) {
-            $this->refresh();
-        }
+        $this->flush(true);
     }
 
-    /** commit() without reading the session again. It reports whether there was anything to store. @internal */
-    public function flush(): bool
+    /** commit(), and only if $exact the session is read again. @internal */
+    public function flush(bool $exact = false): void
     {
         $this->load();
         if ($this->failure !== null) {
             throw $this->failure;
         }
-        if ($this->view->operations() === []) {
-            return false;
+        $operations = $this->view->operations();
+        if ($operations === []) {
+            return;
         }
-        $this->send();
-        return true;
+        $live = $this->state === 'live';
+        [, , , $values] = $this->send();
+        if ($exact && $live && $this->refresh()) {
+            // Others may have changed it since: what this request changed reads as it left it.
+            $this->view->settle($operations, $values);
+        }
     }
 
     /**

@@ -166,6 +166,10 @@ final class ContractTest extends TestCase
             }
             self::assertTrue($some || $want === [], "$where: no entry wants " . json_encode($reply));
         }
+        if ($step['distinct'] ?? false) {
+            $values = array_map(fn (array $s): string => json_encode($this->receive($s[1])['values'] ?? null), $sent);
+            self::assertCount(count($sent), array_unique($values), "$where: two replies have the same values");
+        }
         foreach ($want as $j => $entry) {
             [$least, $most] = is_array($entry['times'] ?? null) ? $entry['times'] : [$entry['times'] ?? 0, $entry['times'] ?? PHP_INT_MAX];
             self::assertTrue($matched[$j] >= $least && $matched[$j] <= $most, "$where: {$matched[$j]} replies match " . json_encode($entry));

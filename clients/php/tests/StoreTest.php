@@ -92,8 +92,9 @@ final class StoreTest extends TestCase
         $token = $this->begin($m);
         foreach ([\Redis::MULTI, \Redis::PIPELINE] as $mode) {
             $redis->multi($mode);
+            $redis->set('of the application', '1');
             $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
-            $redis->discard();
+            self::assertSame([true], $redis->exec(), 'the transaction of the application goes on');
         }
         self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
     }
@@ -132,23 +133,26 @@ final class StoreTest extends TestCase
 
     public function testChangeWithAnUnknownOutcomeIsNotSentAgain(): void
     {
-        $m = $this->manager(function (): \Redis {
+        $connect = function (): \Redis {
             $redis = new \Redis();
             $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.1);
             return $redis;
-        });
-        $token = $this->begin($m);
-        $s = $this->visit($m, $token);
-        (new Counter('n'))->add($s);
-        self::$server->command('CLIENT', 'PAUSE', '300', 'ALL');
-        $this->refused(Problem::UnknownOutcome, fn () => $s->commit());
-        $this->refused(Problem::UnknownOutcome, fn () => $s->finish()); // the request must fail
-        usleep(350_000);
-        $s = $this->visit($m, $token);
-        self::assertLessThanOrEqual(1, (new Counter('n'))->get($s));
-        (new Counter('n'))->add($s, 10);
-        $s->commit();
-        self::assertContains((new Counter('n'))->get($s), [10, 11]);
+        };
+        foreach ([$connect, $connect()] as $redis) {
+            $m = $this->manager($redis);
+            $token = $this->begin($m);
+            $s = $this->visit($m, $token);
+            (new Counter('n'))->add($s);
+            self::$server->command('CLIENT', 'PAUSE', '300', 'ALL');
+            $this->refused(Problem::UnknownOutcome, fn () => $s->commit());
+            $this->refused(Problem::UnknownOutcome, fn () => $s->finish()); // the request must fail
+            usleep(350_000);
+            $s = $this->visit($m, $token);
+            self::assertLessThanOrEqual(1, (new Counter('n'))->get($s));
+            (new Counter('n'))->add($s, 10);
+            $s->commit();
+            self::assertContains((new Counter('n'))->get($s), [10, 11]);
+        }
     }
 
     public function testScriptFlush(): void

@@ -117,7 +117,7 @@ switch ($path) {
         echo 'never seen';
         break;
     case '/native/badname':
-        $_SESSION['a b'] = 1;
+        $_SESSION[$query['key'] ?? 'a b'] = 1;
         echo 'never seen';
         break;
     case '/native/twice':
@@ -128,7 +128,9 @@ switch ($path) {
     case '/native/flush':
         $_SESSION['before'] = 1;
         echo 'first';
-        ob_flush();
+        while (ob_get_level() > 0) {
+            ob_end_flush();
+        }
         flush();
         $_SESSION['after'] = 2;
         echo 'second';

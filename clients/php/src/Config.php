@@ -14,22 +14,28 @@ final class Config
     public readonly float $firstUseTimeout;
 
     /**
-     * @param float|null $idleTimeout ends a session that is not used for so long. Default: 2 hours, or the lifetime
-     * @param float|null $firstUseTimeout ends a new anonymous session whose token does not come back. Default: 15
-     *     minutes, or the idle timeout
+     * @param float|null $idleTimeout ends a session that is not used for so long. Default: 2 hours,
+     *     or the lifetime
+     * @param float|null $firstUseTimeout ends a new anonymous session whose token does not come
+     *     back. Default: 15 minutes, or the idle timeout
      * @param float $lifetime ends a session so long after its creation
      * @param float $rotateEvery replaces a token that is so old; at least 60. Default: never
      * @param int $maxSize bytes of one session's names and values
      * @param float $maxRemember the longest Login::$remember. Default: it is refused
      * @param int $maxPerUser how many sessions a user has at most. Default: no limit
      * @param bool $refuseExtra refuses a sign-in over the limit. Default: the oldest session ends
-     * @param list<string> $keepFields what a sign-in keeps of an anonymous session. Other fields may be planted
-     * @param list<string> $keys of 32 random bytes each. The first signs and seals, every key verifies and opens
-     * @param int $unsignedUntil Unix time until which tokens without a signature are accepted, when the first key is added
+     * @param list<string> $keepFields what a sign-in keeps of an anonymous session. Other fields
+     *     may be planted
+     * @param list<string> $keys of 32 random bytes each. The first signs and seals, every key
+     *     verifies and opens
+     * @param int $unsignedUntil Unix time until which tokens without a signature are accepted, when
+     *     the first key is added
      * @param string|null $userKey of the hashes that name users to the store. Never change it
      * @param bool $seal encrypts values and what is known about users
-     * @param bool $csrf requires a CSRF token in requests with an unsafe method whose cookie opens a session
-     * @param list<string> $trustedOrigins "https://example.com": sites whose unsafe requests are accepted
+     * @param bool $csrf requires a CSRF token in requests with an unsafe method whose cookie opens
+     *     a session
+     * @param list<string> $trustedOrigins "https://example.com": sites whose unsafe requests are
+     *     accepted
      * @param bool $bearer also accepts tokens from the header "Authorization: Bearer"
      */
     public function __construct(

@@ -103,8 +103,8 @@ final class Connection
     }
 
     /**
-     * Sends commands in one round trip, on a Cluster one by one. Each is a list of a key, which says
-     * where to send it, and the words of the command. The replies may be ReplyErrors.
+     * Sends commands in one round trip, on a Cluster one by one. Each is a list of a key, which
+     * says where to send it, and the words of the command. The replies may be ReplyErrors.
      *
      * @param list<array{string|array{string, int}, list<string>}> $commands
      * @return list<mixed>
@@ -168,7 +168,9 @@ final class Connection
         return $reply === false && $error !== null ? new ReplyError($error) : $reply;
     }
 
-    /** phpredis throws some replies of the server. Its own messages do not begin with such a word. */
+    /**
+     * phpredis throws some replies of the server. Its own messages do not begin with such a word.
+     */
     private static function isReply(\Exception $e): bool
     {
         return preg_match('/\A[A-Z]{3,}\b/', $e->getMessage()) === 1;
@@ -232,7 +234,10 @@ final class Connection
         return $source === false ? throw new \RuntimeException("session: $name.lua is missing") : $source;
     }
 
-    /** A request should not have to read and hash the script. The size tells a list that is out of date. */
+    /**
+     * A request should not have to read and hash the script. The size tells a list that is out of
+     * date.
+     */
     private static function sha1(string $name): string
     {
         /** @var array<string, array{int, string}> $list */
@@ -257,7 +262,8 @@ final class Connection
             } catch (SessionException $e) {
                 $mayHaveRun = $e->problem === Problem::UnknownOutcome;
                 $unknown ??= $mayHaveRun ? $e : null;
-                // A lost connection is tried once more. A slot that moves, or a failover, takes longer.
+                // A lost connection is tried once more. A slot that moves, or a failover, takes
+                // longer.
                 $again = $mayHaveRun ? $repeatable && $tries === 1 : preg_match(self::TRANSIENT, $e->getMessage()) === 1;
                 if (!$again || hrtime(true) >= $until) {
                     throw $as === null ? ($unknown ?? $e) : new SessionException($as, $e->getMessage(), $e);

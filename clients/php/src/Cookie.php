@@ -17,7 +17,8 @@ final class Cookie
 
     /**
      * @param bool $persistent keeps the cookie when the browser closes
-     * @param bool $insecure leaves out Secure and the prefix "__Host-": for development over plain HTTP
+     * @param bool $insecure leaves out Secure and the prefix "__Host-": for development over plain
+     *     HTTP
      */
     public function __construct(
         ?string $name = null,

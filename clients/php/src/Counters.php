@@ -4,7 +4,9 @@ declare(strict_types=1);
 
 namespace Coatcheck\Session;
 
-/** A field with a counter for each key, such as the quantities of a cart. Additions to a key add up. */
+/**
+ * A field with a counter for each key, such as the quantities of a cart. Additions to a key add up.
+ */
 final class Counters
 {
     public function __construct(public readonly string $name)
@@ -27,7 +29,9 @@ final class Counters
         $s->change('unset', "$this->name:$key");
     }
 
-    /** @return \Generator<string, int> in the order of the keys, which are strings: see Map::all() */
+    /**
+     * @return \Generator<string, int> in the order of the keys, which are strings: see Map::all()
+     */
     public function all(Session $s): \Generator
     {
         foreach (array_keys($s->entries($this->name)) as $key) {

@@ -122,7 +122,8 @@ final class Incoming
     {
         $tokens = [];
         foreach (explode(';', implode(';', $this->cookies)) as $part) {
-            // Trim no other space: for browsers, a name that begins with one has no "__Host-" prefix.
+            // Trim no other space: for browsers, a name that begins with one has no "__Host-"
+            // prefix.
             $pair = explode('=', trim($part, " \t"), 2);
             if ($pair[0] !== $name || !isset($pair[1])) {
                 continue;
@@ -167,7 +168,10 @@ final class Incoming
         return in_array(strtoupper($this->method), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
     }
 
-    /** Refuses an unsafe request that another site has caused. @param list<string> $trusted origins */
+    /**
+     * Refuses an unsafe request that another site has caused.
+     * @param list<string> $trusted origins
+     */
     public function checkOrigin(array $trusted): void
     {
         $same = in_array($this->fetchSite, ['same-origin', 'none'], true);

@@ -33,8 +33,8 @@ final class Json
     }
 
     /**
-     * Objects become arrays. An object that would be written back as a list, {} or {"0": …}, becomes
-     * an ArrayObject, which reads like an array and is written back as an object.
+     * Objects become arrays. An object that would be written back as a list, {} or {"0": …},
+     * becomes an ArrayObject, which reads like an array and is written back as an object.
      *
      * Throws Problem::Decode for what PHP cannot hold.
      */

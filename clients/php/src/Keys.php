@@ -115,7 +115,9 @@ final class Keys
         return str_starts_with($text, '~');
     }
 
-    /** Throws Problem::Sealed if the key that a sealed value names is missing. It does not decrypt. */
+    /**
+     * Throws Problem::Sealed if the key that a sealed value names is missing. It does not decrypt.
+     */
     public function canOpen(string $name, string $text): void
     {
         if (self::isSealed($text) && $this->candidates($text) === []) {
@@ -153,35 +155,5 @@ final class Keys
             }
         }
         throw new SessionException(Problem::Sealed, "\"$name\" does not open");
-    }
-
-    // Events. Without keys they are in clear.
-
-    /** @param string|null $nonce for the test vectors only */
-    public function sealEvent(string $json, ?string $nonce = null): string
-    {
-        if ($this->keys === []) {
-            return $json;
-        }
-        $nonce ??= random_bytes(self::NONCE);
-        $sealed = openssl_encrypt($json, 'aes-256-gcm', $this->derive(0, 'event'), OPENSSL_RAW_DATA, $nonce, $tag, '', self::TAG);
-        return "\x01" . $nonce . $sealed . $tag;
-    }
-
-    /** Returns the JSON of an event, or null if it must be rejected. */
-    public function openEvent(string $entry): ?string
-    {
-        $json = $this->keys === [] ? $entry : null;
-        foreach (array_keys($this->keys) as $i) {
-            if (strlen($entry) > 1 + self::NONCE + self::TAG && $entry[0] === "\x01" && $json === null) {
-                $plain = openssl_decrypt(
-                    substr($entry, 1 + self::NONCE, -self::TAG), 'aes-256-gcm', $this->derive($i, 'event'), OPENSSL_RAW_DATA,
-                    substr($entry, 1, self::NONCE), substr($entry, -self::TAG),
-                );
-                $json = $plain === false ? null : $plain;
-            }
-        }
-        $event = json_decode($json ?? '', true);
-        return is_array($event) && is_string($event['kind'] ?? null) && $event['kind'] !== '' ? $json : null;
     }
 }

@@ -13,12 +13,16 @@ final class Login
      * @param int $level the assurance level reached, 0 to 99
      * @param string $device a label for people. The first 128 bytes are kept
      * @param string $userAgent the browser's own description. The first 512 bytes are kept
-     * @param string $address the client's, as the application trusts it. The first 64 bytes are kept
-     * @param float $remember lifetime of the session and its cookie, and its idle timeout, in seconds; 0: no
+     * @param string $address the client's, as the application trusts it. The first 64 bytes are
+     *     kept
+     * @param float $remember lifetime of the session and its cookie, and its idle timeout, in
+     *     seconds; 0: no
      * @param float $lifetime a shorter lifetime, in seconds; 0: that of the Config
-     * @param float|null $began when the authentication began, in seconds since 1970 by this host's clock, at most
-     *     24 hours ago. If the user was revoked since, the sign-in is refused. Default: the beginning of the request
-     * @param float|null $authenticated when the user authenticated, if that was earlier: auth_time of an identity provider
+     * @param float|null $began when the authentication began, in seconds since 1970 by this host's
+     *     clock, at most 24 hours ago. If the user was revoked since, the sign-in is refused.
+     *     Default: the beginning of the request
+     * @param float|null $authenticated when the user authenticated, if that was earlier: auth_time
+     *     of an identity provider
      */
     public function __construct(
         public readonly string $user,

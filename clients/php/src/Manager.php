@@ -27,8 +27,8 @@ final class Manager
     }
 
     /**
-     * Begins a request: refuses what another site has caused, or what lacks a CSRF token. It does not
-     * read the session, unless Config::$csrf requires it.
+     * Begins a request: refuses what another site has caused, or what lacks a CSRF token. It does
+     * not read the session, unless Config::$csrf requires it.
      *
      * @internal
      */
@@ -55,9 +55,9 @@ final class Manager
     }
 
     /**
-     * Runs a page of plain PHP, without a framework: it buffers the output, commits before the first
-     * byte, and sends the cookie. If the page throws, what it changed and did not commit is dropped. It
-     * answers a SessionException with its status; other exceptions go on.
+     * Runs a page of plain PHP, without a framework: it buffers the output, commits before the
+     * first byte, and sends the cookie. If the page throws, what it changed and did not commit is
+     * dropped. It answers a SessionException with its status; other exceptions go on.
      *
      * @param callable(Session): void $page
      */
@@ -171,8 +171,8 @@ final class Manager
 
     /**
      * @internal
-     * @return array{owner: string, id: string, info: string, level: int, persistent: bool, idle: int, lifetime: int,
-     *     max: int, refuse: bool, ago: int}
+     * @return array{owner: string, id: string, info: string, level: int, persistent: bool, idle:
+     *     int, lifetime: int, max: int, refuse: bool, ago: int}
      */
     public function signInSpec(Login $login): array
     {
@@ -227,7 +227,10 @@ final class Manager
         }
     }
 
-    /** Ends the session of the user with this handle. Throws NotFound if the user has none, even if another has. */
+    /**
+     * Ends the session of the user with this handle. Throws NotFound if the user has none, even if
+     * another has.
+     */
     public function revoke(string $user, string $handle): void
     {
         $owner = $this->keys->owner($user);
@@ -240,8 +243,8 @@ final class Manager
     }
 
     /**
-     * Ends all sessions of the user in one atomic step, except those with these handles, at most 100. A
-     * sign-in that began before fails. It returns how many sessions ended.
+     * Ends all sessions of the user in one atomic step, except those with these handles, at most
+     * 100. A sign-in that began before fails. It returns how many sessions ended.
      *
      * @param list<string> $keep
      */

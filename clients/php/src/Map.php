@@ -36,8 +36,8 @@ final class Map
     }
 
     /**
-     * All entries, in the order of their keys. The keys are strings: iterator_to_array() makes "1" an
-     * integer, as all arrays of PHP do.
+     * All entries, in the order of their keys. The keys are strings: iterator_to_array() makes "1"
+     * an integer, as all arrays of PHP do.
      *
      * @return \Generator<string, mixed>
      */

@@ -12,19 +12,20 @@ use Psr\Http\Server\RequestHandlerInterface;
 
 /**
  * PSR-15 middleware. Handlers inside it get their session with Session::of($request). What they
- * change is committed before the response is returned. If the commit fails, the client gets an error
- * response instead.
+ * change is committed before the response is returned. If the commit fails, the client gets an
+ * error response instead.
  *
  * If a handler throws, its changes are dropped. A SessionException becomes a response with its
- * status. Other exceptions go on, unless the request has committed a new token, as of a sign-in: then
- * the response is a 500 that carries it. So put the application's error handler outside. One inside
- * must call $session->discard(), since its response is a success to this middleware.
+ * status. Other exceptions go on, unless the request has committed a new token, as of a sign-in:
+ * then the response is a 500 that carries it. So put the application's error handler outside. One
+ * inside must call $session->discard(), since its response is a success to this middleware.
  */
 final class Middleware implements MiddlewareInterface
 {
     /**
-     * @param \Closure(SessionException, ServerRequestInterface): ResponseInterface|null $onError answers a failed
-     *     request. Do not show the exception's text. Default: the status, and a sentence in plain text
+     * @param \Closure(SessionException, ServerRequestInterface): ResponseInterface|null $onError
+     *     answers a failed request. Do not show the exception's text. Default: the status, and a
+     *     sentence in plain text
      */
     public function __construct(
         private readonly Manager $manager,

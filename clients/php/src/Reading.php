@@ -68,7 +68,8 @@ final class Reading
     /**
      * @param array<array-key, string>|null $session
      * @param array<array-key, string>|null $revocations
-     * @return array{string, ?Record, int} "moved" or "", the record if it is live, when it ended or 0
+     * @return array{string, ?Record, int} "moved" or "", the record if it is live, when it ended or
+     *     0
      */
     private static function find(?array $session, ?array $revocations, int $everybody, string $name, int $now): array
     {

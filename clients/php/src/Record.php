@@ -44,7 +44,10 @@ final class Record
 
     public bool $moving = false;
 
-    /** @var array<array-key, string> stored texts by name. Cast each key to a string: PHP has made "1" an integer */
+    /**
+     * @var array<array-key, string> stored texts by name. Cast each key to a string: PHP has made
+     *     "1" an integer
+     */
     public array $fields = [];
 
     /**

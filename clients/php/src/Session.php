@@ -9,9 +9,9 @@ use Psr\Http\Message\ServerRequestInterface;
 /**
  * One request's view of a visitor's session, with the changes that the request made.
  *
- * These methods talk to the store: load, commit, renew, signIn, signOut, csrfToken, bearerToken, and
- * take and update of the fields. The others work on the view. The first use of a session that was
- * not loaded loads it. Errors are SessionExceptions.
+ * These methods talk to the store: load, commit, renew, signIn, signOut, csrfToken, bearerToken,
+ * and take and update of the fields. The others work on the view. The first use of a session that
+ * was not loaded loads it. Errors are SessionExceptions.
  */
 final class Session
 {
@@ -71,11 +71,11 @@ final class Session
 
     /**
      * Reads the session, once. An unknown visitor gets an empty session, which is stored with the
-     * first commit of a change. If the session ended, or got a new token, after the request began, it
-     * is empty too, and takes no changes.
+     * first commit of a change. If the session ended, or got a new token, after the request began,
+     * it is empty too, and takes no changes.
      *
-     * Throws Unavailable, also for a record that is malformed or of another version; Sealed if a key is
-     * missing; Ambiguous.
+     * Throws Unavailable, also for a record that is malformed or of another version; Sealed if a
+     * key is missing; Ambiguous.
      */
     public function load(): void
     {
@@ -167,7 +167,10 @@ final class Session
         return $this->now + intdiv(hrtime(true) - $this->readAt, 1_000_000);
     }
 
-    /** The handle of the session, or null if none is stored. It grants no access: show it, log it, list it. */
+    /**
+     * The handle of the session, or null if none is stored. It grants no access: show it, log it,
+     * list it.
+     */
     public function handle(): ?string
     {
         $this->load();
@@ -305,11 +308,11 @@ final class Session
 
     /**
      * Stores the changes made so far, in one atomic step. Afterwards the view has other requests'
-     * changes too. The middleware commits by itself before the response. What is changed after it, as
-     * by a streamed body, needs a commit.
+     * changes too. The middleware commits by itself before the response. What is changed after it,
+     * as by a streamed body, needs a commit.
      *
-     * Throws Ended, Unavailable, UnknownOutcome, TooLarge, Invalid, CrossOrigin, HeaderSent. After an
-     * error the changes are dropped, and the session takes no more.
+     * Throws Ended, Unavailable, UnknownOutcome, TooLarge, Invalid, CrossOrigin, HeaderSent. After
+     * an error the changes are dropped, and the session takes no more.
      */
     public function commit(): void
     {
@@ -340,8 +343,8 @@ final class Session
      *
      * @param array{string, string, string, string}|null $renewal
      * @param array{string, string, string, string}|null $last
-     * @return list<mixed> the reply: its status, the revision, the generation, the values. For a last
-     *     operation whose comparison failed: "conflict" and the stored value
+     * @return list<mixed> the reply: its status, the revision, the generation, the values. For a
+     *     last operation whose comparison failed: "conflict" and the stored value
      */
     private function send(?array $renewal = null, ?array $last = null): array
     {
@@ -519,7 +522,10 @@ final class Session
         return $persistent ? max(1, intdiv($record->deadline - $this->now(), 1000)) : 0;
     }
 
-    /** Gives the session a new token: when a user's privileges change. The old one stops working at once. */
+    /**
+     * Gives the session a new token: when a user's privileges change. The old one stops working at
+     * once.
+     */
     public function renew(): void
     {
         $this->load();
@@ -542,11 +548,12 @@ final class Session
     /**
      * Makes a user the session's, in a new session with a new token. The old token stops working.
      *
-     * Kept are the fields that Config::$keepFields names of an anonymous session, all of a session of
-     * the same user, none of another user's; and the changes of this request that are not committed.
+     * Kept are the fields that Config::$keepFields names of an anonymous session, all of a session
+     * of the same user, none of another user's; and the changes of this request that are not
+     * committed.
      *
-     * Throws TooMany, Revoked, Invalid, and what commit() throws. After TooMany and Revoked the session
-     * goes on as it was.
+     * Throws TooMany, Revoked, Invalid, and what commit() throws. After TooMany and Revoked the
+     * session goes on as it was.
      */
     public function signIn(Login $login): void
     {
@@ -618,12 +625,12 @@ final class Session
     }
 
     /**
-     * Ends the session, at once and for all requests, and drops what was not committed. The response
-     * deletes the cookie. The session is then that of an unknown visitor.
+     * Ends the session, at once and for all requests, and drops what was not committed. The
+     * response deletes the cookie. The session is then that of an unknown visitor.
      *
-     * Throws Ended if a sign-in has replaced the session: the new one is alive, and the cookie stays.
-     * Throws Unavailable or UnknownOutcome if the store did not answer, or too few replicas did: the
-     * session may then be alive, and the response deletes the cookie.
+     * Throws Ended if a sign-in has replaced the session: the new one is alive, and the cookie
+     * stays. Throws Unavailable or UnknownOutcome if the store did not answer, or too few replicas
+     * did: the session may then be alive, and the response deletes the cookie.
      */
     public function signOut(): void
     {
@@ -666,9 +673,9 @@ final class Session
     }
 
     /**
-     * A CSRF token of the session, for a hidden field "csrf_token" or the header "X-CSRF-Token". Each
-     * call returns another one, and all stay valid until the session ends. It stores a session that is
-     * not stored yet.
+     * A CSRF token of the session, for a hidden field "csrf_token" or the header "X-CSRF-Token".
+     * Each call returns another one, and all stay valid until the session ends. It stores a session
+     * that is not stored yet.
      */
     public function csrfToken(): string
     {
@@ -699,7 +706,10 @@ final class Session
         }
     }
 
-    /** The token, for a client that sends it in the header Authorization. The response sets no cookie. */
+    /**
+     * The token, for a client that sends it in the header Authorization. The response sets no
+     * cookie.
+     */
     public function bearerToken(): string
     {
         $this->load();

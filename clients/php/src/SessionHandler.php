@@ -10,14 +10,14 @@ namespace Coatcheck\Session;
  *     SessionHandler::register($manager);
  *     session_start();
  *
- * Each key of $_SESSION is a field. At the end of the request, only the keys that changed are written,
- * each for itself: requests that change different keys both take effect, and none brings an ended
- * session back. A key with a count is read and written as a value. So $_SESSION['n']++ in two requests
- * at once counts once: use a Counter on session().
+ * Each key of $_SESSION is a field. At the end of the request, only the keys that changed are
+ * written, each for itself: requests that change different keys both take effect, and none brings
+ * an ended session back. A key with a count is read and written as a value. So $_SESSION['n']++ in
+ * two requests at once counts once: use a Counter on session().
  *
- * Values are what JSON holds: no objects but ArrayObject and stdClass, which are read as arrays. PHP's
- * unserialize never sees what is stored. The output is buffered, and the changes are stored before its
- * first byte leaves. See README.md for what this cannot promise.
+ * Values are what JSON holds: no objects but ArrayObject and stdClass, which are read as arrays.
+ * PHP's unserialize never sees what is stored. The output is buffered, and the changes are stored
+ * before its first byte leaves. See README.md for what this cannot promise.
  */
 final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterface, \SessionUpdateTimestampHandlerInterface
 {
@@ -37,9 +37,9 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
     }
 
     /**
-     * Makes the session functions of PHP use the manager. Call it before session_start() and before any
-     * output, once for each request. It takes over the cookie: session_id() is a label that grants no
-     * access.
+     * Makes the session functions of PHP use the manager. Call it before session_start() and before
+     * any output, once for each request. It takes over the cookie: session_id() is a label that
+     * grants no access.
      *
      * Throws CrossOrigin and Csrf, with the status of the response set.
      */
@@ -68,7 +68,10 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         return $handler;
     }
 
-    /** The session: for counters, maps, CSRF tokens and one-time values. $_SESSION does not show its changes. */
+    /**
+     * The session: for counters, maps, CSRF tokens and one-time values. $_SESSION does not show its
+     * changes.
+     */
     public function session(): Session
     {
         return $this->session;
@@ -136,7 +139,8 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
     {
         $this->regenerating = false;
         $values = $this->answering($this->values(...));
-        // serialize() writes floats with this setting, which may cut them off. PHP reads the text at once.
+        // serialize() writes floats with this setting, which may cut them off. PHP reads the text
+        // at once.
         $precision = (string) ini_set('serialize_precision', '-1');
         try {
             return serialize($values);

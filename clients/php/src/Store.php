@@ -245,7 +245,8 @@ final class Store
      *
      * @internal
      * @param bool $issued the request issued its verifier itself
-     * @param list<array{string, string, string, string}> $operations the first may be renew or rotate
+     * @param list<array{string, string, string, string}> $operations the first may be renew or
+     *     rotate
      * @param int $revoked when everybody was revoked, as far as the request knows
      * @param int $now the server's time
      * @return list<mixed> the reply
@@ -328,11 +329,13 @@ final class Store
      * Signs a user in. All steps are made before it returns.
      *
      * @internal
-     * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle: int, lifetime: int,
-     *     max: int, refuse: bool, ago: int} $spec
+     * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle:
+     *     int, lifetime: int, max: int, refuse: bool, ago: int} $spec
      * @param \Closure(): int $age how long ago the authentication began, in milliseconds
-     * @param \Closure(?Record): array<array-key, string> $fields of the new session, from the old one
-     * @return array{list<string>, array<array-key, string>} the handles of the evicted sessions, and the fields
+     * @param \Closure(?Record): array<array-key, string> $fields of the new session, from the old
+     *     one
+     * @return array{list<string>, array<array-key, string>} the handles of the evicted sessions,
+     *     and the fields
      */
     public function signIn(Token $token, array $spec, ?Token $old, \Closure $age, \Closure $fields): array
     {
@@ -410,8 +413,8 @@ final class Store
     }
 
     /**
-     * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle: int, lifetime: int,
-     *     max: int, refuse: bool, ago: int} $spec
+     * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle:
+     *     int, lifetime: int, max: int, refuse: bool, ago: int} $spec
      * @param array<array-key, string> $values
      * @return list<string>
      */
@@ -450,8 +453,8 @@ final class Store
     }
 
     /**
-     * Returns the names in the user's index that the script gets, the oldest first, and the version of
-     * the index. Without a limit, one sign-in of eight checks some random entries.
+     * Returns the names in the user's index that the script gets, the oldest first, and the version
+     * of the index. Without a limit, one sign-in of eight checks some random entries.
      *
      * @param array{owner: string, max: int, refuse: bool} $spec
      * @param list<string> $evicted
@@ -496,7 +499,10 @@ final class Store
         return array_map(intval(...), self::pairs($reply) ?? []);
     }
 
-    /** @return array{array<array-key, int>, string} the user's index, without its version, and the version */
+    /**
+     * @return array{array<array-key, int>, string} the user's index, without its version, and the
+     *     version
+     */
     private function index(string $owner): array
     {
         $entries = $this->scores(['ZRANGE', $this->indexKey($owner), '0', '-1', 'WITHSCORES']);
@@ -689,7 +695,8 @@ final class Store
     /**
      * @param list<string> $arguments
      * @param list<string> $handles
-     * @return array{string, list<string>, list<string>} the revocation, who ended, who is to be removed
+     * @return array{string, list<string>, list<string>} the revocation, who ended, who is to be
+     *     removed
      */
     private function endUser(string $owner, array $arguments, array $handles): array
     {
@@ -703,7 +710,10 @@ final class Store
         return [(string) $reply[2], array_map($handle, $reply[3]), array_map($handle, $reply[5])];
     }
 
-    /** Writes something, and waits for replicas. Replication is ordered, so they have the ends before it. */
+    /**
+     * Writes something, and waits for replicas. Replication is ordered, so they have the ends
+     * before it.
+     */
     private function replicate(string $bucket): void
     {
         if ($this->replicas > 0) {

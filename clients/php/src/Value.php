@@ -52,9 +52,9 @@ final class Value
     }
 
     /**
-     * Talks to the store. Replaces the value by what the function returns, atomically, and returns it.
-     * The function gets the value, or $default. If another request changes the value first, it is
-     * called again. Commits the other changes in the same step.
+     * Talks to the store. Replaces the value by what the function returns, atomically, and returns
+     * it. The function gets the value, or $default. If another request changes the value first, it
+     * is called again. Commits the other changes in the same step.
      *
      * @param callable(mixed): mixed $function
      */

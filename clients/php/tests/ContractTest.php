@@ -10,7 +10,9 @@ use PHPUnit\Framework\TestCase;
 /** Runs format/contract with the step program. */
 final class ContractTest extends TestCase
 {
-    /** @var array<int, array{resource, resource, resource}> programs by how far their clock is ahead */
+    /**
+     * @var array<int, array{resource, resource, resource}> programs by how far their clock is ahead
+     */
     private static array $programs = [];
     private static int $id = 0;
     private static int $ran = 0;
@@ -213,7 +215,10 @@ final class ContractTest extends TestCase
         return [$process, $pipes[0], $pipes[1]];
     }
 
-    /** Reads all replies, so that the pipe does not fill up. @param list<array{?string, array{int, int}}> $sent */
+    /**
+     * Reads all replies, so that the pipe does not fill up.
+     * @param list<array{?string, array{int, int}}> $sent
+     */
     private function collect(array $sent): void
     {
         foreach ($sent as [, $at]) {

@@ -4,7 +4,10 @@ declare(strict_types=1);
 
 namespace Coatcheck\Session\Tests;
 
-/** A redis-server of the tests' own, in a temporary directory. It ends with the process that made it. */
+/**
+ * A redis-server of the tests' own, in a temporary directory. It ends with the process that made
+ * it.
+ */
 final class RedisServer
 {
     private static ?self $shared = null;

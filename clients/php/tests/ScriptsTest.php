@@ -6,7 +6,10 @@ namespace Coatcheck\Session\Tests;
 
 use PHPUnit\Framework\TestCase;
 
-/** lua/sha1.php has the size and the SHA-1 of each script. UPDATE=1 ./test --filter ScriptsTest writes it. */
+/**
+ * lua/sha1.php has the size and the SHA-1 of each script. UPDATE=1 ./test --filter ScriptsTest
+ * writes it.
+ */
 final class ScriptsTest extends TestCase
 {
     public function testListOfScriptsIsUpToDate(): void

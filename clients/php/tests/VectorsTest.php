@@ -162,19 +162,33 @@ final class VectorsTest extends TestCase
         self::assertEquals($p, Principal::decode($decoded));
     }
 
+    /** This package publishes no events. Its users can open them with these functions of PHP. */
     public function testEvents(): void
     {
         foreach (self::vectors('events') as $v) {
             self::ran('events');
-            $keys = self::keys($v);
             $entry = hex2bin($v['entry']);
-            if (isset($v['plain'])) {
-                self::assertSame($v['plain'], $keys->openEvent($entry), json_encode($v));
-                self::assertSame($entry, $keys->sealEvent($v['plain'], isset($v['nonce']) ? hex2bin($v['nonce']) : null));
-            } else {
-                self::assertNull($keys->openEvent($entry), json_encode($v));
+            $key = isset($v['key']) ? hash_hkdf('sha256', hex2bin($v['key']), 32, 'coatcheck/1 event') : null;
+            self::assertSame($v['plain'] ?? null, self::openEvent($entry, $key), json_encode($v));
+            if (isset($v['plain'], $v['nonce'])) {
+                $nonce = hex2bin($v['nonce']);
+                $sealed = openssl_encrypt($v['plain'], 'aes-256-gcm', $key, OPENSSL_RAW_DATA, $nonce, $tag);
+                self::assertSame($entry, "\x01" . $nonce . $sealed . $tag);
             }
         }
+    }
+
+    private static function openEvent(string $entry, ?string $key): ?string
+    {
+        $json = $entry;
+        if ($key !== null) {
+            $sealed = strlen($entry) > 29 && $entry[0] === "\x01";
+            $json = $sealed ? openssl_decrypt(
+                substr($entry, 13, -16), 'aes-256-gcm', $key, OPENSSL_RAW_DATA, substr($entry, 1, 12), substr($entry, -16),
+            ) : false;
+        }
+        $event = $json === false ? null : json_decode($json, true);
+        return is_string($event['kind'] ?? null) && $event['kind'] !== '' ? $json : null;
     }
 
     public function testReading(): void
@@ -281,7 +295,10 @@ final class VectorsTest extends TestCase
         }
     }
 
-    /** Moves the times in a text. What is far from the vectors' now is no time. @param list<int> $places */
+    /**
+     * Moves the times in a text. What is far from the vectors' now is no time.
+     * @param list<int> $places
+     */
     private function shifted(array $places, string $text, int $shift): string
     {
         foreach ($places as $at) {

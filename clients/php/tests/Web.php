@@ -5,8 +5,8 @@ declare(strict_types=1);
 namespace Coatcheck\Session\Tests;
 
 /**
- * A web server with real PHP processes: php-fpm behind nginx if both are installed, else php -S with
- * several workers. It serves tests/www/index.php.
+ * A web server with real PHP processes: php-fpm behind nginx if both are installed, else php -S
+ * with several workers. It serves tests/www/index.php.
  */
 final class Web
 {
@@ -176,7 +176,10 @@ final class Web
         return (int) (explode(' ', $header)[1] ?? 0);
     }
 
-    /** The cookies that a response sets, as a browser sends them; a deleted one is ''. @return array<string, string> */
+    /**
+     * The cookies that a response sets, as a browser sends them; a deleted one is ''.
+     * @return array<string, string>
+     */
     public static function cookies(string $header): array
     {
         preg_match_all('/^Set-Cookie: ([^=]+)=([^;\r\n]*)/mi', $header, $m);

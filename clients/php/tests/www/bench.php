@@ -2,8 +2,8 @@
 
 declare(strict_types=1);
 
-// The pages of ./bench: /phpredis/ and /locking/ use the handler of phpredis, /native/ $_SESSION on a
-// manager, /coatcheck/ Manager::serve.
+// The pages of ./bench: /phpredis/ and /locking/ use the handler of phpredis, /native/ $_SESSION on
+// a manager, /coatcheck/ Manager::serve.
 
 namespace Coatcheck\Session\Tests;
 

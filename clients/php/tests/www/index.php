@@ -2,7 +2,8 @@
 
 declare(strict_types=1);
 
-// The pages of the tests that use a real web server. /plain/ uses Manager::serve, /native/ $_SESSION.
+// The pages of the tests that use a real web server. /plain/ uses Manager::serve, /native/
+// $_SESSION.
 
 namespace Coatcheck\Session\Tests;
 

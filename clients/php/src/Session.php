@@ -90,7 +90,7 @@ final class Session
             $this->read();
         } catch (SessionException $e) {
             $this->state = 'failed';
-            $this->failure = $e;
+            $this->failure = $this->reported = $e;
             throw $e;
         }
     }
@@ -132,7 +132,11 @@ final class Session
                 break;
             case 'theft': // two parties have the token, and nobody can tell which is the visitor
                 $this->manager->warn("a stolen token was used, session {$token->handle()}: it ends");
-                $this->manager->store->end($token, $reading->record?->owner);
+                try {
+                    $this->manager->store->end($token, $reading->record?->owner);
+                } catch (SessionException $e) {
+                    $this->manager->warn("it could not be ended: {$e->getMessage()}");
+                }
                 break;
             case 'none': // sign-out may end what a failover brings back
             case 'ended before the request':
@@ -573,7 +577,7 @@ final class Session
         $token = Token::new((int) hexdec(bin2hex(substr((string) Text::decode($spec['owner']), 0, 2))));
         $oldId = $this->id;
         try {
-            [$evicted, $fields] = $this->manager->store->signIn(
+            $fields = $this->manager->store->signIn(
                 $token, $spec, $this->state === 'live' ? $this->token : null,
                 fn (): int => $login->began === null ? intdiv($this->in->age(), 1_000_000) : max(0, self::ms(microtime(true) - $login->began)),
                 fn (?Record $from): array => $this->carry($from, $spec, $operations, $oldId),
@@ -595,7 +599,6 @@ final class Session
             $this->failure = new SessionException(Problem::Unavailable, 'the new session cannot be read');
             throw $this->failure;
         }
-        unset($evicted);
     }
 
     /**
@@ -784,7 +787,7 @@ final class Session
     {
         $this->finishing = true;
         try {
-            if ($this->state === 'unread' || $this->state === 'failed') {
+            if ($this->state === 'unread') {
                 return;
             }
             if ($this->failure !== null) {

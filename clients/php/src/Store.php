@@ -334,8 +334,7 @@ final class Store
      * @param \Closure(): int $age how long ago the authentication began, in milliseconds
      * @param \Closure(?Record): array<array-key, string> $fields of the new session, from the old
      *     one
-     * @return array{list<string>, array<array-key, string>} the handles of the evicted sessions,
-     *     and the fields
+     * @return array<array-key, string> the fields
      */
     public function signIn(Token $token, array $spec, ?Token $old, \Closure $age, \Closure $fields): array
     {
@@ -347,7 +346,7 @@ final class Store
         $from = $old === null ? null : $this->leave($old, $token, $everybody);
         try {
             $values = $fields($from);
-            $evicted = $this->storeSignIn($token, $spec, $from === null ? null : $old, $from, $began, $everybody, $values);
+            $this->storeSignIn($token, $spec, $from === null ? null : $old, $from, $began, $everybody, $values);
             [$everybody] = $this->repeatIfUnknown(fn (): array => $this->everybody());
             if ($began <= $everybody) {
                 $this->endNamed($spec['owner'], [$token->handle()]);
@@ -360,7 +359,7 @@ final class Store
             throw $e;
         }
         $this->finishSignIn($token, $spec, $old, $from, $everybody);
-        return [$evicted, $values];
+        return $values;
     }
 
     /**
@@ -416,18 +415,16 @@ final class Store
      * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle:
      *     int, lifetime: int, max: int, refuse: bool, ago: int} $spec
      * @param array<array-key, string> $values
-     * @return list<string>
      */
     private function storeSignIn(
         Token $token, array $spec, ?Token $old, ?Record $from, int $began, int $everybody, array $values,
-    ): array {
+    ): void {
         $owner = $spec['owner'];
         $oldName = $from !== null && $from->owner === $owner ? substr((string) $old?->handle(), 5) : '';
         $user = Text::hex($spec['level'], 2) . ($spec['persistent'] ? '1' : '0') . Text::hex(strlen($spec['info']), 4);
-        $evicted = [];
         $until = hrtime(true) + 2_000_000_000;
         while (true) {
-            [$names, $version] = $this->others($spec, $oldName, $evicted);
+            [$names, $version] = $this->others($spec, $oldName);
             $keys = [
                 $this->sessionKey($token->handle()), $this->indexKey($owner), $this->revocationsKey(self::bucketOf($owner)),
                 ...array_map(fn (string $name): string => $this->sessionKey(self::bucketOf($owner) . "-$name"), $names),
@@ -442,9 +439,8 @@ final class Store
                 break;
             }
         }
-        return match ($reply[0]) {
-            'ok' => [...$evicted, ...array_map(fn (string $name): string => self::bucketOf($owner) . "-$name", $reply[2])],
-            'again' => $evicted,
+        match ($reply[0]) {
+            'ok', 'again' => null,
             'exists', 'changed' => throw new SessionException(Problem::Unavailable, 'other sign-ins of the user are faster'),
             'revoked' => throw new SessionException(Problem::Revoked, 'the user was signed out after the authentication began'),
             'full' => throw new SessionException(Problem::TooMany, "at most {$spec['max']} sessions"),
@@ -457,10 +453,9 @@ final class Store
      * of the index. Without a limit, one sign-in of eight checks some random entries.
      *
      * @param array{owner: string, max: int, refuse: bool} $spec
-     * @param list<string> $evicted
      * @return array{list<string>, string}
      */
-    private function others(array $spec, string $oldName, array &$evicted): array
+    private function others(array $spec, string $oldName): array
     {
         $owner = $spec['owner'];
         if ($spec['max'] === 0) {
@@ -480,7 +475,7 @@ final class Store
                 throw new SessionException(Problem::TooMany, "at most {$spec['max']} sessions");
             }
             $handles = array_map(fn (string $name): string => self::bucketOf($owner) . "-$name", $extra);
-            array_push($evicted, ...$this->endNamed($owner, $handles));
+            $this->endNamed($owner, $handles);
             [$entries, $version] = $this->index($owner);
         }
         return [self::names($entries, $oldName), $version];
@@ -702,7 +697,8 @@ final class Store
     {
         $bucket = self::bucketOf($owner);
         $keys = [$this->indexKey($owner), $this->revocationsKey($bucket), ...array_map($this->sessionKey(...), $handles)];
-        $reply = $this->connection->script('enduser', $keys, $arguments, true);
+        // A repetition of "only" would not know which sessions the first call ended.
+        $reply = $this->connection->script('enduser', $keys, $arguments, $arguments[0] !== 'only');
         if ($reply[0] !== 'ok') {
             throw $this->failure("user $owner", $reply);
         }

@@ -245,6 +245,29 @@ final class MiddlewareTest extends TestCase
         self::assertSame(409, $response->getStatusCode());
     }
 
+    public function testFailedReadThatTheHandlerSwallowsIsNoSuccess(): void
+    {
+        $this->request($this->add());
+        $handler = fn (int $status): RequestHandlerInterface => new class ($status) implements RequestHandlerInterface {
+            public function __construct(private readonly int $status)
+            {
+            }
+
+            public function handle(ServerRequestInterface $request): ResponseInterface
+            {
+                try {
+                    Session::of($request);
+                } catch (SessionException) {
+                }
+                return (new Psr17Factory())->createResponse($this->status);
+            }
+        };
+        $down = new Middleware(new Manager(Store::connect('redis://127.0.0.1:1', timeout: 0.2), new Config(), fn () => null), new Psr17Factory());
+        $request = (new ServerRequest('GET', 'https://shop.example/'))->withHeader('Cookie', Web::jar($this->jar));
+        self::assertSame(503, $down->process($request, $handler(200))->getStatusCode());
+        self::assertSame(500, $down->process($request, $handler(500))->getStatusCode());
+    }
+
     public function testRouteRefusesVisitors(): void
     {
         $response = $this->request(fn () => 'secret', inner: new Route(signedIn: true));

@@ -7,6 +7,7 @@ namespace Coatcheck\Session\Tests;
 use Coatcheck\Session\Config;
 use Coatcheck\Session\Counter;
 use Coatcheck\Session\Incoming;
+use Coatcheck\Session\Info;
 use Coatcheck\Session\Login;
 use Coatcheck\Session\Manager;
 use Coatcheck\Session\Map;
@@ -285,6 +286,25 @@ final class StoreTest extends TestCase
         $m->revokeUser('ada');
         $m->revokeAll();
         self::assertSame([], iterator_to_array($m->sessions('ada'), false));
+    }
+
+    public function testLimitOfAUserWithMoreSessionsThanAScriptTakes(): void
+    {
+        $store = new Store(fn () => self::$server->client(), 'many' . bin2hex(random_bytes(6)));
+        $any = new Manager($store);
+        for ($i = 0; $i < 1010; $i++) {
+            $s = $this->visit($any);
+            $s->signIn(new Login('ada'));
+        }
+        $refusing = new Manager($store, new Config(maxPerUser: 3, refuseExtra: true));
+        $this->refused(Problem::TooMany, fn () => $this->visit($refusing)->signIn(new Login('ada')));
+        self::assertCount(1010, iterator_to_array($any->sessions('ada'), false));
+        $limited = new Manager($store, new Config(maxPerUser: 3));
+        $s = $this->visit($limited);
+        $s->signIn(new Login('ada'));
+        $handles = array_map(fn (Info $info): string => $info->handle, iterator_to_array($any->sessions('ada'), false));
+        self::assertCount(3, $handles);
+        self::assertSame($s->handle(), $handles[0]);
     }
 
     public function testReplicasOfAClusterAreNotRead(): void

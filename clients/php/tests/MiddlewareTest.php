@@ -43,7 +43,7 @@ final class MiddlewareTest extends TestCase
 
     private function configure(mixed ...$config): void
     {
-        $server = RedisServer::shared();
+        $server = RedisServer::single();
         $this->manager = new Manager(
             Store::connect($server->url, $this->namespace, timeout: 0.5), new Config(...$config), function (string $m): void {
                 $this->log[] = $m;
@@ -359,9 +359,9 @@ final class MiddlewareTest extends TestCase
             (new Value('own'))->set($s, 'secret value');
             $s->signIn(new Login('ada', device: 'Firefox'));
         });
-        $all = RedisServer::shared()->command('KEYS', "$this->namespace:*:s:*");
+        $all = RedisServer::single()->command('KEYS', "$this->namespace:*:s:*");
         foreach ($all as $key) {
-            self::assertDoesNotMatchRegularExpression('/dark|secret|YWRh|Firefox/', json_encode(RedisServer::shared()->hash($key)));
+            self::assertDoesNotMatchRegularExpression('/dark|secret|YWRh|Firefox/', json_encode(RedisServer::single()->hash($key)));
         }
         $read = fn (Session $s): array => [(new Value('theme'))->get($s), (new Value('own'))->get($s), $s->user(), $s->info()->device];
         self::assertSame(['dark', 'secret value', 'ada', 'Firefox'], json_decode((string) $this->request($read)->getBody()));

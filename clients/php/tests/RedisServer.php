@@ -11,6 +11,7 @@ namespace Coatcheck\Session\Tests;
 final class RedisServer
 {
     private static ?self $shared = null;
+    private static ?self $single = null;
 
     /** @var resource|null */
     private $process = null;
@@ -25,6 +26,12 @@ final class RedisServer
     public static function shared(): self
     {
         return self::$shared ??= ($url = (string) getenv('COATCHECK_TEST_REDIS')) !== '' ? new self($url, '', []) : self::start();
+    }
+
+    /** The same, but never a Cluster. */
+    public static function single(): self
+    {
+        return self::shared()->isCluster() ? self::$single ??= self::start() : self::shared();
     }
 
     public static function start(string ...$options): self

@@ -225,8 +225,8 @@ final class VectorsTest extends TestCase
     public function testReadingFromServer(): void
     {
         $file = self::vectors('reading');
-        $server = RedisServer::shared();
-        $store = new Store(fn () => self::phpredis($server), $file['namespace']);
+        $server = RedisServer::single();
+        $store = new Store(fn () => $server->client(), $file['namespace']);
         $read = 0;
         foreach ($file['reads'] as $v) {
             if ($v['outcome'] !== 'error' && !$this->lasts($v, $file)) {
@@ -252,13 +252,6 @@ final class VectorsTest extends TestCase
         $server->command('DEL', $file['session']);
         $server->command('DEL', $file['revocations']);
         $server->command('DEL', $file['revoked']);
-    }
-
-    private static function phpredis(RedisServer $server): \Redis|\RedisCluster
-    {
-        return $server->isCluster()
-            ? new \RedisCluster(null, explode(',', substr($server->url, strlen('redis-cluster://'))), 2.0, 5.0)
-            : $server->client();
     }
 
     private function lasts(array $v, array $file): bool
@@ -312,7 +305,7 @@ final class VectorsTest extends TestCase
 
     public function testChanges(): void
     {
-        $server = RedisServer::shared();
+        $server = RedisServer::single();
         foreach (self::vectors('changes') as $v) {
             self::ran('changes');
             $this->runScript($server, 'apply', ['{vector}:change'], $v['args'], ['{vector}:change' => $v['before']], $v['reply'], ['{vector}:change' => $v['after']], $v['name']);
@@ -346,7 +339,7 @@ final class VectorsTest extends TestCase
 
     public function testScripts(): void
     {
-        $server = RedisServer::shared();
+        $server = RedisServer::single();
         foreach (self::vectors('scripts') as $v) {
             self::ran('scripts');
             $this->runScript($server, basename($v['script'], '.lua'), $v['keys'], $v['args'], $v['before'], $v['reply'], $v['after'], "{$v['script']}: {$v['name']}");
@@ -366,7 +359,7 @@ final class VectorsTest extends TestCase
         foreach ($before as $key => $content) {
             $this->store($server, (string) $key, $content ?? [], $now);
         }
-        $connection = new Connection(fn () => self::phpredis($server), 2.0);
+        $connection = new Connection(fn () => $server->client(), 2.0);
         try {
             $got = $connection->script($script, $keys, $this->filled($args, $now), true);
         } catch (SessionException $e) {

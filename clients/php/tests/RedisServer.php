@@ -62,7 +62,7 @@ final class RedisServer
         $log = ['file', "$this->directory/log", 'a'];
         $command = ['redis-server', '--port', (string) $this->port(), '--bind', '127.0.0.1', '--save', '', '--dir', $this->directory, ...$this->options];
         $this->process = proc_open($command, [['file', '/dev/null', 'r'], $log, $log], $pipes);
-        for ($i = 0; $i < 500; $i++) {
+        for ($i = 0; $i < 1500; $i++) {
             try {
                 $this->client()->rawCommand('PING');
                 return;
@@ -80,6 +80,17 @@ final class RedisServer
             proc_close($this->process);
             $this->process = null;
         }
+    }
+
+    /** Suspends the server: it takes no command until resume(). */
+    public function pause(): void
+    {
+        posix_kill(proc_get_status($this->process)['pid'], SIGSTOP);
+    }
+
+    public function resume(): void
+    {
+        posix_kill(proc_get_status($this->process)['pid'], SIGCONT);
     }
 
     private function remove(): void

@@ -119,15 +119,15 @@ final class StoreTest extends TestCase
     {
         $connect = function (): \Redis {
             $redis = new \Redis();
-            $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.1);
+            $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.5);
             return $redis;
         };
         foreach ([$connect, $connect()] as $redis) {
             $m = $this->manager($redis, 0, 0.2);
             $token = $this->begin($m);
-            self::$server->command('CLIENT', 'PAUSE', '400', 'ALL');
+            self::$server->pause();
             $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
-            usleep(450_000);
+            self::$server->resume();
             self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
         }
     }
@@ -136,7 +136,7 @@ final class StoreTest extends TestCase
     {
         $connect = function (): \Redis {
             $redis = new \Redis();
-            $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.1);
+            $redis->connect('127.0.0.1', self::$server->port(), 1.0, null, 0, 0.5);
             return $redis;
         };
         foreach ([$connect, $connect()] as $redis) {
@@ -144,10 +144,10 @@ final class StoreTest extends TestCase
             $token = $this->begin($m);
             $s = $this->visit($m, $token);
             (new Counter('n'))->add($s);
-            self::$server->command('CLIENT', 'PAUSE', '300', 'ALL');
+            self::$server->pause();
             $this->refused(Problem::UnknownOutcome, fn () => $s->commit());
             $this->refused(Problem::UnknownOutcome, fn () => $s->finish()); // the request must fail
-            usleep(350_000);
+            self::$server->resume();
             $s = $this->visit($m, $token);
             self::assertLessThanOrEqual(1, (new Counter('n'))->get($s));
             (new Counter('n'))->add($s, 10);

@@ -34,7 +34,7 @@ final class Web
         $fpm && $web->hasFpm() ? $web->startFpm($redisUrl, $ini) : $web->startBuiltIn($redisUrl, $ini);
         $owner = getmypid();
         register_shutdown_function(fn () => $owner === getmypid() ? $web->stop() : null);
-        for ($i = 0; $i < 500; $i++) {
+        for ($i = 0; $i < 1500; $i++) {
             if (@fsockopen('127.0.0.1', $web->port) !== false && self::status($web->get('/ping')[0]) === 200) {
                 return $web;
             }
@@ -148,27 +148,34 @@ final class Web
      */
     public function all(array $requests): array
     {
-        $sockets = [];
-        $replies = [];
-        foreach ($requests as $i => $request) {
-            [$path, $cookies, $method, $headers] = $request + [1 => '', 2 => 'GET', 3 => []];
-            $socket = stream_socket_client("tcp://127.0.0.1:$this->port", $code, $message, 10);
-            if ($socket === false) {
-                throw new \RuntimeException($message);
-            }
-            $lines = "$method $path HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n" . ($cookies === '' ? '' : "Cookie: $cookies\r\n");
-            foreach ($headers as $name => $value) {
-                $lines .= "$name: $value\r\n";
-            }
-            fwrite($socket, "$lines\r\n");
-            $sockets[$i] = $socket;
+        return array_map($this->receive(...), array_map(fn (array $r) => $this->send(...$r), $requests));
+    }
+
+    /** Sends a request, and does not wait for the reply. @return resource */
+    public function send(string $path, string $cookies = '', string $method = 'GET', array $headers = [])
+    {
+        $socket = stream_socket_client("tcp://127.0.0.1:$this->port", $code, $message, 10);
+        if ($socket === false) {
+            throw new \RuntimeException($message);
         }
-        foreach ($sockets as $i => $socket) {
-            stream_set_timeout($socket, 20);
-            $replies[$i] = explode("\r\n\r\n", (string) stream_get_contents($socket), 2) + [1 => ''];
-            fclose($socket);
+        $lines = "$method $path HTTP/1.0\r\nHost: localhost\r\nContent-Length: 0\r\n" . ($cookies === '' ? '' : "Cookie: $cookies\r\n");
+        foreach ($headers as $name => $value) {
+            $lines .= "$name: $value\r\n";
         }
-        return $replies;
+        fwrite($socket, "$lines\r\n");
+        return $socket;
+    }
+
+    /**
+     * @param resource $socket
+     * @return array{string, string}
+     */
+    public function receive($socket): array
+    {
+        stream_set_timeout($socket, 20);
+        $reply = explode("\r\n\r\n", (string) stream_get_contents($socket), 2) + [1 => ''];
+        fclose($socket);
+        return $reply;
     }
 
     public static function status(string $header): int

@@ -26,13 +26,23 @@ if ($path === '/ping') {
     return;
 }
 $namespace = $query['ns'] ?? 'www';
+
+/** Tells the test that the page has read its session, and waits until the test goes on. */
+function waitForTest(string $namespace): void
+{
+    $redis = new \Redis();
+    $redis->connect('127.0.0.1', (int) parse_url(getenv('COATCHECK_REDIS'), PHP_URL_PORT));
+    $redis->rPush("$namespace-read", '1');
+    $redis->blPop(["$namespace-go"], 10);
+}
+
 $manager = new Manager(
     Store::connect(getenv('COATCHECK_REDIS'), $namespace, timeout: 0.5),
     new Config(keepFields: ['cart', 'count'], csrf: isset($query['csrf'])),
 );
 
 if (str_starts_with($path, '/plain/')) {
-    $manager->serve(function (Session $s) use ($path, $query): void {
+    $manager->serve(function (Session $s) use ($path, $query, $namespace): void {
         $counter = new Counter('count');
         switch ($path) {
             case '/plain/add':
@@ -56,7 +66,7 @@ if (str_starts_with($path, '/plain/')) {
                 break;
             case '/plain/slow': // reads, waits for the test, writes
                 (new Value('slow'))->get($s);
-                usleep((int) $query['us']);
+                waitForTest($namespace);
                 (new Value('slow'))->set($s, 'written');
                 echo 'done';
                 break;
@@ -105,7 +115,7 @@ switch ($path) {
         session_destroy();
         break;
     case '/native/slow':
-        usleep((int) $query['us']);
+        waitForTest($namespace);
         $_SESSION['slow'] = 'written';
         echo 'done';
         break;

@@ -99,8 +99,16 @@ final class RedisServer
             return;
         }
         $this->stop();
-        array_map(unlink(...), array_filter((array) glob("$this->directory/*"), is_file(...)));
-        @rmdir($this->directory);
+        if ($this->directory === '') {
+            return;
+        }
+        $all = new \RecursiveIteratorIterator(
+            new \RecursiveDirectoryIterator($this->directory, \FilesystemIterator::SKIP_DOTS), \RecursiveIteratorIterator::CHILD_FIRST,
+        );
+        foreach ($all as $file) {
+            $file->isDir() ? rmdir((string) $file) : unlink((string) $file);
+        }
+        rmdir($this->directory);
     }
 
     public function isCluster(): bool

@@ -1,0 +1,60 @@
+"""Web sessions in Redis, shared with programs in Go, Node, Java and PHP.
+
+See README.md for the guarantees, and the modules wsgi, asgi, django and flask for frameworks.
+"""
+
+from .config import Config, Cookie
+from .errors import (
+    CSRF,
+    Ambiguous,
+    CrossOrigin,
+    Decode,
+    Ended,
+    HeaderSent,
+    Invalid,
+    NotFound,
+    NotSignedIn,
+    Revoked,
+    Sealed,
+    SessionError,
+    TooLarge,
+    TooMany,
+    Unavailable,
+    UnknownOutcome,
+)
+from .fields import Counter, Counters, Map, Value
+from .http import Request
+from .login import Login, SessionInfo
+from .session import AsyncManager, AsyncSession, Manager, Session
+
+__all__ = [
+    "Ambiguous",
+    "AsyncManager",
+    "AsyncSession",
+    "CSRF",
+    "Config",
+    "Cookie",
+    "Counter",
+    "Counters",
+    "CrossOrigin",
+    "Decode",
+    "Ended",
+    "HeaderSent",
+    "Invalid",
+    "Login",
+    "Manager",
+    "Map",
+    "NotFound",
+    "NotSignedIn",
+    "Request",
+    "Revoked",
+    "Sealed",
+    "Session",
+    "SessionError",
+    "SessionInfo",
+    "TooLarge",
+    "TooMany",
+    "Unavailable",
+    "UnknownOutcome",
+    "Value",
+]

@@ -1,0 +1,366 @@
+"""One request's session: committing its changes, new tokens, and recording its use."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Callable
+
+from . import http, record
+from .errors import Ended, HeaderSent, Invalid, NotSignedIn, SessionError, TooLarge, Unavailable
+from .login import ms
+from .reading import Reader
+from .record import Record
+from .store import MAX_FIELDS, Refused, Result
+from .tokens import Token
+from .view import Op, run
+from .wire import Flow, Pause
+
+_ROTATION_GRACE_MS = 30000
+_RECHECK_AFTER = 0.05  # seconds
+_MAX_ATTEMPTS = 100
+
+
+class Conflict(Exception):
+    """The value that swap compared has changed. `present` is the one that is stored now."""
+
+    def __init__(self, present: bytes | None) -> None:
+        self.present = present
+
+
+class Committer(Reader):
+    """Adds what writes to the session."""
+
+    # Committing
+
+    def commit(self) -> Flow[None]:
+        """Stores the changes, and reads what others have changed."""
+        self._raise_error()
+        if self.view.ops:
+            yield from self._send(read_after=True)
+
+    def _seal(self, session: bytes) -> Callable[[str, bytes], bytes]:
+        if not self.config.seal:
+            return lambda name, value: value
+        return lambda name, value: self.ring.seal(session, name, value)
+
+    def _send(
+        self,
+        last: Op | None = None,
+        renew: tuple[str, Token, int, int] | None = None,
+        read_after: bool = False,
+    ) -> Flow[Result]:
+        """Commits the changes, with one more operation or a new token. Errors fail the commit."""
+        ops = self.view.begin()
+        every = [*ops, last] if last else ops
+        try:
+            if self.state == "anonymous":
+                return (yield from self._create(every))
+            return (yield from self._apply(every, renew, read_after))
+        except Refused as err:
+            self.view.restore(ops)
+            if last and err.index == len(every) - 1 and err.why == "conflict":
+                raise Conflict(err.present) from None
+            name = every[err.index].name if err.index < len(every) else ""
+            error = err.public(name)
+        except SessionError as err:
+            self.view.restore(ops)
+            if isinstance(err, Ended):
+                self._leave("ended")
+            error = err
+        self.fail(error)
+        self.reported = True
+        raise error
+
+    def may_issue_token(self) -> None:
+        """Raises the reason if the response cannot carry a new token."""
+        if self.sent:
+            raise HeaderSent("the response header has left")
+        if self.cookie == "handed out":
+            return
+        if self.cred.in_header:
+            raise NotSignedIn("the token in Authorization opens no session: use bearer_token")
+        # A request that another site caused came without the cookie, because of SameSite. A new
+        # cookie would replace the visitor's own.
+        http.check_origin(self.request, self.config.trusted_origins)
+
+    def _create(self, ops: list[Op]) -> Flow[Result]:
+        self.may_issue_token()
+        seal = self._seal(self.session_id)
+        fields: dict[str, bytes] = {}
+        for op in ops:
+            if op.value is not None:
+                op = Op(op.kind, op.name, seal(op.name, op.value), op.old, op.delta)
+            run(fields, op)
+        self._check_size(fields)
+        c, token = self.config, Token.new()
+        assert c.idle_timeout is not None and c.first_use_timeout is not None
+        result = yield from self.store.create(
+            token,
+            self.session_id,
+            fields,
+            ms(c.idle_timeout),
+            ms(c.lifetime),
+            ms(c.first_use_timeout),
+        )
+        self._issue(token, persistent=c.cookie.persistent, age=c.lifetime, signed_in=False)
+        found = result.snapshot.found if result.snapshot else None
+        if isinstance(found, Record) and result.snapshot:
+            self._become(found, result.snapshot.now)
+        else:  # it has ended since, or was not read; the token leaves nevertheless
+            self._forget("ended")
+        return result
+
+    def _check_size(self, fields: dict[str, bytes]) -> None:
+        size = sum(len(k.encode()) + len(v) for k, v in fields.items())
+        if size > self.config.max_size or len(fields) > MAX_FIELDS:
+            raise TooLarge(f"{size} bytes in {len(fields)} fields are over a limit")
+
+    def _apply(
+        self, ops: list[Op], renew: tuple[str, Token, int, int] | None, read_after: bool
+    ) -> Flow[Result]:
+        assert self.record is not None
+        seal = self._seal(self.record.id)
+        arguments = [op.arguments(seal) for op in ops]
+        operation = None
+        if renew:
+            kind, token, grace, age = renew
+            rotate = kind == "rotate"
+            operation = (kind, token.verifier_hash, grace if rotate else "", age if rotate else "")
+        result = yield from self.store.apply(
+            self.token,
+            self.record,
+            self._server_now(),
+            arguments,  # type: ignore[arg-type]
+            self.config.max_size,
+            self.issued,
+            operation,
+            read_after,
+        )
+        self.confirmed = time.monotonic()
+        after = [
+            Op("set", o.name, a[2 if o.kind == "set" else 3][o.kind == "swap" :])  # type: ignore[arg-type]
+            if o.kind in ("set", "swap") and o.value is not None
+            else o
+            for o, a in zip(ops, arguments)
+        ]
+        self.view.settle(after, result.values)
+        s = result.snapshot
+        if s and isinstance(s.found, Record):
+            status = s.found.status(self.token.verifier_hash, s.now)
+            if status in ("current", "grace"):
+                self._become(s.found, s.now)
+        return result
+
+    def _server_now(self) -> float:
+        return self.now + (time.monotonic() - self.began) * 1000
+
+    def _issue(self, token: Token, persistent: bool, age: float, signed_in: bool) -> None:
+        """Makes a token the session's, on its way to the client in a cookie."""
+        self.cred.token, self.found = token, True
+        self.age = age if persistent else 0
+        self.signed_in_cookie = signed_in
+        self.rotated, self.confirmed = None, time.monotonic()
+        self.issued, self.renewed = True, False
+        if self.cookie != "handed out" and not self.cred.in_header:
+            self.cookie = "set"
+
+    def before_header(self, can_set_cookie: bool = True) -> Flow[None]:
+        """The middleware's commit. After it, it is too late for a new cookie."""
+        try:
+            if self.error is not None:
+                raise self.error
+            rotation = self._due_rotation() if can_set_cookie else None
+            if rotation and not self.view.ops:
+                try:
+                    self._rotated(rotation[1], (yield from self._apply([], rotation, False)))
+                except SessionError as err:  # the old token stays good
+                    self.config.logger.warning("a token was not rotated: %s", err)
+            elif rotation:
+                self._rotated(rotation[1], (yield from self._send(renew=rotation)))
+            elif self.view.ops:
+                yield from self._send()
+            yield from self._recheck_cookie()
+        finally:
+            self.sent = True
+
+    def _due_rotation(self) -> tuple[str, Token, int, int] | None:
+        every, r = self.config.rotate_every, self.record
+        if not every or self.state != "live" or r is None or self.sent or self.cookie != "keep":
+            return None
+        if not self.cred.in_cookie or self.now - r.issued < every * 1000:
+            return None
+        p, shown = r.previous, self.token.verifier_hash == r.verifier
+        accepted = p is not None and p.accepted and (r.unused or self.now < p.time)
+        pending = accepted and r.unused
+        if accepted if shown else not pending:
+            return None
+        token = self.token.renewed(0)
+        return "rotate", token, _ROTATION_GRACE_MS, ms(every)
+
+    def _rotated(self, token: Token, result: Result) -> None:
+        """Sends the new token. The request goes on with its own."""
+        if not result.took_place or result.generation is None or self.record is None:
+            return
+        self.rotated = Token(token.bucket, token.selector, result.generation, token.verifier)
+        self.cookie = "set"
+        self._cookie_of_record(self.record)
+
+    def _cookie_of_record(self, r: Record) -> None:
+        persistent = r.user.persistent if r.user else self.config.cookie.persistent
+        self.signed_in_cookie = r.user is not None
+        self.age = (r.deadline - self._server_now()) / 1000 if persistent else 0
+
+    def _recheck_cookie(self) -> Flow[None]:
+        """Drops a new token that another request has superseded meanwhile."""
+        if self.cookie != "set" or self.rotated or time.monotonic() - self.confirmed < _RECHECK_AFTER:
+            return
+        try:
+            s = yield from self.store.read(self.token)
+        except SessionError:
+            return
+        if not isinstance(s.found, Record) or s.found.verifier != self.token.verifier_hash:
+            self._leave("ended")
+
+    def renew(self) -> Flow[None]:
+        """Changes the token."""
+        error = self.refusal()
+        if error is not None:
+            self.fail(error)
+        self._raise_error()
+        if self.state != "live":
+            if self.view.ops:
+                yield from self._send()
+            return
+        if self.sent:
+            self.fail(HeaderSent("the response header has left"))
+            self._raise_error()
+        assert self.record is not None
+        token = self.token.renewed(0)
+        first = self.issued and not self.renewed and self.cookie == "set"
+        result = yield from self._send(renew=("renew", token, 0, 0))
+        token = Token(token.bucket, token.selector, result.generation or 0, token.verifier)
+        r = self.record
+        persistent = r.user.persistent if r.user else self.config.cookie.persistent
+        self._issue(
+            token, persistent, (r.deadline - self._server_now()) / 1000, signed_in=r.user is not None
+        )
+        self.renewed = not first
+        try:  # the record has the new token
+            s = yield from self.store.read(token)
+            if isinstance(s.found, Record) and s.found.verifier == token.verifier_hash:
+                self._become(s.found, s.now)
+        except SessionError:
+            pass
+
+    # Touching
+
+    def reload(self) -> Flow[None]:
+        """Drops the changes, and reads the session again."""
+        had = self.record is not None
+        self.discard()
+        yield from self._read()
+        if had and self.state == "anonymous":
+            self.state = "ended"
+        if self.state in ("anonymous", "ended", "moved"):
+            self._withhold()
+        if self.state == "failed":
+            assert self.read_error is not None
+            raise self.read_error
+        if self.state in ("ended", "moved"):
+            raise Ended("the session has ended, or has a new token")
+        if self.touch_due():
+            yield from self.touch()
+
+    def touch_due(self) -> bool:
+        if self.state != "live" or self.record is None:
+            return False
+        if self.issued and not self.renewed:
+            return False  # the request that creates a session does not use it
+        verifier = None if self.issued else self.token.verifier_hash
+        return self.record.touch_due(verifier, self._server_now())
+
+    def touch(self) -> Flow[None]:
+        """Records the use of the session."""
+        assert self.record is not None
+        try:
+            if self.renewed:
+                yield from self.store.apply(
+                    self.token, self.record, self._server_now(), [], self.config.max_size, True
+                )
+            else:
+                yield from self.store.touch(self.token, self.record.user is not None)
+        except Ended:
+            pass
+        except SessionError as err:
+            self.config.logger.warning("a use of session %s was not recorded: %s", self.handle(), err)
+
+    # Atomic changes of one value
+
+    def take(self, name: str) -> Flow[bytes | None]:
+        """Removes a value, and returns it to one caller."""
+        self._can_send(name)
+        stored = self.view.fields.get(name)
+        if stored is None:
+            return None
+        self.ring.can_open(name, stored)
+        at = len(self.view.ops)
+        result = yield from self._send(last=Op("take", name))
+        value = result.values[at] if at < len(result.values) else None
+        return None if value is None else self.ring.open(self.session_id, name, value)
+
+    def _can_send(self, name: str) -> None:
+        error = self.refusal()
+        if error is None and not record.check_name(name):
+            error = Invalid(f"{name[:80]!r} is not the name of a field or an entry")
+        if error is not None:
+            self.fail(error)
+        self._raise_error()
+
+    def update(self, name: str, f: Callable[[bytes | None], bytes]) -> Flow[None]:
+        """Replaces a value by what f makes of it. f gets None if there is no value."""
+        self._can_send(name)
+        deadline = time.monotonic() + self.config.commit_timeout
+        key, turns, waited = self.handle(), self.store.updating, False
+        # Updates of a session take turns in this process, so that they do not make each other's
+        # comparisons fail.
+        while key and key in turns:
+            waited = True
+            if time.monotonic() > deadline:
+                raise self._busy(name)
+            yield Pause(0.002)
+        try:
+            if key:
+                turns.add(key)
+            if waited:
+                yield from self._read_again()
+            stored = self.view.fields.get(name)
+            for attempt in range(_MAX_ATTEMPTS):
+                present = None if stored is None else self.ring.open(self.session_id, name, stored)
+                value = f(present)
+                try:
+                    yield from self._send(last=Op("swap", name, value, stored))
+                    return
+                except Conflict as err:
+                    stored = err.present
+                if time.monotonic() > deadline:
+                    break
+                if attempt:
+                    yield Pause(random.random() * 0.001 * (1 << min(attempt, 5)))
+            raise self._busy(name)
+        finally:
+            turns.discard(key)
+
+    def _read_again(self) -> Flow[None]:
+        try:
+            s = yield from self.store.read(self.token)
+        except SessionError:
+            return  # the change finds out why
+        if isinstance(s.found, Record) and s.found.status(self.token.verifier_hash, s.now) in ("current", "grace"):
+            self._become(s.found, s.now)
+
+    def _busy(self, name: str) -> Unavailable:
+        error = Unavailable(f"other requests keep changing {name!r}")
+        self.fail(error)
+        self.reported = True
+        return error

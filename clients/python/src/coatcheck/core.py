@@ -1,0 +1,233 @@
+"""One request's session: signing in and out, and the header of the response."""
+
+from __future__ import annotations
+
+import time
+from os import urandom
+
+from . import http
+from .committing import Committer
+from .errors import CSRF, Ended, Invalid, NotSignedIn, Revoked, SessionError, TooMany, Unavailable
+from .login import Login, cut, fits, ms, user_bytes
+from .record import Info, Record
+from .tokens import Token, bucket_of, check_csrf, csrf_token, owner_of
+from .users import SignIn
+from .view import Op, run
+from .wire import Flow
+
+
+class Core(Committer):
+    """The whole of a request's session. session.py has the classes for applications."""
+
+    # Users
+
+    def sign_in(self, login: Login) -> Flow[None]:
+        """Makes a user the session's, under a new token."""
+        self.used = True
+        sign_in = self._prepare(login)
+        if self.state in ("ended", "moved"):
+            if isinstance(self.error, Ended):
+                self.error = None  # signing in is how to go on after an end
+        else:
+            error = self.refusal()
+            if error is not None:
+                self.fail(error)
+        self._raise_error()
+        try:
+            self.may_issue_token()
+        except NotSignedIn:
+            pass  # bearer_token can hand out the new token
+        ops = self.view.begin()
+        old, before = (self.token, self.record) if self.record else (None, None)
+        new = SignIn(
+            **sign_in,  # type: ignore[arg-type]
+            fields=lambda r: self._carry(r, sign_in["owner"], sign_in["id"], ops),  # type: ignore[arg-type]
+        )
+        try:
+            snapshot = yield from self.store.sign_in(
+                new, old, before.user.owner if before and before.user else None
+            )
+        except (TooMany, Revoked):
+            self.view.restore(ops)
+            raise
+        except SessionError as err:
+            self.view.restore(ops)
+            self.fail(err)
+            self.reported = True
+            raise
+        persistent = bool(login.remember) or self.config.cookie.persistent
+        self._issue(new.token, persistent, new.lifetime / 1000, signed_in=True)
+        if isinstance(snapshot.found, Record):
+            self._become(snapshot.found, snapshot.now)
+        else:  # it has ended since; the token leaves nevertheless
+            self._forget("ended")
+
+    def _prepare(self, login: Login) -> dict[str, object]:
+        """Checks a login. Raises Invalid."""
+        c = self.config
+        user = user_bytes(login.user)
+        methods = tuple(login.methods)
+        if len(methods) > 16 or any(not fits(m, 32) for m in methods):
+            raise Invalid("Login.methods: at most 16 of at most 32 bytes")
+        if isinstance(login.level, bool) or not isinstance(login.level, int) or not 0 <= login.level <= 99:
+            raise Invalid("Login.level: 0 to 99")
+        if login.remember and not 0.001 <= login.remember <= c.max_remember:
+            raise Invalid("Login.remember: 1 ms to Config.max_remember")
+        if login.lifetime and not 0.001 <= login.lifetime <= c.lifetime:
+            raise Invalid("Login.lifetime: 1 ms to Config.lifetime")
+        if login.remember and login.lifetime:
+            raise Invalid("Login has both lifetime and remember")
+        wall = self.clock()
+        waited = time.monotonic() - self.began
+        if login.began is not None:
+            waited = max(0.0, wall - login.began)
+        if waited > 24 * 3600:
+            raise Invalid("Login.began: at most 24 h ago")
+        ago = 0.0 if login.authenticated is None else wall - login.authenticated
+        if not -60 <= ago <= 10 * 365 * 24 * 3600 - 60:
+            raise Invalid("Login.authenticated: at most 10 years ago, and at most a minute ahead")
+        start = time.monotonic()
+        assert c.idle_timeout is not None
+        idle, lifetime = c.idle_timeout, c.lifetime
+        if login.remember:
+            idle = lifetime = login.remember
+        elif login.lifetime:
+            idle, lifetime = min(idle, login.lifetime), login.lifetime
+        owner, session = owner_of(c.user_key, user), urandom(16)
+        info = Info(user, methods, cut(login.device, 128), cut(login.user_agent, 512), cut(login.address, 64)).encode()
+        if c.seal:
+            info = self.ring.seal(session, "@i", info)
+        persistent = bool(login.remember) or c.cookie.persistent
+        return dict(
+            token=Token.new(bucket_of(owner)),
+            id=session,
+            owner=owner,
+            user=f"{login.level:02x}{int(persistent)}{len(info):04x}",
+            info=info,
+            idle=ms(idle),
+            lifetime=ms(lifetime),
+            max_per_user=c.max_per_user,
+            refuse_extra=c.refuse_extra,
+            elapsed=lambda: (waited + time.monotonic() - start) * 1000,
+            ago=ms(max(0.0, ago)),
+        )
+
+    def _carry(self, before: Record | None, owner: str, session: bytes, ops: list[Op]) -> dict[str, bytes]:
+        """Returns the fields of the new session: those that are kept, with this request's changes."""
+        fields: dict[str, bytes] = {}
+        if before:
+            same = before.user is not None and before.user.owner == owner
+            for name, value in before.fields.items():
+                if same or before.user is None and name.partition(":")[0] in self.config.keep_fields:
+                    if value.startswith(b"~"):
+                        value = self.ring.open(before.id, name, value)
+                        value = self.ring.seal(session, name, value)
+                    fields[name] = value
+        seal = self._seal(session)
+        for op in ops:
+            if op.value is not None:
+                op = Op(op.kind, op.name, seal(op.name, op.value))
+            run(fields, op)
+        self._check_size(fields)
+        return fields
+
+    def sign_out(self) -> Flow[None]:
+        """Ends the session. The response deletes the cookie, also if the server is down."""
+        self.used = True
+        if self.state == "moved" and self.named is None:
+            raise Ended("a sign-in in another request replaced the session")
+        error: Exception | None = None
+        if self.found:
+            r = self.named or self.record
+            owner = r.user.owner if r and r.user else None
+            try:
+                yield from self.store.end(self.token.handle, owner, known=r is not None)
+            except Ended:
+                self._leave("moved")
+                raise
+            except SessionError as err:
+                error = Unavailable(f"signing out: {err}")
+        self._withhold()
+        self.rotated = None
+        self.drop_cookie, self.drop_anonymous = self.cred.has_cookie, self.cred.has_anonymous
+        self.discard()
+        self._forget("anonymous")
+        self.new_id = b""
+        if error is not None:
+            self.state = "ended"
+            self.fail(error)
+            self.reported = True
+            raise error
+        self.found = self.cred.in_header = False
+
+    # Tokens for pages and clients
+
+    def csrf_token(self) -> Flow[str]:
+        if self.state == "anonymous":
+            self._raise_error()
+            yield from self._send()
+        if self.state in ("ended", "moved"):
+            raise Ended("the session ended, or got a new token, while the request was running")
+        if self.record is None:
+            raise Unavailable("the session was not read")
+        return csrf_token(self.record.id)
+
+    def check_csrf(self, token: str) -> None:
+        r = self.record or self.named
+        if r is None:
+            raise CSRF("there is no session that has a CSRF token")
+        check_csrf(r.id, token)
+
+    def bearer_token(self) -> Flow[str]:
+        if not self.config.bearer:
+            raise RuntimeError("bearer_token needs Config.bearer")
+        if self.state == "live" and self.cookie == "keep" and self.cred.in_cookie:
+            raise RuntimeError("this token came in a cookie, which scripts must not read: renew it first")
+        error = self.refusal()
+        if error is not None:
+            self.fail(error)
+        self._raise_error()
+        if self.state == "anonymous" or self.view.ops:
+            before = self.cookie
+            if self.state == "anonymous":
+                self.cookie = "handed out"
+            try:
+                yield from self._send()
+            except BaseException:
+                self.cookie = before
+                raise
+        self.cookie = "handed out"
+        if self.issued:  # beside the new token, an old cookie would make every request ambiguous
+            self.drop_cookie, self.drop_anonymous = self.cred.has_cookie, self.cred.has_anonymous
+        return self.token.text(self.ring)
+
+    # The response header
+
+    def headers(self, headers: http.Headers) -> http.Headers:
+        """Adds what the session has to say to the header of the response."""
+        if not self.used:
+            return headers
+        c, cookies = self.config.cookie, list[str]()
+        no_store = self.cookie == "handed out"
+        if self.cookie == "set":
+            text = (self.rotated or self.token).text(self.ring)
+            name = c.name if self.signed_in_cookie else c.name + http.ANONYMOUS
+            cookies.append(http.set_cookie(c, name, text, self.age))
+            if self.signed_in_cookie:
+                self.drop_cookie, self.drop_anonymous = False, self.cred.has_anonymous
+            else:
+                self.drop_anonymous = False
+        if self.drop_cookie:
+            cookies.append(http.set_cookie(c, c.name, "", 0))
+        if self.drop_anonymous:
+            cookies.append(http.set_cookie(c, c.name + http.ANONYMOUS, "", 0))
+        if self.drop_everywhere:
+            cookies += http.delete_everywhere(c)
+        vary = ["Cookie", "Authorization"] if self.config.bearer else ["Cookie"]
+        return http.merge(headers, vary, cookies, no_store)
+
+    def new_token(self) -> str | None:
+        """Returns the token that the response brings, or None."""
+        if self.cookie != "set":
+            return None
+        return (self.rotated or self.token).text(self.ring)

@@ -1,0 +1,206 @@
+"""What requests and responses say about sessions: tokens, cookies, origins and caching."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from .config import Config, Cookie
+from .errors import CrossOrigin, SessionError, UnknownOutcome
+from .tokens import KeyRing, NotAToken, Token, parse_token
+
+ANONYMOUS = "-anon"
+_MAX_TOKENS = 4
+Headers = list[tuple[str, str]]
+
+# These belong to a body, or to a success, and not to the error that replaces it.
+BODY_HEADERS = frozenset(
+    "accept-ranges cache-control cdn-cache-control clear-site-data content-disposition "
+    "content-encoding content-language content-length content-location content-range "
+    "content-type etag expires last-modified location refresh set-cookie surrogate-control "
+    "trailer".split()
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the sessions need of a request."""
+
+    method: str = "GET"
+    cookies: Sequence[str] = ()  # the lines of the header Cookie
+    authorization: Sequence[str] = ()
+    fetch_site: str = ""
+    origin: str = ""
+    host: str = ""
+    websocket: bool = False
+
+
+def check_origin(request: Request, trusted: Iterable[str]) -> None:
+    """Raises CrossOrigin for an unsafe request that another site caused.
+
+    A WebSocket handshake counts as unsafe: browsers let every site open one, with the cookie.
+    """
+    if request.method in ("GET", "HEAD", "OPTIONS") and not request.websocket:
+        return
+    if request.fetch_site:
+        if request.fetch_site in ("same-origin", "none") or request.origin in trusted:
+            return
+        raise CrossOrigin(f"Sec-Fetch-Site: {request.fetch_site[:40]!r}")
+    if not request.origin or request.origin in trusted:
+        return
+    if urlsplit(request.origin).netloc != request.host:
+        raise CrossOrigin(f"Origin: {request.origin[:200]!r}")
+
+
+@dataclass
+class Credentials:
+    """The tokens of one request.
+
+    A browser has two cookies: one for signed-in sessions, and one for anonymous sessions. The
+    signed-in cookie comes first; if it opens no session, the anonymous one counts.
+    """
+
+    token: Token | None = None
+    others: list[Token] = field(default_factory=list)
+    twins: int = 0  # how many of `others` came under the same name as `token`
+    in_header: bool = False
+    has_cookie: bool = False
+    has_anonymous: bool = False
+    ambiguous: bool = False
+
+    @property
+    def in_cookie(self) -> bool:
+        return (self.has_cookie or self.has_anonymous) and not self.in_header
+
+    def add(self, token: Token) -> None:
+        """Adds the token of a cookie."""
+        if self.token is None:
+            self.token = token
+        elif not self.in_header and self._supersedes(token):
+            pass
+        elif token == self.token or token in self.others:
+            pass
+        elif self.in_header or len(self.others) == _MAX_TOKENS - 1:
+            self.ambiguous = True
+        else:
+            self.others.append(token)
+
+    def _supersedes(self, token: Token) -> bool:
+        """Drops the older of two tokens of one session. Nobody stole it: it was left behind."""
+        have = [self.token, *self.others]
+        for i, t in enumerate(have):
+            if t and t.same_session(token) and t.generation != token.generation:
+                if t.generation < token.generation:
+                    if i == 0:
+                        self.token = token
+                    else:
+                        self.others[i - 1] = token
+                return True
+        return False
+
+
+def credentials_of(request: Request, config: Config, ring: KeyRing) -> Credentials:
+    """Takes the tokens from a request. A text that is not a token is ignored, never adopted."""
+    c = Credentials()
+    if config.bearer:
+        for line in request.authorization:
+            scheme, _, text = line.partition(" ")
+            token = _parse(text.strip(), ring) if scheme.lower() == "bearer" else None
+            if token and c.token is None:
+                c.token, c.in_header = token, True
+            elif token and token != c.token:
+                c.ambiguous = True
+    signed_in, anonymous = config.cookie.name, config.cookie.name + ANONYMOUS
+    late: list[Token] = []
+    for line in request.cookies:
+        for part in line.split(";"):
+            # Strip no other space: browsers see no prefix in a name that begins with one.
+            name, equals, value = part.strip(" \t").partition("=")
+            if not equals or name not in (signed_in, anonymous):
+                continue
+            if len(value) > 1 and value[0] == value[-1] == '"':
+                value = value[1:-1]
+            token = _parse(value, ring)
+            if name == anonymous:
+                c.has_anonymous = True
+                if token and len(late) < _MAX_TOKENS:
+                    late.append(token)
+            else:
+                c.has_cookie = True
+                if token:
+                    c.add(token)
+    c.twins = len(c.others)
+    first = c.token is None
+    for token in late:
+        c.add(token)
+    if first:
+        c.twins = len(c.others)
+    return c
+
+
+def _parse(text: str, ring: KeyRing) -> Token | None:
+    try:
+        return parse_token(text, ring)
+    except NotAToken:
+        return None
+
+
+def set_cookie(c: Cookie, name: str, value: str, age: float) -> str:
+    """Returns the value of Set-Cookie. An empty value deletes the cookie."""
+    parts = [f"{name}={value}", f"Path={c.path}"]
+    if c.domain:
+        parts.append(f"Domain={c.domain.lstrip('.')}")
+    if not value:
+        parts += ["Expires=Thu, 01 Jan 1970 00:00:01 GMT", "Max-Age=0"]
+    elif age >= 1:
+        parts.append(f"Max-Age={int(age)}")
+    parts.append("HttpOnly")
+    if not c.insecure:
+        parts.append("Secure")
+    parts.append(f"SameSite={c.same_site}")
+    if c.partitioned:
+        parts.append("Partitioned")
+    return "; ".join(parts)
+
+
+def delete_everywhere(c: Cookie) -> list[str]:
+    """Returns deletions in each scope that the cookies may have from an earlier configuration."""
+    scopes = [c]
+    scopes += [replace(s, domain="") for s in scopes if s.domain]
+    scopes += [replace(s, path="/") for s in scopes if s.path != "/"]
+    if not c.insecure:
+        scopes += [replace(s, partitioned=not s.partitioned) for s in scopes]
+    names = (c.name, c.name + ANONYMOUS)
+    return [set_cookie(s, name, "", 0) for s in scopes for name in names]
+
+
+def merge(headers: Headers, vary: Sequence[str], cookies: Sequence[str], no_store: bool) -> Headers:
+    """Adds what a session has to say to the header of a response."""
+    lines = [v.strip().lower() for k, line in headers if k.lower() == "vary" for v in line.split(",")]
+    missing = [v for v in vary if v.lower() not in lines and "*" not in lines]
+    out = list(headers)
+    if cookies or no_store:
+        drop = ("cache-control", "cdn-cache-control", "surrogate-control")
+        out = [(k, v) for k, v in out if k.lower() not in drop]
+        out.append(("Cache-Control", "no-store"))  # a shared cache must not keep the token
+    elif not any(k.lower() == "cache-control" for k, _ in out):
+        out.append(("Cache-Control", "private, no-cache"))
+    out += [("Vary", v) for v in missing]
+    out += [("Set-Cookie", line) for line in cookies]
+    return out
+
+
+def error_headers(error: Exception) -> Headers:
+    """Returns the header of an error's response."""
+    status = getattr(error, "status", 500)
+    headers = [("Content-Type", "text/plain; charset=utf-8"), ("X-Content-Type-Options", "nosniff")]
+    if status == 503 and not isinstance(error, UnknownOutcome):
+        headers.append(("Retry-After", "1"))
+    if status == 401:
+        headers.append(("WWW-Authenticate", 'Bearer realm="session"'))
+    return headers
+
+
+def error_body(error: Exception) -> bytes:
+    return (getattr(error, "message", SessionError.message) + "\n").encode()

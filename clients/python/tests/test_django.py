@@ -1,0 +1,256 @@
+"""The session engine with a real Django: auth, concurrent requests, errors."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import django
+import pytest
+from django.conf import settings
+from django.http import HttpResponse
+
+import coatcheck
+from coatcheck import Config, Counter, Login
+
+COOKIE, ANON = "__Host-session", "__Host-session-anon"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configured(url):
+    settings.configure(
+        SECRET_KEY="x" * 50,
+        ALLOWED_HOSTS=["*"],
+        ROOT_URLCONF=__name__,
+        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+        MIDDLEWARE=[
+            "coatcheck.django.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "coatcheck.django.UserMiddleware",
+        ],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        SESSION_ENGINE="coatcheck.django",
+        SESSION_COOKIE_NAME=COOKIE,
+        PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
+        LOGGING_CONFIG=None,
+        COATCHECK={
+            "url": url,
+            "config": Config(namespace=f"t{uuid.uuid4().hex[:12]}", keep_fields=("cart",)),
+            "user_field": "username",
+        },
+    )
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0, run_syncdb=True)
+    from django.contrib.auth.models import User
+
+    User.objects.create_user("ada", password="secret")
+
+
+def put(request, key):
+    request.session[key] = request.GET["v"]
+    return HttpResponse("ok")
+
+
+def get(request, key):
+    return HttpResponse(str(request.session.get(key)))
+
+
+def append(request):
+    request.session.setdefault("list", []).append(request.GET["v"])
+    request.session.modified = True
+    return HttpResponse("ok")
+
+
+def sign_in(request):
+    from django.contrib.auth import authenticate, login
+
+    login(request, authenticate(username="ada", password="secret"))
+    return HttpResponse("ok")
+
+
+def sign_out(request):
+    from django.contrib.auth import logout
+
+    logout(request)
+    return HttpResponse("ok")
+
+
+def who(request):
+    return HttpResponse(str(request.user))
+
+
+def fail(request):
+    request.session["a"] = "lost"
+    raise RuntimeError("no")
+
+
+def count(request):
+    Counter("n").add(request.session.coatcheck.load())
+    return HttpResponse("ok")
+
+
+gates: dict[str, threading.Event] = {}
+
+
+def slow(request):
+    request.session["slow"] = request.GET["v"]
+    gates["reached"].set()
+    gates["go"].wait(10)
+    return HttpResponse("ok")
+
+
+from django.urls import path  # noqa: E402
+
+urlpatterns = [
+    path("put/<key>", put), path("get/<key>", get), path("append", append), path("in", sign_in),
+    path("out", sign_out), path("who", who), path("fail", fail), path("count", count),
+    path("slow", slow),
+]  # fmt: skip
+
+
+@pytest.fixture
+def browser():
+    from django.test import Client
+
+    client = Client(raise_request_exception=False)
+    client.defaults["wsgi.url_scheme"] = "https"
+    return client
+
+
+def manager():
+    from coatcheck.django import manager
+
+    return manager()
+
+
+def test_values_and_secure_cookie(browser):
+    r = browser.get("/put/theme?v=dark")
+    cookie = r.cookies[ANON].OutputString()
+    assert cookie.endswith("; Path=/; HttpOnly; Secure; SameSite=Lax")
+    assert r["Cache-Control"] == "no-store" and r["Vary"] == "Cookie"
+    r = browser.get("/get/theme")
+    assert r.content == b"dark" and not r.cookies and r["Cache-Control"] == "private, no-cache"
+    assert not browser.get("/get/other").cookies
+
+
+def test_a_list_that_was_changed_in_place_is_stored(browser):
+    browser.get("/append?v=a")
+    browser.get("/append?v=b")
+    assert browser.get("/get/list").content == b"['a', 'b']"
+
+
+def test_login_gives_a_new_token_and_logout_ends_the_session(browser):
+    browser.get("/put/cart?v=1")
+    browser.get("/put/planted?v=1")
+    anonymous = browser.cookies[ANON].value
+    assert browser.get("/in").status_code == 200
+    token = browser.cookies[COOKIE].value
+    assert token and token != anonymous and not browser.cookies[ANON].value
+    assert browser.get("/who").content == b"ada"
+    assert browser.get("/get/cart").content == b"1"
+    assert browser.get("/get/planted").content == b"None"
+    assert [i.user for i in manager().sessions("1")] == ["1"]
+    assert browser.get("/out").status_code == 200
+    assert not browser.cookies[COOKIE].value
+    browser.cookies[COOKIE] = token
+    assert browser.get("/who").content == b"AnonymousUser"
+
+
+def test_an_exception_discards_the_changes(browser):
+    browser.get("/put/a?v=1")
+    assert browser.get("/fail").status_code == 500
+    assert browser.get("/get/a").content == b"1"
+
+
+def test_concurrent_requests_lose_no_write_and_do_not_bring_a_session_back(browser):
+    from django.test import Client
+
+    browser.get("/in")
+    gates.update(reached=threading.Event(), go=threading.Event())
+    other = Client(raise_request_exception=False)
+    other.cookies = browser.cookies.copy()
+    result = []
+    thread = threading.Thread(target=lambda: result.append(other.get("/slow?v=1").status_code))
+    thread.start()
+    gates["reached"].wait(10)
+    browser.get("/put/fast?v=1")
+    gates["go"].set()
+    thread.join()
+    assert result == [200]
+    assert browser.get("/get/fast").content == b"1" and browser.get("/get/slow").content == b"1"
+
+    token = browser.cookies[COOKIE].value
+    gates.update(reached=threading.Event(), go=threading.Event())
+    thread = threading.Thread(target=lambda: result.append(other.get("/slow?v=2").status_code))
+    thread.start()
+    gates["reached"].wait(10)
+    browser.get("/out")
+    gates["go"].set()
+    thread.join()
+    assert result[1] == 409
+    browser.cookies[COOKIE] = token
+    assert browser.get("/who").content == b"AnonymousUser"
+
+
+def test_counters_of_other_services_are_kept(browser):
+    browser.get("/count")
+    browser.get("/put/a?v=1")
+    browser.get("/count")
+    assert browser.get("/get/n").content == b"2"
+
+
+def test_a_user_whom_another_service_signed_in(browser):
+    s = manager().session(coatcheck.Request("POST")).load()
+    s.sign_in(Login("ada"))
+    browser.cookies[COOKIE] = s.core.token.text(manager().ring)
+    assert browser.get("/who").content == b"ada"
+
+
+def test_auth_keys_alone_sign_nobody_in(browser):
+    from django.contrib.auth.models import User
+
+    user = User.objects.get(username="ada")
+    s = manager().session(coatcheck.Request("POST")).load()
+    for key, value in (
+        ("_auth_user_id", str(user.pk)),
+        ("_auth_user_backend", "django.contrib.auth.backends.ModelBackend"),
+        ("_auth_user_hash", user.get_session_auth_hash()),
+    ):
+        coatcheck.Value(key).set(s, value)
+    s.commit()
+    browser.cookies[ANON] = s.core.token.text(manager().ring)
+    assert browser.get("/who").content == b"AnonymousUser"
+
+
+def test_what_is_not_json_fails_the_request(browser):
+    from coatcheck.django import SessionStore
+
+    store = SessionStore()
+    store["x"] = object()
+    with pytest.raises(coatcheck.Invalid):
+        store.save()
+
+
+def test_client_force_login(browser):
+    from django.contrib.auth.models import User
+
+    browser.force_login(User.objects.get(username="ada"))
+    assert browser.get("/who").content == b"ada"
+
+
+def test_a_store_that_is_down_is_a_503(browser, server, monkeypatch):
+    from coatcheck import django as engine
+
+    down = coatcheck.Manager.open(server.url, Config())
+    monkeypatch.setattr(engine, "manager", lambda: down)
+    browser.get("/put/a?v=1")
+    token = browser.cookies[ANON].value
+    server.stop()
+    for url in ("/get/a", "/put/a?v=2", "/who"):
+        r = browser.get(url)
+        assert r.status_code == 503 and not r.cookies, url
+    assert browser.cookies[ANON].value == token
+    server.start()
+    assert browser.get("/get/a").status_code == 200

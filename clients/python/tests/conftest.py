@@ -25,6 +25,19 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+def await_server(port: int) -> None:
+    """Returns when a server answers."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            redis.Redis(port=port, socket_timeout=1, retry=None).ping()
+            return
+        except redis.exceptions.RedisError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
 class Server:
     """A redis-server of one's own."""
 
@@ -41,16 +54,11 @@ class Server:
              "--appendonly", "no", "--dir", self.dir, *self.options],
             stdout=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                redis.Redis(port=self.port, socket_timeout=1, retry=None).ping()
-                return
-            except redis.exceptions.RedisError:
-                if time.monotonic() > deadline:
-                    self.stop()
-                    raise
-                time.sleep(0.02)
+        try:
+            await_server(self.port)
+        except BaseException:
+            self.stop()
+            raise
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, socket_timeout=5)

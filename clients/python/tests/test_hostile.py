@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import threading
 import time
 
 import pytest
 import redis
+from conftest import await_server, free_port
 
 import coatcheck
 from coatcheck import (
@@ -456,3 +458,28 @@ def test_an_update_whose_function_fails_changes_nothing(manager):
         anything.update(s, fail)
     assert anything.update(s, lambda old: old + 1) == 2
     assert json.loads(again(manager, s).core.get("v")) == 2
+
+
+def test_sentinel_names_the_server(server, namespace, tmp_path):
+    from redis.sentinel import Sentinel
+
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\nsentinel monitor primary 127.0.0.1 {server.port} 1\n"
+    )
+    process = subprocess.Popen(
+        ["redis-server", str(config), "--sentinel"], stdout=subprocess.DEVNULL
+    )
+    try:
+        await_server(port)
+        client = Sentinel([("127.0.0.1", port)]).master_for("primary", socket_timeout=2)
+        manager = Manager(client, Config(namespace=namespace))
+        s = new(manager)
+        visits.add(s)
+        s.sign_in(Login("ada"))
+        assert visits.get(s) == 1 and len(list(manager.sessions("ada"))) == 1
+        manager.close()
+    finally:
+        process.terminate()
+        process.wait(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 
 import httpx
@@ -112,6 +113,24 @@ def test_wsgi_an_exception_discards_the_changes(manager):
     b.request()
     with pytest.raises(RuntimeError):
         b.request("/fail")
+    assert b.request()[1] == "2"
+
+
+def test_wsgi_an_application_that_answers_its_exception_changes_nothing(manager):
+    def app(environ, start_response):
+        s = cwsgi.load(environ)
+        visits.add(s)
+        try:
+            if environ["PATH_INFO"] == "/fail":
+                raise RuntimeError("no")
+            start_response("200 OK", [])
+        except RuntimeError:
+            start_response("500 Oops", [], sys.exc_info())
+        return [str(visits.get(s)).encode()]
+
+    b = Browser(cwsgi.Middleware(app, manager))
+    b.request()
+    assert b.request("/fail")[0] == 500
     assert b.request()[1] == "2"
 
 

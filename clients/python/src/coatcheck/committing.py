@@ -153,7 +153,7 @@ class Committer(Reader):
         return result
 
     def _server_now(self) -> float:
-        return self.now + (time.monotonic() - self.began) * 1000
+        return self.now + (time.monotonic() - self.read_at) * 1000
 
     def _issue(self, token: Token, persistent: bool, age: float, signed_in: bool) -> None:
         """Makes a token the session's, on its way to the client in a cookie."""

@@ -45,6 +45,7 @@ class Reader:
         self.view = View()
         self.record: Record | None = None
         self.now = 0.0  # the server's time when the record was read
+        self.read_at = 0.0  # time.monotonic() then
         self.named: Record | None = None  # what the token names, also if it does not open it
         self.info: Info | None = None
         self.new_id = b""  # of a session that is not stored yet
@@ -259,7 +260,7 @@ class Reader:
             if owner_of(self.config.user_key, info.user) != r.user.owner:
                 raise SessionError("Config.user_key is not the one with which this user signed in")
         self.state, self.record, self.named, self.info = "live", r, r, info
-        self.now = now
+        self.now, self.read_at = now, time.monotonic()
         self.view.rebase(r.fields)
 
     def _leave(self, state: str) -> None:

@@ -310,6 +310,27 @@ def test_an_addition_is_not_repeated_and_its_outcome_is_unknown(server, namespac
     manager.close()
 
 
+def test_a_change_whose_reply_was_lost_is_sent_once(manager, monkeypatch):
+    s = new(manager)
+    for _ in range(2):  # the second loads apply.lua
+        visits.add(s)
+        s.commit()
+    read, lost = manager.wire._read, []
+
+    def lose_one(connection):
+        reply = read(connection)
+        if not lost:
+            lost.append(reply)
+            raise redis.exceptions.ConnectionError("the reply is lost")
+        return reply
+
+    monkeypatch.setattr(manager.wire, "_read", lose_one)
+    visits.add(s)
+    with pytest.raises(coatcheck.UnknownOutcome):
+        s.commit()
+    assert visits.get(again(manager, s)) == 3
+
+
 def test_it_works_again_after_the_server_was_away_and_its_scripts_are_lost(server, namespace):
     manager = Manager.open(server.url, Config(namespace=namespace))
     s = new(manager)

@@ -1,0 +1,47 @@
+package io.github.coatcheckgo.session;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+
+/** A field with a count for each key, as in a cart. Concurrent additions add up. */
+public final class Counters extends Field {
+    private Counters(String name) {
+        super(name);
+    }
+
+    /** Declares a field. Its name has 1 to 64 of a-z A-Z 0-9 . _ - */
+    public static Counters of(String name) {
+        return new Counters(name);
+    }
+
+    private String entry(String key) {
+        return name + ":" + key;
+    }
+
+    /** Returns the count of a key as this request sees it. It is 0 if it is unset. */
+    public long get(Session s, String key) {
+        return count(entry(key), s.stored(entry(key)));
+    }
+
+    /** Returns all counts, ordered by key. */
+    public Map<String, Long> all(Session s) {
+        Map<String, Long> all = new LinkedHashMap<>();
+        s.storedEntries(name).forEach((key, value) -> all.put(key, count(entry(key), value)));
+        return all;
+    }
+
+    /** Adds n to the count of a key. A sum that does not fit in 64 bits fails the commit as INVALID. */
+    public void add(Session s, String key, long n) {
+        s.change(Op.add(entry(key), n));
+    }
+
+    /** Removes a key. */
+    public void delete(Session s, String key) {
+        s.change(Op.of("unset", entry(key)));
+    }
+
+    /** Removes all keys. */
+    public void clear(Session s) {
+        s.change(Op.of("unset-entries", name));
+    }
+}

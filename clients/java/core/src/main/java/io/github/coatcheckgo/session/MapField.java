@@ -1,0 +1,77 @@
+package io.github.coatcheckgo.session;
+
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Optional;
+import java.util.function.Function;
+
+/**
+ * A field with many values under keys. Each entry is a value of its own: requests that change different
+ * entries do not touch each other's. A key is any text of at most 256 bytes of UTF-8.
+ *
+ * @param <T> the type of the values
+ */
+public final class MapField<T> extends Field {
+    private final Codec<T> codec;
+
+    private MapField(String name, Codec<T> codec) {
+        super(name);
+        this.codec = codec;
+    }
+
+    /** Declares a field. Its name has 1 to 64 of a-z A-Z 0-9 . _ - */
+    public static <T> MapField<T> of(String name, Codec<T> codec) {
+        return new MapField<>(name, codec);
+    }
+
+    private String entry(String key) {
+        return name + ":" + key;
+    }
+
+    /** Returns the value of an entry, or nothing if it is unset. */
+    public Optional<T> get(Session s, String key) {
+        byte[] value = s.value(entry(key));
+        return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), value));
+    }
+
+    /** Reports whether an entry is stored. */
+    public boolean isSet(Session s, String key) {
+        return s.value(entry(key)) != null;
+    }
+
+    /** Returns all entries, ordered by key. */
+    public Map<String, T> all(Session s) {
+        Map<String, T> all = new LinkedHashMap<>();
+        s.entries(name).forEach((key, value) -> all.put(key, decode(codec, entry(key), value)));
+        return all;
+    }
+
+    /** Sets the value of an entry. The commit stores it. */
+    public void set(Session s, String key, T value) {
+        s.set(entry(key), () -> encode(codec, entry(key), value));
+    }
+
+    /** Removes an entry. */
+    public void delete(Session s, String key) {
+        s.change(Op.of("unset", entry(key)));
+    }
+
+    /** Removes all entries. */
+    public void clear(Session s) {
+        s.change(Op.of("unset-entries", name));
+    }
+
+    /** Removes the value of an entry and returns it, to one request only. It commits. */
+    public Optional<T> take(Session s, String key) {
+        byte[] value = s.take(entry(key));
+        return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), value));
+    }
+
+    /** Replaces the value of an entry, as {@link Value#update} does. */
+    public T update(Session s, String key, Function<Optional<T>, T> f) {
+        return s.update(entry(key), present -> {
+            T next = f.apply(present == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), present)));
+            return new Session.Updated<>(next, encode(codec, entry(key), next));
+        });
+    }
+}

@@ -16,7 +16,6 @@ import io.lettuce.core.cluster.RedisClusterClient;
 import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import io.lettuce.core.cluster.models.partitions.RedisClusterNode;
 import io.lettuce.core.codec.ByteArrayCodec;
-import io.lettuce.core.output.NestedMultiOutput;
 import io.lettuce.core.protocol.AsyncCommand;
 import io.lettuce.core.protocol.Command;
 import io.lettuce.core.protocol.CommandArgs;
@@ -121,14 +120,14 @@ final class Connection implements AutoCloseable {
         private final AsyncCommand<byte[], byte[], List<Object>> command;
 
         Call(ProtocolKeyword type, CommandArgs<byte[], byte[]> args) {
-            command = new AsyncCommand<>(new Command<>(type, new NestedMultiOutput<>(CODEC), args));
+            command = new AsyncCommand<>(new Command<>(type, new ReplyOutput(), args));
         }
 
         CompletionStage<List<Object>> stage() {
             return command;
         }
 
-        /** Waits for the reply: null, a Long, a byte[], a String, or a List of these. */
+        /** Waits for the reply: null, a Long, a byte[], or a List of these. */
         Object reply(long deadline) throws Failure {
             try {
                 List<Object> reply = command.get(Math.max(1, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);

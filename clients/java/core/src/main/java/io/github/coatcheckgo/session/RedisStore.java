@@ -11,6 +11,7 @@ import java.util.ArrayList;
 import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 
@@ -146,28 +147,29 @@ public final class RedisStore implements AutoCloseable {
         return new Reply(call.reply(deadline));
     }
 
-    /** Runs a script without waiting for it. A failure is logged. */
-    void send(String name, List<String> keys, List<?> args) {
+    /** Runs a script without waiting for it. A failure is logged: a later use is written. */
+    CompletableFuture<?> send(String name, List<String> keys, List<?> args) {
         Script script = Script.of(name);
-        Call call = scriptCall(script, false, keys, args);
-        call.stage().whenComplete((reply, failure) -> {
-            if (failure == null) {
-                return;
-            }
-            if (String.valueOf(failure.getMessage()).startsWith("NOSCRIPT")) {
-                trySend(scriptCall(script, true, keys, args));
-            } else {
-                Session.LOG.log(System.Logger.Level.DEBUG, "a use was not written to the store; a later one will be", failure);
-            }
-        });
-        trySend(call);
+        return trySend(scriptCall(script, false, keys, args)).handle((reply, failure) -> failure)
+            .thenCompose(failure -> noScript(failure) ? trySend(scriptCall(script, true, keys, args))
+                : failure == null ? CompletableFuture.completedFuture(null) : CompletableFuture.failedFuture(failure))
+            .whenComplete((reply, failure) -> {
+                if (failure != null) {
+                    Session.LOG.log(System.Logger.Level.DEBUG, "a use was not written to the store; a later one will be", failure);
+                }
+            });
     }
 
-    private void trySend(Call call) {
+    private static boolean noScript(Throwable failure) {
+        return failure != null && String.valueOf(failure.getMessage()).contains("NOSCRIPT");
+    }
+
+    private CompletableFuture<?> trySend(Call call) {
         try {
             connection.send(List.of(call), System.nanoTime() + 1_000_000);
+            return call.stage().toCompletableFuture();
         } catch (Failure e) {
-            Session.LOG.log(System.Logger.Level.DEBUG, "a use was not written to the store; a later one will be", e);
+            return CompletableFuture.failedFuture(e);
         }
     }
 

@@ -1296,12 +1296,21 @@ public final class Session {
         List<Object> args = renewed ? List.of(token.verifierHash(), m.config.maxSize, global(), "101")
             : List.of(token.verifierHash(), global(), 0);
         if (repeat == null) {
-            m.store.send(name, keys(), args);
+            touching = m.store.send(name, keys(), args);
             return;
         }
         Reply r = m.store.run(name, repeat, keys(), args);
         if (!r.status().equals("ok")) {
             throw lost(r.status().equals("moved") ? State.MOVED : State.ENDED);
+        }
+    }
+
+    private java.util.concurrent.CompletableFuture<?> touching;
+
+    /** Waits for {@link #touch}, for tests. */
+    void awaitTouch() {
+        if (touching != null) {
+            touching.exceptionally(e -> null).orTimeout(5, java.util.concurrent.TimeUnit.SECONDS).exceptionally(e -> null).join();
         }
     }
 

@@ -53,39 +53,30 @@ final class Server {
 
     /** Sends a command. Arguments are texts or bytes; the key is the second word, or the fourth of EVAL. */
     static Object command(Object... words) {
-        int key = words[0].equals("EVAL") ? 3 : 1;
-        CommandArgs<byte[], byte[]> args = Connection.args();
-        for (int i = 1; i < words.length; i++) {
-            byte[] word = words[i] instanceof byte[] b ? b : Connection.bytes(words[i].toString());
-            if (i == key) {
-                args.addKey(word);
-            } else {
-                args.add(word);
-            }
-        }
-        Call call = new Call(CommandType.valueOf(words[0].toString()), args);
-        try {
-            long deadline = connection().deadline();
-            connection().send(List.of(call), deadline);
-            return plain(call.reply(deadline));
-        } catch (Failure e) {
-            throw new IllegalStateException(e.getMessage(), e);
-        }
+        return on(connection(), false, words);
     }
 
-    /** Sends a command without a key to each primary. */
-    static void everywhere(String... words) {
+    /** Sends a command on this connection, or to each primary. */
+    static Object on(Connection c, boolean everywhere, Object... words) {
+        int key = words[0].equals("EVAL") ? 3 : everywhere ? -1 : 1;
         try {
-            long deadline = connection().deadline();
-            for (Connection.Node node : connection().primaries(deadline)) {
+            long deadline = c.deadline();
+            Object reply = null;
+            for (Connection.Node node : everywhere ? c.primaries(deadline) : List.<Connection.Node>of(calls -> c.send(calls, deadline))) {
                 CommandArgs<byte[], byte[]> args = Connection.args();
                 for (int i = 1; i < words.length; i++) {
-                    args.add(words[i]);
+                    byte[] word = words[i] instanceof byte[] b ? b : Connection.bytes(words[i].toString());
+                    if (i == key) {
+                        args.addKey(word);
+                    } else {
+                        args.add(word);
+                    }
                 }
-                Call call = new Call(CommandType.valueOf(words[0]), args);
+                Call call = new Call(CommandType.valueOf(words[0].toString()), args);
                 node.send(List.of(call));
-                call.reply(deadline);
+                reply = plain(call.reply(deadline));
             }
+            return reply;
         } catch (Failure e) {
             throw new IllegalStateException(e.getMessage(), e);
         }

@@ -43,6 +43,11 @@ final class Vectors {
         return (Map<String, Object>) o;
     }
 
+    @SuppressWarnings("unchecked")
+    static List<Object> cast(Object o) {
+        return (List<Object>) o;
+    }
+
     static String text(Map<String, Object> c, String name) {
         return (String) c.get(name);
     }

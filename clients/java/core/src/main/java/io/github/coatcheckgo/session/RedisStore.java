@@ -379,6 +379,20 @@ public final class RedisStore implements AutoCloseable {
         } while (!cursor.equals("0"));
     }
 
+    /** Reads the owner of a session; null if nobody is signed in, or the server does not answer. */
+    String owner(SessionId id) {
+        Object reply;
+        try {
+            reply = query(() -> List.of(call(CommandType.HGET, id.key(namespace), "@u"))).get(0);
+        } catch (SessionException e) {
+            return null;
+        }
+        String text = reply instanceof byte[] b ? new String(b, StandardCharsets.ISO_8859_1) : "";
+        boolean valid = text.length() == 41 && Texts.isHash(text.substring(0, 22))
+            && String.format("%04x", Keys.bucket(text.substring(0, 22))).equals(id.bucket());
+        return valid ? text.substring(0, 22) : null;
+    }
+
     /** Runs reads of the users' index. */
     List<Object> query(java.util.function.Supplier<List<Call>> calls) {
         return read(calls);

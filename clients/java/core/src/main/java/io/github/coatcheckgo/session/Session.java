@@ -915,21 +915,28 @@ public final class Session {
     public void commitBeforeHeader(boolean canSetCookie) {
         locking(() -> {
             try {
-                if (error != null) {
-                    throw error;
-                }
-                Renewal n = dueRotation(canSetCookie);
-                if (!ops.isEmpty()) {
-                    send(null, n);
-                    if (n != null) {
-                        rotated(n);
-                    }
-                } else if (n != null) {
-                    rotateAlone(n);
-                }
+                commitOnly(canSetCookie);
             } finally {
                 recheckCookie();
                 sent = true;
+            }
+        });
+    }
+
+    /** Is {@link #commitBeforeHeader}, but the response can still carry another cookie afterwards. For adapters. */
+    public void commitOnly(boolean canSetCookie) {
+        locking(() -> {
+            if (error != null) {
+                throw error;
+            }
+            Renewal n = dueRotation(canSetCookie);
+            if (!ops.isEmpty()) {
+                send(null, n);
+                if (n != null) {
+                    rotated(n);
+                }
+            } else if (n != null) {
+                rotateAlone(n);
             }
         });
     }
@@ -985,6 +992,24 @@ public final class Session {
     /** Returns what is known about the session; null if none is stored. */
     public Info info() {
         return locked(() -> state == State.LIVE ? Info.of(token.id(), record, who) : null);
+    }
+
+    /**
+     * Reports whether the session ended, or got a new token, while the request was running: it is empty, and
+     * takes no changes.
+     */
+    public boolean isOver() {
+        return locked(() -> state == State.ENDED || state == State.MOVED);
+    }
+
+    /** Returns how long the session lives without a use. */
+    public java.time.Duration idleTimeout() {
+        return locked(() -> state == State.LIVE ? java.time.Duration.ofMillis(record.idle) : m.config.idleTimeout);
+    }
+
+    /** Returns the names of the fields that are set. An entry of a map has the name "field:key". */
+    public java.util.Set<String> names() {
+        return locked(() -> new java.util.TreeSet<>(draft.keySet()));
     }
 
     /** Returns the public name of the session, for logs; "" if none is stored. It grants no access. */
@@ -1208,39 +1233,8 @@ public final class Session {
     }
 
     private void end(String owner) {
-        SessionId id = token.id();
-        String key = id.key(m.store.namespace);
-        try {
-            String index = owner;
-            if (index == null && record == null) {
-                index = readOwner(id);
-            }
-            List<String> keys = index == null ? List.of(key) : List.of(key, SessionId.indexKey(m.store.namespace, index));
-            Reply r = m.store.run("end.lua", Repeat.ALWAYS, keys, List.of(Record.NO_HASH, 0));
-            if (r.status().equals("moved")) {
-                m.store.ends.moved(id, index);
-                throw fail(Kind.ENDED, "a sign-in has replaced the session");
-            }
-            if (!r.status().equals("ok")) {
-                throw r.unexpected("session " + id.handle());
-            }
-            if (r.number(2) == 1 || record != null) { // anybody can make up the name of a session
-                m.store.ends.ended(id, index);
-            }
-        } catch (SessionException e) {
-            if (e.isUnavailable()) {
-                m.store.ends.ended(id, owner); // it is repeated
-            }
-            throw e;
-        }
-    }
-
-    private String readOwner(SessionId id) {
-        Object reply = m.store.query(() -> List.of(RedisStore.call(io.lettuce.core.protocol.CommandType.HGET, id.key(m.store.namespace), "@u"))).get(0);
-        String text = reply instanceof byte[] b ? new String(b, java.nio.charset.StandardCharsets.ISO_8859_1) : "";
-        boolean valid = text.length() == 41 && Texts.isHash(text.substring(0, 22))
-            && String.format("%04x", Keys.bucket(text.substring(0, 22))).equals(id.bucket());
-        return valid ? text.substring(0, 22) : null;
+        String index = owner == null && record == null ? m.store.owner(token.id()) : owner;
+        Users.endOne(m.store, token.id(), index, record != null);
     }
 
     // CSRF.
@@ -1336,11 +1330,15 @@ public final class Session {
         java.util.Collection<String> get(String name);
     }
 
-    /** Writes what the response has to say about the session: the cookie, and how it may be cached. For adapters. */
-    public void writeHeaders(Headers h) {
-        locking(() -> {
+    /**
+     * Writes what the response has to say about the session: the cookie, and how it may be cached. For adapters.
+     *
+     * @return whether the header sets or deletes a cookie
+     */
+    public boolean writeHeaders(Headers h) {
+        return locked(() -> {
             if (!used) {
-                return;
+                return false;
             }
             Cookies.vary(h);
             boolean changes = false;
@@ -1363,6 +1361,7 @@ public final class Session {
             setCookie = false;
             dropCookie = false;
             dropAnonymous = false;
+            return changes;
         });
     }
 }

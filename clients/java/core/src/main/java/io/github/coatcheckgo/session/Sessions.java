@@ -137,8 +137,42 @@ public final class Sessions {
         store.revokeAll();
     }
 
-    /** The configuration, with its defaults. */
-    boolean csrf() {
+    /** Reports whether requests need CSRF tokens. For adapters. */
+    public boolean csrf() {
         return config.csrf;
+    }
+
+    /** Returns {@link Config#trustedOrigins}. For adapters. */
+    public List<String> trustedOrigins() {
+        return config.trustedOrigins;
+    }
+
+    /** Returns the tokens in these Cookie headers, in the order in which they are tried. For adapters. */
+    public List<String> tokens(List<String> cookieHeaders) {
+        return new Credentials(cookieHeaders, config.cookieName, keys).tokens.stream().map(t -> t.text(keys)).toList();
+    }
+
+    /** Deletes the cookies that these Cookie headers have, or only that of anonymous sessions. For adapters. */
+    public void deleteCookies(List<String> cookieHeaders, boolean onlyAnonymous, Session.Headers h) {
+        Credentials c = new Credentials(cookieHeaders, config.cookieName, keys);
+        if (c.hasCookie && !onlyAnonymous) {
+            h.add("Set-Cookie", Cookies.line(config, config.cookieName, "", -1));
+        }
+        if (c.hasAnonymous) {
+            h.add("Set-Cookie", Cookies.line(config, config.cookieName + Credentials.ANONYMOUS, "", -1));
+        }
+        Cookies.caching(h, c.hasCookie || c.hasAnonymous);
+    }
+
+    /**
+     * Ends the session with this handle, whoever has it: for administrators. Returns whether there was one.
+     */
+    public boolean end(String handle) {
+        SessionId id = SessionId.parse(handle);
+        if (id == null) {
+            throw new SessionException(Kind.INVALID, "not a handle: " + handle);
+        }
+        String owner = store.owner(id);
+        return Users.endOne(store, id, owner, owner != null);
     }
 }

@@ -298,6 +298,32 @@ final class Users {
 
     // Ending.
 
+    /** Ends one session. The owner is null if nobody was signed in. Returns whether it was alive. */
+    static boolean endOne(RedisStore store, SessionId id, String owner, boolean existed) {
+        String key = id.key(store.namespace);
+        try {
+            List<String> keys = owner == null ? List.of(key) : List.of(key, SessionId.indexKey(store.namespace, owner));
+            Reply r = store.run("end.lua", Repeat.ALWAYS, keys, List.of(Record.NO_HASH, 0));
+            if (r.status().equals("moved")) {
+                store.ends.moved(id, owner);
+                throw new SessionException(Kind.ENDED, "a sign-in has replaced the session");
+            }
+            if (!r.status().equals("ok")) {
+                throw r.unexpected("session " + id.handle());
+            }
+            boolean alive = r.number(2) == 1;
+            if (alive || existed) { // anybody can make up the name of a session
+                store.ends.ended(id, owner);
+            }
+            return alive;
+        } catch (SessionException e) {
+            if (e.isUnavailable()) {
+                store.ends.ended(id, owner); // it is repeated
+            }
+            throw e;
+        }
+    }
+
     /** Ends the named sessions of a user. Returns how many were alive. */
     static int end(RedisStore store, String owner, List<String> names) {
         int n = 0;

@@ -24,6 +24,15 @@ public final class Attributes {
         return this;
     }
 
+    /**
+     * Sets the codec of the attributes in which Spring Security keeps its objects: the security context, the
+     * saved request, and the last exception. See the README for one with Jackson.
+     */
+    public Attributes springSecurity(Codec<Object> codec) {
+        return with("SPRING_SECURITY_CONTEXT", codec).with("SPRING_SECURITY_SAVED_REQUEST", codec)
+            .with("SPRING_SECURITY_LAST_EXCEPTION", codec);
+    }
+
     @SuppressWarnings("unchecked")
     Codec<Object> of(String name) {
         return (Codec<Object>) codecs.getOrDefault(name, PLAIN);

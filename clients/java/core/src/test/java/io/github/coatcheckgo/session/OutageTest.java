@@ -1,0 +1,204 @@
+package io.github.coatcheckgo.session;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTrue;
+
+import io.github.coatcheckgo.session.SessionException.Kind;
+import io.github.coatcheckgo.testkit.RedisServer;
+import java.time.Duration;
+import java.util.List;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.TimeUnit;
+import java.util.function.BooleanSupplier;
+import org.junit.jupiter.api.Test;
+
+/** A server that goes away, comes back, answers late, or forgets. */
+class OutageTest {
+    private static final Counter N = Counter.of("n");
+
+    private static RedisStore open(RedisServer server) {
+        return RedisStore.open(server.url(), "coatcheck", Duration.ofSeconds(10));
+    }
+
+    private static Object command(RedisServer server, Object... words) {
+        try (Connection c = new Connection(server.url(), Duration.ofSeconds(10))) {
+            return Server.on(c, false, words);
+        }
+    }
+
+    private static Kind kind(Runnable body) {
+        return assertThrows(SessionException.class, body::run).kind();
+    }
+
+    private static void await(BooleanSupplier condition) {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+        while (!condition.getAsBoolean()) {
+            assertTrue(System.nanoTime() < deadline, "it did not happen within 10 s");
+            Thread.onSpinWait();
+        }
+    }
+
+    private static <T> T eventually(java.util.function.Supplier<T> body) {
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+        while (true) {
+            try {
+                return body.get();
+            } catch (SessionException e) {
+                if (System.nanoTime() > deadline) {
+                    throw e;
+                }
+            }
+        }
+    }
+
+    private static String begin(Sessions m) {
+        Session s = m.begin((String) null).read();
+        N.add(s, 1);
+        s.commitBeforeHeader(true);
+        return s.newToken();
+    }
+
+    @Test
+    void aServerThatIsGoneIsAnErrorAtOnceAndComesBack() {
+        try (RedisServer server = RedisServer.start(); RedisStore store = open(server)) {
+            Sessions m = new Sessions(store, new Config());
+            String token = begin(m);
+            server.down();
+            await(() -> kind(() -> m.begin(token).read()) == Kind.UNAVAILABLE); // it notices that the connection is lost
+            long began = System.nanoTime();
+            for (int i = 0; i < 3; i++) {
+                assertEquals(Kind.UNAVAILABLE, kind(() -> m.begin(token).read()));
+            }
+            long ms = (System.nanoTime() - began) / 1_000_000;
+            assertTrue(ms < 3_000, ms + " ms for three requests");
+            server.up();
+            assertEquals("", eventually(() -> m.begin(token).read().handle()));
+        }
+    }
+
+    @Test
+    void aProcessStartsWhileTheServerIsDown() {
+        try (RedisServer server = RedisServer.start()) {
+            server.down();
+            try (RedisStore store = open(server)) {
+                Sessions m = new Sessions(store, new Config());
+                Session s = m.begin((String) null).read();
+                N.add(s, 1);
+                assertEquals(Kind.UNAVAILABLE, kind(() -> s.commitBeforeHeader(true)));
+                server.up();
+                assertTrue(eventually(() -> begin(m)).length() > 50);
+            }
+        }
+    }
+
+    @Test
+    void anAdditionThatGotNoReplyInTimeIsNotSentAgain() {
+        try (RedisServer server = RedisServer.start(); Connection admin = new Connection(server.url(), Duration.ofSeconds(10));
+            RedisStore store = RedisStore.open(server.url(), "late", Duration.ofSeconds(2))) {
+            Sessions m = new Sessions(store, new Config());
+            String token = eventually(() -> begin(m));
+            eventually(() -> { // the server has the script
+                Session first = m.begin(token).read();
+                N.add(first, 1);
+                first.commitBeforeHeader(true);
+                return first;
+            });
+            Session late = m.begin(token).read();
+            long before = N.get(late);
+            Server.on(admin, false, "CLIENT", "PAUSE", "60000", "WRITE");
+            N.add(late, 1);
+            assertEquals(Kind.UNKNOWN_OUTCOME, kind(() -> late.commitBeforeHeader(true)));
+            Server.on(admin, false, "CLIENT", "UNPAUSE");
+            await(() -> N.get(m.begin(token).read()) > before);
+            assertEquals(before + 1, N.get(m.begin(token).read()));
+        }
+    }
+
+    @Test
+    void anAdditionOnABrokenConnectionIsNotSentAgain() {
+        try (RedisServer server = RedisServer.start(); Connection admin = new Connection(server.url(), Duration.ofSeconds(10));
+            RedisStore store = RedisStore.open(server.url(), "broken", Duration.ofSeconds(30))) {
+            Sessions m = new Sessions(store, new Config());
+            String token = begin(m);
+            Session broken = m.begin(token).read();
+            Server.on(admin, false, "CLIENT", "PAUSE", "60000", "WRITE");
+            N.add(broken, 1);
+            CompletableFuture<Kind> outcome = CompletableFuture.supplyAsync(() -> kind(() -> broken.commitBeforeHeader(true)));
+            await(() -> ((String) Server.on(admin, false, "INFO", "clients")).contains("blocked_clients:1"));
+            Server.on(admin, false, "CLIENT", "KILL", "TYPE", "normal");
+            assertEquals(Kind.UNKNOWN_OUTCOME, outcome.join());
+            Server.on(admin, false, "CLIENT", "UNPAUSE");
+            long before = eventually(() -> N.get(m.begin(token).read()));
+            assertTrue(before == 1 || before == 2, "the count is " + before);
+            Session after = m.begin(token).read();
+            N.add(after, 10);
+            after.commitBeforeHeader(true);
+            assertEquals(before + 10, N.get(m.begin(token).read()));
+        }
+    }
+
+    @Test
+    void lostScriptsAreSentAgain() {
+        try (RedisServer server = RedisServer.start(); RedisStore store = open(server)) {
+            Sessions m = new Sessions(store, new Config());
+            String token = begin(m);
+            for (int i = 0; i < 3; i++) {
+                command(server, "SCRIPT", "FLUSH");
+                Session s = m.begin(token).read();
+                N.add(s, 1);
+                s.commitBeforeHeader(true);
+            }
+            assertEquals(4, N.get(m.begin(token).read()));
+        }
+    }
+
+    @Test
+    void anEndThatAFailoverHasUndoneIsRepeated() {
+        try (RedisServer server = RedisServer.start(); RedisStore store = open(server)) {
+            Sessions m = new Sessions(store, new Config());
+            Session s = m.begin((String) null).read();
+            s.signIn(Login.user("ann"));
+            s.commitBeforeHeader(true);
+            String token = s.newToken();
+            String key = SessionId.parse(s.handle()).key("coatcheck");
+            String copy = "local d=redis.call('HGETALL',KEYS[1]) redis.call('DEL',KEYS[1]..'copy') redis.call('HSET',KEYS[1]..'copy',unpack(d))";
+            command(server, "EVAL", copy, "1", key);
+            m.begin(token).signOut();
+            String back = "redis.call('DEL',KEYS[1]) return redis.call('RENAME',KEYS[1]..'copy',KEYS[1])";
+            command(server, "EVAL", back, "1", key);
+            assertEquals("", m.begin(token).read().user(), "this process refuses it at once");
+            await(() -> command(server, "EXISTS", key).equals(0L));
+        }
+    }
+
+    @Test
+    void aRevocationThatAFailoverHasUndoneIsRepeated() {
+        try (RedisServer server = RedisServer.start(); RedisStore store = open(server)) {
+            Sessions m = new Sessions(store, new Config());
+            m.revokeUser("ann", List.of());
+            String n = new SessionId(String.format("%04x", Keys.bucket(new Keys(List.of(), null).owner(Texts.bytes("ann")))), "").revocationsKey("coatcheck");
+            command(server, "DEL", n);
+            await(() -> command(server, "EXISTS", n).equals(1L));
+            m.revokeAll();
+            String token = begin(m);
+            command(server, "DEL", "coatcheck:revoked");
+            m.begin(token).read(); // a read finds that it is lost
+            await(() -> command(server, "EXISTS", "coatcheck:revoked").equals(1L));
+        }
+    }
+
+    @Test
+    void aUserSignsInRightAfterAnOwnRevocation() {
+        try (RedisServer server = RedisServer.start(); RedisStore store = open(server)) {
+            Sessions m = new Sessions(store, new Config());
+            for (int i = 0; i < 20; i++) {
+                Session s = m.begin((String) null).read();
+                m.revokeUser("ann", List.of());
+                assertEquals(Kind.REVOKED, kind(() -> s.signIn(Login.user("ann"))), "it began before");
+                s.signIn(Login.user("ann").began(java.time.Instant.now()));
+                assertEquals("ann", s.user());
+            }
+        }
+    }
+}

@@ -33,6 +33,7 @@ import org.springframework.context.ConfigurableApplicationContext;
 import org.springframework.context.annotation.Bean;
 import org.springframework.context.annotation.Import;
 import org.springframework.session.data.redis.config.annotation.web.http.EnableRedisHttpSession;
+import org.springframework.session.data.redis.config.annotation.web.http.EnableRedisIndexedHttpSession;
 import org.springframework.web.bind.annotation.GetMapping;
 import org.springframework.web.bind.annotation.RestController;
 
@@ -93,6 +94,15 @@ public final class Bench {
     /** Spring Session on Redis, as Spring Boot sets it up. */
     @EnableRedisHttpSession
     public static class Spring extends App {
+        @Bean
+        HttpSessionPages pages() {
+            return new HttpSessionPages();
+        }
+    }
+
+    /** Spring Session on Redis with an index of principals. */
+    @EnableRedisIndexedHttpSession
+    public static class Indexed extends App {
         @Bean
         HttpSessionPages pages() {
             return new HttpSessionPages();
@@ -247,7 +257,7 @@ public final class Bench {
 
     private static ConfigurableApplicationContext run(Class<?> app) {
         SpringApplication application = new SpringApplication(app);
-        List<String> exclude = app == Spring.class ? List.of() : List.of(
+        List<String> exclude = app == Spring.class || app == Indexed.class ? List.of() : List.of(
             "org.springframework.boot.session.data.redis.autoconfigure.SessionDataRedisAutoConfiguration",
             "org.springframework.boot.data.redis.autoconfigure.DataRedisAutoConfiguration");
         application.setDefaultProperties(Map.of("server.port", "0", "spring.data.redis.port", redis.port, "spring.main.banner-mode", "off",
@@ -294,6 +304,9 @@ public final class Bench {
         apps.put("Spring Session", run(Spring.class));
         apps.put("this repository", run(Repository.class));
         apps.put("this filter", run(Filter.class));
+        try (ConfigurableApplicationContext indexed = run(Indexed.class)) {
+            races("Spring, indexed", indexed);
+        }
         for (Map.Entry<String, ConfigurableApplicationContext> e : apps.entrySet()) {
             races(e.getKey(), e.getValue());
         }
@@ -326,6 +339,20 @@ public final class Bench {
     private static String stats(List<double[]> list, int i) {
         double[] sorted = list.stream().mapToDouble(m -> m[i]).sorted().toArray();
         return String.format("%.0f (%.0f to %.0f)", sorted[sorted.length / 2], sorted[0], sorted[sorted.length - 1]);
+    }
+
+    /** Says what Spring Session left in Redis under the id of a cookie. */
+    private static String leftovers(String cookie) throws IOException {
+        String value = cookie.substring(cookie.indexOf('=') + 1);
+        if (!cookie.startsWith("SESSION=")) {
+            return "";
+        }
+        String id = new String(java.util.Base64.getDecoder().decode(value), StandardCharsets.US_ASCII);
+        try (Socket s = new Socket("127.0.0.1", redis.port)) {
+            s.getOutputStream().write(("HLEN spring:session:sessions:" + id + "\r\n").getBytes(StandardCharsets.US_ASCII));
+            s.getInputStream().read();
+            return ", values of the session in Redis: " + (char) s.getInputStream().read();
+        }
     }
 
     private static void races(String name, ConfigurableApplicationContext app) throws Exception {
@@ -365,7 +392,9 @@ public final class Bench {
             App.go.countDown();
             int answer = status.get();
             try (Client after = new Client(port(app), cookie)) {
-                System.out.printf("%-16s sign-out during a slow request: it gets status %d, and the session is: %s%n", name, answer, after.get("/read"));
+                String session = after.get("/read");
+                System.out.printf("%-16s sign-out during a slow request: it gets status %d, the next one session: %s%s%n",
+                    name, answer, after.status == 200 ? session : "an error", leftovers(cookie));
             }
         }
     }

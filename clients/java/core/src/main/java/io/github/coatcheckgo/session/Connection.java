@@ -13,6 +13,7 @@ import io.lettuce.core.api.StatefulConnection;
 import io.lettuce.core.cluster.ClusterClientOptions;
 import io.lettuce.core.cluster.ClusterTopologyRefreshOptions;
 import io.lettuce.core.cluster.RedisClusterClient;
+import io.lettuce.core.cluster.RedisClusterURIUtil;
 import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import io.lettuce.core.cluster.models.partitions.RedisClusterNode;
 import io.lettuce.core.codec.ByteArrayCodec;
@@ -42,7 +43,10 @@ import java.util.concurrent.TimeoutException;
 final class Connection implements AutoCloseable {
     private static final ByteArrayCodec CODEC = ByteArrayCodec.INSTANCE;
 
-    private final ClientResources resources;
+    // The threads of Lettuce, which all connections of the process share.
+    private static ClientResources resources;
+    private static int users;
+
     private final AbstractRedisClient client;
     private final RedisURI uri;
     final boolean cluster;
@@ -54,14 +58,15 @@ final class Connection implements AutoCloseable {
     Connection(String url, Duration timeout) {
         this.timeout = timeout;
         cluster = url.startsWith("redis-cluster://") || url.startsWith("rediss-cluster://");
-        uri = RedisURI.create(cluster ? url.replaceFirst("-cluster", "") : url);
-        uri.setTimeout(timeout);
-        resources = ClientResources.builder()
-            .reconnectDelay(Delay.constant(Duration.ofMillis(100))).build();
+        List<RedisURI> nodes = cluster ? RedisClusterURIUtil.toRedisURIs(java.net.URI.create(url.replaceFirst("-cluster", "")))
+            : List.of(RedisURI.create(url));
+        nodes.forEach(node -> node.setTimeout(timeout));
+        uri = nodes.get(0);
+        ClientResources shared = acquire();
         SocketOptions socket = SocketOptions.builder().connectTimeout(timeout).keepAlive(true).build();
         TimeoutOptions timeouts = TimeoutOptions.enabled(timeout);
         if (cluster) {
-            RedisClusterClient c = RedisClusterClient.create(resources, uri);
+            RedisClusterClient c = RedisClusterClient.create(shared, nodes);
             ClusterTopologyRefreshOptions refresh = ClusterTopologyRefreshOptions.builder()
                 .enableAllAdaptiveRefreshTriggers().adaptiveRefreshTriggersTimeout(Duration.ofMillis(500))
                 .enablePeriodicRefresh(Duration.ofSeconds(10)).build();
@@ -69,7 +74,7 @@ final class Connection implements AutoCloseable {
                 .topologyRefreshOptions(refresh).build());
             client = c;
         } else {
-            RedisClient c = RedisClient.create(resources);
+            RedisClient c = RedisClient.create(shared);
             c.setOptions(ClientOptions.builder().protocolVersion(ProtocolVersion.RESP2)
                 .disconnectedBehavior(ClientOptions.DisconnectedBehavior.REJECT_COMMANDS).replayFilter(command -> true)
                 .socketOptions(socket).timeoutOptions(timeouts).build());
@@ -81,6 +86,19 @@ final class Connection implements AutoCloseable {
                 onDisconnect.run();
             }
         });
+    }
+
+    private static synchronized ClientResources acquire() {
+        if (users++ == 0) {
+            resources = ClientResources.builder().reconnectDelay(Delay.constant(Duration.ofMillis(100))).build();
+        }
+        return resources;
+    }
+
+    private static synchronized void release() {
+        if (--users == 0) {
+            resources.shutdown(0, 2, TimeUnit.SECONDS);
+        }
     }
 
     private static ClientOptions neverTwice() {
@@ -224,7 +242,8 @@ final class Connection implements AutoCloseable {
 
     private CompletableFuture<? extends StatefulConnection<byte[], byte[]>> connect() {
         try {
-            return client instanceof RedisClusterClient c ? c.connectAsync(CODEC)
+            return client instanceof RedisClusterClient c // it does not ask for the nodes by itself
+                ? c.refreshPartitionsAsync().toCompletableFuture().thenCompose(done -> c.connectAsync(CODEC))
                 : ((RedisClient) client).connectAsync(CODEC, uri).toCompletableFuture();
         } catch (RuntimeException e) {
             return CompletableFuture.failedFuture(e);
@@ -249,6 +268,6 @@ final class Connection implements AutoCloseable {
     @Override
     public void close() {
         client.shutdown(Duration.ZERO, timeout);
-        resources.shutdown(0, timeout.toMillis(), TimeUnit.MILLISECONDS);
+        release();
     }
 }

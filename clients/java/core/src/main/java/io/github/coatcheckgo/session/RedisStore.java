@@ -43,7 +43,7 @@ public final class RedisStore implements AutoCloseable {
      * Opens a store with the namespace "coatcheck" and a timeout of 2 s.
      *
      * @param url redis://host:6379, rediss:// with TLS, redis-sentinel://host1,host2/0#name, or
-     *     redis-cluster://host:6379
+     *     redis-cluster://host1:6379,host2:6379
      */
     public static RedisStore open(String url) {
         return open(url, "coatcheck", Duration.ofSeconds(2));

@@ -88,7 +88,7 @@ final class ContractClients implements AutoCloseable {
     }
 
     private static boolean needsNoSession(List<?> action) {
-        return List.of("sessions", "revoke", "revoke user", "revoke everybody").contains(action.get(0));
+        return List.of("sessions", "count sessions", "revoke", "revoke user", "revoke everybody").contains(action.get(0));
     }
 
     private static String outcome(SessionException e) {
@@ -123,7 +123,7 @@ final class ContractClients implements AutoCloseable {
             c.userKey(Vectors.hex(o, "user_key"));
         }
         c.seal(Boolean.TRUE.equals(o.get("seal")));
-        RedisStore store = RedisStore.open((String) o.get("url"), (String) o.get("namespace"), Duration.ofSeconds(5));
+        RedisStore store = RedisStore.open((String) o.get("url"), (String) o.get("namespace"), Duration.ofSeconds(20));
         return new Client(store, new Sessions(store, c));
     }
 
@@ -178,6 +178,7 @@ final class ContractClients implements AutoCloseable {
     private static void manage(Sessions m, String word, List<?> a, List<Object> values) {
         switch (word) {
             case "sessions" -> values.add(m.sessions((String) a.get(1)).stream().map(Info::handle).toList());
+            case "count sessions" -> values.add((long) m.sessions((String) a.get(1)).size());
             case "revoke" -> m.revoke((String) a.get(1), (String) a.get(2));
             case "revoke user" -> values.add((long) m.revokeUser((String) a.get(1),
                 a.size() < 3 ? List.of() : ((List<?>) a.get(2)).stream().map(String.class::cast).toList()));

@@ -337,8 +337,11 @@ final class Users {
     /** Revokes all sessions of a user, except the named ones. Returns how many it ended. */
     static int revoke(RedisStore store, String owner, List<String> except, long longest) {
         Reply r = endUser(store, owner, "all", Long.toString(Math.max(longest, DAY)), except);
-        store.ends.revoked(owner, r.text(2));
-        return finish(store, owner, r.text(2), r.texts(5));
+        try {
+            return finish(store, owner, r.text(2), r.texts(5));
+        } finally { // a repetition meanwhile would remove sessions that this call counts
+            store.ends.revoked(owner, r.text(2));
+        }
     }
 
     /** Repeats a revocation, as after a failover. */

@@ -104,7 +104,7 @@ final class ContractClients implements AutoCloseable {
         duration(o, "idle_ms").ifPresent(c::idleTimeout);
         duration(o, "first_use_ms").ifPresent(c::firstUseTimeout);
         duration(o, "lifetime_ms").ifPresent(c::lifetime);
-        duration(o, "rotate_every_ms").ifPresent(c::rotateEvery);
+        duration(o, "rotate_ms").ifPresent(c::rotateEvery);
         duration(o, "max_remember_ms").ifPresent(c::maxRemember);
         duration(o, "clock_ms").ifPresent(d -> c.clock(Clock.offset(Clock.systemUTC(), d)));
         if (o.containsKey("max_size")) {

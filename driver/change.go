@@ -27,16 +27,19 @@ const (
 	DefaultMaxSize = 64 << 10 // bytes of all keys and values
 	MaxFields      = 1024     // values of one record; each entry of a map counts
 	MaxOps         = 4096     // operations of one change
+
+	maxLimit = 1<<32 - 1 // of Op.Most
 )
 
 // Op is one operation on one value.
 type Op struct {
 	Kind   Kind
-	Key    Key    // UnsetEntries: the field; Clear: empty
+	Key    Key    // UnsetEntries, Limit: the field; Clear: empty
 	Value  []byte // Set: the new value; Swap: the new value, nil to unset it
 	Old    []byte // Swap: the value that must be present; nil: there must be none
 	Delta  int64  // Add
 	Within *Range // Add: bounds of the sum; nil: those of int64
+	Most   int    // Limit: the entries that the map may have
 }
 
 // Check returns an error if op is invalid for every record. The error wraps [ErrName] or [ErrOp].
@@ -51,9 +54,12 @@ func (op *Op) Check() error {
 		if op.Value == nil {
 			return fmt.Errorf("%w: set without a value", ErrOp)
 		}
-	case UnsetEntries:
+	case UnsetEntries, Limit:
 		if _, _, isEntry := op.Key.Split(); isEntry {
-			return fmt.Errorf("%w: unset-entries takes the name of a field", ErrOp)
+			return fmt.Errorf("%w: %v takes the name of a field", ErrOp, op.Kind)
+		}
+		if op.Kind == Limit && (op.Most < 0 || op.Most > maxLimit) {
+			return fmt.Errorf("%w: a limit of %d entries", ErrOp, op.Most)
 		}
 	case Unset, Clear, Add, Take, Swap:
 	default:
@@ -106,10 +112,16 @@ const (
 	Add                          // add Delta to the integer, which is 0 if unset
 	Take                         // remove the value and return it
 	Swap                         // set the value to Value if it is Old
+
+	// Limit refuses the change if the map has more than Most entries, and has one that it did not
+	// have before the change. Later operations do not matter. So a map that is over its limit can
+	// shrink, and its entries can change.
+	Limit
 )
 
 var kindNames = [...]string{
 	Set: "set", Unset: "unset", UnsetEntries: "unset-entries", Clear: "clear", Add: "add", Take: "take", Swap: "swap",
+	Limit: "limit",
 }
 
 // String returns the name that formats and messages use.
@@ -125,7 +137,7 @@ func (k Kind) String() string {
 type OpError struct {
 	Index   int
 	Key     Key
-	Err     error  // wraps ErrConflict, ErrNotInteger, ErrOverflow, ErrTooLarge, ErrName or ErrOp
+	Err     error  // wraps ErrConflict, ErrNotInteger, ErrOverflow, ErrFull, ErrTooLarge, ErrName or ErrOp
 	Present []byte // ErrConflict: the present value; nil: there is none
 }
 
@@ -150,6 +162,8 @@ var (
 	ErrNotInteger = errors.New("the present value is not an integer")
 	// ErrOverflow: Add.
 	ErrOverflow = errors.New("the sum does not fit in 64 bits")
+	// ErrFull: Limit.
+	ErrFull = errors.New("the map would have too many entries")
 	// ErrTooLarge: an operation that adds bytes or values.
 	ErrTooLarge = errors.New("the session would be over its size limit")
 	// ErrOp: the kind is unknown, or an operand is missing.

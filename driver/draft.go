@@ -15,7 +15,8 @@ type Draft struct {
 	fields Fields
 	size   int
 	max    int
-	owned  bool // the draft may modify fields; otherwise readers of the record share them
+	before Fields // of the record
+	owned  bool   // the draft may modify fields; otherwise readers of the record share them
 }
 
 // NewDraft returns a draft of the fields of r; of none if r is nil. maxSize limits their size in
@@ -24,7 +25,7 @@ func NewDraft(r *Record, maxSize int) Draft {
 	if r == nil {
 		return Draft{max: maxSize}
 	}
-	return Draft{fields: r.Fields, size: r.Size, max: maxSize}
+	return Draft{fields: r.Fields, before: r.Fields, size: r.Size, max: maxSize}
 }
 
 // Fields returns the current fields. The caller must not modify them. The next Do may modify them.
@@ -77,8 +78,23 @@ func (d *Draft) try(op *Op) (value, present []byte, err error) {
 			return nil, nil, nil
 		}
 		return nil, nil, d.put(op.Key, op.Value)
+	case Limit:
+		return nil, nil, d.limit(op)
 	}
 	return nil, nil, nil
+}
+
+func (d *Draft) limit(op *Op) error {
+	from, to := d.fields.span(string(op.Key))
+	if to-from <= op.Most {
+		return nil
+	}
+	for _, e := range d.fields[from:to] {
+		if _, found := d.before.find(e.Key); !found {
+			return fmt.Errorf("%w: %d, and at most %d are allowed", ErrFull, to-from, op.Most)
+		}
+	}
+	return nil
 }
 
 func (d *Draft) add(op *Op) (value, present []byte, err error) {

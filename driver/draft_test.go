@@ -18,6 +18,7 @@ import (
 // model is a simple draft: a map of texts, which is copied before each operation.
 type model struct {
 	values map[driver.Key]string
+	before map[driver.Key]bool // the keys of the original record
 	max    int
 }
 
@@ -93,6 +94,19 @@ func (m *model) change(op *driver.Op) (string, error) {
 		if delete(m.values, op.Key); op.Value != nil {
 			m.values[op.Key] = string(op.Value)
 		}
+	case driver.Limit:
+		if strings.Contains(string(op.Key), ":") || op.Most < 0 {
+			return "", driver.ErrOp
+		}
+		n, added := 0, false
+		for k := range m.values {
+			if strings.HasPrefix(string(k), string(op.Key)+":") {
+				n, added = n+1, added || !m.before[k]
+			}
+		}
+		if added && n > op.Most {
+			return "", driver.ErrFull
+		}
 	default:
 		return "", driver.ErrOp
 	}
@@ -108,8 +122,8 @@ func randomOp(rng *rand.Rand) *driver.Op {
 	deltas := []int64{0, 1, -1, 5, math.MaxInt64, math.MinInt64}
 	pick := func() []byte { return values[rng.IntN(len(values))] }
 	op := &driver.Op{
-		Kind: driver.Kind(rng.IntN(9)), Key: keys[rng.IntN(len(keys))], Value: pick(), Old: pick(),
-		Delta: deltas[rng.IntN(len(deltas))],
+		Kind: driver.Kind(rng.IntN(10)), Key: keys[rng.IntN(len(keys))], Value: pick(), Old: pick(),
+		Delta: deltas[rng.IntN(len(deltas))], Most: rng.IntN(6) - 1,
 	}
 	if rng.IntN(3) == 0 {
 		op.Within = &driver.Range{Min: -10, Max: 10}
@@ -134,9 +148,9 @@ func TestDraftAgainstModel(t *testing.T) {
 			base.Size = base.Fields.Size()
 		}
 		before := fmt.Sprintf("%q", base.Fields)
-		m := model{values: map[driver.Key]string{}, max: 20 + int(seed)}
+		m := model{values: map[driver.Key]string{}, before: map[driver.Key]bool{}, max: 20 + int(seed)}
 		for _, f := range base.Fields {
-			m.values[f.Key] = string(f.Value)
+			m.values[f.Key], m.before[f.Key] = string(f.Value), true
 		}
 		d := driver.NewDraft(base, m.max)
 		for i := range 100 {

@@ -210,6 +210,8 @@ func (r *reply) refused(c *driver.Change) error {
 		e.Err = driver.ErrNotInteger
 	case "overflow":
 		e.Err = driver.ErrOverflow
+	case "entries":
+		e.Err = fmt.Errorf("%w: at most %d are allowed", driver.ErrFull, c.Ops[index].Most)
 	case "large":
 		e.Err = fmt.Errorf("%w: %d bytes", driver.ErrTooLarge, c.MaxSize)
 	case "fields":

@@ -52,6 +52,15 @@ func with(r func(time.Time) *driver.Record, change func(*driver.Record, time.Tim
 
 func field(k, v string) driver.Field { return driver.Field{Key: driver.Key(k), Value: []byte(v)} }
 
+// limited sets entries, and limits the map m to most.
+func limited(most int, entries ...driver.Key) driver.Change {
+	var o []driver.Op
+	for _, k := range entries {
+		o = append(o, driver.Op{Kind: driver.Set, Key: k, Value: []byte(`"new"`)})
+	}
+	return ops(append(o, driver.Op{Kind: driver.Limit, Key: "m", Most: most})...)
+}
+
 func ops(o ...driver.Op) driver.Change { return driver.Change{Verifier: verifierA, Ops: o} }
 
 var changeCases = []changeCase{
@@ -78,6 +87,18 @@ var changeCases = []changeCase{
 	{"swap of nothing", "the value must not be there", base(), ops(driver.Op{Kind: driver.Swap, Key: "v", Value: []byte(`1`)})},
 	{"swap to nothing", "the value goes", base(field("v", "1")), ops(driver.Op{Kind: driver.Swap, Key: "v", Old: []byte("1")})},
 	{"conflict", "another value is there: it is in the reply", base(field("v", `["x"]`)), ops(driver.Op{Kind: driver.Swap, Key: "v", Old: []byte(`["a"]`), Value: []byte(`["a","b"]`)})},
+	{"limit", "a map may have as many entries as the limit says", base(field("m:a", "1")), limited(2, "m:b")},
+	{"limit passed", "a new entry over the limit refuses the whole change", base(field("m:a", "1"), field("m:b", "2")), limited(2, "m:c")},
+	{"limit of another map", "only the entries of one map count", base(field("m", "1"), field("m.a:a", "1"), field("m:a", "3"), field("mm:a", "2")), limited(2, "m:b", "mm:b")},
+	{"limit without a new entry", "a map that is over its limit keeps its entries, and they can change", base(field("m:a", "1"), field("m:b", "2")), limited(1, "m:b")},
+	{"limit and room", "an entry that goes in the same change makes room", base(field("m:a", "1"), field("m:b", "2")),
+		ops(driver.Op{Kind: driver.Set, Key: "m:c", Value: []byte("3")}, driver.Op{Kind: driver.Unset, Key: "m:a"}, driver.Op{Kind: driver.Limit, Key: "m", Most: 2})},
+	{"limit after all entries went", "an entry that the map had before the change is not new", base(field("m:a", "1"), field("m:b", "2")),
+		ops(driver.Op{Kind: driver.UnsetEntries, Key: "m"}, driver.Op{Kind: driver.Set, Key: "m:a", Value: []byte("3")},
+			driver.Op{Kind: driver.Add, Key: "m:c", Delta: 1}, driver.Op{Kind: driver.Limit, Key: "m", Most: 1})},
+	{"limit of 0", "no entry is added", base(), limited(0, "m:a")},
+	{"limit before the entry", "only the operations before a limit count", base(field("m:a", "1")),
+		ops(driver.Op{Kind: driver.Limit, Key: "m", Most: 1}, driver.Op{Kind: driver.Set, Key: "m:b", Value: []byte("2")})},
 	{"all or nothing", "the second operation is refused, so the first is not done", base(field("v", `"x"`)), ops(driver.Op{Kind: driver.Set, Key: "a", Value: []byte("1")}, driver.Op{Kind: driver.Add, Key: "v", Delta: 1})},
 	{"too large", "the limit counts names and values", base(field("a", "1")), driver.Change{Verifier: verifierA, MaxSize: 10, Ops: []driver.Op{{Kind: driver.Set, Key: "b", Value: []byte(`"12345678"`)}}}},
 	{"no operations", "a change without operations still counts a revision", base(field("a", "1")), ops()},

@@ -184,7 +184,7 @@ func asOpError(err error, op **driver.OpError) bool {
 }
 
 func why(e *driver.OpError) string {
-	for text, target := range map[string]error{"conflict": driver.ErrConflict, "integer": driver.ErrNotInteger, "overflow": driver.ErrOverflow, "large": driver.ErrTooLarge} {
+	for text, target := range map[string]error{"conflict": driver.ErrConflict, "integer": driver.ErrNotInteger, "overflow": driver.ErrOverflow, "large": driver.ErrTooLarge, "entries": driver.ErrFull} {
 		if bytes.Contains([]byte(e.Err.Error()), []byte(target.Error())) {
 			return text
 		}
@@ -238,6 +238,9 @@ func changeToJSON(c *driver.Change) changeJSON {
 		}
 		if op.Within != nil {
 			o.Min, o.Max = ptr(strconv.FormatInt(op.Within.Min, 10)), ptr(strconv.FormatInt(op.Within.Max, 10))
+		}
+		if op.Kind == driver.Limit {
+			o.Max = ptr(strconv.Itoa(op.Most))
 		}
 		out.Ops = append(out.Ops, o)
 	}

@@ -187,6 +187,8 @@ func applyArgs(c *driver.Change, p *plan, tracked bool) []string {
 			}
 		case driver.Swap:
 			a, b = optional(op.Old), optional(op.Value)
+		case driver.Limit:
+			a = strconv.Itoa(op.Most)
 		}
 		args = append(args, op.Kind.String(), string(op.Key), a, b)
 	}

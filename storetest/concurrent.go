@@ -124,6 +124,26 @@ var concurrentCases = []testCase{
 		},
 	},
 	{
+		name: "concurrent/limit",
+		why:  "P1: 50 requests that add entries to a limited map fill it exactly.",
+		run: func(k *kit) {
+			v := k.create(set("m:first", "0"))
+			var got atomic.Int64
+			concurrently(50, func(i int) {
+				key := driver.EntryKey("m", strconv.Itoa(i))
+				_, err := k.store.Apply(k.Context(), v.id, v.change(set(key, "1"), add("added", 1), limit("m", 20)))
+				if err == nil {
+					got.Add(1)
+				} else if !errors.Is(err, driver.ErrFull) {
+					k.Errorf("Apply: %v", err)
+				}
+			})
+			if r := k.load(v); got.Load() != 19 || len(entries(r, "m")) != 20 {
+				k.Errorf("%d requests succeeded and the map has %d entries, want 19 and 20", got.Load(), len(entries(r, "m")))
+			}
+		},
+	},
+	{
 		name: "concurrent/whole-changes",
 		why:  "P1: A reader sees a change completely or not at all, never one of its fields without the other.",
 		run: func(k *kit) {

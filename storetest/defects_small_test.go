@@ -50,7 +50,7 @@ var smallDefects = []defect{
 	}},
 	{"unknown operations are ignored", []string{"op/unknown-kind"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
-			c.Ops = slices.DeleteFunc(c.Ops, func(op driver.Op) bool { return op.Kind == 0 || op.Kind > driver.Swap })
+			c.Ops = slices.DeleteFunc(c.Ops, func(op driver.Op) bool { return op.Kind == 0 || op.Kind > driver.Limit })
 		})
 	}},
 	{"the number of values is limited too low", []string{"size/fields"}, func(b *broken) {

@@ -281,6 +281,10 @@ func addWithin(k driver.Key, n, from, to int64) driver.Op {
 	return driver.Op{Kind: driver.Add, Key: k, Delta: n, Within: &driver.Range{Min: from, Max: to}}
 }
 
+func limit(f driver.Key, most int) driver.Op {
+	return driver.Op{Kind: driver.Limit, Key: f, Most: most}
+}
+
 // maybe returns the bytes of a string, and nil for nil.
 func maybe(v any) []byte {
 	if v == nil {

@@ -145,6 +145,12 @@ var opCases = []testCase{
 		},
 	},
 	{
+		name: "op/limit",
+		why: "P1: A map with a limit never gets an entry over it. The change is refused as a whole. Entries that " +
+			"are there can change and go, even if the map is over the limit already.",
+		run: limits,
+	},
+	{
 		name: "op/take",
 		why:  "P1: A one-time value is returned and removed in one step.",
 		run: func(k *kit) {
@@ -201,10 +207,12 @@ var opCases = []testCase{
 			v := k.create()
 			for _, bad := range []driver.Op{
 				{Key: "a"},
-				{Kind: driver.Swap + 1, Key: "a", Value: []byte(`1`)},
+				{Kind: driver.Limit + 1, Key: "a", Value: []byte(`1`)},
 				{Kind: 255, Key: "a"},
 				{Kind: driver.Set, Key: "a"},
 				{Kind: driver.UnsetEntries, Key: "a:b"},
+				{Kind: driver.Limit, Key: "a:b", Most: 1},
+				{Kind: driver.Limit, Key: "a", Most: -1},
 			} {
 				k.mustRefuseOp(v, driver.ErrOp, 1, set("a", `1`), bad)
 			}
@@ -254,6 +262,30 @@ func add64(k *kit) {
 	k.mustReturn(k.apply(v, add("n", -9007199254740995)), "-1")
 	k.apply(v, set("big", `-9007199254740993`))
 	k.mustReturn(k.apply(v, add("big", 0)), "-9007199254740993")
+}
+
+func limits(k *kit) {
+	v := k.create(set("m", `"plain"`), set("m:a", `1`), set("m.x:a", `1`), set("mm:a", `1`))
+	k.apply(v, set("m:b", `2`), limit("m", 2))
+	k.mustRefuseOp(v, driver.ErrFull, 2, set("n", `1`), set("m:c", `3`), limit("m", 2))
+	k.mustRefuseOp(v, driver.ErrFull, 1, add("m:c", 1), limit("m", 2))
+	k.mustRefuseOp(v, driver.ErrFull, 1, swap("m:c", nil, "1"), limit("m", 2))
+	k.mustRefuseOp(v, driver.ErrFull, 2, set("m:c", `3`), set("m:d", `4`), limit("m", 3))
+	k.mustHave(v, "m", `"plain"`, "m:a", "1", "m:b", "2", "m.x:a", "1", "mm:a", "1")
+	k.mustReturn(k.apply(v, add("m:a", 1), limit("m", 0)), "2", nil) // no entry is new
+	k.apply(v, unset("m:a"), limit("m", 0))
+	k.apply(v, set("m:c", `3`), unset("m:b"), limit("m", 1))       // the removed one makes room
+	k.apply(v, set("m:d", `4`), unset("m:d"), limit("m", 0))       // it is not there
+	k.apply(v, limit("m", 1), set("m:d", `4`))                     // later operations do not count
+	k.apply(v, unsetEntries("m"), set("m:d", `5`), limit("m", 0))  // it was there before
+	k.apply(v, set("mm:b", `1`), set("m.x:b", `1`), limit("m", 0)) // other maps
+	k.mustRefuseOp(v, driver.ErrFull, 3, unsetEntries("m"), set("m:x", `1`), set("m:y", `1`), limit("m", 1))
+	k.mustRefuseOp(v, driver.ErrFull, 2, clearAll(), set("m:x", `1`), limit("m", 0))
+	k.mustHave(v, "m", `"plain"`, "m:d", "5", "m.x:a", "1", "m.x:b", "1", "mm:a", "1", "mm:b", "1")
+	k.mustRefuseOp(v, driver.ErrTooLarge, 0, set("m:x", strings.Repeat("x", driver.DefaultMaxSize)), limit("m", 0))
+	if _, err := k.tryCreate(newVisitor(), set("m:x", `1`), limit("m", 0)); !errors.Is(err, driver.ErrFull) {
+		k.Errorf("Create: %v, want ErrFull", err)
+	}
 }
 
 func swaps(k *kit) {

@@ -54,7 +54,7 @@ func randomOps(rng *rand.Rand) []driver.Op {
 	ops := make([]driver.Op, 1+rng.IntN(4))
 	for i := range ops {
 		key := keys[rng.IntN(len(keys))]
-		switch rng.IntN(20) {
+		switch rng.IntN(22) {
 		case 0, 1, 2, 3, 4:
 			ops[i] = set(key, one(values).(string))
 		case 5:
@@ -77,16 +77,18 @@ func randomOps(rng *rand.Rand) []driver.Op {
 			ops[i] = swap(key, one(values), one(values))
 		case 18:
 			ops[i] = swap(key, one(values), nil)
-		case 19:
+		case 19, 20:
+			ops[i] = limit([]driver.Key{"a", "m", "n"}[rng.IntN(3)], rng.IntN(4))
+		case 21:
 			key = []driver.Key{"a", "@v", "é", ""}[rng.IntN(4)]
-			ops[i] = driver.Op{Kind: driver.Kind(rng.IntN(10)), Key: key, Value: []byte("1"), Delta: 1}
+			ops[i] = driver.Op{Kind: driver.Kind(rng.IntN(11)), Key: key, Value: []byte("1"), Delta: 1}
 		}
 	}
 	return ops
 }
 
 var opErrors = []error{
-	driver.ErrConflict, driver.ErrNotInteger, driver.ErrOverflow, driver.ErrTooLarge, driver.ErrName, driver.ErrOp,
+	driver.ErrConflict, driver.ErrNotInteger, driver.ErrOverflow, driver.ErrFull, driver.ErrTooLarge, driver.ErrName, driver.ErrOp,
 }
 
 func sameOpError(got, want error) bool {

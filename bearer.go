@@ -48,7 +48,7 @@ func (s *Session) sendForBearer(ctx context.Context) error {
 	if s.state == anonymous {
 		s.response.cookie = handedOut
 	}
-	_, err := s.send(ctx, nil, nil)
+	_, err := s.send(ctx, nil)
 	stored = err == nil
 	return err
 }

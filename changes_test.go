@@ -310,7 +310,7 @@ func (m *model) signOut() {
 // step does one random thing to the session and to the model. It returns the name of the step.
 func (m *model) step(ctx context.Context, s *session.Session) (name string, err error) {
 	text := fmt.Sprint(rand.IntN(1000))
-	switch rand.IntN(14) {
+	switch rand.IntN(15) {
 	case 0, 1:
 		theme.Set(s, text)
 		m.change(func(v *view) { v.theme = text })
@@ -359,6 +359,18 @@ func (m *model) step(ctx context.Context, s *session.Session) (name string, err 
 	case 12:
 		m.signOut()
 		return "sign out", s.SignOut(ctx)
+	case 13:
+		const limit = 12
+		if m.now.n+2 <= limit {
+			m.change(func(v *view) { v.n += 2 })
+			m.commit()
+			_, err = n.AddWithin(ctx, s, 2, 0, limit)
+			return "add within", err
+		}
+		if _, err = n.AddWithin(ctx, s, 2, 0, limit); !errors.Is(err, session.ErrLimit) {
+			return "add over the limit", fmt.Errorf("AddWithin returns %v, want ErrLimit", err)
+		}
+		return "add over the limit", nil
 	}
 	if !m.committed.stored {
 		m.change(func(*view) {})

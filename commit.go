@@ -30,7 +30,7 @@ func (s *Session) Commit(ctx context.Context) error {
 		return s.outcome.report()
 	}
 	ops := s.view.ops
-	res, err := s.send(ctx, nil, nil)
+	res, err := s.send(ctx, nil)
 	if err == nil && res.Record == nil {
 		s.refresh(ctx, ops, res)
 	}
@@ -79,11 +79,11 @@ func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) err
 		s.rotate(ctx, rot)
 	case rot != nil:
 		var res *driver.Result
-		if res, err = s.send(ctx, nil, &rot.renewal); err == nil {
+		if res, err = s.send(ctx, &rot.renewal); err == nil {
 			s.rotated(rot, res)
 		}
 	case len(s.view.ops) > 0:
-		_, err = s.send(ctx, nil, nil)
+		_, err = s.send(ctx, nil)
 	}
 	s.recheckCookie(ctx)
 	s.response.sent = true
@@ -120,10 +120,10 @@ func (s *Session) stop(p phase, err error) {
 	s.outcome.stop(p, err)
 }
 
-// send commits the buffered changes, with one more operation or a renewal if given. Its error also
-// fails the outcome, except for a failed comparison of last, which is the store's own error. The
+// send commits the buffered changes, with a renewal if given, and then more operations. Its error
+// also fails the outcome, unless it is a refusedOp of more, which is the store's own error. The
 // caller holds both locks, as for all functions below.
-func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renewal) (*driver.Result, error) {
+func (s *Session) send(ctx context.Context, renew *driver.Renewal, more ...driver.Op) (*driver.Result, error) {
 	if s.state == anonymous {
 		if err := s.mayIssueToken(); err != nil {
 			s.outcome.fail(err)
@@ -135,8 +135,9 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	c := driver.Change{
 		Verifier: s.cred.verifier, Issued: s.response.bringsToken(), Ops: s.view.begin(), Renew: renew, MaxSize: s.m.cfg.MaxSize,
 	}
-	if last != nil {
-		c.Ops = append(c.Ops[:len(c.Ops):len(c.Ops)], *last)
+	pending := len(c.Ops)
+	if len(more) > 0 {
+		c.Ops = append(c.Ops[:pending:pending], more...)
 	}
 	var res *driver.Result
 	var err error
@@ -153,7 +154,7 @@ func (s *Session) send(ctx context.Context, last *driver.Op, renew *driver.Renew
 	}
 	returned = true
 	switch {
-	case err != nil && last != nil && isConflict(err, len(c.Ops)-1):
+	case refusedOp(err, pending) != nil:
 		s.view.restore()
 		return nil, err
 	case err != nil:
@@ -257,7 +258,17 @@ func (s *Session) issue(t ticket.Token, c newCookie) {
 	}
 }
 
-func isConflict(err error, index int) bool {
+// refusedOp returns the error of an operation with this index or a higher one, if the caller can go
+// on after it: a comparison failed, or a limit would be exceeded. Otherwise it returns nil.
+func refusedOp(err error, index int) *driver.OpError {
 	var op *driver.OpError
-	return errors.As(err, &op) && op.Index == index && errors.Is(op.Err, driver.ErrConflict)
+	if !errors.As(err, &op) || op.Index < index {
+		return nil
+	}
+	for _, reason := range []error{driver.ErrConflict, driver.ErrFull, driver.ErrOverflow} {
+		if errors.Is(op.Err, reason) {
+			return op
+		}
+	}
+	return nil
 }

@@ -5,9 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -359,6 +363,124 @@ func TestHandlerThatOutlivesItsTimeoutStores(t *testing.T) {
 			if w.Code != 503 || len(cookies(w)) != 0 || v.count() != want {
 				t.Errorf("the handler asks: %v: %d, Set-Cookie %q, n = %d, want %d", asks, w.Code, cookies(w), v.count(), want)
 			}
+		})
+	}
+}
+
+// TestLimitsHoldForConcurrentRequests: a bounded counter and a bounded map end up exactly full.
+func TestLimitsHoldForConcurrentRequests(t *testing.T) {
+	v := newSite(t, session.Config{}).known()
+	var refused atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			v.tab().do(func(s *session.Session) error {
+				ctx := context.Background()
+				_, one := n.AddWithin(ctx, s, 1, 0, 11)
+				_, two := cart.AddWithin(ctx, s, fmt.Sprint(i%15), 1, 0, 1, 10)
+				for _, err := range []error{one, two, gifts.SetWithin(ctx, s, fmt.Sprint(i), gift{"Ada", i}, 10)} {
+					if errors.Is(err, session.ErrLimit) {
+						refused.Add(1)
+					} else if err != nil {
+						t.Error(err)
+					}
+				}
+				return nil
+			})
+		})
+	}
+	wg.Wait()
+	mustEqual(t, "refusals", refused.Load(), 90-30)
+	v.mustDo(func(_ context.Context, s *session.Session) {
+		all := maps.Collect(cart.All(s))
+		mustEqual(t, "counts", fmt.Sprint(n.Get(s), len(all), len(maps.Collect(gifts.All(s)))), "11 10 10")
+		for key, quantity := range all {
+			mustEqual(t, key, quantity, 1)
+		}
+	})
+}
+
+// TestRefusedLimitLeavesTheRestOfTheRequest: nothing of a refused call is seen or stored. The
+// changes before it are stored later, and the view has what others have stored.
+func TestRefusedLimitLeavesTheRestOfTheRequest(t *testing.T) {
+	for name, start := range map[string]func(*site) *visitor{"new": (*site).visitor, "stored": (*site).known} {
+		t.Run(name, func(t *testing.T) {
+			v := start(newSite(t, session.Config{}))
+			had := max(v.count(), 0)
+			v.mustDo(func(ctx context.Context, s *session.Session) {
+				if had > 0 {
+					v.tab().do(func(s *session.Session) error { cart.Add(s, "other", 1); n.Add(s, 1); return nil })
+				}
+				theme.Set(s, "dark")
+				n.Add(s, 1)
+				gifts.Set(s, "a", gift{"Ada", 1})
+				now := 2*had + 1
+				for _, delta := range []int64{3, -9, math.MaxInt64, math.MinInt64} {
+					got, err := n.AddWithin(ctx, s, delta, 0, 2)
+					if !errors.Is(err, session.ErrLimit) || session.Status(err) != 409 {
+						t.Errorf("AddWithin: %v, want ErrLimit", err)
+					}
+					mustEqual(t, "AddWithin", got, now)
+				}
+				if had > 0 {
+					mustEqual(t, "the view after a refusal", cart.Get(s, "other"), 1)
+				}
+				_, err := cart.AddWithin(ctx, s, "b", 1, 0, 9, 0)
+				mustEqual(t, "AddWithin of a new key", fmt.Sprint(err),
+					`session: over the limit of the call; nothing was changed: field "cart": at most 0 entries are allowed: delete one first`)
+				if err := gifts.SetWithin(ctx, s, "b", gift{"Bo", 2}, 1); !errors.Is(err, session.ErrLimit) {
+					t.Errorf("SetWithin: %v, want ErrLimit", err)
+				}
+				_, ok := gifts.Get(s, "b")
+				mustEqual(t, "refused values", fmt.Sprint(n.Get(s), cart.Get(s, "b"), ok), fmt.Sprint(now, 0, false))
+			})
+			v.mustDo(func(ctx context.Context, s *session.Session) {
+				_, ok := gifts.Get(s, "b")
+				mustEqual(t, "stored", fmt.Sprint(theme.Get(s), n.Get(s), len(maps.Collect(gifts.All(s))), cart.Get(s, "b"), ok),
+					fmt.Sprint("dark", 2*had+1, 1, 0, false))
+				if err := gifts.SetWithin(ctx, s, "a", gift{"Ada", 7}, 0); err != nil {
+					t.Errorf("SetWithin of an entry that is there: %v", err)
+				}
+				got, err := n.AddWithin(ctx, s, -1, 0, 100)
+				mustEqual(t, "AddWithin", fmt.Sprint(got, err), fmt.Sprint(2*had, nil))
+			})
+		})
+	}
+}
+
+// TestLimitCallsFailAsCommits: other errors than ErrLimit fail the request, as those of Commit do.
+func TestLimitCallsFailAsCommits(t *testing.T) {
+	for name, f := range map[string]func(ctx context.Context, s *session.Session) error{
+		"not a counter": func(ctx context.Context, s *session.Session) error {
+			theme.Set(s, "dark")
+			_, err := session.Counter(theme).AddWithin(ctx, s, 1, 0, 9)
+			return err
+		},
+		"too large": func(ctx context.Context, s *session.Session) error {
+			return gifts.SetWithin(ctx, s, "a", gift{For: strings.Repeat("x", 70000)}, 9)
+		},
+		"bad name": func(ctx context.Context, s *session.Session) error {
+			return session.Map[int]("no name").SetWithin(ctx, s, "a", 1, 9)
+		},
+		"no JSON": func(ctx context.Context, s *session.Session) error {
+			return session.Map[float64]("m").SetWithin(ctx, s, "a", math.NaN(), 9)
+		},
+		"impossible limit": func(ctx context.Context, s *session.Session) error {
+			return session.Map[int]("m").SetWithin(ctx, s, "a", 1, -1)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := newSite(t, session.Config{}).known()
+			w := v.serve(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+				err := f(r.Context(), s)
+				if err == nil || errors.Is(err, session.ErrLimit) {
+					t.Errorf("the call returns %v", err)
+				}
+				n.Add(s, 1)
+				return nil
+			})
+			mustAnswer(t, w, 500)
+			mustEqual(t, "n", v.count(), 1)
 		})
 	}
 }

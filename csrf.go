@@ -33,7 +33,7 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 		if s.outcome.err != nil {
 			return "", s.outcome.report()
 		}
-		if _, err := s.send(ctx, nil, nil); err != nil {
+		if _, err := s.send(ctx, nil); err != nil {
 			return "", s.outcome.returned(err)
 		}
 	}

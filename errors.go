@@ -34,6 +34,10 @@ var (
 	// ErrTooLarge means that the session would exceed Config.MaxSize or a limit of the format.
 	ErrTooLarge = errors.New("session: over the size limit")
 
+	// ErrLimit means that a call with a limit of its own was refused: AddWithin or SetWithin. The
+	// call changed nothing, and the session takes more changes.
+	ErrLimit = errors.New("session: over the limit of the call; nothing was changed")
+
 	// ErrInvalid means that an argument is not valid: a field's name, a value, a sum, a Login, a
 	// user or a handle.
 	ErrInvalid = errors.New("session: invalid change")
@@ -89,6 +93,7 @@ var statuses = []struct {
 	{ErrRevoked, http.StatusUnauthorized, "Please sign in again."},
 	{ErrTooMany, http.StatusConflict,
 		"You are signed in on as many devices as allowed. Please sign out on one of them."},
+	{ErrLimit, http.StatusConflict, "This is more than allowed. Nothing was changed."},
 	{ErrNotFound, http.StatusNotFound, "There is no such session."},
 	{ErrAmbiguous, http.StatusBadRequest,
 		"The request carries two different session tokens. Please delete this site's cookies."},
@@ -103,7 +108,7 @@ var statuses = []struct {
 //   - 401: ErrNotSignedIn, ErrNotFresh, ErrRevoked
 //   - 403: ErrCrossOrigin, ErrCSRF
 //   - 404: ErrNotFound
-//   - 409: ErrEnded, ErrTooMany
+//   - 409: ErrEnded, ErrLimit, ErrTooMany
 //   - 503: ErrUnavailable
 //   - the status of an application's error that has a method StatusCode() int, from 400 to 599
 //   - 500: all other errors

@@ -1,6 +1,7 @@
 package session_test
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -272,4 +273,28 @@ func Example_bearer() {
 	}
 	browse(sessions.Handler(session.HandlerFunc(login)), "/login")
 	// Output: 52 characters
+}
+
+// A cart with bounds: at most 9 of an article, and at most 2 articles.
+func ExampleCounters_AddWithin() {
+	const quantities session.Counters = "cart.quantities"
+
+	show([]string{"/add?article=tea", "/add?article=cup", "/add?article=pot"}, map[string]session.HandlerFunc{
+		"/add": func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+			quantity, err := quantities.AddWithin(r.Context(), s, r.FormValue("article"), 1, 0, 9, 2)
+			if errors.Is(err, session.ErrLimit) {
+				_, err = fmt.Fprintln(w, "The cart is full.")
+				return err
+			}
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(w, quantity, r.FormValue("article"))
+			return err
+		},
+	})
+	// Output:
+	// 1 tea
+	// 1 cup
+	// The cart is full.
 }

@@ -27,14 +27,14 @@ func (s *Session) renew(ctx context.Context) error {
 	case s.state != live && len(s.view.ops) == 0:
 		return nil
 	case s.state != live:
-		_, err := s.send(ctx, nil, nil)
+		_, err := s.send(ctx, nil)
 		return err
 	case s.response.sent, s.response.closed:
 		s.outcome.fail(ErrHeaderSent)
 		return ErrHeaderSent
 	}
 	t := s.cred.token.Renewed()
-	res, err := s.send(ctx, nil, &driver.Renewal{Verifier: t.VerifierHash()})
+	res, err := s.send(ctx, &driver.Renewal{Verifier: t.VerifierHash()})
 	if err != nil {
 		return err
 	}

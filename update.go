@@ -103,7 +103,7 @@ func (s *Session) swap(ctx context.Context, k driver.Key, old, next []byte) (con
 		s.outcome.fail(err)
 		return nil, nil, s.outcome.returned(err)
 	}
-	_, err = s.send(ctx, &driver.Op{Kind: driver.Swap, Key: k, Old: old, Value: next}, nil)
+	_, err = s.send(ctx, nil, driver.Op{Kind: driver.Swap, Key: k, Old: old, Value: next})
 	if errors.As(err, &conflict) {
 		present, err = s.identity.open(k, conflict.Present)
 		return conflict, present, err
@@ -127,7 +127,7 @@ func (s *Session) take(ctx context.Context, k driver.Key) ([]byte, bool, error) 
 		return nil, false, err
 	}
 	last := len(s.view.ops)
-	res, err := s.send(ctx, &driver.Op{Kind: driver.Take, Key: k}, nil)
+	res, err := s.send(ctx, nil, driver.Op{Kind: driver.Take, Key: k})
 	if err != nil {
 		return nil, false, s.outcome.returned(err)
 	}

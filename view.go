@@ -207,7 +207,7 @@ func (v *view) set(ops []driver.Op, res *driver.Result) {
 		switch {
 		case op.Kind == driver.Add && i < len(res.Values) && res.Values[i] != nil:
 			op.Kind, op.Value = driver.Set, res.Values[i]
-		case op.Kind == driver.Add:
+		case op.Kind == driver.Add, op.Kind == driver.Limit:
 			continue
 		case op.Kind == driver.Swap && op.Value != nil:
 			op.Kind = driver.Set

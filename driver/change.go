@@ -135,9 +135,10 @@ func (k Kind) String() string {
 // OpError says which operation of a change was refused, and why. No operation of the change was
 // applied.
 type OpError struct {
-	Index   int
-	Key     Key
-	Err     error  // wraps ErrConflict, ErrNotInteger, ErrOverflow, ErrFull, ErrTooLarge, ErrName or ErrOp
+	Index int
+	Key   Key
+	// Err wraps ErrConflict, ErrNotInteger, ErrOverflow, ErrFull, ErrTooLarge, ErrName or ErrOp.
+	Err     error
 	Present []byte // ErrConflict: the present value; nil: there is none
 }
 

@@ -113,7 +113,7 @@ func sameError(a, b error) bool {
 	}
 	for _, target := range []error{
 		driver.ErrMoved, driver.ErrNotFound, driver.ErrConflict, driver.ErrNotInteger,
-		driver.ErrOverflow, driver.ErrTooLarge, driver.ErrName, driver.ErrOp,
+		driver.ErrOverflow, driver.ErrFull, driver.ErrTooLarge, driver.ErrName, driver.ErrOp,
 	} {
 		if errors.Is(a, target) != errors.Is(b, target) {
 			return false
@@ -142,7 +142,7 @@ func randomOp(random *mathrand.Rand, r *driver.Record) driver.Op {
 	if random.IntN(8) == 0 {
 		value = make([]byte, random.IntN(300))
 	}
-	switch random.IntN(12) {
+	switch random.IntN(13) {
 	case 0, 1, 2:
 		return driver.Op{Kind: driver.Set, Key: key, Value: value}
 	case 3:
@@ -161,7 +161,9 @@ func randomOp(random *mathrand.Rand, r *driver.Record) driver.Op {
 		a, b := deltas[random.IntN(len(deltas))], deltas[random.IntN(len(deltas))]
 		within := &driver.Range{Min: min(a, b), Max: max(a, b)}
 		return driver.Op{Kind: driver.Add, Key: "n", Delta: deltas[random.IntN(len(deltas))], Within: within}
-	case 8, 9:
+	case 8:
+		return driver.Op{Kind: driver.Limit, Key: []driver.Key{"m", "mm"}[random.IntN(2)], Most: random.IntN(4)}
+	case 9, 10:
 		return driver.Op{Kind: driver.Add, Key: "big", Delta: deltas[random.IntN(len(deltas))]}
 	}
 	return driver.Op{Kind: driver.Add, Key: "n", Delta: deltas[random.IntN(3)]}

@@ -20,7 +20,7 @@ type defect struct {
 
 var defects = []defect{
 	{"a change is loaded, applied and saved in steps", []string{"concurrent/increments", "concurrent/take",
-		"concurrent/different-fields", "concurrent/within", "token/renew-at-once"},
+		"concurrent/different-fields", "concurrent/within", "concurrent/limit", "token/renew-at-once"},
 		func(b *broken) {
 			b.apply = func(ctx context.Context, id driver.ID, c *driver.Change) (*driver.Result, error) {
 				r, now, err := b.exampleStore.Load(ctx, id)
@@ -154,6 +154,15 @@ var defects = []defect{
 			}
 			return res, err
 		}
+	}},
+	{"limits of maps are not kept", []string{"op/limit", "concurrent/limit"}, func(b *broken) {
+		b.beforeApply(func(_ driver.ID, c *driver.Change) {
+			for i := range c.Ops {
+				if c.Ops[i].Kind == driver.Limit {
+					c.Ops[i].Most = max(c.Ops[i].Most, driver.MaxFields)
+				}
+			}
+		})
 	}},
 	{"bounds are not kept", []string{"op/add-within", "concurrent/within"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {

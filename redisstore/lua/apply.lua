@@ -37,8 +37,8 @@
 --               enough, or its successor is in use
 --   {"gone"}    there is no such session: it ended, expired or is revoked
 --   {"moved"}   the verifier is not accepted, or a sign-in is replacing or has replaced the session
---   {"refused", index from 0, why}    why: integer overflow large fields entries. The index does not
---               count renew and rotate
+--   {"refused", index from 0, why}    why: integer overflow large fields entries. The index does
+--               not count renew and rotate
 --   {"refused", index from 0, "conflict", present value or nil}
 --   {"malformed", name of a stored value}, {"invalid", the argument's name in this text}
 --
@@ -360,8 +360,8 @@ local function entries_of(field)
   return by_field[field] or {}
 end
 
--- exceeds reports whether a map has a new entry, and more entries than most. The names of the stored
--- entries are read only if the answer depends on them.
+-- exceeds reports whether a map has a new entry, and more entries than most. The names of the
+-- stored entries are read only if the answer depends on them.
 local function exceeds(field, most)
   local prefix, n, new = field .. ':', 0, false
   local function is_entry(e) return sub(e, 1, #prefix) == prefix end

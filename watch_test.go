@@ -389,3 +389,71 @@ func TestWatchersShareTheirReads(t *testing.T) {
 		}
 	})
 }
+
+// TestOpenResponseCommitsForAsLongAsItStays: each commit is a use of the session, and shows what
+// others have stored.
+func TestOpenResponseCommitsForAsLongAsItStays(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		v := newSite(t, session.Config{IdleTimeout: 10 * time.Minute}).mustSignIn("ada")
+		v.mustDo(func(ctx context.Context, s *session.Session) {
+			mustEqual(t, "Commit", s.Commit(ctx), nil)
+			for i := range int64(60) {
+				time.Sleep(9 * time.Minute)
+				if i%2 == 0 {
+					n.Add(s, 1)
+					mustEqual(t, "Commit", s.Commit(ctx), nil)
+				} else if _, err := n.AddWithin(ctx, s, 1, 0, 1000); err != nil {
+					t.Errorf("AddWithin: %v", err)
+				}
+				mustEqual(t, "n", n.Get(s), 2*i+1)
+				v.tab().serveRoute(session.Route{Passive: true},
+					func(_ http.ResponseWriter, _ *http.Request, s *session.Session) error { return increment(s) })
+			}
+		})
+		mustEqual(t, "n", v.count(), 120)
+	})
+}
+
+// TestOpenResponseAfterTheEnd: all commits of a response whose session has ended are refused, and
+// Reload says so, too.
+func TestOpenResponseAfterTheEnd(t *testing.T) {
+	v := newSite(t, session.Config{}).mustSignIn("ada")
+	v.do(func(s *session.Session) error {
+		v.tab().do(signOut)
+		ctx := context.Background()
+		for range 3 {
+			n.Add(s, 1)
+			_, err := n.AddWithin(ctx, s, 1, 0, 9)
+			for _, err := range []error{s.Commit(ctx), err, gifts.SetWithin(ctx, s, "a", gift{}, 9)} {
+				if !errors.Is(err, session.ErrEnded) {
+					t.Errorf("after the end: %v, want ErrEnded", err)
+				}
+			}
+			if err := s.Reload(ctx); !errors.Is(err, session.ErrEnded) {
+				t.Errorf("Reload: %v, want ErrEnded", err)
+			}
+		}
+		return nil
+	})
+}
+
+// TestReloadAllowsCommitsAfterAnOutage: a failed commit stops an open response's commits, so that
+// none is made on top of an unknown state, until Reload succeeds.
+func TestReloadAllowsCommitsAfterAnOutage(t *testing.T) {
+	site := newSite(t, session.Config{})
+	v := site.mustSignIn("ada")
+	v.mustDo(func(ctx context.Context, s *session.Session) {
+		site.store.fail("apply", errDown)
+		n.Add(s, 1)
+		if err := s.Commit(ctx); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("Commit during the outage: %v", err)
+		}
+		site.store.up()
+		if _, err := n.AddWithin(ctx, s, 1, 0, 9); !errors.Is(err, session.ErrUnavailable) {
+			t.Errorf("AddWithin before Reload: %v", err)
+		}
+		mustEqual(t, "Reload", s.Reload(ctx), nil)
+		got, err := n.AddWithin(ctx, s, 1, 0, 9)
+		mustEqual(t, "AddWithin after Reload", fmt.Sprint(got, err), "1 <nil>")
+	})
+}

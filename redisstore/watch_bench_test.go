@@ -6,10 +6,13 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/redis/rueidis"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/redisstore"
@@ -21,11 +24,16 @@ import (
 //   - commit: from the call of Commit to a watcher on another node, at 100 commits a second.
 //   - revoke, revoke-all: from the call of RevokeUser, or RevokeAll, to the end of 1,000 responses
 //     on two nodes.
+//   - writes: three nodes change one session 60 times a second each. Reads and CPU time of the server
+//     for each change, beside those of a bare HINCRBY.
 //   - idle: what 10,000 idle watchers take, beyond the handlers that wait.
 func BenchmarkWatch(b *testing.B) {
 	url := "redis://" + redistest.Start(b, redistest.Options{}).Addr()
 	node, other := mustServe(b, url, redisstore.Options{}, 0), mustServe(b, url, redisstore.Options{}, 0)
 	b.Run("commit", func(b *testing.B) { measureCommits(b, node, other) })
+	b.Run("writes", func(b *testing.B) {
+		measureWrites(b, url, []webNode{node, other, mustServe(b, url, redisstore.Options{}, 0)})
+	})
 	for _, sessions := range []int{1, 100, 1000} {
 		b.Run(fmt.Sprintf("revoke/sessions=%d", sessions), func(b *testing.B) {
 			measureRevocations(b, node, other, sessions, func() error {
@@ -194,4 +202,72 @@ func measureIdle(b *testing.B, node webNode, sessions int) {
 	b.ReportMetric(0, "ns/op")
 	cancel()
 	all.Wait()
+}
+
+func measureWrites(b *testing.B, url string, nodes []webNode) {
+	const changes, pace = 300, time.Second / 60
+	cookie := nodes[0].mustSignIn(b, "ada")
+	c, err := rueidis.NewClient(rueidis.ClientOption{
+		InitAddress: []string{strings.TrimPrefix(url, "redis://")}, DisableCache: true,
+	})
+	must(b, err)
+	b.Cleanup(c.Close)
+	// each calls write from each node at the pace, all in responses that stay open.
+	each := func(write func(ctx context.Context, s *session.Session) error) {
+		var all sync.WaitGroup
+		for _, node := range nodes {
+			all.Go(func() {
+				node.mustDo(b, cookie, func(ctx context.Context, s *session.Session) error {
+					begin := time.Now()
+					for i := range changes {
+						time.Sleep(time.Until(begin.Add(time.Duration(i) * pace)))
+						if err := write(ctx, s); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			})
+		}
+		all.Wait()
+	}
+	for _, way := range []struct {
+		name  string
+		write func(ctx context.Context, s *session.Session) error
+	}{
+		{"HINCRBY", func(ctx context.Context, _ *session.Session) error {
+			return c.Do(ctx, c.B().Hincrby().Key("other").Field("n").Increment(1).Build()).Error()
+		}},
+		{"AddWithin", func(ctx context.Context, s *session.Session) error {
+			_, err := watched.AddWithin(ctx, s, 1, 0, 1_000_000)
+			return err
+		}},
+		{"Commit", func(ctx context.Context, s *session.Session) error {
+			watched.Add(s, 1)
+			return s.Commit(ctx)
+		}},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			reads, used := serverWork(b, c)
+			each(way.write) // what the responses read when they begin is too little to matter
+			readsAfter, usedAfter := serverWork(b, c)
+			n := float64(changes * len(nodes))
+			b.ReportMetric(float64(readsAfter-reads)/n, "reads/write")
+			b.ReportMetric(float64(usedAfter-used)/n/float64(time.Microsecond), "server-µs/write")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// serverWork returns how many sessions were read from the server, and its CPU time.
+func serverWork(b *testing.B, c rueidis.Client) (reads int64, used time.Duration) {
+	info, err := c.Do(b.Context(), c.B().Info().Section("all").Build()).ToString()
+	must(b, err)
+	var user, system float64
+	for line := range strings.Lines(info) {
+		_, _ = fmt.Sscanf(line, "used_cpu_user_main_thread:%g", &user)
+		_, _ = fmt.Sscanf(line, "used_cpu_sys_main_thread:%g", &system)
+		_, _ = fmt.Sscanf(line, "cmdstat_hgetall:calls=%d", &reads)
+	}
+	return reads, time.Duration((user + system) * float64(time.Second))
 }

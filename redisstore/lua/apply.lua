@@ -296,10 +296,15 @@ end
 local function add(a, b, range)
   local x, y = small(a), small(b)
   if x and y and range == '' then return format('%d', x + y) end
+  local min, max = string.match(range, '^(%S+) (%S+)$')
+  local least, most = min and small(min), max and small(max)
+  if x and y and least and most then
+    if x + y < least or x + y > most then return nil, 'conflict' end
+    return format('%d', x + y)
+  end
   if not large then make_large() end
   if not large.valid(b) then return nil, nil, 'delta' end
   if not large.valid(a) then return nil, 'integer' end
-  local min, max = string.match(range, '^(%S+) (%S+)$')
   if range ~= '' and not (min and large.valid(min) and large.valid(max)) then return nil, nil, 'range' end
   local sum = large.add(a, b)
   if not large.valid(sum) then return nil, 'overflow' end

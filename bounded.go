@@ -8,23 +8,23 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// AddWithin adds n, which may be negative, unless the count would leave min to max. It returns the
+// AddWithin adds n, which may be negative, unless the count would leave the range from least to most. It returns the
 // new count. The store decides, so the bounds hold for concurrent requests: use it for stock, seats
 // or attempts. AddWithin commits the request's other changes in the same step.
 //
 // Errors: [ErrLimit] if the count would leave the bounds, with the present count; those of
 // [Session.Commit]. After ErrLimit nothing was stored. The other changes are still pending, and the
 // session takes more of them.
-func (c Counter) AddWithin(ctx context.Context, s *Session, n, min, max int64) (int64, error) {
-	return addWithin(ctx, s, driver.Op{Kind: driver.Add, Key: fieldKey(c), Delta: n, Within: &driver.Range{Min: min, Max: max}})
+func (c Counter) AddWithin(ctx context.Context, s *Session, n, least, most int64) (int64, error) {
+	return addWithin(ctx, s, driver.Op{Kind: driver.Add, Key: fieldKey(c), Delta: n, Within: &driver.Range{Min: least, Max: most}})
 }
 
 // AddWithin is [Counter.AddWithin] for the count of key. It also returns [ErrLimit] if it would
 // add a key, and there would be more than entries keys. A key with a count of 0 is an entry, too,
 // until Delete removes it.
-func (c Counters) AddWithin(ctx context.Context, s *Session, key string, n, min, max int64, entries int) (int64, error) {
+func (c Counters) AddWithin(ctx context.Context, s *Session, key string, n, least, most int64, entries int) (int64, error) {
 	return addWithin(ctx, s,
-		driver.Op{Kind: driver.Add, Key: entryKey(c, key), Delta: n, Within: &driver.Range{Min: min, Max: max}},
+		driver.Op{Kind: driver.Add, Key: entryKey(c, key), Delta: n, Within: &driver.Range{Min: least, Max: most}},
 		driver.Op{Kind: driver.Limit, Key: fieldKey(c), Most: entries})
 }
 

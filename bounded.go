@@ -8,9 +8,10 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// AddWithin adds n, which may be negative, unless the count would leave the range from least to most. It returns the
-// new count. The store decides, so the bounds hold for concurrent requests: use it for stock, seats
-// or attempts. AddWithin commits the request's other changes in the same step.
+// AddWithin adds n, which may be negative, unless the count would leave the range from least to
+// most. It returns the new count. The store decides, so the bounds hold for concurrent requests:
+// use it for stock, seats or attempts. AddWithin commits the request's other changes in the same
+// step.
 //
 // Errors: [ErrLimit] if the count would leave the bounds, with the present count; those of
 // [Session.Commit]. After ErrLimit nothing was stored. The other changes are still pending, and the

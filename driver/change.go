@@ -28,7 +28,7 @@ const (
 	MaxFields      = 1024     // values of one record; each entry of a map counts
 	MaxOps         = 4096     // operations of one change
 
-	maxLimit = 1<<32 - 1 // of Op.Most
+	maxLimit = 1<<31 - 1 // of Op.Most
 )
 
 // Op is one operation on one value.

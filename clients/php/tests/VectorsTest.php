@@ -331,6 +331,7 @@ final class VectorsTest extends TestCase
                 'set' => [$op['value'], ''],
                 'add' => [$op['delta'], isset($op['min']) ? "{$op['min']} {$op['max']}" : ''],
                 'swap' => [$optional($op['old']), $optional($op['value'])],
+                'limit' => [$op['max'], ''],
                 default => ['', ''],
             });
         }

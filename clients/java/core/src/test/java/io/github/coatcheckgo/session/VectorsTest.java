@@ -253,6 +253,7 @@ class VectorsTest {
             case "swap" -> Op.swap(key, bytes(c, "old"), bytes(c, "value"));
             case "add" -> c.get("min") == null ? Op.add(key, Long.parseLong(Vectors.text(c, "delta")))
                 : new Op("add", key, bytes(c, "delta"), Texts.bytes(c.get("min") + " " + c.get("max")));
+            case "limit" -> new Op("limit", key, bytes(c, "max"), new byte[0]);
             default -> Op.of(Vectors.text(c, "kind"), key);
         };
     }

@@ -88,6 +88,8 @@ const leastSecret = 16
 // functions below.
 func (s *Session) mayAdopt(secret []byte) error {
 	switch {
+	case s.owned != nil:
+		return errUserData
 	case s.outcome.err != nil:
 		return s.outcome.report()
 	case s.refusal() != nil:

@@ -32,6 +32,9 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 // abandon drops what was not committed. It reports whether the response header has left, and
 // whether the response answers with err already.
 func (s *Session) abandon(err error) (sent, answered bool) {
+	for d := range s.opened() {
+		d.discard()
+	}
 	s.lock()
 	defer s.calls.Unlock()
 	defer s.mu.Unlock()

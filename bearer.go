@@ -12,6 +12,9 @@ import (
 // BearerToken refuses to hand out a token that came in a cookie, since scripts must not get that
 // one: call [Session.Renew] first. Other errors: those of [Session.Commit].
 func (s *Session) BearerToken(ctx context.Context) (string, error) {
+	if s.owned != nil {
+		return "", errUserData
+	}
 	s.lock()
 	defer s.unlock(ctx)
 	switch {

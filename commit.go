@@ -65,7 +65,17 @@ func (s *Session) reread(ctx context.Context) bool {
 
 // commitBeforeHeader is the middleware's commit. After it, it is too late for a new cookie. What
 // another goroutine does wrong meanwhile fails the next commit.
+//
+// It commits the session first, and then the user data. So after an error the data is unchanged, or
+// its outcome is unknown. A request that the visitor repeats does not add to a cart twice.
 func (s *Session) commitBeforeHeader(ctx context.Context, canSetCookie bool) error {
+	if err := s.commitOwn(ctx, canSetCookie); err != nil {
+		return err
+	}
+	return s.commitData(ctx)
+}
+
+func (s *Session) commitOwn(ctx context.Context, canSetCookie bool) error {
 	s.lock()
 	defer s.unlock(ctx)
 	var rot *rotation
@@ -113,6 +123,13 @@ func (s *Session) recheckCookie(ctx context.Context) {
 
 // stop drops what was not committed, and all that follows, because of err.
 func (s *Session) stop(p phase, err error) {
+	s.stopOwn(p, err)
+	for d := range s.opened() {
+		d.stopOwn(p, err)
+	}
+}
+
+func (s *Session) stopOwn(p phase, err error) {
 	s.lock()
 	defer s.calls.Unlock()
 	defer s.mu.Unlock()
@@ -124,11 +141,9 @@ func (s *Session) stop(p phase, err error) {
 // also fails the outcome, unless it is a refusedOp of more, which is the store's own error. The
 // caller holds both locks, as for all functions below.
 func (s *Session) send(ctx context.Context, renew *driver.Renewal, more ...driver.Op) (*driver.Result, error) {
-	if s.state == anonymous {
-		if err := s.mayIssueToken(); err != nil {
-			s.outcome.fail(err)
-			return nil, err
-		}
+	if err := s.maySend(ctx); err != nil {
+		s.outcome.fail(err)
+		return nil, err
 	}
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
@@ -147,9 +162,12 @@ func (s *Session) send(ctx context.Context, renew *driver.Renewal, more ...drive
 			s.storePanicked()
 		}
 	}()
-	if s.state == anonymous {
+	switch {
+	case s.owned != nil:
+		res, err = s.sendData(ctx, &c)
+	case s.state == anonymous:
 		res, err = s.create(ctx, ticket.New(), s.m.cfg.FirstUseTimeout, &c)
-	} else {
+	default:
 		res, err = s.apply(ctx, &c)
 	}
 	returned = true
@@ -172,6 +190,17 @@ func (s *Session) send(ctx context.Context, renew *driver.Renewal, more ...drive
 	s.response.confirmed = time.Since(s.began)
 	s.reported.own++
 	return res, nil
+}
+
+// maySend returns why the changes must not be sent to the store.
+func (s *Session) maySend(ctx context.Context) error {
+	switch {
+	case s.owned != nil:
+		return s.mayWriteData(ctx)
+	case s.state == anonymous:
+		return s.mayIssueToken()
+	}
+	return nil
 }
 
 // storePanicked ends a commit in which the store panicked. Nobody knows whether it stored anything.

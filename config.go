@@ -75,6 +75,21 @@ type Config struct {
 	// other fields are dropped, because an attacker may have planted them. Default: none.
 	KeepFields []string
 
+	// User data
+
+	// UserFields are the fields that belong to the user, not to the session, such as a cart. While
+	// nobody is signed in, they are in the session. A sign-in moves them to the user's data, which
+	// [Session.UserData] returns: a [Counter] and the counts of [Counters] are added, and other
+	// values replace those of the user. UserFields needs a store that is a driver.Joiner; all of
+	// this project are. See docs/user-data.md. Default: none.
+	UserFields []Field
+
+	// UserDataTimeout deletes the data of a user who does not use it for this long. Reading it
+	// counts as use, to within an hour or a twentieth of the time, whichever is less. A change
+	// applies to data that is stored for the first time afterwards. At least 1ms, at most 10 years.
+	// Default: 90 days.
+	UserDataTimeout time.Duration
+
 	// Cookie
 
 	// Cookie sets the name, the scope and the lifetime of the cookie. Default: the zero Cookie,

@@ -23,7 +23,7 @@ const (
 func (c Config) checked() (Config, error) {
 	c.Keys, c.KeepFields = slices.Clone(c.Keys), slices.Clone(c.KeepFields)
 	c.CSRFExempt, c.ClearSiteData = slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
-	c.Observers = slices.Clone(c.Observers)
+	c.Observers, c.UserFields = slices.Clone(c.Observers), slices.Clone(c.UserFields)
 	if c.Policy != nil {
 		if err := c.Policy(&c); err != nil {
 			return c, err
@@ -32,7 +32,7 @@ func (c Config) checked() (Config, error) {
 	c.fillLimits()
 	c.fillCookie()
 	for _, check := range []func(*Config) error{
-		(*Config).checkLimits, (*Config).checkUsers, (*Config).checkSeal,
+		(*Config).checkLimits, (*Config).checkUsers, (*Config).checkUserData, (*Config).checkSeal,
 		(*Config).checkSiteData, (*Config).checkCookie,
 	} {
 		if err := check(&c); err != nil {
@@ -64,6 +64,9 @@ func (c *Config) fillLimits() {
 	if c.WatchTimeout == 0 {
 		c.WatchTimeout = 30 * time.Second
 	}
+	if c.UserDataTimeout == 0 {
+		c.UserDataTimeout = 90 * 24 * time.Hour
+	}
 	if c.MaxSize == 0 {
 		c.MaxSize = driver.DefaultMaxSize
 	}
@@ -79,6 +82,7 @@ func (c *Config) checkLimits() error {
 		{"FirstUseTimeout", c.FirstUseTimeout},
 		{"CommitTimeout", c.CommitTimeout},
 		{"WatchTimeout", c.WatchTimeout},
+		{"UserDataTimeout", c.UserDataTimeout},
 	} {
 		if limit.d < time.Millisecond {
 			return fmt.Errorf("session: Config.%s is %v: it must be at least 1ms, or 0 for the default",
@@ -122,10 +126,37 @@ func (c *Config) checkUsers() error {
 		}
 	}
 	for _, name := range c.KeepFields {
-		if err := driver.Key(name).Check(); err != nil || strings.Contains(name, ":") {
-			return fmt.Errorf("session: Config.KeepFields: %q is not a field's name: 1 to %d of a-z A-Z 0-9 . _ -",
-				name, driver.MaxName)
+		if err := checkFieldName(name); err != nil {
+			return fmt.Errorf("session: Config.KeepFields: %w", err)
 		}
+	}
+	return nil
+}
+
+func checkFieldName(name string) error {
+	if err := driver.Key(name).Check(); err != nil || strings.Contains(name, ":") {
+		return fmt.Errorf("%q is not a field's name: 1 to %d of a-z A-Z 0-9 . _ -", name, driver.MaxName)
+	}
+	return nil
+}
+
+func (c *Config) checkUserData() error {
+	if c.UserDataTimeout > maxLifetime {
+		return fmt.Errorf("session: Config.UserDataTimeout is %v: it must be at most 10 years", c.UserDataTimeout)
+	}
+	seen := map[string]bool{}
+	for _, f := range c.UserFields {
+		if f == nil {
+			return errors.New("session: Config.UserFields contains nil")
+		}
+		name := f.userField().name
+		if err := checkFieldName(name); err != nil {
+			return fmt.Errorf("session: Config.UserFields: %w", err)
+		}
+		if seen[name] {
+			return fmt.Errorf("session: Config.UserFields: %q is there twice", name)
+		}
+		seen[name] = true
 	}
 	return nil
 }

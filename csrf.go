@@ -27,6 +27,9 @@ const (
 // CSRFToken stores a session that is not stored yet, with the changes made so far. It then returns
 // the errors of [Session.Commit]. Other errors: [ErrEnded], [ErrUnavailable].
 func (s *Session) CSRFToken(ctx context.Context) (string, error) {
+	if s.owned != nil {
+		return "", errUserData
+	}
 	s.lock()
 	defer s.unlock(ctx)
 	if s.state == anonymous {
@@ -52,6 +55,9 @@ func (s *Session) CSRFToken(ctx context.Context) (string, error) {
 // session. A session that is not stored has no tokens. With Config.CSRF the middleware checks
 // tokens. CheckCSRF is for tokens that a request carries in another place.
 func (s *Session) CheckCSRF(token string) error {
+	if s.owned != nil {
+		return errUserData
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	secret, ok := s.csrfSecret()

@@ -39,7 +39,11 @@ func (s *Session) Info() Info {
 	if s.view.record == nil {
 		return Info{}
 	}
-	return infoOf(s.cred.id, s.view.record, s.identity.principal)
+	i := infoOf(s.cred.id, s.view.record, s.identity.principal)
+	if s.owned != nil {
+		i.User = s.owned.user
+	}
+	return i
 }
 
 // infoOf describes a session. p is its principal, opened.
@@ -62,6 +66,9 @@ func infoOf(id driver.ID, r *driver.Record, p *driver.Principal) Info {
 func (s *Session) User() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.owned != nil {
+		return s.owned.user
+	}
 	if p := s.identity.principal; p != nil {
 		return p.User
 	}

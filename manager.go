@@ -27,10 +27,11 @@ type Manager struct {
 	reads      sharedReads
 	touches    chan struct{} // bounds the touches that run at the same time
 	userIDs    *userCache
-	observers  *observers  // nil: none
-	local      bool        // somebody on this node gets events: Config.OnEvent, or observers
-	listening  bool        // somebody gets events: on this node, or on others
-	feed       driver.Feed // to other nodes; nil: none
+	observers  *observers           // nil: none
+	local      bool                 // somebody on this node gets events: Config.OnEvent, or observers
+	listening  bool                 // somebody gets events: on this node, or on others
+	feed       driver.Feed          // to other nodes; nil: none
+	userFields map[string]userField // Config.UserFields by name
 
 	undecodable sync.Map // fields whose stored values did not decode, once logged
 }
@@ -69,6 +70,9 @@ func New(store driver.Store, cfg Config) (*Manager, error) {
 		touches: make(chan struct{}, maxTouches),
 		userIDs: newUserCache(cachedUsers),
 	}
+	if m.userFields, err = userFieldsOf(store, &cfg); err != nil {
+		return nil, err
+	}
 	m.observers = newObservers(&cfg)
 	m.listen()
 	return m, nil
@@ -81,7 +85,7 @@ func (m *Manager) Config() Config {
 	c := *m.cfg
 	c.CrossOrigin, c.OnError, c.Logger = m.given.CrossOrigin, m.given.OnError, m.given.Logger
 	c.KeepFields, c.CSRFExempt, c.ClearSiteData = slices.Clone(c.KeepFields), slices.Clone(c.CSRFExempt), slices.Clone(c.ClearSiteData)
-	c.Observers = slices.Clone(c.Observers)
+	c.Observers, c.UserFields = slices.Clone(c.Observers), slices.Clone(c.UserFields)
 	if c.Keys != nil {
 		c.Keys = make([][]byte, len(c.Keys))
 	}

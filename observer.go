@@ -60,6 +60,7 @@ const (
 	OperationUpdate  = "update"   // Value.Update or Map.Update, with its repetitions
 	OperationTouch   = "touch"    // write that the session was used
 	OperationSignIn  = "sign_in"  // store a new session of a user
+	OperationJoin    = "join"     // move fields from a session to the user's data
 	OperationEnd     = "end"      // end one session
 	OperationEndUser = "end_user" // end sessions of a user: Manager.Revoke and RevokeUser
 	OperationEndAll  = "end_all"  // end all sessions: Manager.RevokeAll

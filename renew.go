@@ -12,6 +12,9 @@ import (
 // response carries the new token even if the handler fails or panics later, unless the session has
 // ended or has a newer token by then. Errors: those of [Session.Commit].
 func (s *Session) Renew(ctx context.Context) error {
+	if s.owned != nil {
+		return errUserData
+	}
 	s.lock()
 	defer s.unlock(ctx)
 	s.outcome.fail(s.refusal())

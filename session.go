@@ -35,6 +35,9 @@ type Session struct {
 	outcome  outcome
 	reported reported
 	events   []Event // unlock emits them
+
+	data  *Session  // the data of the user who is signed in; nil: nobody has asked for it
+	owned *userData // s is the data of a user; nil: it is a session
 }
 
 // state is what the session is to its request.
@@ -127,7 +130,21 @@ func (s *Session) begin(m *Manager, h http.Header) {
 // Reload drops the view, with all changes that are not committed, and reads the session from the
 // store: for connections that stay open. It extends the idle timeout, unless [Route].Passive is
 // set. It returns [ErrEnded] if the session has ended.
+//
+// The user data of the session is read again, too: see [Session.UserData].
 func (s *Session) Reload(ctx context.Context) error {
+	if err := s.reload(ctx); err != nil {
+		return err
+	}
+	for d := range s.opened() {
+		if err := d.Reload(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Session) reload(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
 	if s.outcome.phase != phaseOpen {
@@ -136,7 +153,11 @@ func (s *Session) Reload(ctx context.Context) error {
 	s.response.streams = s.response.sent
 	s.view.discard()
 	s.outcome.forgive()
-	s.readAgain(ctx)
+	if s.owned != nil {
+		s.readData(ctx)
+	} else {
+		s.readAgain(ctx)
+	}
 	switch s.state {
 	case failed:
 		return s.outcome.returned(s.readErr)
@@ -156,6 +177,9 @@ func (s *Session) touchIsDue() bool {
 	if s.response.bringsToken() {
 		verifier = driver.Hash{}
 	}
+	if s.owned != nil && !s.owned.touchIsDue(s.view.record, s.view.now) {
+		return false
+	}
 	return s.state == live && !s.mode.passive && s.view.record.TouchDue(verifier, s.view.now)
 }
 
@@ -171,6 +195,13 @@ func (s *Session) Degraded() bool {
 // is for adapters of web frameworks: call it when a handler has failed, before the response to its
 // error. What is changed afterwards is committed. [Error] does it by itself.
 func (s *Session) Discard() {
+	s.discard()
+	for d := range s.opened() {
+		d.discard()
+	}
+}
+
+func (s *Session) discard() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.view.discard()
@@ -180,8 +211,12 @@ func (s *Session) Discard() {
 // hasChanges reports whether there are changes that are not committed.
 func (s *Session) hasChanges() bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.view.ops) > 0
+	changed := len(s.view.ops) > 0
+	s.mu.Unlock()
+	for d := range s.opened() {
+		changed = changed || d.hasChanges()
+	}
+	return changed
 }
 
 // Clear unsets all fields.
@@ -215,7 +250,7 @@ func (s *Session) snapshot() (driver.Fields, driver.Secret) {
 func (s *Session) id() driver.ID {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state == anonymous {
+	if s.state == anonymous && s.owned == nil {
 		return driver.ID{}
 	}
 	return s.cred.id

@@ -68,6 +68,17 @@ type Login struct {
 // errors.ErrUnsupported if the store does not know users. After ErrTooMany and ErrRevoked the
 // session goes on as it was.
 func (s *Session) SignIn(ctx context.Context, l Login) error {
+	if err := s.closeData(ctx); err != nil {
+		return err
+	}
+	if err := s.signIn(ctx, l); err != nil {
+		return err
+	}
+	s.joinAtSignIn(ctx)
+	return nil
+}
+
+func (s *Session) signIn(ctx context.Context, l Login) error {
 	s.lock()
 	defer s.unlock(ctx)
 	store, ok := s.m.store.(driver.UserStore)
@@ -283,7 +294,8 @@ func (m *Manager) kept(from *driver.Record, owner driver.Hash) driver.Fields {
 	}
 	var kept driver.Fields
 	for _, f := range from.Fields {
-		if field, _, _ := f.Key.Split(); slices.Contains(m.cfg.KeepFields, field) {
+		field, _, _ := f.Key.Split()
+		if _, users := m.userFields[field]; users || slices.Contains(m.cfg.KeepFields, field) {
 			kept = append(kept, f)
 		}
 	}

@@ -21,6 +21,16 @@ import (
 //   - [ErrUnavailable] if the store did not answer. The session may then be alive, the response
 //     deletes the cookie, and s takes no changes.
 func (s *Session) SignOut(ctx context.Context) error {
+	if s.owned != nil {
+		return errUserData
+	}
+	for d := range s.opened() {
+		d.discard()
+	}
+	return s.signOut(ctx)
+}
+
+func (s *Session) signOut(ctx context.Context) error {
 	s.lock()
 	defer s.unlock(ctx)
 	// A sign-in replaced the session, by one that this request does not know.

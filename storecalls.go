@@ -115,3 +115,18 @@ func (s *Session) storeEnd(ctx context.Context, id driver.ID, known bool) (ended
 	o.end(err)
 	return ended, err
 }
+
+// storeJoin moves fields from the session from to the data s. The caller holds the locks of both.
+func (s *Session) storeJoin(ctx context.Context, from *Session, take, put *driver.Change) (taken, stored *driver.Result, err error) {
+	store := s.m.store.(driver.Joiner)
+	fromID, id := from.cred.id, s.cred.id
+	from.mu.Unlock()
+	s.mu.Unlock()
+	defer from.mu.Lock()
+	defer s.mu.Lock() // first: see userData
+	ctx, o := s.m.observers.observe(ctx, OperationJoin, fromID)
+	defer o.abandon()
+	taken, stored, err = store.Join(ctx, fromID, take, id, put)
+	o.end(err)
+	return taken, stored, err
+}

@@ -24,7 +24,7 @@ func (e driverError) Error() string { return string(e) }
 // faultyStore is a memstore that counts calls and can make them fail.
 type faultyStore struct {
 	*memstore.Store
-	loads, creates, applies, touches, ends, signIns, endUsers atomic.Int64
+	loads, creates, applies, touches, ends, signIns, endUsers, joins atomic.Int64
 
 	pages       atomic.Int64 // calls of Sessions
 	largestPage int          // of those
@@ -124,6 +124,19 @@ func (f *faultyStore) Touch(ctx context.Context, id driver.ID, verifier driver.H
 		return err
 	}
 	return f.Store.Touch(ctx, id, verifier)
+}
+
+func (f *faultyStore) Join(
+	ctx context.Context, from driver.ID, take *driver.Change, into driver.ID, put *driver.Change,
+) (taken, stored *driver.Result, err error) {
+	if err := f.before("join", &f.joins); err != nil {
+		return nil, nil, err
+	}
+	taken, stored, err = f.Store.Join(ctx, from, take, into, put)
+	if err == nil && f.noRecord {
+		taken, stored = &driver.Result{Now: taken.Now}, &driver.Result{Now: stored.Now}
+	}
+	return taken, stored, f.done("join", err)
 }
 
 func (f *faultyStore) End(ctx context.Context, id driver.ID) error {

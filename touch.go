@@ -15,6 +15,13 @@ const maxTouches = 64
 // touch writes to the store that the session was used, if that is due. It does not delay the
 // response, and its failure does not fail the request.
 func (m *Manager) touch(ctx context.Context, s *Session) {
+	m.touchOne(ctx, s)
+	for d := range s.opened() {
+		m.touchOne(ctx, d)
+	}
+}
+
+func (m *Manager) touchOne(ctx context.Context, s *Session) {
 	u, due := s.dueTouch()
 	if !due {
 		return

@@ -38,6 +38,18 @@ func (v *view) rebase(r *driver.Record, now time.Time) {
 	v.replay()
 }
 
+// replace is rebase while a commit runs: the changes of the commit stay on top of r, too.
+func (v *view) replace(r *driver.Record, now time.Time) {
+	later := v.ops
+	v.ops, v.base = v.sending, nil
+	v.rebase(r, now)
+	v.ops = later
+	if v.committing && len(later) > 0 {
+		v.fork()
+	}
+	v.replay()
+}
+
 // hide forgets the record. The changes stay, and are what the request still sees.
 func (v *view) hide() { v.edit(); v.record = nil }
 
@@ -60,6 +72,14 @@ func (v *view) fields() driver.Fields {
 		return v.record.Fields
 	}
 	return nil
+}
+
+// stored returns a value as the store has it, without the changes of the request.
+func (v *view) stored(k driver.Key) ([]byte, bool) {
+	if v.record == nil {
+		return nil, false
+	}
+	return v.record.Fields.Get(k)
 }
 
 // snapshot returns the values, safe to read while the request goes on changing them.

@@ -37,6 +37,9 @@ type Change struct {
 //     delays changes, and sets Change.Missed.
 //   - [ErrInvalid]: the session is not stored, or another Watch of this request still runs.
 //
+// Watch on the data of a user stores the data if it is not stored yet, and also ends when the session
+// ends through which the data was opened: see [Session.UserData].
+//
 // Watch does not extend the idle timeout. To end a response when the user may no longer have it,
 // use [Route.Context].
 //
@@ -44,6 +47,12 @@ type Change struct {
 // process share its reads.
 func (s *Session) Watch(ctx context.Context) iter.Seq2[Change, error] {
 	return func(yield func(Change, error) bool) {
+		held, release, err := s.holdWatch(ctx)
+		if err != nil {
+			yield(Change{}, err)
+			return
+		}
+		defer release()
 		w, err := s.beginWatch()
 		if err != nil {
 			yield(Change{}, err)
@@ -51,9 +60,12 @@ func (s *Session) Watch(ctx context.Context) iter.Seq2[Change, error] {
 		}
 		defer s.endWatch(w)
 		for {
-			r, now, err := w.next(ctx)
+			r, now, err := w.next(held)
 			if ctx.Err() != nil {
 				return
+			}
+			if held.Err() != nil {
+				err = context.Cause(held)
 			}
 			if err != nil {
 				yield(Change{}, err)
@@ -155,23 +167,26 @@ func (rt Route) Context(ctx context.Context) (context.Context, context.CancelFun
 	if w == nil {
 		return held, release
 	}
-	go func() {
-		defer w.stop()
-		for {
-			_, now, err := w.next(held)
-			if held.Err() != nil {
-				return
-			}
-			if err == nil && !w.until.IsZero() && !now.Before(w.until) {
-				err = rt.isMetBy(w.principal, now)
-			}
-			if err != nil {
-				cancel(err)
-				return
-			}
-		}
-	}()
+	go w.hold(held, cancel, &rt)
 	return held, release
+}
+
+// hold cancels ctx when the session has ended, or no longer meets the route.
+func (w *watcher) hold(ctx context.Context, cancel context.CancelCauseFunc, rt *Route) {
+	defer w.stop()
+	for {
+		_, now, err := w.next(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil && !w.until.IsZero() && !now.Before(w.until) {
+			err = rt.isMetBy(w.principal, now)
+		}
+		if err != nil {
+			cancel(err)
+			return
+		}
+	}
 }
 
 // watch begins to watch the session of a request that meets the route. The watcher is nil if there

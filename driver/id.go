@@ -44,22 +44,27 @@ var encoding = base64.RawURLEncoding.Strict()
 // ID identifies a record in a store.
 type ID struct {
 	Bucket   uint16 // keys of one bucket share a slot of a Redis Cluster
-	Selector Hash   // hash of the token's selector
+	Selector Hash   // hash of the token's selector; user data: the owner
+	UserData bool   // the record is a user's data, not a session: see Joiner
 }
 
 // String returns the session's handle. It is public: safe to log, to list and to put in a URL. It
-// identifies the record and grants no access.
+// identifies the record and grants no access. The text for user data has "~" in place of "-". It is
+// for logs: [ParseID] refuses it, so that no call that ends a session can mean it.
 func (id ID) String() string {
 	var b [handleSize]byte
 	hex.Encode(b[:4], []byte{byte(id.Bucket >> 8), byte(id.Bucket)})
 	b[4] = '-'
+	if id.UserData {
+		b[4] = '~'
+	}
 	encoding.Encode(b[5:], id.Selector[:])
 	return string(b[:])
 }
 
 const handleSize = 4 + 1 + 22
 
-// ParseID is the inverse of [ID.String].
+// ParseID is the inverse of [ID.String] for sessions.
 func ParseID(handle string) (ID, error) {
 	var id ID
 	if len(handle) != handleSize || handle[4] != '-' {

@@ -115,6 +115,13 @@ func (s *Store) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
 	return s.table.Watch(id, wake)
 }
 
+// Join implements driver.Joiner.
+func (s *Store) Join(
+	ctx context.Context, from driver.ID, take *driver.Change, into driver.ID, put *driver.Change,
+) (taken, stored *driver.Result, err error) {
+	return s.table.Join(ctx, from, take, into, put)
+}
+
 // OnExpiry implements driver.ExpiryReporter. It reports within about a minute. It also reports
 // sessions that expired while the store was closed, if f is added within a minute after Open. After
 // a crash it may report a session again.

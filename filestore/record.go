@@ -19,20 +19,31 @@ const (
 	recordHeader  = 1 + 4
 )
 
-// keySize is the length of a key: the bucket, big-endian, and the selector's hash.
-const keySize = 2 + 16
+// keySize is the length of a session's key: the bucket, big-endian, and the selector's hash. The
+// key of user data has one more byte, userDataKey.
+const (
+	keySize     = 2 + 16
+	userDataKey = 'd'
+)
 
-func keyOf(id driver.ID) (key [keySize]byte) {
-	binary.BigEndian.PutUint16(key[:], id.Bucket)
+func keyOf(id driver.ID) []byte {
+	key := make([]byte, keySize, keySize+1)
+	binary.BigEndian.PutUint16(key, id.Bucket)
 	copy(key[2:], id.Selector[:])
+	if id.UserData {
+		key = append(key, userDataKey)
+	}
 	return key
 }
 
 func parseKey(key []byte) (id driver.ID, err error) {
-	if len(key) != keySize {
-		return id, fmt.Errorf("%w: a key has %d bytes, this one has %d", driver.ErrFormat, keySize, len(key))
+	id.UserData = len(key) == keySize+1 && key[keySize] == userDataKey
+	if len(key) != keySize && !id.UserData {
+		return id, fmt.Errorf("%w: a key has %d bytes, and that of user data one more; this one has %d",
+			driver.ErrFormat, keySize, len(key))
 	}
-	return driver.ID{Bucket: binary.BigEndian.Uint16(key), Selector: driver.Hash(key[2:])}, nil
+	id.Bucket, id.Selector = binary.BigEndian.Uint16(key), driver.Hash(key[2:keySize])
+	return id, nil
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

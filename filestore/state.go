@@ -113,18 +113,18 @@ func (s *state) advance(now time.Time) {
 // commit.
 func (s *state) put(sessions *bolt.Bucket, buf []byte, id driver.ID, r *driver.Record) ([]byte, error) {
 	key := keyOf(id)
-	if old := sessions.Get(key[:]); old != nil {
+	if old := sessions.Get(key); old != nil {
 		s.Records--
 		s.Sum -= checksum(old)
 	}
 	if r == nil {
-		return buf, sessions.Delete(key[:])
+		return buf, sessions.Delete(key)
 	}
 	s.advance(r.Seen)
 	from := len(buf)
-	buf = appendRecord(buf, key[:], r)
+	buf = appendRecord(buf, key, r)
 	value := buf[from:len(buf):len(buf)]
 	s.Records++
 	s.Sum += checksum(value)
-	return buf, sessions.Put(key[:], value)
+	return buf, sessions.Put(key, value)
 }

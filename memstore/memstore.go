@@ -61,6 +61,13 @@ func (s *Store) Watch(id driver.ID, wake func(missed bool)) (stop func()) {
 	return s.table.Watch(id, wake)
 }
 
+// Join implements driver.Joiner.
+func (s *Store) Join(
+	ctx context.Context, from driver.ID, take *driver.Change, into driver.ID, put *driver.Change,
+) (taken, stored *driver.Result, err error) {
+	return s.table.Join(ctx, from, take, into, put)
+}
+
 // OnExpiry implements driver.ExpiryReporter. It reports within about a minute.
 func (s *Store) OnExpiry(f func(driver.ExpiredSession)) { s.table.OnExpiry(f) }
 

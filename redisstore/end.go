@@ -60,7 +60,7 @@ func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash)
 	defer cancel()
 	var text string
 	err := s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {
-		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.session(id)).Field("@u").Build()).ToString()
+		text, err = s.plain.Do(ctx, s.plain.B().Hget().Key(s.keys.record(id)).Field("@u").Build()).ToString()
 		if rueidis.IsRedisNil(err) || isWrongType(err) {
 			err = nil
 		}
@@ -82,7 +82,7 @@ func (s *Store) readOwner(ctx context.Context, id driver.ID) (owner driver.Hash)
 func (s *Store) removeSession(
 	ctx context.Context, id driver.ID, owner driver.Hash, attempt driver.Attempt,
 ) (ended, absent bool, err error) {
-	keys := []string{s.keys.session(id)}
+	keys := []string{s.keys.record(id)}
 	if owner != (driver.Hash{}) {
 		keys = append(keys, s.keys.index(owner))
 	}

@@ -103,7 +103,7 @@ func (s *Store) removeRevokedKeys(ctx context.Context, keys []string) error {
 		}
 		if created, ok := createdAt(life); !ok || created <= s.global.at.Load() {
 			s.dropCopy(ids[i])
-			dels = append(dels, s.tracked.B().Del().Key(s.keys.session(ids[i])).Build())
+			dels = append(dels, s.tracked.B().Del().Key(s.keys.record(ids[i])).Build())
 		}
 	}
 	for _, res := range s.tracked.DoMulti(ctx, dels...) {

@@ -136,7 +136,7 @@ func (s *Store) execEndUser(
 func (s *Store) endUserKeys(owner driver.Hash, named []driver.ID) []string {
 	keys := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}
 	for _, id := range named {
-		keys = append(keys, s.keys.session(id))
+		keys = append(keys, s.keys.record(id))
 	}
 	return keys
 }

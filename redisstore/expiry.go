@@ -164,7 +164,7 @@ func (s *Store) checkDue(ctx context.Context, batch []watchedSession) {
 	defer cancel()
 	pttls := make([]rueidis.Completed, len(batch))
 	for i, w := range batch {
-		pttls[i] = s.plain.B().Pttl().Key(s.keys.session(w.id)).Build()
+		pttls[i] = s.plain.B().Pttl().Key(s.keys.record(w.id)).Build()
 	}
 	missing := map[driver.Hash][]indexEntry{}
 	now := s.clock.now()

@@ -78,6 +78,14 @@ func (s *Store) syncGlobalRevocation(ctx context.Context) error {
 	return s.withRetry(ctx, globalPlace, readOnly, s.readGlobalRevocation)
 }
 
+// syncRevocation is syncGlobalRevocation for an operation on one record.
+func (s *Store) syncRevocation(ctx context.Context, id driver.ID) error {
+	if id.UserData {
+		return nil
+	}
+	return s.syncGlobalRevocation(ctx)
+}
+
 // readGlobalRevocation reads the time, and notes whether a failover has lost it.
 func (s *Store) readGlobalRevocation(ctx context.Context) error {
 	invalidations := s.global.invalidations.Load()

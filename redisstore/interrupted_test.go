@@ -63,7 +63,7 @@ func TestListLeavesOutSessionThatEndsBetweenItsReads(t *testing.T) {
 	for name, end := range map[string]func(driver.ID) error{
 		"ended": func(id driver.ID) error { return other.End(t.Context(), id) },
 		"expired": func(id driver.ID) error {
-			return plain.Do(t.Context(), plain.B().Del().Key(s.keys.session(id)).Build()).Error()
+			return plain.Do(t.Context(), plain.B().Del().Key(s.keys.record(id)).Build()).Error()
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -31,7 +31,7 @@ func (i *invalidationReceiver) Delete(keys []rueidis.RedisMessage) {
 		if err != nil {
 			continue
 		}
-		if id, ok := i.near.keys.parseSession(key); ok {
+		if id, ok := i.near.keys.parseRecord(key); ok {
 			i.near.drop(id)
 		} else if bucket, ok := i.near.keys.parseRevocations(key); ok {
 			i.near.revocationsChanged(bucket)

@@ -11,24 +11,45 @@ import (
 )
 
 // keyspace makes the keys of one namespace. A session's key is <ns>:{<bucket>}:s:<hash of
-// selector>. All keys of one bucket share a Cluster slot.
+// selector>, that of user data <ns>:{<bucket>}:d:<owner>. All keys of one bucket share a Cluster
+// slot.
 type keyspace struct{ prefix string } // "<ns>:{"
 
 const (
 	sessionInfix      = "}:s:"
+	userDataInfix     = "}:d:" // sessionPattern does not match it
 	revocationsSuffix = "}:n"
 )
 
 func newKeyspace(namespace string) keyspace { return keyspace{namespace + ":{"} }
 
-func (k keyspace) session(id driver.ID) string {
+// record names the hash of a session or of user data.
+func (k keyspace) record(id driver.ID) string {
 	b := append(make([]byte, 0, 128), k.prefix...) // longer than a key, and so on the stack
 	b = hex.AppendEncode(b, []byte{byte(id.Bucket >> 8), byte(id.Bucket)})
-	b = append(b, sessionInfix...)
+	if id.UserData {
+		b = append(b, userDataInfix...)
+	} else {
+		b = append(b, sessionInfix...)
+	}
 	return string(base64.RawURLEncoding.AppendEncode(b, id.Selector[:]))
 }
 
-// parseSession is the inverse of session.
+// parseRecord is the inverse of record.
+func (k keyspace) parseRecord(key string) (driver.ID, bool) {
+	if id, ok := k.parseSession(key); ok {
+		return id, true
+	}
+	at := len(k.prefix) + 4
+	if len(key) < at || !strings.HasPrefix(key[at:], userDataInfix) {
+		return driver.ID{}, false
+	}
+	id, ok := k.parseSession(key[:at] + sessionInfix + key[at+len(userDataInfix):])
+	id.UserData = ok
+	return id, ok
+}
+
+// parseSession is the inverse of record for a session.
 func (k keyspace) parseSession(key string) (driver.ID, bool) {
 	rest, ok := strings.CutPrefix(key, k.prefix)
 	if !ok || len(rest) < 4 || !strings.HasPrefix(rest[4:], sessionInfix) {

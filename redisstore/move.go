@@ -30,7 +30,7 @@ func (s *Store) closeOld(ctx context.Context, id driver.ID, in *driver.SignIn) (
 
 // leaveArgs returns the keys and arguments of move.lua for the step that closes the old session.
 func (s *Store) leaveArgs(id driver.ID, in *driver.SignIn) (keys, args []string) {
-	key := s.keys.session(in.From.ID)
+	key := s.keys.record(in.From.ID)
 	keys = []string{key, s.keys.revocationsOf(key)}
 	return keys, []string{"leave", id.Selector.String(), in.From.Verifier.String(), s.global.argument()}
 }
@@ -66,7 +66,7 @@ func (s *Store) reopenOld(ctx context.Context, id driver.ID, in *driver.SignIn) 
 	if in.From == nil {
 		return
 	}
-	keys, args := []string{s.keys.session(in.From.ID)}, []string{"stay", id.Selector.String()}
+	keys, args := []string{s.keys.record(in.From.ID)}, []string{"stay", id.Selector.String()}
 	_ = s.withRetry(ctx, place(in.From.ID.Bucket), idempotent, func(ctx context.Context) error {
 		_, err := s.exec(ctx, s.plain, moveScript, keys, args)
 		return err
@@ -75,7 +75,7 @@ func (s *Store) reopenOld(ctx context.Context, id driver.ID, in *driver.SignIn) 
 
 // moveKeys returns the keys of move.lua for the steps that remove a session from its user's index.
 func (s *Store) moveKeys(id driver.ID, owner driver.Hash) []string {
-	keys := []string{s.keys.session(id)}
+	keys := []string{s.keys.record(id)}
 	if owner != (driver.Hash{}) {
 		keys = append(keys, s.keys.index(owner))
 	}

@@ -55,7 +55,7 @@ func TestPlanSparesOnlyWhatTheCopyShows(t *testing.T) {
 				s.near.lease.renew(time.Now())
 			}
 			p := s.plan(id, c.shown)
-			if got := len(p.keys) == 2; got != c.revocations || p.keys[0] != s.keys.session(id) {
+			if got := len(p.keys) == 2; got != c.revocations || p.keys[0] != s.keys.record(id) {
 				t.Errorf("the keys are %q, with revocations: %v", p.keys, c.revocations)
 			}
 			if p.global != c.wantGlobal || p.clock != c.clock {

@@ -37,6 +37,9 @@ func (s *Store) LoadAndReport(
 		r, now, err = s.load(ctx, id, mark, known)
 		return r, now, false, err
 	}
+	if id.UserData {
+		return r, now, true, nil
+	}
 	if err := s.syncGlobalRevocation(ctx); err != nil {
 		return nil, s.clock.now(), false, err
 	}
@@ -64,23 +67,23 @@ func (s *Store) LoadStale(id driver.ID) (*driver.Record, time.Time, bool) {
 		return nil, now, false
 	}
 	r := s.near.stale(id)
-	if r == nil || !r.Live(now) || s.global.covers(r) {
+	if r == nil || !r.Live(now) || !id.UserData && s.global.covers(r) {
 		return nil, now, false
 	}
 	return r, now, true
 }
 
 // load asks the server. It reads a session that this process does not know without tracking:
-// otherwise made-up tokens would fill the server's tracking table.
+// otherwise made-up tokens would fill the server's tracking table. No token makes up a user.
 func (s *Store) load(ctx context.Context, id driver.ID, mark readMark, known bool) (*driver.Record, time.Time, error) {
 	if err := s.ends.refusal(id); err != nil {
 		return nil, s.clock.now(), err
 	}
-	if err := s.syncGlobalRevocation(ctx); err != nil {
+	if err := s.syncRevocation(ctx, id); err != nil {
 		return nil, s.clock.now(), err
 	}
 	client := s.plain
-	if known {
+	if known = known || id.UserData; known {
 		client = s.tracked
 	}
 	r, asked, err := s.readRecord(ctx, client, id)
@@ -125,12 +128,16 @@ func (e *endedAtError) Is(target error) bool { return target == driver.ErrNotFou
 func (s *Store) readRecord(
 	ctx context.Context, client rueidis.Client, id driver.ID,
 ) (r *driver.Record, asked time.Time, err error) {
-	key := s.keys.session(id)
-	revocationsKey := s.keys.revocationsOf(key)
+	key := s.keys.record(id)
 	var values, revocations map[string]string
 	var sent time.Time
 	err = s.withRetry(ctx, place(id.Bucket), readOnly, func(ctx context.Context) (err error) {
 		sent = time.Now()
+		if id.UserData { // no revocation concerns it
+			values, err = client.Do(ctx, client.B().Hgetall().Key(key).Build()).AsStrMap()
+			return err
+		}
+		revocationsKey := s.keys.revocationsOf(key)
 		res := client.DoMulti(ctx, client.B().Hgetall().Key(key).Build(), client.B().Hgetall().Key(revocationsKey).Build())
 		if values, err = res[0].AsStrMap(); err == nil {
 			revocations, err = res[1].AsStrMap()
@@ -151,9 +158,11 @@ func (s *Store) readRecord(
 		return nil, asked, &endedAtError{at: at}
 	case errors.Is(err, driver.ErrMoved):
 		return nil, asked, err
+	case errors.Is(err, driver.ErrNotFound) && id.UserData:
+		return nil, asked, err
 	case errors.Is(err, driver.ErrNotFound): // EndAll may have ended it
 		return nil, asked, &endedAtError{at: s.global.time()}
-	case err == nil:
+	case err == nil && !id.UserData:
 		var at time.Time
 		if at, err = s.revokedAt(id, r, revocations); !at.IsZero() {
 			return nil, asked, &endedAtError{at: at, stored: true}

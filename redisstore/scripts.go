@@ -23,6 +23,8 @@ var (
 	touchSource string
 	//go:embed lua/end.lua
 	endSource string
+	//go:embed lua/join.lua
+	joinSource string
 
 	//go:embed lua/move.lua
 	moveSource string
@@ -41,6 +43,7 @@ var (
 	createScript = rueidis.NewLuaScript(createSource)
 	touchScript  = rueidis.NewLuaScript(touchSource)
 	endScript    = rueidis.NewLuaScript(endSource)
+	joinScript   = rueidis.NewLuaScript(joinSource)
 
 	moveScript      = rueidis.NewLuaScript(moveSource)
 	signInScript    = rueidis.NewLuaScript(signInSource)

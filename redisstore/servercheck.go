@@ -202,8 +202,8 @@ func (s *Store) tryOutSignIn(ctx context.Context, o *driver.RecordSpec, from *dr
 			b := s.tracked.B()
 			for _, res := range s.tracked.DoMulti(ctx,
 				b.Del().Key(s.keys.index(owner)).Build(),
-				b.Del().Key(s.keys.session(from.ID)).Build(),
-				b.Del().Key(s.keys.session(id)).Build(), // its marker
+				b.Del().Key(s.keys.record(from.ID)).Build(),
+				b.Del().Key(s.keys.record(id)).Build(), // its marker
 				b.Hdel().Key(s.keys.revocations(id.Bucket)).Field(owner.String()).Build(),
 			) {
 				if err := res.Error(); err != nil {

@@ -340,9 +340,9 @@ func (x *signIn) scriptArgs(r *driver.Record) (keys, args []string) {
 		limit = max(1, limit-x.uncounted)
 	}
 	keys = make([]string, 0, signInKeys+len(x.entries))
-	keys = append(keys, x.keys.session(x.id), x.keys.index(x.owner), x.keys.revocations(x.id.Bucket))
+	keys = append(keys, x.keys.record(x.id), x.keys.index(x.owner), x.keys.revocations(x.id.Bucket))
 	for i := range x.entries {
-		keys = append(keys, x.keys.session(x.entries[i].id))
+		keys = append(keys, x.keys.record(x.entries[i].id))
 	}
 	values := driver.Encode(r)
 	args = make([]string, 0, 14+2*len(values))
@@ -429,7 +429,7 @@ func (x *signIn) finishInPipeline(
 		calls = append(calls, call{script: pipelinedMove, keys: keys, args: args})
 	}
 	if confirms {
-		key := x.keys.session(x.id)
+		key := x.keys.record(x.id)
 		calls = append(calls, call{
 			script: pipelinedTouch, keys: []string{key, x.keys.revocationsOf(key)},
 			args: []string{x.in.Spec.Verifier.String(), x.global.argument(), "0"},

@@ -389,7 +389,7 @@ func (s *Store) reassertEnds(ctx context.Context, ids []driver.ID) (failed []dri
 			commands = append(commands, s.tracked.B().Zrem().Key(s.keys.index(owner)).Member(id.Selector.String()).Build())
 		}
 		ends = append(ends, id)
-		commands = append(commands, s.tracked.B().Eval().Script(reassertEnd).Numkeys(1).Key(s.keys.session(id)).Build())
+		commands = append(commands, s.tracked.B().Eval().Script(reassertEnd).Numkeys(1).Key(s.keys.record(id)).Build())
 	}
 	for i, res := range s.tracked.DoMulti(ctx, commands...) {
 		n, err := res.AsInt64()

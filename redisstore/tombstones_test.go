@@ -152,11 +152,11 @@ func TestMadeUpEndsPushOutNoRealEnd(t *testing.T) {
 		return id
 	}
 	acknowledged, seen := create(1), create(2)
-	dump, err := node.Do("DUMP", s.keys.session(acknowledged))
+	dump, err := node.Do("DUMP", s.keys.record(acknowledged))
 	must(t, err)
 	must(t, s.End(t.Context(), acknowledged))
 	// A failover brings the session back.
-	_, err = node.Do("RESTORE", s.keys.session(acknowledged), "0", dump.(string), "REPLACE")
+	_, err = node.Do("RESTORE", s.keys.record(acknowledged), "0", dump.(string), "REPLACE")
 	must(t, err)
 	_, _, err = s.Load(t.Context(), seen)
 	must(t, err)
@@ -179,7 +179,7 @@ func TestMadeUpEndsPushOutNoRealEnd(t *testing.T) {
 	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
 		alive := 0
 		for _, id := range []driver.ID{acknowledged, seen} {
-			n, err := node.Do("HEXISTS", s.keys.session(id), "@s") // a marker has none
+			n, err := node.Do("HEXISTS", s.keys.record(id), "@s") // a marker has none
 			must(t, err)
 			if n == int64(1) {
 				alive++

@@ -229,7 +229,7 @@ func (s *Store) readNames(
 		var sent []int
 		for i, e := range entries {
 			if len(names[i]) > 0 {
-				gets, sent = append(gets, b.Hmget().Key(s.keys.session(e.id)).Field(names[i]...).Build()), append(sent, i)
+				gets, sent = append(gets, b.Hmget().Key(s.keys.record(e.id)).Field(names[i]...).Build()), append(sent, i)
 			}
 		}
 		got := s.plain.DoMulti(ctx, append(gets, b.Hgetall().Key(s.keys.revocations(driver.BucketOf(owner))).Build())...)
@@ -275,7 +275,7 @@ func hashFields(values map[string]string) []driver.Field {
 func (s *Store) cleanIndex(ctx context.Context, owner driver.Hash, entries []indexEntry) error {
 	keys := []string{s.keys.index(owner), s.keys.revocations(driver.BucketOf(owner))}
 	for _, e := range entries {
-		keys = append(keys, s.keys.session(e.id))
+		keys = append(keys, s.keys.record(e.id))
 	}
 	var r reply
 	err := s.withRetry(ctx, place(driver.BucketOf(owner)), idempotent, func(ctx context.Context) (err error) {

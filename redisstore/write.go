@@ -21,7 +21,7 @@ func (s *Store) Create(ctx context.Context, id driver.ID, o *driver.RecordSpec, 
 	}
 	var r reply
 	err = s.withRetry(ctx, place(id.Bucket), idempotent, func(ctx context.Context) (err error) {
-		if r, err = s.exec(ctx, s.tracked, createScript, []string{s.keys.session(id)}, args); err == nil && r.status == "ok" {
+		if r, err = s.exec(ctx, s.tracked, createScript, []string{s.keys.record(id)}, args); err == nil && r.status == "ok" {
 			r, err = r.withRevision()
 		}
 		return err
@@ -83,13 +83,15 @@ type plan struct {
 
 // plan looks up the copy. shown is the verifier that the client has shown.
 func (s *Store) plan(id driver.ID, shown driver.Hash) plan {
-	key := s.keys.session(id)
+	key := s.keys.record(id)
 	p := plan{keys: []string{key}, global: s.global.argument(), clock: true, at: s.clock.now()}
 	var r *driver.Record
 	if s.near != nil {
 		r = s.near.peek(id)
 	}
-	if r == nil || r.Principal != nil {
+	if id.UserData { // no revocation concerns it
+		p.global = "0"
+	} else if r == nil || r.Principal != nil {
 		p.keys = append(p.keys, s.keys.revocationsOf(key))
 	}
 	if r != nil {
@@ -111,7 +113,7 @@ func (s *Store) Apply(ctx context.Context, id driver.ID, c *driver.Change) (*dri
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
-	if err := s.syncGlobalRevocation(ctx); err != nil {
+	if err := s.syncRevocation(ctx, id); err != nil {
 		return nil, err
 	}
 	p := s.plan(id, shown(c))
@@ -262,7 +264,7 @@ func (s *Store) execTouch(ctx context.Context, id driver.ID, verifier driver.Has
 	if err := s.ends.refusal(id); err != nil {
 		return reply{}, false, err
 	}
-	if err := s.syncGlobalRevocation(ctx); err != nil {
+	if err := s.syncRevocation(ctx, id); err != nil {
 		return reply{}, false, err
 	}
 	p := s.plan(id, verifier)

@@ -17,9 +17,9 @@ func (t *Table) Count(ctx context.Context, _ int) (driver.Count, error) {
 		s := &t.shards[i]
 		s.mu.Lock()
 		now := t.clock.now()
-		for _, e := range s.entries {
+		for id, e := range s.entries {
 			switch r := e.published; {
-			case r == nil || !r.Live(now):
+			case id.UserData || r == nil || !r.Live(now):
 			case r.Principal != nil:
 				c.SignedIn++
 			default:

@@ -8,7 +8,7 @@ import (
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Table keeps records by id. It implements driver.UserStore, driver.EndReporter,
+// Table keeps records by id. It implements driver.Joiner, driver.EndReporter,
 // driver.ExpiryReporter, driver.Watcher and driver.Clock, and is safe for concurrent use.
 type Table struct {
 	journal     Journal
@@ -31,6 +31,7 @@ type shard struct {
 	entries map[driver.ID]*entry
 	queue   expiryQueue
 	most    int // the most entries since the map was made
+	data    int // how many of entries are user data
 	markers markers
 	owners  *owners // the table's
 
@@ -71,7 +72,7 @@ func (t *Table) live(s *shard, id driver.ID, now time.Time) (*entry, error) {
 	}
 	mark := s.markers.byID[id]
 	endedAt := mark.endedAt
-	if global := t.revocations.lastGlobal(); global.After(endedAt) {
+	if global := t.revocations.lastGlobal(); global.After(endedAt) && !id.UserData {
 		endedAt = global
 	}
 	_, err := driver.LiveRecord(now, nil, mark.movedUntil, endedAt)
@@ -307,13 +308,13 @@ func (t *Table) Restore(id driver.ID, r *driver.Record) {
 // Now implements driver.Clock. The table's time continues when the system's clock is set back.
 func (t *Table) Now() time.Time { return t.clock.now() }
 
-// Len returns the number of records, including expired ones that were not removed yet.
+// Len returns the number of sessions, including expired ones that were not removed yet.
 func (t *Table) Len() int {
 	n := 0
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += len(s.entries)
+		n += len(s.entries) - s.data
 		s.mu.Unlock()
 	}
 	return n
@@ -323,6 +324,9 @@ func (s *shard) add(e *entry) {
 	s.entries[e.id] = e
 	s.queue.push(e)
 	s.most = max(s.most, len(s.entries))
+	if e.id.UserData {
+		s.data++
+	}
 	if e.latest.Principal != nil {
 		s.owners.add(e.latest.Owner(), e.id)
 	}
@@ -343,6 +347,9 @@ func (s *shard) end(e *entry, attempt driver.Attempt, now time.Time) {
 func (s *shard) remove(e *entry) {
 	delete(s.entries, e.id)
 	s.queue.remove(e)
+	if e.id.UserData {
+		s.data--
+	}
 	if e.latest.Principal != nil {
 		s.owners.remove(e.latest.Owner(), e.id)
 	}

@@ -108,8 +108,11 @@ func (t *Table) endAll() Receipt {
 func (t *Table) endShard(s *shard, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	versions := make([]Version, 0, len(s.entries))
+	versions := make([]Version, 0, len(s.entries)-s.data)
 	for id, e := range s.entries {
+		if id.UserData {
+			continue
+		}
 		versions = append(versions, Version{id, nil})
 		if !e.latest.Live(now) {
 			t.expired.add(e)

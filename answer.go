@@ -32,7 +32,7 @@ func Error(w http.ResponseWriter, r *http.Request, err error) {
 // abandon drops what was not committed. It reports whether the response header has left, and
 // whether the response answers with err already.
 func (s *Session) abandon(err error) (sent, answered bool) {
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		d.discard()
 	}
 	s.lock()

@@ -124,7 +124,7 @@ func (s *Session) recheckCookie(ctx context.Context) {
 // stop drops what was not committed, and all that follows, because of err.
 func (s *Session) stop(p phase, err error) {
 	s.stopOwn(p, err)
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		d.stopOwn(p, err)
 	}
 }

@@ -136,7 +136,7 @@ func (s *Session) Reload(ctx context.Context) error {
 	if err := s.reload(ctx); err != nil {
 		return err
 	}
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		if err := d.Reload(ctx); err != nil {
 			return err
 		}
@@ -196,7 +196,7 @@ func (s *Session) Degraded() bool {
 // error. What is changed afterwards is committed. [Error] does it by itself.
 func (s *Session) Discard() {
 	s.discard()
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		d.discard()
 	}
 }
@@ -213,7 +213,7 @@ func (s *Session) hasChanges() bool {
 	s.mu.Lock()
 	changed := len(s.view.ops) > 0
 	s.mu.Unlock()
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		changed = changed || d.hasChanges()
 	}
 	return changed

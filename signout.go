@@ -24,7 +24,7 @@ func (s *Session) SignOut(ctx context.Context) error {
 	if s.owned != nil {
 		return errUserData
 	}
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		d.discard()
 	}
 	return s.signOut(ctx)

@@ -16,7 +16,7 @@ const maxTouches = 64
 // response, and its failure does not fail the request.
 func (m *Manager) touch(ctx context.Context, s *Session) {
 	m.touchOne(ctx, s)
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		m.touchOne(ctx, d)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -159,16 +158,12 @@ func (m *Manager) openUserData(user string, owner driver.Hash, through *Session)
 	return d
 }
 
-// opened yields the user data that the request has opened. There is more than one only if several
-// users were signed in.
-func (s *Session) opened() iter.Seq[*Session] {
+// opened returns the user data that the request has opened last, or nil. What it has opened before
+// is in userData.before.
+func (s *Session) opened() *Session {
 	s.mu.Lock()
-	d := s.data
-	s.mu.Unlock()
-	return func(yield func(*Session) bool) {
-		for ; d != nil && yield(d); d = d.owned.before {
-		}
-	}
+	defer s.mu.Unlock()
+	return s.data
 }
 
 // readData reads user data. The caller holds both locks, as for all functions below.
@@ -343,7 +338,7 @@ func (s *Session) replaceData(r *driver.Record, c *driver.Change) (err error) {
 // commitData commits the changes of the user data, after those of the session. Its error is that of
 // the session, too.
 func (s *Session) commitData(ctx context.Context) error {
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		d.mu.Lock()
 		reported := d.outcome.err != nil && d.outcome.reported
 		d.mu.Unlock()
@@ -363,7 +358,7 @@ func (s *Session) closeData(ctx context.Context) error {
 	if s.owned != nil {
 		return errUserData
 	}
-	for d := range s.opened() {
+	for d := s.opened(); d != nil; d = d.owned.before {
 		err := d.Commit(ctx)
 		if errors.Is(err, ErrEnded) { // SignIn is how to go on after an end
 			d.discard()

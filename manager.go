@@ -27,13 +27,13 @@ type Manager struct {
 	reads      sharedReads
 	touches    chan struct{} // bounds the touches that run at the same time
 	userIDs    *userCache
-	observers  *observers           // nil: none
-	local      bool                 // somebody on this node gets events: Config.OnEvent, or observers
-	listening  bool                 // somebody gets events: on this node, or on others
-	feed       driver.Feed          // to other nodes; nil: none
-	userFields map[string]userField // Config.UserFields by name
+	observers  *observers  // nil: none
+	local      bool        // somebody on this node gets events: Config.OnEvent, or observers
+	listening  bool        // somebody gets events: on this node, or on others
+	feed       driver.Feed // to other nodes; nil: none
 
-	undecodable sync.Map // fields whose stored values did not decode, once logged
+	userFields  map[string]userField // Config.UserFields by name
+	undecodable sync.Map             // fields whose stored values did not decode, once logged
 }
 
 // New checks cfg and returns a Manager of the sessions in store. The error names the field of cfg

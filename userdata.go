@@ -13,8 +13,8 @@ import (
 // userData makes a Session the data of a user. The Session is live if the data is stored, and
 // anonymous if it is not: then the first commit stores it.
 //
-// Locks: a call may take the locks of the session through which data was opened while it holds those
-// of the data, and never the other way round.
+// Locks: a call that holds the locks of the data may take those of the session through which it was
+// opened, and never the other way round.
 type userData struct {
 	user    string
 	owner   driver.Hash
@@ -25,9 +25,9 @@ type userData struct {
 var errUserData = fmt.Errorf("%w: this is the data of a user, not a session", ErrInvalid)
 
 // UserData returns the data of the user who is signed in: fields that are the same in all sessions
-// of the user, such as a cart on two devices. Its fields are read and changed as those of a session,
-// and its changes are committed with those of s, or by its own Commit. While nobody is signed in,
-// UserData returns s, so that a page is written once:
+// of the user, such as a cart on two devices. Its fields are read and changed as those of a
+// session, and its changes are committed with those of s, or by its own Commit. While nobody is
+// signed in, UserData returns s, so that a page is written once:
 //
 //	data, err := s.UserData(ctx)
 //	cart.Add(data, "apple", 1)
@@ -44,9 +44,10 @@ var errUserData = fmt.Errorf("%w: this is the data of a user, not a session", Er
 // Config.UserDataTimeout without use. The methods SignIn, SignOut, Renew, Adopt, Resume,
 // BearerToken, CSRFToken and CheckCSRF of user data return [ErrInvalid].
 //
-// Errors: those of [From]; [ErrEnded]; errors.ErrUnsupported if the store keeps no user data. If the
-// fields of the session do not fit into the data, the error is [ErrTooLarge] or [ErrInvalid], and
-// they stay in the session until it ends. [Manager.UserData] opens the data without them.
+// Errors: those of [From]; [ErrEnded]; errors.ErrUnsupported if the store keeps no user data. If
+// the fields of the session do not fit into the data, the error is [ErrTooLarge], [ErrInvalid] or
+// [ErrDecode], and they stay in the session until it ends. [Manager.UserData] opens the data
+// without them.
 func (s *Session) UserData(ctx context.Context) (*Session, error) {
 	if s.owned != nil {
 		return s, nil
@@ -104,8 +105,8 @@ func (s *Session) dataOfUser() (*Session, error) {
 // as a worker. Changes are stored by [Session.Commit] of the returned Session. See
 // [Session.UserData].
 //
-// Errors: [ErrInvalid] if user is empty; [ErrUnavailable]; [ErrSealed]; errors.ErrUnsupported if the
-// store keeps no user data.
+// Errors: [ErrInvalid] if user is empty; [ErrUnavailable]; [ErrSealed]; errors.ErrUnsupported if
+// the store keeps no user data.
 func (m *Manager) UserData(ctx context.Context, user string) (*Session, error) {
 	if user == "" {
 		return nil, errNoUser

@@ -154,7 +154,7 @@ func TestUserDataIsNoSession(t *testing.T) {
 func TestRevocationKeepsUserData(t *testing.T) {
 	s := newSite(t, shop())
 	again := func() *visitor {
-		time.Sleep(2 * time.Millisecond) // a sign-in within the millisecond of a revocation is refused
+		time.Sleep(2 * time.Millisecond) // a sign-in in the millisecond of a revocation is refused
 		return s.mustSignIn("ada")
 	}
 	v := again()

@@ -37,8 +37,8 @@ type Change struct {
 //     delays changes, and sets Change.Missed.
 //   - [ErrInvalid]: the session is not stored, or another Watch of this request still runs.
 //
-// Watch on the data of a user stores the data if it is not stored yet, and also ends when the session
-// ends through which the data was opened: see [Session.UserData].
+// Watch on the data of a user ([Session.UserData]) also ends when the session ends through which
+// the data was opened. It stores the data if it is not stored yet.
 //
 // Watch does not extend the idle timeout. To end a response when the user may no longer have it,
 // use [Route.Context].

@@ -139,7 +139,8 @@ func TestCartsOfEightDevicesEqualTheModel(t *testing.T) {
 			if !s.in {
 				s.signIn()
 			}
-			s.do(func(context.Context, *session.Session, *session.Session) error { return nil }) // joins what is left
+			// What is left joins.
+			s.do(func(context.Context, *session.Session, *session.Session) error { return nil })
 		})
 	}
 	all.Wait()

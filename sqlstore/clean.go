@@ -95,6 +95,10 @@ func (s *Store) cleanBatch(ctx context.Context) (n int, expired []driver.Expired
 		if err != nil {
 			return err
 		}
+		removed, err := tx.execCount(s.q.cleanData, int64(userDataEpoch), micros(st.now))
+		if n = max(n, int(removed)); err != nil {
+			return err
+		}
 		return tx.exec(s.q.forget, micros(st.now.Add(-driver.MaxSignInTime)))
 	})
 	return n, expired, err

@@ -31,8 +31,8 @@ func (d Dialect) String() string {
 //
 // Locks. A sign-in and EndUser hold a lock of the owner, so that nobody else adds sessions of the
 // owner meanwhile. Both share one lock of the store, which EndAll takes alone. After these they
-// lock rows, in the order of their ids. All other operations lock at most one row. So there is no
-// deadlock. SQLite has one writer: each transaction begins with lockStore.
+// lock rows, in the order of their ids. Join does, too, and a session's id is before that of user
+// data of the same bucket. All other operations lock at most one row. So there is no deadlock. SQLite has one writer: each transaction begins with lockStore.
 type statements struct {
 	lockAll   string // EndAll
 	lockOwner string // $1: key of the owner
@@ -49,6 +49,7 @@ type statements struct {
 	revoke    string // $1: owner, $2: time
 	revokeAll string // $1: epoch, $2: time
 	clean     string // removes a batch of expired rows and returns them. $1: epoch, $2: time
+	cleanData string // removes a batch of expired user data. $1: its epoch, $2: time
 	forget    string // removes a batch of old revocations. $1: time
 	version   string // the version of the schema
 }
@@ -106,12 +107,14 @@ ON CONFLICT (owner) DO UPDATE SET revoked = excluded.revoked WHERE excluded.revo
 	// A marker counts until it expires, also after an EndAll.
 	q.clean = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE (epoch, expires) <= ($1, $2)
 	AND (metadata IS NOT NULL OR expires <= $2) ORDER BY epoch, expires LIMIT {batch} {skip locked}) RETURNING id, epoch, owner, expires, metadata`
+	q.cleanData = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE epoch = $1 AND expires <= $2
+	ORDER BY expires LIMIT {batch} {skip locked})`
 	q.forget = `DELETE FROM {revocations} WHERE owner IN (SELECT owner FROM {revocations} WHERE revoked < $1
 	LIMIT {batch} {skip locked})`
 	q.version = `SELECT version FROM {meta}`
 	r := strings.NewReplacer(names...)
 	for _, text := range []*string{&q.lockAll, &q.lockOwner, &q.lockRow, &q.load, &q.loadLock, &q.loadOwner, &q.state,
-		&q.list, &q.insert, &q.update, &q.mark, &q.revoke, &q.revokeAll, &q.clean, &q.forget, &q.version} {
+		&q.list, &q.insert, &q.update, &q.mark, &q.revoke, &q.revokeAll, &q.clean, &q.cleanData, &q.forget, &q.version} {
 		*text = r.Replace(*text)
 	}
 	return q

@@ -23,8 +23,8 @@ INSERT INTO {meta} (version, epoch, revoked) SELECT {version}, 1, 0 WHERE NOT EX
 
 -- A row is a session, or for a minute the marker of one that ended or was replaced.
 CREATE TABLE IF NOT EXISTS {sessions} (
-	id       {text} NOT NULL PRIMARY KEY, -- the session's handle
-	epoch    bigint NOT NULL,
+	id       {text} NOT NULL PRIMARY KEY, -- the session's handle; with "~" in place of "-": a user's data
+	epoch    bigint NOT NULL,             -- user data: the largest number, so that EndAll does not end it
 	owner    {text},                      -- hash of the user's id; NULL: nobody is signed in, or a marker
 	created  bigint NOT NULL,
 	expires  bigint NOT NULL,

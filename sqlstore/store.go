@@ -4,13 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
 )
 
-// Store is a driver.UserStore in a database. It is safe for concurrent use.
+// Store is a driver.Joiner in a database. It is safe for concurrent use.
 type Store struct {
 	db        *sql.DB
 	ownsDB    bool // Close closes it
@@ -29,7 +30,7 @@ type Store struct {
 }
 
 var (
-	_ driver.UserStore      = (*Store)(nil)
+	_ driver.Joiner         = (*Store)(nil)
 	_ driver.Clock          = (*Store)(nil)
 	_ driver.EndReporter    = (*Store)(nil)
 	_ driver.ExpiryReporter = (*Store)(nil)
@@ -45,6 +46,7 @@ type state struct {
 // row is a session or a marker.
 type row struct {
 	id               string
+	userData         bool
 	found            bool
 	epoch            int64
 	moved, ended     time.Time // zero: no such marker
@@ -59,7 +61,7 @@ func (s *Store) loadRow(in scanner, id driver.ID, asked time.Time) (row, state, 
 	var now, revoked int64
 	var epoch, moved, ended, expires sql.NullInt64
 	var attempt []byte
-	out := row{id: id.String()}
+	out := row{id: id.String(), userData: id.UserData}
 	err := scan(in, &st.epoch, &revoked, &now, &epoch, &moved, &ended, &attempt, &expires, &out.metadata, &out.fields)
 	if err != nil {
 		return row{}, state{}, err
@@ -74,8 +76,14 @@ func (s *Store) loadRow(in scanner, id driver.ID, asked time.Time) (row, state, 
 // live reports whether the row is a live session. It does not decode the record, so that a session
 // whose record is damaged can be ended.
 func (r *row) live(st *state) bool {
-	return r.metadata != nil && r.epoch == st.epoch && st.now.Before(r.expires)
+	return r.metadata != nil && r.current(st) && st.now.Before(r.expires)
 }
+
+// userDataEpoch is the epoch of user data, which EndAll does not end.
+const userDataEpoch = math.MaxInt64
+
+// current reports that no EndAll has ended the row.
+func (r *row) current(st *state) bool { return r.epoch == st.epoch || r.epoch == userDataEpoch }
 
 // over reports whether there was a session here until less than driver.SupersededFor ago. A late
 // Create or SignIn must not bring it back.
@@ -85,7 +93,7 @@ func (r *row) over(st *state) bool {
 
 // record returns the record of the row, also an expired one, or nil.
 func (r *row) record(st *state) (*driver.Record, error) {
-	if r.metadata == nil || r.epoch != st.epoch {
+	if r.metadata == nil || !r.current(st) {
 		return nil, nil
 	}
 	return decode(r.id, r.metadata, r.fields)
@@ -98,7 +106,7 @@ func (r *row) liveRecord(st *state) (*driver.Record, error) {
 		return nil, err
 	}
 	ended := r.ended
-	if st.revoked.After(ended) {
+	if st.revoked.After(ended) && !r.userData {
 		ended = st.revoked
 	}
 	return driver.LiveRecord(st.now, rec, r.moved, ended)
@@ -136,7 +144,11 @@ func (tx *transaction) save(id driver.ID, old bool, st *state, r *driver.Record)
 	if !old {
 		text = tx.s.q.insert
 	}
-	n, err := tx.execCount(text, id.String(), st.epoch, owner, micros(r.Created), micros(r.Expires()), metadata, fields)
+	epoch := st.epoch
+	if id.UserData {
+		epoch = userDataEpoch
+	}
+	n, err := tx.execCount(text, id.String(), epoch, owner, micros(r.Created), micros(r.Expires()), metadata, fields)
 	if err == nil && n == 0 {
 		err = errConflict
 	}
@@ -211,6 +223,44 @@ func (s *Store) change(
 		}
 		return tx.save(id, true, &st, after)
 	})
+}
+
+// Join implements driver.Joiner.
+func (s *Store) Join(
+	ctx context.Context, from driver.ID, take *driver.Change, into driver.ID, put *driver.Change,
+) (taken, stored *driver.Result, err error) {
+	err = s.transact(ctx, s.q.lockRow, true, func(tx *transaction) error {
+		session, _, err := tx.loadLocked(from)
+		if err != nil {
+			return err
+		}
+		data, st, err := tx.loadLocked(into) // the time is that after both locks
+		if err != nil {
+			return err
+		}
+		fromRecord, err := session.liveRecord(&st)
+		if err != nil {
+			return err
+		}
+		intoRecord, err := data.liveRecord(&st)
+		if errors.Is(err, driver.ErrNotFound) {
+			err = driver.ErrNoUserData
+		}
+		if err != nil {
+			return err
+		}
+		if taken, stored, err = driver.PlanJoin(st.now, fromRecord, take, intoRecord, put); err != nil {
+			return err
+		}
+		if err := tx.save(from, true, &st, taken.Record); err != nil {
+			return err
+		}
+		return tx.save(into, true, &st, stored.Record)
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return taken, stored, nil
 }
 
 // End implements driver.Store.

@@ -68,7 +68,9 @@ func TestAPI(t *testing.T) {
 // TestExportedSurfaceIsSmall limits the number of exported names of package session, since a small
 // package is easy to learn. Admired small packages export about 15 types and 20 functions. Two more
 // types are for metrics and traces: Observer is a field's type in Config, and in a package of its
-// own nobody would find it. One more is Change, which Watch yields.
+// nobody would find it. One more is Change, which Watch yields. One more is Field: a list of names
+// could not say whether a field of the user is a counter, which adds, or something else, which
+// replaces.
 func TestExportedSurfaceIsSmall(t *testing.T) {
 	types, functions := map[string]bool{}, 0
 	for _, line := range exported(load(t).packages["."]) {
@@ -80,8 +82,8 @@ func TestExportedSurfaceIsSmall(t *testing.T) {
 		}
 	}
 	t.Logf("package session exports %d types and %d functions", len(types), functions)
-	if len(types) == 0 || len(types) > 18 || functions == 0 || functions > 10 {
-		t.Errorf("package session exports %d types and %d functions: the limits are 18 and 10. Can a method, a field of Config "+
+	if len(types) == 0 || len(types) > 19 || functions == 0 || functions > 10 {
+		t.Errorf("package session exports %d types and %d functions: the limits are 19 and 10. Can a method, a field of Config "+
 			"or another package do it instead?", len(types), functions)
 	}
 }

@@ -66,6 +66,8 @@ var configMeanings = map[string]struct{ zero, meaning string }{
 	"MaxPerUser":         {"no limit", "how many sessions one user may have at the same time"},
 	"RefuseExtra":        {"no", "at MaxPerUser, refuse the sign-in instead of ending the oldest session"},
 	"KeepFields":         {"none", "fields of an anonymous session that are kept at sign-in"},
+	"UserFields":         {"none", "fields that belong to the user, and join the user's data at sign-in"},
+	"UserDataTimeout":    {"default", "the data of a user is deleted when it is not used for this long"},
 	"UserKey":            {"none", "key that hashes user ids, so that the store's keys do not reveal them"},
 	"Cookie.Name":        {"default", "name of the cookie"},
 	"Cookie.Path":        {"default", "the cookie is sent to URLs below this path"},
@@ -107,6 +109,8 @@ func valueText(v reflect.Value) string {
 		return map[bool]string{true: "yes", false: "no"}[x]
 	case []string:
 		return strings.Join(x, ", ")
+	case []session.Field:
+		return strings.Join(fieldNames(x), ", ")
 	case []byte:
 		return "1 key"
 	case [][]byte:
@@ -128,6 +132,15 @@ func valueText(v reflect.Value) string {
 		return fmt.Sprint(v.Interface())
 	}
 	return "set" // an unknown kind could hold a secret
+}
+
+// fieldNames returns the names of fields, which are their texts.
+func fieldNames(fields []session.Field) []string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = fmt.Sprint(f)
+	}
+	return names
 }
 
 // sameSiteNames has the names that the Set-Cookie header uses.
@@ -170,6 +183,8 @@ func configJSON(v reflect.Value) map[string]any {
 			fields[name] = x
 		case []string:
 			fields[name] = append([]string{}, x...) // an empty list instead of null
+		case []session.Field:
+			fields[name] = fieldNames(x)
 		}
 	}
 	return fields

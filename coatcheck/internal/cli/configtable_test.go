@@ -79,7 +79,7 @@ func TestConfigTableShowsEachField(t *testing.T) {
 func TestConfigTableShowsValues(t *testing.T) {
 	full := configTable(mustConfig(t, session.Config{
 		Policy: policy.AAL1, IdleTimeout: 90 * time.Minute, Lifetime: 30 * 24 * time.Hour, MaxPerUser: 3,
-		KeepFields: []string{"cart", "lang"}, Cookie: session.Cookie{SameSite: http.SameSiteStrictMode},
+		KeepFields: []string{"cart", "lang"}, UserFields: []session.Field{session.Counters("order"), session.Value[string]("theme")}, Cookie: session.Cookie{SameSite: http.SameSiteStrictMode},
 		Keys: [][]byte{key(1), key(2)}, UserKey: key(3), UnsignedUntil: time.Unix(0, 0), Logger: slog.Default(),
 		CSRFExempt: []string{"POST /hook"}, CommitTimeout: 1500 * time.Millisecond,
 		CrossOrigin: http.NewCrossOriginProtection(),
@@ -92,6 +92,7 @@ func TestConfigTableShowsValues(t *testing.T) {
 		"MaxPerUser":      "3",
 		"RefuseExtra":     "no",
 		"KeepFields":      "cart, lang",
+		"UserFields":      "order, theme",
 		"UserKey":         "1 key",
 		"Cookie.Name":     `"__Host-session"`,
 		"Cookie.Domain":   "this host only",

@@ -204,3 +204,25 @@ func (u faultyUsers) EndAll(ctx context.Context) error {
 	u.f.mu.Unlock()
 	return u.f.faults.run(ctx, OpEndAll, func() error { return u.store.EndAll(ctx) })
 }
+
+// faultyJoins has what makes a faulty store a driver.Joiner.
+type faultyJoins struct {
+	faultyUsers
+	store driver.Joiner
+}
+
+// Join implements driver.Joiner.
+func (j faultyJoins) Join(
+	ctx context.Context, from driver.ID, take *driver.Change, into driver.ID, put *driver.Change,
+) (taken, stored *driver.Result, err error) {
+	err = j.f.faults.run(ctx, OpJoin, func() (err error) {
+		taken, stored, err = j.store.Join(ctx, from, take, into, put)
+		return err
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	j.f.keep(from, taken.Record, nil)
+	j.f.keep(into, stored.Record, nil)
+	return taken, stored, nil
+}

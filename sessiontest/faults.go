@@ -24,6 +24,7 @@ const (
 	OpSessions Op = "Sessions" // Manager.Sessions
 	OpEndUser  Op = "EndUser"  // Manager.Revoke and Manager.RevokeUser
 	OpEndAll   Op = "EndAll"   // Manager.RevokeAll
+	OpJoin     Op = "Join"     // SignIn and UserData, with fields of Config.UserFields
 )
 
 // Fault decides the outcome of a call of a store: it returns the error of the call. call makes the
@@ -113,7 +114,7 @@ type rule struct {
 }
 
 // ops are all kinds of calls.
-var ops = []Op{OpLoad, OpCreate, OpApply, OpTouch, OpEnd, OpSignIn, OpSessions, OpEndUser, OpEndAll}
+var ops = []Op{OpLoad, OpCreate, OpApply, OpTouch, OpEnd, OpSignIn, OpSessions, OpEndUser, OpEndAll, OpJoin}
 
 // Set makes each call of these kinds fail by fault, until [Faults.Clear]. Without kinds it concerns
 // every call. It replaces an earlier Fault of the same kinds.

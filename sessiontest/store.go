@@ -18,10 +18,36 @@ func Faulty(store driver.Store) (driver.Store, *Faults) {
 	u, users := store.(driver.UserStore)
 	e, ends := store.(driver.EndReporter)
 	feed, feeds := store.(driver.Feed)
+	j, joins := store.(driver.Joiner)
 	fu, fe := faultyUsers{f, u}, faultyEnds{f, e}
+	fj := faultyJoins{fu, j}
 	// A faulty has all other abilities, in a form that is as good as none if the store has none.
-	// There is no such form of these three.
+	// There is no such form of these four.
 	switch {
+	case joins && ends && feeds:
+		return struct {
+			*faulty
+			faultyJoins
+			faultyEnds
+			driver.Feed
+		}{f, fj, fe, feed}, f.faults
+	case joins && ends:
+		return struct {
+			*faulty
+			faultyJoins
+			faultyEnds
+		}{f, fj, fe}, f.faults
+	case joins && feeds:
+		return struct {
+			*faulty
+			faultyJoins
+			driver.Feed
+		}{f, fj, feed}, f.faults
+	case joins:
+		return struct {
+			*faulty
+			faultyJoins
+		}{f, fj}, f.faults
 	case users && ends && feeds:
 		return struct {
 			*faulty

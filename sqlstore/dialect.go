@@ -32,7 +32,8 @@ func (d Dialect) String() string {
 // Locks. A sign-in and EndUser hold a lock of the owner, so that nobody else adds sessions of the
 // owner meanwhile. Both share one lock of the store, which EndAll takes alone. After these they
 // lock rows, in the order of their ids. Join does, too, and a session's id is before that of user
-// data of the same bucket. All other operations lock at most one row. So there is no deadlock. SQLite has one writer: each transaction begins with lockStore.
+// data of the same bucket. All other operations lock at most one row. So there is no deadlock.
+// SQLite has one writer: each transaction begins with lockStore.
 type statements struct {
 	lockAll   string // EndAll
 	lockOwner string // $1: key of the owner
@@ -107,10 +108,8 @@ ON CONFLICT (owner) DO UPDATE SET revoked = excluded.revoked WHERE excluded.revo
 	// A marker counts until it expires, also after an EndAll.
 	q.clean = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE (epoch, expires) <= ($1, $2)
 	AND (metadata IS NOT NULL OR expires <= $2) ORDER BY epoch, expires LIMIT {batch} {skip locked}) RETURNING id, epoch, owner, expires, metadata`
-	q.cleanData = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE epoch = $1 AND expires <= $2
-	ORDER BY expires LIMIT {batch} {skip locked})`
-	q.forget = `DELETE FROM {revocations} WHERE owner IN (SELECT owner FROM {revocations} WHERE revoked < $1
-	LIMIT {batch} {skip locked})`
+	q.cleanData = `DELETE FROM {sessions} WHERE id IN (SELECT id FROM {sessions} WHERE epoch = $1 AND expires <= $2 LIMIT {batch} {skip locked})`
+	q.forget = `DELETE FROM {revocations} WHERE owner IN (SELECT owner FROM {revocations} WHERE revoked < $1 LIMIT {batch} {skip locked})`
 	q.version = `SELECT version FROM {meta}`
 	r := strings.NewReplacer(names...)
 	for _, text := range []*string{&q.lockAll, &q.lockOwner, &q.lockRow, &q.load, &q.loadLock, &q.loadOwner, &q.state,

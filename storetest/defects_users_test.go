@@ -30,6 +30,8 @@ type brokenUsers struct {
 	publish  func([]byte)
 	follow   func(context.Context) (iter.Seq2[[]byte, error], error)
 	watch    func(driver.ID, func(missed bool)) func()
+	create   func(context.Context, driver.ID, *driver.RecordSpec, *driver.Change) (*driver.Result, error)
+	join     func(context.Context, driver.ID, *driver.Change, driver.ID, *driver.Change) (taken, stored *driver.Result, err error)
 	onReopen func()
 	leaked   int
 }
@@ -163,7 +165,7 @@ type userDefect struct {
 }
 
 func init() {
-	userDefects = slices.Concat(userDefects, listDefects, eventDefects, watchDefects)
+	userDefects = slices.Concat(userDefects, listDefects, eventDefects, watchDefects, userDataDefects)
 	for _, d := range userDefects {
 		defects = append(defects, defect{d.name, d.caughtBy, nil})
 	}

@@ -116,5 +116,10 @@ func cases() []testCase {
 			all = append(all, c)
 		}
 	}
+	for _, c := range userDataCases {
+		able := c.able
+		c.users, c.able = true, func(s driver.Store) bool { return joins(s) && (able == nil || able(s)) }
+		all = append(all, c)
+	}
 	return all
 }

@@ -26,6 +26,7 @@ func scriptCases() []scriptVector {
 	c.end()
 	c.clean()
 	c.publish()
+	c.join()
 	return c.all
 }
 

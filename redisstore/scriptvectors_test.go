@@ -100,7 +100,7 @@ func TestScriptVectors(t *testing.T) {
 	scripts := map[string]*rueidis.Lua{
 		"signin.lua": signInScript, "enduser.lua": endUserScript, "move.lua": moveScript, "revokeall.lua": revokeAllScript,
 		"apply.lua": applyScript, "touch.lua": touchScript, "create.lua": createScript, "end.lua": endScript, "clean.lua": cleanScript,
-		"publish.lua": publishScript,
+		"publish.lua": publishScript, "join.lua": joinScript,
 	}
 	for _, v := range vectors {
 		t.Run(v.Script+" "+v.Name, func(t *testing.T) { v.run(t, s.plain, scripts[v.Script]) })

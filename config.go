@@ -131,8 +131,8 @@ type Config struct {
 	//
 	// Set it before the first sign-in, and never change it. Adding a key is a change. After a
 	// change, a user's older sessions could be neither listed nor revoked, so they fail with status
-	// 500. Restore the old key, or end these sessions with [Manager.RevokeAll]. See docs/keys.md.
-	// Default: none, the hashes have no key.
+	// 500, and the data of users is not found. Restore the old key, or end these sessions with
+	// [Manager.RevokeAll]. See docs/keys.md. Default: none, the hashes have no key.
 	UserKey []byte
 
 	// Seal encrypts the values in the store with the first of Keys (AES-256-GCM). Any of Keys opens

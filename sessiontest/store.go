@@ -18,36 +18,13 @@ func Faulty(store driver.Store) (driver.Store, *Faults) {
 	u, users := store.(driver.UserStore)
 	e, ends := store.(driver.EndReporter)
 	feed, feeds := store.(driver.Feed)
-	j, joins := store.(driver.Joiner)
 	fu, fe := faultyUsers{f, u}, faultyEnds{f, e}
-	fj := faultyJoins{fu, j}
+	if j, ok := store.(driver.Joiner); ok {
+		return faultyJoiner(f, faultyJoins{fu, j}, fe, feed), f.faults
+	}
 	// A faulty has all other abilities, in a form that is as good as none if the store has none.
-	// There is no such form of these four.
+	// There is no such form of these three.
 	switch {
-	case joins && ends && feeds:
-		return struct {
-			*faulty
-			faultyJoins
-			faultyEnds
-			driver.Feed
-		}{f, fj, fe, feed}, f.faults
-	case joins && ends:
-		return struct {
-			*faulty
-			faultyJoins
-			faultyEnds
-		}{f, fj, fe}, f.faults
-	case joins && feeds:
-		return struct {
-			*faulty
-			faultyJoins
-			driver.Feed
-		}{f, fj, feed}, f.faults
-	case joins:
-		return struct {
-			*faulty
-			faultyJoins
-		}{f, fj}, f.faults
 	case users && ends && feeds:
 		return struct {
 			*faulty
@@ -90,6 +67,35 @@ func Faulty(store driver.Store) (driver.Store, *Faults) {
 		}{f, feed}, f.faults
 	}
 	return f, f.faults
+}
+
+// faultyJoiner is Faulty for a driver.Joiner. feed may be nil, and so may be the store of fe.
+func faultyJoiner(f *faulty, fj faultyJoins, fe faultyEnds, feed driver.Feed) driver.Store {
+	switch ends, feeds := fe.store != nil, feed != nil; {
+	case ends && feeds:
+		return struct {
+			*faulty
+			faultyJoins
+			faultyEnds
+			driver.Feed
+		}{f, fj, fe, feed}
+	case ends:
+		return struct {
+			*faulty
+			faultyJoins
+			faultyEnds
+		}{f, fj, fe}
+	case feeds:
+		return struct {
+			*faulty
+			faultyJoins
+			driver.Feed
+		}{f, fj, feed}
+	}
+	return struct {
+		*faulty
+		faultyJoins
+	}{f, fj}
 }
 
 // faulty has the methods of driver.Store, and the abilities that every store may have.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -310,4 +311,257 @@ func TestJoinIsRepeated(t *testing.T) {
 			v.tab().mustHave("apple=2")
 		}
 	}
+}
+
+// TestSealedFieldsJoin: values are sealed again for the user data, and a dump shows none of them.
+func TestSealedFieldsJoin(t *testing.T) {
+	cfg := shop()
+	cfg.Keys, cfg.UserKey, cfg.Seal = [][]byte{key(1)}, key(2), true
+	s := newSite(t, cfg)
+	v := s.visitor()
+	v.inData(func(_ context.Context, _, data *session.Session) {
+		gifts.Set(data, "book", gift{For: "Bob", Price: 3})
+		theme.Set(data, "dark")
+		cart.Add(data, "apple", 2)
+	})
+	v.do(signIn("ada"))
+	v.inData(func(ctx context.Context, _, data *session.Session) {
+		got, _ := gifts.Get(data, "book")
+		mustEqual(t, "the gift", got, gift{For: "Bob", Price: 3})
+		mustEqual(t, "the theme", theme.Get(data), "dark")
+		if _, err := theme.Update(ctx, data, func(old string) (string, error) { return old + "er", nil }); err != nil {
+			t.Error(err)
+		}
+		mustEqual(t, "the cart", contents(data), "apple=2")
+	})
+	data, err := s.m.UserData(t.Context(), "ada")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustEqual(t, "the theme for a worker", theme.Get(data), "darker")
+	r, _, err := s.store.Store.Load(t.Context(), driver.UserDataID(ownerOf(t, s, "ada")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range r.Fields {
+		if strings.Contains(string(f.Value), "Bob") || strings.Contains(string(f.Value), "dark") {
+			t.Errorf("%s is stored in clear: %s", f.Key, f.Value)
+		}
+	}
+	mustEqual(t, "fields in the store", len(r.Fields), 3)
+	// Without the key, it is an error and not an empty cart.
+	cfg.Keys = [][]byte{key(3)}
+	if _, err := s.withConfig(cfg).m.UserData(t.Context(), "ada"); !errors.Is(err, session.ErrSealed) {
+		t.Errorf("without the key: %v, want ErrSealed", err)
+	}
+}
+
+// ownerOf returns the owner of a user who is signed in.
+func ownerOf(t *testing.T, s *site, user string) driver.Hash {
+	t.Helper()
+	list, err := listAll(t.Context(), s.m, user)
+	if err != nil || len(list) == 0 {
+		t.Fatal(list, err)
+	}
+	id, err := driver.ParseID(list[0].Handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, _, err := s.store.Store.Load(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Principal.Owner
+}
+
+// TestJoinThatDoesNotFit leaves the fields in the session and the data as it was, until there is
+// room. 64 KiB are the most.
+func TestJoinThatDoesNotFit(t *testing.T) {
+	for name, test := range map[string]struct {
+		known, unknown func(data *session.Session)
+		want           error
+		clear          func(data *session.Session)
+	}{
+		"64 KiB": {
+			func(data *session.Session) { gifts.Set(data, "a", gift{For: strings.Repeat("x", 65_000)}) },
+			func(data *session.Session) { gifts.Set(data, "b", gift{For: strings.Repeat("x", 1000)}) },
+			session.ErrTooLarge, gifts.Clear,
+		},
+		"1,024 entries": {
+			func(data *session.Session) {
+				for i := range 1000 {
+					cart.Add(data, fmt.Sprint("known", i), 1)
+				}
+			},
+			func(data *session.Session) {
+				for i := range 100 {
+					cart.Add(data, fmt.Sprint("unknown", i), 1)
+				}
+			}, session.ErrTooLarge, cart.Clear,
+		},
+		"overflow": {
+			func(data *session.Session) { cart.Add(data, "apple", math.MaxInt64) },
+			func(data *session.Session) { cart.Add(data, "apple", 1); cart.Add(data, "pear", 1) }, session.ErrInvalid, cart.Clear,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, shop())
+			known, v := s.mustSignIn("ada"), s.visitor()
+			known.inData(func(_ context.Context, _, data *session.Session) { test.known(data) })
+			before := ""
+			v.inData(func(_ context.Context, _, data *session.Session) { test.unknown(data) })
+			v.inData(func(_ context.Context, _, data *session.Session) { before = contents(data) })
+			v.do(signIn("ada"))
+			if log := s.log.String(); !strings.Contains(log, "did not join") {
+				t.Errorf("the log does not say it: %s", log)
+			}
+			v.mustDo(func(ctx context.Context, ses *session.Session) {
+				if data, err := ses.UserData(ctx); data != nil || !errors.Is(err, test.want) {
+					t.Errorf("UserData: %v, want %v", err, test.want)
+				}
+				mustEqual(t, "the session's cart", contents(ses), before)
+			})
+			known.inData(func(_ context.Context, _, data *session.Session) { test.clear(data) })
+			v.mustHave(before)
+		})
+	}
+}
+
+// TestUserDataExpires: reading counts as use, to within an hour. Expired data begins anew, also for
+// a request that has read it before.
+func TestUserDataExpires(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := shop()
+		// No use extends the session.
+		cfg.UserDataTimeout, cfg.Lifetime, cfg.IdleTimeout = 20*time.Hour, 200*time.Hour, 200*time.Hour
+		cfg.Keys, cfg.UserKey, cfg.Seal = [][]byte{key(1)}, key(2), true
+		s := newSite(t, cfg)
+		v := s.mustSignIn("ada")
+		v.add("apple", 1)
+		applies := s.store.applies.Load() + s.store.touches.Load()
+		time.Sleep(50 * time.Minute)
+		v.inData(func(context.Context, *session.Session, *session.Session) {})
+		synctest.Wait()
+		mustEqual(t, "writes of a read within the hour", s.store.applies.Load()+s.store.touches.Load()-applies, 0)
+		for range 2 {
+			time.Sleep(15 * time.Hour)
+			v.mustHave("apple=1")
+			synctest.Wait()
+		}
+		time.Sleep(19 * time.Hour)
+		slow := v.tab().serve(func(_ http.ResponseWriter, r *http.Request, ses *session.Session) error {
+			data, err := ses.UserData(r.Context())
+			if err != nil {
+				return err
+			}
+			mustEqual(t, "the cart before it expires", contents(data), "apple=1")
+			theme.Set(data, "dark")
+			time.Sleep(21 * time.Hour)
+			cart.Add(data, "pear", 1)
+			return nil
+		})
+		mustAnswer(t, slow, 200)
+		v.inData(func(_ context.Context, _, data *session.Session) {
+			mustEqual(t, "the cart afterwards", contents(data), "pear=1")
+			mustEqual(t, "the theme", theme.Get(data), "dark")
+		})
+	})
+}
+
+// TestTwoRequestsCreateUserData: both began when there was none, and both take effect, sealed or
+// not.
+func TestTwoRequestsCreateUserData(t *testing.T) {
+	for _, sealed := range []bool{false, true} {
+		cfg := shop()
+		if sealed {
+			cfg.Keys, cfg.UserKey, cfg.Seal = [][]byte{key(1)}, key(2), true
+		}
+		s := newSite(t, cfg)
+		v := s.mustSignIn("ada")
+		v.inData(func(ctx context.Context, _, data *session.Session) {
+			cart.Add(data, "apple", 1)
+			gifts.Set(data, "a", gift{For: "first"})
+			v.tab().inData(func(_ context.Context, _, other *session.Session) {
+				cart.Add(other, "apple", 1)
+				gifts.Set(other, "b", gift{For: "second"})
+			})
+			got, err := theme.Update(ctx, data, func(string) (string, error) { return "dark", nil })
+			mustEqual(t, "the Update", got, "dark")
+			mustEqual(t, "its error", err, nil)
+			mustEqual(t, "what the request sees", contents(data), "apple=2")
+			a, _ := gifts.Get(data, "a")
+			b, _ := gifts.Get(data, "b")
+			mustEqual(t, "the gifts", a.For+b.For, "firstsecond")
+			theme.Set(data, "light")
+		})
+		v.inData(func(_ context.Context, _, data *session.Session) { mustEqual(t, "the theme", theme.Get(data), "light") })
+	}
+}
+
+// TestSignInAsAnother: what Ada's request changed is stored, her cart is not Bob's, and what the
+// request writes to her data afterwards fails it.
+func TestSignInAsAnother(t *testing.T) {
+	s := newSite(t, shop())
+	v := s.mustSignIn("ada")
+	v.inData(func(ctx context.Context, ses, ada *session.Session) {
+		cart.Add(ada, "apple", 1)
+		if err := ses.SignIn(ctx, session.Login{User: "ada"}); err != nil { // with a second factor, say
+			t.Fatal(err)
+		}
+		cart.Add(ada, "apple", 1)
+		if err := ses.SignIn(ctx, session.Login{User: "bob"}); err != nil {
+			t.Fatal(err)
+		}
+		bob, err := ses.UserData(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		mustEqual(t, "Bob's cart", contents(bob), "")
+		cart.Add(bob, "pear", 1)
+	})
+	mustEqual(t, "the user", v.who(), "bob")
+	v.mustHave("pear=1")
+	s.mustSignIn("ada").mustHave("apple=2")
+	w := v.do(func(ses *session.Session) error {
+		bob, err := ses.UserData(t.Context())
+		if err != nil {
+			return err
+		}
+		if err := ses.SignOut(t.Context()); err != nil {
+			return err
+		}
+		cart.Add(bob, "pear", 1)
+		return nil
+	})
+	mustAnswer(t, w, 409)
+	s.mustSignIn("bob").mustHave("pear=1")
+}
+
+// TestWatchOfUserData: a change on another device arrives, an empty cart can be watched, and the
+// watch ends with the session.
+func TestWatchOfUserData(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, shop())
+		phone, laptop := s.mustSignIn("ada"), s.mustSignIn("ada")
+		var seen []string
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			phone.tab().inData(func(ctx context.Context, _, data *session.Session) {
+				for change, err := range data.Watch(ctx) {
+					seen = append(seen, fmt.Sprint(change.Fields, contents(data), err))
+				}
+			})
+		}()
+		synctest.Wait()
+		laptop.add("apple", 1)
+		synctest.Wait()
+		laptop.do(signOut)
+		synctest.Wait()
+		if _, err := s.m.RevokeUser(t.Context(), "ada"); err != nil {
+			t.Fatal(err)
+		}
+		<-done
+		mustEqual(t, "what the phone saw", strings.Join(seen, "; "), "[cart]apple=1<nil>; []apple=1"+session.ErrEnded.Error())
+	})
 }

@@ -10,8 +10,8 @@ import (
 
 var _ driver.Joiner = (*Store)(nil)
 
-// Join implements driver.Joiner. While the slot moves to another server it waits, as a sign-in
-// does: the script needs both hashes.
+// Join implements driver.Joiner. While the slot moves to another server it returns driver.ErrBusy:
+// the script needs both hashes on one server, and a request need not wait for that.
 func (s *Store) Join(
 	ctx context.Context, from driver.ID, take *driver.Change, into driver.ID, put *driver.Change,
 ) (taken, stored *driver.Result, err error) {
@@ -32,6 +32,9 @@ func (s *Store) Join(
 		if r, err = s.exec(ctx, s.tracked, joinScript, keys, args); err == nil && r.status == "ok" {
 			r, err = r.withRevision()
 		}
+		if slotMoving(err) {
+			r, err = reply{status: "busy"}, nil
+		}
 		return err
 	})
 	if err != nil {
@@ -41,7 +44,9 @@ func (s *Store) Join(
 	}
 	switch r.status {
 	case "ok":
-	case "busy":
+	case "busy": // perhaps after a try whose reply was lost
+		s.dropCopy(from)
+		s.dropCopy(into)
 		return nil, nil, driver.ErrBusy
 	case "none":
 		s.dropCopy(into)

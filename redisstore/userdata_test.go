@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/redisstore"
@@ -189,4 +190,184 @@ func TestUserDataOfARevokedSessionOnAnotherNode(t *testing.T) {
 	if w.Code != http.StatusConflict {
 		t.Errorf("status %d, want 409", w.Code)
 	}
+}
+
+// TestJoinWhoseReplyIsLost: the store has moved the cart, and the request moves nothing twice.
+func TestJoinWhoseReplyIsLost(t *testing.T) {
+	t.Parallel()
+	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
+	node := mustServeCarts(t, "redis://"+p.Addr(), redisstore.Options{})
+	mustAddFruit(t, node, node.mustSignIn(t, "ada"), "apple", 5)
+	node.mustDo(t, mustAddFruit(t, node, "", "apple", 1), func(ctx context.Context, s *session.Session) error {
+		return s.SignIn(ctx, session.Login{User: "bob"}) // the server then knows the script
+	})
+	cookie := mustAddFruit(t, node, "", "apple", 2)
+	p.loseNextReply("=5") // only the join compares with it
+	cookie = node.mustDo(t, cookie, func(ctx context.Context, s *session.Session) error {
+		return s.SignIn(ctx, session.Login{User: "ada"})
+	})
+	if p.losing.Load() != nil {
+		t.Error("no reply was lost")
+	}
+	mustAddFruit(t, node, cookie, "pear", 1)
+	mustEqualModel(t, node, &cartModel{fruits: map[string]int64{"apple": 7, "pear": 1}})
+}
+
+// mustAddFruit adds to the cart, and returns the cookie that the browser has then.
+func mustAddFruit(t *testing.T, node webNode, cookie, fruit string, n int64) string {
+	t.Helper()
+	return node.mustDo(t, cookie, func(ctx context.Context, s *session.Session) error {
+		data, err := s.UserData(ctx)
+		if err == nil {
+			fruits.Add(data, fruit, n)
+		}
+		return err
+	})
+}
+
+// TestProcessDiesWhileCartsJoin: whatever step of a sign-in was the last one, the cart is in one
+// place, and a second sign-in does not count it twice.
+func TestProcessDiesWhileCartsJoin(t *testing.T) {
+	t.Parallel()
+	addr := redistest.Start(t, redistest.Options{}).Addr()
+	for steps := range int64(7) {
+		o := redisstore.Options{Namespace: fmt.Sprint("dies", steps)}
+		p, short := startProxy(t, addr), o
+		short.Timeout = 200 * time.Millisecond
+		dying, node := mustServeCarts(t, "redis://"+p.Addr(), short), mustServeCarts(t, "redis://"+addr, o)
+		cookie := mustAddFruit(t, node, "", "apple", 2)
+		p.dieAfter(steps)
+		signIn := session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+			return s.SignIn(r.Context(), session.Login{User: "ada"})
+		})
+		dying.request(cookie, signIn)
+		data, err := node.UserData(t.Context(), "ada")
+		must(t, err)
+		before := fruits.Get(data, "apple")
+		if before != 0 && before != 2 {
+			t.Errorf("after %d steps the data has %d apples", steps, before)
+		}
+		node.request(cookie, signIn)
+		data, err = node.UserData(t.Context(), "ada")
+		must(t, err)
+		if n := fruits.Get(data, "apple"); n != 0 && n != 2 || n < before {
+			t.Errorf("after %d steps and another sign-in the data has %d apples", steps, n)
+		}
+	}
+}
+
+// TestRevocationWhileCartsJoin: carts join while their user is revoked and signs out. Each cart has
+// joined as a whole, or not at all, and once.
+func TestRevocationWhileCartsJoin(t *testing.T) {
+	t.Parallel()
+	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	nodes := []webNode{mustServeCarts(t, url, redisstore.Options{}), mustServeCarts(t, url, redisstore.Options{})}
+	var all sync.WaitGroup
+	const devices = 40
+	for i := range devices {
+		all.Go(func() {
+			node, entry := nodes[i%2], fmt.Sprint("device", i)
+			cookie := node.mustDo(t, "", func(ctx context.Context, s *session.Session) error {
+				fruits.Add(s, entry, 3)
+				fruits.Add(s, entry+"b", 3)
+				fruits.Add(s, "all", 1)
+				return nil
+			})
+			w := node.request(cookie, session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+				return s.SignIn(r.Context(), session.Login{User: "ada"})
+			}))
+			for _, c := range w.Result().Cookies() {
+				if c.MaxAge >= 0 && i%4 == 0 {
+					nodes[1].request(c.Name+"="+c.Value, session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+						return s.SignOut(r.Context())
+					}))
+				}
+			}
+			if i%5 == 0 {
+				_, err := nodes[0].RevokeUser(t.Context(), "ada")
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	data, err := nodes[0].UserData(t.Context(), "ada")
+	must(t, err)
+	joined := int64(0)
+	for i := range devices {
+		entry := fmt.Sprint("device", i)
+		a, b := fruits.Get(data, entry), fruits.Get(data, entry+"b")
+		if a != b || a != 0 && a != 3 {
+			t.Errorf("the cart of %s is %d and %d, want 3 and 3, or none", entry, a, b)
+		}
+		joined += a / 3
+	}
+	if n := fruits.Get(data, "all"); n != joined || n == 0 {
+		t.Errorf("%d carts have joined, and they have counted %d", joined, n)
+	}
+}
+
+// TestOneDeviceEmptiesWhatAnotherFills: what is left is what was added after the last emptying.
+func TestOneDeviceEmptiesWhatAnotherFills(t *testing.T) {
+	t.Parallel()
+	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	fills, empties := mustServeCarts(t, url, redisstore.Options{}), mustServeCarts(t, url, redisstore.Options{})
+	filler, emptier := fills.mustSignIn(t, "ada"), empties.mustSignIn(t, "ada")
+	const last = 300
+	var all sync.WaitGroup
+	all.Go(func() {
+		for i := range last {
+			mustAddFruit(t, fills, filler, fmt.Sprintf("%03d", i), 1)
+		}
+	})
+	all.Go(func() {
+		for range 50 {
+			empties.mustDo(t, emptier, func(ctx context.Context, s *session.Session) error {
+				data, err := s.UserData(ctx)
+				if err == nil {
+					fruits.Clear(data)
+				}
+				return err
+			})
+		}
+	})
+	all.Wait()
+	mustAddFruit(t, fills, filler, fmt.Sprintf("%03d", last), 1)
+	data, err := empties.UserData(t.Context(), "ada")
+	must(t, err)
+	left := maps.Collect(fruits.All(data))
+	for i := range len(left) {
+		if name := fmt.Sprintf("%03d", last-i); left[name] != 1 {
+			t.Errorf("%s is there %d times, but an earlier one of %d is there", name, left[name], len(left))
+		}
+	}
+	if len(left) == 0 || len(left) > last {
+		t.Errorf("%d of %d are left", len(left), last+1)
+	}
+}
+
+// TestUserDataWhileItsSlotMoves: the data can be changed, and fields join when the move is over.
+func TestUserDataWhileItsSlotMoves(t *testing.T) {
+	limitParallel(t)
+	c := redistest.StartCluster(t, redistest.Options{})
+	node := mustServeCarts(t, clusterURL(c), redisstore.Options{Namespace: "slots"})
+	cookie, handle := node.mustSignIn(t, "ada"), ""
+	mustAddFruit(t, node, cookie, "apple", 1)
+	node.mustDo(t, cookie, func(_ context.Context, s *session.Session) error {
+		fruits.Add(s, "apple", 2) // as before Config.UserFields had it
+		handle = s.Info().Handle
+		return nil
+	})
+	key := "slots:{" + handle[:4] + "}:s:" + handle[5:]
+	m, _ := mustMigrate(t, c, redistest.Slot(key))
+	must(t, m.Move(key))
+	mustAddFruit(t, node, cookie, "apple", 1)
+	mustEqualModel(t, node, &cartModel{fruits: map[string]int64{"apple": 2}})
+	keys, err := m.Keys()
+	must(t, err)
+	must(t, m.Move(keys...))
+	must(t, m.Finish())
+	mustAddFruit(t, node, cookie, "pear", 1)
+	mustEqualModel(t, node, &cartModel{fruits: map[string]int64{"apple": 4, "pear": 1}})
 }

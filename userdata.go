@@ -260,9 +260,11 @@ func (s *Session) admits(ctx context.Context, owner driver.Hash) error {
 
 // sendData commits c. Data that is not stored is created, also if it expired since it was read.
 func (s *Session) sendData(ctx context.Context, c *driver.Change) (*driver.Result, error) {
-	const attempts = 5 // others may create the data, and it may expire
 	var err error
-	for range attempts {
+	for attempt := range maxAttempts { // others may create the data, and it may expire
+		if attempt > 1 { // what another request has created may not be durable yet
+			time.Sleep(jitter(attempt))
+		}
 		var res *driver.Result
 		if s.state == anonymous {
 			res, err = s.createData(ctx, c)
@@ -277,11 +279,14 @@ func (s *Session) sendData(ctx context.Context, c *driver.Change) (*driver.Resul
 		default:
 			return res, err
 		}
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
 			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("the user data is created and deleted again and again: %v", err)
+	return nil, errors.New("the user data is created and deleted again and again")
 }
 
 // createData stores user data for the first time.

@@ -9,6 +9,7 @@ return [
     'create' => [3426, '04f43bc86288adfd05da364e9e22d1c1a077be57'],
     'end' => [2943, 'cc4c2a35b48053ede4b946fbb18d936247604df4'],
     'enduser' => [8532, '4b1768009d5797eab70d24e110276799d75d1fa8'],
+    'join' => [7682, '49912e8149b10bfcf9287f03948f3a1064870b37'],
     'move' => [6376, 'c198309800eb200f5a11dd39e234ad550c5cda5f'],
     'publish' => [1449, '2a770e2855e680ec34e3a0a04fc3e81f45ae680a'],
     'revokeall' => [1491, 'd8d911ce4c594a69ed4ccce7a31a6bdd3fd56bd5'],

@@ -18,7 +18,7 @@ func TestPageSendsCSRFTokens(t *testing.T) {
 	t.Cleanup(server.Close)
 	ctx := mustStartBrowser(t)
 	console := recordConsole(ctx)
-	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
+	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.Navigate(server.URL+"/lab"))
 	commands := mustText(t, ctx, `[aria-labelledby="terminal"]`)
 	if !strings.Contains(commands, `-H "X-CSRF-Token: $csrf"`) {
 		t.Errorf("the commands do not show how to send a CSRF token: %s", commands)
@@ -32,8 +32,10 @@ func TestPageSendsCSRFTokens(t *testing.T) {
 	mustEqual(t, "verdict", mustRunRace(t, ctx, "#end"), "good")
 	increments() // in the new session
 
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")
 	mustClick(t, ctx, ".devices .this button")
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"))
 	mustDo(t, ctx, chromedp.WaitVisible(chromedp.CSS("#name")))
 	mustSignInOnPage(t, ctx, "Ann")
 	mustClick(t, ctx, "#sign-out-all")

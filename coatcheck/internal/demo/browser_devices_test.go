@@ -47,9 +47,9 @@ func TestOneBrowserSignsOutTheOther(t *testing.T) {
 	one, other := mustStartBrowser(t), mustStartBrowser(t)
 	console := recordConsole(one)
 	for _, ctx := range []context.Context{one, other} {
-		mustDo(t, ctx, chromedp.Navigate(server.URL))
+		mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.Navigate(server.URL+"/account"))
 		mustSignInOnPage(t, ctx, "Ann")
-		mustEqual(t, "greeting, with the count kept at sign-in", mustText(t, ctx, "#greeting"), "Hello World #1")
+		mustEqual(t, "count, kept at sign-in", mustText(t, ctx, `[data-show="count"]`), "1")
 	}
 	mustDo(t, one, chromedp.Reload())
 	mustEqual(t, "devices", mustCountDevices(t, one), 2)
@@ -69,7 +69,7 @@ func TestOneBrowserSignsOutTheOther(t *testing.T) {
 		}
 		mustEqual(t, "devices", mustCountDevices(t, other), 0)
 		mustDo(t, other, chromedp.WaitVisible(chromedp.CSS("#name")))
-		mustEqual(t, "greeting of a new session", mustText(t, other, "#greeting"), "Hello World #0")
+		mustEqual(t, "count of a new session", mustText(t, other, `[data-show="count"]`), "0")
 	})
 	t.Run("the late click signed nobody out", func(t *testing.T) {
 		mustDo(t, one, chromedp.Reload())
@@ -88,16 +88,19 @@ func TestOneBrowserSignsOutTheOther(t *testing.T) {
 	}
 }
 
-// TestRaceUpdatesTheDevicePanel checks that the panel offers a sign-in again after a race has ended
-// the session of a signed-in user.
-func TestRaceUpdatesTheDevicePanel(t *testing.T) {
+// TestRaceUpdatesTheUser checks that the page no longer names the user after a race has ended the
+// session, and that the page of the account offers a sign-in again.
+func TestRaceUpdatesTheUser(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
 	ctx := mustStartBrowser(t)
-	mustDo(t, ctx, chromedp.Navigate(server.URL))
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/lab"))
+	mustEqual(t, "user at the top", mustText(t, ctx, "#who"), "Ann")
 	mustEqual(t, "verdict", mustRunRace(t, ctx, "#end"), "good")
-	mustDo(t, ctx, chromedp.WaitVisible(chromedp.CSS("#name")))
+	mustEqual(t, "user at the top", mustText(t, ctx, "#who"), "not signed in")
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"), chromedp.WaitVisible(chromedp.CSS("#name")))
 	mustEqual(t, "devices", mustCountDevices(t, ctx), 0)
 	mustEqual(t, "notices of the sign-in", mustEvaluate[int](t, ctx, `document.querySelectorAll(".notice").length`), 0)
 }
@@ -108,7 +111,7 @@ func TestDeviceTimesNameTheDay(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
 	ctx := mustStartBrowser(t)
-	mustDo(t, ctx, chromedp.Navigate(server.URL))
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")
 	const times = `[...document.querySelectorAll(".devices time")].map((el) => el.textContent).join("; ")`
 	if got := mustEvaluate[string](t, ctx, times); strings.Count(got, "today, ") != 2 {
@@ -150,6 +153,7 @@ func TestFixationInABrowser(t *testing.T) {
 	mustDo(t, victim, chromedp.Navigate(server.URL))
 	mustEqual(t, "the planted session", mustText(t, victim, `[data-show="handle"]`), mustGetSession(t, attacker).Handle)
 
+	mustDo(t, victim, chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, victim, "Ann")
 	mustBeSignedOut(t, "the attacker", attacker)
 	handle := mustText(t, victim, `[data-show="handle"]`)

@@ -29,6 +29,7 @@ func TestPageRunsBothRaces(t *testing.T) {
 	mustEqual(t, "heading after a reload", mustText(t, ctx, "#greeting"), "Hello World #1")
 	handle := mustText(t, ctx, `[data-show="handle"]`)
 
+	mustDo(t, ctx, chromedp.Navigate(server.URL+"/lab"))
 	t.Run("no write is lost", func(t *testing.T) {
 		mustRunRace(t, ctx, "#add")
 		mustEqual(t, "before", mustText(t, ctx, "#before"), "2")
@@ -63,6 +64,7 @@ func TestPageRunsBothRaces(t *testing.T) {
 	})
 
 	t.Run("the sign-out button", func(t *testing.T) {
+		mustDo(t, ctx, chromedp.Navigate(server.URL))
 		if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(".stub button"))); err != nil {
 			t.Fatal(err)
 		}

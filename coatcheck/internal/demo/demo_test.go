@@ -292,7 +292,7 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		says         string
 	}{
 		{"GET", "/nowhere", 404, "404 page not found"},
-		{"GET", "/lab", 404, "404 page not found"},
+		{"GET", "/lab/", 404, "404 page not found"},
 		{"GET", "/assets/", 404, "404 page not found"},
 		{"GET", "/assets/page.html", 404, "404 page not found"},
 		{"POST", "/", 405, "Method Not Allowed"},
@@ -379,4 +379,31 @@ func TestLogHasHandlesAndNoToken(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestStopsAreListedAndShowTheirCode checks that the start page says what each stop shows, that the
+// navigation of each page has all stops and marks its own, and that the page shows Go code.
+func TestStopsAreListedAndShowTheirCode(t *testing.T) {
+	v := mustVisit(t, mustNewApp(t))
+	start := mustReadBody(t, v.send(t.Context(), "GET", "/", "Accept", "text/html"))
+	stops := map[string]string{
+		"/": "Each visit adds 1", "/lab": "no change is lost", "/account": "Sign in on two devices",
+	}
+	for path, shows := range stops {
+		if !strings.Contains(start, shows) {
+			t.Errorf("the start page does not say %q", shows)
+		}
+		page := mustReadBody(t, v.send(t.Context(), "GET", path, "Accept", "text/html"))
+		for other := range stops {
+			if !strings.Contains(page, `<a href="`+other+`"`) {
+				t.Errorf("%s has no link to %s", path, other)
+			}
+		}
+		if !strings.Contains(page, `<a href="`+path+`" aria-current="page">`) {
+			t.Errorf("%s does not mark its place in the navigation", path)
+		}
+		if !strings.Contains(page, `<span class="keyword">func</span>`) {
+			t.Errorf("%s shows no Go code", path)
+		}
+	}
 }

@@ -293,9 +293,9 @@ func TestPageShowsDevicesAndOneNotice(t *testing.T) {
 	v := &visitor{app: a}
 	resp := v.submit(t, "<b>Ann</b>", "Accept", "text/html", "User-Agent", firefox)
 	mustEqual(t, "status", resp.StatusCode, 303)
-	mustEqual(t, "location", resp.Header.Get("Location"), "/#devices")
+	mustEqual(t, "location", resp.Header.Get("Location"), "/account")
 	v.keep(resp)
-	page := mustReadBody(t, v.send(t.Context(), "GET", "/", "Accept", "text/html"))
+	page := mustReadBody(t, v.send(t.Context(), "GET", "/account"))
 	for _, want := range []string{"signed in as &lt;b&gt;Ann", "Firefox on Linux", "this device", "at most 5 devices"} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page does not contain %q", want)
@@ -304,13 +304,13 @@ func TestPageShowsDevicesAndOneNotice(t *testing.T) {
 	if strings.Contains(page, "<b>Ann") {
 		t.Error("the page does not escape the name")
 	}
-	page = mustReadBody(t, v.send(t.Context(), "GET", "/", "Accept", "text/html"))
+	page = mustReadBody(t, v.send(t.Context(), "GET", "/account"))
 	if strings.Contains(page, "signed in as &lt;") {
 		t.Error("the page shows the notice twice")
 	}
 	resp = v.send(t.Context(), "POST", "/devices/all/sign-out", "Accept", "text/html")
 	v.keep(resp)
-	page = mustReadBody(t, v.send(t.Context(), "GET", "/", "Accept", "text/html"))
+	page = mustReadBody(t, v.send(t.Context(), "GET", "/account"))
 	if !strings.Contains(page, "devices signed out, including this one: 1") ||
 		!strings.Contains(page, "there is no password") {
 		t.Error("after signing out everywhere, the page does not show the notice and the sign-in form")
@@ -352,7 +352,7 @@ func TestStoreWithoutUsersOffersNoSignIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := mustVisit(t, &app{handler: h})
-	resp := v.send(t.Context(), "GET", "/", "Accept", "text/html")
+	resp := v.send(t.Context(), "GET", "/account")
 	mustEqual(t, "status of the page", resp.StatusCode, 200)
 	page := mustReadBody(t, resp)
 	if !strings.Contains(page, "Nobody can sign in here") || strings.Contains(page, `action="/sign-in"`) {
@@ -363,7 +363,7 @@ func TestStoreWithoutUsersOffersNoSignIn(t *testing.T) {
 	mustEqual(t, "response to a sign-in", mustReadBody(t, resp),
 		"This store does not support users, so nobody can sign in.\n")
 	mustEqual(t, "GET /devices", v.send(t.Context(), "GET", "/devices").StatusCode, 401)
-	mustEqual(t, "a visit", mustReadBody(t, v.send(t.Context(), "GET", "/")), "Hello World #2\n")
+	mustEqual(t, "a visit", mustReadBody(t, v.send(t.Context(), "GET", "/")), "Hello World #1\n")
 }
 
 func TestDeviceLabelFollowsTheUserAgent(t *testing.T) {

@@ -1,4 +1,4 @@
-package demo
+package account
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/coatcheck/internal/demo/page"
 )
 
 // signedIn is the requirement of the device routes. Fresh reads the session from the store, not
@@ -24,15 +25,15 @@ type device struct {
 }
 
 // devicesOf lists the devices of the session's user, the newest first. It is empty for a visitor
-// who is not signed in. The error matches errors.ErrUnsupported if nobody can sign in.
-func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
+// who is not signed in.
+func (a *account) devicesOf(ctx context.Context, s *session.Session) ([]device, error) {
 	devices := []device{}
+	if s.User() == "" {
+		return devices, nil
+	}
 	this := s.Info().Handle
-	for i, err := range a.sessions.Sessions(ctx, s.User()) {
-		switch {
-		case s.User() == "" && !errors.Is(err, errors.ErrUnsupported):
-			return devices, nil
-		case err != nil:
+	for i, err := range a.Sessions.Sessions(ctx, s.User()) {
+		if err != nil {
 			return devices, err
 		}
 		devices = append(devices, device{i.Handle, i.Device, i.Created, i.Seen, i.Handle == this})
@@ -41,48 +42,48 @@ func (a *app) devicesOf(ctx context.Context, s *session.Session) ([]device, erro
 }
 
 // devices responds with the list as JSON.
-func (a *app) devices(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+func (a *account) devices(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	list, err := a.devicesOf(r.Context(), s)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, map[string]any{"user": s.User(), "devices": list})
+	return page.WriteJSON(w, map[string]any{"user": s.User(), "devices": list})
 }
 
 // signOutOne signs out one device of the user. A handle of another user gets the same response as a
 // handle that does not exist.
-func (a *app) signOutOne(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+func (a *account) signOutOne(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	handle := r.PathValue("handle")
 	if handle == s.Info().Handle {
 		return a.signOut(w, r, s) // also deletes the cookie
 	}
-	if err := a.sessions.Revoke(r.Context(), s.User(), handle); err != nil {
+	if err := a.Sessions.Revoke(r.Context(), s.User(), handle); err != nil {
 		return err
 	}
-	a.log.InfoContext(r.Context(), "signed out a device", "device", handle)
+	a.Log.InfoContext(r.Context(), "signed out a device", "device", handle)
 	return reply(w, r, s, "signed out "+handle)
 }
 
 // signOutOthers signs out all devices of the user except this one.
-func (a *app) signOutOthers(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	n, err := a.sessions.RevokeUser(r.Context(), s.User(), s.Info().Handle)
+func (a *account) signOutOthers(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	n, err := a.Sessions.RevokeUser(r.Context(), s.User(), s.Info().Handle)
 	if err != nil {
 		return err
 	}
-	a.log.InfoContext(r.Context(), "signed out the other devices", "devices", n)
+	a.Log.InfoContext(r.Context(), "signed out the other devices", "devices", n)
 	return reply(w, r, s, fmt.Sprintf("other devices signed out: %d", n))
 }
 
 // signOutAll signs out all devices of the user, including this one.
-func (a *app) signOutAll(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	n, err := a.sessions.RevokeUser(r.Context(), s.User())
+func (a *account) signOutAll(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	n, err := a.Sessions.RevokeUser(r.Context(), s.User())
 	if err != nil {
 		return err
 	}
 	if err := s.SignOut(r.Context()); err != nil { // deletes the cookie
 		return err
 	}
-	a.log.InfoContext(r.Context(), "signed out all devices", "devices", n)
+	a.Log.InfoContext(r.Context(), "signed out all devices", "devices", n)
 	return reply(w, r, s, fmt.Sprintf("devices signed out, including this one: %d", n))
 }
 
@@ -95,9 +96,9 @@ func forUser(next session.HandlerFunc) session.HandlerFunc {
 			err = next(w, r, s)
 		}
 		switch {
-		case errors.Is(err, session.ErrNotSignedIn) && accepts(r, "text/html"):
+		case errors.Is(err, session.ErrNotSignedIn) && page.Accepts(r, "text/html"):
 			return reply(w, r, s, "you are signed out here: another device signed you out, or the session expired")
-		case errors.Is(err, session.ErrNotFound) && accepts(r, "text/html"):
+		case errors.Is(err, session.ErrNotFound) && page.Accepts(r, "text/html"):
 			return reply(w, r, s, "that device was already signed out")
 		}
 		return err
@@ -107,10 +108,10 @@ func forUser(next session.HandlerFunc) session.HandlerFunc {
 // reply reports a result. A script gets it as the response. A browser is redirected to the page,
 // which shows it.
 func reply(w http.ResponseWriter, r *http.Request, s *session.Session, text string) error {
-	if !accepts(r, "text/html") {
-		return writeText(w, text)
+	if !page.Accepts(r, "text/html") {
+		return page.WriteText(w, text)
 	}
 	notice.Set(s, text)
-	http.Redirect(w, r, "/#devices", http.StatusSeeOther)
+	http.Redirect(w, r, Stop.Path, http.StatusSeeOther)
 	return nil
 }

@@ -1,4 +1,4 @@
-package demo
+package account
 
 import (
 	"errors"
@@ -9,12 +9,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/coatcheck/internal/demo/page"
 )
 
 // signIn signs the visitor in under any name. A real application first checks a password, a passkey
 // or the response of an identity provider. The rest is the same: SignIn creates a new session with
 // a new token, and the old token stops working.
-func (a *app) signIn(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+func (a *account) signIn(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	name, err := nameOf(w, r)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -28,8 +29,21 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request, s *session.Session)
 	if err != nil {
 		return err
 	}
-	a.log.InfoContext(r.Context(), "signed in", "user", name)
+	a.Log.InfoContext(r.Context(), "signed in", "user", name)
 	return reply(w, r, s, "signed in as "+name+", with a new token")
+}
+
+// signOut ends the session, also for running requests. After that, the old cookie finds no session.
+func (a *account) signOut(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	if err := s.SignOut(r.Context()); err != nil {
+		return err
+	}
+	a.Log.InfoContext(r.Context(), "signed out")
+	if page.Accepts(r, "text/html") {
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+		return nil
+	}
+	return page.WriteText(w, "signed out")
 }
 
 const maxName = 40 // characters

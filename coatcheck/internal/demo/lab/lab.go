@@ -1,50 +1,85 @@
-package demo
+// Package lab is the race lab of the tour: its handlers race with each other.
+package lab
 
 import (
 	"context"
+	"embed"
 	"fmt"
 	"net/http"
 	"strconv"
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/coatcheck/internal/demo/page"
 )
 
+var (
+	//go:embed *.html *.js
+	files embed.FS
+	html  = page.Parse(files, "lab.html")
+
+	//go:embed lab.go
+	source string
+)
+
+// Stop is the race lab in the tour.
+var Stop = page.Stop{
+	Path: "/lab", Name: "Race lab",
+	Shows: "50 requests change one session at the same time, and no change is lost. " +
+		"A slow request writes after you have signed out, and the session stays ended.",
+	Files: files, Script: "lab.js", Code: page.Code("lab/lab.go", source, "add", "slow"),
+}
+
+type lab struct{ *page.Site }
+
+// Mount adds the routes of the stop to mux.
+func Mount(mux *http.ServeMux, site *page.Site) {
+	l := &lab{site}
+	mux.Handle("GET /lab", session.HandlerFunc(l.page))
+	mux.Handle("POST /lab/add", session.HandlerFunc(l.add))
+	mux.Handle("POST /lab/slow", session.HandlerFunc(l.slow))
+	mux.Handle("GET /session", http.HandlerFunc(l.show))
+}
+
+func (l *lab) page(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	return l.Render(w, r, s, html, [50]struct{}{})
+}
+
 // add adds 1 to the count and responds with the new count. Concurrent calls get different counts.
-func (a *app) add(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	count.Add(s, 1)
+func (l *lab) add(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+	page.Count.Add(s, 1)
 	if err := s.Commit(r.Context()); err != nil {
 		return err
 	}
-	n := count.Get(s)
-	a.log.InfoContext(r.Context(), "added", "count", n)
-	if accepts(r, "application/json") {
-		return writeJSON(w, map[string]int64{"count": n})
+	n := page.Count.Get(s)
+	l.Log.InfoContext(r.Context(), "added", "count", n)
+	if page.Accepts(r, "application/json") {
+		return page.WriteJSON(w, map[string]int64{"count": n})
 	}
-	return writeText(w, strconv.FormatInt(n, 10))
+	return page.WriteText(w, strconv.FormatInt(n, 10))
 }
 
 // slow reads the session, waits, and writes a field. If the session has ended in the meantime, the
 // store refuses the write and the client gets 409.
-func (a *app) slow(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+func (l *lab) slow(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	pause, err := pauseOf(r, 500*time.Millisecond)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return nil
 	}
 	began := time.Now()
-	a.log.InfoContext(r.Context(), "slow request started", "pause", pause, "count", count.Get(s))
+	l.Log.InfoContext(r.Context(), "slow request started", "pause", pause, "count", page.Count.Get(s))
 	wait(r.Context(), pause)
 	// This write is committed even if the client has hung up in the meantime.
 	waited := time.Since(began).Milliseconds()
-	lastSlow.Set(s, slowWrite{began, waited})
+	page.LastSlow.Set(s, page.SlowWrite{Began: began, Waited: waited})
 	// The first byte of the response commits the write.
-	return writeText(w, fmt.Sprintf("waited %d ms, then wrote lab.slow", waited))
+	return page.WriteText(w, fmt.Sprintf("waited %d ms, then wrote lab.slow", waited))
 }
 
 // show responds with the content of the session. With ?ms= it waits before it reads the session, so
 // that a request can start before a sign-out and read after it.
-func (a *app) show(w http.ResponseWriter, r *http.Request) {
+func (l *lab) show(w http.ResponseWriter, r *http.Request) {
 	pause, err := pauseOf(r, 0)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
@@ -52,12 +87,12 @@ func (a *app) show(w http.ResponseWriter, r *http.Request) {
 	}
 	wait(r.Context(), pause)
 	s, err := session.From(r.Context()) // session.HandlerFunc does this before it calls a handler
-	var v view
+	var v page.View
 	if err == nil {
-		v, err = a.viewOf(r.Context(), s)
+		v, err = l.View(r.Context(), s)
 	}
 	if err == nil {
-		err = writeJSON(w, v)
+		err = page.WriteJSON(w, v)
 	}
 	if err != nil {
 		session.Error(w, r, err)

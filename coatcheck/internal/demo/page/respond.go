@@ -1,4 +1,4 @@
-package demo
+package page
 
 import (
 	"encoding/json"
@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// accepts reports whether the Accept header names the media type. Browsers name text/html, curl
+// Accepts reports whether the Accept header names the media type. Browsers name text/html, curl
 // sends "*/*".
-func accepts(r *http.Request, mediaType string) bool {
+func Accepts(r *http.Request, mediaType string) bool {
 	for _, line := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(line, ",") {
 			t, params, err := mime.ParseMediaType(part)
@@ -24,13 +24,15 @@ func accepts(r *http.Request, mediaType string) bool {
 	return false
 }
 
-func writeText(w http.ResponseWriter, line string) error {
+// WriteText responds with one line of text.
+func WriteText(w http.ResponseWriter, line string) error {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	_, err := io.WriteString(w, line+"\n")
 	return err
 }
 
-func writeJSON(w http.ResponseWriter, v any) error {
+// WriteJSON responds with v as JSON.
+func WriteJSON(w http.ResponseWriter, v any) error {
 	w.Header().Set("Content-Type", "application/json")
 	return json.NewEncoder(w).Encode(v)
 }

@@ -99,7 +99,9 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 			err = closing
 		}
 	}()
-	app, err := demo.New(store, session.Config{
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	app, err := demo.New(ctx, store, session.Config{
 		Policy: preset.policy,
 		Cookie: session.Cookie{Insecure: o.insecureHTTP},
 		Logger: log,
@@ -108,7 +110,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return err
 	}
 	o.welcome(stdout, ln.Addr().(*net.TCPAddr), preset)
-	return serve(ctx, ln, app, log)
+	return serve(ctx, stop, ln, app, log)
 }
 
 // welcome prints the address of the page, and commands to try.

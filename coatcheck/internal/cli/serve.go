@@ -46,11 +46,14 @@ func inUse(err error) bool {
 // longest request of the demo.
 const drainTimeout = 15 * time.Second
 
-// serve answers requests until the first Ctrl-C or SIGTERM, and then waits for the running
-// requests. A second Ctrl-C ends the process at once.
-func serve(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) error {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	defer stop()
+// interruptible returns a context that is done after the first Ctrl-C or SIGTERM. Call stop then: a
+// second one ends the process at once.
+func interruptible(ctx context.Context) (_ context.Context, stop context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// serve answers requests until ctx is done, calls stop, and waits for the running requests.
+func serve(ctx context.Context, stop context.CancelFunc, ln net.Listener, h http.Handler, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 5 * time.Second,

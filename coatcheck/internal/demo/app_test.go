@@ -2,6 +2,7 @@ package demo_test
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -25,12 +26,18 @@ func mustNewApp(t *testing.T) *app {
 
 func mustNewAppWith(t *testing.T, cfg session.Config) *app {
 	t.Helper()
+	return mustNewAppWithin(t, t.Context(), cfg)
+}
+
+// mustNewAppWithin returns a demo that stops when ctx is done.
+func mustNewAppWithin(t *testing.T, ctx context.Context, cfg session.Config) *app {
+	t.Helper()
 	store := memstore.New()
 	t.Cleanup(func() { store.Close() })
 	a := &app{log: new(buffer)}
 	var err error
 	cfg.Logger = slog.New(slog.NewTextHandler(a.log, nil))
-	a.handler, err = demo.New(store, cfg)
+	a.handler, err = demo.New(ctx, store, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,19 +7,23 @@
 //   - counter counts visits;
 //   - lab has handlers that race with each other;
 //   - account signs users in, lists the devices on which a user is signed in, and signs them out;
+//   - shop has a cart that several tabs and devices share.
 //
 // Package page is the frame of the pages.
 package demo
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/account"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/counter"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/lab"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/page"
+	"github.com/coatcheck-go/session/coatcheck/internal/demo/shop"
 	"github.com/coatcheck-go/session/driver"
 )
 
@@ -29,15 +33,16 @@ import (
 // CSRF on, the forms and the scripts of the pages send the token of the session. Curl finds it at
 // /session.
 //
-// The log lines of the site go to cfg.Logger, each with the handle of its session. New sets
-// MaxPerUser and KeepFields itself.
-func New(store driver.Store, cfg session.Config) (http.Handler, error) {
+// When ctx is done, the responses that stay open end, so that the server can stop. The log lines of
+// the site go to cfg.Logger, each with the handle of its session. New sets MaxPerUser and
+// KeepFields itself.
+func New(ctx context.Context, store driver.Store, cfg session.Config) (http.Handler, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
 	cfg.Logger = slog.New(session.LogHandler(cfg.Logger.Handler()))
 	cfg.MaxPerUser = account.MaxDevices // a further sign-in ends the oldest session
-	cfg.KeepFields = []string{string(page.Count)}
+	cfg.KeepFields = slices.Concat([]string{string(page.Count)}, shop.Keep)
 	sessions, err := session.New(store, cfg)
 	if err != nil {
 		return nil, err
@@ -45,14 +50,15 @@ func New(store driver.Store, cfg session.Config) (http.Handler, error) {
 
 	_, users := store.(driver.UserStore)
 	site := &page.Site{
-		Stops:    []page.Stop{counter.Stop, lab.Stop, account.Stop},
+		Stops:    []page.Stop{counter.Stop, lab.Stop, account.Stop, shop.Stop},
 		Sessions: sessions, Log: cfg.Logger,
-		CSRF: sessions.Config().CSRF, NoUsers: !users,
+		CSRF: sessions.Config().CSRF, NoUsers: !users, Stopping: ctx,
 	}
 	mux := http.NewServeMux()
 	counter.Mount(mux, site)
 	lab.Mount(mux, site)
 	account.Mount(mux, site)
+	shop.Mount(mux, site)
 	assets, err := site.Assets()
 	if err != nil {
 		return nil, err

@@ -28,7 +28,7 @@ function lab(button, verdictID, run) {
 
 async function add(cell) {
   cell.dataset.state = "sent";
-  const answer = await post("/lab/add", "application/json");
+  const answer = await post("/lab/add", null, "application/json");
   if (!answer.ok) {
     cell.dataset.state = "failed";
     cell.textContent = "×";

@@ -4,6 +4,7 @@ package page
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -37,6 +38,8 @@ type Site struct {
 
 	CSRF    bool // forms and scripts must send a CSRF token
 	NoUsers bool // the store does not support users, so nobody can sign in
+
+	Stopping context.Context // done when the server stops
 }
 
 var (
@@ -76,6 +79,16 @@ func (site *Site) Render(w http.ResponseWriter, r *http.Request, s *session.Sess
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	_, err = b.WriteTo(w)
 	return err
+}
+
+// Open returns a handler for responses that stay open, and end when the server stops.
+func (site *Site) Open(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(site.Stopping, cancel)()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 // Assets serves the style sheets, the scripts and the icon of the tour.

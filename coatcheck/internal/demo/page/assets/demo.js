@@ -15,8 +15,8 @@ export async function session(ms = 0) {
 
 // post sends a POST request, with the CSRF token of the session if the server requires one.
 let csrf = "";
-export const post = (url, accept = "text/plain") =>
-  fetch(url, { method: "POST", headers: { Accept: accept, ...(csrf && { "X-CSRF-Token": csrf }) } });
+export const post = (url, body, accept = "text/plain") =>
+  fetch(url, { method: "POST", body, headers: { Accept: accept, ...(csrf && { "X-CSRF-Token": csrf }) } });
 
 // begin returns the session. If there is none, a visit creates it first. Otherwise 50 requests without a
 // cookie would create 50 sessions.

@@ -1,0 +1,93 @@
+package demo_test
+
+import (
+	"bufio"
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/coatcheck-go/session/coatcheck/internal/cli"
+	"github.com/coatcheck-go/session/redisstore/redistest"
+)
+
+// TestMain runs the tests. In a process of mustStartProcess it is the command coatcheck.
+func TestMain(m *testing.M) {
+	if os.Getenv("COATCHECK_DEMO_PROCESS") != "" {
+		os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// mustStartProcesses starts a Redis server, and two processes of the demo that use it. It returns
+// the URLs of the processes.
+func mustStartProcesses(t *testing.T) [2]string {
+	t.Helper()
+	store := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	return [2]string{mustStartProcess(t, store), mustStartProcess(t, store)}
+}
+
+func mustStartProcess(t *testing.T, store string) (url string) {
+	t.Helper()
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), program, "demo", "--addr", "127.0.0.1:0", "--store", store, "--insecure-http")
+	cmd.Env = append(os.Environ(), "COATCHECK_DEMO_PROCESS=1")
+	cmd.Stderr = t.Output()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // killed, because t.Context has ended
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if line := strings.TrimSpace(lines.Text()); strings.HasPrefix(line, "http://") {
+			go func() {
+				for lines.Scan() { // the process must not wait for a reader
+				}
+			}()
+			return strings.TrimSuffix(line, "/")
+		}
+	}
+	t.Fatal("the demo printed no address")
+	return ""
+}
+
+// mustOpenWindow opens one more window of a browser. A tab of one window would hide the others.
+func mustOpenWindow(t *testing.T, browser context.Context, url string) context.Context {
+	t.Helper()
+	window, cancel := chromedp.NewContext(browser, chromedp.WithNewWindow(true))
+	t.Cleanup(cancel)
+	// This opens the window. It closes when the context of its first step ends.
+	if err := chromedp.Do(window); err != nil {
+		t.Fatal(err)
+	}
+	mustDo(t, window, chromedp.Navigate(url))
+	return window
+}
+
+// mustBecome waits until a JavaScript expression is true in each of the pages. They may reload
+// meanwhile.
+func mustBecome(t *testing.T, expression string, pages ...context.Context) {
+	t.Helper()
+	for i, page := range pages {
+		for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+			ok, err := chromedp.Run(page, chromedp.Evaluate[bool](expression))
+			if ok {
+				break
+			}
+			if time.Since(began) > 10*time.Second {
+				text := mustEvaluate[string](t, page, `location.href + (document.hidden ? ", hidden: " : ": ") + document.body.innerText.slice(0, 800)`)
+				t.Fatalf("page %d: waiting for %s: %v\n%s", i, expression, err, text)
+			}
+		}
+	}
+}

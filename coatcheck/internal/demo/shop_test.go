@@ -1,0 +1,172 @@
+package demo_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/coatcheck-go/session"
+)
+
+// change posts a change of the cart, as the script of the page does.
+func (v *visitor) change(t *testing.T, article, n string, more ...string) *http.Response {
+	t.Helper()
+	form := url.Values{"article": {article}, "n": {n}}.Encode()
+	r := httptest.NewRequestWithContext(t.Context(), "POST", "/shop/cart", strings.NewReader(form))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Cookie", v.cookie)
+	for i := 0; i < len(more); i += 2 {
+		r.Header.Set(more[i], more[i+1])
+	}
+	w := httptest.NewRecorder()
+	v.app.handler.ServeHTTP(w, r)
+	return w.Result()
+}
+
+// mustHaveQuantity checks the quantity of an article on the page of the shop.
+func mustHaveQuantity(t *testing.T, v *visitor, article string, want int) {
+	t.Helper()
+	shown := fmt.Sprintf(`<output data-article=%q>%d</output>`, article, want)
+	if page := mustReadBody(t, v.send(t.Context(), "GET", "/shop")); !strings.Contains(page, shown) {
+		t.Errorf("the page of the shop does not contain %s", shown)
+	}
+}
+
+func TestConcurrentAdditionsToTheCartCount(t *testing.T) {
+	v := mustVisit(t, mustNewApp(t))
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			for range 20 {
+				mustEqual(t, "status", v.change(t, []string{"hat", "cane"}[i%2], "1").StatusCode, 204)
+			}
+		})
+	}
+	wg.Wait()
+	mustHaveQuantity(t, v, "hat", 160)
+	mustHaveQuantity(t, v, "cane", 160)
+	resp := v.change(t, "hat", "-1", "Accept", "text/html")
+	mustEqual(t, "status for a form", resp.StatusCode, 303)
+	mustEqual(t, "location for a form", resp.Header.Get("Location"), "/shop")
+	mustHaveQuantity(t, v, "hat", 159)
+	v.send(t.Context(), "POST", "/shop/cart/empty")
+	if page := mustReadBody(t, v.send(t.Context(), "GET", "/shop")); !strings.Contains(page, "The cart is empty.") {
+		t.Error("the cart is not empty")
+	}
+}
+
+func TestCartFollowsSignIn(t *testing.T) {
+	v := mustVisit(t, mustNewApp(t))
+	v.change(t, "hat", "2")
+	v.keep(v.submit(t, "Ann"))
+	mustHaveQuantity(t, v, "hat", 2)
+}
+
+func TestShopRefusesNonsense(t *testing.T) {
+	v := mustVisit(t, mustNewApp(t))
+	for _, c := range []struct{ article, n, says string }{
+		{"", "1", `there is no article ""`},
+		{"yacht", "1", `there is no article "yacht"`},
+		{strings.Repeat("x", 5000), "1", "there is no article"},
+		{"hat", "", `n must be a whole number from -10 to 10 and not 0, not ""`},
+		{"hat", "0", `not "0"`},
+		{"hat", "11", `not "11"`},
+		{"hat", "1e3", `not "1e3"`},
+		{"hat", "-99999999999999999999", `not "-9999999999999999999"`},
+	} {
+		resp := v.change(t, c.article, c.n)
+		mustEqual(t, fmt.Sprintf("status for %.20q, %q", c.article, c.n), resp.StatusCode, 400)
+		if got := mustReadBody(t, resp); !strings.Contains(got, c.says) {
+			t.Errorf("response for %.20q, %q: got %q, want it to contain %q", c.article, c.n, got, c.says)
+		}
+	}
+	mustEqual(t, "status for another site", v.change(t, "hat", "1", "Sec-Fetch-Site", "cross-site").StatusCode, 403)
+	if page := mustReadBody(t, v.send(t.Context(), "GET", "/shop")); !strings.Contains(page, "The cart is empty.") {
+		t.Error("a refused change has changed the cart")
+	}
+}
+
+// TestCartEventsEndWithTheSession follows the cart over server-sent events: each change of another
+// request comes as an event, and so does the end of the session.
+func TestCartEventsEndWithTheSession(t *testing.T) {
+	v := mustVisit(t, mustNewApp(t))
+	events := mustFollow(t, v, "/shop/cart/events")
+	mustContain(t, <-events, "event: cart", "The cart is empty.")
+	v.change(t, "cane", "3")
+	mustContain(t, <-events, "event: cart", `data-article="cane">3<`)
+	v.send(t.Context(), "POST", "/sign-out")
+	mustContain(t, <-events, "event: ended")
+	if event, open := <-events; open {
+		t.Errorf("got %q after the end of the session", event)
+	}
+}
+
+func TestCartEventsNeedASession(t *testing.T) {
+	resp := (&visitor{app: mustNewApp(t)}).send(t.Context(), "GET", "/shop/cart/events")
+	mustEqual(t, "status", resp.StatusCode, 204)
+	mustEqual(t, "cookies", len(resp.Cookies()), 0)
+}
+
+// TestOpenResponsesEndWhenTheServerStops checks that a response that follows the cart does not keep
+// the server from stopping.
+func TestOpenResponsesEndWhenTheServerStops(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	v := mustVisit(t, mustNewAppWithin(t, ctx, session.Config{}))
+	events := mustFollow(t, v, "/shop/cart/events")
+	mustContain(t, <-events, "event: cart")
+	stop()
+	if event, open := <-events; open {
+		t.Errorf("got %q after the server has stopped", event)
+	}
+}
+
+// mustFollow opens a response of server-sent events, and returns its events.
+func mustFollow(t *testing.T, v *visitor, path string) <-chan string {
+	t.Helper()
+	server := httptest.NewServer(v.app.handler)
+	t.Cleanup(server.Close)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", server.URL+path, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Cookie", v.cookie)
+	resp, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	mustEqual(t, "content type", resp.Header.Get("Content-Type"), "text/event-stream")
+	events := make(chan string)
+	go func() {
+		defer close(events)
+		event := ""
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if line := lines.Text(); line != "" {
+				event += line + "\n"
+				continue
+			}
+			select {
+			case events <- event:
+			case <-t.Context().Done():
+				return
+			}
+			event = ""
+		}
+	}()
+	return events
+}
+
+func mustContain(t *testing.T, got string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		if !strings.Contains(got, w) {
+			t.Fatalf("got %q, want it to contain %q", got, w)
+		}
+	}
+}

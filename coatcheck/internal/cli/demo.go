@@ -101,7 +101,7 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 	}()
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	app, err := demo.New(ctx, store, session.Config{
+	app, wait, err := demo.New(ctx, store, session.Config{
 		Policy: preset.policy,
 		Cookie: session.Cookie{Insecure: o.insecureHTTP},
 		Logger: log,
@@ -110,7 +110,10 @@ func (o *demoOptions) run(ctx context.Context, stdout, stderr io.Writer) (err er
 		return err
 	}
 	o.welcome(stdout, ln.Addr().(*net.TCPAddr), preset)
-	return serve(ctx, stop, ln, app, log)
+	err = serve(ctx, stop, ln, app, log)
+	stop()
+	wait()
+	return err
 }
 
 // welcome prints the address of the page, and commands to try.

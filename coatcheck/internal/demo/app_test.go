@@ -37,7 +37,7 @@ func mustNewAppWithin(t *testing.T, ctx context.Context, cfg session.Config) *ap
 	a := &app{log: new(buffer)}
 	var err error
 	cfg.Logger = slog.New(slog.NewTextHandler(a.log, nil))
-	a.handler, err = demo.New(ctx, store, cfg)
+	a.handler, _, err = demo.New(ctx, store, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

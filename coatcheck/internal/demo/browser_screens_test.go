@@ -54,11 +54,14 @@ func TestPagesFitEachScreen(t *testing.T) {
 	mustSignInOnPage(t, ctx, "Ann")
 	for _, s := range screens {
 		s.use(t, ctx)
-		for _, path := range []string{"/", "/lab", "/account", "/shop"} {
+		for _, path := range []string{"/", "/lab", "/account", "/shop", "/game"} {
 			mustDo(t, ctx, chromedp.Navigate(server.URL+path))
 			if path == "/shop" && s.name == "light" {
 				mustDo(t, ctx, chromedp.Click(chromedp.CSS(`[aria-label="Add Umbrella"]`)), chromedp.WaitVisible(chromedp.CSS("#more-umbrella")),
 					chromedp.Click(chromedp.CSS(`[aria-label="Add Top hat"]`)), chromedp.WaitVisible(chromedp.CSS("#more-hat")))
+			}
+			if path == "/game" {
+				mustDo(t, ctx, chromedp.WaitVisible(chromedp.CSS(".player.me")))
 			}
 			if got := mustEvaluate[int64](t, ctx, `document.documentElement.scrollWidth`); got > s.width {
 				t.Errorf("%s on the screen %q is %d pixels wide, want at most %d", path, s.name, got, s.width)

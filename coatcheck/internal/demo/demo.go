@@ -7,7 +7,8 @@
 //   - counter counts visits;
 //   - lab has handlers that race with each other;
 //   - account signs users in, lists the devices on which a user is signed in, and signs them out;
-//   - shop has a cart that several tabs and devices share.
+//   - shop has a cart that several tabs and devices share;
+//   - game is for players in several browsers.
 //
 // Package page is the frame of the pages.
 package demo
@@ -16,11 +17,11 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"slices"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/account"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/counter"
+	"github.com/coatcheck-go/session/coatcheck/internal/demo/game"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/lab"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/page"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/shop"
@@ -33,24 +34,29 @@ import (
 // CSRF on, the forms and the scripts of the pages send the token of the session. Curl finds it at
 // /session.
 //
-// When ctx is done, the responses that stay open end, so that the server can stop. The log lines of
-// the site go to cfg.Logger, each with the handle of its session. New sets MaxPerUser and
-// KeepFields itself.
-func New(ctx context.Context, store driver.Store, cfg session.Config) (http.Handler, error) {
+// When ctx is done, the responses that stay open end, so that the server can stop. wait waits for
+// them: call it before you close the store.
+//
+// The log lines of the site go to cfg.Logger, each with the handle of its session. New sets
+// MaxPerUser, KeepFields and UserFields itself.
+func New(ctx context.Context, store driver.Store, cfg session.Config) (h http.Handler, wait func(), err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
 	cfg.Logger = slog.New(session.LogHandler(cfg.Logger.Handler()))
 	cfg.MaxPerUser = account.MaxDevices // a further sign-in ends the oldest session
-	cfg.KeepFields = slices.Concat([]string{string(page.Count)}, shop.Keep)
+	cfg.KeepFields = append([]string{string(page.Count)}, game.Keep...)
+	if _, ok := store.(driver.Joiner); ok {
+		cfg.UserFields = shop.UserFields
+	}
 	sessions, err := session.New(store, cfg)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 
 	_, users := store.(driver.UserStore)
 	site := &page.Site{
-		Stops:    []page.Stop{counter.Stop, lab.Stop, account.Stop, shop.Stop},
+		Stops:    []page.Stop{counter.Stop, lab.Stop, account.Stop, shop.Stop, game.Stop},
 		Sessions: sessions, Log: cfg.Logger,
 		CSRF: sessions.Config().CSRF, NoUsers: !users, Stopping: ctx,
 	}
@@ -59,12 +65,13 @@ func New(ctx context.Context, store driver.Store, cfg session.Config) (http.Hand
 	lab.Mount(mux, site)
 	account.Mount(mux, site)
 	shop.Mount(mux, site)
+	game.Mount(mux, site)
 	assets, err := site.Assets()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mux.Handle("GET /assets/", assets)
-	return withSecurityHeaders(sessions.Handler(mux)), nil
+	return withSecurityHeaders(sessions.Handler(mux)), site.Running.Wait, nil
 }
 
 // withSecurityHeaders sets the security headers of every response. The pages load nothing from

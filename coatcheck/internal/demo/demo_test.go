@@ -388,7 +388,7 @@ func TestStopsAreListedAndShowTheirCode(t *testing.T) {
 	start := mustReadBody(t, v.send(t.Context(), "GET", "/", "Accept", "text/html"))
 	stops := map[string]string{
 		"/": "Each visit adds 1", "/lab": "no change is lost", "/account": "Sign in on two devices",
-		"/shop": "every addition counts",
+		"/shop": "every addition counts", "/game": "exactly one gets it",
 	}
 	for path, shows := range stops {
 		if !strings.Contains(start, shows) {

@@ -347,7 +347,7 @@ func TestDeviceLogHasNoToken(t *testing.T) {
 func TestStoreWithoutUsersOffersNoSignIn(t *testing.T) {
 	store := memstore.New()
 	t.Cleanup(func() { store.Close() })
-	h, err := demo.New(t.Context(), struct{ driver.Store }{store}, session.Config{Logger: slog.New(slog.DiscardHandler)})
+	h, _, err := demo.New(t.Context(), struct{ driver.Store }{store}, session.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,11 +61,26 @@ func TestConcurrentAdditionsToTheCartCount(t *testing.T) {
 	}
 }
 
-func TestCartFollowsSignIn(t *testing.T) {
-	v := mustVisit(t, mustNewApp(t))
-	v.change(t, "hat", "2")
-	v.keep(v.submit(t, "Ann"))
-	mustHaveQuantity(t, v, "hat", 2)
+// TestCartIsTheSameOnTwoDevices checks that the carts of two visitors join when they sign in as one
+// user, and that the cart is there again after a sign-out.
+func TestCartIsTheSameOnTwoDevices(t *testing.T) {
+	a := mustNewApp(t)
+	laptop, phone := mustVisit(t, a), mustVisit(t, a)
+	laptop.change(t, "hat", "2")
+	laptop.keep(laptop.submit(t, "Ann"))
+	phone.change(t, "hat", "1")
+	phone.change(t, "cane", "1")
+	phone.keep(phone.submit(t, "Ann"))
+	for _, v := range []*visitor{laptop, phone} {
+		mustHaveQuantity(t, v, "hat", 3)
+		mustHaveQuantity(t, v, "cane", 1)
+	}
+	events := mustFollow(t, laptop, "/shop/cart/events")
+	mustContain(t, <-events, `data-article="hat">3<`)
+	phone.change(t, "hat", "4")
+	mustContain(t, <-events, `data-article="hat">7<`)
+	phone.send(t.Context(), "POST", "/sign-out")
+	mustHaveQuantity(t, mustSignIn(t, a, "Ann", iPhone), "hat", 7)
 }
 
 func TestShopRefusesNonsense(t *testing.T) {

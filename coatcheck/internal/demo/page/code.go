@@ -79,7 +79,7 @@ func parts(code string) (all []Part) {
 		if tok == token.EOF {
 			return append(all, Part{"", code[done:]})
 		}
-		class := ""
+		var class string
 		switch {
 		case tok.IsKeyword():
 			class = "keyword"

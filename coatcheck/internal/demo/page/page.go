@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"path"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -40,6 +41,7 @@ type Site struct {
 	NoUsers bool // the store does not support users, so nobody can sign in
 
 	Stopping context.Context // done when the server stops
+	Running  sync.WaitGroup  // the responses that stay open
 }
 
 var (
@@ -84,6 +86,8 @@ func (site *Site) Render(w http.ResponseWriter, r *http.Request, s *session.Sess
 // Open returns a handler for responses that stay open, and end when the server stops.
 func (site *Site) Open(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		site.Running.Add(1)
+		defer site.Running.Done()
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(site.Stopping, cancel)()

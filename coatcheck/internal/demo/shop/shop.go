@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -30,14 +31,24 @@ var Stop = page.Stop{
 	Shows: "Fill one cart from several tabs and devices at the same time: every addition counts. " +
 		"All of them show the cart as it is, without a reload.",
 	Files: files, Style: "shop.css", Script: "shop.js",
-	Code: page.Code("shop/shop.go", source, "cart", "change", "events"),
+	Code: page.Code("shop/shop.go", source, "cart", "UserFields", "change", "events"),
 }
 
 // cart has the quantity of each article. Additions of concurrent requests add up.
 const cart session.Counters = "shop.cart"
 
-// Keep are the fields that a sign-in keeps: the cart of a visitor becomes the cart of the user.
-var Keep = []string{string(cart)}
+// UserFields belong to the user, not to one session: the cart is the same on all devices. At a
+// sign-in, the cart of the visitor joins it.
+var UserFields = []session.Field{cart}
+
+// ownerOf returns whose cart it is: the user's, or that of the session while nobody is signed in.
+func ownerOf(ctx context.Context, s *session.Session) (*session.Session, error) {
+	data, err := s.UserData(ctx)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return s, nil // the store keeps no user data
+	}
+	return data, err
+}
 
 type article struct {
 	Key, Name string
@@ -62,7 +73,11 @@ func Mount(mux *http.ServeMux, site *page.Site) {
 
 // page responds with the articles and the cart.
 func (a *shop) page(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	c, err := a.contents(r.Context(), s)
+	data, err := ownerOf(r.Context(), s)
+	if err != nil {
+		return err
+	}
+	c, err := a.contents(r.Context(), s, data)
 	if err != nil {
 		return err
 	}
@@ -79,13 +94,21 @@ func (a *shop) change(w http.ResponseWriter, r *http.Request, s *session.Session
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return nil
 	}
-	cart.Add(s, key, n)
+	data, err := ownerOf(r.Context(), s)
+	if err != nil {
+		return err
+	}
+	cart.Add(data, key, n) // stored before the first byte of the response
 	return done(w, r)
 }
 
 // empty removes all articles.
 func (a *shop) empty(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	cart.Clear(s)
+	data, err := ownerOf(r.Context(), s)
+	if err != nil {
+		return err
+	}
+	cart.Clear(data)
 	return done(w, r)
 }
 
@@ -128,18 +151,22 @@ func (a *shop) events(w http.ResponseWriter, r *http.Request, s *session.Session
 	}
 	ctx, stop := open.Context(r.Context())
 	defer stop()
+	data, err := ownerOf(ctx, s)
+	if err != nil {
+		return err
+	}
 	out, err := startEvents(w)
 	if err != nil {
 		return err
 	}
-	if err := a.sendCart(ctx, out, s); err != nil {
+	if err := a.sendCart(ctx, out, s, data); err != nil {
 		return err
 	}
-	for _, err := range s.Watch(ctx) {
+	for _, err := range data.Watch(ctx) {
 		if err != nil {
 			break
 		}
-		if err := a.sendCart(ctx, out, s); err != nil {
+		if err := a.sendCart(ctx, out, s, data); err != nil {
 			return err
 		}
 	}
@@ -149,8 +176,8 @@ func (a *shop) events(w http.ResponseWriter, r *http.Request, s *session.Session
 	return out.send("ended", nil)
 }
 
-func (a *shop) sendCart(ctx context.Context, out *events, s *session.Session) error {
-	c, err := a.contents(ctx, s)
+func (a *shop) sendCart(ctx context.Context, out *events, s, data *session.Session) error {
+	c, err := a.contents(ctx, s, data)
 	if err != nil {
 		return err
 	}
@@ -174,11 +201,11 @@ type line struct {
 	Quantity, Sum int64
 }
 
-func (a *shop) contents(ctx context.Context, s *session.Session) (c contents, err error) {
+func (a *shop) contents(ctx context.Context, s, data *session.Session) (c contents, err error) {
 	v, err := a.View(ctx, s)
 	c.Token = v.Token
 	for _, article := range articles {
-		n := cart.Get(s, article.Key)
+		n := cart.Get(data, article.Key)
 		if n <= 0 {
 			continue
 		}

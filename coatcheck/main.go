@@ -1,6 +1,6 @@
 // Command coatcheck is the command line of Coatcheck.
 //
-//	coatcheck demo      serve a web page with a session, and two races to try
+//	coatcheck demo      serve a small site with sessions: races, a shop, a game
 //	coatcheck policy    print the configuration of a security policy
 //	coatcheck show      print a stored session
 //	coatcheck --help    explain the commands

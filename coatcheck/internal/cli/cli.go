@@ -44,7 +44,7 @@ func newRoot() *cobra.Command {
 A session stores what an application knows about a visitor. The visitor's browser
 stores only a ticket: a random token. Concurrent requests lose no write, and a
 session that has ended stays ended.`,
-		Example: `  coatcheck demo                           see a session in a browser, and try two races
+		Example: `  coatcheck demo                           see sessions in a browser: races, a shop, a game
   coatcheck demo --help                    list the options of the demo
   coatcheck policy aal2                    print the configuration of a security policy
   coatcheck show HANDLE                    print a stored session

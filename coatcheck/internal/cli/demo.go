@@ -25,15 +25,19 @@ func newDemo() *cobra.Command {
 	var o demoOptions
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Serve a web page with a session, two races to try, and a sign-in",
-		Long: `Serve a web page with a session. The page has two races to try:
+		Short: "Serve a small site: races to try, a sign-in, a shop and a game",
+		Long: `Serve a small site that shows what sessions can do:
 
+  - a counter of your visits;
   - 50 increments at the same time: none is lost;
-  - a sign-out during a slow request: the session stays ended.
+  - a sign-out during a slow request: the session stays ended;
+  - a sign-in without a password, and the devices of the user: one signs out
+    the other;
+  - a shop: several tabs and devices fill one cart;
+  - a game: players in several browsers, at several processes, on one board.
 
-You can sign in as a made-up user, without a password. The page then lists the
-devices of that user, and signs out one device, all others, or all of them. For
-curl, the same address is a counter.
+Each page shows the Go code that serves it. For curl, the same address is a
+counter.
 
 Where the sessions are stored:
 

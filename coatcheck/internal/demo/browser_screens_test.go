@@ -47,9 +47,11 @@ func media(name, value string) chromedp.Action[chromedp.Void] {
 // TestPagesFitEachScreen opens each page on wide screens and on a phone. No page scrolls sideways.
 // With -screenshots, it also writes what it sees.
 func TestPagesFitEachScreen(t *testing.T) {
-	server := httptest.NewServer(mustNewApp(t).handler)
+	a := mustNewApp(t)
+	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)
 	ctx := mustStartBrowser(t)
+	mustPlay(t, mustVisit(t, a))
 	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")
 	for _, s := range screens {
@@ -61,7 +63,7 @@ func TestPagesFitEachScreen(t *testing.T) {
 					chromedp.Click(chromedp.CSS(`[aria-label="Add Top hat"]`)), chromedp.WaitVisible(chromedp.CSS("#more-hat")))
 			}
 			if path == "/game" {
-				mustDo(t, ctx, chromedp.WaitVisible(chromedp.CSS(".player.me")))
+				mustDo(t, ctx, chromedp.WaitVisible(chromedp.CSS(".player.me + .player, .player + .player.me")))
 			}
 			if got := mustEvaluate[int64](t, ctx, `document.documentElement.scrollWidth`); got > s.width {
 				t.Errorf("%s on the screen %q is %d pixels wide, want at most %d", path, s.name, got, s.width)

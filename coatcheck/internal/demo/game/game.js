@@ -16,6 +16,7 @@ function connect() {
   socket.onmessage = (e) => show(JSON.parse(e.data));
   socket.onclose = (e) => {
     at = target = undefined;
+    moved = false;
     if (e.code === 1008) return over(e.reason); // the server has ended the game
     state("busy", "The server does not respond. Trying again.");
     setTimeout(connect, 1000);
@@ -58,7 +59,7 @@ function put(el, { x, y }) {
 function show(b) {
   me = b.you;
   const mine = b.players[me];
-  if (!at || performance.now() - sent > 500) at = { x: mine.x, y: mine.y }; // another tab may have moved the player
+  if (!at || (!moved && performance.now() - sent > 500)) at = { x: mine.x, y: mine.y }; // another tab may have moved the player
   for (const [key, coin] of Object.entries(b.coins)) put(element(key, "coin"), coin);
   for (const [id, player] of Object.entries(b.players)) {
     const el = element(id, id === me ? "player me" : "player");
@@ -129,6 +130,7 @@ function heading() {
 }
 
 let last = 0;
+let moved = false; // the server does not know the place yet
 
 function move(now) {
   requestAnimationFrame(move);
@@ -141,12 +143,14 @@ function move(now) {
     at.x = limit(at.x + to.x * Math.min(step, to.length), size.x);
     at.y = limit(at.y + to.y * Math.min(step, to.length), size.y);
     put(shown.get(me), at);
+    moved = true;
   } else if (target) {
     target = undefined;
   }
   const [x, y] = [Math.round(at.x), Math.round(at.y)];
-  if (!to || now - sent < every) return;
+  if (!moved || now - sent < every) return; // the rest of a move goes with the next frame
   sent = now;
+  moved = false;
   socket.send(JSON.stringify({ x, y }));
 }
 

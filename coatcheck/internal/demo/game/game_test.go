@@ -28,23 +28,24 @@ func TestOnePlayerGetsACoin(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		board, err := sessions.UserData(t.Context(), boardUser)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seats[i] = &seat{session: s, board: board}
+		seats[i] = &seat{session: s}
 	}
-	coins.Set(seats[0].board, "coin", somewhere())
-	if err := seats[0].board.Commit(t.Context()); err != nil {
+	board, err := sessions.UserData(t.Context(), boardUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	coins.Set(board, "coin", somewhere())
+	if err := board.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	const rounds = 50
 	for range rounds {
-		board, err := sessions.UserData(t.Context(), boardUser)
-		if err != nil {
-			t.Fatal(err)
+		for _, p := range seats { // all see the coin where it is now
+			if p.board, err = sessions.UserData(t.Context(), boardUser); err != nil {
+				t.Fatal(err)
+			}
 		}
-		seen, _ := coins.Get(board, "coin")
+		seen, _ := coins.Get(seats[0].board, "coin")
 		var all sync.WaitGroup
 		for _, p := range seats {
 			all.Go(func() {

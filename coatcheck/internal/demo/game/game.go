@@ -90,8 +90,9 @@ func (p *seat) move(ctx context.Context, to point) error {
 	if err := p.session.Commit(ctx); err != nil {
 		return err
 	}
-	players.Set(p.board, p.id, p.player(to))
-	if err := p.board.Commit(ctx); err != nil {
+	if err := players.SetWithin(ctx, p.board, p.id, p.player(to), maxPlayers); errors.Is(err, session.ErrLimit) {
+		return errFull
+	} else if err != nil {
 		return err
 	}
 	for key, coin := range coins.All(p.board) {
@@ -132,16 +133,10 @@ var errTaken = errors.New("another player has the coin")
 
 // join puts the player on the board, and coins where some are missing.
 func (p *seat) join(ctx context.Context) error {
-	present := 0
 	for id, other := range players.All(p.board) {
 		if id != p.id && time.Since(other.Moved) > idle {
 			players.Delete(p.board, id)
-		} else if id != p.id {
-			present++
 		}
-	}
-	if present >= maxPlayers {
-		return errFull
 	}
 	for i := range allCoins {
 		key := fmt.Sprint("coin", i)

@@ -98,7 +98,15 @@ func (a *shop) change(w http.ResponseWriter, r *http.Request, s *session.Session
 	if err != nil {
 		return err
 	}
-	cart.Add(data, key, n) // stored before the first byte of the response
+	// The store keeps the bounds, whatever others do at the same time.
+	_, err = cart.AddWithin(r.Context(), data, key, n, 0, maxQuantity, len(articles))
+	if errors.Is(err, session.ErrLimit) && !page.Accepts(r, "text/html") {
+		http.Error(w, fmt.Sprintf("the cart has 0 to %d of each article", maxQuantity), http.StatusConflict)
+		return nil
+	}
+	if err != nil && !errors.Is(err, session.ErrLimit) {
+		return err
+	}
 	return done(w, r)
 }
 
@@ -126,7 +134,10 @@ func changeOf(w http.ResponseWriter, r *http.Request) (key string, n int64, err 
 	return key, n, nil
 }
 
-const maxChange = 10
+const (
+	maxChange   = 10
+	maxQuantity = 999 // of one article
+)
 
 // done responds to a change. A browser without scripts goes back to the page. A script needs no
 // answer: it gets the cart as an event.

@@ -43,7 +43,8 @@ const rotates = -1
 // more than t.Parallel would run.
 const atATime = 8
 
-// runSuite runs all scenarios on a server. Those that need the server for themselves come last.
+// runSuite runs all scenarios on a server. Those that need the server for themselves come first,
+// while few clients have connections.
 // steppers returns the step function of a client of the scenario with this index. copies says
 // whether a client may keep copies of sessions.
 func runSuite(t *testing.T, s *server, steppers func(index int, client string) stepper, copies bool) {
@@ -60,7 +61,20 @@ func runSuite(t *testing.T, s *server, steppers func(index int, client string) s
 		index int
 		scenario
 	}
-	var alone []numbered
+	var others []numbered
+	for i, c := range mustReadSuite(t) {
+		if slices.Contains(c.Needs, "rotation") {
+			i = rotates
+		}
+		switch {
+		case slices.Contains(c.Needs, "own server"):
+			run(i, c)
+		case slices.Contains(c.Needs, "clock"):
+			t.Logf("%s is left out: a Go program cannot shift its clock", c.Name)
+		default:
+			others = append(others, numbered{i, c})
+		}
+	}
 	queue := make(chan numbered)
 	var wg sync.WaitGroup
 	for range atATime {
@@ -70,22 +84,9 @@ func runSuite(t *testing.T, s *server, steppers func(index int, client string) s
 			}
 		})
 	}
-	for i, c := range mustReadSuite(t) {
-		if slices.Contains(c.Needs, "rotation") {
-			i = rotates
-		}
-		switch {
-		case slices.Contains(c.Needs, "own server"):
-			alone = append(alone, numbered{i, c})
-		case slices.Contains(c.Needs, "clock"):
-			t.Logf("%s is left out: a Go program cannot shift its clock", c.Name)
-		default:
-			queue <- numbered{i, c}
-		}
+	for _, c := range others {
+		queue <- c
 	}
 	close(queue)
 	wg.Wait()
-	for _, c := range alone {
-		run(c.index, c.scenario)
-	}
 }

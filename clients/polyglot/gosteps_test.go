@@ -31,18 +31,28 @@ func newGoSteps(nearCache int) *goSteps {
 	return &goSteps{nearCache: nearCache, clients: map[string]*goClient{}, requests: map[string]*goRequest{}}
 }
 
-func (g *goSteps) close() {
+func (g *goSteps) close() { g.closeUnused(0) }
+
+// closeUnused closes the clients that have no request, and have had none for so long. A suite opens
+// hundreds, which would keep a Cluster busy. A client that is needed again is opened again.
+func (g *goSteps) closeUnused(since time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, c := range g.clients {
-		if c.store != nil {
-			c.store.Close()
+	for options, c := range g.clients {
+		if c.requests == 0 && time.Since(c.last) >= since {
+			delete(g.clients, options)
+			if c.store != nil {
+				c.store.Close()
+			}
 		}
 	}
 }
 
 // goClient is one store and one Manager. Opening it takes place once.
 type goClient struct {
+	requests int // under way; guarded by goSteps.mu, like last
+	last     time.Time
+
 	open    sync.Once
 	store   *redisstore.Store
 	manager *session.Manager
@@ -63,6 +73,7 @@ type goRequest struct {
 type goRequestKey struct{}
 
 func (g *goSteps) step(s step) (reply, error) {
+	g.closeUnused(5 * time.Second)
 	g.mu.Lock()
 	c := g.clients[string(s.Client)]
 	if c == nil {
@@ -71,7 +82,18 @@ func (g *goSteps) step(s step) (reply, error) {
 	}
 	r, name := g.requests[s.Request], s.Request
 	delete(g.requests, name)
+	if r == nil {
+		c.requests++
+	}
 	g.mu.Unlock()
+	open := false
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if c.last = time.Now(); !open {
+			c.requests--
+		}
+	}()
 	c.open.Do(func() { c.start(s.Client, g.nearCache) })
 	if c.handler == nil {
 		return s.failed(c.err), nil
@@ -83,6 +105,7 @@ func (g *goSteps) step(s step) (reply, error) {
 	r.steps <- s
 	answer := <-r.replies
 	if s.Open && answer.Outcome == "ok" {
+		open = true
 		g.mu.Lock()
 		g.requests[name] = r
 		g.mu.Unlock()

@@ -1,0 +1,62 @@
+import { sameSession, sameToken, type Token, type TokenKeys } from './token.js';
+
+/** How many tokens of one request are looked for in the store. */
+const maxTokens = 4;
+
+export const anonymousSuffix = '-anon';
+
+/**
+ * The tokens of one request. A browser has two cookies: one for signed-in sessions, and one for
+ * anonymous sessions. So the response that starts an anonymous session never overwrites the cookie
+ * of a sign-in, however late it arrives.
+ */
+export interface Credentials {
+  /** In the order in which they are tried. */
+  readonly tokens: Token[];
+  /** How many of the tokens came under the name of the first one. */
+  readonly twins: number;
+  /** The request has our cookie for signed-in sessions, whatever its value. */
+  hasCookie: boolean;
+  /** The request has our cookie for anonymous sessions, whatever its value. */
+  hasAnonymous: boolean;
+  /** The request has more tokens than it may have. */
+  readonly ambiguous: boolean;
+}
+
+/** Returns the tokens of a Cookie header. A text that is no token is ignored, and never adopted. */
+export function readCredentials(header: string | undefined, name: string, keys: TokenKeys): Credentials {
+  const signedIn: Token[] = [];
+  const anonymous: Token[] = [];
+  let hasCookie = false;
+  let hasAnonymous = false;
+  let ambiguous = false;
+  for (const part of (header ?? '').split(';')) {
+    const equals = part.indexOf('=');
+    if (equals < 0) continue;
+    // Trim no other space: for browsers, a name that begins with one has no prefix "__Host-".
+    const cookie = part.slice(0, equals).replace(/^[ \t]+/, '');
+    const isAnonymous = cookie === name + anonymousSuffix;
+    if (cookie !== name && !isAnonymous) continue;
+    if (isAnonymous) hasAnonymous = true;
+    else hasCookie = true;
+    const value = part.slice(equals + 1).replace(/[ \t]+$/, '').replace(/^"(.*)"$/, '$1');
+    const token = keys.parse(value);
+    if (token) ambiguous = !add(isAnonymous ? anonymous : signedIn, token) || ambiguous;
+  }
+  const tokens = [...signedIn, ...anonymous];
+  if (tokens.length > maxTokens) ambiguous = true;
+  return { tokens, twins: signedIn.length || anonymous.length, hasCookie, hasAnonymous, ambiguous };
+}
+
+/** Adds a token. Of two tokens of one session, the newer one counts: the other was left behind. */
+function add(list: Token[], token: Token): boolean {
+  for (const [i, have] of list.entries()) {
+    if (sameToken(have, token)) return true;
+    if (sameSession(have, token) && have.generation !== token.generation) {
+      if (have.generation < token.generation) list[i] = token;
+      return true;
+    }
+  }
+  list.push(token);
+  return list.length <= maxTokens;
+}

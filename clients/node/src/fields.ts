@@ -1,0 +1,221 @@
+import { SessionError } from './errors.js';
+import { decode, encode, parseInteger, toInteger } from './json.js';
+import { isFieldName } from './record.js';
+import type { Session } from './session.js';
+
+function checkedField(name: string): string {
+  if (name.includes(':') || !isFieldName(name)) {
+    throw new SessionError('invalid', `the name of a field has 1 to 64 of a-z A-Z 0-9 . _ -, not ${JSON.stringify(name)}`);
+  }
+  return name;
+}
+
+function checkedEntry(field: string, key: string): string {
+  const name = `${field}:${key}`;
+  if (!isFieldName(name)) {
+    throw new SessionError('invalid', `the key of an entry has at most 256 bytes of Unicode: ${JSON.stringify(key)}`);
+  }
+  return name;
+}
+
+/** Options of a field. */
+export interface FieldOptions {
+  /**
+   * Integers beyond 2^53 are read as BigInt, and BigInts can be written. Default: false, both are
+   * errors, because a number would lose digits.
+   */
+  readonly bigints?: boolean;
+}
+
+abstract class Field {
+  /** The name in the session: 1 to 64 of a-z A-Z 0-9 . _ - */
+  readonly name: string;
+
+  constructor(name: string) {
+    this.name = checkedField(name);
+  }
+}
+
+abstract class JsonField<T> extends Field {
+  readonly #bigints: boolean;
+
+  constructor(name: string, options: FieldOptions = {}) {
+    super(name);
+    this.#bigints = options.bigints ?? false;
+  }
+
+  protected read(session: Session, name: string): T | undefined {
+    const text = session.text(name);
+    return text === undefined ? undefined : this.decode(name, text);
+  }
+
+  protected write(session: Session, name: string, value: T): void {
+    session.change({ kind: 'set', name, value: encode(name, value, this.#bigints) });
+  }
+
+  protected async takeFrom(session: Session, name: string): Promise<T | undefined> {
+    const text = await session.take(name);
+    return text === undefined ? undefined : this.decode(name, text);
+  }
+
+  protected async updateIn(session: Session, name: string, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
+    let made: T | undefined;
+    await session.update(name, async (text) => {
+      made = await f(text === undefined ? undefined : this.decode(name, text));
+      return encode(name, made, this.#bigints);
+    });
+    return made as T;
+  }
+
+  protected decode(name: string, text: string): T {
+    return decode(name, text, this.#bigints) as T;
+  }
+}
+
+/** A field that holds one value. The last write wins. `update` is atomic. */
+export class Value<T> extends JsonField<T> {
+  /**
+   * Returns a fresh copy of the value, or undefined if it is unset. It throws `decode` if the value
+   * is not JSON, or has an integer that would lose digits.
+   */
+  get(session: Session): T | undefined {
+    return this.read(session, this.name);
+  }
+
+  /** Sets the value. It throws `invalid` if the value would not come back the same. */
+  set(session: Session, value: T): void {
+    this.write(session, this.name, value);
+  }
+
+  /** Unsets the value. */
+  delete(session: Session): void {
+    session.change({ kind: 'unset', name: this.name });
+  }
+
+  /** Removes the value and returns it, to exactly one caller. It commits the other changes, too. */
+  take(session: Session): Promise<T | undefined> {
+    return this.takeFrom(session, this.name);
+  }
+
+  /**
+   * Replaces the value by what `f` makes of it, atomically, and commits the other changes. If
+   * another request changes the value first, it calls `f` again. So `f` must have no side effects.
+   */
+  update(session: Session, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
+    return this.updateIn(session, this.name, f);
+  }
+}
+
+/** A field that holds a value for each key. Entries are written one by one. */
+export class MapField<T> extends JsonField<T> {
+  /** Returns a fresh copy of an entry, or undefined if there is none. */
+  get(session: Session, key: string): T | undefined {
+    return this.read(session, checkedEntry(this.name, key));
+  }
+
+  /** Sets an entry. */
+  set(session: Session, key: string, value: T): void {
+    this.write(session, checkedEntry(this.name, key), value);
+  }
+
+  /** Removes an entry. */
+  delete(session: Session, key: string): void {
+    session.change({ kind: 'unset', name: checkedEntry(this.name, key) });
+  }
+
+  /** Returns fresh copies of all entries. In a Map, `__proto__` is a plain key. */
+  entries(session: Session): Map<string, T> {
+    const all = new Map<string, T>();
+    for (const [key, text] of session.entriesOf(this.name)) all.set(key, this.decode(`${this.name}:${key}`, text));
+    return all;
+  }
+
+  /** Removes all entries, also those that another request adds before the commit. */
+  clear(session: Session): void {
+    session.change({ kind: 'unset-entries', name: this.name });
+  }
+
+  /** Is `Value.take` for one entry. */
+  take(session: Session, key: string): Promise<T | undefined> {
+    return this.takeFrom(session, checkedEntry(this.name, key));
+  }
+
+  /** Is `Value.update` for one entry. */
+  update(session: Session, key: string, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
+    return this.updateIn(session, checkedEntry(this.name, key), f);
+  }
+}
+
+function countOf(name: string, text: string | undefined): bigint {
+  const n = text === undefined ? 0n : parseInteger(text);
+  if (n === undefined) throw new SessionError('decode', `the value of ${JSON.stringify(name)} is no counter`);
+  return n;
+}
+
+function toNumber(name: string, n: bigint): number {
+  const number = Number(n);
+  if (!Number.isSafeInteger(number)) {
+    throw new SessionError('decode', `the count of ${JSON.stringify(name)} is beyond 2^53: ${n}: call getBigInt`);
+  }
+  return number;
+}
+
+/** A field that holds an integer of 64 bits. Concurrent additions add up: none is lost. */
+export class Counter extends Field {
+  /** Returns the count as this request sees it. It throws `decode` if it is beyond 2^53. */
+  get(session: Session): number {
+    return toNumber(this.name, this.getBigInt(session));
+  }
+
+  /** Returns the count as this request sees it. */
+  getBigInt(session: Session): bigint {
+    return countOf(this.name, session.text(this.name));
+  }
+
+  /** Adds an integer, which may be negative. */
+  add(session: Session, n: number | bigint): void {
+    session.change({ kind: 'add', name: this.name, delta: toInteger(this.name, n) });
+  }
+
+  /** Sets the count to 0. */
+  reset(session: Session): void {
+    session.change({ kind: 'unset', name: this.name });
+  }
+}
+
+/** A field that holds a counter for each key, such as the quantities of a cart. */
+export class Counters extends Field {
+  /** Returns a count as this request sees it. It throws `decode` if it is beyond 2^53. */
+  get(session: Session, key: string): number {
+    return toNumber(checkedEntry(this.name, key), this.getBigInt(session, key));
+  }
+
+  /** Returns a count as this request sees it. */
+  getBigInt(session: Session, key: string): bigint {
+    const name = checkedEntry(this.name, key);
+    return countOf(name, session.text(name));
+  }
+
+  /** Adds an integer, which may be negative, to the count of a key. */
+  add(session: Session, key: string, n: number | bigint): void {
+    const name = checkedEntry(this.name, key);
+    session.change({ kind: 'add', name, delta: toInteger(name, n) });
+  }
+
+  /** Removes a key and its count. */
+  delete(session: Session, key: string): void {
+    session.change({ kind: 'unset', name: checkedEntry(this.name, key) });
+  }
+
+  /** Returns all counts. */
+  entries(session: Session): Map<string, bigint> {
+    const all = new Map<string, bigint>();
+    for (const [key, text] of session.entriesOf(this.name)) all.set(key, countOf(`${this.name}:${key}`, text));
+    return all;
+  }
+
+  /** Removes all keys, also those that another request adds before the commit. */
+  clear(session: Session): void {
+    session.change({ kind: 'unset-entries', name: this.name });
+  }
+}

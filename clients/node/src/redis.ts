@@ -1,0 +1,375 @@
+import type { Cluster, Redis as IoRedis } from 'ioredis';
+import type {
+  createClient, createCluster, createSentinel,
+} from 'redis';
+
+/** A reply of the server. Errors are values, so that one failed command hides no other reply. */
+export type Reply = string | number | null | Error | Reply[];
+
+/** Sends commands to one server. */
+export interface Server {
+  /** Sends all commands at once. It rejects with a NotSentError if no connection is ready. */
+  send(commands: readonly (readonly string[])[]): Promise<Reply[]>;
+}
+
+/** What this package needs of a Redis client. `ioredis()` and `nodeRedis()` make one. */
+export interface Redis {
+  /** Whether keys of different slots may lie on different servers. */
+  readonly cluster: boolean;
+  /** Sends all commands at once to the primary of the key's slot. TIME goes there, too. */
+  send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]>;
+  /** Returns all primaries. */
+  primaries(): Promise<Server[]>;
+  /** Calls the listener each time when a connection was made again. */
+  onReconnect(listener: () => void): void;
+  /** Closes the connections. */
+  close(): Promise<void>;
+}
+
+/** Nothing was sent: no connection is ready. */
+export class NotSentError extends Error {}
+
+/** Returns whether an error came from the server, as the reply to a command. */
+export function isServerError(error: Error): boolean {
+  return /^[A-Z]+( |$)/.test(error.message) && !(error instanceof NotSentError);
+}
+
+const answered = (promise: Promise<unknown>): Promise<Reply> =>
+  promise.then(
+    (reply) => reply as Reply,
+    (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
+  );
+
+const reconnectDelay = (attempt: number) => Math.min(10 * 2 ** Math.min(attempt, 6), 500);
+
+/** Waits until the first connection is made, or until it has failed. Later calls return at once. */
+class Start {
+  #promise: Promise<unknown> | undefined;
+
+  constructor(private readonly connect: () => Promise<unknown>) {}
+
+  wait(): Promise<unknown> {
+    this.#promise ??= this.connect().catch(() => {
+      this.#promise = undefined; // the next call tries again
+    });
+    return this.#promise;
+  }
+}
+
+// ioredis
+
+/** A connection of ioredis: to one server, through Sentinel, or to a Cluster. */
+export type IoRedisClient = IoRedis | Cluster;
+
+/**
+ * Uses the options of a client of ioredis, for one server, Sentinel or Cluster. It makes its own
+ * connections: with its defaults, ioredis sends a command again after a connection broke, so an
+ * addition could count twice.
+ */
+export function ioredis(client: IoRedisClient): Redis {
+  return client.isCluster ? new IoCluster(client as Cluster) : new IoSingle(client as IoRedis);
+}
+
+const ioOptions = {
+  autoResendUnfulfilledCommands: false,
+  maxRetriesPerRequest: 0,
+  enableOfflineQueue: false,
+  retryStrategy: reconnectDelay,
+  // 1: connect again, and do not send the command again.
+  reconnectOnError: (error: Error): 1 | false => (error.message.startsWith('READONLY') ? 1 : false),
+} as const;
+
+const ioCall = (client: { call(...args: [string, ...string[]]): Promise<unknown> }, command: readonly string[]) =>
+  answered(client.call(...(command as [string, ...string[]])));
+
+const isReady = (client: IoRedisClient) => client.status === 'ready';
+
+class IoSingle implements Redis, Server {
+  readonly cluster = false;
+  readonly #client: IoRedis;
+  readonly #start: Start;
+
+  constructor(client: IoRedis) {
+    this.#client = client.duplicate({ ...ioOptions, keyPrefix: '', lazyConnect: true, enableAutoPipelining: false });
+    this.#client.on('error', () => undefined); // each command reports its own
+    this.#start = new Start(() => this.#client.connect());
+  }
+
+  async send(first: string | readonly (readonly string[])[], rest?: readonly (readonly string[])[]): Promise<Reply[]> {
+    const commands = typeof first === 'string' ? rest! : first;
+    if (!isReady(this.#client)) {
+      await this.#start.wait();
+      if (!isReady(this.#client)) throw new NotSentError(`Redis is not connected: ${this.#client.status}`);
+    }
+    return Promise.all(commands.map((command) => ioCall(this.#client, command)));
+  }
+
+  primaries(): Promise<Server[]> {
+    return Promise.resolve([this]);
+  }
+
+  onReconnect(listener: () => void): void {
+    this.#client.on('ready', listener);
+  }
+
+  close(): Promise<void> {
+    this.#client.disconnect();
+    return Promise.resolve();
+  }
+}
+
+class IoCluster implements Redis {
+  readonly cluster = true;
+  readonly #client: Cluster;
+  readonly #start: Start;
+
+  constructor(client: Cluster) {
+    const { redisOptions, ...options } = client.options;
+    const { enableOfflineQueue: _queue, retryStrategy: _strategy, ...node } = ioOptions;
+    this.#client = client.duplicate([], {
+      ...options,
+      keyPrefix: '',
+      lazyConnect: true,
+      enableOfflineQueue: false,
+      enableAutoPipelining: false,
+      scaleReads: 'master',
+      retryDelayOnFailover: 0, // else it sends commands again after a connection broke
+      clusterRetryStrategy: reconnectDelay,
+      redisOptions: { ...redisOptions, ...node, keyPrefix: '' },
+    });
+    this.#client.on('error', () => undefined);
+    this.#start = new Start(() => this.#client.connect());
+  }
+
+  async #ready(): Promise<void> {
+    if (isReady(this.#client)) return;
+    await this.#start.wait();
+    if (!isReady(this.#client)) throw new NotSentError(`the Cluster is not connected: ${this.#client.status}`);
+  }
+
+  async send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]> {
+    await this.#ready();
+    return Promise.all(
+      commands.map((command) => ioCall(command[0] === 'TIME' ? this.#primaryOf(key) : this.#client, command)),
+    );
+  }
+
+  #primaryOf(key: string): IoRedis | Cluster {
+    const address = this.#client.slots[slotOf(key)]?.[0];
+    const nodes = this.#client.nodes('master');
+    return nodes.find((node) => `${node.options.host}:${node.options.port}` === address) ?? nodes[0] ?? this.#client;
+  }
+
+  async primaries(): Promise<Server[]> {
+    await this.#ready();
+    return this.#client.nodes('master').map((node) => ({
+      send: (commands) => Promise.all(commands.map((command) => ioCall(node, command))),
+    }));
+  }
+
+  onReconnect(listener: () => void): void {
+    this.#client.on('ready', listener);
+    this.#client.on('+node', listener);
+  }
+
+  close(): Promise<void> {
+    this.#client.disconnect();
+    return Promise.resolve();
+  }
+}
+
+// node-redis
+
+type NodeSingleClient = ReturnType<typeof createClient>;
+type NodeClusterClient = ReturnType<typeof createCluster>;
+type NodeSentinelClient = ReturnType<typeof createSentinel>;
+
+/** The parts of the clients of node-redis that are used here. Modules and RESP versions vary. */
+interface NodeConnection {
+  sendCommand(args: readonly string[]): Promise<unknown>;
+  isReady: boolean;
+}
+
+/** A client of node-redis: of `createClient`, `createSentinel` or `createCluster`. */
+export type NodeRedisClient =
+  | Pick<NodeSingleClient, 'duplicate' | 'options'>
+  | Pick<NodeClusterClient, 'duplicate' | 'masters'>
+  | Pick<NodeSentinelClient, 'duplicate' | 'getSentinelNode'>;
+
+/**
+ * Uses the options of a client of node-redis, for one server, Sentinel or Cluster. It makes its own
+ * connections, because this package needs replies of RESP2, and errors instead of a queue while
+ * Redis is down.
+ */
+export function nodeRedis(client: NodeRedisClient): Redis {
+  if ('masters' in client) return new NodeCluster(client as unknown as NodeClusterClient);
+  if ('getSentinelNode' in client) return new NodeSentinel(client as unknown as NodeSentinelClient);
+  return new NodeSingle(client as unknown as NodeSingleClient);
+}
+
+class NodeSingle implements Redis, Server {
+  readonly cluster = false;
+  readonly #client: NodeSingleClient & NodeConnection;
+  readonly #start: Start;
+
+  constructor(client: NodeSingleClient) {
+    const { clientSideCache: _cache, socket, ...options } = client.options ?? {};
+    this.#client = client.duplicate({
+      ...options,
+      RESP: 2,
+      clientSideCache: undefined,
+      disableOfflineQueue: true,
+      keyPrefix: '',
+      socket: { ...socket, reconnectStrategy: reconnectDelay },
+    } as never) as unknown as NodeSingleClient & NodeConnection;
+    this.#client.on('error', () => undefined);
+    this.#start = new Start(() => {
+      // The promise of connect() waits for as long as Redis is down.
+      const failed = new Promise((resolve) => this.#client.once('error', resolve));
+      return Promise.race([this.#client.connect(), failed]);
+    });
+  }
+
+  async send(first: string | readonly (readonly string[])[], rest?: readonly (readonly string[])[]): Promise<Reply[]> {
+    const commands = typeof first === 'string' ? rest! : first;
+    if (!this.#client.isReady) {
+      await this.#start.wait();
+      if (!this.#client.isReady) throw new NotSentError('Redis is not connected');
+    }
+    return Promise.all(commands.map((command) => answered(this.#client.sendCommand(command as string[]))));
+  }
+
+  primaries(): Promise<Server[]> {
+    return Promise.resolve([this]);
+  }
+
+  onReconnect(listener: () => void): void {
+    this.#client.on('ready', listener);
+  }
+
+  close(): Promise<void> {
+    if (this.#client.isOpen) this.#client.destroy();
+    return Promise.resolve();
+  }
+}
+
+class NodeSentinel implements Redis, Server {
+  readonly cluster = false;
+  readonly #client: NodeSentinelClient;
+  readonly #start: Start;
+
+  constructor(client: NodeSentinelClient) {
+    this.#client = client.duplicate({ RESP: 2, clientSideCache: undefined } as never) as unknown as NodeSentinelClient;
+    this.#client.on('error', () => undefined);
+    this.#start = new Start(() => this.#client.connect());
+  }
+
+  async send(first: string | readonly (readonly string[])[], rest?: readonly (readonly string[])[]): Promise<Reply[]> {
+    const commands = typeof first === 'string' ? rest! : first;
+    await this.#start.wait();
+    if (!this.#client.isReady) throw new NotSentError('Sentinel is not connected');
+    return Promise.all(
+      commands.map((command) => {
+        // node-redis makes the call again after its connection broke, when the server may have run
+        // it. So the second call fails with the error of the first.
+        let lost: Error | undefined;
+        return answered(
+          this.#client._execute(false, async (node) => {
+            if (lost) throw lost;
+            try {
+              return await (node as unknown as NodeConnection).sendCommand(command);
+            } catch (error) {
+              if (error instanceof Error && !isServerError(error)) lost = error;
+              throw error;
+            }
+          }),
+        );
+      }),
+    );
+  }
+
+  primaries(): Promise<Server[]> {
+    return Promise.resolve([this]);
+  }
+
+  onReconnect(listener: () => void): void {
+    this.#client.on('topology-change', listener);
+  }
+
+  async close(): Promise<void> {
+    if (this.#client.isOpen) await this.#client.destroy();
+  }
+}
+
+class NodeCluster implements Redis {
+  readonly cluster = true;
+  readonly #client: NodeClusterClient;
+  readonly #start: Start;
+
+  constructor(client: NodeClusterClient) {
+    this.#client = client.duplicate({
+      RESP: 2, clientSideCache: undefined, useReplicas: false, keyPrefix: '',
+    } as never) as unknown as NodeClusterClient;
+    this.#client.on('error', () => undefined);
+    this.#start = new Start(() => this.#client.connect());
+  }
+
+  async send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]> {
+    await this.#ready();
+    return Promise.all(
+      commands.map((command) =>
+        answered(
+          command[0] === 'TIME'
+            ? this.#primaryOf(key).then((node) => node.sendCommand(command))
+            : this.#client.sendCommand(key, false, command as string[]),
+        ),
+      ),
+    );
+  }
+
+  async #ready(): Promise<void> {
+    await this.#start.wait();
+    if (!this.#client.isOpen) throw new NotSentError('the Cluster is not connected');
+  }
+
+  async #primaryOf(key: string): Promise<NodeConnection> {
+    const node = this.#client.slots[slotOf(key)]?.master ?? this.#client.masters[0];
+    if (!node) throw new NotSentError('the Cluster has no primary for the key');
+    return (await this.#client.nodeClient(node)) as unknown as NodeConnection;
+  }
+
+  async primaries(): Promise<Server[]> {
+    await this.#ready();
+    return Promise.all(
+      this.#client.masters.map(async (master) => {
+        const node = (await this.#client.nodeClient(master)) as unknown as NodeConnection;
+        return {
+          send: (commands: readonly (readonly string[])[]) =>
+            Promise.all(commands.map((command) => answered(node.sendCommand(command)))),
+        };
+      }),
+    );
+  }
+
+  onReconnect(listener: () => void): void {
+    this.#client.on('node-ready', listener);
+  }
+
+  close(): Promise<void> {
+    if (this.#client.isOpen) this.#client.destroy();
+    return Promise.resolve();
+  }
+}
+
+/** Returns the slot of a key with a hash tag: CRC16 of the tag. */
+function slotOf(key: string): number {
+  const open = key.indexOf('{');
+  const close = open < 0 ? -1 : key.indexOf('}', open + 1);
+  const tag = close > open + 1 ? key.slice(open + 1, close) : key;
+  let crc = 0;
+  for (const byte of Buffer.from(tag)) {
+    crc ^= byte << 8;
+    for (let i = 0; i < 8; i++) crc = crc & 0x8000 ? ((crc << 1) ^ 0x1021) & 0xffff : (crc << 1) & 0xffff;
+  }
+  return crc % 16384;
+}

@@ -64,6 +64,7 @@ export class Session {
   #sending: Change[] = [];
   #view: Map<string, string> | undefined; // the values with all changes
   #base: ReadonlyMap<string, string> = noFields;
+  #settled: ((fields: Map<string, string>) => void)[] = []; // the changes of the last commit
 
   #outcome: SessionError | undefined; // stops every further commit
   #reported = false;
@@ -137,7 +138,13 @@ export class Session {
       if (this.#changes.length === 0) return;
       const stored = this.#state === 'live';
       await this.#send();
-      if (stored) await this.#reread();
+      if (!stored) return;
+      await this.#reread();
+      // What this request has changed reads as its change left it.
+      const fields = new Map(this.#base);
+      for (const settle of this.#settled) settle(fields);
+      this.#base = fields;
+      this.#view = undefined;
     });
   }
 
@@ -585,15 +592,16 @@ export class Session {
 
     const fields = new Map(this.#base);
     let taken: string | undefined;
-    for (const [i, change] of changes.entries()) {
+    this.#settled = changes.map((change, i) => {
       const value = applied.values[i];
       const [kind, name, a, b] = operations[i]!;
-      if (kind === 'add' && typeof value === 'string') fields.set(name, value);
-      else if (kind === 'set') fields.set(name, a);
-      else if (kind === 'swap' && b !== '') fields.set(name, b.slice(1));
-      else if (kind !== 'add') applyChange(fields, change);
       if (kind === 'take') taken = typeof value === 'string' ? value : undefined;
-    }
+      if (kind === 'add') return (values) => void (typeof value === 'string' && values.set(name, value));
+      if (kind === 'set') return (values) => void values.set(name, a);
+      if (kind === 'swap' && b !== '') return (values) => void values.set(name, b.slice(1));
+      return (values) => void applyChange(values, change);
+    });
+    for (const settle of this.#settled) settle(fields);
     this.#base = fields;
     const used = applied.now > 0 && touches ? { lastUse: applied.now } : {};
     let record: StoredRecord = { ...before, ...used, revision: applied.revision, fields };

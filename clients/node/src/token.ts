@@ -179,7 +179,7 @@ export class UserKey {
   readonly #key: Buffer;
 
   constructor(key?: Uint8Array) {
-    this.#key = key ? derive(key, 'coatcheck/1 user', 32) : Buffer.alloc(32);
+    this.#key = derive(key ?? Buffer.alloc(32), 'coatcheck/1 user', 32);
   }
 
   /** Returns the 22 characters of the owner of a user's sessions. */

@@ -1,0 +1,17 @@
+// Speaks the step protocol of format/contract/README.md on standard input and output.
+import { createInterface } from 'node:readline';
+import { Steps, type StepRequest } from './steps.js';
+
+const steps = new Steps();
+const running = new Set<Promise<void>>();
+for await (const line of createInterface({ input: process.stdin })) {
+  if (line.trim() === '') continue;
+  const request = JSON.parse(line) as StepRequest;
+  const done: Promise<void> = steps.step(request).then((reply) => {
+    process.stdout.write(`${JSON.stringify(reply)}\n`);
+    running.delete(done);
+  });
+  running.add(done);
+}
+await Promise.all(running);
+await steps.close();

@@ -218,6 +218,7 @@ class NodeSingle implements Redis, Server {
       ...options,
       RESP: 2,
       clientSideCache: undefined,
+      maintNotifications: 'disabled', // they need RESP3
       disableOfflineQueue: true,
       keyPrefix: '',
       socket: { ...socket, reconnectStrategy: reconnectDelay },
@@ -259,7 +260,7 @@ class NodeSentinel implements Redis, Server {
   readonly #start: Start;
 
   constructor(client: NodeSentinelClient) {
-    this.#client = client.duplicate({ RESP: 2, clientSideCache: undefined } as never) as unknown as NodeSentinelClient;
+    this.#client = client.duplicate({ RESP: 2, clientSideCache: undefined, maintNotifications: 'disabled' } as never) as unknown as NodeSentinelClient;
     this.#client.on('error', () => undefined);
     this.#start = new Start(() => this.#client.connect());
   }
@@ -308,7 +309,7 @@ class NodeCluster implements Redis {
 
   constructor(client: NodeClusterClient) {
     this.#client = client.duplicate({
-      RESP: 2, clientSideCache: undefined, useReplicas: false, keyPrefix: '',
+      RESP: 2, clientSideCache: undefined, maintNotifications: 'disabled', useReplicas: false, keyPrefix: '',
     } as never) as unknown as NodeClusterClient;
     this.#client.on('error', () => undefined);
     this.#start = new Start(() => this.#client.connect());

@@ -36,7 +36,7 @@ export function applyChange(values: Map<string, string>, change: Change): string
       return undefined;
     case 'add': {
       const present = parseInteger(values.get(name) ?? '0');
-      if (present === undefined) throw new SessionError('decode', `the value of ${JSON.stringify(name)} is no counter`);
+      if (present === undefined) throw new SessionError('invalid', `the value of ${JSON.stringify(name)} is no counter`);
       const sum = present + change.delta;
       if (!fitsInteger(sum)) throw new SessionError('invalid', `the counter ${JSON.stringify(name)} would overflow 64 bits`);
       values.set(name, sum.toString());

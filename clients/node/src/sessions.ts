@@ -102,7 +102,7 @@ export class Sessions {
   /** Ends one session of a user. It throws `not found` if the user has no session with this handle. */
   async revoke(user: string | Uint8Array, handle: string): Promise<void> {
     const id = parseHandle(handle);
-    if (!id || (await this.users.endNamed(this.#userKey.owner(userBytes(user)), [id])) === 0) {
+    if (!id || user.length === 0 || (await this.users.endNamed(this.#userKey.owner(userBytes(user)), [id])) === 0) {
       throw new SessionError('not found', 'the user has no session with this handle');
     }
   }

@@ -352,7 +352,7 @@ function refused(why: string, name: string): SessionError {
   const field = JSON.stringify(name);
   switch (why) {
     case 'integer':
-      return new SessionError('decode', `the value of ${field} is no counter`);
+      return new SessionError('invalid', `the value of ${field} is no counter`);
     case 'overflow':
       return new SessionError('invalid', `the counter ${field} would overflow 64 bits`);
     case 'fields':

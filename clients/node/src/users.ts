@@ -51,10 +51,27 @@ export class Users {
   // because of the error of the estimate of the server's clock.
   readonly #own = new Map<string, { since: number; at: number }>();
 
+  readonly #turns = new Map<string, Promise<void>>();
+
   constructor(private readonly store: Store) {}
 
-  /** Makes all steps of a sign-in. It returns the new record. */
+  /**
+   * Makes all steps of a sign-in. It returns the new record. With a limit, the sign-ins of a user
+   * take turns in this process, so that they do not make each other read the index again.
+   */
   async signIn(x: SignIn): Promise<{ record: StoredRecord; now: number }> {
+    if (x.max === 0) return this.#signIn(x);
+    const { owner } = x.principal;
+    const before = this.#turns.get(owner) ?? Promise.resolve();
+    const result = before.then(() => this.#signIn(x));
+    const turn = result.then(() => undefined, () => undefined).then(() => {
+      if (this.#turns.get(owner) === turn) this.#turns.delete(owner);
+    });
+    this.#turns.set(owner, turn);
+    return result;
+  }
+
+  async #signIn(x: SignIn): Promise<{ record: StoredRecord; now: number }> {
     const { store } = this;
     const { keys } = store;
     const owner = x.principal.owner;

@@ -1,0 +1,343 @@
+import assert from 'node:assert/strict';
+import { createServer, request as httpRequest, type IncomingMessage, type RequestListener, type Server as HttpServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import express from 'express';
+// @ts-expect-error the alias of Express 4 has no types
+import express4 from 'express4';
+import expressSession from 'express-session';
+import Fastify from 'fastify';
+import { Counter, Sessions, Value, sessionOf, type Config, type Session } from '../dist/index.js';
+import { expressErrors, expressSessions } from '../dist/express.js';
+import { expressSessionStore } from '../dist/express-session.js';
+import { fastifySessions } from '../dist/fastify.js';
+import { libraries, openRedis } from './clients.js';
+import { Server, freshNamespace, sharedUrl } from './server.js';
+
+/** One application, in each framework: what a request does, by its path. */
+type Route = (session: Session, reply: Reply, request: IncomingMessage) => Promise<void>;
+interface Reply {
+  send(text: string, status?: number): void;
+  raw: import('node:http').ServerResponse;
+}
+
+const visits = new Counter('visits');
+const theme = new Value<unknown>('theme');
+const slow: { release?: () => void; entered?: () => void } = {};
+
+const routes: Record<string, Route> = {
+  '/visit': async (s, reply) => {
+    visits.add(s, 1);
+    reply.send(String(visits.get(s)));
+  },
+  '/read': async (s, reply) => reply.send(String(visits.get(s))),
+  '/fail': async (s) => {
+    visits.add(s, 1);
+    throw new Error('the handler fails');
+  },
+  '/later': async (s, reply) => {
+    slow.entered?.();
+    await new Promise<void>((resolve) => (slow.release = resolve));
+    visits.add(s, 1);
+    reply.send('ok');
+  },
+  '/stream': async (s, reply) => {
+    visits.add(s, 1);
+    reply.raw.setHeader('Content-Type', 'text/plain');
+    for (let i = 0; i < 3; i++) {
+      reply.raw.write(`part ${i}\n`);
+      await sleep(2);
+    }
+    reply.raw.end('end\n');
+  },
+  '/pipe': async (s, reply) => {
+    visits.add(s, 1);
+    const { Readable } = await import('node:stream');
+    Readable.from(Array.from({ length: 64 }, () => Buffer.alloc(65536, 'x'))).pipe(reply.raw);
+  },
+  '/head': async (s, reply) => {
+    visits.add(s, 1);
+    reply.raw.writeHead(201, { 'X-Own': 'yes', 'Content-Type': 'text/plain' });
+    reply.raw.end('made');
+  },
+  '/broken': async (s, reply) => {
+    visits.add(s, 1);
+    theme.set(s, 'x'.repeat(70_000)); // over maxSize
+    reply.raw.setHeader('Content-Type', 'text/html');
+    reply.send('success');
+  },
+  '/signin': async (s, reply) => {
+    await s.signIn({ user: 'ada' });
+    reply.send('in');
+  },
+  '/signin-and-fail': async (s) => {
+    await s.signIn({ user: 'ada' });
+    throw new Error('after the sign-in');
+  },
+  '/signout': async (s, reply) => {
+    await s.signOut();
+    reply.send('out');
+  },
+  '/who': async (s, reply) => {
+    s.require();
+    reply.send(s.user!);
+  },
+};
+
+const streams = new Set(['/stream', '/pipe', '/head']);
+
+const frameworks: Record<string, (sessions: Sessions) => Promise<{ listener?: RequestListener; url?: string; close?: () => Promise<void> }>> = {
+  http: async (sessions) => ({
+    listener: sessions.handler(async (request, response) => {
+      const send = (text: string, status = 200) => response.writeHead(status).end(text);
+      await routes[request.url!]!(await sessionOf(request), { send, raw: response }, request);
+    }),
+  }),
+  'Express 5': async (sessions) => ({ listener: expressApp(express(), sessions) }),
+  'Express 4': async (sessions) => ({ listener: expressApp((express4 as typeof express)(), sessions) }),
+  Fastify: async (sessions) => {
+    const app = Fastify();
+    await app.register(fastifySessions, { sessions });
+    for (const [path, route] of Object.entries(routes)) {
+      app.all(path, async (request, reply) => {
+        if (streams.has(path)) reply.hijack();
+        let sent = false;
+        const send = (text: string, status = 200) => {
+          sent = true;
+          reply.code(status).send(text);
+        };
+        await route(await request.session(), { send, raw: reply.raw }, request.raw);
+        if (!sent && !streams.has(path)) reply.send('');
+        return reply;
+      });
+    }
+    const url = await app.listen({ port: 0, host: '127.0.0.1' });
+    return { url, close: () => app.close() };
+  },
+};
+
+function expressApp(app: ReturnType<typeof express>, sessions: Sessions): RequestListener {
+  app.use(expressSessions(sessions));
+  for (const [path, route] of Object.entries(routes)) {
+    app.all(path, (request, response, next) => {
+      const send = (text: string, status = 200) => void response.status(status).send(text);
+      sessionOf(request).then((s) => route(s, { send, raw: response }, request)).catch(next);
+    });
+  }
+  app.use(expressErrors(sessions));
+  app.use(((_error, _request, response, _next) => void response.status(500).send('error')) as express.ErrorRequestHandler);
+  return app as unknown as RequestListener;
+}
+
+/** A browser: it keeps cookies. */
+class Browser {
+  readonly cookies = new Map<string, string>();
+
+  constructor(readonly url: string) {}
+
+  async get(path: string, init: RequestInit = {}): Promise<Response & { body: unknown; content: string }> {
+    const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
+    const response = await fetch(this.url + path, { ...init, headers: { ...(cookie ? { cookie } : {}), ...init.headers } });
+    for (const line of response.headers.getSetCookie()) {
+      const [name, value] = line.split(';')[0]!.split(/=(.*)/s);
+      if (value) this.cookies.set(name!, value);
+      else this.cookies.delete(name!);
+    }
+    return Object.assign(response, { content: await response.text() }) as never;
+  }
+}
+
+for (const [i, name] of Object.keys(frameworks).entries()) {
+  describe(name, () => {
+    let sessions: Sessions;
+    let server: HttpServer | undefined;
+    let url: string;
+    let close: (() => Promise<void>) | undefined;
+    const open = async (redisUrl: string, config: Config = {}) => {
+      sessions = new Sessions(openRedis(redisUrl, libraries[i % 2]!), {
+        namespace: freshNamespace(), logger: () => undefined, timeout: 1000, ...config,
+      });
+      const made = await frameworks[name]!(sessions);
+      close = made.close;
+      if (made.listener) {
+        server = createServer(made.listener);
+        await new Promise<void>((resolve) => server!.listen(0, '127.0.0.1', resolve));
+      }
+      url = made.url ?? `http://127.0.0.1:${(server!.address() as AddressInfo).port}`;
+    };
+    const shut = async () => {
+      server?.closeAllConnections();
+      server?.close();
+      await close?.();
+      await sessions.close();
+    };
+    before(async () => open(await sharedUrl()));
+    after(shut);
+
+    test('the commit comes before the header, with a secure cookie', async () => {
+      const browser = new Browser(url);
+      const first = await browser.get('/visit');
+      assert.equal(first.content, '1');
+      const [cookie] = first.headers.getSetCookie();
+      assert.match(cookie!, /^__Host-session-anon=[\w-]{52}; Path=\/; HttpOnly; Secure; SameSite=Lax$/);
+      assert.equal(first.headers.get('cache-control'), 'no-store');
+      assert.match(first.headers.get('vary')!, /Cookie/);
+      const second = await browser.get('/visit');
+      assert.equal(second.content, '2');
+      assert.deepEqual(second.headers.getSetCookie(), []);
+      assert.equal(second.headers.get('cache-control'), 'private, no-cache');
+    });
+
+    test('no write is lost among concurrent requests', async () => {
+      const browser = new Browser(url);
+      await browser.get('/visit');
+      await Promise.all(Array.from({ length: 40 }, () => browser.get('/visit')));
+      assert.equal((await browser.get('/read')).content, '41');
+    });
+
+    test('an error of the handler drops its changes', async () => {
+      const browser = new Browser(url);
+      await browser.get('/visit');
+      assert.equal((await browser.get('/fail')).status, 500);
+      assert.equal((await browser.get('/read')).content, '1');
+    });
+
+    test('a commit that fails replaces the response', async () => {
+      const browser = new Browser(url);
+      await browser.get('/visit');
+      const failed = await browser.get('/broken');
+      assert.equal(failed.status, 500);
+      assert.doesNotMatch(failed.content, /success/);
+      assert.doesNotMatch(failed.headers.get('content-type')!, /html/);
+      assert.equal((await browser.get('/read')).content, '1');
+    });
+
+    test('streams, pipes and writeHead commit first and arrive whole', async () => {
+      const browser = new Browser(url);
+      const stream = await browser.get('/stream');
+      assert.equal(stream.content, 'part 0\npart 1\npart 2\nend\n');
+      assert.equal(stream.headers.getSetCookie().length, 1);
+      assert.equal((await browser.get('/pipe')).content.length, 64 * 65536);
+      const head = await browser.get('/head');
+      assert.deepEqual([head.status, head.headers.get('x-own'), head.content], [201, 'yes', 'made']);
+      assert.equal((await browser.get('/read')).content, '3');
+    });
+
+    test('a client that goes away does not undo its request', async () => {
+      const browser = new Browser(url);
+      await browser.get('/visit');
+      const entered = new Promise<void>((resolve) => (slow.entered = resolve));
+      const cookie = [...browser.cookies].map((pair) => pair.join('=')).join('; ');
+      const request = httpRequest(`${url}/later`, { headers: { cookie } }).on('error', () => undefined);
+      request.end();
+      await entered;
+      request.destroy();
+      await sleep(20);
+      slow.release!();
+      let count = '';
+      for (let n = 0; n < 100 && count !== '2'; n++) {
+        count = (await browser.get('/read')).content;
+        await sleep(10);
+      }
+      assert.equal(count, '2');
+    });
+
+    test('a request under way at a sign-out cannot bring the session back', async () => {
+      const browser = new Browser(url);
+      await browser.get('/signin');
+      const late = new Browser(url);
+      for (const [key, value] of browser.cookies) late.cookies.set(key, value);
+      const entered = new Promise<void>((resolve) => (slow.entered = resolve));
+      const request = late.get('/later');
+      await entered;
+      const out = await browser.get('/signout');
+      assert.match(out.headers.getSetCookie().join(), /Max-Age=0/);
+      slow.release!();
+      const answer = await request;
+      assert.equal(answer.status, 409);
+      assert.deepEqual(answer.headers.getSetCookie(), []);
+      assert.equal((await late.get('/who')).status, 401);
+    });
+
+    test('a sign-in that was committed keeps its cookie when the handler fails later', async () => {
+      const browser = new Browser(url);
+      assert.equal((await browser.get('/signin-and-fail')).status, 500);
+      assert.equal((await browser.get('/who')).content, 'ada');
+    });
+
+    test('requests of other sites are refused', async () => {
+      const browser = new Browser(url);
+      await browser.get('/visit');
+      for (const headers of [{ 'sec-fetch-site': 'cross-site' }, { origin: 'https://evil.example' }]) {
+        assert.equal((await browser.get('/visit', { method: 'POST', headers })).status, 403);
+      }
+      assert.equal((await browser.get('/visit', { method: 'POST', headers: { origin: url } })).content, '2');
+      const anonymous = new Browser(url);
+      assert.equal((await anonymous.get('/visit', { method: 'POST', headers: { origin: 'https://evil.example' } })).status, 403);
+    });
+
+    test('a store that is down is a 503, and signs nobody out', async () => {
+      await shut();
+      const redis = await Server.start();
+      await open(redis.url);
+      const browser = new Browser(url);
+      await browser.get('/signin');
+      await redis.down();
+      const down = await browser.get('/read');
+      assert.equal(down.status, 503);
+      assert.equal(down.headers.get('retry-after'), '1');
+      assert.deepEqual(down.headers.getSetCookie(), []);
+      await redis.stop();
+      await shut();
+      // The other tests have run.
+      await open(await sharedUrl());
+    });
+  });
+}
+
+test('express-session: no lost members, no resurrection', async () => {
+  const sessions = new Sessions(openRedis(await sharedUrl(), 'node-redis'), { namespace: freshNamespace(), logger: () => undefined });
+  const app = express();
+  app.use(expressSession({
+    secret: 'secret', resave: false, saveUninitialized: false, store: expressSessionStore(expressSession, sessions),
+  }));
+  const bag = (request: unknown) => (request as { session: Record<string, unknown> }).session;
+  const waiting: (() => void)[] = [];
+  app.get('/set/:name', async (request, response) => {
+    bag(request)[request.params.name] = 1;
+    response.send('ok');
+  });
+  app.get('/slow/:name', async (request, response) => {
+    await new Promise<void>((resolve) => waiting.push(resolve));
+    bag(request)[request.params.name] = 1;
+    response.send('ok');
+  });
+  app.get('/names', (request, response) => void response.json(Object.keys(bag(request)).sort()));
+  app.get('/out', (request, response) => void (request as unknown as { session: expressSession.Session }).session.destroy(() => response.send('out')));
+  const server = createServer(app as unknown as RequestListener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const browser = new Browser(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const enters = async (n: number) => {
+    while (waiting.length < n) await sleep(2);
+  };
+  try {
+    await browser.get('/set/first');
+    const both = ['/slow/a', '/slow/b'].map((path) => browser.get(path));
+    await enters(2);
+    for (const release of waiting.splice(0)) release();
+    await Promise.all(both);
+    assert.deepEqual(JSON.parse((await browser.get('/names')).content), ['a', 'b', 'cookie', 'first']);
+    const late = browser.get('/slow/late');
+    await enters(1);
+    await browser.get('/out');
+    for (const release of waiting.splice(0)) release();
+    await late;
+    assert.deepEqual(JSON.parse((await browser.get('/names')).content), ['cookie']);
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    await sessions.close();
+  }
+});
+

@@ -114,7 +114,7 @@ export class Exchange {
   }
 
   #refuseCookie(): SessionError | undefined {
-    if (this.#open || this.response.headersSent) {
+    if (this.#open) {
       return new SessionError('header sent', 'the response cannot carry a new cookie any more');
     }
     // A request that another site caused came without the cookie. A new one would replace it.

@@ -65,6 +65,7 @@ export class Server {
   async down(): Promise<void> {
     const child = this.#child;
     if (!child || child.exitCode !== null) return;
+    child.ref();
     const gone = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGKILL');
     await gone;

@@ -12,7 +12,7 @@ export type ErrorHandler = (
 const exchanges = new WeakMap<IncomingMessage, Exchange>();
 
 /** Headers that belong to a body, or to a success, and not to the error that replaces it. */
-const bodyHeaders = [
+export const bodyHeaders = [
   'accept-ranges', 'cache-control', 'cdn-cache-control', 'clear-site-data', 'content-disposition', 'content-encoding',
   'content-language', 'content-length', 'content-location', 'content-range', 'content-type', 'etag', 'expires',
   'last-modified', 'location', 'refresh', 'set-cookie', 'surrogate-control', 'trailer',
@@ -30,6 +30,15 @@ export function statusOf(error: unknown): number {
   const status = (error as { status?: unknown; statusCode?: unknown } | undefined)?.status
     ?? (error as { statusCode?: unknown } | undefined)?.statusCode;
   return typeof status === 'number' && status >= 400 && status < 600 ? status : 500;
+}
+
+/** Returns the headers that go with the status of an error. */
+export function errorHeaders(error: Error): [name: string, value: string][] {
+  const status = statusOf(error);
+  if (status === 401) return [['WWW-Authenticate', 'Bearer realm="session"']];
+  // Whoever does not know whether a change was stored must not repeat it.
+  const repeatable = !(error instanceof SessionError && error.code === 'unknown outcome');
+  return status === 503 && repeatable ? [['Retry-After', '1']] : [];
 }
 
 type AnyFunction = (...args: never[]) => unknown;
@@ -355,10 +364,7 @@ function respond(
   const status = statusOf(failure);
   if (status >= 500) sessions.config.logger('session: a request failed', failure);
   if (response.headersSent && response.socket === null) return;
-  if (status === 503 && !(failure instanceof SessionError && failure.code === 'unknown outcome')) {
-    response.setHeader('Retry-After', '1');
-  }
-  if (status === 401) response.setHeader('WWW-Authenticate', 'Bearer realm="session"');
+  for (const [name, value] of errorHeaders(failure)) response.setHeader(name, value);
   if (onError) {
     onError(failure, request, response, status);
     return;

@@ -1,5 +1,5 @@
 import type { FastifyPluginCallback } from 'fastify';
-import { Exchange, sessionOf } from './exchange.js';
+import { Exchange, bodyHeaders, errorHeaders, sessionOf } from './exchange.js';
 import { SessionError } from './errors.js';
 import type { Session } from './session.js';
 import type { Sessions } from './sessions.js';
@@ -27,10 +27,14 @@ export const fastifySessions: FastifyPluginCallback<FastifySessionsOptions> = (f
   fastify.addHook('onRequest', (request, reply, next) => {
     sessions.begin(request.raw, reply.raw).then(() => next(), next);
   });
-  fastify.addHook('onError', (request, _reply, error, next) => {
+  fastify.addHook('onError', (request, reply, error: Error, next) => {
     Exchange.discard(request.raw);
-    // Fastify shows the message of an error. The client gets the public sentence instead.
-    if ((error as Error) instanceof SessionError) Object.defineProperty(error, 'message', { value: (error as unknown as SessionError).publicMessage });
+    if (error instanceof SessionError) {
+      for (const name of bodyHeaders) reply.removeHeader(name);
+      for (const [name, value] of errorHeaders(error)) reply.header(name, value);
+      // Fastify shows the message of an error. The client gets the public sentence instead.
+      Object.defineProperty(error, 'message', { value: error.publicMessage });
+    }
     next();
   });
   done();

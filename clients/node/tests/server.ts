@@ -64,7 +64,8 @@ export class Server {
 
   async down(): Promise<void> {
     const child = this.#child;
-    if (!child || child.exitCode !== null) return;
+    if (!child) return;
+    this.#child = undefined;
     child.ref();
     const gone = new Promise((resolve) => child.once('exit', resolve));
     child.kill('SIGKILL');

@@ -25,6 +25,8 @@
 --            add            key    delta      "" or "min max"
 --            take           key    ""         ""
 --            swap           key    "=" old    "=" new     "" for a missing value
+--            limit          field  most       ""     refuse the change if the map has more entries
+--                           than most, and one that it did not have before the change
 --
 -- Replies
 --   {"ok", time, revision, value of each operation or nil …}   time: the server's; 0 if the script
@@ -35,8 +37,8 @@
 --               enough, or its successor is in use
 --   {"gone"}    there is no such session: it ended, expired or is revoked
 --   {"moved"}   the verifier is not accepted, or a sign-in is replacing or has replaced the session
---   {"refused", index from 0, why}    why: integer overflow large fields. The index does not count
---               renew and rotate
+--   {"refused", index from 0, why}    why: integer overflow large fields entries. The index does
+--               not count renew and rotate
 --   {"refused", index from 0, "conflict", present value or nil}
 --   {"malformed", name of a stored value}, {"invalid", the argument's name in this text}
 --
@@ -294,10 +296,15 @@ end
 local function add(a, b, range)
   local x, y = small(a), small(b)
   if x and y and range == '' then return format('%d', x + y) end
+  local min, max = string.match(range, '^(%S+) (%S+)$')
+  local least, most = min and small(min), max and small(max)
+  if x and y and least and most then
+    if x + y < least or x + y > most then return nil, 'conflict' end
+    return format('%d', x + y)
+  end
   if not large then make_large() end
   if not large.valid(b) then return nil, nil, 'delta' end
   if not large.valid(a) then return nil, 'integer' end
-  local min, max = string.match(range, '^(%S+) (%S+)$')
   if range ~= '' and not (min and large.valid(min) and large.valid(max)) then return nil, nil, 'range' end
   local sum = large.add(a, b)
   if not large.valid(sum) then return nil, 'overflow' end
@@ -310,7 +317,7 @@ end
 local stored, draft = {}, {}
 for i = FIRST, count, 4 do
   local k = argv[i + 1]
-  if argv[i] ~= 'clear' and argv[i] ~= 'unset-entries' then
+  if argv[i] ~= 'clear' and argv[i] ~= 'unset-entries' and argv[i] ~= 'limit' then
     stored[k] = have[HEAD + (i - FIRST) / 4 + 1]
     draft[k] = stored[k]
   end
@@ -358,6 +365,23 @@ local function entries_of(field)
   return by_field[field] or {}
 end
 
+-- exceeds reports whether a map has a new entry, and more entries than most. The names of the
+-- stored entries are read only if the answer depends on them.
+local function exceeds(field, most)
+  local prefix, n, new = field .. ':', 0, false
+  local function is_entry(e) return sub(e, 1, #prefix) == prefix end
+  for e, v in pairs(draft) do
+    if v and is_entry(e) then n, new = n + 1, new or not stored[e] end
+  end
+  if not new or fields + added <= most then return false end -- fields is set: see put
+  if not everything then
+    for _, e in ipairs(call('HKEYS', key)) do
+      if draft[e] == nil and is_entry(e) then n = n + 1 end
+    end
+  end
+  return n > most
+end
+
 local values, some = {}, false
 for i = FIRST, count, 4 do
   local kind, k, a, b, n = argv[i], argv[i + 1], argv[i + 2], argv[i + 3], (i - FIRST) / 4
@@ -401,6 +425,13 @@ for i = FIRST, count, 4 do
       for e in pairs(draft) do put(e, false) end
     else
       for _, e in ipairs(entries_of(k)) do put(e, false) end
+    end
+  elseif kind == 'limit' then
+    local most = decimal(a, 4294967295)
+    if not most then
+      invalid = 'most'
+    elseif exceeds(k, most) then
+      why = 'entries'
     end
   else
     invalid = 'kind'

@@ -1,3 +1,4 @@
+import { isUtf8 } from 'node:buffer';
 import type { Cluster, Redis as IoRedis } from 'ioredis';
 import type {
   createClient, createCluster, createSentinel,
@@ -34,9 +35,24 @@ export function isServerError(error: Error): boolean {
   return /^[A-Z]+( |$)/.test(error.message) && !(error instanceof NotSentError);
 }
 
+/** A reply has text that is not UTF-8. The command was run. */
+export class InvalidTextError extends Error {
+  constructor() {
+    super('a reply is not UTF-8');
+  }
+}
+
+/** Decodes the texts of a reply. Redis clients put U+FFFD for what is not UTF-8, and hide it. */
+function decoded(reply: unknown): Reply {
+  if (Buffer.isBuffer(reply)) {
+    if (!isUtf8(reply)) throw new InvalidTextError();
+    return reply.toString();
+  }
+  return Array.isArray(reply) ? reply.map(decoded) : (reply as Reply);
+}
+
 const answered = (promise: Promise<unknown>): Promise<Reply> =>
-  promise.then(
-    (reply) => reply as Reply,
+  promise.then(decoded).catch(
     (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
   );
 
@@ -79,8 +95,8 @@ const ioOptions = {
   reconnectOnError: (error: Error): 1 | false => (error.message.startsWith('READONLY') ? 1 : false),
 } as const;
 
-const ioCall = (client: { call(...args: [string, ...string[]]): Promise<unknown> }, command: readonly string[]) =>
-  answered(client.call(...(command as [string, ...string[]])));
+const ioCall = (client: { callBuffer(...args: [string, ...string[]]): Promise<unknown> }, command: readonly string[]) =>
+  answered(client.callBuffer(...(command as [string, ...string[]])));
 
 const isReady = (client: IoRedisClient) => client.status === 'ready';
 
@@ -186,9 +202,12 @@ type NodeSentinelClient = ReturnType<typeof createSentinel>;
 
 /** The parts of the clients of node-redis that are used here. Modules and RESP versions vary. */
 interface NodeConnection {
-  sendCommand(args: readonly string[]): Promise<unknown>;
+  sendCommand(args: readonly string[], options: typeof asBuffers): Promise<unknown>;
   isReady: boolean;
 }
+
+/** Bulk strings, which have the RESP type 36 ("$"), come as buffers. */
+const asBuffers = { typeMapping: { 36: Buffer } } as const;
 
 /** A client of node-redis: of `createClient`, `createSentinel` or `createCluster`. */
 export type NodeRedisClient =
@@ -209,7 +228,7 @@ export function nodeRedis(client: NodeRedisClient): Redis {
 
 class NodeSingle implements Redis, Server {
   readonly cluster = false;
-  readonly #client: NodeSingleClient & NodeConnection;
+  readonly #client: NodeSingleClient;
   readonly #start: Start;
 
   constructor(client: NodeSingleClient) {
@@ -222,7 +241,7 @@ class NodeSingle implements Redis, Server {
       disableOfflineQueue: true,
       keyPrefix: '',
       socket: { ...socket, reconnectStrategy: reconnectDelay },
-    } as never) as unknown as NodeSingleClient & NodeConnection;
+    } as never) as unknown as NodeSingleClient;
     this.#client.on('error', () => undefined);
     this.#start = new Start(() => {
       // The promise of connect() waits for as long as Redis is down.
@@ -237,7 +256,8 @@ class NodeSingle implements Redis, Server {
       await this.#start.wait();
       if (!this.#client.isReady) throw new NotSentError('Redis is not connected');
     }
-    return Promise.all(commands.map((command) => answered(this.#client.sendCommand(command as string[]))));
+    const client = this.#client as unknown as NodeConnection;
+    return Promise.all(commands.map((command) => answered(client.sendCommand(command, asBuffers))));
   }
 
   primaries(): Promise<Server[]> {
@@ -278,7 +298,7 @@ class NodeSentinel implements Redis, Server {
           this.#client._execute(false, async (node) => {
             if (lost) throw lost;
             try {
-              return await (node as unknown as NodeConnection).sendCommand(command);
+              return await (node as unknown as NodeConnection).sendCommand(command, asBuffers);
             } catch (error) {
               if (error instanceof Error && !isServerError(error)) lost = error;
               throw error;
@@ -321,8 +341,8 @@ class NodeCluster implements Redis {
       commands.map((command) =>
         answered(
           command[0] === 'TIME'
-            ? this.#primaryOf(key).then((node) => node.sendCommand(command))
-            : this.#client.sendCommand(key, false, command as string[]),
+            ? this.#primaryOf(key).then((node) => node.sendCommand(command, asBuffers))
+            : this.#client.sendCommand(key, false, command as string[], asBuffers),
         ),
       ),
     );
@@ -346,7 +366,7 @@ class NodeCluster implements Redis {
         const node = (await this.#client.nodeClient(master)) as unknown as NodeConnection;
         return {
           send: (commands: readonly (readonly string[])[]) =>
-            Promise.all(commands.map((command) => answered(node.sendCommand(command)))),
+            Promise.all(commands.map((command) => answered(node.sendCommand(command, asBuffers)))),
         };
       }),
     );

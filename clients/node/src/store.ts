@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SessionError, endedError, malformed } from './errors.js';
 import { Ends } from './ends.js';
-import { NotSentError, isServerError, type Redis, type Reply } from './redis.js';
+import { InvalidTextError, NotSentError, isServerError, type Redis, type Reply } from './redis.js';
 import { decide, expiresAt, touchDue, type Outcome } from './reading.js';
 import { parseRevoked, type StoredRecord } from './record.js';
 import { bucketText, handleOf, random16, type SessionId, type Token } from './token.js';
@@ -120,7 +120,9 @@ export class Store {
       let notSent = false;
       try {
         const replies = await withTimeout(this.redis.send(key, commands), deadline - performance.now());
-        const lost = replies.find((reply) => reply instanceof Error && !isServerError(reply)) as Error | undefined;
+        const lost = replies.find(
+          (reply) => reply instanceof Error && !isServerError(reply) && !(reply instanceof InvalidTextError),
+        ) as Error | undefined;
         const passing = replies.find((reply) => reply instanceof Error && transient.test(reply.message));
         this.#downSince = undefined;
         if (!lost && !passing) return replies;
@@ -153,6 +155,7 @@ export class Store {
     if (reply instanceof Error && reply.message.startsWith('NOSCRIPT')) {
       [reply] = await this.run(keys[0]!, [['EVAL', script.source, ...rest]], effect);
     }
+    if (reply instanceof InvalidTextError && effect === 'once') throw unknownOutcome(reply); // the script has run
     if (reply instanceof Error) {
       throw new SessionError('unavailable', `Redis refused ${name}: ${reply.message}`, { cause: reply });
     }

@@ -1,0 +1,192 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Redis as IoRedis } from 'ioredis';
+import { createSentinel } from 'redis';
+import {
+  Counter, MapField, Sessions, Value, ioredis, isSessionError, nodeRedis, type ErrorCode, type Redis, type Session,
+} from '../dist/index.js';
+import { setCookies } from '../dist/exchange.js';
+import { libraries, openRedis } from './clients.js';
+import { Server, freePort, freshNamespace, sharedUrl } from './server.js';
+
+const visits = new Counter('visits');
+const value = new Value<any>('value'); // eslint-disable-line @typescript-eslint/no-explicit-any
+const exact = new Value<unknown>('value', { bigints: true });
+const map = new MapField<unknown>('map');
+const channel = { refuseCookie: () => undefined };
+
+const fails = (code: ErrorCode) => (error: unknown) => isSessionError(error, code);
+
+/** Returns the cookie of a session that has one, after its commit. */
+async function commit(sessions: Sessions, session: Session): Promise<string> {
+  await session.commitBeforeHeader(true);
+  return setCookies(sessions, session).find((cookie) => !cookie.includes('=;'))!.split(';')[0]!;
+}
+
+const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, channel).read();
+
+const opened: Sessions[] = [];
+const open = (redis: Redis, namespace = freshNamespace()) => {
+  const sessions = new Sessions(redis, { namespace, logger: () => undefined });
+  opened.push(sessions);
+  return sessions;
+};
+after(() => Promise.all(opened.map((sessions) => sessions.close())));
+
+/** Stores a value, and returns it as another request reads it. */
+async function roundTrip(sessions: Sessions, field: Value<unknown>, stored: unknown): Promise<unknown> {
+  const session = await read(sessions);
+  field.set(session, stored);
+  return field.get(await read(sessions, await commit(sessions, session)));
+}
+
+for (const library of libraries) {
+  describe(library, () => {
+    test('numbers come back as they were, or are refused', async () => {
+      const sessions = open(openRedis(await sharedUrl(), library));
+      for (const n of [0, 1.0, 1e3, 1e21, 0.1, -5, 2 ** 53 - 1, Number.MIN_VALUE]) {
+        assert.equal(await roundTrip(sessions, value, n), n);
+      }
+      assert.equal(await roundTrip(sessions, value, -0), 0); // JSON.stringify writes 0
+      for (const n of [2n ** 63n, -(2n ** 100n), 2n ** 53n]) assert.deepEqual(await roundTrip(sessions, exact, { n }), { n });
+      const session = await read(sessions);
+      for (const n of [1n, [2n ** 60n], NaN, Infinity]) assert.throws(() => value.set(session, n), fails('invalid'));
+      exact.set(session, [2n ** 53n + 1n]);
+      const other = await read(sessions, await commit(sessions, session));
+      assert.throws(() => value.get(other), fails('decode'));
+      for (const n of [0.5, 2 ** 53, NaN]) assert.throws(() => visits.add(session, n), fails('invalid'));
+    });
+
+    test('lone surrogates are refused, and pairs are kept', async () => {
+      const sessions = open(openRedis(await sharedUrl(), library));
+      const session = await read(sessions);
+      for (const bad of ['\ud800', ['x\udc00'], { '\ud83d': 1 }]) assert.throws(() => value.set(session, bad), fails('invalid'));
+      assert.throws(() => map.set(session, '\ud800', 1), fails('invalid'));
+      for (const good of ['😀', '\\ud800', '\ufffd']) assert.equal(await roundTrip(sessions, value, good), good);
+    });
+
+    test('no stored name reaches a prototype', async () => {
+      const sessions = open(openRedis(await sharedUrl(), library));
+      const session = await read(sessions);
+      const evil = JSON.parse('{"__proto__":{"admin":true},"constructor":{"prototype":{"admin":true}}}') as object;
+      value.set(session, evil);
+      for (const key of ['__proto__', 'constructor', 'toString']) map.set(session, key, key);
+      new Value('__proto__').set(session, { admin: true });
+      const other = await read(sessions, await commit(sessions, session));
+      assert.deepEqual([...map.entries(other).keys()].sort(), ['__proto__', 'constructor', 'toString']);
+      assert.equal(map.get(other, 'valueOf'), undefined);
+      assert.equal(new Value('hasOwnProperty').get(other), undefined);
+      const back = value.get(other) as { admin?: boolean };
+      assert.ok(Object.hasOwn(back, '__proto__'));
+      assert.equal(back.admin, undefined);
+      assert.equal(({} as { admin?: boolean }).admin, undefined);
+    });
+
+    test('a record that is not UTF-8 is refused, and stays as it is', async () => {
+      const url = await sharedUrl();
+      const namespace = freshNamespace();
+      const sessions = open(openRedis(url, library), namespace);
+      const session = await read(sessions);
+      value.set(session, 'abc'); // as long as the bytes below
+      const cookie = await commit(sessions, session);
+      const direct = new IoRedis(url);
+      try {
+        const [key] = await direct.keys(`${namespace}:*:s:*`);
+        // U+FFFD in UTF-8 is as long as these bytes: the size of the record does not tell.
+        const bytes = Buffer.from([0x22, 0xf0, 0x9f, 0x98, 0x22]);
+        await direct.hset(key!, 'value', bytes);
+        const began = performance.now();
+        await assert.rejects(read(sessions, cookie), fails('unavailable'));
+        assert.ok(performance.now() - began < 1500, 'it is not tried again until the timeout');
+        assert.deepEqual(await direct.hgetBuffer(key!, 'value'), bytes);
+      } finally {
+        direct.disconnect();
+      }
+    });
+
+    test('parts of one request change one session at the same time', async () => {
+      const sessions = open(openRedis(await sharedUrl(), library));
+      const first = await read(sessions);
+      visits.add(first, 1);
+      const cookie = await commit(sessions, first);
+      const session = await read(sessions, cookie);
+      await Promise.all(Array.from({ length: 50 }, async (_, i) => {
+        visits.add(session, 1);
+        if (i % 3 === 0) await session.commit();
+        map.set(session, String(i), i);
+        if (i % 7 === 0) await value.update(session, (old) => ((old as number | undefined) ?? 0) + 1);
+      }));
+      await session.commit();
+      const other = await read(sessions, cookie);
+      assert.deepEqual([visits.get(other), map.entries(other).size, value.get(other)], [51, 50, 8]);
+    });
+
+    test('flushed scripts are loaded again, and Redis that was gone is used again', async () => {
+      const server = await Server.start();
+      const sessions = open(openRedis(server.url, library));
+      const write = async () => {
+        const session = await read(sessions);
+        visits.add(session, 1);
+        const other = await read(sessions, await commit(sessions, session));
+        visits.add(other, 1);
+        await other.commit();
+        return visits.get(other);
+      };
+      try {
+        assert.equal(await write(), 2);
+        const direct = new IoRedis(server.url);
+        await direct.script('FLUSH');
+        direct.disconnect();
+        assert.equal(await write(), 2);
+        await server.down();
+        await assert.rejects(write(), (error) => isSessionError(error) && error.status === 503);
+        await server.up();
+        let count: number | undefined;
+        for (let n = 0; n < 100 && count === undefined; n++) {
+          count = await write().catch(() => undefined);
+          if (count === undefined) await sleep(20);
+        }
+        assert.equal(count, 2);
+      } finally {
+        await server.stop();
+      }
+    });
+
+    test('Sentinel names the server', async () => {
+      const server = await Server.start();
+      const dir = mkdtempSync(join(tmpdir(), 'coatcheck-sentinel-'));
+      const port = await freePort();
+      const file = join(dir, 'sentinel.conf');
+      writeFileSync(file, `port ${port}\nbind 127.0.0.1\ndir ${dir}\nsentinel monitor primary 127.0.0.1 ${server.port} 1\n`);
+      const process = spawn('redis-server', [file, '--sentinel'], { stdio: 'ignore' });
+      const gone = new Promise((resolve) => process.once('exit', resolve));
+      try {
+        const probe = new IoRedis(port, '127.0.0.1', { retryStrategy: () => 20, maxRetriesPerRequest: 200 });
+        probe.on('error', () => undefined);
+        await probe.ping();
+        probe.disconnect();
+        const nodes = [{ host: '127.0.0.1', port }];
+        const sessions = open(library === 'ioredis'
+          ? ioredis(new IoRedis({ sentinels: nodes, name: 'primary', lazyConnect: true }))
+          : nodeRedis(createSentinel({ name: 'primary', sentinelRootNodes: nodes })));
+        const session = await read(sessions);
+        visits.add(session, 1);
+        await session.signIn({ user: 'ada' });
+        const other = await read(sessions, await commit(sessions, session));
+        assert.deepEqual([visits.get(other), other.user], [1, 'ada']);
+        assert.equal((await sessions.list('ada').next()).value?.user, 'ada');
+        await sessions.close();
+      } finally {
+        process.kill('SIGKILL');
+        await gone;
+        await server.stop();
+        rmSync(dir, { recursive: true, force: true });
+      }
+    });
+  });
+}

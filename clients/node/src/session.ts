@@ -1,3 +1,5 @@
+// Over 500 lines: the methods of one class share its private state, which changes in few places.
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addChange, applyChange, checkSize, operation, type Change } from './change.js';
 import type { Credentials } from './credentials.js';

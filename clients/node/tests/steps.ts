@@ -58,6 +58,7 @@ export class Steps {
         keys: (options.keys ?? []).map((key: string) => Buffer.from(key, 'hex')),
         ...(options.user_key ? { userKey: Buffer.from(options.user_key, 'hex') } : {}),
         seal: options.seal ?? false,
+        timeout: 30_000, // the machine may be busy: the program of Go waits as long
         logger: () => undefined,
       });
       this.#clients.set(key, sessions);

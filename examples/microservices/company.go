@@ -27,9 +27,15 @@ type company struct {
 	redis     string // URL
 	folder    string // for files of this run
 	log       io.Writer
-	running   []*exec.Cmd
+	running   []*process
 	closers   []func() error
 	key, user [32]byte
+}
+
+// process is a program that was started.
+type process struct {
+	*exec.Cmd
+	ended chan struct{} // closed when it has ended
 }
 
 // startTimeout is how long a service may take until it is ready. The first start installs what the
@@ -60,7 +66,7 @@ func startCompany(ctx context.Context, log io.Writer) (c *company, err error) {
 		"--save", "", "--appendonly", "no")); err != nil {
 		return c, err
 	}
-	if err := wait(ctx, "redis-server", func() error { return dial(redis) }); err != nil {
+	if err := c.wait(ctx, 0, func() error { return dial(redis) }); err != nil {
 		return c, err
 	}
 	if err := c.serveSignIn(ctx, own); err != nil {
@@ -77,7 +83,7 @@ func startCompany(ctx context.Context, log io.Writer) (c *company, err error) {
 	}
 	for i, s := range services {
 		url := "http://127.0.0.1:" + ports[3+i] + s.Path() + "health"
-		if err := wait(ctx, s.folder, func() error { return get(ctx, url) }); err != nil {
+		if err := c.wait(ctx, 1+i, func() error { return get(ctx, url) }); err != nil {
 			return c, err
 		}
 	}
@@ -85,7 +91,7 @@ func startCompany(ctx context.Context, log io.Writer) (c *company, err error) {
 		return c, err
 	}
 	c.address = "https://localhost:" + front
-	return c, wait(ctx, "nginx", func() error { return dial(front) })
+	return c, c.wait(ctx, len(c.running)-1, func() error { return dial(front) })
 }
 
 // serveSignIn serves the Go service in this process.
@@ -151,7 +157,12 @@ func (c *company) run(cmd *exec.Cmd) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", cmd, err)
 	}
-	c.running = append(c.running, cmd)
+	p := &process{cmd, make(chan struct{})}
+	go func() {
+		_ = cmd.Wait() // ProcessState has the outcome
+		close(p.ended)
+	}()
+	c.running = append(c.running, p)
 	return nil
 }
 
@@ -159,11 +170,11 @@ func (c *company) run(cmd *exec.Cmd) error {
 func (c *company) stop() error {
 	var errs []error
 	for len(c.running) > 0 {
-		cmd := c.running[len(c.running)-1]
+		p := c.running[len(c.running)-1]
 		c.running = c.running[:len(c.running)-1]
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM)
-		timer := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) })
-		_ = cmd.Wait() // a signal ended it
+		_ = syscall.Kill(-p.Process.Pid, syscall.SIGTERM)
+		timer := time.AfterFunc(10*time.Second, func() { _ = syscall.Kill(-p.Process.Pid, syscall.SIGKILL) })
+		<-p.ended
 		timer.Stop()
 	}
 	for i := len(c.closers) - 1; i >= 0; i-- {
@@ -189,8 +200,9 @@ func freePorts(n int) ([]string, error) {
 	return ports, nil
 }
 
-// wait repeats ready until it succeeds.
-func wait(ctx context.Context, name string, ready func() error) error {
+// wait repeats ready until it succeeds. It gives up when the program has ended.
+func (c *company) wait(ctx context.Context, running int, ready func() error) error {
+	p := c.running[running]
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for {
@@ -199,8 +211,10 @@ func wait(ctx context.Context, name string, ready func() error) error {
 			return nil
 		}
 		select {
+		case <-p.ended:
+			return fmt.Errorf("%s in %q ended: %v", p.Path, p.Dir, p.ProcessState)
 		case <-ctx.Done():
-			return fmt.Errorf("%s is not ready: %w", name, err)
+			return fmt.Errorf("%s in %q is not ready: %w", p.Path, p.Dir, err)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -9,10 +9,10 @@ import (
 
 // Fields of all services. Each begins with the name of the service that writes it.
 const (
-	cart   session.Counters      = "shop.cart"
-	orders session.Map[order]    = "ledger.orders"
-	theme  session.Value[string] = "page.theme"
-	visits session.Counter       = "page.visits"
+	cart   session.Value[map[string]int64] = "shop.cart" // how many of each article
+	orders session.Map[order]              = "ledger.orders"
+	theme  session.Value[string]           = "page.theme"
+	visits session.Counter                 = "page.visits"
 )
 
 // order is what the ledger books.
@@ -32,7 +32,7 @@ func newHandler(sessions *session.Manager) http.Handler {
 
 func home(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
 	p := page{User: s.User(), Theme: theme.Get(s), Visits: visits.Get(s), Services: services}
-	for _, n := range cart.All(s) {
+	for _, n := range cart.Get(s) {
 		p.Articles += n
 	}
 	for range orders.All(s) {

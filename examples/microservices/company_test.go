@@ -115,6 +115,9 @@ func browser(t *testing.T, address string) tab {
 			t.Errorf("stopping the browser: %v", err)
 		}
 	})
+	if err := chromedp.Do(ctx); err != nil { // the browser lives as long as this context
+		t.Fatalf("the browser does not start: %v", err)
+	}
 	return tab{t, ctx, address}
 }
 
@@ -160,7 +163,8 @@ func (b tab) sees(selector, want string) {
 	defer cancel()
 	got, err := chromedp.Run(ctx, chromedp.TextContent(chromedp.CSS(selector)))
 	if err != nil {
-		b.t.Fatalf("look at %s: %v", selector, err)
+		page, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string](`location.pathname + "\n" + document.body.innerText`))
+		b.t.Fatalf("look at %s: %v; the page is %s", selector, err, page)
 	}
 	if got = strings.TrimSpace(got); got != want {
 		page, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("location.pathname"))

@@ -36,7 +36,7 @@ def index(request):
 
     session = request.session.coatcheck.load()
     devices = list(manager().sessions(session.user)) if session.user else []
-    context = {"user": session.user or "nobody", "devices": devices, "own": session.user and session.info().handle}
+    context = {"user": session.user or "nobody", "devices": devices, "own": session.user and session.info.handle}
     return HttpResponse(page.render(Context(context)))
 
 

@@ -11,6 +11,7 @@ import io.github.coatcheckgo.session.Value;
 import jakarta.servlet.DispatcherType;
 import jakarta.servlet.http.HttpServletRequest;
 import java.net.URI;
+import java.time.Duration;
 import java.time.Instant;
 import java.util.HexFormat;
 import java.util.List;
@@ -46,7 +47,9 @@ public class Ledger {
     @Bean
     Sessions sessions() {
         HexFormat hex = HexFormat.of();
-        return new Sessions(RedisStore.open(System.getenv("REDIS_URL")), new Config()
+        // The first connection loads many classes, which takes seconds on a busy machine.
+        RedisStore store = RedisStore.open(System.getenv("REDIS_URL"), "coatcheck", Duration.ofSeconds(15));
+        return new Sessions(store, new Config()
             .keys(List.of(hex.parseHex(System.getenv("SESSION_KEY"))))
             .userKey(hex.parseHex(System.getenv("USER_KEY"))));
     }

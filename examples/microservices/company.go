@@ -56,24 +56,24 @@ func startCompany(ctx context.Context, log io.Writer) (c *company, err error) {
 	if c.folder, err = os.MkdirTemp("", "company-"); err != nil {
 		return c, err
 	}
-	ports, err := freePorts(len(services) + 3)
+	ports, err := freePorts(ctx, len(services)+3)
 	if err != nil {
 		return c, err
 	}
 	redis, front, own := ports[0], ports[1], ports[2]
 	c.redis = "redis://127.0.0.1:" + redis
-	if err := c.run(exec.Command("redis-server", "--port", redis, "--bind", "127.0.0.1", "--dir", c.folder,
+	if err := c.run(command("redis-server", "--port", redis, "--bind", "127.0.0.1", "--dir", c.folder,
 		"--save", "", "--appendonly", "no")); err != nil {
 		return c, err
 	}
-	if err := c.wait(ctx, 0, func() error { return dial(redis) }); err != nil {
+	if err := c.wait(ctx, 0, func() error { return dial(ctx, redis) }); err != nil {
 		return c, err
 	}
 	if err := c.serveSignIn(ctx, own); err != nil {
 		return c, err
 	}
 	for i, s := range services {
-		cmd := exec.Command("./run")
+		cmd := command("./run")
 		cmd.Dir = s.folder
 		cmd.Env = append(os.Environ(), "PORT="+ports[3+i], "REDIS_URL="+c.redis,
 			"SESSION_KEY="+hex.EncodeToString(c.key[:]), "USER_KEY="+hex.EncodeToString(c.user[:]))
@@ -91,7 +91,7 @@ func startCompany(ctx context.Context, log io.Writer) (c *company, err error) {
 		return c, err
 	}
 	c.address = "https://localhost:" + front
-	return c, c.wait(ctx, len(c.running)-1, func() error { return dial(front) })
+	return c, c.wait(ctx, len(c.running)-1, func() error { return dial(ctx, front) })
 }
 
 // serveSignIn serves the Go service in this process.
@@ -108,7 +108,7 @@ func (c *company) serveSignIn(ctx context.Context, port string) error {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:"+port)
 	if err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (c *company) startNginx(front, own string, ports []string) error {
 		locations = append(locations, location{s.Path(), ports[i]})
 	}
 	path := filepath.Join(c.folder, "nginx.conf")
-	f, err := os.Create(path) //nolint:gosec // the folder is this process's own
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
@@ -147,7 +147,12 @@ func (c *company) startNginx(front, own string, ports []string) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return c.run(exec.Command("nginx", "-p", c.folder, "-c", path)) //nolint:gosec // see above
+	return c.run(command("nginx", "-p", c.folder, "-c", path))
+}
+
+// command is a program of the company. Only stop ends it, with all its children.
+func command(name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(context.Background(), name, args...) //nolint:gosec // the callers' programs
 }
 
 // run starts a program, in a process group of its own, so that stop also ends its children.
@@ -187,10 +192,10 @@ func (c *company) stop() error {
 }
 
 // freePorts returns ports of 127.0.0.1 that nobody uses.
-func freePorts(n int) ([]string, error) {
+func freePorts(ctx context.Context, n int) ([]string, error) {
 	var ports []string
 	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
@@ -220,8 +225,8 @@ func (c *company) wait(ctx context.Context, running int, ready func() error) err
 	}
 }
 
-func dial(port string) error {
-	conn, err := net.Dial("tcp", "127.0.0.1:"+port)
+func dial(ctx context.Context, port string) error {
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp", "127.0.0.1:"+port)
 	if err != nil {
 		return err
 	}

@@ -152,7 +152,7 @@ func (c *company) startNginx(front, own string, ports []string) error {
 
 // command is a program of the company. Only stop ends it, with all its children.
 func command(name string, args ...string) *exec.Cmd {
-	return exec.CommandContext(context.Background(), name, args...) //nolint:gosec // the callers' programs
+	return exec.CommandContext(context.Background(), name, args...) //nolint:gosec // fixed names
 }
 
 // run starts a program, in a process group of its own, so that stop also ends its children.

@@ -141,6 +141,7 @@ var rows = []*row{
 
 	{name: "WebSocket", handle: webSocket, run: (*cell).talk},
 	{name: "WebSocket; a new visitor", handle: webSocket, visitor: stranger, run: (*cell).talk},
+	{name: "WebSocket; revoked elsewhere", handle: untilRevoked, visitor: (*cell).member, run: (*cell).talk},
 
 	{name: "client gone", handle: nil, run: nil},
 
@@ -301,6 +302,28 @@ func webSocket(_ *cell, x exchange) error {
 			return
 		}
 		fmt.Fprint(conn, "n=", n.Get(s))
+	})
+}
+
+// untilRevoked keeps a WebSocket open until another process revokes the user.
+func untilRevoked(c *cell, x exchange) error {
+	members := session.Route{SignedIn: true, Passive: true}
+	if _, err := x.Session(); err != nil {
+		return err
+	}
+	ctx, stop := members.Context(context.WithoutCancel(x.Context()))
+	return x.Upgrade(func(conn io.ReadWriter) {
+		defer stop()
+		if _, err := c.mustManager(c.store.UserStore, session.Config{}).RevokeUser(context.Background(), "ada"); err != nil {
+			fmt.Fprint(conn, err)
+			return
+		}
+		select {
+		case <-ctx.Done():
+			fmt.Fprint(conn, "closed: ", errors.Is(context.Cause(ctx), session.ErrEnded))
+		case <-time.After(10 * time.Second):
+			fmt.Fprint(conn, "still open")
+		}
 	})
 }
 

@@ -80,10 +80,9 @@ func (s *Session) joinOnce(ctx context.Context, from *Session) (again bool, err 
 	taken, stored, err := s.storeJoin(ctx, from, take, put)
 	switch {
 	case err == nil:
-		if s.joined(ctx, stored) && from.joined(ctx, taken) {
-			return false, nil
-		}
-		return false, nil // the next read shows it
+		s.joined(ctx, stored)
+		from.joined(ctx, taken)
+		return false, nil
 	case errors.Is(err, driver.ErrBusy):
 		return false, nil // a later request joins
 	case errors.Is(err, driver.ErrNoUserData):
@@ -171,14 +170,15 @@ func sumOf(k driver.Key, a, b []byte) ([]byte, error) {
 	return strconv.AppendInt(nil, x+y, 10), nil
 }
 
-// joined makes the outcome of a join the stored record.
-func (s *Session) joined(ctx context.Context, res *driver.Result) bool {
+// joined makes the outcome of a join the stored record. If it has to be read and that fails, the
+// next read shows it.
+func (s *Session) joined(ctx context.Context, res *driver.Result) {
 	s.reported.own++
 	if res.Record == nil {
-		return s.reread(ctx)
+		s.reread(ctx)
+		return
 	}
 	s.become(res.Record, res.Now)
-	return true
 }
 
 // rereadFresh is reread without copies.

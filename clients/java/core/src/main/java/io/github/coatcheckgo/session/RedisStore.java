@@ -178,19 +178,24 @@ public final class RedisStore implements AutoCloseable {
         return repeat(Repeat.ALWAYS, deadline -> {
             List<Call> sent = calls.get();
             connection.send(sent, deadline);
-            List<Object> replies = new ArrayList<>(sent.size());
-            for (Call call : sent) {
-                try {
-                    replies.add(call.reply(deadline));
-                } catch (Failure e) {
-                    if (!e.is("WRONGTYPE")) {
-                        throw e;
-                    }
-                    replies.add(e);
-                }
-            }
-            return replies;
+            return replies(sent, deadline);
         });
+    }
+
+    /** Waits for the replies of reads. WRONGTYPE becomes a reply; another error fails all. */
+    private static List<Object> replies(List<Call> sent, long deadline) throws Failure {
+        List<Object> replies = new ArrayList<>(sent.size());
+        for (Call call : sent) {
+            try {
+                replies.add(call.reply(deadline));
+            } catch (Failure e) {
+                if (!e.is("WRONGTYPE")) {
+                    throw e;
+                }
+                replies.add(e);
+            }
+        }
+        return replies;
     }
 
     /** A reply of a script. */
@@ -329,18 +334,7 @@ public final class RedisStore implements AutoCloseable {
     static List<Object> ask(Connection.Node node, java.util.function.Supplier<List<Call>> calls, long deadline) throws Failure {
         List<Call> sent = calls.get();
         node.send(sent);
-        List<Object> replies = new ArrayList<>();
-        for (Call call : sent) {
-            try {
-                replies.add(call.reply(deadline));
-            } catch (Failure e) {
-                if (!e.is("WRONGTYPE")) {
-                    throw e;
-                }
-                replies.add(e);
-            }
-        }
-        return replies;
+        return replies(sent, deadline);
     }
 
     private List<Object> ask(Connection.Node node, java.util.function.Supplier<List<Call>> calls) {

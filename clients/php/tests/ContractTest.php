@@ -56,7 +56,7 @@ final class ContractTest extends TestCase
         }
         if (in_array('clock', $needs, true) && self::which('faketime') === null) {
             self::$leftOut[] = $scenario['name'];
-            self::markTestSkipped('faketime is not installed');
+            self::fail('faketime is not installed: run clients/php/test, which installs it');
         }
         self::$ran++;
         $this->scenario = $scenario;

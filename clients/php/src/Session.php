@@ -120,7 +120,7 @@ final class Session
             case 'current':
             case 'grace':
                 $this->token = $token;
-                $this->become($reading);
+                $this->become($this->recordOf($reading), $reading->now, $reading->revoked);
                 break;
             case 'superseded':
             case 'moved':
@@ -144,9 +144,19 @@ final class Session
         }
     }
 
-    private function become(Reading $reading): void
+    private function recordOf(Reading $reading): Record
     {
-        $record = $reading->record ?? throw new \LogicException('session: no record');
+        return $reading->record ?? throw new \LogicException('session: no record');
+    }
+
+    /**
+     * Makes a stored session that of the request.
+     *
+     * @param int $now the server's time now
+     * @param int $revoked when everybody was revoked, or 0
+     */
+    private function become(Record $record, int $now, int $revoked): void
+    {
         $keys = $this->manager->keys;
         foreach ($record->fields as $name => $value) {
             $keys->canOpen((string) $name, $value);
@@ -154,9 +164,9 @@ final class Session
         $this->principal = $record->owner === '' ? null : $this->manager->principal($record, $this->token()->handle());
         $this->record = $record;
         $this->id = $record->id;
-        $this->revoked = $reading->revoked;
+        $this->revoked = $revoked;
         $this->readAt = hrtime(true);
-        $this->now = $reading->now;
+        $this->now = $now;
         $this->state = 'live';
         $this->view->rebase($record->fields);
     }
@@ -479,7 +489,7 @@ final class Session
         try {
             $reading = $this->manager->store->read($this->token(), $this->in->age(...));
             if ($reading->opens()) {
-                $this->become($reading);
+                $this->become($this->recordOf($reading), $reading->now, $reading->revoked);
                 return true;
             }
         } catch (SessionException) {
@@ -577,7 +587,7 @@ final class Session
         $token = Token::new((int) hexdec(bin2hex(substr((string) Text::decode($spec['owner']), 0, 2))));
         $oldId = $this->id;
         try {
-            $fields = $this->manager->store->signIn(
+            [$record, $now, $everybody, $exact] = $this->manager->store->signIn(
                 $token, $spec, $this->state === 'live' ? $this->token : null,
                 fn (): int => $login->began === null ? intdiv($this->in->age(), 1_000_000) : max(0, self::ms(microtime(true) - $login->began)),
                 fn (?Record $from): array => $this->carry($from, $spec, $operations, $oldId),
@@ -589,15 +599,11 @@ final class Session
             throw $e;
         }
         $this->view->clearOperations();
-        $this->record = null;
         $this->issue($token, true, $spec['persistent'] ? intdiv($spec['lifetime'], 1000) : 0);
-        $this->state = 'live';
-        $this->id = $spec['id'];
-        $this->view->rebase($fields);
-        if (!$this->refresh()) {
-            $this->state = 'failed';
-            $this->failure = new SessionException(Problem::Unavailable, 'the new session cannot be read');
-            throw $this->failure;
+        // It may have ended since: the next request finds out.
+        $this->become($record, $now, $everybody);
+        if (!$exact) {
+            $this->refresh();
         }
     }
 

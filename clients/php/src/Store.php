@@ -334,7 +334,8 @@ final class Store
      * @param \Closure(): int $age how long ago the authentication began, in milliseconds
      * @param \Closure(?Record): array<array-key, string> $fields of the new session, from the old
      *     one
-     * @return array<array-key, string> the fields
+     * @return array{Record, int, int, bool} the new session, the server's time, when everybody was
+     *     revoked, and whether the times in the record are exact
      */
     public function signIn(Token $token, array $spec, ?Token $old, \Closure $age, \Closure $fields): array
     {
@@ -346,8 +347,8 @@ final class Store
         $from = $old === null ? null : $this->leave($old, $token, $everybody);
         try {
             $values = $fields($from);
-            $this->storeSignIn($token, $spec, $from === null ? null : $old, $from, $began, $everybody, $values);
-            [$everybody] = $this->repeatIfUnknown(fn (): array => $this->everybody());
+            $created = $this->storeSignIn($token, $spec, $from === null ? null : $old, $from, $began, $everybody, $values);
+            [$everybody, $now] = $this->repeatIfUnknown(fn (): array => $this->everybody());
             if ($began <= $everybody) {
                 $this->endNamed($spec['owner'], [$token->handle()]);
                 throw new SessionException(Problem::Revoked, 'everybody was signed out during the sign-in');
@@ -358,8 +359,42 @@ final class Store
             }
             throw $e;
         }
-        $this->finishSignIn($token, $spec, $old, $from, $everybody);
-        return $values;
+        $confirmed = $this->finishSignIn($token, $spec, $old, $from, $everybody);
+        $record = self::signedIn($token, $spec, $values, $created ?: $now);
+        if ($confirmed > 0) {
+            $record->seen = $now = $confirmed;
+            $record->revision = 2;
+        } elseif (self::needsConfirmation($spec, $from)) {
+            $record->seen += self::UNCONFIRMED - $spec['idle'];
+        }
+        return [$record, $now, $everybody, $created > 0];
+    }
+
+    /**
+     * Returns the record of a sign-in, as signin.lua stores it. It is not read again: another
+     * sign-in may end it at once.
+     *
+     * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle:
+     *     int, lifetime: int, max: int, refuse: bool, ago: int} $spec
+     * @param array<array-key, string> $values
+     */
+    private static function signedIn(Token $token, array $spec, array $values, int $created): Record
+    {
+        $record = new Record();
+        $record->current = $token->verifierHash();
+        $record->revision = 1;
+        $record->size = View::sizeOf($values);
+        $record->fields = $values;
+        $record->id = $spec['id'];
+        $record->created = $record->seen = $created;
+        $record->deadline = $created + $spec['lifetime'];
+        $record->idle = $spec['idle'];
+        $record->owner = $spec['owner'];
+        $record->authenticated = max(0, $created - $spec['ago']);
+        $record->level = $spec['level'];
+        $record->persistent = $spec['persistent'];
+        $record->info = $spec['info'];
+        return $record;
     }
 
     /**
@@ -415,10 +450,11 @@ final class Store
      * @param array{owner: string, id: string, info: string, level: int, persistent: bool, idle:
      *     int, lifetime: int, max: int, refuse: bool, ago: int} $spec
      * @param array<array-key, string> $values
+     * @return int when the session was created; 0: an earlier try has stored it
      */
     private function storeSignIn(
         Token $token, array $spec, ?Token $old, ?Record $from, int $began, int $everybody, array $values,
-    ): void {
+    ): int {
         $owner = $spec['owner'];
         $oldName = $from !== null && $from->owner === $owner ? substr((string) $old?->handle(), 5) : '';
         $user = Text::hex($spec['level'], 2) . ($spec['persistent'] ? '1' : '0') . Text::hex(strlen($spec['info']), 4);
@@ -439,8 +475,9 @@ final class Store
                 break;
             }
         }
-        match ($reply[0]) {
-            'ok', 'again' => null,
+        return match ($reply[0]) {
+            'ok' => (int) $reply[1],
+            'again' => 0,
             'exists', 'changed' => throw new SessionException(Problem::Unavailable, 'other sign-ins of the user are faster'),
             'revoked' => throw new SessionException(Problem::Revoked, 'the user was signed out after the authentication began'),
             'full' => throw new SessionException(Problem::TooMany, "at most {$spec['max']} sessions"),
@@ -531,19 +568,27 @@ final class Store
         }
     }
 
-    /** @param array{owner: string, max: int, idle: int} $spec */
-    private function finishSignIn(Token $token, array $spec, ?Token $old, ?Record $from, int $everybody): void
+    /**
+     * @param array{owner: string, max: int, idle: int} $spec
+     * @return int when the session was confirmed; 0: it needs no confirmation, or has ended since
+     */
+    private function finishSignIn(Token $token, array $spec, ?Token $old, ?Record $from, int $everybody): int
     {
-        $this->repeatIfUnknown(function () use ($token, $spec, $old, $from, $everybody): void {
+        return $this->repeatIfUnknown(function () use ($token, $spec, $old, $from, $everybody): int {
             if ($old !== null && $from !== null && $from->owner !== $spec['owner']) {
                 $keys = [$this->sessionKey($old->handle()), ...($from->owner === '' ? [] : [$this->indexKey($from->owner)])];
                 $this->connection->script('move', $keys, ['left', substr($token->handle(), 5)], true);
             }
-            if (self::needsConfirmation($spec, $from)) {
-                $key = $this->sessionKey($token->handle());
-                $keys = [$key, $this->revocationsKey(substr($token->handle(), 0, 4))];
-                $this->connection->script('touch', $keys, [$token->verifierHash(), (string) $everybody, '0'], true);
+            if (!self::needsConfirmation($spec, $from)) {
+                return 0;
             }
+            $keys = [$this->sessionKey($token->handle()), $this->revocationsKey(substr($token->handle(), 0, 4))];
+            $reply = $this->connection->script('touch', $keys, [$token->verifierHash(), (string) $everybody, '0'], true);
+            return match ($reply[0]) {
+                'ok' => (int) $reply[1],
+                'gone', 'moved' => 0,
+                default => throw $this->failure($token->handle(), $reply),
+            };
         });
     }
 

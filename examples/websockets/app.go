@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/coatcheck-go/session"
@@ -18,10 +19,14 @@ const clicks session.Counter = "clicks"
 // members is the route of the open responses. To open one is not a use of the session.
 var members = session.Route{SignedIn: true, Passive: true}
 
-// newHandler serves the counter over server-sent events and over WebSockets of two libraries.
+// recipe is a handler that all frameworks on net/http can use.
+type recipe = func(w http.ResponseWriter, r *http.Request, s *session.Session) error
+
+// newHandler serves the recipes with net/http.
 func newHandler(sessions *session.Manager) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST /sign-in", session.HandlerFunc(signIn))
+	mux.Handle("POST /sign-out", session.HandlerFunc(signOut))
 	mux.Handle("POST /click", session.HandlerFunc(click))
 	mux.Handle("GET /events", members.Handler(session.HandlerFunc(events)))
 	mux.Handle("GET /coder", members.Handler(session.HandlerFunc(coderSocket)))
@@ -31,6 +36,10 @@ func newHandler(sessions *session.Manager) http.Handler {
 
 func signIn(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
 	return s.SignIn(r.Context(), session.Login{User: r.FormValue("user")})
+}
+
+func signOut(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+	return s.SignOut(r.Context())
 }
 
 func click(_ http.ResponseWriter, _ *http.Request, s *session.Session) error {
@@ -81,7 +90,12 @@ func coderSocket(w http.ResponseWriter, r *http.Request, s *session.Session) err
 	ctx, stop := members.Context(open)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = conn.Close(coder.StatusPolicyViolation, "the session has ended") })
+	var sending sync.Mutex // an older count must not follow a newer one
 	send := func() error {
+		sending.Lock()
+		defer sending.Unlock()
+		ctx, cancel := context.WithTimeout(open, 10*time.Second)
+		defer cancel()
 		return conn.Write(ctx, coder.MessageText, strconv.AppendInt(nil, clicks.Get(s), 10))
 	}
 	go func() {
@@ -91,15 +105,12 @@ func coderSocket(w http.ResponseWriter, r *http.Request, s *session.Session) err
 				return
 			}
 			clicks.Add(s, 1)
-			if err := s.Commit(ctx); err != nil {
-				return
-			}
-			if err := send(); err != nil {
+			if s.Commit(ctx) != nil || send() != nil {
 				return
 			}
 		}
 	}()
-	if err := send(); err != nil {
+	if send() != nil {
 		return nil
 	}
 	for _, err := range s.Watch(ctx) {
@@ -112,7 +123,7 @@ func coderSocket(w http.ResponseWriter, r *http.Request, s *session.Session) err
 
 var upgrader gorilla.Upgrader // refuses requests from other sites
 
-// gorillaSocket sends the counter over a WebSocket of github.com/gorilla/websocket.
+// gorillaSocket does the same over a WebSocket of github.com/gorilla/websocket.
 func gorillaSocket(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	conn, err := upgrader.Upgrade(w, r, nil)
 	if err != nil {
@@ -125,21 +136,28 @@ func gorillaSocket(w http.ResponseWriter, r *http.Request, s *session.Session) e
 		_ = conn.WriteControl(gorilla.CloseMessage, why, time.Now().Add(time.Second))
 		_ = conn.Close()
 	})
-	go func() {
-		defer stop() // the client has gone
-		for {
-			if _, _, err := conn.NextReader(); err != nil {
-				return
-			}
-		}
-	}()
+	var sending sync.Mutex // one goroutine at a time may write
 	send := func() error {
+		sending.Lock()
+		defer sending.Unlock()
 		if err := conn.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			return err
 		}
 		return conn.WriteJSON(clicks.Get(s))
 	}
-	if err := send(); err != nil {
+	go func() {
+		defer stop() // the client has gone, or the click failed
+		for {
+			if _, _, err := conn.ReadMessage(); err != nil {
+				return
+			}
+			clicks.Add(s, 1)
+			if s.Commit(ctx) != nil || send() != nil {
+				return
+			}
+		}
+	}()
+	if send() != nil {
 		return nil
 	}
 	for _, err := range s.Watch(ctx) {

@@ -1,161 +1,67 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"log/slog"
 	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
-	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/redisstore"
+	"github.com/coatcheck-go/session/memstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 	coder "github.com/coder/websocket"
 	gorilla "github.com/gorilla/websocket"
 )
 
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// node is a process of the site.
-type node struct {
-	sessions *session.Manager
-	url      string
-}
-
-func startNode(t *testing.T, redis string) node {
-	t.Helper()
-	store, err := redisstore.Open(t.Context(), redis, redisstore.Options{})
-	must(t, err)
-	sessions, err := session.New(store, session.Config{
-		Logger: slog.New(slog.DiscardHandler), Cookie: session.Cookie{Insecure: true}, CrossOrigin: http.NewCrossOriginProtection(),
-	})
-	must(t, err)
-	server := httptest.NewServer(newHandler(sessions))
-	t.Cleanup(func() { server.Close(); store.Close() })
-	return node{sessions, server.URL}
-}
-
-// browser is a client with a session.
-type browser struct{ *http.Client }
-
-func signInAt(t *testing.T, n node) browser {
-	t.Helper()
-	jar, err := cookiejar.New(nil)
-	must(t, err)
-	b := browser{&http.Client{Jar: jar, Transport: &http.Transport{}}}
-	t.Cleanup(b.CloseIdleConnections)
-	b.mustPost(t, n.url+"/sign-in", url.Values{"user": {"ada"}})
-	return b
-}
-
-func (b browser) mustPost(t testing.TB, to string, values url.Values) {
-	t.Helper()
-	res, err := b.PostForm(to, values)
-	must(t, err)
-	must(t, res.Body.Close())
-	if res.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s", to, res.Status)
-	}
-}
-
-// stream returns what an open response sends, until it ends.
-type stream func(ctx context.Context, t testing.TB, b browser, at string, got func(string))
-
-func overEvents(ctx context.Context, t testing.TB, b browser, at string, got func(string)) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, at+"/events", http.NoBody)
-	must(t, err)
-	res, err := b.Do(r)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer res.Body.Close()
-	event := ""
-	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
-		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-			event = name
-		} else if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-			got(strings.TrimPrefix(event+" "+data, "clicks "))
-		}
-	}
-}
-
-func overCoder(ctx context.Context, t testing.TB, b browser, at string, got func(string)) {
-	conn, _, err := coder.Dial(ctx, at+"/coder", &coder.DialOptions{HTTPClient: b.Client})
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	for {
-		_, message, err := conn.Read(ctx)
-		if err != nil {
-			if coder.CloseStatus(err) == coder.StatusPolicyViolation {
-				got("ended 0")
-			}
-			return
-		}
-		got(string(message))
-	}
-}
-
-func overGorilla(ctx context.Context, t testing.TB, b browser, at string, got func(string)) {
-	d := gorilla.Dialer{Jar: b.Jar}
-	conn, _, err := d.DialContext(ctx, "ws"+strings.TrimPrefix(at, "http")+"/gorilla", nil)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer conn.Close()
-	for {
-		_, message, err := conn.ReadMessage()
-		if err != nil {
-			if gorilla.IsCloseError(err, gorilla.ClosePolicyViolation) {
-				got("ended 0")
-			}
-			return
-		}
-		got(strings.TrimSpace(string(message)))
-	}
-}
-
-// TestOpenResponsesEndWithTheUser opens 100 streams of server-sent events and 100 WebSockets of one
-// user on two nodes. All see a click on one node. Then the user is revoked. All end, and tell the
+// TestOpenResponsesEndWithTheUser opens streams of server-sent events and WebSockets of one user on
+// two nodes. All see a click on one node. Then the session ends on that node. All end, and tell the
 // client why. No goroutine is left.
 func TestOpenResponsesEndWithTheUser(t *testing.T) {
 	redis := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
-	nodes := []node{startNode(t, redis), startNode(t, redis)}
+	ends := map[string]func(testing.TB, node, browser){
+		"revocation": func(t testing.TB, n node, _ browser) {
+			_, err := n.sessions.RevokeUser(t.Context(), "ada")
+			must(t, err)
+		},
+		"sign-out": func(t testing.TB, n node, b browser) { b.mustPost(t, n.url+"/sign-out", nil) },
+	}
+	for framework, streams := range frameworks {
+		for name, end := range ends {
+			t.Run(framework+"/"+name, func(t *testing.T) {
+				responses := 24
+				if framework == "net/http" && name == "revocation" {
+					responses = 204
+				}
+				nodes := []node{startNode(t, redis, framework), startNode(t, redis, framework)}
+				endsAll(t, nodes, streams, responses, end)
+			})
+		}
+	}
+}
+
+func endsAll(t *testing.T, nodes []node, streams []stream, responses int, end func(testing.TB, node, browser)) {
 	b := signInAt(t, nodes[0])
 	b.mustPost(t, nodes[1].url+"/click", nil)
 	b.CloseIdleConnections()
 	before := runtime.NumGoroutine()
 
-	kinds := []stream{overEvents, overEvents, overCoder, overGorilla}
 	var opened, clicked, all sync.WaitGroup
-	const responses = 200
 	opened.Add(responses)
 	clicked.Add(responses)
 	ended := make([]time.Time, responses)
 	for i := range responses {
 		all.Go(func() {
-			kinds[i%4](t.Context(), t, b, nodes[i/4%2].url, func(message string) {
+			streams[i%len(streams)].read(t.Context(), t, b, nodes[i/len(streams)%2].url, func(message string) {
 				switch message {
 				case "1":
 					opened.Done()
 				case "2":
 					clicked.Done()
-				case "ended 0":
+				case "ended":
 					ended[i] = time.Now()
 				default:
 					t.Errorf("response %d sent %q", i, message)
@@ -166,33 +72,52 @@ func TestOpenResponsesEndWithTheUser(t *testing.T) {
 	opened.Wait()
 	b.mustPost(t, nodes[1].url+"/click", nil)
 	clicked.Wait()
-	revoked := time.Now()
-	_, err := nodes[1].sessions.RevokeUser(t.Context(), "ada")
-	must(t, err)
+	began := time.Now()
+	end(t, nodes[1], b)
 	all.Wait()
 	last := time.Duration(0)
 	for i, at := range ended {
 		if at.IsZero() {
 			t.Errorf("response %d ended without a word", i)
 		}
-		last = max(last, at.Sub(revoked))
+		last = max(last, at.Sub(began))
 	}
 	t.Logf("the last response ended after %v", last)
 	b.CloseIdleConnections()
+	mustEnd(t, func() bool { return runtime.NumGoroutine() <= before })
+}
+
+// mustEnd waits until the goroutines that done asks for have ended.
+func mustEnd(t *testing.T, done func() bool) {
+	t.Helper()
 	for range 500 {
-		if runtime.NumGoroutine() <= before {
+		if done() {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	stacks := make([]byte, 1<<20)
-	t.Errorf("%d goroutines are left of %d\n%s", runtime.NumGoroutine()-before, before, stacks[:runtime.Stack(stacks, true)])
+	t.Errorf("goroutines are left:\n%s", stacks())
+}
+
+func stacks() string {
+	all := make([]byte, 1<<20)
+	return string(all[:runtime.Stack(all, true)])
 }
 
 // TestClicksOverAWebSocket: what one client sends over its WebSocket, all see.
 func TestClicksOverAWebSocket(t *testing.T) {
 	redis := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
-	a, b := startNode(t, redis), startNode(t, redis)
+	for framework, streams := range frameworks {
+		for _, path := range sockets(streams) {
+			t.Run(framework+path, func(t *testing.T) {
+				clickOver(t, startNode(t, redis, framework), startNode(t, redis, framework), path)
+			})
+		}
+	}
+}
+
+// clickOver sends a click over a WebSocket of one node. A stream of the other node sends it, too.
+func clickOver(t *testing.T, a, b node, path string) {
 	visitor := signInAt(t, a)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -200,7 +125,7 @@ func TestClicksOverAWebSocket(t *testing.T) {
 	open := make(chan struct{})
 	var all sync.WaitGroup
 	all.Go(func() {
-		overEvents(ctx, t, visitor, b.url, func(message string) {
+		overEvents.read(ctx, t, visitor, b.url, func(message string) {
 			if message == "0" {
 				close(open)
 			}
@@ -208,20 +133,124 @@ func TestClicksOverAWebSocket(t *testing.T) {
 		})
 	})
 	<-open
-	conn, _, err := coder.Dial(ctx, a.url+"/coder", &coder.DialOptions{HTTPClient: visitor.Client})
+	conn, _, err := coder.Dial(ctx, a.url+path, &coder.DialOptions{HTTPClient: visitor.Client})
 	must(t, err)
-	must(t, conn.Write(ctx, coder.MessageText, []byte("click")))
-	for _, want := range []string{"0", "1"} {
+	mustSee := func(want string) {
+		t.Helper()
 		_, message, err := conn.Read(ctx)
 		must(t, err)
-		if got := string(message); got != want {
+		if got := strings.TrimSpace(string(message)); got != want {
 			t.Errorf("the WebSocket sent %q, want %q", got, want)
 		}
 		if got := <-seen; got != want {
 			t.Errorf("the stream sent %q, want %q", got, want)
 		}
 	}
+	mustSee("0")
+	must(t, conn.Write(ctx, coder.MessageText, []byte("click")))
+	mustSee("1")
 	must(t, conn.Close(coder.StatusNormalClosure, ""))
 	cancel()
 	all.Wait()
+}
+
+// TestRefusedHandshakes checks the responses to requests that do not get a WebSocket.
+func TestRefusedHandshakes(t *testing.T) {
+	for framework, streams := range frameworks {
+		sessions, err := session.New(memstore.New(), testConfig())
+		must(t, err)
+		n := node{sessions, serve(t, framework, sessions, 0)}
+		member, stranger := signInAt(t, n), browser{&http.Client{}}
+		for _, path := range sockets(streams) {
+			for _, tt := range []struct {
+				name   string
+				b      browser
+				header http.Header
+				want   []int
+			}{
+				{"of a stranger", stranger, http.Header{"Upgrade": {"websocket"}}, []int{http.StatusUnauthorized}},
+				{"of another site", member, http.Header{"Upgrade": {"websocket"}, "Origin": {"https://evil.example"}}, []int{http.StatusForbidden}},
+				{"without an upgrade", member, nil, []int{http.StatusBadRequest, http.StatusUpgradeRequired}},
+			} {
+				r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, n.url+path, http.NoBody)
+				must(t, err)
+				if tt.header != nil {
+					r.Header = tt.header
+					r.Header.Set("Connection", "Upgrade")
+					r.Header.Set("Sec-WebSocket-Version", "13")
+					r.Header.Set("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA==")
+				}
+				res, err := tt.b.Do(r)
+				must(t, err)
+				must(t, res.Body.Close())
+				if !slices.Contains(tt.want, res.StatusCode) {
+					t.Errorf("%s%s: a request %s: %s", framework, path, tt.name, res.Status)
+				}
+			}
+		}
+	}
+}
+
+// TestWriteTimeoutDoesNotEndAStream: the deadline of each write replaces the server's.
+func TestWriteTimeoutDoesNotEndAStream(t *testing.T) {
+	for framework := range frameworks {
+		t.Run(framework, func(t *testing.T) {
+			sessions, err := session.New(memstore.New(), testConfig())
+			must(t, err)
+			patient := node{sessions, serve(t, framework, sessions, 0)}
+			const timeout = 20 * time.Millisecond
+			hasty := serve(t, framework, sessions, timeout)
+			b := signInAt(t, patient)
+			seen := make(chan string)
+			go func() {
+				defer close(seen)
+				overEvents.read(t.Context(), t, b, hasty, func(message string) { seen <- message })
+			}()
+			mustSee := func(want string) {
+				t.Helper()
+				if got := <-seen; got != want {
+					t.Errorf("the stream sent %q, want %q", got, want)
+				}
+			}
+			mustSee("0")
+			time.Sleep(2 * timeout)
+			b.mustPost(t, patient.url+"/click", nil)
+			mustSee("1")
+			b.mustPost(t, patient.url+"/sign-out", nil)
+			mustSee("ended")
+			mustSee("")
+		})
+	}
+}
+
+// TestFiberStreamEndsWithoutItsClient: a heartbeat finds out that the client has gone.
+func TestFiberStreamEndsWithoutItsClient(t *testing.T) {
+	sessions, err := session.New(memstore.New(), testConfig())
+	must(t, err)
+	n := node{sessions, serve(t, "fiber", sessions, 0)}
+	b := signInAt(t, n)
+	ctx, cancel := context.WithCancel(t.Context())
+	overEvents.read(ctx, t, b, n.url, func(string) { cancel() })
+	mustEnd(t, func() bool { return !strings.Contains(stacks(), "websockets.fiberEvents") })
+}
+
+// TestFiberClosesAnUnresponsiveClient: the client gets the close frame and does not answer it.
+func TestFiberClosesAnUnresponsiveClient(t *testing.T) {
+	sessions, err := session.New(memstore.New(), testConfig())
+	must(t, err)
+	n := node{sessions, serve(t, "fiber", sessions, 0)}
+	b := signInAt(t, n)
+	conn := dialGorilla(t.Context(), t, b, n.url+"/socket")
+	defer conn.Close()
+	conn.SetCloseHandler(func(int, string) error { return nil })
+	_, _, err = conn.ReadMessage()
+	must(t, err)
+	must(t, sessions.RevokeAll(t.Context()))
+	if _, _, err := conn.ReadMessage(); !gorilla.IsCloseError(err, gorilla.ClosePolicyViolation) {
+		t.Errorf("the client got %v", err)
+	}
+	must(t, conn.NetConn().SetReadDeadline(time.Now().Add(10*time.Second)))
+	if _, err := conn.NetConn().Read(make([]byte, 1)); err == nil || strings.Contains(err.Error(), "timeout") {
+		t.Errorf("the connection is open: %v", err)
+	}
 }

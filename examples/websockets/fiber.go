@@ -68,7 +68,8 @@ func fiberEvents(c fiber.Ctx, s *session.Session) error {
 	})
 }
 
-// fiberSocket sends the counter over a WebSocket. Each message from the client is a click.
+// fiberSocket sends the counter over a WebSocket. Each message from the client is a click. It waits
+// for its reader before it returns, because fasthttp then uses the memory of the connection again.
 func fiberSocket(c fiber.Ctx, s *session.Session) error {
 	ctx := c.Context() // c is not valid on the connection
 	var upgrader websocket.FastHTTPUpgrader
@@ -107,8 +108,8 @@ func fiberSocket(c fiber.Ctx, s *session.Session) error {
 		stop()
 		why := websocket.FormatCloseMessage(websocket.ClosePolicyViolation, "the session has ended")
 		_ = conn.WriteControl(websocket.CloseMessage, why, time.Now().Add(time.Second))
-		_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // until the client closes
-		reader.Wait()                                         // fasthttp closes the connection, and may use it again
+		_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // the client has a second to answer
+		reader.Wait()
 	})
 	return nil // Upgrade has responded
 }

@@ -82,7 +82,7 @@ func deviceOf(server *httptest.Server) func(path string) string {
 	}
 }
 
-// A worker changes the cart of a user who has no request now.
+// A worker takes an article out of the carts of users. It works without a request of theirs.
 func ExampleManager_UserData() {
 	sessions, err := session.New(memstore.New(), session.Config{UserFields: []session.Field{shopCart}})
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package demo is a small site with sessions: a tour of what they can do. You can read it, run it
-// and copy from it. For a browser, it is a few pages. For curl, it is a counter, with commands on
-// each page.
+// Package demo is a small site that shows what sessions can do. You can run it, read it, and copy
+// from it. In a browser, it is a tour of a few pages. With curl, it is a counter. Some pages have
+// commands for curl.
 //
 // Each stop of the tour is a package:
 //

@@ -1,4 +1,5 @@
-// The board. The server sends it whenever it changes. This script moves one player, and tells the server.
+// The board. The server sends it whenever it changes. This script moves one player, and tells the
+// server.
 
 import { $ } from "/assets/demo.js";
 
@@ -59,7 +60,8 @@ function put(el, { x, y }) {
 function show(b) {
   me = b.you;
   const mine = b.players[me];
-  if (!at || (!moved && performance.now() - sent > 500)) at = { x: mine.x, y: mine.y }; // another tab may have moved the player
+  // Another tab may have moved the player.
+  if (!at || (!moved && performance.now() - sent > 500)) at = { x: mine.x, y: mine.y };
   for (const [key, coin] of Object.entries(b.coins)) put(element(key, "coin"), coin);
   for (const [id, player] of Object.entries(b.players)) {
     const el = element(id, id === me ? "player me" : "player");

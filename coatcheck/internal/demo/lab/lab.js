@@ -73,8 +73,8 @@ const pause = 1500; // how long the slow request waits, in ms
 const signOutAt = 500;
 const scale = 2000; // how many ms the width of a lane shows
 
-// lane sends one request and draws it from its start to its response. It returns whether the response is
-// as expected.
+// lane sends one request and draws it from its start to its response. It returns whether the
+// response is as expected.
 async function lane(id, began, request, judge) {
   const bar = document.querySelector(`#${id} .bar`);
   const outcome = document.querySelector(`#${id} .outcome`);

@@ -1,10 +1,11 @@
-// What the scripts of the pages share. The session cookie is HttpOnly: the browser sends it with each
-// request, and no script can read it.
+// What the scripts of the pages share. The session cookie is HttpOnly: the browser sends it with
+// each request, and no script can read it.
 
 export const $ = (id) => document.getElementById(id);
 export const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
-// session fetches the content of the session. With ms, the server waits before it reads the session.
+// session fetches the content of the session. With ms, the server waits before it reads the
+// session.
 export async function session(ms = 0) {
   const answer = await fetch(ms ? `/session?ms=${ms}` : "/session", { cache: "no-store" });
   if (!answer.ok) throw new Error(`The server responded to /session with status ${answer.status}.`);
@@ -18,8 +19,8 @@ let csrf = "";
 export const post = (url, body, accept = "text/plain") =>
   fetch(url, { method: "POST", body, headers: { Accept: accept, ...(csrf && { "X-CSRF-Token": csrf }) } });
 
-// begin returns the session. If there is none, a visit creates it first. Otherwise 50 requests without a
-// cookie would create 50 sessions.
+// begin returns the session. If there is none, a visit creates it first. Otherwise 50 requests
+// without a cookie would create 50 sessions.
 export async function begin() {
   let s = await session();
   if (!s.handle) {
@@ -76,7 +77,8 @@ export function show(s) {
   for (const name of ["created", "seen", "idle", "deadline"]) showTime(at(name).querySelector("time"), s[name]);
   at("count").textContent = s.handle ? s.count : "–";
   at("slow").textContent = s["lab.slow"] ? `waited ${s["lab.slow"].waited_ms} ms` : s.handle ? "not set" : "–";
-  for (const field of document.querySelectorAll("[name=csrf_token]")) field.value = csrf; // a race may have created a new session
+  // A race may have created a new session.
+  for (const field of document.querySelectorAll("[name=csrf_token]")) field.value = csrf;
   document.querySelector(".ticket").classList.toggle("ended", !s.handle);
   if (!s.user) showSignedOut(); // a race, or another device, may have signed this one out
 }

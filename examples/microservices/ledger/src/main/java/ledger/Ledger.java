@@ -73,7 +73,10 @@ public class Ledger {
         return page(s.user().isEmpty() ? "nobody" : s.user(), articles, ORDERS.all(s).size());
     }
 
-    /** Empties the cart and books an order, in one atomic step: of two clicks, one finds the cart empty. */
+    /**
+     * Empties the cart and books an order, in one atomic step: of two clicks, one finds the cart
+     * empty.
+     */
     @PostMapping("/ledger/order")
     ResponseEntity<String> order(HttpServletRequest request) {
         Session s = SessionFilter.session(request);

@@ -134,7 +134,7 @@ func gorillaSocket(w http.ResponseWriter, r *http.Request, s *session.Session) e
 	context.AfterFunc(ctx, func() {
 		why := gorilla.FormatCloseMessage(gorilla.ClosePolicyViolation, "the session has ended")
 		_ = conn.WriteControl(gorilla.CloseMessage, why, time.Now().Add(time.Second))
-		_ = conn.Close()
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for the client's answer
 	})
 	var sending sync.Mutex // one goroutine at a time may write
 	send := func() error {
@@ -146,14 +146,18 @@ func gorillaSocket(w http.ResponseWriter, r *http.Request, s *session.Session) e
 		return conn.WriteJSON(clicks.Get(s))
 	}
 	go func() {
-		defer stop() // the client has gone, or the click failed
+		defer conn.Close()
+		defer stop() // the client has gone
 		for {
 			if _, _, err := conn.ReadMessage(); err != nil {
 				return
 			}
+			if ctx.Err() != nil {
+				continue // until the client answers the close frame
+			}
 			clicks.Add(s, 1)
 			if s.Commit(ctx) != nil || send() != nil {
-				return
+				stop()
 			}
 		}
 	}()

@@ -154,6 +154,67 @@ func clickOver(t *testing.T, a, b node, path string) {
 	all.Wait()
 }
 
+// TestWebSocketsEndWhileTheirClientsSend: a client that is sending gets the status code, too.
+// Unread messages must not make TCP reset the connection.
+func TestWebSocketsEndWhileTheirClientsSend(t *testing.T) {
+	for framework, streams := range frameworks {
+		for _, path := range sockets(streams) {
+			t.Run(framework+path, func(t *testing.T) {
+				sessions, err := session.New(memstore.New(), testConfig())
+				must(t, err)
+				n := node{sessions, serve(t, framework, sessions, 0)}
+				b := signInAt(t, n)
+				var all, busy sync.WaitGroup
+				busy.Add(4)
+				for range 4 {
+					all.Go(func() { clickUntilTheEnd(t, dialGorilla(t.Context(), t, b, n.url+path), busy.Done) })
+				}
+				busy.Wait()
+				must(t, sessions.RevokeAll(t.Context()))
+				all.Wait()
+			})
+		}
+	}
+}
+
+// clickUntilTheEnd sends clicks until the server closes the connection, up to 100 ahead of the
+// answers. It calls busy once, when it has got an answer.
+func clickUntilTheEnd(t *testing.T, conn *gorilla.Conn, busy func()) {
+	if conn == nil {
+		busy()
+		return
+	}
+	var writer sync.WaitGroup
+	ahead, closed := make(chan struct{}, 100), make(chan struct{})
+	writer.Go(func() {
+		for conn.WriteMessage(gorilla.TextMessage, []byte("click")) == nil {
+			select {
+			case ahead <- struct{}{}:
+			case <-closed:
+				return
+			}
+		}
+	})
+	for answers := 0; ; answers++ {
+		if _, _, err := conn.ReadMessage(); err != nil {
+			if !gorilla.IsCloseError(err, gorilla.ClosePolicyViolation) {
+				t.Errorf("the client got %v", err)
+			}
+			break
+		}
+		if answers == 1 {
+			busy()
+		}
+		select {
+		case <-ahead:
+		default:
+		}
+	}
+	close(closed)
+	must(t, conn.Close())
+	writer.Wait()
+}
+
 // TestRefusedHandshakes checks the responses to requests that do not get a WebSocket.
 func TestRefusedHandshakes(t *testing.T) {
 	for framework, streams := range frameworks {

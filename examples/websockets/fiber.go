@@ -87,14 +87,17 @@ func fiberSocket(c fiber.Ctx, s *session.Session) error {
 		}
 		var reader sync.WaitGroup
 		reader.Go(func() {
-			defer stop() // the client has gone, or the click failed
+			defer stop() // the client has gone
 			for {
 				if _, _, err := conn.ReadMessage(); err != nil {
 					return
 				}
+				if ctx.Err() != nil {
+					continue // until the client answers the close frame
+				}
 				clicks.Add(s, 1)
 				if s.Commit(ctx) != nil || send() != nil {
-					return
+					stop()
 				}
 			}
 		})
@@ -108,7 +111,7 @@ func fiberSocket(c fiber.Ctx, s *session.Session) error {
 		stop()
 		why := websocket.FormatCloseMessage(websocket.ClosePolicyViolation, "the session has ended")
 		_ = conn.WriteControl(websocket.CloseMessage, why, time.Now().Add(time.Second))
-		_ = conn.SetReadDeadline(time.Now().Add(time.Second)) // the client has a second to answer
+		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for the client's answer
 		reader.Wait()
 	})
 	return nil // Upgrade has responded

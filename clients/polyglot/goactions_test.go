@@ -75,6 +75,8 @@ func fieldAction(ctx context.Context, s *session.Session, word, name string, arg
 		return encoded(strconv.FormatInt(c.Get(s), 10)), nil
 	case "add":
 		c.Add(s, number(args[0]))
+	case "add within":
+		return decimal(c.AddWithin(ctx, s, number(args[0]), number(args[1]), number(args[2])))
 	case "entries":
 		all := map[string]json.RawMessage{}
 		for key, b := range session.Map[json.RawMessage](name).All(s) {
@@ -123,6 +125,10 @@ func entryAction(ctx context.Context, s *session.Session, word, field, key strin
 		return encoded(strconv.FormatInt(c.Get(s, key), 10)), nil
 	case "add":
 		c.Add(s, key, number(args[0]))
+	case "add within":
+		return decimal(c.AddWithin(ctx, s, key, number(args[0]), number(args[1]), number(args[2]), int(number(args[3]))))
+	case "set within":
+		return nil, m.SetWithin(ctx, s, key, args[0], int(number(args[1])))
 	default:
 		return nil, fmt.Errorf("unknown action %q on an entry", word)
 	}
@@ -195,6 +201,11 @@ func number(b json.RawMessage) int64 {
 		panic(err)
 	}
 	return n
+}
+
+// decimal returns a count as a text, as the suite has it.
+func decimal(n int64, err error) (json.RawMessage, error) {
+	return encoded(strconv.FormatInt(n, 10)), err
 }
 
 func encoded(v any) json.RawMessage {

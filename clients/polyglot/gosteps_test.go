@@ -236,7 +236,7 @@ var outcomes = []struct {
 	word string
 }{
 	{session.ErrUnknownOutcome, "unknown outcome"}, {session.ErrUnavailable, "unavailable"}, {session.ErrEnded, "ended"},
-	{session.ErrTooLarge, "too large"}, {session.ErrInvalid, "invalid"}, {session.ErrDecode, "decode"},
+	{session.ErrTooLarge, "too large"}, {session.ErrLimit, "limit"}, {session.ErrInvalid, "invalid"}, {session.ErrDecode, "decode"},
 	{session.ErrSealed, "sealed"}, {session.ErrTooMany, "too many"}, {session.ErrRevoked, "revoked"},
 	{session.ErrNotFound, "not found"},
 }

@@ -16,7 +16,7 @@ func TestContractWithGo(t *testing.T) {
 		}
 		g := newGoSteps(nearCache)
 		t.Cleanup(g.close)
-		runSuite(t, s, func(int, string) stepper { return g }, nearCache == 0)
+		runSuite(t, s, func(int, *scenario, string) stepper { return g }, nearCache == 0)
 	})
 }
 
@@ -27,17 +27,24 @@ func TestContractAcrossLanguages(t *testing.T) {
 	onEachTopology(t, func(t *testing.T, s *server) {
 		round++
 		programs := startPrograms(t, s)
-		runSuite(t, s, func(index int, client string) stepper {
-			if client == "a" && index == rotates {
-				return programs[0]
+		withUserData := slices.DeleteFunc(slices.Clone(programs), func(p *program) bool {
+			return slices.Contains(withoutUserData, p.language)
+		})
+		runSuite(t, s, func(index int, c *scenario, client string) stepper {
+			able := programs
+			switch {
+			case client == "a" && slices.Contains(c.Needs, "rotation"):
+				return programs[0] // in Go
+			case slices.Contains(c.Needs, "user data"):
+				able = withUserData
 			}
-			return programs[(index+round+int(client[0]))%len(programs)]
+			return able[(index+round+int(client[0]))%len(able)]
 		}, false)
 	})
 }
 
-// rotates stands for the index of a scenario whose client a rotates tokens: it is in Go.
-const rotates = -1
+// withoutUserData are the languages whose client has no user data.
+var withoutUserData = []string{"node", "python", "java", "php"}
 
 // atATime is how many scenarios run at the same time. Most of their time is waiting, so there are
 // more than t.Parallel would run.
@@ -47,10 +54,10 @@ const atATime = 8
 // while few clients have connections.
 // steppers returns the step function of a client of the scenario with this index. copies says
 // whether a client may keep copies of sessions.
-func runSuite(t *testing.T, s *server, steppers func(index int, client string) stepper, copies bool) {
+func runSuite(t *testing.T, s *server, steppers func(index int, c *scenario, client string) stepper, copies bool) {
 	run := func(index int, c scenario) {
 		t.Run(c.Name, func(t *testing.T) {
-			of := func(client string) stepper { return steppers(index, client) }
+			of := func(client string) stepper { return steppers(index, &c, client) }
 			(&runner{TB: t, server: s, steppers: of, copies: copies, scenario: &c}).run()
 			if t.Failed() {
 				t.Log(c.Claim)
@@ -63,9 +70,6 @@ func runSuite(t *testing.T, s *server, steppers func(index int, client string) s
 	}
 	var others []numbered
 	for i, c := range mustReadSuite(t) {
-		if slices.Contains(c.Needs, "rotation") {
-			i = rotates
-		}
 		switch {
 		case slices.Contains(c.Needs, "own server"):
 			run(i, c)

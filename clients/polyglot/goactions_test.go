@@ -15,8 +15,14 @@ import (
 func (r *goRequest) act(ctx context.Context, s *session.Session, action []json.RawMessage) (json.RawMessage, error) {
 	word := text(action[0])
 	switch word {
-	case "sessions", "count sessions", "revoke", "revoke user", "revoke everybody":
+	case "sessions", "count sessions", "revoke", "revoke user", "revoke everybody", "delete user", "data of":
 		return r.client.manage(ctx, word, action[1:])
+	case "data":
+		data, err := s.UserData(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return r.act(ctx, data, action[1:])
 	case "commit":
 		return nil, s.Commit(ctx)
 	case "renew":
@@ -37,6 +43,12 @@ func (r *goRequest) act(ctx context.Context, s *session.Session, action []json.R
 		i := s.Info()
 		return encoded(i.Deadline.Sub(i.Created).Milliseconds()), nil
 	}
+	return change(ctx, s, action)
+}
+
+// change makes an action on fields.
+func change(ctx context.Context, s *session.Session, action []json.RawMessage) (json.RawMessage, error) {
+	word := text(action[0])
 	if len(action) == 1 { // "clear"
 		s.Clear()
 		return nil, nil
@@ -160,6 +172,19 @@ func (c *goClient) manage(ctx context.Context, word string, args []json.RawMessa
 		}
 		n, err := c.manager.RevokeUser(ctx, text(args[0]), keep...)
 		return encoded(n), err
+	case "delete user":
+		n, err := c.manager.DeleteUser(ctx, text(args[0]))
+		return encoded(n), err
+	case "data of":
+		data, err := c.manager.UserData(ctx, text(args[0]))
+		if err != nil {
+			return nil, err
+		}
+		v, err := change(ctx, data, args[1:])
+		if err != nil {
+			return nil, err
+		}
+		return v, data.Commit(ctx)
 	}
 	return nil, c.manager.RevokeAll(ctx)
 }

@@ -180,6 +180,9 @@ type goOptions struct {
 	UserKey     string   `json:"user_key"`
 	Seal        bool     `json:"seal"`
 	Rotate      int64    `json:"rotate_ms"`
+
+	UserFields      map[string]string `json:"user_fields"` // to their kinds
+	UserDataTimeout int64             `json:"user_data_timeout_ms"`
 }
 
 // busy is how long a busy machine may take for one call.
@@ -204,11 +207,14 @@ func (c *goClient) start(text json.RawMessage, nearCache int) {
 	cfg := session.Config{
 		IdleTimeout: milliseconds(o.Idle), FirstUseTimeout: milliseconds(o.FirstUse), Lifetime: milliseconds(o.Lifetime),
 		MaxRemember: milliseconds(o.MaxRemember), MaxSize: o.MaxSize, MaxPerUser: o.MaxPerUser, RefuseExtra: o.RefuseExtra,
-		KeepFields: o.KeepFields, Seal: o.Seal, RotateEvery: milliseconds(o.Rotate), CommitTimeout: busy, Logger: quiet,
+		UserDataTimeout: milliseconds(o.UserDataTimeout), KeepFields: o.KeepFields, Seal: o.Seal, RotateEvery: milliseconds(o.Rotate), CommitTimeout: busy, Logger: quiet,
 		OnError: func(w http.ResponseWriter, r *http.Request, err error) {
 			r.Context().Value(goRequestKey{}).(*goRequest).err = err
 			w.WriteHeader(session.Status(err))
 		},
+	}
+	for name, kind := range o.UserFields {
+		cfg.UserFields = append(cfg.UserFields, fieldOf(name, kind))
 	}
 	for _, k := range o.Keys {
 		cfg.Keys = append(cfg.Keys, mustHex(k))
@@ -219,6 +225,19 @@ func (c *goClient) start(text json.RawMessage, nearCache int) {
 	if c.manager, c.err = session.New(c.store, cfg); c.err == nil {
 		c.handler = c.manager.Handler(session.HandlerFunc(handle))
 	}
+}
+
+// fieldOf returns a field of a kind of the suite.
+func fieldOf(name, kind string) session.Field {
+	switch kind {
+	case "map":
+		return session.Map[json.RawMessage](name)
+	case "counter":
+		return session.Counter(name)
+	case "counters":
+		return session.Counters(name)
+	}
+	return session.Value[json.RawMessage](name)
 }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -68,7 +68,7 @@ type want struct {
 }
 
 // suiteFiles are the files of the suite with scenarios.
-var suiteFiles = []string{"fields", "limits", "sessions", "users", "hostile", "together"}
+var suiteFiles = []string{"fields", "limits", "user-data", "sessions", "users", "hostile", "together"}
 
 func mustReadSuite(t testing.TB) (all []scenario) {
 	t.Helper()

@@ -10,8 +10,9 @@ import (
 
 // AddWithin adds n, which may be negative, unless the count would leave the range from least to
 // most. It returns the new count. The store decides, so the bounds hold for concurrent requests:
-// use it for stock, seats or attempts. AddWithin commits the request's other changes in the same
-// step.
+// use it for stock, seats or attempts. A count that is out of the range already may come closer:
+// after a join, or after you have lowered the limit. AddWithin commits the request's other changes
+// in the same step.
 //
 // Errors: [ErrLimit] if the count would leave the bounds, with the present count; those of
 // [Session.Commit]. After ErrLimit nothing was stored. The other changes are still pending, and the

@@ -134,15 +134,22 @@ func (m *Manager) DeleteUser(ctx context.Context, user string) (n int, err error
 	if n, err = m.RevokeUser(ctx, user); err != nil || m.keepsUserData() != nil {
 		return n, err
 	}
-	d, err := m.UserData(ctx, user)
-	if err != nil {
-		return n, err
+	return n, m.emptyUserData(ctx, m.owner(user))
+}
+
+// emptyUserData removes all fields of the data of a user. It does not read them: data whose key was
+// dropped from Config.Keys is emptied, too.
+func (m *Manager) emptyUserData(ctx context.Context, owner driver.Hash) error {
+	d := m.openUserData("", owner, nil)
+	d.lock()
+	defer d.unlock(ctx)
+	ctx, cancel := m.detached(ctx)
+	defer cancel()
+	_, err := d.storeApply(ctx, &driver.Change{Verifier: owner, Ops: []driver.Op{{Kind: driver.Clear}}})
+	if err == nil || errors.Is(err, driver.ErrNotFound) {
+		return nil
 	}
-	if d.state == anonymous {
-		return n, nil
-	}
-	d.Clear()
-	return n, d.Commit(ctx)
+	return fromStore(err)
 }
 
 func (m *Manager) keepsUserData() error {

@@ -338,7 +338,8 @@ func TestSealedFieldsJoin(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustEqual(t, "the theme for a worker", theme.Get(data), "darker")
-	r, _, err := s.store.Store.Load(t.Context(), driver.UserDataID(ownerOf(t, s, "ada")))
+	owner := ownerOf(t, s, "ada")
+	r, _, err := s.store.Store.Load(t.Context(), driver.UserDataID(owner))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,6 +353,13 @@ func TestSealedFieldsJoin(t *testing.T) {
 	cfg.Keys = [][]byte{key(3)}
 	if _, err := s.withConfig(cfg).m.UserData(t.Context(), "ada"); !errors.Is(err, session.ErrSealed) {
 		t.Errorf("without the key: %v, want ErrSealed", err)
+	}
+	// A user can be deleted without the key all the same.
+	if _, err := s.withConfig(cfg).m.DeleteUser(t.Context(), "ada"); err != nil {
+		t.Errorf("DeleteUser without the key: %v", err)
+	}
+	if r, _, err := s.store.Store.Load(t.Context(), driver.UserDataID(owner)); err != nil || len(r.Fields) != 0 {
+		t.Errorf("after DeleteUser the data is %v, error %v, want no fields", r, err)
 	}
 }
 

@@ -38,7 +38,7 @@ type Op struct {
 	Value  []byte // Set: the new value; Swap: the new value, nil to unset it
 	Old    []byte // Swap: the value that must be present; nil: there must be none
 	Delta  int64  // Add
-	Within *Range // Add: bounds of the sum; nil: those of int64
+	Within *Range // Add: bounds of the sum, see Range; nil: those of int64
 	Most   int    // Limit: the entries that the map may have
 }
 
@@ -97,7 +97,8 @@ func (c *Change) Check() error {
 
 var errTooManyOps = fmt.Errorf("%w: a change has at most %d operations: commit more often", ErrTooLarge, MaxOps)
 
-// Range is a closed interval: both bounds belong to it.
+// Range is a closed interval for the sum of an Add: both bounds belong to it. A count that is out of
+// the range already may come closer, but not pass the other bound.
 type Range struct{ Min, Max int64 }
 
 // Kind says what an Op does.

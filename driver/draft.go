@@ -109,12 +109,26 @@ func (d *Draft) add(op *Op) (value, present []byte, err error) {
 	if (sum > n) != (op.Delta > 0) && op.Delta != 0 {
 		return nil, present, fmt.Errorf("%w: %d + %d", ErrOverflow, n, op.Delta)
 	}
-	if op.Within != nil && (sum < op.Within.Min || sum > op.Within.Max) {
+	if !op.Within.allows(sum, op.Delta, present != nil) {
 		return nil, present, fmt.Errorf("%w: %d + %d is not between %d and %d",
 			ErrConflict, n, op.Delta, op.Within.Min, op.Within.Max)
 	}
 	value = strconv.AppendInt(make([]byte, 0, 20), sum, 10)
 	return value, nil, d.put(op.Key, value)
+}
+
+// allows reports whether delta may make a count the sum. A count that is there and is out of the
+// range may come closer.
+func (r *Range) allows(sum, delta int64, isThere bool) bool {
+	switch {
+	case r == nil:
+		return true
+	case sum < r.Min:
+		return isThere && delta > 0
+	case sum > r.Max:
+		return isThere && delta < 0
+	}
+	return true
 }
 
 func (d *Draft) put(k Key, value []byte) error {

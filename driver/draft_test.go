@@ -77,7 +77,7 @@ func (m *model) change(op *driver.Op) (string, error) {
 		if n.Add(n, big.NewInt(op.Delta)); !n.IsInt64() {
 			return "", driver.ErrOverflow
 		}
-		if w := op.Within; w != nil && (n.Int64() < w.Min || n.Int64() > w.Max) {
+		if w := op.Within; w != nil && (n.Int64() < w.Min && (!ok || op.Delta <= 0) || n.Int64() > w.Max && (!ok || op.Delta >= 0)) {
 			return "", driver.ErrConflict
 		}
 		m.values[op.Key] = n.String()

@@ -72,6 +72,8 @@ var changeCases = []changeCase{
 	{"not an integer", "text does not add", base(field("n", `"text"`)), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"not canonical", "an integer has one form", base(field("n", "007")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1})},
 	{"within", "a sum within its range", base(field("n", "4")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1, Within: &driver.Range{Min: 0, Max: 5}})},
+	{"closer to its range", "a count that is out of its range may come closer", base(field("n", "9")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: -1, Within: &driver.Range{Min: 0, Max: 5}})},
+	{"past its range", "a count that is out of its range may not pass the other bound", base(field("n", "9")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: -10, Within: &driver.Range{Min: 0, Max: 5}})},
 	{"out of range", "a sum out of its range is a conflict, with the value that is there", base(field("n", "5")), ops(driver.Op{Kind: driver.Add, Key: "n", Delta: 1, Within: &driver.Range{Min: 0, Max: 5}})},
 	{"set", "a value and its bytes in @size", base(), ops(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"dark"`)})},
 	{"set in place", "only the difference counts for @size", base(field("theme", `"dark"`)), ops(driver.Op{Kind: driver.Set, Key: "theme", Value: []byte(`"light"`)})},

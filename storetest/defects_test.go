@@ -164,7 +164,7 @@ var defects = []defect{
 			}
 		})
 	}},
-	{"bounds are not kept", []string{"op/add-within", "concurrent/within"}, func(b *broken) {
+	{"bounds are not kept", []string{"op/add-within", "op/add-closer", "concurrent/within"}, func(b *broken) {
 		b.beforeApply(func(_ driver.ID, c *driver.Change) {
 			for i := range c.Ops {
 				c.Ops[i].Within = nil

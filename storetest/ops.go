@@ -145,6 +145,30 @@ var opCases = []testCase{
 		},
 	},
 	{
+		name: "op/add-closer",
+		why: "P1: A counter that is out of its bounds, because they were lowered or because two carts joined, may " +
+			"come closer. Otherwise nobody can mend it step by step. It never goes further, nor past the other bound.",
+		run: func(k *kit) {
+			v := k.create(set("over", `18`), set("under", `-5`), set("most", `9223372036854775807`), set("least", `-9223372036854775808`))
+			k.mustReturn(k.apply(v, addWithin("over", -1, 0, 9), addWithin("under", 2, 0, 9)), "17", "-3")
+			k.mustReturn(k.apply(v, addWithin("most", -7, 0, 9), addWithin("least", 8, 0, 9)),
+				"9223372036854775800", "-9223372036854775800")
+			for _, key := range []driver.Key{"over", "most"} {
+				k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin(key, 1, 0, 9))
+				k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin(key, 0, 0, 9))
+			}
+			for _, key := range []driver.Key{"under", "least"} {
+				k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin(key, -1, 0, 9))
+				k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin(key, 0, 0, 9))
+			}
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("over", -18, 0, 9)) // past the other bound
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("under", 13, 0, 9))
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("most", math.MinInt64, 0, 9))
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("new", -1, -9, -5)) // there is no count
+			k.mustReturn(k.apply(v, addWithin("over", -17, 0, 9), addWithin("under", 3, 0, 9)), "0", "0")
+		},
+	},
+	{
 		name: "op/limit",
 		why: "P1: A map with a limit never gets an entry over it. The change is refused as a whole. Entries that " +
 			"are there can change and go, even if the map is over the limit already.",

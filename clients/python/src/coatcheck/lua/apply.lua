@@ -293,13 +293,17 @@ local function make_large()
 end
 
 -- add returns the sum, or nil and why it is refused, or nil and the argument that is invalid.
-local function add(a, b, range)
+-- present is false if there is no count. A count that is out of its range may come closer.
+local function add(present, b, range)
+  local a = present or '0'
   local x, y = small(a), small(b)
   if x and y and range == '' then return format('%d', x + y) end
   local min, max = string.match(range, '^(%S+) (%S+)$')
   local least, most = min and small(min), max and small(max)
   if x and y and least and most then
-    if x + y < least or x + y > most then return nil, 'conflict' end
+    if x + y < least and not (present and y > 0) or x + y > most and not (present and y < 0) then
+      return nil, 'conflict'
+    end
     return format('%d', x + y)
   end
   if not large then make_large() end
@@ -308,7 +312,11 @@ local function add(a, b, range)
   if range ~= '' and not (min and large.valid(min) and large.valid(max)) then return nil, nil, 'range' end
   local sum = large.add(a, b)
   if not large.valid(sum) then return nil, 'overflow' end
-  if min and (large.less(sum, min) or large.less(max, sum)) then return nil, 'conflict' end
+  local falls = sub(b, 1, 1) == '-'
+  local rises = not falls and b ~= '0'
+  if min and (large.less(sum, min) and not (present and rises) or large.less(max, sum) and not (present and falls)) then
+    return nil, 'conflict'
+  end
   return sum
 end
 
@@ -391,7 +399,7 @@ for i = FIRST, count, 4 do
     invalid = 'key'
   elseif kind == 'add' then
     local sum
-    sum, why, invalid = add(draft[k] or '0', a, b)
+    sum, why, invalid = add(draft[k], a, b)
     if sum then
       values[n + 1], some = sum, true
       why = put(k, sum)

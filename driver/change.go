@@ -97,8 +97,8 @@ func (c *Change) Check() error {
 
 var errTooManyOps = fmt.Errorf("%w: a change has at most %d operations: commit more often", ErrTooLarge, MaxOps)
 
-// Range is a closed interval for the sum of an Add: both bounds belong to it. A count that is out of
-// the range already may come closer, but not pass the other bound.
+// Range is a closed interval for the sum of an Add: both bounds belong to it. A count that is out
+// of the range already may come closer, but not pass the other bound.
 type Range struct{ Min, Max int64 }
 
 // Kind says what an Op does.

@@ -161,10 +161,12 @@ var opCases = []testCase{
 				k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin(key, -1, 0, 9))
 				k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin(key, 0, 0, 9))
 			}
-			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("over", -18, 0, 9)) // past the other bound
+			// Past the other bound.
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("over", -18, 0, 9))
 			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("under", 13, 0, 9))
 			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("most", math.MinInt64, 0, 9))
-			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("new", -1, -9, -5)) // there is no count
+			// There is no count.
+			k.mustRefuseOp(v, driver.ErrConflict, 0, addWithin("new", -1, -9, -5))
 			k.mustReturn(k.apply(v, addWithin("over", -17, 0, 9), addWithin("under", 3, 0, 9)), "0", "0")
 		},
 	},

@@ -87,7 +87,7 @@ public final class Sessions {
             }
         }
         if (!keys.owner(who.user()).equals(r.principal.owner())) {
-            throw new SessionException(Kind.UNAVAILABLE, "session " + id.handle() + ": another user key made its owner");
+            throw new SessionException(Kind.INVALID, "session " + id.handle() + ": another user key made its owner");
         }
         return who;
     }

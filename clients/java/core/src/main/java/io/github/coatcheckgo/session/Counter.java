@@ -1,5 +1,7 @@
 package io.github.coatcheckgo.session;
 
+import java.util.List;
+
 /** A field with one count. Concurrent additions add up. It is exact to 64 bits. */
 public final class Counter extends Field {
     private Counter(String name) {
@@ -19,6 +21,19 @@ public final class Counter extends Field {
     /** Adds n, which may be negative. A sum that does not fit in 64 bits fails the commit as INVALID. */
     public void add(Session s, long n) {
         s.change(Op.add(name, n));
+    }
+
+    /**
+     * Adds n, which may be negative, unless the count would leave the range from least to most. It commits
+     * the request's other changes in the same step. The store decides, so the bounds hold for concurrent
+     * requests: use it for stock, seats or attempts.
+     *
+     * @return the new count
+     * @throws SessionException LIMIT if the count would leave the range: nothing was stored, and the other
+     *     changes are still pending; those of {@link Session#commit}
+     */
+    public long addWithin(Session s, long n, long least, long most) {
+        return Long.parseLong(s.bounded(name, () -> List.of(Op.addWithin(name, n, least, most))));
     }
 
     /** Unsets the field. */

@@ -1,6 +1,7 @@
 package io.github.coatcheckgo.session;
 
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 
 /** A field with a count for each key, as in a cart. Concurrent additions add up. */
@@ -33,6 +34,15 @@ public final class Counters extends Field {
     /** Adds n to the count of a key. A sum that does not fit in 64 bits fails the commit as INVALID. */
     public void add(Session s, String key, long n) {
         s.change(Op.add(entry(key), n));
+    }
+
+    /**
+     * Is {@link Counter#addWithin} for the count of a key. It is also refused with LIMIT if the key is new and
+     * there would be more than this many keys. A key with a count of 0 is there until {@link #delete}.
+     */
+    public long addWithin(Session s, String key, long n, long least, long most, int keys) {
+        return Long.parseLong(s.bounded(entry(key),
+            () -> List.of(Op.addWithin(entry(key), n, least, most), Op.limit(name, keys))));
     }
 
     /** Removes a key. */

@@ -1,6 +1,7 @@
 package io.github.coatcheckgo.session;
 
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Optional;
 import java.util.function.Function;
@@ -49,6 +50,18 @@ public final class MapField<T> extends Field {
     /** Sets the value of an entry. The commit stores it. */
     public void set(Session s, String key, T value) {
         s.set(entry(key), () -> encode(codec, entry(key), value));
+    }
+
+    /**
+     * Sets the value of an entry, unless the entry is new and the map would have more than this many. It
+     * commits the request's other changes in the same step; new entries among them count, too. The store
+     * decides, so the limit holds for concurrent requests. An entry that is there can always be set.
+     *
+     * @throws SessionException LIMIT: nothing was stored, and the other changes are still pending; those of
+     *     {@link Session#commit}
+     */
+    public void setWithin(Session s, String key, T value, int entries) {
+        s.bounded(entry(key), () -> List.of(Op.set(entry(key), encode(codec, entry(key), value)), Op.limit(name, entries)));
     }
 
     /** Removes an entry. */

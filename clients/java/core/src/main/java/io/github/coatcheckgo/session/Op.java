@@ -18,6 +18,19 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         return new Op("add", key, Texts.bytes(Long.toString(delta)), NONE);
     }
 
+    /** Adds, unless the sum would leave the range. */
+    static Op addWithin(String key, long delta, long least, long most) {
+        return new Op("add", key, Texts.bytes(Long.toString(delta)), Texts.bytes(least + " " + most));
+    }
+
+    /** Refuses the change if it gives the map a new entry, and more entries than most. */
+    static Op limit(String field, int most) {
+        if (most < 0) {
+            throw fail(SessionException.Kind.INVALID, "a map has no limit of " + most + " entries");
+        }
+        return new Op("limit", field, Texts.bytes(Integer.toString(most)), NONE);
+    }
+
     /** An operation without arguments: unset, unset-entries, clear or take. */
     static Op of(String kind, String key) {
         return new Op(kind, key, NONE, NONE);
@@ -28,7 +41,7 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         return new Op("swap", key, present(old), present(value));
     }
 
-    private static byte[] present(byte[] value) {
+    static byte[] present(byte[] value) {
         if (value == null) {
             return NONE;
         }
@@ -46,15 +59,29 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         return new SessionException(kind, why);
     }
 
-    /** Makes the operation on a copy of the fields: set, add, unset, unset-entries or clear. */
+    /** Makes the operation on a copy of the fields: set, add, unset, unset-entries or clear. limit changes nothing. */
     void apply(TreeMap<String, byte[]> fields, int maxSize) {
         switch (kind) {
+            case "limit" -> { }
             case "clear" -> fields.clear();
             case "unset" -> fields.remove(key);
             case "unset-entries" -> entries(fields, key).clear();
             case "add" -> put(fields, maxSize, sum(fields.get(key)));
             default -> put(fields, maxSize, a);
         }
+    }
+
+    /** Reports whether the fields of a new session, with this operation made, are over its limit. */
+    boolean exceeds(TreeMap<String, byte[]> fields) {
+        if (kind.equals("limit")) {
+            return entries(fields, key).size() > Integer.parseInt(Texts.utf8(a));
+        }
+        if (!kind.equals("add") || b.length == 0) {
+            return false;
+        }
+        long sum = integer(fields.get(key));
+        String[] range = Texts.utf8(b).split(" ");
+        return sum < Long.parseLong(range[0]) || sum > Long.parseLong(range[1]);
     }
 
     static SortedMap<String, byte[]> entries(TreeMap<String, byte[]> fields, String field) {

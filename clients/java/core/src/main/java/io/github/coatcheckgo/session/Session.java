@@ -439,6 +439,9 @@ public final class Session {
     // Errors.
 
     private void keep(SessionException e) {
+        if (e.kind() == Kind.LIMIT) {
+            return; // the request goes on
+        }
         boolean unknown = e.kind() == Kind.UNKNOWN_OUTCOME && error != null && error.kind() != Kind.UNKNOWN_OUTCOME;
         if (error == null || unknown) {
             error = e;
@@ -487,7 +490,7 @@ public final class Session {
             }
             List<Op> sentOps = new ArrayList<>(ops);
             boolean creates = state == State.ANONYMOUS;
-            List<String> values = reporting(() -> send(null, null));
+            List<String> values = reporting(() -> send(List.of(), null));
             if (!creates) {
                 reread(sentOps, values);
             }
@@ -536,30 +539,30 @@ public final class Session {
         replay();
     }
 
-    /** A comparison that failed; the value that is stored instead. */
-    private static final class Conflict extends RuntimeException {
+    /** An operation that the store refused for what it compares; the value that is stored. */
+    private static final class Refused extends RuntimeException {
         private static final long serialVersionUID = 1;
+        final transient Op op;
         final transient byte[] present;
 
-        Conflict(byte[] present) {
+        Refused(Op op, byte[] present) {
             super(null, null, false, false);
+            this.op = op;
             this.present = present;
         }
     }
 
-    /** Commits the changes, with one more operation or a renewal. Returns the operations' values. */
-    private List<String> send(Op last, Renewal renewal) {
+    /** Commits the changes, with more operations or a renewal. Returns the operations' values. */
+    private List<String> send(List<Op> more, Renewal renewal) {
         if (state == State.ANONYMOUS) {
             mayIssueToken();
         } else {
             refuse();
         }
         List<Op> all = new ArrayList<>(ops);
-        if (last != null) {
-            all.add(last);
-        }
+        all.addAll(more);
         try {
-            List<String> values = state == State.ANONYMOUS ? create(all) : apply(all, last, renewal);
+            List<String> values = state == State.ANONYMOUS ? create(all) : apply(all, renewal);
             ops.clear();
             confirmed = System.nanoTime();
             if (record != null) {
@@ -608,14 +611,17 @@ public final class Session {
                     values.add(old == null ? null : Texts.utf8(old));
                 }
                 case "swap" -> {
-                    if (op.a().length > 0) { // nothing is stored
-                        throw new Conflict(null);
+                    if (!java.util.Arrays.equals(op.a(), Op.present(old))) {
+                        throw new Refused(op, old);
                     }
                     fields.put(op.key(), java.util.Arrays.copyOfRange(op.b(), 1, op.b().length));
                     values.add(null);
                 }
                 default -> {
                     op.apply(fields, m.config.maxSize);
+                    if (op.exceeds(fields)) {
+                        throw new Refused(op, old);
+                    }
                     values.add(op.kind().equals("add") ? Texts.utf8(fields.get(op.key())) : null);
                 }
             }
@@ -705,21 +711,21 @@ public final class Session {
         return record.created > known ? 0 : known;
     }
 
-    private List<String> apply(List<Op> all, Op last, Renewal renewal) {
+    private List<String> apply(List<Op> all, Renewal renewal) {
         try {
-            return applyOnce(all, last, renewal);
+            return applyOnce(all, renewal);
         } catch (SessionException e) {
             if (e.kind() == Kind.ENDED && rotatedTo != null) { // the browser has used it
                 token = rotatedTo;
                 rotatedTo = null;
                 state = State.LIVE;
-                return applyOnce(all, last, renewal);
+                return applyOnce(all, renewal);
             }
             throw e;
         }
     }
 
-    private List<String> applyOnce(List<Op> all, Op last, Renewal renewal) {
+    private List<String> applyOnce(List<Op> all, Renewal renewal) {
         SessionId id = token.id();
         if (m.store.ends.refusal(id) != null) {
             lost(State.ENDED);
@@ -751,18 +757,18 @@ public final class Session {
                 for (int i = 0; i < all.size(); i++) {
                     values.add(r.text(first + i));
                 }
-                taken = last != null && last.kind().equals("take") ? r.bytes(first + all.size() - 1) : null;
+                taken = all.isEmpty() ? null : r.bytes(first + all.size() - 1);
                 return values;
             }
             case "gone" -> throw lost(State.ENDED);
             case "moved" -> throw lost(State.MOVED);
             case "refused" -> {
-                boolean ofLast = last != null && r.number(1) == all.size() - 1;
-                if (r.text(2).equals("conflict") && ofLast) {
-                    throw new Conflict(r.bytes(3));
+                Op op = all.get((int) r.number(1));
+                if (r.text(2).equals("conflict") || r.text(2).equals("entries")) {
+                    throw new Refused(op, r.bytes(3));
                 }
                 boolean large = r.text(2).equals("large") || r.text(2).equals("fields");
-                throw fail(large ? Kind.TOO_LARGE : Kind.INVALID, "field " + all.get((int) r.number(1)).key() + ": " + r.text(2));
+                throw fail(large ? Kind.TOO_LARGE : Kind.INVALID, "field " + op.key() + ": " + r.text(2));
             }
             default -> throw r.unexpected("session " + id.handle());
         }
@@ -787,10 +793,10 @@ public final class Session {
             m.keys.check(name, stored); // what cannot be read stays where it is
             if (state == State.ANONYMOUS) {
                 taken = stored;
-                reporting(() -> send(Op.of("take", name), null));
+                reporting(() -> send(List.of(Op.of("take", name)), null));
                 return open(name, stored);
             }
-            reporting(() -> send(Op.of("take", name), null));
+            reporting(() -> send(List.of(Op.of("take", name)), null));
             return open(name, taken);
         });
     }
@@ -820,10 +826,10 @@ public final class Session {
             try {
                 locking(() -> {
                     canSend(name);
-                    reporting(() -> send(Op.swap(name, expected, seal(name, next.json)), null));
+                    reporting(() -> send(List.of(Op.swap(name, expected, seal(name, next.json))), null));
                 });
                 return next.value;
-            } catch (Conflict e) {
+            } catch (Refused e) {
                 stored = e.present;
             }
             if (attempt > 0) {
@@ -835,6 +841,36 @@ public final class Session {
             reported = true;
             return error;
         });
+    }
+
+    /** Commits operations that a limit may refuse. The supplier may throw INVALID. Returns the first one's value. */
+    String bounded(String name, Supplier<List<Op>> encoded) {
+        return locked(() -> {
+            canSend(name);
+            return reporting(() -> {
+                List<Op> own = new ArrayList<>(encoded.get());
+                Op first = own.get(0);
+                if (first.kind().equals("set")) {
+                    own.set(0, Op.set(name, seal(name, first.a())));
+                }
+                int at = ops.size();
+                try {
+                    List<String> values = send(own, null);
+                    return at < values.size() ? values.get(at) : null;
+                } catch (Refused e) {
+                    throw overLimit(e.op);
+                }
+            });
+        });
+    }
+
+    private SessionException overLimit(Op op) {
+        if (state == State.LIVE) {
+            reread(List.of(), List.of()); // without the operation
+        }
+        String what = op.kind().equals("limit") ? "at most " + Texts.utf8(op.a()) + " entries are allowed"
+            : "with " + Texts.utf8(op.a()) + " more it would not be in the range " + Texts.utf8(op.b());
+        return fail(Kind.LIMIT, "field " + op.key() + ": " + what);
     }
 
     private static void sleep(int attempt) {
@@ -857,13 +893,13 @@ public final class Session {
             reporting(() -> {
                 refuse();
                 if (state == State.ANONYMOUS) {
-                    return ops.isEmpty() ? null : send(null, null);
+                    return ops.isEmpty() ? null : send(List.of(), null);
                 }
                 if (sent) {
                     throw fail(Kind.HEADER_SENT, "the response cannot carry a new cookie any more");
                 }
                 Renewal n = new Renewal(token.renewed(0), 0);
-                send(null, n);
+                send(List.of(), n);
                 boolean first = issued && !renewed && setCookie; // the token before has not left
                 record.previous = token.verifierHash();
                 record.current = n.token.verifierHash();
@@ -931,7 +967,7 @@ public final class Session {
             }
             Renewal n = dueRotation(canSetCookie);
             if (!ops.isEmpty()) {
-                send(null, n);
+                send(List.of(), n);
                 if (n != null) {
                     rotated(n);
                 }
@@ -946,7 +982,7 @@ public final class Session {
         State before = state;
         SessionException errorBefore = error;
         try {
-            apply(List.of(), null, n);
+            apply(List.of(), n);
             rotated(n);
         } catch (SessionException e) {
             state = before;
@@ -1247,7 +1283,7 @@ public final class Session {
         return locked(() -> {
             if (state == State.ANONYMOUS) {
                 report();
-                reporting(() -> send(null, null));
+                reporting(() -> send(List.of(), null));
             }
             refuse();
             return Csrf.token(secret);

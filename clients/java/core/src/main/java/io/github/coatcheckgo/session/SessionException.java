@@ -22,6 +22,8 @@ public final class SessionException extends RuntimeException {
         HEADER_SENT(500),
         /** The session would exceed the size limit or another limit of the format. */
         TOO_LARGE(500),
+        /** The limit of an addWithin or setWithin refused it. It changed nothing, and the session takes more changes. */
+        LIMIT(409, "This is more than allowed. Nothing was changed."),
         /** An argument is not valid: the name of a field, a value, a sum, a login, a user or a handle. */
         INVALID(500),
         /** A stored value has another type than the field that reads it. */

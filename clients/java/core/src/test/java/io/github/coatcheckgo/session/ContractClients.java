@@ -93,7 +93,7 @@ final class ContractClients implements AutoCloseable {
 
     private static String outcome(SessionException e) {
         return switch (e.kind()) {
-            case ENDED, UNAVAILABLE, TOO_LARGE, INVALID, DECODE, SEALED, TOO_MANY, REVOKED, NOT_FOUND, UNKNOWN_OUTCOME ->
+            case ENDED, UNAVAILABLE, TOO_LARGE, LIMIT, INVALID, DECODE, SEALED, TOO_MANY, REVOKED, NOT_FOUND, UNKNOWN_OUTCOME ->
                 e.kind().name().toLowerCase(java.util.Locale.ROOT).replace('_', ' ');
             default -> "other";
         };
@@ -145,12 +145,23 @@ final class ContractClients implements AutoCloseable {
             case "count" -> values.add(Long.toString(count(s, split(a.get(1)))));
             case "add" -> {
                 Object[] n = split(a.get(1));
-                long delta = a.get(2) instanceof Long d ? d : Long.parseLong((String) a.get(2));
+                long delta = number(a.get(2));
                 if (n[1] == null) {
                     Counter.of((String) n[0]).add(s, delta);
                 } else {
                     Counters.of((String) n[0]).add(s, (String) n[1], delta);
                 }
+            }
+            case "add within" -> {
+                Object[] n = split(a.get(1));
+                values.add(Long.toString(n[1] == null
+                    ? Counter.of((String) n[0]).addWithin(s, number(a.get(2)), number(a.get(3)), number(a.get(4)))
+                    : Counters.of((String) n[0]).addWithin(s, (String) n[1], number(a.get(2)), number(a.get(3)), number(a.get(4)),
+                        (int) number(a.get(5)))));
+            }
+            case "set within" -> {
+                Object[] n = split(a.get(1));
+                MapField.of((String) n[0], Codec.JSON).setWithin(s, (String) n[1], a.get(2), (int) number(a.get(3)));
             }
             case "entries" -> values.add(MapField.of((String) a.get(1), Codec.JSON).all(s));
             case "counts" -> {
@@ -186,6 +197,10 @@ final class ContractClients implements AutoCloseable {
             case "revoke everybody" -> m.revokeAll();
             default -> throw new UnsupportedOperationException(word);
         }
+    }
+
+    private static long number(Object o) {
+        return o instanceof Long n ? n : Long.parseLong((String) o);
     }
 
     private static long count(Session s, Object[] n) {

@@ -33,7 +33,7 @@ public final class Counter extends Field {
      *     changes are still pending; those of {@link Session#commit}
      */
     public long addWithin(Session s, long n, long least, long most) {
-        return Long.parseLong(s.bounded(name, () -> List.of(Op.addWithin(name, n, least, most))));
+        return Long.parseLong(s.atomic.bounded(name, () -> List.of(Op.addWithin(name, n, least, most))));
     }
 
     /** Unsets the field. */

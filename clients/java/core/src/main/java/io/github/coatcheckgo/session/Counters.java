@@ -41,7 +41,7 @@ public final class Counters extends Field {
      * there would be more than this many keys. A key with a count of 0 is there until {@link #delete}.
      */
     public long addWithin(Session s, String key, long n, long least, long most, int keys) {
-        return Long.parseLong(s.bounded(entry(key),
+        return Long.parseLong(s.atomic.bounded(entry(key),
             () -> List.of(Op.addWithin(entry(key), n, least, most), Op.limit(name, keys))));
     }
 

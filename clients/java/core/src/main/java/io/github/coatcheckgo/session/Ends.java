@@ -212,7 +212,7 @@ final class Ends implements AutoCloseable {
             }
         }
         for (Map.Entry<String, Map.Entry<String, End>> e : dueUsers.entrySet()) {
-            Users.again(store, e.getKey(), e.getValue().getKey());
+            UserSessions.again(store, e.getKey(), e.getValue().getKey());
         }
         synchronized (this) {
             long now = millis();

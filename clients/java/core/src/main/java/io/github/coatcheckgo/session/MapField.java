@@ -61,7 +61,7 @@ public final class MapField<T> extends Field {
      *     {@link Session#commit}
      */
     public void setWithin(Session s, String key, T value, int entries) {
-        s.bounded(entry(key), () -> List.of(Op.set(entry(key), encode(codec, entry(key), value)), Op.limit(name, entries)));
+        s.atomic.bounded(entry(key), () -> List.of(Op.set(entry(key), encode(codec, entry(key), value)), Op.limit(name, entries)));
     }
 
     /** Removes an entry. */
@@ -76,15 +76,15 @@ public final class MapField<T> extends Field {
 
     /** Removes the value of an entry and returns it, to one request only. It commits. */
     public Optional<T> take(Session s, String key) {
-        byte[] value = s.take(entry(key));
+        byte[] value = s.atomic.take(entry(key));
         return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), value));
     }
 
     /** Replaces the value of an entry, as {@link Value#update} does. */
     public T update(Session s, String key, Function<Optional<T>, T> f) {
-        return s.update(entry(key), present -> {
+        return s.atomic.update(entry(key), present -> {
             T next = f.apply(present == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), present)));
-            return new Session.Updated<>(next, encode(codec, entry(key), next));
+            return new AtomicChanges.Updated<>(next, encode(codec, entry(key), next));
         });
     }
 }

@@ -14,6 +14,7 @@ public final class Sessions {
     final RedisStore store;
     final Config config;
     final Keys keys;
+    long recheckNanos = Renewals.RECHECK_NANOS; // tests on a busy machine have more
 
     /**
      * @throws IllegalArgumentException if the configuration is not secure or not consistent
@@ -55,7 +56,7 @@ public final class Sessions {
     public List<Info> sessions(String user) {
         String owner = owner(user);
         List<Info> list = new ArrayList<>();
-        Users.list(store, owner).forEach((id, r) -> list.add(Info.of(id, r, whoOf(id, r))));
+        UserList.read(store, owner).forEach((id, r) -> list.add(Info.of(id, r, whoOf(id, r))));
         return list;
     }
 
@@ -104,7 +105,7 @@ public final class Sessions {
         }
         String owner = owner(user);
         boolean other = !id.bucket().equals(String.format("%04x", Keys.bucket(owner)));
-        if (other || Users.end(store, owner, List.of(id.name())) == 0) {
+        if (other || UserSessions.end(store, owner, List.of(id.name())) == 0) {
             throw new SessionException(Kind.NOT_FOUND, "the user has no session " + handle);
         }
     }
@@ -129,7 +130,7 @@ public final class Sessions {
             throw new SessionException(Kind.INVALID, "at most 100 handles to keep");
         }
         long longest = Math.max(config.lifetime.toMillis(), config.maxRemember.toMillis());
-        return Users.revoke(store, owner, names, longest);
+        return UserSessions.revoke(store, owner, names, longest);
     }
 
     /** Ends every session in the store: for an incident. After an error, call it again. */
@@ -173,6 +174,6 @@ public final class Sessions {
             throw new SessionException(Kind.INVALID, "not a handle: " + handle);
         }
         String owner = store.owner(id);
-        return Users.endOne(store, id, owner, owner != null);
+        return UserSessions.endOne(store, id, owner, owner != null);
     }
 }

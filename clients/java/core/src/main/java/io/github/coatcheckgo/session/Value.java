@@ -59,7 +59,7 @@ public final class Value<T> extends Field {
 
     /** Removes the value and returns it, to one request only. It commits. */
     public Optional<T> take(Session s) {
-        byte[] value = s.take(name);
+        byte[] value = s.atomic.take(name);
         return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, name, value));
     }
 
@@ -68,9 +68,9 @@ public final class Value<T> extends Field {
      * another request changes the value meanwhile; it gets nothing if the value is unset.
      */
     public T update(Session s, Function<Optional<T>, T> f) {
-        return s.update(name, present -> {
+        return s.atomic.update(name, present -> {
             T next = f.apply(present == null ? Optional.empty() : Optional.ofNullable(decode(codec, name, present)));
-            return new Session.Updated<>(next, encode(codec, name, next));
+            return new AtomicChanges.Updated<>(next, encode(codec, name, next));
         });
     }
 }

@@ -4,6 +4,7 @@ import io.lettuce.core.AbstractRedisClient;
 import io.lettuce.core.ClientOptions;
 import io.lettuce.core.RedisClient;
 import io.lettuce.core.RedisCommandExecutionException;
+import io.lettuce.core.RedisCommandTimeoutException;
 import io.lettuce.core.RedisConnectionException;
 import io.lettuce.core.RedisConnectionStateAdapter;
 import io.lettuce.core.RedisURI;
@@ -14,12 +15,14 @@ import io.lettuce.core.cluster.ClusterClientOptions;
 import io.lettuce.core.cluster.ClusterTopologyRefreshOptions;
 import io.lettuce.core.cluster.RedisClusterClient;
 import io.lettuce.core.cluster.RedisClusterURIUtil;
+import io.lettuce.core.cluster.SlotHash;
 import io.lettuce.core.cluster.api.StatefulRedisClusterConnection;
 import io.lettuce.core.cluster.models.partitions.RedisClusterNode;
 import io.lettuce.core.codec.ByteArrayCodec;
 import io.lettuce.core.protocol.AsyncCommand;
 import io.lettuce.core.protocol.Command;
 import io.lettuce.core.protocol.CommandArgs;
+import io.lettuce.core.protocol.CommandType;
 import io.lettuce.core.protocol.ProtocolKeyword;
 import io.lettuce.core.protocol.ProtocolVersion;
 import io.lettuce.core.resource.ClientResources;
@@ -42,6 +45,8 @@ import java.util.concurrent.TimeoutException;
  */
 final class Connection implements AutoCloseable {
     private static final ByteArrayCodec CODEC = ByteArrayCodec.INSTANCE;
+    /** How long a connection that left a command without a reply has to answer PING. */
+    private static final long PROBE_MILLIS = 500;
 
     // The threads of Lettuce, which all connections of the process share.
     private static ClientResources resources;
@@ -53,6 +58,7 @@ final class Connection implements AutoCloseable {
     private final Duration timeout;
     private CompletableFuture<? extends StatefulConnection<byte[], byte[]>> connecting;
     private long retryConnectAt; // System.nanoTime
+    private boolean probing;
     private volatile Runnable onDisconnect = () -> {};
 
     Connection(String url, Duration timeout) {
@@ -136,6 +142,7 @@ final class Connection implements AutoCloseable {
     /** A command under way. */
     static final class Call {
         private final AsyncCommand<byte[], byte[], List<Object>> command;
+        private Runnable onSilence = () -> {};
 
         Call(ProtocolKeyword type, CommandArgs<byte[], byte[]> args) {
             command = new AsyncCommand<>(new Command<>(type, new ReplyOutput(), args));
@@ -151,11 +158,15 @@ final class Connection implements AutoCloseable {
                 List<Object> reply = command.get(Math.max(1, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
                 return reply == null || reply.isEmpty() ? null : reply.get(0);
             } catch (TimeoutException e) {
+                onSilence.run();
                 throw new Failure("no reply in time", false, false, "", e);
             } catch (InterruptedException e) {
                 Thread.currentThread().interrupt();
                 throw new Failure("interrupted", false, false, "", e);
             } catch (ExecutionException e) {
+                if (e.getCause() instanceof RedisCommandTimeoutException) {
+                    onSilence.run();
+                }
                 throw failure(e.getCause());
             } catch (java.util.concurrent.CancellationException e) {
                 throw failure(e);
@@ -187,7 +198,52 @@ final class Connection implements AutoCloseable {
 
     /** Sends commands together. Each has a reply of its own. */
     void send(List<Call> calls, long deadline) throws Failure {
-        send(connection(deadline), calls);
+        StatefulConnection<byte[], byte[]> to = connection(deadline);
+        calls.forEach(call -> call.onSilence = () -> probe(to, call));
+        send(to, calls);
+    }
+
+    /**
+     * Replaces a connection that does not answer PING either: its peer may be gone without a word, and TCP
+     * would only notice after minutes.
+     */
+    private void probe(StatefulConnection<byte[], byte[]> suspect, Call unanswered) {
+        synchronized (this) {
+            if (probing || connecting == null || connecting.getNow(null) != suspect) {
+                return;
+            }
+            probing = true;
+        }
+        CompletableFuture<List<Object>> pong;
+        try {
+            pong = nodeOf(suspect, unanswered).thenCompose(node -> {
+                Call ping = new Call(CommandType.PING, args());
+                node.dispatch(ping.command);
+                return ping.stage();
+            });
+        } catch (RuntimeException e) {
+            pong = CompletableFuture.failedFuture(e);
+        }
+        pong.orTimeout(PROBE_MILLIS, TimeUnit.MILLISECONDS).whenComplete((reply, error) -> {
+            synchronized (this) {
+                probing = false;
+                if (!(error instanceof TimeoutException) || connecting == null || connecting.getNow(null) != suspect) {
+                    return;
+                }
+                connecting = null;
+            }
+            suspect.closeAsync();
+        });
+    }
+
+    /** Returns the connection to the server that has the call's key. */
+    private static CompletableFuture<? extends StatefulConnection<byte[], byte[]>> nodeOf(StatefulConnection<byte[], byte[]> c, Call call) {
+        java.nio.ByteBuffer key = call.command.getArgs().getFirstEncodedKey();
+        if (key == null || !(c instanceof StatefulRedisClusterConnection<byte[], byte[]> all)) {
+            return CompletableFuture.completedFuture(c);
+        }
+        RedisClusterNode node = all.getPartitions().getPartitionBySlot(SlotHash.getSlot(key));
+        return node == null ? CompletableFuture.completedFuture(c) : all.getConnectionAsync(node.getNodeId());
     }
 
     private static void send(StatefulConnection<byte[], byte[]> to, List<Call> calls) throws Failure {

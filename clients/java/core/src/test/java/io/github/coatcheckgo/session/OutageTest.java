@@ -93,6 +93,18 @@ class OutageTest {
     }
 
     @Test
+    void aConnectionThatGoesSilentIsReplaced() throws java.io.IOException {
+        try (RedisServer server = RedisServer.start(); SilentProxy proxy = new SilentProxy(server.port);
+            RedisStore store = RedisStore.open(proxy.url(), "silent", Duration.ofSeconds(2))) {
+            Sessions m = new Sessions(store, new Config());
+            String token = eventually(() -> begin(m));
+            proxy.silence();
+            assertEquals(Kind.UNKNOWN_OUTCOME, kind(() -> m.begin(token).read()));
+            assertEquals(1, eventually(() -> N.get(m.begin(token).read())));
+        }
+    }
+
+    @Test
     void anAdditionThatGotNoReplyInTimeIsNotSentAgain() {
         try (RedisServer server = RedisServer.start(); Connection admin = new Connection(server.url(), Duration.ofSeconds(10));
             RedisStore store = RedisStore.open(server.url(), "late", Duration.ofSeconds(2))) {

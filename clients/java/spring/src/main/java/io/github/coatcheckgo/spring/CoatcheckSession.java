@@ -36,7 +36,9 @@ public final class CoatcheckSession implements Session {
     private final Instant created = Instant.now(); // of a session that is not stored
     private final Map<String, Object> decoded = new HashMap<>();
     private String id;
-    private String signIn; // the user to sign in at the next save; null: nobody
+    // The users to sign in at the next save; null: nobody.
+    private String principal; // of the attribute PRINCIPAL
+    private String authenticated; // of the security context
 
     /** The session of a request. A null id is that of a session that is not stored. */
     CoatcheckSession(io.github.coatcheckgo.session.Session session, String id, Attributes attributes) {
@@ -63,8 +65,9 @@ public final class CoatcheckSession implements Session {
 
     /** Returns the user to sign in, once. */
     String takeSignIn() {
-        String user = signIn;
-        signIn = null;
+        String user = signIn();
+        principal = null;
+        authenticated = null;
         return user;
     }
 
@@ -110,7 +113,7 @@ public final class CoatcheckSession implements Session {
         }
         if (name.equals(PRINCIPAL)) {
             Info info = info();
-            String user = signIn != null ? signIn : info == null ? "" : info.user();
+            String user = signIn() != null ? signIn() : info == null ? "" : info.user();
             return user.isEmpty() ? null : (T) user;
         }
         if (session == null) {
@@ -144,11 +147,11 @@ public final class CoatcheckSession implements Session {
             return;
         }
         if (name.equals(PRINCIPAL)) {
-            signIn(value.toString());
+            principal = other(value.toString());
             return;
         }
         if (name.equals(CONTEXT)) {
-            signIn(NAME.getValue(value, String.class));
+            authenticated = other(NAME.getValue(value, String.class));
         }
         decoded.put(name, value);
         if (Attributes.isField(name)) {
@@ -158,15 +161,23 @@ public final class CoatcheckSession implements Session {
         }
     }
 
-    private void signIn(String user) {
-        signIn = user == null || user.isEmpty() || user.equals(session().user()) ? null : user;
+    private String signIn() {
+        return authenticated != null ? authenticated : principal;
+    }
+
+    /** Returns the user, or null if that is the one who is signed in, or nobody. */
+    private String other(String user) {
+        return user == null || user.isEmpty() || user.equals(session().user()) ? null : user;
     }
 
     @Override
     public void removeAttribute(String name) {
         if (name.equals(PRINCIPAL)) {
-            signIn = null;
+            principal = null;
             return;
+        }
+        if (name.equals(CONTEXT)) {
+            authenticated = null; // it was set and removed in one request: nobody is signed in
         }
         decoded.remove(name);
         if (Attributes.isField(name)) {

@@ -28,6 +28,8 @@ import org.junit.jupiter.api.Test;
 import org.springframework.boot.SpringApplication;
 import org.springframework.boot.web.server.servlet.context.ServletWebServerApplicationContext;
 import org.springframework.context.ConfigurableApplicationContext;
+import org.springframework.security.authentication.UsernamePasswordAuthenticationToken;
+import org.springframework.security.core.context.SecurityContextImpl;
 
 /** The repository in a real Spring Boot application with Spring Security. */
 class SpringSessionTest {
@@ -186,6 +188,19 @@ class SpringSessionTest {
         Browser old = new Browser();
         old.cookies.put("__Host-session-anon", before);
         assertEquals("null", old.get("/get?name=kept"));
+    }
+
+    @Test
+    void aSecurityContextThatIsSetAndRemovedSignsNobodyIn() {
+        CoatcheckSessionRepository repository = app.getBean(CoatcheckSessionRepository.class);
+        CoatcheckSession s = repository.createSession();
+        s.setAttribute("SPRING_SECURITY_CONTEXT", new SecurityContextImpl(
+            UsernamePasswordAuthenticationToken.authenticated("eve", null, List.of())));
+        s.setAttribute("other", "1");
+        s.removeAttribute("SPRING_SECURITY_CONTEXT");
+        repository.save(s);
+        assertEquals("", s.session().user());
+        assertEquals(List.of(), sessions().sessions("eve"));
     }
 
     @Test

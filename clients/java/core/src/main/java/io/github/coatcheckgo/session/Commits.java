@@ -109,6 +109,13 @@ final class Commits {
         if (s.response.sent) {
             throw headerSent();
         }
+        if (s.response.isHandedOut()) {
+            return;
+        }
+        if (s.credentials.inHeader) {
+            throw RequestState.fail(Kind.NOT_SIGNED_IN, "the token in the Authorization header opens no session, and a new token"
+                + " cannot go back in a cookie: use bearerToken");
+        }
         // A request that another site caused came without the cookie, because of SameSite. A new cookie
         // would replace the visitor's own.
         String why = s.crossOrigin.get();

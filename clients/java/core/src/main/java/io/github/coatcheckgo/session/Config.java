@@ -28,6 +28,7 @@ public final class Config {
     byte[] userKey;
     boolean seal;
     boolean csrf;
+    boolean bearer;
     String cookieName = "__Host-session";
     String cookiePath = "/";
     String cookieDomain = "";
@@ -122,6 +123,15 @@ public final class Config {
         return this;
     }
 
+    /**
+     * Also accepts the token in "Authorization: Bearer", for clients of an API that keep no cookies. They get
+     * theirs from {@link Session#bearerToken}. Default: false.
+     */
+    public Config bearer(boolean on) {
+        bearer = on;
+        return this;
+    }
+
     /** The name of the cookie. That of anonymous sessions has "-anon" behind it. Default: "__Host-session". */
     public Config cookieName(String name) {
         cookieName = name;
@@ -192,6 +202,7 @@ public final class Config {
         c.userKey = userKey;
         c.seal = seal;
         c.csrf = csrf;
+        c.bearer = bearer;
         c.cookieName = cookieName;
         c.cookiePath = cookiePath;
         c.cookieDomain = cookieDomain;

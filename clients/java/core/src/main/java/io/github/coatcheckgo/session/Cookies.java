@@ -22,22 +22,22 @@ final class Cookies {
         return line.append("; SameSite=").append(c.sameSite).toString();
     }
 
-    /** Adds Vary: Cookie, unless it is there. */
-    static void vary(Session.Headers h) {
+    /** Adds a name to Vary, unless it is there. */
+    static void vary(Session.Headers h, String added) {
         for (String line : h.get("Vary")) {
             for (String name : line.split(",")) {
                 String v = name.trim().toLowerCase(Locale.ROOT);
-                if (v.equals("*") || v.equals("cookie")) {
+                if (v.equals("*") || v.equalsIgnoreCase(added)) {
                     return;
                 }
             }
         }
-        h.add("Vary", "Cookie");
+        h.add("Vary", added);
     }
 
     /** Says how the response may be cached. A shared cache must not keep a token. */
-    static void caching(Session.Headers h, boolean changesCookie) {
-        if (!changesCookie) {
+    static void caching(Session.Headers h, boolean bringsToken) {
+        if (!bringsToken) {
             if (h.get("Cache-Control").isEmpty()) {
                 h.set("Cache-Control", "private, no-cache");
             }

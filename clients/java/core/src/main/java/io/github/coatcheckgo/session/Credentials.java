@@ -4,7 +4,7 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * The tokens of one request's cookies. A browser has two cookies: one for signed-in sessions, and one
+ * The tokens of one request: in its cookies, or, if that is configured, in its Authorization header. A browser has two cookies: one for signed-in sessions, and one
  * for anonymous sessions, so that the response that starts an anonymous session never replaces the
  * cookie of a sign-in. The signed-in cookie comes first; if it opens no session, the other one counts.
  */
@@ -17,8 +17,16 @@ final class Credentials {
     boolean hasCookie; // whatever its value
     boolean hasAnonymous;
     boolean ambiguous;
+    boolean inHeader; // the token came in Authorization: a new one cannot go back in a cookie
 
     Credentials(List<String> cookieHeaders, String name, Keys keys) {
+        this(cookieHeaders, List.of(), name, keys);
+    }
+
+    Credentials(List<String> cookieHeaders, List<String> authorization, String name, Keys keys) {
+        for (String line : authorization) {
+            addHeader(line, keys);
+        }
         List<Token> anonymous = new ArrayList<>();
         for (String line : cookieHeaders) {
             for (String part : line.split(";")) {
@@ -63,7 +71,30 @@ final class Credentials {
         return s.length() > 1 && s.startsWith("\"") && s.endsWith("\"") ? s.substring(1, s.length() - 1) : s;
     }
 
+    /** Adds the token of an Authorization header, if it is one of ours. */
+    private void addHeader(String line, Keys keys) {
+        int space = line.indexOf(' ');
+        boolean bearer = space > 0 && line.substring(0, space).equalsIgnoreCase("Bearer");
+        Token token = bearer ? Token.parse(line.substring(space + 1).trim(), keys) : null;
+        if (token != null && tokens.isEmpty()) {
+            tokens.add(token);
+            inHeader = true;
+        } else if (token != null && !tokens.contains(token)) {
+            ambiguous = true;
+        }
+    }
+
+    /** Reports whether the browser sends the token by itself, with any request. */
+    boolean inCookie() {
+        return (hasCookie || hasAnonymous) && !inHeader;
+    }
+
+    /** Adds the token of a cookie. */
     private void add(Token token) {
+        if (inHeader) {
+            ambiguous |= !tokens.contains(token);
+            return;
+        }
         for (int i = 0; i < tokens.size(); i++) {
             Token have = tokens.get(i);
             if (have.sameSession(token) && have.generation != token.generation) {

@@ -37,7 +37,7 @@ final class Renewals {
         }
         Renewal n = new Renewal(s.token.renewed(0), 0);
         commits.send(List.of(), n);
-        boolean first = s.response.issued && !s.response.renewed && s.response.setCookie; // the token before has not left
+        boolean first = s.response.issued && !s.response.renewed && (s.response.setCookie || s.response.isHandedOut()); // the token before has not left
         Record r = s.view.record;
         r.previous = s.token.verifierHash();
         r.current = n.token.verifierHash();
@@ -59,8 +59,7 @@ final class Renewals {
     /** Returns a rotation if one is due, or null. */
     Renewal due(boolean canSetCookie) {
         long every = s.m.config.rotateEvery.toMillis();
-        boolean fromCookie = s.credentials.hasCookie || s.credentials.hasAnonymous;
-        if (every == 0 || s.phase != Phase.LIVE || s.passive || s.response.sent || !canSetCookie || !fromCookie
+        if (every == 0 || s.phase != Phase.LIVE || s.passive || s.response.sent || !canSetCookie || !s.credentials.inCookie()
             || s.response.setCookie || s.response.rotatedTo != null
             || !s.view.record.rotationDue(s.token.verifierHash(), every, s.view.serverTime())) {
             return null;

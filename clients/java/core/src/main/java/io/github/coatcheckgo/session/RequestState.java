@@ -27,7 +27,7 @@ final class RequestState {
     final long began = System.nanoTime();
     final View view;
     final Outcome outcome = new Outcome();
-    final Response response = new Response();
+    final Response response;
     private final ReentrantLock lock = new ReentrantLock();
 
     Phase phase = Phase.UNREAD;
@@ -42,6 +42,7 @@ final class RequestState {
     RequestState(Sessions m, Credentials credentials, Supplier<String> crossOrigin) {
         this.m = m;
         this.credentials = credentials;
+        response = new Response(credentials);
         this.crossOrigin = crossOrigin;
         view = new View(m.config.maxSize);
         if (!credentials.tokens.isEmpty()) {

@@ -5,6 +5,7 @@ final class Response {
     boolean used; // the handler has asked for the session
     boolean sent; // the header has left
     boolean streams; // commit or reload was called after the header had left
+    private boolean handedOut; // the application gives the client the token itself, so no cookie is set
     boolean setCookie; // it brings the request's token, or rotatedTo
     boolean issued; // the session got a new token, which is the session's first
     boolean renewed; // the session got a new token, and the client may have the old one
@@ -14,15 +15,20 @@ final class Response {
     private long age; // of the cookie, in seconds; 0: it goes with the browser
     private boolean dropCookie;
     private boolean dropAnonymous;
+    private final Credentials credentials;
+
+    Response(Credentials credentials) {
+        this.credentials = credentials;
+    }
 
     /** Returns the age of a cookie whose session lives this long. */
     static long age(boolean persistent, long ms) {
         return persistent ? Math.max(1, ms / 1000) : 0;
     }
 
-    /** Brings the session's token, in a cookie of this kind. */
+    /** Brings the session's token, in a cookie of this kind, unless the client has no cookies. */
     void bring(boolean forSignedIn, long cookieAge) {
-        setCookie = true;
+        setCookie = !handedOut && !credentials.inHeader;
         signedIn = forSignedIn;
         age = cookieAge;
     }
@@ -41,10 +47,25 @@ final class Response {
         return renewed || issued && !streams;
     }
 
+    /** Sets no cookie: the application gives the client the token itself. */
+    void handOut() {
+        handedOut = true;
+        setCookie = false;
+    }
+
+    boolean isHandedOut() {
+        return handedOut;
+    }
+
+    /** Is as before {@link #handOut}, after an error. */
+    void takeBack() {
+        handedOut = false;
+    }
+
     /** Deletes the cookies of the request. */
-    void drop(Credentials c) {
-        dropCookie = c.hasCookie;
-        dropAnonymous = c.hasAnonymous;
+    void drop() {
+        dropCookie = credentials.hasCookie;
+        dropAnonymous = credentials.hasAnonymous;
     }
 
     /** Reports whether the response deletes the cookie. */
@@ -53,11 +74,14 @@ final class Response {
     }
 
     /** Adds the header lines, once. Returns whether they set or delete a cookie. */
-    boolean write(Session.Headers h, Config c, Credentials credentials, String newToken) {
+    boolean write(Session.Headers h, Config c, String newToken) {
         if (!used) {
             return false;
         }
-        Cookies.vary(h);
+        Cookies.vary(h, "Cookie");
+        if (c.bearer) {
+            Cookies.vary(h, "Authorization");
+        }
         boolean changes = setCookie;
         if (setCookie) {
             h.add("Set-Cookie", Cookies.line(c, signedIn ? c.cookieName : c.cookieName + Credentials.ANONYMOUS, newToken, age));
@@ -71,7 +95,7 @@ final class Response {
             h.add("Set-Cookie", Cookies.line(c, c.cookieName + Credentials.ANONYMOUS, "", -1));
         }
         changes |= dropCookie || dropAnonymous;
-        Cookies.caching(h, changes);
+        Cookies.caching(h, changes || handedOut);
         setCookie = false;
         dropCookie = false;
         dropAnonymous = false;

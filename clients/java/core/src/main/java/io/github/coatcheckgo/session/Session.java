@@ -298,7 +298,8 @@ public final class Session {
             s.response.setCookie = false;
             s.response.issued = false;
             s.response.renewed = false;
-            s.response.drop(s.credentials);
+            s.response.drop();
+            s.credentials.inHeader = false;
             s.phase = Phase.UNREAD;
             s.outcome.forgive();
             s.reset(failed == null ? Phase.ANONYMOUS : Phase.ENDED);
@@ -315,6 +316,60 @@ public final class Session {
         Record r = s.view.record;
         String owner = r == null ? s.m.store.owner(s.token.id()) : r.principal == null ? null : r.principal.owner();
         UserSessions.endOne(s.m.store, s.token.id(), owner, r != null);
+    }
+
+    // Bearer tokens.
+
+    /**
+     * Returns the session's token, for a client that sends it as "Authorization: Bearer". It commits, and stores
+     * a session that is not stored yet. The response sets no cookie for this token. Errors: those of
+     * {@link #commit}.
+     *
+     * @throws IllegalStateException without {@link Config#bearer}; or if the token came in a cookie, which scripts
+     *     must not read: call {@link #renew} first
+     */
+    public String bearerToken() {
+        return s.locked(() -> {
+            if (!s.m.config.bearer) {
+                throw new IllegalStateException("bearerToken needs Config.bearer");
+            }
+            if (s.phase == Phase.LIVE && !s.response.setCookie && !s.response.isHandedOut() && s.credentials.inCookie()) {
+                throw new IllegalStateException("this token came in a cookie, which scripts must not read: renew it to hand it out");
+            }
+            s.outcome.report();
+            s.outcome.reporting(() -> {
+                s.refuse();
+                return s.phase == Phase.ANONYMOUS || !s.view.ops.isEmpty() ? sendForBearer() : null;
+            });
+            s.response.handOut();
+            if (s.response.issued) { // beside the new token, an old cookie would make every request ambiguous
+                s.response.drop();
+            }
+            return s.token.text(s.m.keys);
+        });
+    }
+
+    private List<String> sendForBearer() {
+        boolean creates = s.phase == Phase.ANONYMOUS && !s.response.isHandedOut();
+        if (creates) {
+            s.response.handOut();
+        }
+        try {
+            return commits.send(List.of(), null);
+        } catch (SessionException e) {
+            if (creates) {
+                s.response.takeBack();
+            }
+            throw e;
+        }
+    }
+
+    /**
+     * Reports whether the session's token came in the Authorization header. Do not return what only a page may
+     * have, such as a CSRF token, to such a request.
+     */
+    public boolean isBearer() {
+        return s.locked(() -> s.credentials.inHeader);
     }
 
     // CSRF.
@@ -351,9 +406,9 @@ public final class Session {
         return s.locked(() -> s.phase == Phase.LIVE || s.phase == Phase.MOVED && s.secret != null);
     }
 
-    /** Reports whether the request has a cookie of ours. For adapters. */
-    public boolean hasCookie() {
-        return s.credentials.hasCookie || s.credentials.hasAnonymous;
+    /** Reports whether the token comes in a cookie, which a browser sends with any request. For adapters. */
+    public boolean inCookie() {
+        return s.locked(s.credentials::inCookie);
     }
 
     /** Reports whether the handler knows of the error that stops the commit. For adapters. */
@@ -448,6 +503,6 @@ public final class Session {
      * @return whether the header sets or deletes a cookie
      */
     public boolean writeHeaders(Headers h) {
-        return s.locked(() -> s.response.write(h, s.m.config, s.credentials, newToken()));
+        return s.locked(() -> s.response.write(h, s.m.config, newToken()));
     }
 }

@@ -47,7 +47,9 @@ final class SessionReader {
 
     private void ambiguous(String why) {
         s.cannotRead(RequestState.fail(Kind.AMBIGUOUS, why));
-        s.response.drop(s.credentials);
+        if (!s.credentials.inHeader) {
+            s.response.drop();
+        }
     }
 
     private boolean opens(Token other) {

@@ -29,15 +29,17 @@ public final class Sessions {
      * Begins a request, for adapters of frameworks. It does not talk to the store.
      *
      * @param cookieHeaders the values of the request's Cookie headers
+     * @param authorization the values of the request's Authorization headers; see {@link Config#bearer}
      * @param crossOrigin returns why another site caused the request, or null
      */
-    public Session begin(List<String> cookieHeaders, Supplier<String> crossOrigin) {
-        return new Session(this, new Credentials(cookieHeaders, config.cookieName, keys), crossOrigin);
+    public Session begin(List<String> cookieHeaders, List<String> authorization, Supplier<String> crossOrigin) {
+        List<String> bearer = config.bearer ? authorization : List.of();
+        return new Session(this, new Credentials(cookieHeaders, bearer, config.cookieName, keys), crossOrigin);
     }
 
     /** Begins a request with a token of {@link Session#newToken}, for adapters. Null stands for none. */
     public Session begin(String token) {
-        return begin(token == null ? List.of() : List.of(config.cookieName + "=" + token), () -> null);
+        return begin(token == null ? List.of() : List.of(config.cookieName + "=" + token), List.of(), () -> null);
     }
 
     /** Reports whether a text has the form of a token, and, with keys, a valid MAC. It does not talk to the store. */

@@ -118,7 +118,9 @@ final class SigningIn {
     // The new session.
 
     private void enter(SignIn x) {
-        commits.mayIssueToken();
+        if (!s.credentials.inHeader || s.response.sent) { // else bearerToken can hand out the new token
+            commits.mayIssueToken();
+        }
         List<Op> mine = reseal(s.view.ops, x.secret);
         Token t = Token.create(Keys.bucket(x.principal.owner()));
         x.id = t.id();

@@ -34,6 +34,8 @@ class FieldsTest {
         try (RedisStore store = Server.store()) {
             Sessions m = new Sessions(store, new Config());
             Session s = m.begin((String) null).read();
+            assertEquals(Kind.LIMIT, assertThrows(SessionException.class, () -> MAP.setWithin(s, "a", 1L, 0)).kind());
+            assertEquals("", s.handle());
             MAP.setWithin(s, "a", 1L, 1);
             N.set(s, 5L);
             assertEquals(Kind.LIMIT, assertThrows(SessionException.class, () -> MAP.setWithin(s, "b", 1L, 1)).kind());

@@ -41,12 +41,12 @@ final class Server {
     }
 
     static RedisStore store(String namespace) {
-        return RedisStore.open(url(), namespace, Duration.ofSeconds(5));
+        return RedisStore.open(url(), namespace, Duration.ofSeconds(60));
     }
 
     private static synchronized Connection connection() {
         if (connection == null) {
-            connection = new Connection(url(), Duration.ofSeconds(10));
+            connection = new Connection(url(), Duration.ofSeconds(30));
         }
         return connection;
     }

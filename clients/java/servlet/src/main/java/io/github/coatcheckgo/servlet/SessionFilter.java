@@ -99,7 +99,8 @@ public final class SessionFilter implements Filter {
         }
         List<String> cookies = Collections.list(request.getHeaders("Cookie"));
         List<String> trusted = sessions.trustedOrigins();
-        Session session = sessions.begin(cookies, () -> CrossOrigin.check(request, trusted));
+        List<String> authorization = Collections.list(request.getHeaders("Authorization"));
+        Session session = sessions.begin(cookies, authorization, () -> CrossOrigin.check(request, trusted));
         Exchange x = new Exchange(session, request, response, onError);
         request.setAttribute(ATTRIBUTE, x);
         try {
@@ -146,7 +147,7 @@ public final class SessionFilter implements Filter {
 
     /** Refuses what another site has caused, and what lacks a CSRF token. */
     private void check(Session session, HttpServletRequest r, List<String> trusted) {
-        if (!session.hasCookie()) {
+        if (!session.inCookie()) {
             return;
         }
         String why = CrossOrigin.check(r, trusted);

@@ -59,7 +59,7 @@ public final class RedisServer implements AutoCloseable {
         try {
             process = new ProcessBuilder(command).redirectErrorStream(true)
                 .redirectOutput(folder.resolve("log").toFile()).start();
-            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+            long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
             while (!answers()) {
                 if (System.nanoTime() - deadline > 0 || !process.isAlive()) {
                     throw new IllegalStateException("redis-server does not start: " + Files.readString(folder.resolve("log")));

@@ -179,7 +179,7 @@ final class Commits {
             }
             default -> {
                 op.apply(fields, s.m.config.maxSize);
-                if (op.exceeds(fields)) {
+                if (op.exceeds(old, fields)) {
                     throw new Refused(op, old);
                 }
                 return op.kind().equals("add") ? Texts.utf8(fields.get(op.key())) : null;

@@ -203,6 +203,11 @@ final class Connection implements AutoCloseable {
         send(to, calls);
     }
 
+    /** Sends commands together to the server that has the key of the first one. */
+    void sendToOne(List<Call> calls, long deadline) throws Failure {
+        send(await(nodeOf(connection(deadline), calls.get(0)), deadline), calls);
+    }
+
     /**
      * Replaces a connection that does not answer PING either: its peer may be gone without a word, and TCP
      * would only notice after minutes.
@@ -306,7 +311,7 @@ final class Connection implements AutoCloseable {
         }
     }
 
-    private static <T> T await(CompletableFuture<T> future, long deadline) throws Failure {
+    private static <T> T await(CompletableFuture<? extends T> future, long deadline) throws Failure {
         try {
             return future.get(Math.max(1, deadline - System.nanoTime()), TimeUnit.NANOSECONDS);
         } catch (InterruptedException e) {

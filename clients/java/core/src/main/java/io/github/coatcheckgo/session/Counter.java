@@ -26,7 +26,7 @@ public final class Counter extends Field {
     /**
      * Adds n, which may be negative, unless the count would leave the range from least to most. It commits
      * the request's other changes in the same step. The store decides, so the bounds hold for concurrent
-     * requests: use it for stock, seats or attempts.
+     * requests: use it for stock, seats or attempts. A count that is out of the range already may come closer.
      *
      * @return the new count
      * @throws SessionException LIMIT if the count would leave the range: nothing was stored, and the other

@@ -71,8 +71,11 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         }
     }
 
-    /** Reports whether the fields of a new session, with this operation made, are over its limit. */
-    boolean exceeds(TreeMap<String, byte[]> fields) {
+    /**
+     * Reports whether the fields of a new session, with this operation made, are over its limit. A count that was
+     * there and out of its range may come closer.
+     */
+    boolean exceeds(byte[] old, TreeMap<String, byte[]> fields) {
         if (kind.equals("limit")) {
             return entries(fields, key).size() > Integer.parseInt(Texts.utf8(a));
         }
@@ -81,7 +84,9 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         }
         long sum = integer(fields.get(key));
         String[] range = Texts.utf8(b).split(" ");
-        return sum < Long.parseLong(range[0]) || sum > Long.parseLong(range[1]);
+        long delta = Long.parseLong(Texts.utf8(a));
+        return sum < Long.parseLong(range[0]) && (old == null || delta <= 0)
+            || sum > Long.parseLong(range[1]) && (old == null || delta >= 0);
     }
 
     static SortedMap<String, byte[]> entries(TreeMap<String, byte[]> fields, String field) {

@@ -29,10 +29,16 @@ public final class RedisStore implements AutoCloseable {
     final Ends ends;
     private final AtomicLong revoked = new AtomicLong(); // the last revocation of everybody that is known
 
+    private final String url;
+    private final Duration timeout;
+    private volatile Replicas replicas; // null: an end waits for none
+
     private RedisStore(String url, String namespace, Duration timeout) {
         if (!namespace.matches("[a-zA-Z0-9._-]{1,64}")) {
             throw new IllegalArgumentException("a namespace has 1 to 64 of a-z A-Z 0-9 . _ -");
         }
+        this.url = url;
+        this.timeout = timeout;
         this.namespace = namespace;
         connection = new Connection(url, timeout);
         ends = new Ends(this);
@@ -59,9 +65,37 @@ public final class RedisStore implements AutoCloseable {
         return new RedisStore(url, namespace, timeout);
     }
 
+    /**
+     * Makes ends wait until replicas have them: sign-out, {@link Sessions#end} and the revocations. If fewer
+     * acknowledge an end in time, it is done, and the call throws UNKNOWN_OUTCOME, or UNAVAILABLE at a sign-out.
+     * Call it before the first request. Default: 0.
+     *
+     * @param count how many replicas
+     * @param atMost how long an end waits for them, less than the store's timeout
+     * @return this
+     */
+    public RedisStore replicas(int count, Duration atMost) {
+        if (count < 0 || atMost.toMillis() < 1 || atMost.compareTo(timeout) >= 0) {
+            throw new IllegalArgumentException("replicas: the count is not negative, and the wait is shorter than the store's timeout");
+        }
+        replicas = count == 0 ? null : new Replicas(count, atMost, () -> new Connection(url, timeout));
+        return this;
+    }
+
+    /** Waits for replicas after an end in a bucket. Each primary replicates one ordered stream. */
+    void awaitReplicas(String bucket) {
+        Replicas r = replicas;
+        if (r != null) {
+            r.await(this, namespace + ":{" + bucket + "}:w");
+        }
+    }
+
     @Override
     public void close() {
         ends.close();
+        if (replicas != null) {
+            replicas.close();
+        }
         connection.close();
     }
 
@@ -76,11 +110,11 @@ public final class RedisStore implements AutoCloseable {
     }
 
     /** Builds the commands of one attempt, sends them and waits for the first reply. */
-    private interface Attempt<T> {
+    interface Attempt<T> {
         T run(long deadline) throws Failure;
     }
 
-    private <T> T repeat(Repeat repeat, Attempt<T> attempt) {
+    <T> T repeat(Repeat repeat, Attempt<T> attempt) {
         long deadline = connection.deadline();
         long awaySince = 0;
         boolean mayHaveRun = false;
@@ -314,8 +348,21 @@ public final class RedisStore implements AutoCloseable {
         if (limit > at) {
             at = raise(Long.toString(limit));
         }
+        Replicas r = replicas;
+        SessionException tooFew = null;
+        if (r != null) {
+            try {
+                String time = Long.toString(at);
+                r.await(this, () -> scriptCall(Script.of("revokeall.lua"), true, List.of(namespace + ":revoked"), List.of(time, "1")));
+            } catch (SessionException e) {
+                tooFew = e;
+            }
+        }
         for (Connection.Node node : primaries) {
             removeRevoked(node, at);
+        }
+        if (tooFew != null) {
+            throw tooFew;
         }
     }
 

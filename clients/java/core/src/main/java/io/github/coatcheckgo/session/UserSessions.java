@@ -30,6 +30,7 @@ final class UserSessions {
             if (alive || existed) { // anybody can make up the name of a session
                 store.ends.ended(id, owner);
             }
+            store.awaitReplicas(id.bucket());
             return alive;
         } catch (SessionException e) {
             if (e.isUnavailable()) {
@@ -46,6 +47,7 @@ final class UserSessions {
             List<String> batch = names.subList(from, Math.min(names.size(), from + BATCH));
             n += endUser(store, owner, "only", "", batch).texts(3).size();
         }
+        store.awaitReplicas(UserIndex.bucket(owner));
         return n;
     }
 
@@ -53,7 +55,9 @@ final class UserSessions {
     static int revoke(RedisStore store, String owner, List<String> except, long longest) {
         Reply r = endUser(store, owner, "all", Long.toString(Math.max(longest, DAY)), except);
         try {
-            return finish(store, owner, r.text(2), r.texts(5));
+            int n = finish(store, owner, r.text(2), r.texts(5));
+            store.awaitReplicas(UserIndex.bucket(owner));
+            return n;
         } finally { // a repetition meanwhile would remove sessions that this call counts
             store.ends.revoked(owner, r.text(2));
         }

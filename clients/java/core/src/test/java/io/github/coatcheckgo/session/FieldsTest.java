@@ -49,6 +49,19 @@ class FieldsTest {
     }
 
     @Test
+    void aCountOutOfItsRangeComesCloserBeforeTheSessionIsStored() {
+        try (RedisStore store = Server.store()) {
+            Counter count = Counter.of("count");
+            Session s = new Sessions(store, new Config()).begin((String) null).read();
+            count.add(s, 18);
+            assertEquals(Kind.LIMIT, assertThrows(SessionException.class, () -> count.addWithin(s, 1, 0, 9)).kind());
+            assertEquals(Kind.LIMIT, assertThrows(SessionException.class, () -> count.addWithin(s, -19, 0, 9)).kind());
+            assertEquals("", s.handle());
+            assertEquals(17, count.addWithin(s, -1, 0, 9));
+        }
+    }
+
+    @Test
     void anArgumentThatIsNoLimitFailsTheCommit() {
         try (RedisStore store = Server.store()) {
             Session s = new Sessions(store, new Config()).begin((String) null).read();

@@ -8,11 +8,11 @@ import java.net.Socket;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 
-/** A proxy whose connections can go silent: nothing passes any more, and nothing tells of it. */
+/** A proxy whose connections can go silent, without a word, or lead to another server. */
 final class SilentProxy implements AutoCloseable {
     private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
     private final List<Link> links = new CopyOnWriteArrayList<>();
-    private final int to;
+    private volatile int to;
 
     private static final class Link {
         final Socket a;
@@ -30,10 +30,14 @@ final class SilentProxy implements AutoCloseable {
         run(() -> {
             while (true) {
                 Socket a = listener.accept();
-                Link link = new Link(a, new Socket(InetAddress.getLoopbackAddress(), to));
-                links.add(link);
-                run(() -> pump(link, link.a, link.b));
-                run(() -> pump(link, link.b, link.a));
+                try {
+                    Link link = new Link(a, new Socket(InetAddress.getLoopbackAddress(), this.to));
+                    links.add(link);
+                    run(() -> pump(link, link.a, link.b));
+                    run(() -> pump(link, link.b, link.a));
+                } catch (IOException e) { // the server is down
+                    a.close();
+                }
             }
         });
     }
@@ -74,12 +78,22 @@ final class SilentProxy implements AutoCloseable {
         links.forEach(link -> link.silent = true);
     }
 
-    @Override
-    public void close() throws IOException {
-        listener.close();
+    /** Leads new connections to another server, and closes the present ones. */
+    void redirect(int port) throws IOException {
+        to = port;
+        closeLinks();
+    }
+
+    private void closeLinks() throws IOException {
         for (Link link : links) {
             link.a.close();
             link.b.close();
         }
+    }
+
+    @Override
+    public void close() throws IOException {
+        listener.close();
+        closeLinks();
     }
 }

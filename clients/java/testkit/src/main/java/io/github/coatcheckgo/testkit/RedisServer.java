@@ -29,9 +29,16 @@ public final class RedisServer implements AutoCloseable {
             port = free.getLocalPort();
         }
         folder = Files.createTempDirectory("coatcheck-java");
-        command = new ArrayList<>(List.of("redis-server", "--port", Integer.toString(port), "--bind", "127.0.0.1", "--save", "",
-            "--appendonly", "no", "--dir", folder.toString(), "--loglevel", "warning"));
-        command.addAll(List.of(options));
+        command = new ArrayList<>(List.of("redis-server"));
+        if (options.length > 0 && options[0].startsWith("sentinel ")) {
+            Path config = folder.resolve("sentinel.conf"); // Sentinel rewrites it
+            Files.writeString(config, "port " + port + "\nbind 127.0.0.1\ndir " + folder + "\n" + String.join("\n", options) + "\n");
+            command.addAll(List.of(config.toString(), "--sentinel"));
+        } else {
+            command.addAll(List.of("--port", Integer.toString(port), "--bind", "127.0.0.1", "--save", "",
+                "--appendonly", "no", "--dir", folder.toString(), "--loglevel", "warning", "--repl-diskless-sync-delay", "0"));
+            command.addAll(List.of(options));
+        }
         Runtime.getRuntime().addShutdownHook(new Thread(this::close));
         up();
     }
@@ -43,6 +50,17 @@ public final class RedisServer implements AutoCloseable {
         } catch (IOException e) {
             throw new UncheckedIOException(e);
         }
+    }
+
+    /** Starts a Sentinel that promotes a replica of this server, as soon as the server is away for 0.5 s. */
+    public RedisServer sentinel(String name) {
+        return start("sentinel monitor " + name + " 127.0.0.1 " + port + " 1", "sentinel down-after-milliseconds " + name + " 500",
+            "sentinel failover-timeout " + name + " 5000");
+    }
+
+    /** Starts a replica of this server. */
+    public RedisServer replica() {
+        return start("--replicaof", "127.0.0.1 " + port);
     }
 
     /** The server that the environment names, or null. */

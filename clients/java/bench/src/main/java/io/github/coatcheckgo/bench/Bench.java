@@ -38,8 +38,8 @@ import org.springframework.web.bind.annotation.GetMapping;
 import org.springframework.web.bind.annotation.RestController;
 
 /**
- * Compares the cost of requests with that of Spring Session on Redis: three applications on one Redis, in
- * turns, in one process. It also shows a lost update and a session that comes back.
+ * Compares the cost of requests with that of Spring Session on Redis: three applications on one
+ * Redis, in turns, in one process. It also shows a lost update and a session that comes back.
  */
 public final class Bench {
     private static final int CONNECTIONS = 4;

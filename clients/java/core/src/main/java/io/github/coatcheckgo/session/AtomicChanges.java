@@ -92,8 +92,8 @@ final class AtomicChanges {
     }
 
     /**
-     * Commits operations that a limit may refuse, with the request's other changes. The supplier may throw
-     * INVALID. Returns the value of the first operation.
+     * Commits operations that a limit may refuse, with the request's other changes. The supplier
+     * may throw INVALID. Returns the value of the first operation.
      *
      * @throws SessionException LIMIT: nothing was stored, and the request goes on
      */

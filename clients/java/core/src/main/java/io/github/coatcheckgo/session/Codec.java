@@ -6,7 +6,8 @@ import java.util.function.Function;
  * Converts the values of a field to and from JSON. Programs in other languages read the JSON, so it
  * must not depend on Java: no class names, and never Java's serialization.
  *
- * <p>With Jackson: {@code Codec.of(mapper::writeValueAsString, json -> mapper.readValue(json, Cart.class))}.
+ * <p>With Jackson:
+ * {@code Codec.of(mapper::writeValueAsString, json -> mapper.readValue(json, Cart.class))}.
  *
  * @param <T> the type of the values
  */

@@ -116,8 +116,8 @@ final class Commits {
             throw RequestState.fail(Kind.NOT_SIGNED_IN, "the token in the Authorization header opens no session, and a new token"
                 + " cannot go back in a cookie: use bearerToken");
         }
-        // A request that another site caused came without the cookie, because of SameSite. A new cookie
-        // would replace the visitor's own.
+        // A request that another site caused came without the cookie, because of SameSite. A new
+        // cookie would replace the visitor's own.
         String why = s.crossOrigin.get();
         if (why != null) {
             throw RequestState.fail(Kind.CROSS_ORIGIN, why);
@@ -189,7 +189,10 @@ final class Commits {
 
     // A stored session.
 
-    /** Changes the session. If the browser has used the token that this request rotated to, it goes on with that. */
+    /**
+     * Changes the session. If the browser has used the token that this request rotated to, it goes
+     * on with that.
+     */
     List<String> apply(List<Op> all, Renewal renewal) {
         try {
             return applyOnce(all, renewal);

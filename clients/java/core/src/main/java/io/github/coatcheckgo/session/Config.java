@@ -8,8 +8,9 @@ import java.util.List;
 import java.util.Set;
 
 /**
- * Configures the sessions of a {@link Sessions}. The defaults are secure. The names and the meaning are
- * those of the Go library. Programs that share sessions must have the same keys, limits and cookie.
+ * Configures the sessions of a {@link Sessions}. The defaults are secure. The names and the meaning
+ * are those of the Go library. Programs that share sessions must have the same keys, limits and
+ * cookie.
  */
 public final class Config {
     static final Duration MAX_LIFETIME = Duration.ofDays(3650);
@@ -38,15 +39,18 @@ public final class Config {
     List<String> trustedOrigins = List.of();
     Clock clock = Clock.systemUTC();
 
-    /** Ends a session that is not used for this long. Default: 2 h, or the lifetime if that is shorter. */
+    /**
+     * Ends a session that is not used for this long. Default: 2 h, or the lifetime if that is
+     * shorter.
+     */
     public Config idleTimeout(Duration d) {
         idleTimeout = d;
         return this;
     }
 
     /**
-     * Ends a new anonymous session whose token does not come back within this time. Default: 15 min, or
-     * the idle timeout if that is shorter.
+     * Ends a new anonymous session whose token does not come back within this time. Default: 15
+     * min, or the idle timeout if that is shorter.
      */
     public Config firstUseTimeout(Duration d) {
         firstUseTimeout = d;
@@ -83,7 +87,9 @@ public final class Config {
         return this;
     }
 
-    /** Refuses a sign-in over {@link #maxPerUser}. Default: false, the user's oldest session ends. */
+    /**
+     * Refuses a sign-in over {@link #maxPerUser}. Default: false, the user's oldest session ends.
+     */
     public Config refuseExtra(boolean refuse) {
         refuseExtra = refuse;
         return this;
@@ -98,7 +104,10 @@ public final class Config {
         return this;
     }
 
-    /** Keys that sign tokens, 32 random bytes each. The first one signs, each one verifies. Default: none. */
+    /**
+     * Keys that sign tokens, 32 random bytes each. The first one signs, each one verifies. Default:
+     * none.
+     */
     public Config keys(List<byte[]> ring) {
         keys = new ArrayList<>();
         ring.forEach(key -> keys.add(key.clone()));
@@ -111,7 +120,10 @@ public final class Config {
         return this;
     }
 
-    /** Encrypts values and the info of users. It requires {@link #keys} and {@link #userKey}. Default: false. */
+    /**
+     * Encrypts values and the info of users. It requires {@link #keys} and {@link #userKey}.
+     * Default: false.
+     */
     public Config seal(boolean on) {
         seal = on;
         return this;
@@ -124,15 +136,18 @@ public final class Config {
     }
 
     /**
-     * Also accepts the token in "Authorization: Bearer", for clients of an API that keep no cookies. They get
-     * theirs from {@link Session#bearerToken}. Default: false.
+     * Also accepts the token in "Authorization: Bearer", for clients of an API that keep no
+     * cookies. They get theirs from {@link Session#bearerToken}. Default: false.
      */
     public Config bearer(boolean on) {
         bearer = on;
         return this;
     }
 
-    /** The name of the cookie. That of anonymous sessions has "-anon" behind it. Default: "__Host-session". */
+    /**
+     * The name of the cookie. That of anonymous sessions has "-anon" behind it. Default:
+     * "__Host-session".
+     */
     public Config cookieName(String name) {
         cookieName = name;
         return this;

@@ -40,8 +40,8 @@ import java.util.concurrent.TimeoutException;
 /**
  * One connection to Redis through Lettuce: to a server, to the primary that Sentinels name, or to a
  * Cluster. It never sends a command again by itself: Lettuce would, after a lost connection, and an
- * addition would count twice. So commands are rejected while there is no connection, and those under
- * way fail when it breaks.
+ * addition would count twice. So commands are rejected while there is no connection, and those
+ * under way fail when it breaks.
  */
 final class Connection implements AutoCloseable {
     private static final ByteArrayCodec CODEC = ByteArrayCodec.INSTANCE;
@@ -209,8 +209,8 @@ final class Connection implements AutoCloseable {
     }
 
     /**
-     * Replaces a connection that does not answer PING either: its peer may be gone without a word, and TCP
-     * would only notice after minutes.
+     * Replaces a connection that does not answer PING either: its peer may be gone without a word,
+     * and TCP would only notice after minutes.
      */
     private void probe(StatefulConnection<byte[], byte[]> suspect, Call unanswered) {
         synchronized (this) {

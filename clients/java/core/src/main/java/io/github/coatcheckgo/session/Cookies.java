@@ -44,7 +44,8 @@ final class Cookies {
             return;
         }
         h.set("Cache-Control", "no-store");
-        for (String name : new String[] {"CDN-Cache-Control", "Surrogate-Control"}) { // they outrank it
+        // They outrank it
+        for (String name : new String[] {"CDN-Cache-Control", "Surrogate-Control"}) {
             if (!h.get(name).isEmpty()) {
                 h.set(name, "no-store");
             }

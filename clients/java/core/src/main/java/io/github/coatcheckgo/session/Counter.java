@@ -18,19 +18,23 @@ public final class Counter extends Field {
         return count(name, s.stored(name));
     }
 
-    /** Adds n, which may be negative. A sum that does not fit in 64 bits fails the commit as INVALID. */
+    /**
+     * Adds n, which may be negative. A sum that does not fit in 64 bits fails the commit as
+     * INVALID.
+     */
     public void add(Session s, long n) {
         s.change(Op.add(name, n));
     }
 
     /**
-     * Adds n, which may be negative, unless the count would leave the range from least to most. It commits
-     * the request's other changes in the same step. The store decides, so the bounds hold for concurrent
-     * requests: use it for stock, seats or attempts. A count that is out of the range already may come closer.
+     * Adds n, which may be negative, unless the count would leave the range from least to most. It
+     * commits the request's other changes in the same step. The store decides, so the bounds hold
+     * for concurrent requests: use it for stock, seats or attempts. A count that is out of the
+     * range already may come closer.
      *
      * @return the new count
-     * @throws SessionException LIMIT if the count would leave the range: nothing was stored, and the other
-     *     changes are still pending; those of {@link Session#commit}
+     * @throws SessionException LIMIT if the count would leave the range: nothing was stored, and
+     *     the other changes are still pending; those of {@link Session#commit}
      */
     public long addWithin(Session s, long n, long least, long most) {
         return Long.parseLong(s.atomic.bounded(name, () -> List.of(Op.addWithin(name, n, least, most))));

@@ -31,14 +31,17 @@ public final class Counters extends Field {
         return all;
     }
 
-    /** Adds n to the count of a key. A sum that does not fit in 64 bits fails the commit as INVALID. */
+    /**
+     * Adds n to the count of a key. A sum that does not fit in 64 bits fails the commit as INVALID.
+     */
     public void add(Session s, String key, long n) {
         s.change(Op.add(entry(key), n));
     }
 
     /**
-     * Is {@link Counter#addWithin} for the count of a key. It is also refused with LIMIT if the key is new and
-     * there would be more than this many keys. A key with a count of 0 is there until {@link #delete}.
+     * Is {@link Counter#addWithin} for the count of a key. It is also refused with LIMIT if the key
+     * is new and there would be more than this many keys. A key with a count of 0 is there until
+     * {@link #delete}.
      */
     public long addWithin(Session s, String key, long n, long least, long most, int keys) {
         return Long.parseLong(s.atomic.bounded(entry(key),

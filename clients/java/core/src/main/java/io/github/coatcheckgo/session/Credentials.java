@@ -4,9 +4,10 @@ import java.util.ArrayList;
 import java.util.List;
 
 /**
- * The tokens of one request: in its cookies, or, if that is configured, in its Authorization header. A browser has two cookies: one for signed-in sessions, and one
- * for anonymous sessions, so that the response that starts an anonymous session never replaces the
- * cookie of a sign-in. The signed-in cookie comes first; if it opens no session, the other one counts.
+ * The tokens of one request: in its cookies, or, if that is configured, in its Authorization
+ * header. A browser has two cookies: one for signed-in sessions, and one for anonymous sessions, so
+ * that the response that starts an anonymous session never replaces the cookie of a sign-in. The
+ * signed-in cookie comes first; if it opens no session, the other one counts.
  */
 final class Credentials {
     static final String ANONYMOUS = "-anon";

@@ -14,11 +14,11 @@ import java.util.Map;
 import java.util.Set;
 
 /**
- * The ends that this process made. Redis replicates after it replies, so a failover can undo an end.
- * Therefore this process refuses each of these sessions itself, and repeats the ends without asking
- * whether that is needed: after 1 s, 5 s, 30 s and 5 min, after each lost connection, and when a
- * primary has changed. It remembers the last 100,000 ends, each for 24 h. One daemon thread repeats
- * them; it runs only after the first end.
+ * The ends that this process made. Redis replicates after it replies, so a failover can undo an
+ * end. Therefore this process refuses each of these sessions itself, and repeats the ends without
+ * asking whether that is needed: after 1 s, 5 s, 30 s and 5 min, after each lost connection, and
+ * when a primary has changed. It remembers the last 100,000 ends, each for 24 h. One daemon thread
+ * repeats them; it runs only after the first end.
  */
 final class Ends implements AutoCloseable {
     private static final System.Logger LOG = System.getLogger("coatcheck");
@@ -51,7 +51,8 @@ final class Ends implements AutoCloseable {
 
     private final RedisStore store;
     private final Map<SessionId, End> sessions = new LinkedHashMap<>(); // oldest first
-    private final Map<String, Map.Entry<String, End>> users = new LinkedHashMap<>(); // owner: revocation
+    // Owner: revocation
+    private final Map<String, Map.Entry<String, End>> users = new LinkedHashMap<>();
     private long restore; // the time of a revocation of everybody that a failover lost; 0: none
     private boolean all; // repeat all
     private Set<String> primaries = Set.of(); // the replication ids
@@ -94,7 +95,10 @@ final class Ends implements AutoCloseable {
         start();
     }
 
-    /** Returns the time of the user's revocation that was made here before then, in System.nanoTime; or null. */
+    /**
+     * Returns the time of the user's revocation that was made here before then, in System.nanoTime;
+     * or null.
+     */
     synchronized Long revokedBefore(String owner, long nanos) {
         Map.Entry<String, End> e = users.get(owner);
         return e == null || nanos - e.getValue().nanos <= 0 ? null : (Long) Texts.hex(e.getKey().substring(0, 12));

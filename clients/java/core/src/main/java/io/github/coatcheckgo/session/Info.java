@@ -4,8 +4,8 @@ import java.time.Instant;
 import java.util.List;
 
 /**
- * What is known about a session. Times are those of the server's clock. All but the handle and the times
- * are empty if nobody is signed in.
+ * What is known about a session. Times are those of the server's clock. All but the handle and the
+ * times are empty if nobody is signed in.
  *
  * @param handle the public name of the session. It grants no access
  * @param user the user's id

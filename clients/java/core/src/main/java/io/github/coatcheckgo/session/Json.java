@@ -7,14 +7,15 @@ import java.util.List;
 import java.util.Map;
 
 /**
- * Reads and writes JSON (RFC 8259) without a library. The values are null, Boolean, Long, BigInteger,
- * Double, String, {@code List<Object>} and {@code Map<String, Object>}.
+ * Reads and writes JSON (RFC 8259) without a library. The values are null, Boolean, Long,
+ * BigInteger, Double, String, {@code List<Object>} and {@code Map<String, Object>}.
  *
  * <ul>
  *   <li>{@code 1} is a Long, and {@code 1.0} and {@code 1e3} are Doubles: they are not equal.
  *   <li>An integer beyond 64 bits is a BigInteger: no digit is lost.
  *   <li>Half of a surrogate pair in an escape becomes U+FFFD.
- *   <li>NaN, infinity and a String with half of a surrogate pair have no JSON form: writing them fails.
+ *   <li>NaN, infinity and a String with half of a surrogate pair have no JSON form: writing them
+ *     fails.
  *   <li>It makes no other objects, whatever the text says.
  * </ul>
  */
@@ -167,7 +168,8 @@ public final class Json {
         int code = 0;
         for (int i = 0; i < 4; i++) {
             char c = text.charAt(++at);
-            int digit = c < 0x80 ? Character.digit(c, 16) : -1; // it takes other scripts' digits, too
+            // It takes other scripts' digits, too
+            int digit = c < 0x80 ? Character.digit(c, 16) : -1;
             if (digit < 0) {
                 throw error("an escape that is not hexadecimal");
             }
@@ -226,8 +228,8 @@ public final class Json {
     }
 
     /**
-     * Writes a value as JSON. It takes null, Boolean, Byte, Short, Integer, Long, BigInteger, Float,
-     * Double, String, List and Map with String keys. It takes nothing else.
+     * Writes a value as JSON. It takes null, Boolean, Byte, Short, Integer, Long, BigInteger,
+     * Float, Double, String, List and Map with String keys. It takes nothing else.
      *
      * @throws SessionException INVALID for another type, and for a value without a JSON form
      */

@@ -89,7 +89,10 @@ final class Keys {
         throw new SessionException(SessionException.Kind.SEALED, name + ": no key opens the value");
     }
 
-    /** Throws SEALED if a value is sealed and its key is not in the ring. It does not open the value. */
+    /**
+     * Throws SEALED if a value is sealed and its key is not in the ring. It does not open the
+     * value.
+     */
     void check(String name, byte[] value) {
         if (!isSealed(value)) {
             return;

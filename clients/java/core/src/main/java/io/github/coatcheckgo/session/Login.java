@@ -56,7 +56,10 @@ public final class Login {
         return this;
     }
 
-    /** The lifetime and the idle timeout of this session and of its cookie. At most {@link Config#maxRemember}. */
+    /**
+     * The lifetime and the idle timeout of this session and of its cookie. At most
+     * {@link Config#maxRemember}.
+     */
     public Login remember(Duration d) {
         remember = d;
         return this;
@@ -69,15 +72,18 @@ public final class Login {
     }
 
     /**
-     * When the authentication began, at most 24 h ago: if the user was revoked since, the sign-in is
-     * refused. Default: the beginning of the request.
+     * When the authentication began, at most 24 h ago: if the user was revoked since, the sign-in
+     * is refused. Default: the beginning of the request.
      */
     public Login began(Instant at) {
         began = at;
         return this;
     }
 
-    /** When the user authenticated, if that was before this sign-in. Default: the time of the sign-in. */
+    /**
+     * When the user authenticated, if that was before this sign-in. Default: the time of the
+     * sign-in.
+     */
     public Login authenticated(Instant at) {
         authenticated = at;
         return this;

@@ -7,8 +7,8 @@ import java.util.Optional;
 import java.util.function.Function;
 
 /**
- * A field with many values under keys. Each entry is a value of its own: requests that change different
- * entries do not touch each other's. A key is any text of at most 256 bytes of UTF-8.
+ * A field with many values under keys. Each entry is a value of its own: requests that change
+ * different entries do not touch each other's. A key is any text of at most 256 bytes of UTF-8.
  *
  * @param <T> the type of the values
  */
@@ -53,12 +53,13 @@ public final class MapField<T> extends Field {
     }
 
     /**
-     * Sets the value of an entry, unless the entry is new and the map would have more than this many. It
-     * commits the request's other changes in the same step; new entries among them count, too. The store
-     * decides, so the limit holds for concurrent requests. An entry that is there can always be set.
+     * Sets the value of an entry, unless the entry is new and the map would have more than this
+     * many. It commits the request's other changes in the same step; new entries among them count,
+     * too. The store decides, so the limit holds for concurrent requests. An entry that is there
+     * can always be set.
      *
-     * @throws SessionException LIMIT: nothing was stored, and the other changes are still pending; those of
-     *     {@link Session#commit}
+     * @throws SessionException LIMIT: nothing was stored, and the other changes are still pending;
+     *     those of {@link Session#commit}
      */
     public void setWithin(Session s, String key, T value, int entries) {
         s.atomic.bounded(entry(key), () -> List.of(Op.set(entry(key), encode(codec, entry(key), value)), Op.limit(name, entries)));

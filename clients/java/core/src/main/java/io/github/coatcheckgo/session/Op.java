@@ -59,7 +59,10 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         return new SessionException(kind, why);
     }
 
-    /** Makes the operation on a copy of the fields: set, add, unset, unset-entries or clear. limit changes nothing. */
+    /**
+     * Makes the operation on a copy of the fields: set, add, unset, unset-entries or clear. limit
+     * changes nothing.
+     */
     void apply(TreeMap<String, byte[]> fields, int maxSize) {
         switch (kind) {
             case "limit" -> { }
@@ -72,8 +75,8 @@ record Op(String kind, String key, byte[] a, byte[] b) {
     }
 
     /**
-     * Reports whether the fields of a new session, with this operation made, are over its limit. A count that was
-     * there and out of its range may come closer.
+     * Reports whether the fields of a new session, with this operation made, are over its limit. A
+     * count that was there and out of its range may come closer.
      */
     boolean exceeds(byte[] old, TreeMap<String, byte[]> fields) {
         if (kind.equals("limit")) {

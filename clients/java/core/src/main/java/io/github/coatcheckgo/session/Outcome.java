@@ -8,7 +8,10 @@ final class Outcome {
     SessionException error; // null: none
     boolean reported;
 
-    /** Keeps the first error. An unknown outcome replaces another one. LIMIT is none: the request goes on. */
+    /**
+     * Keeps the first error. An unknown outcome replaces another one. LIMIT is none: the request
+     * goes on.
+     */
     void keep(SessionException e) {
         if (e.kind() == Kind.LIMIT) {
             return;

@@ -255,7 +255,9 @@ final class Record {
         return accepted ? Status.GRACE : Status.SUPERSEDED;
     }
 
-    /** Reports whether a refused verifier's request may have been under way when the token changed. */
+    /**
+     * Reports whether a refused verifier's request may have been under way when the token changed.
+     */
     boolean overlaps(String verifier, long began) {
         return !previous.isEmpty()
             && (began < issued || status(verifier, began) != Status.UNKNOWN || !accepted && began < previousTime);

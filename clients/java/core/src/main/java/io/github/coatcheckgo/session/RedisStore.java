@@ -16,9 +16,9 @@ import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * The sessions in Redis 7.0 or Valkey 7.2, or later: one server, Sentinel or Cluster. It connects with
- * the first request, so a process starts while Redis is down. It is safe for use by many threads; one
- * store per process is enough.
+ * The sessions in Redis 7.0 or Valkey 7.2, or later: one server, Sentinel or Cluster. It connects
+ * with the first request, so a process starts while Redis is down. It is safe for use by many
+ * threads; one store per process is enough.
  */
 public final class RedisStore implements AutoCloseable {
     /** How long a request waits while there is no connection, before it fails. */
@@ -27,7 +27,8 @@ public final class RedisStore implements AutoCloseable {
     final Connection connection;
     final String namespace;
     final Ends ends;
-    private final AtomicLong revoked = new AtomicLong(); // the last revocation of everybody that is known
+    // The last revocation of everybody that is known
+    private final AtomicLong revoked = new AtomicLong();
 
     private final String url;
     private final Duration timeout;
@@ -66,9 +67,9 @@ public final class RedisStore implements AutoCloseable {
     }
 
     /**
-     * Makes ends wait until replicas have them: sign-out, {@link Sessions#end} and the revocations. If fewer
-     * acknowledge an end in time, it is done, and the call throws UNKNOWN_OUTCOME, or UNAVAILABLE at a sign-out.
-     * Call it before the first request. Default: 0.
+     * Makes ends wait until replicas have them: sign-out, {@link Sessions#end} and the revocations.
+     * If fewer acknowledge an end in time, it is done, and the call throws UNKNOWN_OUTCOME, or
+     * UNAVAILABLE at a sign-out. Call it before the first request. Default: 0.
      *
      * @param count how many replicas
      * @param atMost how long an end waits for them, less than the store's timeout
@@ -296,7 +297,10 @@ public final class RedisStore implements AutoCloseable {
         return hash;
     }
 
-    /** Reads a session, the revocations and the time in one round trip. On a Cluster, two nodes are asked. */
+    /**
+     * Reads a session, the revocations and the time in one round trip. On a Cluster, two nodes are
+     * asked.
+     */
     Reading.Found load(SessionId id) {
         String key = id.key(namespace);
         List<Object> replies = read(() -> List.of(call(CommandType.HGETALL, key),
@@ -306,7 +310,10 @@ public final class RedisStore implements AutoCloseable {
         return new Reading.Found(hash(replies.get(0)), hash(replies.get(1)), latest(found, isString), isString, time(replies.get(3)));
     }
 
-    /** Returns the later of the time that was found and the one that is known. A failover can lose it. */
+    /**
+     * Returns the later of the time that was found and the one that is known. A failover can lose
+     * it.
+     */
     private byte[] latest(byte[] found, boolean isString) {
         long known = revoked.get();
         String text = found == null ? "" : new String(found, StandardCharsets.ISO_8859_1);

@@ -8,7 +8,9 @@ import java.util.List;
 
 /** Gives a session a new token: at once, or because the token is old. */
 final class Renewals {
-    /** How long a rotated token is accepted after the first use of its successor, in milliseconds. */
+    /**
+     * How long a rotated token is accepted after the first use of its successor, in milliseconds.
+     */
     static final long GRACE = 30_000;
     /** How old the store's word on a new token may be when the response header leaves. */
     static final long RECHECK_NANOS = 50_000_000;
@@ -37,7 +39,8 @@ final class Renewals {
         }
         Renewal n = new Renewal(s.token.renewed(0), 0);
         commits.send(List.of(), n);
-        boolean first = s.response.issued && !s.response.renewed && (s.response.setCookie || s.response.isHandedOut()); // the token before has not left
+        // The token before has not left
+        boolean first = s.response.issued && !s.response.renewed && (s.response.setCookie || s.response.isHandedOut());
         Record r = s.view.record;
         r.previous = s.token.verifierHash();
         r.current = n.token.verifierHash();
@@ -76,7 +79,10 @@ final class Renewals {
         }
     }
 
-    /** Commits a rotation and nothing else. If it fails, the request does not: its own token stays good. */
+    /**
+     * Commits a rotation and nothing else. If it fails, the request does not: its own token stays
+     * good.
+     */
     void rotateAlone(Renewal n) {
         Phase before = s.phase;
         SessionException errorBefore = s.outcome.error;
@@ -92,7 +98,10 @@ final class Renewals {
         }
     }
 
-    /** Drops a new token from the response if another request has superseded it, or has ended the session. */
+    /**
+     * Drops a new token from the response if another request has superseded it, or has ended the
+     * session.
+     */
     void recheckCookie() {
         if (!s.response.setCookie || s.response.rotatedTo != null || System.nanoTime() - s.response.confirmed < s.m.recheckNanos) {
             return;

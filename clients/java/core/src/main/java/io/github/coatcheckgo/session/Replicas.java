@@ -10,13 +10,13 @@ import java.util.concurrent.ConcurrentLinkedQueue;
 import java.util.function.Supplier;
 
 /**
- * Waits until replicas have an end. WAIT counts the writes of its own connection and blocks it, so each
- * waiting end has a connection of its own, which the next one uses again.
+ * Waits until replicas have an end. WAIT counts the writes of its own connection and blocks it, so
+ * each waiting end has a connection of its own, which the next one uses again.
  */
 final class Replicas implements AutoCloseable {
     /**
-     * Always writes: to delete a missing key is no write, and WAIT would wait for nothing. It begins with a DEL,
-     * because an end must work also if memory is full. It leaves no key.
+     * Always writes: to delete a missing key is no write, and WAIT would wait for nothing. It
+     * begins with a DEL, because an end must work also if memory is full. It leaves no key.
      */
     private static final Script WRITE = Script.inline("write",
         "redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])");
@@ -35,7 +35,8 @@ final class Replicas implements AutoCloseable {
     /**
      * Waits until enough replicas have what was written before in the slot of this key.
      *
-     * @throws SessionException UNKNOWN_OUTCOME: the end is done, but too few replicas have acknowledged it
+     * @throws SessionException UNKNOWN_OUTCOME: the end is done, but too few replicas have
+     *     acknowledged it
      */
     void await(RedisStore store, String key) {
         await(store, () -> RedisStore.scriptCall(WRITE, true, List.of(key), List.of()));

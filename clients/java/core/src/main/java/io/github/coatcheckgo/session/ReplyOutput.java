@@ -9,8 +9,8 @@ import java.util.Deque;
 import java.util.List;
 
 /**
- * Any reply: null, a Long, a byte[], or a List of these. Lettuce's own output for nested lists does not
- * tell a value from a list with one value.
+ * Any reply: null, a Long, a byte[], or a List of these. Lettuce's own output for nested lists does
+ * not tell a value from a list with one value.
  */
 final class ReplyOutput extends CommandOutput<byte[], byte[], List<Object>> {
     private final Deque<List<Object>> open = new ArrayDeque<>();

@@ -33,7 +33,8 @@ final class RequestState {
     Phase phase = Phase.UNREAD;
     SessionException readError; // why reading failed
     Token token; // the session's own; null: none
-    String secret; // the id of the session, or of the one that the first change will store; null: not chosen
+    // The id of the session, or of the one that the first change will store; null: not chosen
+    String secret;
     Principal.Who who; // null: nobody is signed in
     boolean passive; // the request is no use of the session
     boolean named; // a read of this request has found the session
@@ -163,7 +164,9 @@ final class RequestState {
         return view.record.principal == null ? List.of(key) : List.of(key, id.revocationsKey(m.store.namespace));
     }
 
-    /** Returns the time of the last revocation of everybody, or 0 if the session was created later. */
+    /**
+     * Returns the time of the last revocation of everybody, or 0 if the session was created later.
+     */
     long global() {
         long known = m.store.knownRevoked();
         return view.record.created > known ? 0 : known;

@@ -1,11 +1,15 @@
 package io.github.coatcheckgo.session;
 
-/** What the response says about the session: the new token or the deleted cookies, and how it may be cached. */
+/**
+ * What the response says about the session: the new token or the deleted cookies, and how it may be
+ * cached.
+ */
 final class Response {
     boolean used; // the handler has asked for the session
     boolean sent; // the header has left
     boolean streams; // commit or reload was called after the header had left
-    private boolean handedOut; // the application gives the client the token itself, so no cookie is set
+    // The application gives the client the token itself, so no cookie is set
+    private boolean handedOut;
     boolean setCookie; // it brings the request's token, or rotatedTo
     boolean issued; // the session got a new token, which is the session's first
     boolean renewed; // the session got a new token, and the client may have the old one
@@ -42,7 +46,10 @@ final class Response {
         renewed = false;
     }
 
-    /** The request's own uses of a token that this response brings do not show that the client has it. */
+    /**
+     * The request's own uses of a token that this response brings do not show that the client has
+     * it.
+     */
     boolean bringsToken() {
         return renewed || issued && !streams;
     }

@@ -15,12 +15,13 @@ import java.util.TreeSet;
 import java.util.function.Supplier;
 
 /**
- * One request's view of a visitor's session, with the changes that the request made. It is safe for use
- * by the threads of the request; while one of them talks to the store, the others wait.
+ * One request's view of a visitor's session, with the changes that the request made. It is safe for
+ * use by the threads of the request; while one of them talks to the store, the others wait.
  *
- * <p>These methods talk to the store: {@link #read}, {@link #commit}, {@link #reload}, {@link #renew},
- * {@link #signIn}, {@link #signOut}, {@link #csrfToken}, and of the fields take, update, addWithin and
- * setWithin. Reading and changing a field does not: a mistake is kept, and fails the commit.
+ * <p>These methods talk to the store: {@link #read}, {@link #commit}, {@link #reload},
+ * {@link #renew}, {@link #signIn}, {@link #signOut}, {@link #csrfToken}, and of the fields take,
+ * update, addWithin and setWithin. Reading and changing a field does not: a mistake is kept, and
+ * fails the commit.
  */
 public final class Session {
     static final System.Logger LOG = System.getLogger("coatcheck");
@@ -43,12 +44,13 @@ public final class Session {
     // Reading.
 
     /**
-     * Reads the session, once: one round trip. An unknown visitor gets an empty session, which the first
-     * change stores. If the visitor's session ended, or got a new token, after the request began, the
-     * session is empty, too, and its changes are refused with ENDED.
+     * Reads the session, once: one round trip. An unknown visitor gets an empty session, which the
+     * first change stores. If the visitor's session ended, or got a new token, after the request
+     * began, the session is empty, too, and its changes are refused with ENDED.
      *
      * @return this
-     * @throws SessionException UNAVAILABLE, AMBIGUOUS, SEALED, or INVALID if another user key made the session
+     * @throws SessionException UNAVAILABLE, AMBIGUOUS, SEALED, or INVALID if another user key made
+     *     the session
      */
     public Session read() {
         s.locking(() -> {
@@ -65,7 +67,8 @@ public final class Session {
     }
 
     /**
-     * Drops the changes that are not committed, and reads the session again: for connections that stay open.
+     * Drops the changes that are not committed, and reads the session again: for connections that
+     * stay open.
      *
      * @throws SessionException ENDED if the session has ended; those of {@link #read}
      */
@@ -108,8 +111,8 @@ public final class Session {
     }
 
     /**
-     * Reports whether the session ended, or got a new token, while the request was running: it is empty, and
-     * takes no changes.
+     * Reports whether the session ended, or got a new token, while the request was running: it is
+     * empty, and takes no changes.
      */
     public boolean isOver() {
         return s.locked(s::isOver);
@@ -125,7 +128,9 @@ public final class Session {
         return s.locked(() -> new TreeSet<>(s.view.fields.keySet()));
     }
 
-    /** Returns the public name of the session, for logs; "" if none is stored. It grants no access. */
+    /**
+     * Returns the public name of the session, for logs; "" if none is stored. It grants no access.
+     */
     public String handle() {
         return s.locked(() -> s.phase == Phase.LIVE ? s.token.id().handle() : "");
     }
@@ -217,12 +222,12 @@ public final class Session {
     }
 
     /**
-     * Stores the changes made so far, in one atomic step. Afterwards reads are exact: they have other
-     * requests' changes, too. With nothing changed it does nothing. The filter commits before the response
-     * header leaves; call it to act on the outcome.
+     * Stores the changes made so far, in one atomic step. Afterwards reads are exact: they have
+     * other requests' changes, too. With nothing changed it does nothing. The filter commits before
+     * the response header leaves; call it to act on the outcome.
      *
-     * @throws SessionException ENDED, UNAVAILABLE, UNKNOWN_OUTCOME, HEADER_SENT, CROSS_ORIGIN, TOO_LARGE,
-     *     INVALID, DECODE or SEALED. After an error the session takes no more changes
+     * @throws SessionException ENDED, UNAVAILABLE, UNKNOWN_OUTCOME, HEADER_SENT, CROSS_ORIGIN,
+     *     TOO_LARGE, INVALID, DECODE or SEALED. After an error the session takes no more changes
      */
     public void commit() {
         s.locking(() -> {
@@ -241,8 +246,8 @@ public final class Session {
     }
 
     /**
-     * Changes the token: call it when a user's privileges change. It commits. The old token stops working at
-     * once. Errors: those of {@link #commit}.
+     * Changes the token: call it when a user's privileges change. It commits. The old token stops
+     * working at once. Errors: those of {@link #commit}.
      */
     public void renew() {
         s.locking(() -> {
@@ -257,116 +262,48 @@ public final class Session {
     // Signing in and out.
 
     /**
-     * Signs a user in. It commits. The user gets a new session under a new token; the old token no longer opens
-     * a session. Of an anonymous session the fields of {@link Config#keepFields} are kept; of a session of the
-     * same user all; of another user's none. Changes that this request made and did not commit are kept.
+     * Signs a user in. It commits. The user gets a new session under a new token; the old token no
+     * longer opens a session. Of an anonymous session the fields of {@link Config#keepFields} are
+     * kept; of a session of the same user all; of another user's none. Changes that this request
+     * made and did not commit are kept.
      *
-     * @throws SessionException TOO_MANY or REVOKED: the session goes on as it was. HEADER_SENT, INVALID, and those
-     *     of {@link #commit}
+     * @throws SessionException TOO_MANY or REVOKED: the session goes on as it was. HEADER_SENT,
+     *     INVALID, and those of {@link #commit}
      */
     public void signIn(Login login) {
         s.locking(() -> new SigningIn(s, commits).signIn(login));
     }
 
     /**
-     * Ends the session at once and for all requests, and drops what was not committed. The response deletes the
-     * cookie. Afterwards this is the empty session of an unknown visitor. It works without {@link #read}.
+     * Ends the session at once and for all requests, and drops what was not committed. The response
+     * deletes the cookie. Afterwards this is the empty session of an unknown visitor. It works
+     * without {@link #read}.
      *
-     * @throws SessionException ENDED if a sign-in in another request has replaced the session: the new session is
-     *     alive. UNAVAILABLE: the session may be alive, and the response deletes the cookie
+     * @throws SessionException ENDED if a sign-in in another request has replaced the session: the
+     *     new session is alive. UNAVAILABLE: the session may be alive, and the response deletes the
+     *     cookie
      */
     public void signOut() {
-        s.locking(() -> {
-            s.response.used = true;
-            if (s.phase == Phase.MOVED && !s.named) {
-                throw RequestState.fail(Kind.ENDED, "a sign-in has replaced the session");
-            }
-            SessionException failed = null;
-            if (s.token != null) {
-                try {
-                    end();
-                } catch (SessionException e) {
-                    if (e.kind() == Kind.ENDED) {
-                        s.lost(Phase.MOVED);
-                        throw e;
-                    }
-                    failed = e;
-                }
-            }
-            s.view.ops.clear();
-            s.response.rotatedTo = null;
-            s.response.setCookie = false;
-            s.response.issued = false;
-            s.response.renewed = false;
-            s.response.drop();
-            s.credentials.inHeader = false;
-            s.phase = Phase.UNREAD;
-            s.outcome.forgive();
-            s.reset(failed == null ? Phase.ANONYMOUS : Phase.ENDED);
-            if (failed != null) {
-                SessionException e = new SessionException(Kind.UNAVAILABLE, "signing out: " + failed.getMessage(), failed);
-                s.outcome.stop(e);
-                throw e;
-            }
-            s.token = null;
-        });
-    }
-
-    private void end() {
-        Record r = s.view.record;
-        String owner = r == null ? s.m.store.owner(s.token.id()) : r.principal == null ? null : r.principal.owner();
-        UserSessions.endOne(s.m.store, s.token.id(), owner, r != null);
+        s.locking(() -> new SigningOut(s).signOut());
     }
 
     // Bearer tokens.
 
     /**
-     * Returns the session's token, for a client that sends it as "Authorization: Bearer". It commits, and stores
-     * a session that is not stored yet. The response sets no cookie for this token. Errors: those of
-     * {@link #commit}.
+     * Returns the session's token, for a client that sends it as "Authorization: Bearer". It
+     * commits, and stores a session that is not stored yet. The response sets no cookie for this
+     * token. Errors: those of {@link #commit}.
      *
-     * @throws IllegalStateException without {@link Config#bearer}; or if the token came in a cookie, which scripts
-     *     must not read: call {@link #renew} first
+     * @throws IllegalStateException without {@link Config#bearer}; or if the token came in a
+     *     cookie, which scripts must not read: call {@link #renew} first
      */
     public String bearerToken() {
-        return s.locked(() -> {
-            if (!s.m.config.bearer) {
-                throw new IllegalStateException("bearerToken needs Config.bearer");
-            }
-            if (s.phase == Phase.LIVE && !s.response.setCookie && !s.response.isHandedOut() && s.credentials.inCookie()) {
-                throw new IllegalStateException("this token came in a cookie, which scripts must not read: renew it to hand it out");
-            }
-            s.outcome.report();
-            s.outcome.reporting(() -> {
-                s.refuse();
-                return s.phase == Phase.ANONYMOUS || !s.view.ops.isEmpty() ? sendForBearer() : null;
-            });
-            s.response.handOut();
-            if (s.response.issued) { // beside the new token, an old cookie would make every request ambiguous
-                s.response.drop();
-            }
-            return s.token.text(s.m.keys);
-        });
-    }
-
-    private List<String> sendForBearer() {
-        boolean creates = s.phase == Phase.ANONYMOUS && !s.response.isHandedOut();
-        if (creates) {
-            s.response.handOut();
-        }
-        try {
-            return commits.send(List.of(), null);
-        } catch (SessionException e) {
-            if (creates) {
-                s.response.takeBack();
-            }
-            throw e;
-        }
+        return s.locked(() -> new HandingOut(s, commits).token());
     }
 
     /**
-     * Reports whether the session's token came in the Authorization header. Do not return what only a page may
-     * have, such as a CSRF token, to such a request.
+     * Reports whether the session's token came in the Authorization header. Do not return what only
+     * a page may have, such as a CSRF token, to such a request.
      */
     public boolean isBearer() {
         return s.locked(() -> s.credentials.inHeader);
@@ -375,8 +312,8 @@ public final class Session {
     // CSRF.
 
     /**
-     * Returns a CSRF token of the session, a different one each time. It stores a session that is not stored yet.
-     * Put it into the form field "csrf_token" or the header "X-CSRF-Token".
+     * Returns a CSRF token of the session, a different one each time. It stores a session that is
+     * not stored yet. Put it into the form field "csrf_token" or the header "X-CSRF-Token".
      */
     public String csrfToken() {
         return s.locked(() -> {
@@ -389,7 +326,9 @@ public final class Session {
         });
     }
 
-    /** Throws CSRF if the token is not one of this session. A session that is not stored has none. */
+    /**
+     * Throws CSRF if the token is not one of this session. A session that is not stored has none.
+     */
     public void checkCsrf(String csrfToken) {
         s.locking(() -> {
             boolean has = s.phase == Phase.LIVE || s.phase == Phase.MOVED;
@@ -401,12 +340,18 @@ public final class Session {
 
     // For adapters of frameworks.
 
-    /** Reports whether the request's cookie opens a session, so that it needs a CSRF token. For adapters. */
+    /**
+     * Reports whether the request's cookie opens a session, so that it needs a CSRF token. For
+     * adapters.
+     */
     public boolean isOpen() {
         return s.locked(() -> s.phase == Phase.LIVE || s.phase == Phase.MOVED && s.secret != null);
     }
 
-    /** Reports whether the token comes in a cookie, which a browser sends with any request. For adapters. */
+    /**
+     * Reports whether the token comes in a cookie, which a browser sends with any request. For
+     * adapters.
+     */
     public boolean inCookie() {
         return s.locked(s.credentials::inCookie);
     }
@@ -417,8 +362,8 @@ public final class Session {
     }
 
     /**
-     * Commits what the handler changed, and rotates an old token. Afterwards it is too late for a new cookie.
-     * For adapters, before the response header leaves.
+     * Commits what the handler changed, and rotates an old token. Afterwards it is too late for a
+     * new cookie. For adapters, before the response header leaves.
      *
      * @param canSetCookie whether the response can carry a cookie
      * @throws SessionException why nothing was stored; the response must report it
@@ -434,7 +379,10 @@ public final class Session {
         });
     }
 
-    /** Is {@link #commitBeforeHeader}, but the response can still carry another cookie afterwards. For adapters. */
+    /**
+     * Is {@link #commitBeforeHeader}, but the response can still carry another cookie afterwards.
+     * For adapters.
+     */
     public void commitOnly(boolean canSetCookie) {
         s.locking(() -> {
             if (s.outcome.error != null) {
@@ -462,7 +410,10 @@ public final class Session {
         });
     }
 
-    /** Records the use of the session, if that is due. It does not wait. For adapters, after the response. */
+    /**
+     * Records the use of the session, if that is due. It does not wait. For adapters, after the
+     * response.
+     */
     public void touch() {
         s.locking(() -> commits.touch(null));
     }
@@ -472,7 +423,10 @@ public final class Session {
         commits.awaitTouch();
     }
 
-    /** Returns the token that the response brings, or null. For adapters, after {@link #commitBeforeHeader}. */
+    /**
+     * Returns the token that the response brings, or null. For adapters, after
+     * {@link #commitBeforeHeader}.
+     */
     public String newToken() {
         return s.locked(() -> {
             Token t = s.response.rotatedTo != null ? s.response.rotatedTo : s.token;
@@ -498,7 +452,8 @@ public final class Session {
     }
 
     /**
-     * Writes what the response has to say about the session: the cookie, and how it may be cached. For adapters.
+     * Writes what the response has to say about the session: the cookie, and how it may be cached.
+     * For adapters.
      *
      * @return whether the header sets or deletes a cookie
      */

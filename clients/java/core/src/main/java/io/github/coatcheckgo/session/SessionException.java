@@ -1,8 +1,8 @@
 package io.github.coatcheckgo.session;
 
 /**
- * An error of a session. {@link #kind} says which; the message is for the log, and clients never see
- * it. {@link #clientMessage} is the sentence for the client.
+ * An error of a session. {@link #kind} says which; the message is for the log, and clients never
+ * see it. {@link #clientMessage} is the sentence for the client.
  */
 public final class SessionException extends RuntimeException {
     private static final long serialVersionUID = 1;
@@ -10,21 +10,33 @@ public final class SessionException extends RuntimeException {
     /** The kinds of error. They are those of the Go library. */
     public enum Kind {
         /**
-         * The store did not answer, or holds something that this version of the format does not allow.
-         * Nothing was stored.
+         * The store did not answer, or holds something that this version of the format does not
+         * allow. Nothing was stored.
          */
         UNAVAILABLE(503, "The service is not available at the moment. Please try again."),
         /** The store did not answer after a change was sent. It may or may not have been stored. */
         UNKNOWN_OUTCOME(503, "It is not known whether your change was saved. Please check before you try again."),
-        /** The session ended, or got a new token, while the request was running. Its changes were refused. */
+        /**
+         * The session ended, or got a new token, while the request was running. Its changes were
+         * refused.
+         */
         ENDED(409, "Your session has changed. Please reload and try again."),
-        /** A change needs a new cookie, but the response header was already sent. Nothing was stored. */
+        /**
+         * A change needs a new cookie, but the response header was already sent. Nothing was
+         * stored.
+         */
         HEADER_SENT(500),
         /** The session would exceed the size limit or another limit of the format. */
         TOO_LARGE(500),
-        /** The limit of an addWithin or setWithin refused it. It changed nothing, and the session takes more changes. */
+        /**
+         * The limit of an addWithin or setWithin refused it. It changed nothing, and the session
+         * takes more changes.
+         */
         LIMIT(409, "This is more than allowed. Nothing was changed."),
-        /** An argument is not valid: the name of a field, a value, a sum, a login, a user or a handle. */
+        /**
+         * An argument is not valid: the name of a field, a value, a sum, a login, a user or a
+         * handle.
+         */
         INVALID(500),
         /** A stored value has another type than the field that reads it. */
         DECODE(500),

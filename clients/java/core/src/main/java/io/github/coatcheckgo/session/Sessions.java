@@ -7,8 +7,8 @@ import java.util.List;
 import java.util.function.Supplier;
 
 /**
- * Makes the sessions of requests, and lists and ends those of users. One per application; it is safe for
- * use by many threads.
+ * Makes the sessions of requests, and lists and ends those of users. One per application; it is
+ * safe for use by many threads.
  */
 public final class Sessions {
     final RedisStore store;
@@ -29,7 +29,8 @@ public final class Sessions {
      * Begins a request, for adapters of frameworks. It does not talk to the store.
      *
      * @param cookieHeaders the values of the request's Cookie headers
-     * @param authorization the values of the request's Authorization headers; see {@link Config#bearer}
+     * @param authorization the values of the request's Authorization headers; see
+     *     {@link Config#bearer}
      * @param crossOrigin returns why another site caused the request, or null
      */
     public Session begin(List<String> cookieHeaders, List<String> authorization, Supplier<String> crossOrigin) {
@@ -37,12 +38,18 @@ public final class Sessions {
         return new Session(this, new Credentials(cookieHeaders, bearer, config.cookieName, keys), crossOrigin);
     }
 
-    /** Begins a request with a token of {@link Session#newToken}, for adapters. Null stands for none. */
+    /**
+     * Begins a request with a token of {@link Session#newToken}, for adapters. Null stands for
+     * none.
+     */
     public Session begin(String token) {
         return begin(token == null ? List.of() : List.of(config.cookieName + "=" + token), List.of(), () -> null);
     }
 
-    /** Reports whether a text has the form of a token, and, with keys, a valid MAC. It does not talk to the store. */
+    /**
+     * Reports whether a text has the form of a token, and, with keys, a valid MAC. It does not talk
+     * to the store.
+     */
     public boolean isToken(String text) {
         return Token.parse(text, keys) != null;
     }
@@ -113,15 +120,17 @@ public final class Sessions {
     }
 
     /**
-     * Ends all sessions of the user in one step, except those with these handles, at most 100. A sign-in
-     * that began before is refused. Returns how many sessions it ended; fewer if a reply was lost.
+     * Ends all sessions of the user in one step, except those with these handles, at most 100. A
+     * sign-in that began before is refused. Returns how many sessions it ended; fewer if a reply
+     * was lost.
      */
     public int revokeUser(String user, Collection<String> keep) {
         String owner = owner(user);
         List<String> names = new ArrayList<>();
         for (String handle : keep) {
             SessionId id = handle == null ? null : SessionId.parse(handle);
-            if (id == null) { // a mistyped handle must not end the session that it was meant to keep
+            // A mistyped handle must not end the session that it was meant to keep
+            if (id == null) {
                 throw new SessionException(Kind.INVALID, "not a handle: " + handle);
             }
             if (id.bucket().equals(String.format("%04x", Keys.bucket(owner)))) {
@@ -150,12 +159,18 @@ public final class Sessions {
         return config.trustedOrigins;
     }
 
-    /** Returns the tokens in these Cookie headers, in the order in which they are tried. For adapters. */
+    /**
+     * Returns the tokens in these Cookie headers, in the order in which they are tried. For
+     * adapters.
+     */
     public List<String> tokens(List<String> cookieHeaders) {
         return new Credentials(cookieHeaders, config.cookieName, keys).tokens.stream().map(t -> t.text(keys)).toList();
     }
 
-    /** Deletes the cookies that these Cookie headers have, or only that of anonymous sessions. For adapters. */
+    /**
+     * Deletes the cookies that these Cookie headers have, or only that of anonymous sessions. For
+     * adapters.
+     */
     public void deleteCookies(List<String> cookieHeaders, boolean onlyAnonymous, Session.Headers h) {
         Credentials c = new Credentials(cookieHeaders, config.cookieName, keys);
         if (c.hasCookie && !onlyAnonymous) {
@@ -168,7 +183,8 @@ public final class Sessions {
     }
 
     /**
-     * Ends the session with this handle, whoever has it: for administrators. Returns whether there was one.
+     * Ends the session with this handle, whoever has it: for administrators. Returns whether there
+     * was one.
      */
     public boolean end(String handle) {
         SessionId id = SessionId.parse(handle);

@@ -26,7 +26,8 @@ final class SignInSteps {
     /**
      * Makes all steps.
      *
-     * @throws SessionException TOO_MANY, REVOKED, UNAVAILABLE; UNKNOWN_OUTCOME: the session may be stored
+     * @throws SessionException TOO_MANY, REVOKED, UNAVAILABLE; UNKNOWN_OUTCOME: the session may be
+     *     stored
      */
     void run() {
         long began = began();
@@ -139,7 +140,8 @@ final class SignInSteps {
                     r.texts(2).forEach(name -> store.ends.ended(new SessionId(x.id.bucket(), name), owner));
                     return;
                 }
-                case "again", "exists" -> { // an earlier reply was lost; another sign-in may have ended it since
+                // An earlier reply was lost; another sign-in may have ended it since
+                case "again", "exists" -> {
                     x.time = store.load(x.id).now();
                     return;
                 }

@@ -29,7 +29,8 @@ final class SigningIn {
     /**
      * Signs in. Changes that are not committed go to the new session.
      *
-     * @throws SessionException TOO_MANY or REVOKED: the session goes on as it was; others stop the request
+     * @throws SessionException TOO_MANY or REVOKED: the session goes on as it was; others stop the
+     *     request
      */
     void signIn(Login login) {
         SignIn x = signInOf(login);
@@ -118,7 +119,8 @@ final class SigningIn {
     // The new session.
 
     private void enter(SignIn x) {
-        if (!s.credentials.inHeader || s.response.sent) { // else bearerToken can hand out the new token
+        // Else bearerToken can hand out the new token
+        if (!s.credentials.inHeader || s.response.sent) {
             commits.mayIssueToken();
         }
         List<Op> mine = reseal(s.view.ops, x.secret);

@@ -78,7 +78,9 @@ final class Texts {
         return text.getBytes(StandardCharsets.UTF_8);
     }
 
-    /** Reports whether a text has a surrogate without its other half, so that it has no UTF-8 form. */
+    /**
+     * Reports whether a text has a surrogate without its other half, so that it has no UTF-8 form.
+     */
     static boolean hasLoneSurrogate(String text) {
         for (int i = 0; i < text.length(); i++) {
             char c = text.charAt(i);

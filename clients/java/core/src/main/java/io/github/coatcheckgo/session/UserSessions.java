@@ -13,7 +13,9 @@ final class UserSessions {
     private static final int BATCH = 500;
     private static final long DAY = 86_400_000;
 
-    /** Ends one session. The owner is null if nobody was signed in. Returns whether it was alive. */
+    /**
+     * Ends one session. The owner is null if nobody was signed in. Returns whether it was alive.
+     */
     static boolean endOne(RedisStore store, SessionId id, String owner, boolean existed) {
         String key = id.key(store.namespace);
         try {

@@ -4,8 +4,8 @@ import java.util.Optional;
 import java.util.function.Function;
 
 /**
- * A field with one value. The last write of this field wins; {@link #update} is atomic. Declare a field
- * once, as a constant.
+ * A field with one value. The last write of this field wins; {@link #update} is atomic. Declare a
+ * field once, as a constant.
  *
  * @param <T> the type of the value
  */

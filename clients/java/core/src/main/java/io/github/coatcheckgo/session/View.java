@@ -5,7 +5,10 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.TreeMap;
 
-/** The fields as a request sees them: the record as last read or committed, with the request's own changes. */
+/**
+ * The fields as a request sees them: the record as last read or committed, with the request's own
+ * changes.
+ */
 final class View {
     private final int maxSize;
     Record record; // null: not stored
@@ -80,13 +83,17 @@ final class View {
         ops.add(op);
     }
 
-    /** Drops the changes that are not committed. Then the fields are those of the record, or none. */
+    /**
+     * Drops the changes that are not committed. Then the fields are those of the record, or none.
+     */
     void discard(boolean live) {
         ops.clear();
         fields = live ? new TreeMap<>(record.fields) : new TreeMap<>();
     }
 
-    /** Makes the record what a commit has left: what the request has changed reads as it left it. */
+    /**
+     * Makes the record what a commit has left: what the request has changed reads as it left it.
+     */
     void settle(List<Op> done, List<String> values) {
         TreeMap<String, byte[]> stored = record.fields;
         for (int i = 0; i < done.size(); i++) {

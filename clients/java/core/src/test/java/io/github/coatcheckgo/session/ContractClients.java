@@ -11,7 +11,10 @@ import java.util.Map;
 import java.util.Optional;
 import java.util.concurrent.ConcurrentHashMap;
 
-/** The step function of the contract suite: makes one request to this client, and reports the outcome. */
+/**
+ * The step function of the contract suite: makes one request to this client, and reports the
+ * outcome.
+ */
 final class ContractClients implements AutoCloseable {
     private record Client(RedisStore store, Sessions sessions) {}
 
@@ -126,7 +129,8 @@ final class ContractClients implements AutoCloseable {
         c.seal(Boolean.TRUE.equals(o.get("seal")));
         RedisStore store = RedisStore.open((String) o.get("url"), (String) o.get("namespace"), Duration.ofSeconds(20));
         Sessions sessions = new Sessions(store, c);
-        sessions.recheckNanos = 5_000_000_000L; // a busy machine may stop between a sign-in and its response
+        // A busy machine may stop between a sign-in and its response
+        sessions.recheckNanos = 5_000_000_000L;
         return new Client(store, sessions);
     }
 

@@ -125,7 +125,10 @@ class ContractTest {
             check(before == null || before.equals(sorted(unchanged)), about + ": the record has changed");
         }
 
-        /** Returns the record without what a touch changes: the revision and the time of the last use. */
+        /**
+         * Returns the record without what a touch changes: the revision and the time of the last
+         * use.
+         */
         private Object sorted(String key) {
             Map<String, Object> hash = new java.util.TreeMap<>(hashOf(redis(List.of("HGETALL", key), false)));
             hash.computeIfPresent("@s", (name, state) -> state instanceof String text && text.length() == 56

@@ -65,7 +65,8 @@ class OutageTest {
             Sessions m = new Sessions(store, new Config());
             String token = begin(m);
             server.down();
-            await(() -> kind(() -> m.begin(token).read()) == Kind.UNAVAILABLE); // it notices that the connection is lost
+            // It notices that the connection is lost
+            await(() -> kind(() -> m.begin(token).read()) == Kind.UNAVAILABLE);
             long began = System.nanoTime();
             for (int i = 0; i < 3; i++) {
                 assertEquals(Kind.UNAVAILABLE, kind(() -> m.begin(token).read()));

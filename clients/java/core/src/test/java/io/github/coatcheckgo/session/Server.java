@@ -51,7 +51,10 @@ final class Server {
         return connection;
     }
 
-    /** Sends a command. Arguments are texts or bytes; the key is the second word, or the fourth of EVAL. */
+    /**
+     * Sends a command. Arguments are texts or bytes; the key is the second word, or the fourth of
+     * EVAL.
+     */
     static Object command(Object... words) {
         return on(connection(), false, words);
     }

@@ -110,7 +110,9 @@ final class Vectors {
         return n;
     }
 
-    /** Reports whether a reply is the expected one. A list is a list; "TIME" is the server's time. */
+    /**
+     * Reports whether a reply is the expected one. A list is a list; "TIME" is the server's time.
+     */
     static boolean replies(Object expected, Object actual, long now) {
         if (expected instanceof List<?> list) {
             if (!(actual instanceof List<?> got) || got.size() != list.size()) {

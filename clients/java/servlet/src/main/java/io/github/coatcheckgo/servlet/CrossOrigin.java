@@ -19,7 +19,10 @@ final class CrossOrigin {
         };
     }
 
-    /** Returns why the request is refused, or null. Browsers let every site open a WebSocket, with the cookie. */
+    /**
+     * Returns why the request is refused, or null. Browsers let every site open a WebSocket, with
+     * the cookie.
+     */
     static String check(HttpServletRequest r, List<String> trusted) {
         boolean webSocket = "websocket".equalsIgnoreCase(r.getHeader("Upgrade"));
         if (isSafe(r.getMethod()) && !webSocket) {

@@ -50,7 +50,10 @@ final class Exchange {
         request = new Request(r);
     }
 
-    /** Commits before the first byte of a response with this status. Returns whether it goes to the client. */
+    /**
+     * Commits before the first byte of a response with this status. Returns whether it goes to the
+     * client.
+     */
     synchronized boolean begin(int status) {
         if (began) {
             return !swallow;
@@ -69,7 +72,10 @@ final class Exchange {
         return true;
     }
 
-    /** Reports, once, that the header sets a cookie. In a buffer it could wait, while others bring newer ones. */
+    /**
+     * Reports, once, that the header sets a cookie. In a buffer it could wait, while others bring
+     * newer ones.
+     */
     synchronized boolean flushCookie() {
         boolean due = flush;
         flush = false;
@@ -115,7 +121,8 @@ final class Exchange {
         writeHeaders();
         out.setStatus(e.status());
         if (e.status() == 503 && e.kind() != SessionException.Kind.UNKNOWN_OUTCOME) {
-            out.setHeader("Retry-After", "1"); // an unknown outcome must not be repeated without a look
+            // An unknown outcome must not be repeated without a look
+            out.setHeader("Retry-After", "1");
         } else if (e.status() == 401) {
             out.setHeader("WWW-Authenticate", "Bearer realm=\"session\"");
         }
@@ -172,7 +179,10 @@ final class Exchange {
         session.touch();
     }
 
-    /** Drops the changes, after an exception of the handler. A token that is stored leaves nevertheless. */
+    /**
+     * Drops the changes, after an exception of the handler. A token that is stored leaves
+     * nevertheless.
+     */
     synchronized void unwind(Throwable why) {
         finished = true;
         if (swallow) {

@@ -17,12 +17,13 @@ import java.util.List;
 import java.util.function.Predicate;
 
 /**
- * The Servlet filter. Handlers inside it get their session with {@link #session}. What they change is
- * committed before the first byte of the response leaves. If the commit fails, the client gets an error,
- * and what the handler writes is dropped. An exception that reaches the filter discards the changes.
+ * The Servlet filter. Handlers inside it get their session with {@link #session}. What they change
+ * is committed before the first byte of the response leaves. If the commit fails, the client gets
+ * an error, and what the handler writes is dropped. An exception that reaches the filter discards
+ * the changes.
  *
- * <p>Map it to the dispatcher types REQUEST and ASYNC, and allow it asynchronous requests. It does not
- * replace {@code request.getSession()}: for that, see the Spring Session repository.
+ * <p>Map it to the dispatcher types REQUEST and ASYNC, and allow it asynchronous requests. It does
+ * not replace {@code request.getSession()}: for that, see the Spring Session repository.
  */
 public final class SessionFilter implements Filter {
     /** The header that carries a CSRF token. */
@@ -62,7 +63,8 @@ public final class SessionFilter implements Filter {
     /**
      * Returns the request's session. The first call reads it: one round trip.
      *
-     * @throws SessionException those of {@link Session#read}. Let it pass: the filter responds to it
+     * @throws SessionException those of {@link Session#read}. Let it pass: the filter responds to
+     *     it
      */
     public static Session session(ServletRequest request) {
         return unread(request).read();

@@ -316,7 +316,8 @@ class SessionFilterTest {
         assertEquals(200, b.send("POST", "/add", "X-CSRF-Token", token).statusCode());
         assertEquals(200, b.send("POST", "/add?csrf_token=" + b.get("/csrf")).statusCode());
         assertEquals(200, b.send("POST", "/hook").statusCode());
-        assertEquals(200, new Browser(csrfApp).send("POST", "/add").statusCode()); // it has no cookie
+        // It has no cookie
+        assertEquals(200, new Browser(csrfApp).send("POST", "/add").statusCode());
     }
 
     @Test

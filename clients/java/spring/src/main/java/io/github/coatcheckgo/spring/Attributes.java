@@ -6,12 +6,12 @@ import java.util.HashMap;
 import java.util.Map;
 
 /**
- * Says how the attributes of a session become JSON. Without a codec of its own, an attribute takes null,
- * Boolean, Integer, Long, BigInteger, Double, String, List and Map. Java's serialization is never used, and
- * no class is named in the JSON.
+ * Says how the attributes of a session become JSON. Without a codec of its own, an attribute takes
+ * null, Boolean, Integer, Long, BigInteger, Double, String, List and Map. Java's serialization is
+ * never used, and no class is named in the JSON.
  *
- * <p>JSON does not tell an Integer from a Long: an integer of 32 bits is read as an Integer. Give an
- * attribute that is a Long {@link Codec#LONG}.
+ * <p>JSON does not tell an Integer from a Long: an integer of 32 bits is read as an Integer. Give
+ * an attribute that is a Long {@link Codec#LONG}.
  */
 public final class Attributes {
     private static final Codec<Object> PLAIN = Codec.of(Json::write, json -> narrow(Json.parse(json)));
@@ -25,8 +25,8 @@ public final class Attributes {
     }
 
     /**
-     * Sets the codec of the attributes in which Spring Security keeps its objects: the security context, the
-     * saved request, and the last exception. See the README for one with Jackson.
+     * Sets the codec of the attributes in which Spring Security keeps its objects: the security
+     * context, the saved request, and the last exception. See the README for one with Jackson.
      */
     public Attributes springSecurity(Codec<Object> codec) {
         return with("SPRING_SECURITY_CONTEXT", codec).with("SPRING_SECURITY_SAVED_REQUEST", codec)
@@ -54,7 +54,9 @@ public final class Attributes {
     /** The names of attributes that are no names of fields are keys of this map. */
     static final String OTHERS = "spring";
 
-    /** Reports whether the attribute is a field of its own, which other languages read by this name. */
+    /**
+     * Reports whether the attribute is a field of its own, which other languages read by this name.
+     */
     static boolean isField(String name) {
         return name.matches("[a-zA-Z0-9._-]{1,64}\\z");
     }

@@ -16,13 +16,13 @@ import org.springframework.session.FindByIndexNameSessionRepository;
 import org.springframework.session.Session;
 
 /**
- * A session as Spring Session sees it. An attribute whose name is that of a field is that field. Its id is
- * the token, which only the browser may get.
+ * A session as Spring Session sees it. An attribute whose name is that of a field is that field.
+ * Its id is the token, which only the browser may get.
  */
 public final class CoatcheckSession implements Session {
     /**
-     * This attribute is the {@link io.github.coatcheckgo.session.Session} itself, for counters, maps and
-     * updates. It is never stored.
+     * This attribute is the {@link io.github.coatcheckgo.session.Session} itself, for counters,
+     * maps and updates. It is never stored.
      */
     public static final String NATIVE = "io.github.coatcheckgo.session";
 

@@ -8,8 +8,8 @@ import org.springframework.session.config.annotation.web.http.EnableSpringHttpSe
 import org.springframework.session.web.http.HttpSessionIdResolver;
 
 /**
- * Keeps the sessions of a Spring application in Coatcheck. Import it, and declare a bean {@link Sessions};
- * a bean {@link Attributes} is optional.
+ * Keeps the sessions of a Spring application in Coatcheck. Import it, and declare a bean
+ * {@link Sessions}; a bean {@link Attributes} is optional.
  */
 @Configuration(proxyBeanMethods = false)
 @EnableSpringHttpSession

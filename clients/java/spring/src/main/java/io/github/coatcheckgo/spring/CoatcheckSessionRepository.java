@@ -11,8 +11,9 @@ import java.util.function.Function;
 import org.springframework.session.FindByIndexNameSessionRepository;
 
 /**
- * A Spring Session repository on Coatcheck: a change of an attribute is a change of that field alone, and
- * the first save with a principal is a sign-in. See the README for what Spring's interfaces cannot promise.
+ * A Spring Session repository on Coatcheck: a change of an attribute is a change of that field
+ * alone, and the first save with a principal is a sign-in. See the README for what Spring's
+ * interfaces cannot promise.
  */
 public final class CoatcheckSessionRepository implements FindByIndexNameSessionRepository<CoatcheckSession> {
     private final Sessions sessions;
@@ -38,7 +39,8 @@ public final class CoatcheckSessionRepository implements FindByIndexNameSessionR
     /**
      * Stores what was changed, in one atomic step, or signs the principal in, or records the use.
      *
-     * @throws SessionException if it was not stored. ENDED: the session ended while the request was running
+     * @throws SessionException if it was not stored. ENDED: the session ended while the request was
+     *     running
      */
     @Override
     public void save(CoatcheckSession session) {
@@ -55,8 +57,8 @@ public final class CoatcheckSessionRepository implements FindByIndexNameSessionR
     }
 
     /**
-     * Returns the session that a token opens, or null. A handle opens none. A session that got a new token a
-     * moment ago is returned empty, and takes no changes.
+     * Returns the session that a token opens, or null. A handle opens none. A session that got a
+     * new token a moment ago is returned empty, and takes no changes.
      */
     @Override
     public CoatcheckSession findById(String id) {
@@ -77,7 +79,10 @@ public final class CoatcheckSessionRepository implements FindByIndexNameSessionR
         }
     }
 
-    /** Returns the principal's sessions by their handles, without attributes. Another index is empty. */
+    /**
+     * Returns the principal's sessions by their handles, without attributes. Another index is
+     * empty.
+     */
     @Override
     public Map<String, CoatcheckSession> findByIndexNameAndIndexValue(String indexName, String indexValue) {
         Map<String, CoatcheckSession> found = new LinkedHashMap<>();

@@ -12,7 +12,10 @@ import java.lang.System.Logger.Level;
 import org.springframework.core.Ordered;
 import org.springframework.session.web.http.SessionRepositoryFilter;
 
-/** Responds to the errors of sessions with their status: 503 if the store is down, never an empty session. */
+/**
+ * Responds to the errors of sessions with their status: 503 if the store is down, never an empty
+ * session.
+ */
 public final class SessionErrorFilter implements Filter, Ordered {
     private static final System.Logger LOG = System.getLogger("coatcheck");
 

@@ -30,7 +30,9 @@ import org.springframework.web.bind.annotation.RequestParam;
 import org.springframework.web.bind.annotation.RestController;
 import tools.jackson.databind.json.JsonMapper;
 
-/** A Spring Boot application with Spring Security and HttpSession. Its sessions are in Coatcheck. */
+/**
+ * A Spring Boot application with Spring Security and HttpSession. Its sessions are in Coatcheck.
+ */
 @EnableAutoConfiguration
 @Import(CoatcheckSessionConfiguration.class)
 public class App {

@@ -29,8 +29,8 @@ import org.springframework.session.data.redis.RedisIndexedSessionRepository;
 import org.springframework.session.data.redis.RedisSessionRepository;
 
 /**
- * The same races on Spring Session's repositories for Redis and on this one. Of theirs the test prints what
- * comes out, and of ours it checks that nothing is lost and that nothing comes back.
+ * The same races on Spring Session's repositories for Redis and on this one. Of theirs the test
+ * prints what comes out, and of ours it checks that nothing is lost and that nothing comes back.
  */
 class RacesTest {
     private static final int THREADS = 8;
@@ -131,7 +131,8 @@ class RacesTest {
         List<String> delete = new ArrayList<>();
         RedisTemplate<String, Object> template = set(new RedisTemplate<String, Object>() {
             @Override
-            public Boolean hasKey(String key) { // save checks that the session exists, and then writes
+            // Save checks that the session exists, and then writes
+            public Boolean hasKey(String key) {
                 Boolean exists = super.hasKey(key);
                 delete.forEach(id -> repository.get(0).deleteById(id));
                 delete.clear();

@@ -16,7 +16,10 @@ import java.util.List;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
-/** A redis-server of the tests, on a free port of the loopback interface. It stops with the JVM at the latest. */
+/**
+ * A redis-server of the tests, on a free port of the loopback interface. It stops with the JVM at
+ * the latest.
+ */
 public final class RedisServer implements AutoCloseable {
     public final int port;
     private final Path folder;
@@ -52,7 +55,10 @@ public final class RedisServer implements AutoCloseable {
         }
     }
 
-    /** Starts a Sentinel that promotes a replica of this server, as soon as the server is away for 0.5 s. */
+    /**
+     * Starts a Sentinel that promotes a replica of this server, as soon as the server is away for
+     * 0.5 s.
+     */
     public RedisServer sentinel(String name) {
         return start("sentinel monitor " + name + " 127.0.0.1 " + port + " 1", "sentinel down-after-milliseconds " + name + " 500",
             "sentinel failover-timeout " + name + " 5000");

@@ -27,7 +27,7 @@ final class HandingOut {
             return s.phase == Phase.ANONYMOUS || !s.view.ops.isEmpty() ? send() : null;
         });
         s.response.handOut();
-        // Beside the new token, an old cookie would make every request ambiguous
+        // Beside the new token, an old cookie would make every request ambiguous.
         if (s.response.issued) {
             s.response.drop();
         }

@@ -95,9 +95,10 @@ final class SessionReader {
      * @throws SessionException UNAVAILABLE
      */
     Reading ask(Token t) {
+        // First: a request that follows an end must not seem to have begun before it.
+        long running = (System.nanoTime() - s.began) / 1_000_000;
         Ends.Refusal refusal = s.m.store.ends.refusal(t.id());
         if (refusal != null) {
-            long running = (System.nanoTime() - s.began) / 1_000_000;
             boolean during = refusal.moved() ? refusal.ago() < Reading.REMEMBERED : running > refusal.ago();
             return Reading.of(!during ? Reading.Outcome.NONE : refusal.moved() ? Reading.Outcome.MOVED : Reading.Outcome.ENDED_DURING);
         }

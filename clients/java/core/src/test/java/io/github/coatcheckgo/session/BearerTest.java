@@ -155,6 +155,8 @@ class BearerTest {
         Session s = begin(rotating, "Bearer " + token, null).read();
         s.commitBeforeHeader(true);
         assertNull(s.newToken());
+        String key = SessionId.parse(s.handle()).key(STORE.namespace);
+        assertFalse(Server.hash(key).containsKey("@previous"), "the store has no new token either");
         Session cookie = begin(rotating, null, "__Host-session=" + token).read();
         cookie.commitBeforeHeader(true);
         assertFalse(cookie.newToken() == null, "in a cookie it does");

@@ -38,7 +38,7 @@ public class App {
 
     @Bean(destroyMethod = "close")
     RedisStore store(org.springframework.core.env.Environment env) {
-        return RedisStore.open(env.getRequiredProperty("redis"), env.getRequiredProperty("namespace"), java.time.Duration.ofSeconds(5));
+        return RedisStore.open(env.getRequiredProperty("redis"), env.getRequiredProperty("namespace"), java.time.Duration.ofSeconds(20));
     }
 
     @Bean

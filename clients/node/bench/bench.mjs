@@ -1,5 +1,6 @@
 // Compares the cost of requests with express-session and connect-redis, in turns in one run, and
-// shows two races. It prints microseconds of CPU for one request: median (lowest–highest).
+// shows two races. It prints microseconds of CPU for one request: the median of many short turns, and
+// the middle half of them. On a busy machine the ratio is the figure that counts.
 import { createServer, request as httpRequest, Agent } from 'node:http';
 import { RedisStore } from 'connect-redis';
 import express from 'express';
@@ -9,8 +10,8 @@ import { Counter, MapField, Sessions, Value, nodeRedis, sessionOf } from '../dis
 import { expressErrors, expressSessions } from '../dist/express.js';
 import { Server } from '../test-build/server.js';
 
-const rounds = Number(process.env.ROUNDS ?? 7);
-const requests = Number(process.env.REQUESTS ?? 300);
+const rounds = Number(process.env.ROUNDS ?? 60);
+const requests = Number(process.env.REQUESTS ?? 50);
 const redis = await Server.start();
 const client = await createClient({ url: redis.url }).connect();
 const sessions = new Sessions(nodeRedis(client), { cookie: { insecure: true }, logger: () => undefined });
@@ -100,18 +101,25 @@ const servers = await Promise.all(Object.entries({ 'express-session': theirs, co
   return { name, server, port: server.address().port };
 }));
 for (const each of servers) await (each.browser = new Browser(each.port)).get('/fill/k');
-for (const { browser } of servers) for (const what of ['read', 'write']) await measure(browser, what); // warm up
+for (let i = 0; i < 10; i++) for (const { browser } of servers) for (const what of ['read', 'write']) await measure(browser, what); // warm up
+const middle = (list, part) => [...list].sort((a, b) => a - b)[Math.floor((list.length - 1) * part)];
 console.log('| CPU, microseconds a request | process | redis-server |\n|---|---|---|');
 for (const what of ['read', 'write']) {
-  const found = servers.map(() => []);
-  for (let i = 0; i < rounds; i++) for (const [j, { browser }] of servers.entries()) found[j].push(await measure(browser, what));
+  const found = servers.map(() => [[], []]);
+  for (let i = 0; i < rounds; i++) {
+    for (const j of i % 2 ? [0, 1] : [1, 0]) {
+      for (const [k, cpu] of (await measure(servers[j].browser, what)).entries()) found[j][k].push(cpu);
+    }
+  }
   for (const [j, { name }] of servers.entries()) {
-    const cells = [0, 1].map((k) => {
-      const sorted = found[j].map((pair) => pair[k]).sort((a, b) => a - b).map(Math.round);
-      return `${sorted[rounds >> 1]} (${sorted[0]}–${sorted.at(-1)})`;
+    const cells = found[j].map((list) => {
+      const [low, median, high] = [0.25, 0.5, 0.75].map((part) => Math.round(middle(list, part)));
+      return `${median} (${low}–${high})`;
     });
     console.log(`| ${what}: ${name} | ${cells.join(' | ')} |`);
   }
+  const ratios = [0, 1].map((k) => middle(found[1][k].map((cpu, i) => cpu / found[0][k][i]), 0.5).toFixed(2));
+  console.log(`| ${what}: ratio | ${ratios.join(' | ')} |`);
 }
 console.log('\n| race | a write of another key is lost | the session is back after sign-out |\n|---|---|---|');
 for (const { name, port } of servers) {

@@ -1,7 +1,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { anonymousSuffix } from './credentials.js';
 import { SessionError } from './errors.js';
-import type { CookieAction, Session } from './session.js';
+import type { Channel, CookieAction, Session } from './session.js';
 import type { Sessions } from './sessions.js';
 
 /** Answers a failed request in your own words. `status` and `error.publicMessage` are the default. */
@@ -9,7 +9,10 @@ export type ErrorHandler = (
   error: SessionError | Error, request: IncomingMessage, response: ServerResponse, status: number,
 ) => void;
 
-const exchanges = new WeakMap<IncomingMessage, Exchange>();
+// A request and its response have their exchange as a property.
+const exchangeKey = Symbol('coatcheck.exchange');
+type Carrier = { [exchangeKey]?: Exchange };
+const exchangeOf = (message: IncomingMessage | ServerResponse) => (message as Carrier)[exchangeKey];
 
 /** Headers that belong to a body, or to a success, and not to the error that replaces it. */
 export const bodyHeaders = [
@@ -20,7 +23,7 @@ export const bodyHeaders = [
 
 /** Returns the session of a request. It reads the session when it is first called. */
 export async function sessionOf(request: IncomingMessage): Promise<Session> {
-  const exchange = exchanges.get(request);
+  const exchange = exchangeOf(request);
   if (!exchange) throw new SessionError('no session', 'the request did not pass through the middleware');
   return exchange.session.read();
 }
@@ -47,8 +50,8 @@ type AnyFunction = (...args: never[]) => unknown;
  * One request and its response. What the handler writes waits until the changes are committed. If
  * the commit fails, the client gets an error instead.
  */
-export class Exchange {
-  readonly session: Session;
+export class Exchange implements Channel {
+  #session: Session | undefined;
   #begun = false; // the handler has begun the response
   #open = false; // the header may leave
   #swallow = false; // what the handler writes is dropped, until an error is the response
@@ -56,6 +59,7 @@ export class Exchange {
   #ended = false; // the handler has ended the response
   #finished = false;
   #queue: (() => unknown)[] = [];
+  readonly #original: Pick<ServerResponse, Method>;
 
   private constructor(
     private readonly sessions: Sessions,
@@ -63,41 +67,59 @@ export class Exchange {
     private readonly response: ServerResponse,
     private readonly onError: ErrorHandler | undefined,
   ) {
-    this.session = sessions.open(request.headers.cookie, { refuseCookie: () => this.#refuseCookie() });
-    this.#intercept();
+    const { writeHead, write, end, flushHeaders, setHeader, appendHeader, removeHeader } = response;
+    this.#original = { writeHead, write, end, flushHeaders, setHeader, appendHeader, removeHeader };
+    (request as Carrier)[exchangeKey] = this;
+    (response as Carrier)[exchangeKey] = this;
+    intercept(response);
   }
 
-  static async begin(
+  /**
+   * Begins a request. It throws, or its promise is rejected, if the request is refused. Without a
+   * promise there is nothing to wait for.
+   */
+  static begin(
     sessions: Sessions, request: IncomingMessage, response: ServerResponse, onError: ErrorHandler | undefined,
-  ): Promise<void> {
-    if (exchanges.has(request)) return; // the middleware is nested: one session, one cookie
-    const exchange = new Exchange(sessions, request, response, onError);
-    exchanges.set(request, exchange);
-    await exchange.#check();
+  ): Promise<void> | undefined {
+    if (exchangeOf(request)) return undefined; // the middleware is nested: one session, one cookie
+    return new Exchange(sessions, request, response, onError).#check();
   }
 
   static answer(sessions: Sessions, request: IncomingMessage, response: ServerResponse, error: unknown): void {
-    const exchange = exchanges.get(request);
+    const exchange = exchangeOf(request);
     if (exchange) exchange.fail(error);
     else respond(sessions, request, response, error, undefined);
   }
 
+  /** The session. Most requests for files use none. */
+  get session(): Session {
+    this.#session ??= this.sessions.open(this.request.headers.cookie, this);
+    return this.#session;
+  }
+
   /** Drops the changes of a request whose handler failed. The framework answers. */
   static discard(request: IncomingMessage): void {
-    exchanges.get(request)?.session.discard();
+    exchangeOf(request)?.discard();
+  }
+
+  discard(): void {
+    this.#session?.discard();
   }
 
   // Cross-site requests
 
-  async #check(): Promise<void> {
-    const { request, session, sessions } = this;
-    const names = sessions.config.cookie.name;
-    if (!request.headers.cookie?.includes(names)) return;
+  #check(): Promise<void> | undefined {
+    const { request, sessions } = this;
+    if (!request.headers.cookie?.includes(sessions.config.cookie.name)) return undefined;
     const unsafe = !isSafe(request.method) || request.headers.upgrade?.toLowerCase() === 'websocket';
-    if (!unsafe) return;
+    if (!unsafe) return undefined;
     const refused = this.#crossOrigin();
     if (refused) throw refused;
-    if (!sessions.config.csrf || isSafe(request.method)) return;
+    return sessions.config.csrf && !isSafe(request.method) ? this.#checkCsrf() : undefined;
+  }
+
+  async #checkCsrf(): Promise<void> {
+    const { request, session } = this;
     await session.read();
     if (!session.opensSession) return;
     const body = (request as { body?: unknown }).body;
@@ -122,7 +144,8 @@ export class Exchange {
     return new SessionError('cross-origin', 'Origin is another than Host');
   }
 
-  #refuseCookie(): SessionError | undefined {
+  /** Returns why the response cannot carry a new cookie, or undefined. */
+  refuseCookie(): SessionError | undefined {
     if (this.#open) {
       return new SessionError('header sent', 'the response cannot carry a new cookie any more');
     }
@@ -132,77 +155,72 @@ export class Exchange {
 
   // The response
 
-  #intercept(): void {
-    const { response } = this;
-    const original = {
-      writeHead: response.writeHead.bind(response) as AnyFunction,
-      write: response.write.bind(response) as AnyFunction,
-      end: response.end.bind(response) as AnyFunction,
-      flushHeaders: response.flushHeaders.bind(response) as AnyFunction,
-      setHeader: response.setHeader.bind(response) as AnyFunction,
-      appendHeader: response.appendHeader.bind(response) as AnyFunction,
-      removeHeader: response.removeHeader.bind(response) as AnyFunction,
-    };
-    const define = (name: string, value: unknown) =>
-      Object.defineProperty(response, name, { value, writable: true, configurable: true });
-    const later = (name: 'writeHead' | 'write' | 'end' | 'flushHeaders', result: unknown) =>
-      define(name, (...args: unknown[]) => {
-        if (this.#swallow || (this.#failed && nativelyEnded(response))) {
-          const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
-          if (callback && name !== 'writeHead') process.nextTick(callback);
-          return result;
-        }
-        if (this.#open) return original[name](...(args as never[]));
-        if (name === 'writeHead') {
-          // Errors such as a header that is not valid belong to the handler.
-          setHead(response, args);
-          if ((args[0] as number) >= 100 && (args[0] as number) < 200 && args[0] !== 101) return response;
-        } else {
-          if (name === 'end') this.#ended = true;
-          this.#queue.push(() => original[name](...(args as never[])));
-        }
-        this.#begin();
-        return result;
-      });
-    later('writeHead', response);
-    later('write', false);
-    later('end', response);
-    later('flushHeaders', undefined);
-    for (const name of ['setHeader', 'appendHeader', 'removeHeader'] as const) {
-      define(name, (...args: never[]) => {
-        if (this.#begun && !this.#open && !this.#swallow) {
-          throw Object.assign(new Error('Cannot set headers after they are sent to the client'), { code: 'ERR_HTTP_HEADERS_SENT' });
-        }
-        if (this.#swallow) return response;
-        return original[name](...args);
-      });
-    }
-    const state = (name: 'headersSent' | 'writableEnded', own: () => boolean) => {
-      const prototype = findProperty(response, name);
-      Object.defineProperty(response, name, {
-        configurable: true,
-        get: () => own() || (prototype?.get?.call(response) as boolean),
-      });
-    };
-    state('headersSent', () => this.#begun);
-    state('writableEnded', () => this.#ended);
-    response.once('finish', () => void this.#finish());
-    response.once('close', () => void this.#finish());
-    this.#original = original;
+  /** Whether the handler has begun the response. */
+  get begun(): boolean {
+    return this.#begun;
   }
 
-  #original!: Record<'setHeader' | 'removeHeader' | 'writeHead' | 'end', AnyFunction>;
+  /** Whether the handler has ended the response. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Makes a call of the handler that begins or continues the response, now or after the commit. */
+  write(name: 'writeHead' | 'write' | 'end' | 'flushHeaders', args: unknown[]): unknown {
+    const { response } = this;
+    const result = name === 'write' ? false : name === 'flushHeaders' ? undefined : response;
+    if (this.#swallow || (this.#failed && native(response, 'writableEnded'))) {
+      const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
+      if (callback && name !== 'writeHead') process.nextTick(callback);
+      return result;
+    }
+    const call = () => (this.#original[name] as AnyFunction).apply(response, args as never[]);
+    if (this.#open) return call();
+    if (name === 'writeHead') {
+      // Errors such as a header that is not valid belong to the handler.
+      setHead(response, args);
+      const status = args[0] as number;
+      if (status >= 100 && status < 200 && status !== 101) return response;
+      this.#begin();
+      return result;
+    }
+    if (name === 'end') this.#ended = true;
+    if (!this.#begun && this.#mayLeave()) {
+      this.#begun = true;
+      this.#writeHeader();
+      this.#open = true;
+      return call();
+    }
+    this.#queue.push(call);
+    this.#begin();
+    return result;
+  }
+
+  /** Makes a call of the handler that changes the headers. */
+  changeHeader(name: 'setHeader' | 'appendHeader' | 'removeHeader', args: never[]): unknown {
+    if (this.#swallow) return this.response;
+    if (this.#begun && !this.#open) {
+      throw Object.assign(new Error('Cannot set headers after they are sent to the client'), { code: 'ERR_HTTP_HEADERS_SENT' });
+    }
+    return (this.#original[name] as AnyFunction).apply(this.response, args);
+  }
+
+  /** Reports whether the response can begin at once: there is nothing to commit. */
+  #mayLeave(): boolean {
+    // The default error handlers of frameworks respond with 500 and do not tell the middleware.
+    if (this.response.statusCode >= 500) this.#session?.discard();
+    return !this.#session?.used || this.#session.isSettled;
+  }
 
   #begin(): void {
     if (this.#begun) return;
     this.#begun = true;
-    const { response, session } = this;
-    // The default error handlers of frameworks respond with 500 and do not tell the middleware.
-    if (response.statusCode >= 500) session.discard();
-    if (!session.used) {
+    const { response } = this;
+    if (this.#mayLeave()) {
       this.#release();
       return;
     }
+    const { session } = this;
     session.commitBeforeHeader(true).then(
       () => this.#release(),
       (error: unknown) => {
@@ -210,10 +228,13 @@ export class Exchange {
         if (session.wasReported && response.statusCode >= 400) this.#release();
         else this.fail(error);
       },
-    ).catch((error: unknown) => {
-      this.sessions.config.logger('session: the response could not be sent', error);
-      response.destroy();
-    });
+    ).catch((error: unknown) => this.#giveUp(error));
+  }
+
+  /** Closes the connection, because no response could be made. */
+  #giveUp(error: unknown): void {
+    this.sessions.config.logger('session: the response could not be sent', error);
+    this.response.destroy();
   }
 
   /** Lets the response leave. */
@@ -227,22 +248,24 @@ export class Exchange {
     // After writeHead alone, a cookie must not wait for the rest of a slow response.
     if (calls.length === 0 && setsCookie) response.flushHeaders();
     if (calls.length > 0 && !full && !this.#ended) response.emit('drain'); // writes were told to wait
-    if (response.destroyed) void this.#finish();
+    if (response.destroyed) this.finish();
   }
 
   /** Writes the headers of the session, and returns whether they have a cookie. */
   #writeHeader(): boolean {
-    const { session, sessions, response } = this;
-    if (!session.used) return false;
-    const set = (name: string, value: string | string[]) => void this.#original.setHeader(...([name, value] as never[]));
+    const { sessions, response } = this;
+    const session = this.#session;
+    if (!session?.used) return false;
+    const set = (name: string, value: string | string[]) => void this.#original.setHeader.call(response, name, value);
     const vary = [response.getHeader('vary') ?? []].flat().join(', ');
-    if (!/(^|,)\s*(\*|cookie)\s*(,|$)/i.test(vary)) set('Vary', vary === '' ? 'Cookie' : `${vary}, Cookie`);
+    if (vary === '') set('Vary', 'Cookie');
+    else if (!/(^|,)\s*(\*|cookie)\s*(,|$)/i.test(vary)) set('Vary', `${vary}, Cookie`);
     const cookies = setCookies(sessions, session);
     if (cookies.length > 0) {
       const before = [response.getHeader('set-cookie') ?? []].flat().map(String);
       set('Set-Cookie', [...before, ...cookies]);
       set('Cache-Control', 'no-store'); // a shared cache must not keep the token
-      for (const name of ['cdn-cache-control', 'surrogate-control']) this.#original.removeHeader(...([name] as never[]));
+      for (const name of ['cdn-cache-control', 'surrogate-control']) this.#original.removeHeader.call(response, name);
     } else if (!response.hasHeader('cache-control')) {
       set('Cache-Control', 'private, no-cache');
     }
@@ -252,7 +275,8 @@ export class Exchange {
   /** Answers with an error instead of what the handler writes. */
   fail(error: unknown): void {
     if (this.#failed) return;
-    const { response, session } = this;
+    const { response } = this;
+    const session = this.#session;
     if (this.#open) {
       this.sessions.config.logger('session: a request failed after its header had left', error);
       response.destroy();
@@ -260,43 +284,118 @@ export class Exchange {
     }
     this.#begun = true;
     this.#queue = [];
-    const failure = error instanceof Error ? error : new Error(String(error));
-    session.discard();
+    const failure = toError(error);
+    session?.discard();
     const answer = () => {
       this.#swallow = false;
       this.#ended = false;
-      for (const name of bodyHeaders) this.#original.removeHeader(...([name] as never[]));
+      for (const name of bodyHeaders) this.#original.removeHeader.call(response, name);
       this.#writeHeader();
       this.#open = true;
-      respond(this.sessions, this.request, response, failure, this.onError);
+      try {
+        respond(this.sessions, this.request, response, failure, this.onError);
+      } catch (thrown) {
+        this.#giveUp(thrown);
+      }
     };
     this.#failed = true;
     this.#swallow = true;
     // What was committed stays. So the response still carries the cookie of a sign-in.
-    if (session.needsCookie && !isUnavailable(failure)) {
-      session.commitBeforeHeader(false).catch(() => undefined).finally(answer);
+    if (session?.needsCookie && !isUnavailable(failure)) {
+      session.commitBeforeHeader(false).catch(() => undefined).then(answer).catch((thrown: unknown) => this.#giveUp(thrown));
     } else {
       answer();
     }
   }
 
   /** Ends the request, when the response has left or the client has gone. */
-  async #finish(): Promise<void> {
-    const { session, sessions } = this;
+  finish(): void {
+    const session = this.#session;
     if (!this.#open || this.#finished) return;
     this.#finished = true;
-    if (session.used && session.hasChanges) {
+    if (!session?.used || (session.isSettled && !session.touchIsDue)) return;
+    void this.#afterResponse(session);
+  }
+
+  async #afterResponse(session: Session): Promise<void> {
+    if (session.hasChanges) {
       // Made after the header had left.
       await session.commit().catch((error: unknown) =>
-        sessions.config.logger('session: changes made after the response header were lost', error),
+        this.sessions.config.logger('session: changes made after the response header were lost', error),
       );
     }
     await session.touch();
   }
 }
 
-function nativelyEnded(response: ServerResponse): boolean {
-  return findProperty(Object.getPrototypeOf(response) as object, 'writableEnded')?.get?.call(response) === true;
+type Method = 'writeHead' | 'write' | 'end' | 'flushHeaders' | 'setHeader' | 'appendHeader' | 'removeHeader';
+type Intercepted = ServerResponse & { [exchangeKey]: Exchange };
+
+// All responses share these functions: objects that differ in nothing but their values are fast.
+
+function writeHead(this: Intercepted, ...args: unknown[]): unknown {
+  return this[exchangeKey].write('writeHead', args);
+}
+
+function write(this: Intercepted, ...args: unknown[]): unknown {
+  return this[exchangeKey].write('write', args);
+}
+
+function end(this: Intercepted, ...args: unknown[]): unknown {
+  return this[exchangeKey].write('end', args);
+}
+
+function flushHeaders(this: Intercepted): unknown {
+  return this[exchangeKey].write('flushHeaders', []);
+}
+
+function setHeader(this: Intercepted, ...args: never[]): unknown {
+  return this[exchangeKey].changeHeader('setHeader', args);
+}
+
+function appendHeader(this: Intercepted, ...args: never[]): unknown {
+  return this[exchangeKey].changeHeader('appendHeader', args);
+}
+
+function removeHeader(this: Intercepted, ...args: never[]): unknown {
+  return this[exchangeKey].changeHeader('removeHeader', args);
+}
+
+function finished(this: Intercepted): void {
+  this[exchangeKey].finish();
+}
+
+const headersSent = {
+  configurable: true,
+  get(this: Intercepted): unknown {
+    return this[exchangeKey].begun || native(this, 'headersSent');
+  },
+};
+
+const writableEnded = {
+  configurable: true,
+  get(this: Intercepted): unknown {
+    return this[exchangeKey].ended || native(this, 'writableEnded');
+  },
+};
+
+/** Makes a response ask its exchange. */
+function intercept(response: ServerResponse): void {
+  Object.assign(response, { writeHead, write, end, flushHeaders, setHeader, appendHeader, removeHeader });
+  Object.defineProperty(response, 'headersSent', headersSent);
+  Object.defineProperty(response, 'writableEnded', writableEnded);
+  response.on('finish', finished as () => void);
+  response.on('close', finished as () => void);
+}
+
+/** Returns what Node says of a response. */
+function native(response: ServerResponse, name: 'headersSent' | 'writableEnded'): boolean {
+  return Reflect.get(Object.getPrototypeOf(response) as object, name, response) as boolean;
+}
+
+function toError(thrown: unknown): Error {
+  if (thrown instanceof Error) return thrown;
+  return new Error('the handler threw a value that is no error', { cause: thrown });
 }
 
 function isUnavailable(error: unknown): boolean {
@@ -305,14 +404,6 @@ function isUnavailable(error: unknown): boolean {
 
 function isSafe(method: string | undefined): boolean {
   return method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || method === 'TRACE';
-}
-
-function findProperty(object: object, name: string): PropertyDescriptor | undefined {
-  for (let o: object | null = object; o; o = Object.getPrototypeOf(o) as object | null) {
-    const found = Object.getOwnPropertyDescriptor(o, name);
-    if (found) return found;
-  }
-  return undefined;
 }
 
 /** Sets the status and the headers of a call of writeHead. */
@@ -360,7 +451,7 @@ function deletion(sessions: Sessions, name: string): string {
 function respond(
   sessions: Sessions, request: IncomingMessage, response: ServerResponse, error: unknown, onError: ErrorHandler | undefined,
 ): void {
-  const failure = error instanceof Error ? error : new Error(String(error));
+  const failure = toError(error);
   const status = statusOf(failure);
   if (status >= 500) sessions.config.logger('session: a request failed', failure);
   if (response.headersSent && response.socket === null) return;

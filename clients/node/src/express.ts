@@ -11,7 +11,15 @@ type Next = (error?: unknown) => void;
  */
 export function expressSessions(sessions: Sessions, onError?: ErrorHandler) {
   return (request: IncomingMessage, response: ServerResponse, next: Next): void => {
-    sessions.begin(request, response, onError).then(() => next(), next);
+    let check: Promise<void> | undefined;
+    try {
+      check = Exchange.begin(sessions, request, response, onError);
+    } catch (error) {
+      next(error);
+      return;
+    }
+    if (check) check.then(() => next(), next);
+    else next();
   };
 }
 

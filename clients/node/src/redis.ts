@@ -21,6 +21,8 @@ export interface Redis {
   send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]>;
   /** Returns all primaries. */
   primaries(): Promise<Server[]>;
+  /** Replaces the connection to the primary of the key's slot, because it has not replied in time. */
+  reconnect(key: string): void;
   /** Calls the listener each time when a connection was made again. */
   onReconnect(listener: () => void): void;
   /** Closes the connections. */
@@ -48,13 +50,43 @@ function decoded(reply: unknown): Reply {
     if (!isUtf8(reply)) throw new InvalidTextError();
     return reply.toString();
   }
-  return Array.isArray(reply) ? reply.map(decoded) : (reply as Reply);
+  if (!Array.isArray(reply)) return reply as Reply;
+  for (let i = 0; i < reply.length; i++) reply[i] = decoded(reply[i]);
+  return reply as Reply[];
 }
 
-const answered = (promise: Promise<unknown>): Promise<Reply> =>
-  promise.then(decoded).catch(
-    (error: unknown) => (error instanceof Error ? error : new Error(String(error))),
-  );
+/** Returns an error without the arguments of its command: ioredis keeps them, and logs show them. */
+function clean(error: unknown): Error {
+  if (!(error instanceof Error)) return new Error(String(error));
+  if ('command' in error) delete error.command;
+  return error;
+}
+
+/** Waits for all replies. A command that failed has its error as the reply. */
+function replies(sent: readonly Promise<unknown>[]): Promise<Reply[]> {
+  return new Promise((resolve) => {
+    const all = new Array<Reply>(sent.length);
+    let left = sent.length;
+    const done = (i: number, reply: Reply) => {
+      all[i] = reply;
+      if (--left === 0) resolve(all);
+    };
+    sent.forEach((promise, i) => {
+      promise.then(
+        (reply) => {
+          let text: Reply;
+          try {
+            text = decoded(reply);
+          } catch (error) {
+            text = clean(error);
+          }
+          done(i, text);
+        },
+        (error: unknown) => done(i, clean(error)),
+      );
+    });
+  });
+}
 
 const reconnectDelay = (attempt: number) => Math.min(10 * 2 ** Math.min(attempt, 6), 500);
 
@@ -69,6 +101,11 @@ class Start {
       this.#promise = undefined; // the next call tries again
     });
     return this.#promise;
+  }
+
+  /** Makes the next call connect again. */
+  again(): void {
+    this.#promise = undefined;
   }
 }
 
@@ -87,6 +124,7 @@ export function ioredis(client: IoRedisClient): Redis {
 }
 
 const ioOptions = {
+  disconnectTimeout: 10, // how long a connection that is given up may take to close
   autoResendUnfulfilledCommands: false,
   maxRetriesPerRequest: 0,
   enableOfflineQueue: false,
@@ -96,7 +134,7 @@ const ioOptions = {
 } as const;
 
 const ioCall = (client: { callBuffer(...args: [string, ...string[]]): Promise<unknown> }, command: readonly string[]) =>
-  answered(client.callBuffer(...(command as [string, ...string[]])));
+  client.callBuffer(...(command as [string, ...string[]]));
 
 const isReady = (client: IoRedisClient) => client.status === 'ready';
 
@@ -117,11 +155,15 @@ class IoSingle implements Redis, Server {
       await this.#start.wait();
       if (!isReady(this.#client)) throw new NotSentError(`Redis is not connected: ${this.#client.status}`);
     }
-    return Promise.all(commands.map((command) => ioCall(this.#client, command)));
+    return replies(commands.map((command) => ioCall(this.#client, command)));
   }
 
   primaries(): Promise<Server[]> {
     return Promise.resolve([this]);
+  }
+
+  reconnect(): void {
+    if (isReady(this.#client)) this.#client.disconnect(true);
   }
 
   onReconnect(listener: () => void): void {
@@ -165,7 +207,7 @@ class IoCluster implements Redis {
 
   async send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]> {
     await this.#ready();
-    return Promise.all(
+    return replies(
       commands.map((command) => ioCall(command[0] === 'TIME' ? this.#primaryOf(key) : this.#client, command)),
     );
   }
@@ -179,8 +221,13 @@ class IoCluster implements Redis {
   async primaries(): Promise<Server[]> {
     await this.#ready();
     return this.#client.nodes('master').map((node) => ({
-      send: (commands) => Promise.all(commands.map((command) => ioCall(node, command))),
+      send: (commands) => replies(commands.map((command) => ioCall(node, command))),
     }));
+  }
+
+  reconnect(key: string): void {
+    const node = this.#primaryOf(key);
+    if (node !== this.#client) node.disconnect(true);
   }
 
   onReconnect(listener: () => void): void {
@@ -204,10 +251,15 @@ type NodeSentinelClient = ReturnType<typeof createSentinel>;
 interface NodeConnection {
   sendCommand(args: readonly string[], options: typeof asBuffers): Promise<unknown>;
   isReady: boolean;
+  connect(): Promise<unknown>;
+  destroy(): void;
 }
 
-/** Bulk strings, which have the RESP type 36 ("$"), come as buffers. */
-const asBuffers = { typeMapping: { 36: Buffer } } as const;
+/**
+ * Bulk strings, which have the RESP type 36 ("$"), come as buffers. The store has a timeout of its
+ * own, for all commands of a call: that of node-redis makes an AbortSignal for each command.
+ */
+const asBuffers = { typeMapping: { 36: Buffer }, timeout: undefined as unknown as number } as const;
 
 /** A client of node-redis: of `createClient`, `createSentinel` or `createCluster`. */
 export type NodeRedisClient =
@@ -257,11 +309,17 @@ class NodeSingle implements Redis, Server {
       if (!this.#client.isReady) throw new NotSentError('Redis is not connected');
     }
     const client = this.#client as unknown as NodeConnection;
-    return Promise.all(commands.map((command) => answered(client.sendCommand(command, asBuffers))));
+    return replies(commands.map((command) => client.sendCommand(command, asBuffers)));
   }
 
   primaries(): Promise<Server[]> {
     return Promise.resolve([this]);
+  }
+
+  reconnect(): void {
+    if (!this.#client.isReady) return; // it connects already
+    this.#client.destroy();
+    this.#start.again();
   }
 
   onReconnect(listener: () => void): void {
@@ -282,35 +340,42 @@ class NodeSentinel implements Redis, Server {
   constructor(client: NodeSentinelClient) {
     this.#client = client.duplicate({ RESP: 2, clientSideCache: undefined, maintNotifications: 'disabled' } as never) as unknown as NodeSentinelClient;
     this.#client.on('error', () => undefined);
-    this.#start = new Start(() => this.#client.connect());
+    this.#start = new Start(async () => {
+      if (this.#client.isOpen) await this.#client.destroy();
+      await this.#client.connect();
+    });
   }
 
   async send(first: string | readonly (readonly string[])[], rest?: readonly (readonly string[])[]): Promise<Reply[]> {
     const commands = typeof first === 'string' ? rest! : first;
     await this.#start.wait();
     if (!this.#client.isReady) throw new NotSentError('Sentinel is not connected');
-    return Promise.all(
+    return replies(
       commands.map((command) => {
         // node-redis makes the call again after its connection broke, when the server may have run
         // it. So the second call fails with the error of the first.
         let lost: Error | undefined;
-        return answered(
-          this.#client._execute(false, async (node) => {
-            if (lost) throw lost;
-            try {
-              return await (node as unknown as NodeConnection).sendCommand(command, asBuffers);
-            } catch (error) {
-              if (error instanceof Error && !isServerError(error)) lost = error;
-              throw error;
-            }
-          }),
-        );
+        return this.#client._execute(false, async (node) => {
+          if (lost) throw lost;
+          try {
+            return await (node as unknown as NodeConnection).sendCommand(command, asBuffers);
+          } catch (error) {
+            if (error instanceof Error && !isServerError(error)) lost = error;
+            throw error;
+          }
+        });
       }),
     );
   }
 
   primaries(): Promise<Server[]> {
     return Promise.resolve([this]);
+  }
+
+  reconnect(): void {
+    if (!this.#client.isOpen) return;
+    this.#start.again(); // the next call waits for the new connections
+    void this.#start.wait();
   }
 
   onReconnect(listener: () => void): void {
@@ -337,13 +402,11 @@ class NodeCluster implements Redis {
 
   async send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]> {
     await this.#ready();
-    return Promise.all(
+    return replies(
       commands.map((command) =>
-        answered(
-          command[0] === 'TIME'
-            ? this.#primaryOf(key).then((node) => node.sendCommand(command, asBuffers))
-            : this.#client.sendCommand(key, false, command as string[], asBuffers),
-        ),
+        command[0] === 'TIME'
+          ? this.#primaryOf(key).then((node) => node.sendCommand(command, asBuffers))
+          : this.#client.sendCommand(key, false, command as string[], asBuffers),
       ),
     );
   }
@@ -366,10 +429,19 @@ class NodeCluster implements Redis {
         const node = (await this.#client.nodeClient(master)) as unknown as NodeConnection;
         return {
           send: (commands: readonly (readonly string[])[]) =>
-            Promise.all(commands.map((command) => answered(node.sendCommand(command, asBuffers)))),
+            replies(commands.map((command) => node.sendCommand(command, asBuffers))),
         };
       }),
     );
+  }
+
+  reconnect(key: string): void {
+    this.#primaryOf(key)
+      .then(async (node) => {
+        node.destroy();
+        await node.connect();
+      })
+      .catch(() => undefined); // the next command reports it
   }
 
   onReconnect(listener: () => void): void {

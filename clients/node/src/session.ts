@@ -2,7 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { addChange, applyChange, checkSize, operation, type Change } from './change.js';
-import type { Credentials } from './credentials.js';
+import { readCredentials, type Credentials } from './credentials.js';
 import { SessionError, endedError } from './errors.js';
 import type { Login, SessionInfo } from './login.js';
 import { isSealed } from './seal.js';
@@ -70,7 +70,8 @@ export class Session {
 
   #outcome: SessionError | undefined; // stops every further commit
   #reported = false;
-  #turn: Promise<unknown> = Promise.resolve();
+  #turn: Promise<void> | undefined; // the calls that wait for the store
+  #credentials: Credentials | undefined;
 
   #cookie: CookieAction | undefined;
   #rotatedTo: Token | undefined;
@@ -83,7 +84,7 @@ export class Session {
   /** @internal */
   constructor(
     private readonly sessions: Sessions,
-    private readonly credentials: Credentials,
+    private readonly cookies: string | undefined,
     private readonly channel: Channel,
   ) {}
 
@@ -346,20 +347,24 @@ export class Session {
   // Reading
 
   /** @internal Reads the session of the request, once. */
-  read(): Promise<this> {
-    return this.#exclusive(async () => {
-      if (this.#state === 'unread') await this.#readTokens();
-      this.#used = true;
-      if (this.#state === 'failed') {
-        this.#reported = true;
-        throw this.#readError!;
-      }
-      return this;
-    });
+  async read(): Promise<this> {
+    if (this.#state === 'unread' || this.#turn) {
+      await this.#exclusive(async () => {
+        if (this.#state === 'unread') await this.#readTokens();
+      });
+    }
+    this.#used = true;
+    if (this.#state === 'failed') {
+      this.#reported = true;
+      throw this.#readError!;
+    }
+    return this;
   }
 
   async #readTokens(): Promise<void> {
-    const { tokens, twins, ambiguous } = this.credentials;
+    const { cookie } = this.sessions.config;
+    this.#credentials = readCredentials(this.cookies, cookie.name, this.sessions.tokenKeys);
+    const { tokens, twins, ambiguous } = this.#credentials;
     try {
       if (ambiguous) throw new SessionError('ambiguous', 'the request carries several different tokens');
       this.#state = 'anonymous';
@@ -483,8 +488,12 @@ export class Session {
 
   /** Runs `f` when the earlier calls of this session have ended. */
   #exclusive<T>(f: () => Promise<T>): Promise<T> {
-    const result = this.#turn.then(f);
-    this.#turn = result.catch(() => undefined);
+    const result = this.#turn ? this.#turn.then(f) : f();
+    const done = () => {
+      if (this.#turn === turn) this.#turn = undefined;
+    };
+    const turn: Promise<void> = result.then(done, done);
+    this.#turn = turn;
     return result;
   }
 
@@ -683,12 +692,24 @@ export class Session {
     return this.#cookie !== undefined || (this.#state === 'anonymous' && this.#changes.length > 0);
   }
 
+  /** @internal Whether there is nothing to wait for before the response header leaves. */
+  get isSettled(): boolean {
+    return !this.#turn && !this.#outcome && this.#changes.length === 0 && !this.#cookie && !this.#rotationIsDue();
+  }
+
+  /** @internal Whether the use of the session must be recorded after the response. */
+  get touchIsDue(): boolean {
+    const record = this.#record;
+    if (this.#state !== 'live' || !record || this.#issued || !this.#used) return false;
+    return touchDue(record, this.#token!.verifierHash, this.#serverNow());
+  }
+
   /** @internal Commits before the response header leaves. */
   commitBeforeHeader(canSetCookie: boolean): Promise<void> {
     return this.#exclusive(async () => {
       try {
         if (this.#outcome) throw this.#outcome;
-        const rotation = canSetCookie ? this.#dueRotation() : undefined;
+        const rotation = canSetCookie && this.#rotationIsDue() ? this.#rotation() : undefined;
         if (rotation && this.#changes.length === 0) await this.#rotate(rotation);
         else if (rotation) await this.#send(undefined, rotation.operation, rotation.token);
         else if (this.#changes.length > 0) await this.#send();
@@ -698,12 +719,16 @@ export class Session {
     });
   }
 
-  #dueRotation(): { operation: Operation; token: Token } | undefined {
+  #rotationIsDue(): boolean {
     const every = this.sessions.config.rotateEvery;
-    if (every === 0 || this.#state !== 'live' || this.#cookie || this.channel.refuseCookie()) return undefined;
-    if (!rotationDue(this.#record!, this.#token!.verifierHash, this.#serverNow(), every)) return undefined;
+    if (every === 0 || this.#state !== 'live' || this.#cookie || this.channel.refuseCookie()) return false;
+    return rotationDue(this.#record!, this.#token!.verifierHash, this.#serverNow(), every);
+  }
+
+  #rotation(): { operation: Operation; token: Token } {
     const token = renewedToken(this.#token!);
-    return { operation: ['rotate', token.verifierHash, String(rotationGrace), String(every)], token };
+    const every = String(this.sessions.config.rotateEvery);
+    return { operation: ['rotate', token.verifierHash, String(rotationGrace), every], token };
   }
 
   /** Rotates the token without a change. If it fails, the old token stays valid. */
@@ -733,7 +758,8 @@ export class Session {
   /** @internal Returns the cookie that the response sets, and which cookies it deletes; once. */
   takeCookies(): { set: CookieAction | undefined; deleteSignedIn: boolean; deleteAnonymous: boolean; everywhere: boolean } {
     const set = this.#cookie;
-    const { hasCookie, hasAnonymous } = this.credentials;
+    const credentials = this.#credentials ?? { hasCookie: false, hasAnonymous: false };
+    const { hasCookie, hasAnonymous } = credentials;
     const result = {
       set,
       deleteSignedIn: this.#deleteCookies && hasCookie && !set,
@@ -741,8 +767,8 @@ export class Session {
       everywhere: this.#readError?.code === 'ambiguous',
     };
     if (set && this.#deleteCookies && !set.signedIn && hasCookie) result.deleteSignedIn = true;
-    if (set?.signedIn) this.credentials.hasCookie = true;
-    else if (set) this.credentials.hasAnonymous = true;
+    if (set?.signedIn) credentials.hasCookie = true;
+    else if (set) credentials.hasAnonymous = true;
     this.#cookie = undefined;
     this.#deleteCookies = false;
     return result;
@@ -750,12 +776,10 @@ export class Session {
 
   /** @internal Records the use of the session, after the response. */
   async touch(): Promise<void> {
-    await this.#turn.catch(() => undefined);
-    const record = this.#record;
-    if (this.#state !== 'live' || !record || this.#issued || !this.#used) return;
-    if (!touchDue(record, this.#token!.verifierHash, this.#serverNow())) return;
+    await this.#turn;
+    if (!this.touchIsDue) return;
     try {
-      await this.sessions.store.touch(this.#token!, record);
+      await this.sessions.store.touch(this.#token!, this.#record!);
     } catch (error) {
       this.sessions.config.logger('session: a use was not written; a later one will be', error);
     }

@@ -1,6 +1,5 @@
 import type { IncomingMessage, RequestListener, ServerResponse } from 'node:http';
 import { fullConfig, type Config, type FullConfig } from './config.js';
-import { readCredentials } from './credentials.js';
 import { SessionError } from './errors.js';
 import { Exchange, sessionOf, type ErrorHandler } from './exchange.js';
 import { checkLogin, cut, userBytes, type Login, type SessionInfo } from './login.js';
@@ -79,7 +78,7 @@ export class Sessions {
 
   /** @internal Returns the session of a request that is not read yet. */
   open(cookies: string | undefined, channel: Channel): Session {
-    return new Session(this, readCredentials(cookies, this.config.cookie.name, this.tokenKeys), channel);
+    return new Session(this, cookies, channel);
   }
 
   // Users

@@ -118,20 +118,26 @@ export class Store {
     for (let attempt = 0; ; attempt++) {
       let failure: Error;
       let notSent = false;
+      const patience = attempt === 0 ? this.timeout : deadline - performance.now();
       try {
-        const replies = await withTimeout(this.redis.send(key, commands), deadline - performance.now());
-        const lost = replies.find(
-          (reply) => reply instanceof Error && !isServerError(reply) && !(reply instanceof InvalidTextError),
-        ) as Error | undefined;
-        const passing = replies.find((reply) => reply instanceof Error && transient.test(reply.message));
+        const replies = await withTimeout(this.redis.send(key, commands), patience);
+        let lost: Error | undefined;
+        let passing: Error | undefined;
+        for (const reply of replies) {
+          if (!(reply instanceof Error)) continue;
+          if (!isServerError(reply) && !(reply instanceof InvalidTextError)) lost ??= reply;
+          if (transient.test(reply.message)) passing ??= reply;
+        }
         this.#downSince = undefined;
         if (!lost && !passing) return replies;
-        failure = lost ?? (passing as Error);
+        failure = lost ?? passing!;
         notSent = !lost;
       } catch (error) {
         failure = error as Error;
         notSent = error instanceof NotSentError;
         if (notSent) this.#downSince ??= performance.now();
+        // A server that lost its power, or a firewall that forgot the connection, closes nothing.
+        if (error instanceof SilenceError && patience >= this.timeout / 2) this.redis.reconnect(key);
       }
       if (!notSent) {
         unknown = failure;
@@ -369,10 +375,26 @@ function unknownOutcome(cause: Error): SessionError {
   return new SessionError('unknown outcome', `Redis did not confirm the change: ${cause.message}`, { cause });
 }
 
+class SilenceError extends Error {
+  constructor() {
+    super('no reply within the timeout');
+  }
+}
+
 function withTimeout<T>(promise: Promise<T>, ms: number): Promise<T> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error('no reply within the timeout')), Math.max(1, ms));
-    promise.then(resolve, reject).finally(() => clearTimeout(timer));
+    // After setImmediate: replies that arrived while this process was busy still count.
+    const timer = setTimeout(() => setImmediate(() => reject(new SilenceError())), Math.max(1, ms));
+    promise.then(
+      (value) => {
+        clearTimeout(timer);
+        resolve(value);
+      },
+      (error: unknown) => {
+        clearTimeout(timer);
+        reject(error as Error);
+      },
+    );
   });
 }
 

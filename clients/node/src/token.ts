@@ -1,11 +1,11 @@
-import { createHash, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createHmac, hash, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 
 /** 22 times A stands for no hash. */
 export const zeroHash = 'A'.repeat(22);
 
 /** The first 16 bytes of a SHA-256, as text: what the store knows a selector or a verifier by. */
 export function hash16(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest().toString('base64url', 0, 16);
+  return hash('sha256', bytes, 'buffer').toString('base64url', 0, 16);
 }
 
 /** Returns 16 random bytes as 22 characters. */

@@ -12,7 +12,8 @@ export type ErrorCode =
   | 'cross-origin' // another site caused the request
   | 'csrf' // the request has no valid CSRF token
   | 'too large' // over a limit
-  | 'invalid' // a name, a value, a sum, a login, a user or a handle is not valid
+  | 'limit' // addWithin or setWithin was refused; nothing was stored
+  | 'invalid' // a name, a value, a sum, a login, a user, a handle or the configuration is not valid
   | 'decode' // the stored value has another type
   | 'sealed' // no key opens a stored value
   | 'header sent' // a change needs a new cookie, and the response can carry none any more
@@ -22,6 +23,7 @@ const answers: Record<ErrorCode, [status: number, text: string]> = {
   'unknown outcome': [503, 'It is not known whether your change was saved. Please check before you try again.'],
   unavailable: [503, 'The service is not available at the moment. Please try again.'],
   ended: [409, 'Your session has changed. Please reload and try again.'],
+  limit: [409, 'This is more than allowed. Nothing was changed.'],
   'not signed in': [401, 'Please sign in.'],
   'not fresh': [401, 'Please sign in again.'],
   revoked: [401, 'Please sign in again.'],

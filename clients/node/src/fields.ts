@@ -1,6 +1,7 @@
 import { SessionError } from './errors.js';
 import { decode, encode, parseInteger, toInteger } from './json.js';
 import { isFieldName } from './record.js';
+import type { Change } from './change.js';
 import type { Session } from './session.js';
 
 function checkedField(name: string): string {
@@ -51,6 +52,10 @@ abstract class JsonField<T> extends Field {
 
   protected write(session: Session, name: string, value: T): void {
     session.change({ kind: 'set', name, value: encode(name, value, this.#bigints) });
+  }
+
+  protected async writeWithin(session: Session, name: string, value: T, entries: number): Promise<void> {
+    await session.bounded({ kind: 'set', name, value: encode(name, value, this.#bigints) }, limitOf(this.name, entries));
   }
 
   protected async takeFrom(session: Session, name: string): Promise<T | undefined> {
@@ -118,6 +123,16 @@ export class MapField<T> extends JsonField<T> {
     this.write(session, checkedEntry(this.name, key), value);
   }
 
+  /**
+   * Sets an entry, unless the map would get a new entry and have more than `entries` of them. It
+   * commits the other changes in the same step. Redis decides, so the limit holds for concurrent
+   * requests. An entry that is there can always be set. It throws `limit` if it is refused. Then
+   * nothing was stored, and the other changes are still pending.
+   */
+  async setWithin(session: Session, key: string, value: T, entries: number): Promise<void> {
+    return this.writeWithin(session, checkedEntry(this.name, key), value, entries);
+  }
+
   /** Removes an entry. */
   delete(session: Session, key: string): void {
     session.change({ kind: 'unset', name: checkedEntry(this.name, key) });
@@ -160,6 +175,23 @@ function toNumber(name: string, n: bigint): number {
   return number;
 }
 
+/** Returns the change that adds within bounds. */
+function addition(name: string, n: number | bigint, least: number | bigint, most: number | bigint): Change {
+  const within = { least: toInteger(name, least), most: toInteger(name, most) };
+  return { kind: 'add', name, delta: toInteger(name, n), within };
+}
+
+function limitOf(name: string, entries: number): Change {
+  if (!Number.isInteger(entries) || entries < 0 || entries > 0xffffffff) {
+    throw new SessionError('invalid', `the limit of ${JSON.stringify(name)} is ${entries}: it is a number of entries`);
+  }
+  return { kind: 'limit', name, most: entries };
+}
+
+async function addWithin(session: Session, ...changes: [Change, ...Change[]]): Promise<bigint> {
+  return countOf(changes[0].name, await session.bounded(...changes));
+}
+
 /** A field that holds an integer of 64 bits. Concurrent additions add up: none is lost. */
 export class Counter extends Field {
   /** Returns the count as this request sees it. It throws `decode` if it is beyond 2^53. */
@@ -175,6 +207,16 @@ export class Counter extends Field {
   /** Adds an integer, which may be negative. */
   add(session: Session, n: number | bigint): void {
     session.change({ kind: 'add', name: this.name, delta: toInteger(this.name, n) });
+  }
+
+  /**
+   * Adds an integer, unless the count would leave the range from `least` to `most`. It returns the
+   * new count, and commits the other changes in the same step. Redis decides, so the bounds hold for
+   * concurrent requests: use it for stock, seats or attempts. It throws `limit` if it is refused. Then
+   * nothing was stored, the other changes are still pending, and `get` returns the present count.
+   */
+  async addWithin(session: Session, n: number | bigint, least: number | bigint, most: number | bigint): Promise<bigint> {
+    return addWithin(session, addition(this.name, n, least, most));
   }
 
   /** Sets the count to 0. */
@@ -200,6 +242,17 @@ export class Counters extends Field {
   add(session: Session, key: string, n: number | bigint): void {
     const name = checkedEntry(this.name, key);
     session.change({ kind: 'add', name, delta: toInteger(name, n) });
+  }
+
+  /**
+   * Is `Counter.addWithin` for the count of a key. It also throws `limit` if it would add a key, and
+   * there would be more than `entries` keys. A key with a count of 0 is an entry, too.
+   */
+  async addWithin(
+    session: Session, key: string, n: number | bigint, least: number | bigint, most: number | bigint, entries: number,
+  ): Promise<bigint> {
+    const name = checkedEntry(this.name, key);
+    return addWithin(session, addition(name, n, least, most), limitOf(this.name, entries));
   }
 
   /** Removes a key and its count. */

@@ -1,7 +1,7 @@
 // Over 500 lines: the methods of one class share its private state, which changes in few places.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { addChange, applyChange, checkSize, operation, type Change } from './change.js';
+import { addChange, applyChange, checkSize, maxOperations, operations, overLimit, tooManyChanges, type Change } from './change.js';
 import { readCredentials, type Credentials } from './credentials.js';
 import { SessionError, endedError } from './errors.js';
 import type { Login, SessionInfo } from './login.js';
@@ -163,7 +163,7 @@ export class Session {
       const refused = this.channel.refuseCookie();
       if (refused) throw this.#fail(refused);
       const token = renewedToken(this.#token!);
-      await this.#send(undefined, ['renew', token.verifierHash, '', ''], token);
+      await this.#send([], ['renew', token.verifierHash, '', ''], token);
     });
   }
 
@@ -310,7 +310,7 @@ export class Session {
       if (seen === undefined) return undefined;
       this.sessions.seals.check(name, seen); // what cannot be read stays where it is
       const id = this.#id;
-      const taken = await this.#send({ kind: 'take', name });
+      const taken = await this.#send([{ kind: 'take', name }]);
       return taken === undefined ? undefined : this.sessions.seals.open(id ?? this.#id!, name, taken);
     });
   }
@@ -329,7 +329,7 @@ export class Session {
           await this.#exclusive(async () => {
             this.#stopIfFailed();
             this.#refuse();
-            await this.#send({ kind: 'swap', name, old, value });
+            await this.#send([{ kind: 'swap', name, old, value }]);
           });
           return;
         } catch (error) {
@@ -342,6 +342,24 @@ export class Session {
     } finally {
       release();
     }
+  }
+
+  /**
+   * @internal Makes changes with a limit of their own, and commits. It returns the value of the first
+   * one. After `limit` nothing was stored, the other changes are still pending, and the view is exact.
+   */
+  bounded(...changes: Change[]): Promise<string | undefined> {
+    return this.#exclusive(async () => {
+      this.#stopIfFailed();
+      this.#refuse();
+      try {
+        return await this.#send(changes);
+      } catch (error) {
+        const refused = error instanceof ConflictError ? overLimit(changes[0]!) : error;
+        if (refused instanceof SessionError && refused.code === 'limit') await this.#reread();
+        throw refused;
+      }
+    });
   }
 
   // Reading
@@ -544,32 +562,34 @@ export class Session {
   }
 
   /**
-   * Commits, with one more change or a renewal. It returns what a `take` found. Its error stops all
-   * further commits, but for a ConflictError of `last`.
+   * Commits, with more changes or a renewal. It returns the value of the first one of `last`: of an
+   * `add` or a `take`. Its error stops all further commits, but for a conflict or a limit of `last`.
    */
-  async #send(last?: Change, renewal?: Operation, renewed?: Token): Promise<string | undefined> {
+  async #send(last: readonly Change[] = [], renewal?: Operation, renewed?: Token): Promise<string | undefined> {
     if (this.#state === 'anonymous') {
       const refused = this.channel.refuseCookie();
       if (refused) throw this.#fail(refused);
     }
-    const changes = [...this.#begin(), ...(last ? [last] : [])];
+    const pending = this.#begin();
+    const changes = [...pending, ...last];
     try {
-      const taken = this.#state === 'anonymous'
+      if (changes.length > maxOperations) throw tooManyChanges();
+      const values = this.#state === 'anonymous'
         ? await this.#create(changes)
         : await this.#apply(changes, renewal, renewed);
       this.#sending = [];
       this.#view = undefined;
       this.#confirmed = performance.now();
-      return last?.kind === 'take' ? taken : undefined;
+      return values[pending.length];
     } catch (error) {
       this.#restore();
-      if (error instanceof ConflictError && last) throw error;
+      if (error instanceof ConflictError || (error instanceof SessionError && error.code === 'limit')) throw error;
       if (error instanceof SessionError && error.code === 'ended') this.#leave('ended');
       throw this.#fail(error);
     }
   }
 
-  async #create(changes: readonly Change[]): Promise<string | undefined> {
+  async #create(changes: readonly Change[]): Promise<readonly (string | undefined)[]> {
     const { store, config } = this.sessions;
     const token = randomToken();
     const id = random16();
@@ -588,25 +608,24 @@ export class Session {
     };
     this.#become(token, record, now);
     this.#issue(record, now);
-    return values.at(-1);
+    return values;
   }
 
-  async #apply(changes: readonly Change[], renewal?: Operation, renewed?: Token): Promise<string | undefined> {
+  async #apply(changes: readonly Change[], renewal?: Operation, renewed?: Token): Promise<(string | undefined)[]> {
     const { store, config, seals } = this.sessions;
     const id = this.#id!;
     const seal = (name: string, value: string) => (config.seal && !isSealed(value) ? seals.seal(id, name, value) : value);
-    const operations = changes.map((change) => operation(change, seal));
+    const sent = operations(changes, seal);
     const before = this.#record!;
     const options = { maxSize: config.maxSize, issued: this.#issued, ...(renewal ? { renewal } : {}) };
     const touches = renewal !== undefined || touchDue(before, this.#token!.verifierHash, this.#serverNow());
-    const applied = await store.apply(this.#token!, before, this.#serverNow(), operations, options);
+    const applied = await store.apply(this.#token!, before, this.#serverNow(), sent, options);
 
     const fields = new Map(this.#base);
-    let taken: string | undefined;
     this.#settled = changes.map((change, i) => {
       const value = applied.values[i];
-      const [kind, name, a, b] = operations[i]!;
-      if (kind === 'take') taken = typeof value === 'string' ? value : undefined;
+      const [kind, name, a, b] = sent[i]!;
+      if (kind === 'limit') return () => undefined;
       if (kind === 'add') return (values) => void (typeof value === 'string' && values.set(name, value));
       if (kind === 'set') return (values) => void values.set(name, a);
       if (kind === 'swap' && b !== '') return (values) => void values.set(name, b.slice(1));
@@ -619,7 +638,7 @@ export class Session {
     if (before.verifier === this.#token!.verifierHash && !this.#issued) record = { ...record, unused: false };
     this.#record = record;
     if (renewal && renewed && applied.status === 'ok') this.#renewed(renewal, renewed, applied.generation!, applied.now);
-    return taken;
+    return changes.map((_, i) => (typeof applied.values[i] === 'string' ? applied.values[i] : undefined));
   }
 
   /** Notes that the session has a new token. */
@@ -711,7 +730,7 @@ export class Session {
         if (this.#outcome) throw this.#outcome;
         const rotation = canSetCookie && this.#rotationIsDue() ? this.#rotation() : undefined;
         if (rotation && this.#changes.length === 0) await this.#rotate(rotation);
-        else if (rotation) await this.#send(undefined, rotation.operation, rotation.token);
+        else if (rotation) await this.#send([], rotation.operation, rotation.token);
         else if (this.#changes.length > 0) await this.#send();
       } finally {
         await this.#recheckCookie();

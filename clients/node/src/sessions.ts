@@ -149,7 +149,7 @@ export class Sessions {
     const info = this.openInfo(id, record)!;
     if (this.#userKey.owner(info.userBytes) !== record.principal.owner) {
       throw new SessionError(
-        'unavailable', 'Config.userKey is not the one with which the user of this session signed in: put that one back',
+        'invalid', 'Config.userKey is not the one with which the user of this session signed in: put that one back',
       );
     }
     return info;

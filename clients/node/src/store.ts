@@ -364,6 +364,8 @@ function refused(why: string, name: string): SessionError {
       return new SessionError('invalid', `the value of ${field} is no counter`);
     case 'overflow':
       return new SessionError('invalid', `the counter ${field} would overflow 64 bits`);
+    case 'entries':
+      return new SessionError('limit', `${field} has as many entries as allowed: delete one first`);
     case 'fields':
       return new SessionError('too large', 'the session would have more than 1,024 fields and entries');
     default:

@@ -12,7 +12,8 @@ import { Steps, type StepReply, type StepRequest } from './steps.js';
 type Json = any; // eslint-disable-line @typescript-eslint/no-explicit-any
 
 const folder = new URL('../../../format/contract/', import.meta.url);
-const files = ['fields', 'sessions', 'users', 'hostile', 'together'];
+const files = ['fields', 'limits', 'sessions', 'users', 'user-data', 'hostile', 'together'];
+const lacking = ['user data']; // what scenarios may need, and this client has not
 
 interface Visitor {
   token: string | undefined;
@@ -238,6 +239,43 @@ function connect(url: string): Redis | Cluster {
   return redis;
 }
 
+async function play(run: Run, note: (message: string) => void): Promise<void> {
+  const { scenario } = run;
+  try {
+    // A busy machine needs seconds to start a process, in which sessions would expire.
+    const clocks = Object.entries(scenario.clients ?? {}).filter(([, client]) => (client as Json).clock_ms !== undefined);
+    await Promise.all(clocks.map(([name]) => run.send({}, undefined, name)));
+    for (const [i, step] of scenario.steps.entries()) {
+      try {
+        await run.step(step);
+      } catch (error) {
+        note(`step ${i}: ${JSON.stringify(step).slice(0, 400)}`);
+        throw error;
+      }
+    }
+  } finally {
+    await run.close();
+  }
+}
+
+/**
+ * Plays a scenario. A scenario with limits of seconds says nothing if its steps took most of them. So
+ * one that failed is played again if the machine was slow, and only then.
+ */
+async function inTime(scenario: Json, note: (message: string) => void, once: () => Promise<void>): Promise<void> {
+  const waits = scenario.steps.reduce((sum: number, step: Json) => sum + (step.wait_ms ?? 0), 0) as number;
+  for (let i = 0; ; i++) {
+    const began = performance.now();
+    try {
+      return await once();
+    } catch (error) {
+      const slow = performance.now() - began - waits;
+      if (waits === 0 || slow < 200 || i === 20) throw error;
+      note(`played again: the steps took ${Math.round(slow)} ms`);
+    }
+  }
+}
+
 let redis: Redis | Cluster | undefined;
 let count = 0;
 
@@ -246,27 +284,18 @@ describe('contract', { concurrency: 8 }, () => {
     const path = new URL(`${file}.json`, folder);
     if (!existsSync(path)) continue;
     for (const scenario of (JSON.parse(readFileSync(path, 'utf8')) as Json).scenarios as Json[]) {
+      const lacks = (scenario.needs ?? []).filter((need: string) => lacking.includes(need)) as string[];
+      if (lacks.length > 0) {
+        test(`${file}: ${scenario.name}`, { skip: `this client has no ${lacks.join()}` });
+        continue;
+      }
       const own = (scenario.needs ?? []).includes('own server');
       count++;
       test(`${file}: ${scenario.name}`, { skip: own && given !== undefined ? 'needs its own server' : false }, async (t) => {
         const url = own ? (await Server.start()).url : await sharedUrl();
         if (!own) redis ??= connect(url);
-        const run = new Run(scenario, url, own ? connect(url) : redis!);
-        try {
-          // A busy machine needs seconds to start a process, in which sessions would expire.
-          const clocks = Object.entries(scenario.clients ?? {}).filter(([, client]) => (client as Json).clock_ms !== undefined);
-          await Promise.all(clocks.map(([name]) => run.send({}, undefined, name)));
-          for (const [i, step] of scenario.steps.entries()) {
-            try {
-              await run.step(step);
-            } catch (error) {
-              t.diagnostic(`step ${i}: ${JSON.stringify(step).slice(0, 400)}`);
-              throw error;
-            }
-          }
-        } finally {
-          await run.close();
-        }
+        const connection = own ? connect(url) : redis!;
+        await inTime(scenario, (message) => t.diagnostic(message), () => play(new Run(scenario, url, connection), (message) => t.diagnostic(message)));
       });
     }
   }

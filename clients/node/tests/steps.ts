@@ -31,7 +31,7 @@ interface Open {
 }
 
 const outcomes = new Set([
-  'ended', 'unavailable', 'too large', 'invalid', 'decode', 'sealed', 'too many', 'revoked', 'not found', 'unknown outcome',
+  'ended', 'unavailable', 'too large', 'invalid', 'decode', 'sealed', 'too many', 'revoked', 'not found', 'unknown outcome', 'limit',
 ]);
 
 /** Makes requests to clients of this package, as the contract suite describes them. */
@@ -141,6 +141,15 @@ async function act(sessions: Sessions, session: Session, [word, ...args]: Json[]
       const n = BigInt(args[1]);
       return key === undefined ? new Counter(field).add(session, n) : new Counters(field).add(session, key, n);
     }
+    case 'add within': {
+      const [n, least, most] = args.slice(1, 4).map((arg) => BigInt(arg)) as [bigint, bigint, bigint];
+      const sum = key === undefined
+        ? await new Counter(field).addWithin(session, n, least, most)
+        : await new Counters(field).addWithin(session, key, n, least, most, args[4]);
+      return sum.toString();
+    }
+    case 'set within':
+      return map().setWithin(session, key!, args[1], args[2]);
     case 'entries':
       return Object.fromEntries(new MapField<Json>(name).entries(session));
     case 'counts':

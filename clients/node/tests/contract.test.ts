@@ -56,6 +56,7 @@ class Run {
   readonly visitors = new Map<string, Visitor>();
   readonly steps = new Steps();
   readonly shifted = new Map<number, ShiftedSteps>();
+  waited = 0; // milliseconds, as the steps say
   #id = 0;
 
   constructor(
@@ -153,6 +154,7 @@ class Run {
   async step(step: Json): Promise<void> {
     if (step.wait_ms !== undefined) {
       await sleep(step.wait_ms);
+      this.waited += step.wait_ms as number;
     } else if (step.redis) {
       await this.command(step);
     } else if (step.token !== undefined) {
@@ -262,15 +264,15 @@ async function play(run: Run, note: (message: string) => void): Promise<void> {
  * Plays a scenario. A scenario with limits of seconds says nothing if its steps took most of them. So
  * one that failed is played again if the machine was slow, and only then.
  */
-async function inTime(scenario: Json, note: (message: string) => void, once: () => Promise<void>): Promise<void> {
-  const waits = scenario.steps.reduce((sum: number, step: Json) => sum + (step.wait_ms ?? 0), 0) as number;
+async function inTime(make: () => Run, note: (message: string) => void): Promise<void> {
   for (let i = 0; ; i++) {
+    const run = make();
     const began = performance.now();
     try {
-      return await once();
+      return await play(run, note);
     } catch (error) {
-      const slow = performance.now() - began - waits;
-      if (waits === 0 || slow < 200 || i === 20) throw error;
+      const slow = performance.now() - began - run.waited;
+      if (run.waited === 0 || slow < 200 || i === 20) throw error;
       note(`played again: the steps took ${Math.round(slow)} ms`);
     }
   }
@@ -295,7 +297,7 @@ describe('contract', { concurrency: 8 }, () => {
         const url = own ? (await Server.start()).url : await sharedUrl();
         if (!own) redis ??= connect(url);
         const connection = own ? connect(url) : redis!;
-        await inTime(scenario, (message) => t.diagnostic(message), () => play(new Run(scenario, url, connection), (message) => t.diagnostic(message)));
+        await inTime(() => new Run(scenario, url, connection), (message) => t.diagnostic(message));
       });
     }
   }

@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
+import { createServer as httpServer } from 'node:http';
+import { connect as tcpConnect, createServer as tcpServer, type AddressInfo, type Socket } from 'node:net';
+import { inspect } from 'node:util';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +13,9 @@ import { createSentinel } from 'redis';
 import {
   Counter, MapField, Sessions, Value, ioredis, isSessionError, nodeRedis, type ErrorCode, type Redis, type Session,
 } from '../dist/index.js';
+import { readCredentials } from '../dist/credentials.js';
 import { setCookies } from '../dist/exchange.js';
+import { TokenKeys } from '../dist/token.js';
 import { libraries, openRedis } from './clients.js';
 import { Server, freePort, freshNamespace, sharedUrl } from './server.js';
 
@@ -157,6 +162,83 @@ for (const library of libraries) {
       }
     });
 
+    test('an update after a set of the same value succeeds, also sealed', async () => {
+      const keys = [Buffer.alloc(32, 1)];
+      const redis = openRedis(await sharedUrl(), library);
+      const sessions = new Sessions(redis, { namespace: freshNamespace(), keys, userKey: keys[0]!, seal: true, logger: () => undefined });
+      opened.push(sessions);
+      const first = await read(sessions);
+      value.set(first, 0);
+      const cookie = await commit(sessions, first);
+      const session = await read(sessions, cookie);
+      value.set(session, 1);
+      map.set(session, 'a', 1);
+      await value.update(session, (old: number) => old + 1);
+      await map.update(session, 'a', (old) => (old as number) + 1);
+      const other = await read(sessions, cookie);
+      assert.deepEqual([value.get(other), map.get(other, 'a')], [2, 2]);
+    });
+
+    test('errors show no value', async () => {
+      const server = await Server.start();
+      try {
+        const sessions = open(openRedis(server.url, library));
+        const direct = new IoRedis(server.url);
+        await direct.config('SET', 'maxmemory', '1');
+        direct.disconnect();
+        const session = await read(sessions);
+        value.set(session, 'SECRET-4111');
+        await assert.rejects(session.commit(), (error) => {
+          assert.doesNotMatch(inspect(error, { depth: 10 }), /SECRET|redis\.call/);
+          return isSessionError(error, 'unavailable');
+        });
+      } finally {
+        await server.stop();
+      }
+    });
+
+    test('a connection that went silent is replaced', async () => {
+      const url = new URL(await sharedUrl());
+      const sockets: Socket[] = [];
+      let silent = false;
+      let made = 0;
+      const proxy = tcpServer((socket) => {
+        made++;
+        const redis = tcpConnect(Number(url.port), url.hostname);
+        sockets.push(socket, redis);
+        const number = made;
+        const deaf = () => silent && number <= before;
+        socket.on('data', (data) => void (deaf() || redis.write(data))).on('error', () => redis.destroy());
+        redis.on('data', (data) => void (deaf() || socket.write(data))).on('error', () => socket.destroy());
+      });
+      let before = 0;
+      await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+      const address = `redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`;
+      const sessions = new Sessions(openRedis(address, library), { namespace: freshNamespace(), timeout: 1000, logger: () => undefined });
+      opened.push(sessions);
+      try {
+        const cookie = await (async () => {
+          const session = await read(sessions);
+          visits.add(session, 1);
+          return commit(sessions, session);
+        })();
+        before = made;
+        silent = true;
+        await assert.rejects(read(sessions, cookie), fails('unavailable'));
+        let count: number | undefined;
+        for (let n = 0; n < 20 && count === undefined; n++) {
+          count = await read(sessions, cookie).then((session) => visits.get(session), () => undefined);
+          if (count === undefined) await sleep(20);
+        }
+        assert.equal(count, 1);
+        assert.ok(made > before);
+      } finally {
+        await sessions.close();
+        for (const socket of sockets) socket.destroy();
+        proxy.close();
+      }
+    });
+
     test('Sentinel names the server', async () => {
       const server = await Server.start();
       const dir = mkdtempSync(join(tmpdir(), 'coatcheck-sentinel-'));
@@ -190,3 +272,29 @@ for (const library of libraries) {
     });
   });
 }
+
+test('spaces at the end of a cookie cost linear time', () => {
+  const began = performance.now();
+  readCredentials(`__Host-session=${' '.repeat(300_000)}x`, '__Host-session', new TokenKeys([]));
+  assert.ok(performance.now() - began < 20_000); // a quadratic search takes minutes
+});
+
+test('an error handler that throws closes its own connection only', async () => {
+  const sessions = open(openRedis(await sharedUrl(), 'ioredis'));
+  const thrown: unknown[] = [new Error('failed'), Object.create(null)];
+  const server = httpServer(sessions.handler((request, response) => {
+    if (request.url === '/good') response.end('good');
+    else throw thrown[Number(request.url!.slice(1))];
+  }, () => {
+    throw new Error('the error handler failed, too');
+  }));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  try {
+    for (const i of thrown.keys()) await assert.rejects(fetch(`${url}/${i}`));
+    assert.equal(await (await fetch(`${url}/good`)).text(), 'good');
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});

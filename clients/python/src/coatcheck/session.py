@@ -247,7 +247,11 @@ class Manager(_BaseManager):
     @staticmethod
     def open(url: str, config: Config | None = None, **options: Any) -> Manager:
         """Opens redis://, rediss://, unix://, or redis-cluster://host:port,host:port."""
-        return Manager(_open(url, redis.Redis, redis.RedisCluster, ClusterNode, options), config)
+        client = _open(url, redis.Redis, redis.RedisCluster, ClusterNode, options)
+        manager = Manager(client, config)
+        # Passwords that change need the pool: it sends them when a connection is returned.
+        manager.wire = SyncWire(client, keep="credential_provider" not in options)
+        return manager
 
     def session(self, request: Request) -> Session:
         """Returns the session of a request. It is not read yet: call load."""
@@ -287,6 +291,7 @@ class Manager(_BaseManager):
     def close(self) -> None:
         """Stops the thread that repeats ends. It leaves the client open."""
         self._closed.set()
+        self.wire.close()
 
     def _repeat(self) -> None:
         # A forked process has no threads: it starts its own.
@@ -385,7 +390,7 @@ class AsyncManager(_BaseManager):
 
 
 def _open(url: str, single: Any, cluster: Any, node: Any, options: dict[str, Any]) -> Any:
-    options = {"socket_timeout": 2, "socket_connect_timeout": 1, **options}
+    options = {"socket_timeout": 2, "socket_connect_timeout": 1, "protocol": 2, **options}
     scheme, _, rest = url.partition("://")
     if scheme not in ("redis-cluster", "rediss-cluster"):
         return single.from_url(url, **options)

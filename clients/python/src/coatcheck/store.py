@@ -21,10 +21,13 @@ from .errors import (
     UnknownOutcome,
 )
 from .record import Malformed, Marker, Record
+from .resp import Command, ServerError, pack
 from .tokens import Token, b64encode, bucket_of, random_hash
-from .wire import Command, Flow, Pause, Refresh, ServerError, Trip, TripFailed
+from .wire import Flow, Pause, Refresh, Trip, TripFailed
 
 MAX_FIELDS = 1024
+# Commands that each read sends, packed.
+_TIME, _HGETALL = pack([("TIME",)]), b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n"
 
 # The server has certainly not run a command that it answers with one of these.
 _NOT_RUN = (
@@ -40,7 +43,7 @@ _NOT_RUN = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Script:
     """A script of the format."""
 
@@ -61,7 +64,7 @@ def _load_scripts() -> dict[str, Script]:
 SCRIPTS = _load_scripts()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Call:
     """A call of a script."""
 
@@ -98,7 +101,7 @@ class Keys:
         return f"{self.namespace}:{{{bucket_of(owner):04x}}}:u:{owner}".encode()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Snapshot:
     """What the store had, and when."""
 
@@ -147,6 +150,7 @@ class Store:
     def __init__(self, namespace: str, cluster: bool, timeout: float) -> None:
         self.keys = Keys(namespace)
         self.cluster = cluster
+        self._get_revoked = pack([("GET", self.keys.revoked)])
         self.timeout = timeout
         self.revoked = 0  # the last revocation of everybody that is known
         self._revoked_read = -1.0
@@ -228,13 +232,14 @@ class Store:
         return (yield from self._snapshot(replies, sent))
 
     def _read_commands(self, handle: str) -> list[Command | Call]:
+        session, revocations = self.keys.session(handle), self.keys.revocations(handle[:4])
         commands: list[Command | Call] = [
-            ("HGETALL", self.keys.session(handle)),
-            ("HGETALL", self.keys.revocations(handle[:4])),
-            ("TIME",),
+            _HGETALL % (len(session), session),
+            _HGETALL % (len(revocations), revocations),
+            _TIME,
         ]
         if not self.cluster:
-            commands.append(("GET", self.keys.revoked))
+            commands.append(self._get_revoked)
         return commands
 
     def _snapshot(self, replies: list[Any], sent: float) -> Flow[Snapshot]:

@@ -10,9 +10,10 @@ from typing import Any, Callable, Iterable, Sequence
 from . import ends, record
 from .errors import NotFound, Revoked, TooMany, Unavailable, UnknownOutcome
 from .record import Malformed, Marker, Record
+from .resp import Command, ServerError
 from .store import Call, Snapshot, Store, call, check_reply, milliseconds, pairs, scores
 from .tokens import Token, b64encode, bucket_of
-from .wire import Command, Flow, Primaries, ServerError, Trip, TripFailed
+from .wire import Flow, Primaries, Trip, TripFailed
 
 DAY_MS = 86400000
 MAX_KEYS = 1000

@@ -6,11 +6,19 @@ once, and only this module differs between the two kinds.
 Commands are sent on a connection of redis-py's pool, not with the commands of its clients. The
 clients repeat a command whose connection broke, and an addition would count twice. The pool knows
 the servers, TLS, passwords, Sentinel and fork; replies are bytes even with decode_responses=True.
+
+With RESP2, replies are read from the socket, because the parser of redis-py takes several times as
+long. With RESP3, the server may send messages between replies, for redis-py to handle.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
+import inspect
+import os
+import select
+import socket
 import time
 from dataclasses import dataclass
 from typing import Any, Generator, Sequence, TypeVar
@@ -20,11 +28,13 @@ import redis.asyncio
 import redis.exceptions
 from redis.cluster import RedisCluster
 
+from .resp import Command, ServerError, pack, parse
+
 T = TypeVar("T")
-Command = tuple[Any, ...]
+_CHUNK = 1 << 18
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trip:
     """Sends commands in one pipeline. The result is a list: a reply or a ServerError each.
 
@@ -66,13 +76,6 @@ class Primaries:
 Step = Trip | Pause | Refresh | Primaries
 Flow = Generator[Step, Any, T]
 
-class ServerError(Exception):
-    """The error that a server replied to a command. `address` is that of MOVED and ASK."""
-
-    def __init__(self, code: str, text: str, address: tuple[str, int] | None = None) -> None:
-        super().__init__(f"{code} {text}"[:300])
-        self.code, self.address = code, address
-
 
 _FAILURES = (redis.exceptions.RedisError, OSError, asyncio.TimeoutError, EOFError)
 _REOPEN = ("READONLY", "LOADING", "MASTERDOWN")
@@ -97,20 +100,57 @@ def _server_error(err: Exception) -> ServerError:
 
 def _must_reopen(replies: list[Any]) -> bool:
     """Reports whether the server is no longer the primary. The pool then asks Sentinel again."""
-    return any(isinstance(r, ServerError) and r.code in _REOPEN for r in replies)
+    for reply in replies:
+        if type(reply) is ServerError and reply.code in _REOPEN:
+            return True
+    return False
 
 
-def _packed(connection: Any, trip: Trip) -> Any:
-    commands: list[Command] = []
-    for command in trip.commands:
-        if trip.asking:
-            commands.append((b"ASKING",))
-        commands.append(command)
-    return connection.pack_commands(commands)
+def _packed(trip: Trip) -> list[bytes]:
+    commands = trip.commands
+    if trip.asking:
+        commands = [c for command in commands for c in ((b"ASKING",), command)]
+    return [pack(commands)]
 
 
 def _is_loading(reply: Any) -> bool:
     return isinstance(reply, ServerError) and reply.code == "LOADING"
+
+
+def _receive(sock: socket.socket, count: int) -> list[Any]:
+    """Reads replies of RESP2."""
+    data = b""
+    while True:
+        chunk = sock.recv(_CHUNK)
+        if not chunk:
+            raise EOFError("the server closed the connection")
+        data += chunk
+        if chunk[-1] == 10:  # else a line is not complete
+            try:
+                replies = parse(data, count)
+            except ValueError as err:
+                raise OSError(f"the server does not speak RESP2: {err}") from err
+            if replies is not None:
+                return replies
+
+
+def _is_readable(connection: Any) -> bool:
+    """Reports whether the server has closed a connection that awaits no reply."""
+    try:
+        poll = select.poll()
+        poll.register(connection._sock, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, TypeError, ValueError):
+        return True
+
+
+@functools.lru_cache(maxsize=None)
+def _get_connection(pool: Any) -> Any:
+    """Returns a pool's get_connection without the check for deprecated arguments.
+
+    That check of redis-py 6 and later takes as long as getting a connection.
+    """
+    return inspect.unwrap(pool.get_connection)
 
 
 def is_cluster(client: Any) -> bool:
@@ -118,11 +158,19 @@ def is_cluster(client: Any) -> bool:
 
 
 class SyncWire:
-    """Runs flows on redis.Redis or redis.RedisCluster."""
+    """Runs flows on redis.Redis or redis.RedisCluster.
 
-    def __init__(self, client: Any) -> None:
+    With `keep`, it keeps the connections that it got from the pool for its next trips: at most as
+    many as threads made trips at the same time. To get a connection from the pool takes four system
+    calls, and to return it sends an event.
+    """
+
+    def __init__(self, client: Any, keep: bool = False) -> None:
         self.client = client
         self.cluster = is_cluster(client)
+        self._keep = keep and not self.cluster and hasattr(select, "poll")
+        self._kept: list[Any] = []
+        self._pid = os.getpid()
 
     def run(self, flow: Flow[T]) -> T:
         result: Any = None
@@ -169,33 +217,63 @@ class SyncWire:
             raise redis.exceptions.ConnectionError("unknown node of the Cluster")
         return self.client.get_redis_connection(node).connection_pool
 
+    def _acquire(self, pool: Any) -> Any:
+        if self._pid != os.getpid():  # a forked process gets connections of its own
+            self._kept, self._pid = [], os.getpid()
+        while self._kept:
+            try:
+                connection = self._kept.pop()
+            except IndexError:  # another thread has taken it
+                break
+            if not _is_readable(connection):
+                return connection
+            connection.disconnect()  # the server has closed it
+            pool.release(connection)
+        return _get_connection(type(pool))(pool)  # type: ignore[arg-type]
+
+    def close(self) -> None:
+        """Returns the connections that were kept. Others are returned after their trip."""
+        self._keep = False
+        while self._kept and self._pid == os.getpid():
+            self.client.connection_pool.release(self._kept.pop())
+
     def _trip(self, trip: Trip) -> list[Any]:
         sent = False
         try:
             pool = self._pool(trip)
-            connection = pool.get_connection()
+            connection = self._acquire(pool)
         except _FAILURES as err:
             raise TripFailed(err, sent) from err
         broken = True
         try:
-            packed = _packed(connection, trip)
+            packed = _packed(trip)
             sent = True
             connection.send_packed_command(packed)
-            replies: list[Any] = []
-            for _ in trip.commands:
-                if trip.asking:
-                    self._read(connection)
-                replies.append(self._read(connection))
-                if _is_loading(replies[-1]):  # redis-py has closed the connection
-                    return replies * len(trip.commands)
+            replies = self._replies(connection, len(trip.commands) * (1 + trip.asking))
+            if trip.asking:
+                replies = replies[1::2]
             broken = _must_reopen(replies)
             return replies
         except _FAILURES as err:
             raise TripFailed(err, sent) from err
         finally:
-            if broken:  # also if a signal interrupted the wait: unread replies must not stay
-                connection.disconnect()
-            pool.release(connection)
+            if self._keep and not broken:
+                self._kept.append(connection)
+            else:
+                if broken:  # also if a signal interrupted the wait: unread replies must not stay
+                    connection.disconnect()
+                pool.release(connection)
+
+    def _replies(self, connection: Any, count: int) -> list[Any]:
+        sock = getattr(connection, "_sock", None)
+        if isinstance(sock, socket.socket) and connection.protocol == 2:
+            return _receive(sock, count)
+        replies: list[Any] = []
+        for _ in range(count):
+            replies.append(self._read(connection))
+            if _is_loading(replies[-1]):  # redis-py has closed the connection
+                return replies[-1:] * count
+        return replies
 
     @staticmethod
     def _read(connection: Any) -> Any:
@@ -286,7 +364,7 @@ class AsyncWire:
             raise TripFailed(err, sent) from err
         broken = True
         try:
-            packed = _packed(connection, trip)
+            packed = _packed(trip)
             sent = True
             await connection.send_packed_command(packed)
             replies: list[Any] = []

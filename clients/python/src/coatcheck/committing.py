@@ -39,10 +39,12 @@ class Committer(Reader):
         if self.view.ops:
             yield from self._send(read_after=True)
 
-    def _seal(self, session: bytes) -> Callable[[str, bytes], bytes]:
+    def _seal(self, session: bytes | None = None) -> Callable[[str, bytes], bytes]:
+        """Returns what seals values, if they are to be sealed. The default is this session."""
         if not self.config.seal:
             return lambda name, value: value
-        return lambda name, value: self.ring.seal(session, name, value)
+        id = session or self.session_id
+        return lambda name, value: self.ring.seal(id, name, value)
 
     def _send(
         self,
@@ -86,7 +88,7 @@ class Committer(Reader):
 
     def _create(self, ops: list[Op]) -> Flow[Result]:
         self.may_issue_token()
-        seal = self._seal(self.session_id)
+        seal = self._seal()
         fields: dict[str, bytes] = {}
         for op in ops:
             if op.value is not None:
@@ -120,7 +122,7 @@ class Committer(Reader):
         self, ops: list[Op], renew: tuple[str, Token, int, int] | None, read_after: bool
     ) -> Flow[Result]:
         assert self.record is not None
-        seal = self._seal(self.record.id)
+        seal = self._seal()
         arguments = [op.arguments(seal) for op in ops]
         operation = None
         if renew:

@@ -16,6 +16,9 @@ from .view import Op, run
 from .wire import Flow
 
 
+_VARY, _VARY_BEARER = ("Cookie",), ("Cookie", "Authorization")
+
+
 class Core(Committer):
     """The whole of a request's session. session.py has the classes for applications."""
 
@@ -205,10 +208,16 @@ class Core(Committer):
 
     def headers(self, headers: http.Headers) -> http.Headers:
         """Adds what the session has to say to the header of the response."""
+        return http.merge(headers, self.additions())
+
+    def additions(self) -> http.Additions | None:
+        """Returns what to add to the header of the response. None: the request has no session."""
         if not self.used:
-            return headers
+            return None
+        vary = _VARY_BEARER if self.config.bearer else _VARY
+        if not (self.cookie != "keep" or self.drop_cookie or self.drop_anonymous or self.drop_everywhere):
+            return http.Additions(vary)
         c, cookies = self.config.cookie, list[str]()
-        no_store = self.cookie == "handed out"
         if self.cookie == "set":
             text = (self.rotated or self.token).text(self.ring)
             name = c.name if self.signed_in_cookie else c.name + http.ANONYMOUS
@@ -223,8 +232,7 @@ class Core(Committer):
             cookies.append(http.set_cookie(c, c.name + http.ANONYMOUS, "", 0))
         if self.drop_everywhere:
             cookies += http.delete_everywhere(c)
-        vary = ["Cookie", "Authorization"] if self.config.bearer else ["Cookie"]
-        return http.merge(headers, vary, cookies, no_store)
+        return http.Additions(vary, cookies, no_store=self.cookie == "handed out")
 
     def new_token(self) -> str | None:
         """Returns the token that the response brings, or None."""

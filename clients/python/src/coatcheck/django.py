@@ -47,7 +47,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
             cookies = [f"{name}={session_key}"] if session_key else []
             session = manager().session(http.Request(cookies=cookies))
         self.coatcheck = session
-        self._shown: set[str] = set()
+        self._shown: mapping.Shown = {}
         self._renew = False
         self._remember: float = 0
         super().__init__(session_key)
@@ -73,12 +73,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     def load(self) -> dict[str, Any]:
         self.coatcheck.load()
-        values = mapping.read(self.coatcheck.core)
+        values, self._shown = mapping.read(self.coatcheck.core)
         # The session says who is signed in. These keys alone sign nobody in.
         if values.get(_AUTH[0]) != self.coatcheck.user:
             for name in _AUTH:
-                values.pop(name, None)
-        self._shown = set(values)
+                if values.pop(name, None) is not None:
+                    del self._shown[name]
         return values
 
     def apply(self) -> None:
@@ -93,7 +93,6 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         elif self._renew:
             self.coatcheck.renew()
         self._renew = False
-        self._shown = set(values)
 
     def save(self, must_create: bool = False) -> None:
         self.coatcheck.load()
@@ -109,7 +108,7 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 
     def flush(self) -> None:
         self._session_cache = {}
-        self._shown, self._renew, self.modified = set(), False, True
+        self._shown, self._renew, self.modified = {}, False, True
         self.coatcheck.sign_out()
 
     def set_expiry(self, value: Any) -> None:
@@ -168,7 +167,9 @@ class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
         except Exception as err:
             if not (core.reported and response.status_code >= 400):
                 response = _replaced(core, response, err)
-        _set_headers(response, core.headers(_header_list(response)))
+        more = core.additions()
+        if more is not None:
+            _add_headers(response, more)
         if core.touch_due():
             response._resource_closers.append(lambda: session.run(core.touch()))
         return response
@@ -188,20 +189,17 @@ def _replaced(core: Any, response: Any, err: Exception) -> HttpResponse:
     return error_response(err)
 
 
-def _header_list(response: Any) -> http.Headers:
-    return [(k, v) for k, v in response.items()]
-
-
-def _set_headers(response: Any, headers: http.Headers) -> None:
-    """Sets a header of pairs. Django keeps cookies apart, and has one line of Vary."""
-    for name in list(response.headers):
-        del response[name]
-    for name, value in headers:
+def _add_headers(response: Any, more: http.Additions) -> None:
+    """Adds to a header. Django keeps cookies apart, and has one line of Vary."""
+    for name in more.drops:
+        if name in response:
+            del response[name]
+    for name, value in more.to(response.headers.items()):
         if name == "Set-Cookie":
             line = _SetCookie(value)
             key = line.key if line.key not in response.cookies else f"{line.key} {len(response.cookies)}"
             response.cookies[key] = line
-        elif name in response:
+        elif name == "Vary" and name in response:
             response[name] = f"{response[name]}, {value}"
         else:
             response[name] = value

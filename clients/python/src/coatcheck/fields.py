@@ -36,6 +36,8 @@ def _finite(text: str) -> float:
     return number
 
 
+# json.dumps and json.loads would make these objects in each call.
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 # json.loads also reads NaN and Infinity, and guesses the encoding of bytes.
 _decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
@@ -43,7 +45,13 @@ _decoder = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 def decode_json(name: str, text: bytes) -> Any:
     """Returns the value of a JSON text. Raises Decode."""
     try:
-        value = _decoder.decode(text.decode())
+        chars = text.decode()
+        try:
+            value, end = _decoder.scan_once(chars, 0)  # type: ignore[attr-defined]
+        except StopIteration:
+            end = -1
+        if end != len(chars):  # white space around it, or a mistake
+            value = _decoder.decode(chars)
         if b"\\u" in text:
             _check_text(value)
     except (ValueError, RecursionError) as err:
@@ -51,17 +59,21 @@ def decode_json(name: str, text: bytes) -> Any:
     return value
 
 
+def to_json(value: Any) -> bytes:
+    """Returns a value as JSON. Raises TypeError, or ValueError also for lone surrogates."""
+    return _encoder.encode(value).encode()
+
+
 def _check_text(value: Any) -> None:
     """Raises ValueError for a lone surrogate, which \\uD800 in a JSON text makes."""
-    json.dumps(value, ensure_ascii=False).encode()
+    to_json(value)
 
 
 def encode_json(name: str, value: Any) -> bytes:
     """Returns a value as JSON. Raises Invalid for what other languages would read differently."""
     try:
         _check(value, 0)
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        return text.encode()  # refuses lone surrogates
+        return to_json(value)
     except (ValueError, TypeError) as err:
         raise Invalid(f"field {name!r}: {err}") from None
 

@@ -31,13 +31,12 @@ class FlaskSession(SessionMixin):
     def __init__(self, session: Session) -> None:
         self.coatcheck = session
         self._values: dict[str, Any] | None = None
-        self._shown: set[str] = set()
+        self._shown: mapping.Shown = {}
 
     def _read(self) -> dict[str, Any]:
         if self._values is None:
             self.coatcheck.load()
-            self._values = mapping.read(self.coatcheck.core)
-            self._shown = set(self._values)
+            self._values, self._shown = mapping.read(self.coatcheck.core)
         return self._values
 
     def __getitem__(self, key: str) -> Any:
@@ -59,7 +58,6 @@ class FlaskSession(SessionMixin):
         """Makes the changes of the dict those of the session."""
         if self._values is not None:
             mapping.write(self.coatcheck.core, self._values, self._shown)
-            self._shown = set(self._values)
 
     def sign_in(self, login: Login) -> None:
         """See Session.sign_in."""
@@ -70,7 +68,7 @@ class FlaskSession(SessionMixin):
 
     def sign_out(self) -> None:
         """See Session.sign_out."""
-        self._values, self._shown = None, set()
+        self._values, self._shown = None, {}
         self.coatcheck.sign_out()
 
     def renew(self) -> None:
@@ -81,7 +79,7 @@ class FlaskSession(SessionMixin):
 
     def discard(self) -> None:
         """Drops the changes that are not committed."""
-        self._values, self._shown = None, set()
+        self._values, self._shown = None, {}
         self.coatcheck.discard()
 
 
@@ -111,10 +109,17 @@ class Sessions(SessionInterface):
                 response.response, response.direct_passthrough = [], False
                 response.set_data(http.error_body(err))
                 response.status_code = getattr(err, "status", 500)
-                kept = [h for h in response.headers if h[0].lower() not in http.BODY_HEADERS]
-                _set_headers(response, kept + http.error_headers(err))
-        _set_headers(response, core.headers(list(response.headers)))
-        response.call_on_close(lambda: self._touch(session.coatcheck))
+                for name in http.BODY_HEADERS:
+                    response.headers.remove(name)
+                response.headers.extend(http.error_headers(err))
+        more = core.additions()
+        if more is not None:
+            for name in more.drops:
+                response.headers.remove(name)
+            for name, value in more.to(response.headers):
+                response.headers.add(name, value)
+        if response.is_streamed or core.touch_due():
+            response.call_on_close(lambda: self._touch(session.coatcheck))
 
     @staticmethod
     def _touch(session: Session) -> None:
@@ -138,9 +143,3 @@ class Sessions(SessionInterface):
     @staticmethod
     def _failed(sender: Any, **extra: Any) -> None:
         flask.session.discard()  # type: ignore[attr-defined]
-
-
-def _set_headers(response: flask.Response, headers: http.Headers) -> None:
-    response.headers.clear()
-    for name, value in headers:
-        response.headers.add(name, value)

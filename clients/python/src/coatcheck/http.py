@@ -23,7 +23,7 @@ BODY_HEADERS = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Request:
     """What the sessions need of a request."""
 
@@ -175,20 +175,46 @@ def delete_everywhere(c: Cookie) -> list[str]:
     return [set_cookie(s, name, "", 0) for s in scopes for name in names]
 
 
-def merge(headers: Headers, vary: Sequence[str], cookies: Sequence[str], no_store: bool) -> Headers:
+@dataclass
+class Additions:
+    """What a session has to say in the header of a response."""
+
+    vary: Sequence[str]
+    cookies: Sequence[str] = ()
+    no_store: bool = False
+
+    def to(self, headers: Iterable[tuple[str, str]]) -> Headers:
+        """Returns the lines to add to a header, from which those in `drops` were removed."""
+        lines, cached = list[str](), False
+        for name, value in headers:
+            name = name.lower()
+            if name == "vary":
+                lines += [v.strip().lower() for v in value.split(",")]
+            elif name == "cache-control":
+                cached = True
+        out = [("Vary", v) for v in self.vary if v.lower() not in lines and "*" not in lines]
+        if self.drops:
+            out.append(("Cache-Control", "no-store"))  # a shared cache must not keep the token
+        elif not cached:
+            out.append(("Cache-Control", "private, no-cache"))
+        out += [("Set-Cookie", line) for line in self.cookies]
+        return out
+
+    @property
+    def drops(self) -> Sequence[str]:
+        """The names of the headers to remove."""
+        if self.cookies or self.no_store:
+            return ("Cache-Control", "CDN-Cache-Control", "Surrogate-Control")
+        return ()
+
+
+def merge(headers: Headers, more: Additions | None) -> Headers:
     """Adds what a session has to say to the header of a response."""
-    lines = [v.strip().lower() for k, line in headers if k.lower() == "vary" for v in line.split(",")]
-    missing = [v for v in vary if v.lower() not in lines and "*" not in lines]
-    out = list(headers)
-    if cookies or no_store:
-        drop = ("cache-control", "cdn-cache-control", "surrogate-control")
-        out = [(k, v) for k, v in out if k.lower() not in drop]
-        out.append(("Cache-Control", "no-store"))  # a shared cache must not keep the token
-    elif not any(k.lower() == "cache-control" for k, _ in out):
-        out.append(("Cache-Control", "private, no-cache"))
-    out += [("Vary", v) for v in missing]
-    out += [("Set-Cookie", line) for line in cookies]
-    return out
+    if more is None:
+        return headers
+    drops = [name.lower() for name in more.drops]
+    out = [(k, v) for k, v in headers if k.lower() not in drops] if drops else list(headers)
+    return out + more.to(out)
 
 
 def error_headers(error: Exception) -> Headers:

@@ -9,6 +9,7 @@ import hmac
 import json
 import re
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Mapping
 
 from .errors import Unavailable
@@ -29,7 +30,7 @@ _USER = re.compile(f"({_HASH})({_TIME})([0-9a-f]{{2}})([01])([0-9a-f]{{4}})")
 _MOVING = re.compile(f"({_HASH})({_TIME})")
 _ENDED = re.compile(f"({_TIME})({_HASH})")
 _INFO_PART = re.compile("@i([2-9]|[1-9][0-9]{1,2})?")
-_NAME = re.compile("[A-Za-z0-9._-]{1,64}")
+_NAME = re.compile(b"[A-Za-z0-9._-]{1,64}(?::.{0,256})?", re.DOTALL)
 
 
 class Malformed(Unavailable):
@@ -42,11 +43,8 @@ class Malformed(Unavailable):
 
 def check_name(name: str) -> bool:
     """Reports whether a name is that of a field or of an entry `field:key`."""
-    of, colon, key = name.partition(":")
-    if not _NAME.fullmatch(of):
-        return False
     try:
-        return not colon or len(key.encode()) <= 256
+        return _NAME.fullmatch(name.encode()) is not None
     except UnicodeEncodeError:  # a lone surrogate
         return False
 
@@ -100,11 +98,11 @@ class Previous:
     issued: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Record:
     """A session as it is stored. Times are in milliseconds by the server's clock."""
 
-    id: bytes
+    secret: str
     verifier: str
     unused: bool
     revision: int
@@ -118,6 +116,11 @@ class Record:
     moving: str | None = None
     user: User | None = None
     fields: dict[str, bytes] = field(default_factory=dict)
+
+    @cached_property
+    def id(self) -> bytes:
+        """The 16 bytes that values are sealed for, and CSRF tokens are made of."""
+        return b64decode(self.secret) or b""
 
     @property
     def generation(self) -> int:
@@ -188,11 +191,11 @@ def decode(stored: Mapping[bytes, bytes]) -> Record | Marker | None:
             name = raw.decode()
         except UnicodeDecodeError:
             raise Malformed(repr(raw), "not UTF-8") from None
-        if name.startswith("@"):
-            meta[name] = value
-        elif check_name(name):
+        if _NAME.fullmatch(raw):
             fields[name] = value
             size += len(raw) + len(value)
+        elif name[:1] == "@":
+            meta[name] = value
         else:
             raise Malformed(name, "not the name of a field")
     for name in ("@ended", "@moved"):
@@ -257,7 +260,7 @@ def _record(meta: dict[str, bytes], fields: dict[str, bytes], size: int) -> Reco
     if int(size_text, 16) != size:
         raise Malformed("@s", "its size is not that of the fields")
     return Record(
-        id=b64decode(id_text) or b"",
+        secret=id_text,
         verifier=verifier,
         unused=unused,
         revision=int(revision, 16),
@@ -370,7 +373,7 @@ def revoked_at(
     return since if created <= since and name.encode() not in kept else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Finding:
     """What a reader must decide: see "Reading" in format/README.md."""
 

@@ -5,14 +5,15 @@ This module does no input or output. format/README.md has the specification.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import hashlib
 import hmac
 import os
 import re
 import struct
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from .errors import CSRF, Invalid, Sealed
@@ -20,6 +21,7 @@ from .errors import CSRF, Invalid, Sealed
 # re.fullmatch is used everywhere: "$" also matches before a line break. The patterns are for bytes
 # or name the digits: "\d" in a pattern for str matches digits of all scripts.
 _BASE64 = re.compile(rb"[A-Za-z0-9_-]*")
+_TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 ZERO_HASH = "A" * 22
 _VERSION = 1
@@ -28,7 +30,8 @@ _MAC_BYTES = 18
 
 def b64encode(data: bytes) -> str:
     """Returns base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    text = binascii.b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL)
+    return text.decode("ascii")
 
 
 def b64decode(text: str | bytes) -> bytes | None:
@@ -43,8 +46,10 @@ def b64decode(text: str | bytes) -> bytes | None:
             return None
     if len(text) % 4 == 1 or not _BASE64.fullmatch(text):
         return None
-    data = base64.urlsafe_b64decode(text + b"=" * (-len(text) % 4))
-    return data if base64.urlsafe_b64encode(data).rstrip(b"=") == text else None
+    data = binascii.a2b_base64(text.translate(_FROM_URL) + b"=" * (-len(text) % 4))
+    if len(text) % 4 and b64encode(data).encode("ascii") != text:  # unused bits that are not zero
+        return None
+    return data
 
 
 def hash_of(data: bytes) -> str:
@@ -69,14 +74,19 @@ def _hkdf(key: bytes, info: bytes, length: int) -> bytes:
     return _expand(_extract(key), info, length)
 
 
-@dataclass(frozen=True)
+_TOKEN = struct.Struct(">BH16sI16s")
+
+
+@dataclass
 class Token:
-    """A credential for one session."""
+    """A credential for one session. It does not change."""
 
     bucket: int
     selector: bytes
     generation: int
     verifier: bytes
+    _handle: str = field(default="", init=False, repr=False, compare=False)
+    _verifier_hash: str = field(default="", init=False, repr=False, compare=False)
 
     @staticmethod
     def new(bucket: int | None = None) -> Token:
@@ -91,24 +101,23 @@ class Token:
 
     @property
     def handle(self) -> str:
-        return f"{self.bucket:04x}-{hash_of(self.selector)}"
+        if not self._handle:
+            self._handle = f"{self.bucket:04x}-{hash_of(self.selector)}"
+        return self._handle
 
     @property
     def verifier_hash(self) -> str:
-        return hash_of(self.verifier)
+        if not self._verifier_hash:
+            self._verifier_hash = hash_of(self.verifier)
+        return self._verifier_hash
 
     def same_session(self, other: Token) -> bool:
         return self.bucket == other.bucket and self.selector == other.selector
 
     def text(self, ring: KeyRing) -> str:
         """Returns the token as it is sent: signed if the ring has keys."""
-        data = struct.pack(
-            ">BH16sI16s",
-            _VERSION,
-            self.bucket,
-            self.selector,
-            self.generation,
-            self.verifier,
+        data = _TOKEN.pack(
+            _VERSION, self.bucket, self.selector, self.generation, self.verifier
         )
         return b64encode(data + ring.mac(data))
 
@@ -132,9 +141,7 @@ def parse_token(text: str, ring: KeyRing) -> Token:
         raise NotAToken(f"version {data[0]}")
     if not ring.accepts(data[:39], data[39:]):
         raise NotAToken("its signature is wrong or missing", forged=True)
-    _, bucket, selector, generation, verifier = struct.unpack(
-        ">BH16sI16s", data[:39]
-    )
+    _, bucket, selector, generation, verifier = _TOKEN.unpack(data[:39])
     return Token(bucket, selector, generation, verifier)
 
 
@@ -247,9 +254,14 @@ class KeyRing:
         return None
 
 
+@lru_cache(maxsize=16)
+def _owner_key(user_key: bytes) -> bytes:
+    return _hkdf(user_key, b"coatcheck/1 user", 32)
+
+
 def owner_of(user_key: bytes | None, user: bytes) -> str:
     """Returns the owner: the keyed hash that names a user in the store."""
-    key = _hkdf(user_key or bytes(32), b"coatcheck/1 user", 32)
+    key = _owner_key(user_key or bytes(32))
     return b64encode(hmac.digest(key, user, "sha256")[:16])
 
 

@@ -21,7 +21,7 @@ def parse_integer(text: bytes) -> int | None:
     return n if MIN_INT <= n <= MAX_INT else None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Op:
     """One change: set, unset, unset-entries, clear, add, take or swap.
 

@@ -21,6 +21,7 @@ OUTCOMES = [
     (coatcheck.Unavailable, "unavailable"),
     (coatcheck.Ended, "ended"),
     (coatcheck.TooLarge, "too large"),
+    (coatcheck.Limit, "limit"),
     (coatcheck.Invalid, "invalid"),
     (coatcheck.Decode, "decode"),
     (coatcheck.Sealed, "sealed"),
@@ -202,6 +203,12 @@ async def act(manager: Any, s: Any, action: list[Any]) -> Any:
     elif word == "add":
         n = int(args[1])
         Counters(field).add(s, key, n) if colon else Counter(field).add(s, n)
+    elif word == "add within":
+        n, *bounds = [int(a) for a in args[1:]]
+        found = Counters(field).add_within(s, key, n, *bounds) if colon else Counter(field).add_within(s, n, *bounds)
+        return str(await settle(found))
+    elif word == "set within":
+        await settle(Map(field).set_within(s, key, args[1], int(args[2])))
     elif word == "entries":
         return Map(field).all(s)
     elif word == "counts":

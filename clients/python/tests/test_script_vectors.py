@@ -141,10 +141,12 @@ def check_arguments(v: dict[str, Any]) -> None:
         want = want[4:]
     got: list[str] = []
     for op in v["change"]["ops"]:
-        if op["min"] is not None or op["kind"] == "limit":
-            return  # this package has no fields with bounds
         made = Op(op["kind"], op["key"], utf8(op["value"]), utf8(op["old"]), int(op["delta"] or 0))
-        got += [x.decode() if isinstance(x, bytes) else x for x in made.arguments(lambda n, x: x)]
+        if op["min"] is not None:
+            made.within = int(op["min"]), int(op["max"])
+        elif op["kind"] == "limit":
+            made.most = int(op["max"])
+        got += [x.decode() if isinstance(x, bytes) else x for x in made.arguments()]
     assert got == want, v["name"]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from typing import Callable
+from dataclasses import replace
+from typing import Callable, Sequence
 
 from . import http, record
-from .errors import Ended, HeaderSent, Invalid, NotSignedIn, SessionError, TooLarge, Unavailable
+from .errors import Ended, HeaderSent, Invalid, Limit, NotSignedIn, SessionError, TooLarge, Unavailable
 from .login import ms
 from .reading import Reader
 from .record import Record
@@ -22,10 +23,13 @@ _MAX_ATTEMPTS = 100
 
 
 class Conflict(Exception):
-    """The value that swap compared has changed. `present` is the one that is stored now."""
+    """An atomic change was refused: swap, a bounded add, or limit.
 
-    def __init__(self, present: bytes | None) -> None:
-        self.present = present
+    `present` is the value that is stored now. `index` says which operation it was.
+    """
+
+    def __init__(self, index: int, present: bytes | None) -> None:
+        self.index, self.present = index, present
 
 
 class Committer(Reader):
@@ -39,30 +43,26 @@ class Committer(Reader):
         if self.view.ops:
             yield from self._send(read_after=True)
 
-    def _seal(self, session: bytes | None = None) -> Callable[[str, bytes], bytes]:
-        """Returns what seals values, if they are to be sealed. The default is this session."""
-        if not self.config.seal:
-            return lambda name, value: value
-        id = session or self.session_id
-        return lambda name, value: self.ring.seal(id, name, value)
-
     def _send(
         self,
-        last: Op | None = None,
+        last: Sequence[Op] = (),
         renew: tuple[str, Token, int, int] | None = None,
         read_after: bool = False,
     ) -> Flow[Result]:
-        """Commits the changes, with one more operation or a new token. Errors fail the commit."""
+        """Commits the changes, with more operations or a new token. Errors fail the commit.
+
+        Raises Conflict if one of `last` is refused. That does not fail the commit.
+        """
         ops = self.view.begin()
-        every = [*ops, last] if last else ops
+        every = [*ops, *last]
         try:
             if self.state == "anonymous":
                 return (yield from self._create(every))
             return (yield from self._apply(every, renew, read_after))
         except Refused as err:
             self.view.restore(ops)
-            if last and err.index == len(every) - 1 and err.why == "conflict":
-                raise Conflict(err.present) from None
+            if err.index >= len(ops) and err.why in ("conflict", "entries"):
+                raise Conflict(err.index - len(ops), err.present) from None
             name = every[err.index].name if err.index < len(every) else ""
             error = err.public(name)
         except SessionError as err:
@@ -88,12 +88,15 @@ class Committer(Reader):
 
     def _create(self, ops: list[Op]) -> Flow[Result]:
         self.may_issue_token()
-        seal = self._seal()
         fields: dict[str, bytes] = {}
-        for op in ops:
-            if op.value is not None:
-                op = Op(op.kind, op.name, seal(op.name, op.value), op.old, op.delta)
+        values: list[bytes | None] = []
+        for i, op in enumerate(ops):
+            taken = fields.get(op.name) if op.kind == "take" else None
             run(fields, op)
+            values.append(fields[op.name] if op.kind == "add" else taken)
+            why = op.exceeded(fields)
+            if why:
+                raise Refused(i, why, None)
         self._check_size(fields)
         c, token = self.config, Token.new()
         assert c.idle_timeout is not None and c.first_use_timeout is not None
@@ -106,6 +109,7 @@ class Committer(Reader):
             ms(c.first_use_timeout),
         )
         self._issue(token, persistent=c.cookie.persistent, age=c.lifetime, signed_in=False)
+        result.values = values
         found = result.snapshot.found if result.snapshot else None
         if isinstance(found, Record) and result.snapshot:
             self._become(found, result.snapshot.now)
@@ -122,8 +126,6 @@ class Committer(Reader):
         self, ops: list[Op], renew: tuple[str, Token, int, int] | None, read_after: bool
     ) -> Flow[Result]:
         assert self.record is not None
-        seal = self._seal()
-        arguments = [op.arguments(seal) for op in ops]
         operation = None
         if renew:
             kind, token, grace, age = renew
@@ -133,20 +135,14 @@ class Committer(Reader):
             self.token,
             self.record,
             self._server_now(),
-            arguments,  # type: ignore[arg-type]
+            [op.arguments() for op in ops],
             self.config.max_size,
             self.issued,
             operation,
             read_after,
         )
         self.confirmed = time.monotonic()
-        after = [
-            Op("set", o.name, a[2 if o.kind == "set" else 3][o.kind == "swap" :])  # type: ignore[arg-type]
-            if o.kind in ("set", "swap") and o.value is not None
-            else o
-            for o, a in zip(ops, arguments)
-        ]
-        self.view.settle(after, result.values)
+        self.view.settle(ops, result.values)
         s = result.snapshot
         if s and isinstance(s.found, Record):
             status = s.found.status(self.token.verifier_hash, s.now)
@@ -307,7 +303,7 @@ class Committer(Reader):
             return None
         self.ring.can_open(name, stored)
         at = len(self.view.ops)
-        result = yield from self._send(last=Op("take", name))
+        result = yield from self._send(last=[Op("take", name)])
         value = result.values[at] if at < len(result.values) else None
         return None if value is None else self.ring.open(self.session_id, name, value)
 
@@ -339,9 +335,9 @@ class Committer(Reader):
             stored = self.view.fields.get(name)
             for attempt in range(_MAX_ATTEMPTS):
                 present = None if stored is None else self.ring.open(self.session_id, name, stored)
-                value = f(present)
+                value = self.sealed(name, f(present))
                 try:
-                    yield from self._send(last=Op("swap", name, value, stored))
+                    yield from self._send(last=[Op("swap", name, value, stored)])
                     return
                 except Conflict as err:
                     stored = err.present
@@ -352,6 +348,27 @@ class Committer(Reader):
             raise self._busy(name)
         finally:
             turns.discard(key)
+
+    def bounded(self, *ops: Op) -> Flow[bytes | None]:
+        """Commits operations that may be refused because of a limit. Returns the first's value."""
+        first = ops[0]
+        self._can_send(first.name)
+        if first.value is not None:
+            ops = (replace(first, value=self.sealed(first.name, first.value)), *ops[1:])
+        at = len(self.view.ops)
+        try:
+            result = yield from self._send(last=ops)
+        except Conflict as err:
+            if self.state == "live":
+                yield from self._read_again()
+            op = ops[err.index]
+            if op.within is None:
+                raise Limit(f"field {op.name!r}: at most {op.most} entries are allowed") from None
+            least, most = op.within
+            raise Limit(
+                f"field {op.name!r}: with {op.delta:+d} the count would not be from {least} to {most}"
+            ) from None
+        return result.values[at] if at < len(result.values) else None
 
     def _read_again(self) -> Flow[None]:
         try:

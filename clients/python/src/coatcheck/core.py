@@ -126,10 +126,10 @@ class Core(Committer):
                         value = self.ring.open(before.id, name, value)
                         value = self.ring.seal(session, name, value)
                     fields[name] = value
-        seal = self._seal(session)
         for op in ops:
-            if op.value is not None:
-                op = Op(op.kind, op.name, seal(op.name, op.value))
+            if op.value is not None and self.config.seal:
+                value = self.ring.open(self.session_id, op.name, op.value)
+                op = Op(op.kind, op.name, self.ring.seal(session, op.name, value))
             run(fields, op)
         self._check_size(fields)
         return fields

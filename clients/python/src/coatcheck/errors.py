@@ -47,6 +47,13 @@ class TooLarge(SessionError):
     """The session would exceed Config.max_size or a limit of the format."""
 
 
+class Limit(SessionError):
+    """add_within or set_within was refused. Nothing was changed, and the session takes changes."""
+
+    status = 409
+    message = "This is more than allowed. Nothing was changed."
+
+
 class Invalid(SessionError):
     """A name, a value, a sum, a login, a user or a handle is not valid."""
 

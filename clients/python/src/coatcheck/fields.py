@@ -4,8 +4,8 @@
     visits = Counter("visits")
 
 Get, set, add and delete never wait for the store: the request commits its changes in one step. A
-mistake is kept, and fails the commit. `take` and `update` talk to the store, so an AsyncSession
-awaits them.
+mistake is kept, and fails the commit. `take`, `update`, `add_within` and `set_within` talk to the
+store, so an AsyncSession awaits them.
 """
 
 from __future__ import annotations
@@ -233,6 +233,27 @@ class Map(_Typed[T]):
         """Sets an entry. A key has at most 256 bytes of UTF-8."""
         self._set(s, self._entry(key), value)
 
+    @overload
+    def set_within(self, s: Session, key: str, value: T, entries: int) -> None: ...
+    @overload
+    def set_within(self, s: AsyncSession, key: str, value: T, entries: int) -> Awaitable[None]: ...
+    def set_within(self, s: Any, key: str, value: T, entries: int) -> Any:
+        """Sets an entry, unless it is new and the map would have more than `entries`. It commits.
+
+        The server decides, so the limit holds for concurrent requests. New entries among the
+        request's other changes count, too. Raises Limit: then nothing was stored, the other changes
+        are still pending, and the session takes more.
+        """
+        return _run(s, self._set_within(s, self._entry(key), value, entries))
+
+    def _set_within(self, s: BaseSession, name: str, value: T, entries: int) -> Flow[None]:
+        try:
+            ops = Op("set", name, encode_json(name, value)), _limit(self.name, entries)
+        except Invalid as err:
+            s.core.fail(err)
+            raise
+        yield from s.core.bounded(*ops)
+
     def delete(self, s: BaseSession, key: str) -> None:
         """Removes an entry."""
         s.core.change(Op("unset", self._entry(key)))
@@ -278,11 +299,36 @@ def _count(s: BaseSession, name: str) -> int:
     return n
 
 
+def _integer(name: str, n: int, least: int = MIN_INT, most: int = MAX_INT) -> int:
+    if isinstance(n, bool) or not isinstance(n, int) or not least <= n <= most:
+        raise Invalid(f"field {name!r}: {n!r} is not an integer from {least} to {most}")
+    return n
+
+
 def _add(s: BaseSession, name: str, n: int) -> None:
-    if isinstance(n, bool) or not isinstance(n, int) or not MIN_INT <= n <= MAX_INT:
-        s.core.fail(Invalid(f"field {name!r}: {n!r} is not a 64-bit integer"))
-        return
-    s.core.change(Op("add", name, delta=n))
+    try:
+        s.core.change(Op("add", name, delta=_integer(name, n)))
+    except Invalid as err:
+        s.core.fail(err)
+
+
+def _limit(name: str, entries: int) -> Op:
+    return Op("limit", name, most=_integer(name, entries, 0, (1 << 32) - 1))
+
+
+def _add_within(
+    s: BaseSession, name: str, n: int, least: int, most: int, field: str = "", entries: int = 0
+) -> Flow[int]:
+    try:
+        within = _integer(name, least), _integer(name, most)
+        ops = [Op("add", name, delta=_integer(name, n), within=within)]
+        if field:
+            ops.append(_limit(field, entries))
+    except Invalid as err:
+        s.core.fail(err)
+        raise
+    value = yield from s.core.bounded(*ops)
+    return int(value or 0)
 
 
 class Counter:
@@ -298,6 +344,19 @@ class Counter:
     def add(self, s: BaseSession, n: int = 1) -> None:
         """Adds n, which may be negative. A sum beyond 64 bits fails the commit."""
         _add(s, self.name, n)
+
+    @overload
+    def add_within(self, s: Session, n: int, least: int, most: int) -> int: ...
+    @overload
+    def add_within(self, s: AsyncSession, n: int, least: int, most: int) -> Awaitable[int]: ...
+    def add_within(self, s: Any, n: int, least: int, most: int) -> Any:
+        """Adds n, unless the count would not be from least to most. Returns the count. It commits.
+
+        The server decides, so the bounds hold for concurrent requests: use it for stock, seats or
+        attempts. Raises Limit: then nothing was stored, the other changes of the request are still
+        pending, and the session takes more.
+        """
+        return _run(s, _add_within(s, self.name, n, least, most))
 
     def reset(self, s: BaseSession) -> None:
         """Sets the counter to 0."""
@@ -317,6 +376,20 @@ class Counters:
     def add(self, s: BaseSession, key: str, n: int = 1) -> None:
         """Adds n to the count of a key."""
         _add(s, f"{self.name}:{key}", n)
+
+    @overload
+    def add_within(self, s: Session, key: str, n: int, least: int, most: int, entries: int) -> int: ...
+    @overload
+    def add_within(
+        self, s: AsyncSession, key: str, n: int, least: int, most: int, entries: int
+    ) -> Awaitable[int]: ...
+    def add_within(self, s: Any, key: str, n: int, least: int, most: int, entries: int) -> Any:
+        """See Counter.add_within.
+
+        Also raises Limit if it would add a key, and there would be more than `entries`. A key with
+        a count of 0 is an entry, too, until it is deleted.
+        """
+        return _run(s, _add_within(s, f"{self.name}:{key}", n, least, most, self.name, entries))
 
     def delete(self, s: BaseSession, key: str) -> None:
         """Removes a key and its count."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from os import urandom
 from typing import Callable
 
@@ -109,6 +110,10 @@ class Reader:
         value = self.view.fields.get(name)
         return None if value is None else self.ring.open(self.session_id, name, value)
 
+    def sealed(self, name: str, value: bytes) -> bytes:
+        """Returns a value as it is to be stored in this session."""
+        return self.ring.seal(self.session_id, name, value) if self.config.seal else value
+
     def stored(self, name: str) -> bytes | None:
         return self.view.fields.get(name)
 
@@ -129,6 +134,8 @@ class Reader:
                 error = Invalid(f"{op.name[:80]!r} is not the name of a field or an entry")
             try:
                 if error is None:
+                    if op.value is not None:
+                        op = replace(op, value=self.sealed(op.name, op.value))
                     self.view.change(op)
             except SessionError as err:
                 error = err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Callable, Sequence
+from typing import Sequence
 
 from .errors import Invalid, TooLarge
 
@@ -23,9 +23,10 @@ def parse_integer(text: bytes) -> int | None:
 
 @dataclass
 class Op:
-    """One change: set, unset, unset-entries, clear, add, take or swap.
+    """One change: set, unset, unset-entries, clear, add, take, swap or limit.
 
-    `value` is in clear. `old` is what swap compares, as it is stored; None for a missing value.
+    `value` is as it is stored, sealed or not. `old` is what swap compares; None for a missing
+    value. `within` are the bounds of add. `most` is how many entries limit allows a map.
     """
 
     kind: str
@@ -33,23 +34,39 @@ class Op:
     value: bytes | None = None
     old: bytes | None = None
     delta: int = 0
+    within: tuple[int, int] | None = None
+    most: int = 0
 
-    def arguments(self, seal: Callable[[str, bytes], bytes]) -> tuple[bytes | str, ...]:
-        """Returns the four arguments of apply.lua, sealed."""
+    def arguments(self) -> tuple[bytes | str, bytes | str, bytes | str, bytes | str]:
+        """Returns the four arguments of apply.lua."""
         a: bytes | str = ""
         b: bytes | str = ""
         if self.kind == "set":
-            a = seal(self.name, self.value or b"")
+            a = self.value or b""
         elif self.kind == "add":
             a = str(self.delta)
+            b = f"{self.within[0]} {self.within[1]}" if self.within else ""
         elif self.kind == "swap":
             a = b"" if self.old is None else b"=" + self.old
-            b = b"" if self.value is None else b"=" + seal(self.name, self.value)
+            b = b"" if self.value is None else b"=" + self.value
+        elif self.kind == "limit":
+            a = str(self.most)
         return self.kind, self.name.encode(), a, b
+
+    def exceeded(self, fields: dict[str, bytes]) -> str | None:
+        """Returns why these values, all of them new, are over a limit of this change."""
+        if self.within and not self.within[0] <= int(fields[self.name]) <= self.within[1]:
+            return "conflict"
+        prefix = self.name + ":"
+        if self.kind == "limit" and sum(n.startswith(prefix) for n in fields) > self.most:
+            return "entries"
+        return None
 
 
 def run(fields: dict[str, bytes], op: Op) -> None:
     """Makes a change on the values. Raises Invalid for a sum that is refused."""
+    if op.kind == "limit":
+        return
     if op.kind == "clear":
         fields.clear()
     elif op.kind == "unset-entries":

@@ -110,3 +110,6 @@ def pytest_terminal_summary(terminalreporter):
         if counts:
             parts = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
             terminalreporter.write_line(f"{what}: {sum(counts.values())} cases ({parts})")
+    left_out = getattr(sys.modules.get("test_contract"), "left_out", ())
+    if left_out:
+        terminalreporter.write_line(f"contract: {len(left_out)} scenarios left out, which need user data")

@@ -315,16 +315,16 @@ def test_a_change_whose_reply_was_lost_is_sent_once(manager, monkeypatch):
     for _ in range(2):  # the second loads apply.lua
         visits.add(s)
         s.commit()
-    read, lost = manager.wire._replies, []
+    read, lost = manager.wire._read, []
 
-    def lose_one(connection, count):
-        replies = read(connection, count)
+    def lose_one(connection):
+        reply = read(connection)
         if not lost:
-            lost.append(replies)
+            lost.append(reply)
             raise redis.exceptions.ConnectionError("the reply is lost")
-        return replies
+        return reply
 
-    monkeypatch.setattr(manager.wire, "_replies", lose_one)
+    monkeypatch.setattr(manager.wire, "_read", lose_one)
     visits.add(s)
     with pytest.raises(coatcheck.UnknownOutcome):
         s.commit()

@@ -1,48 +1,18 @@
-"""The connection to Redis: replies in pieces, and connections that are kept."""
+"""The connections to Redis."""
 
 from __future__ import annotations
 
-import os
+import asyncio
+import time
 
 import pytest
 import redis
+import redis.asyncio
 
 import coatcheck
 from coatcheck import Config, Counter, Manager, Request, Value
-from coatcheck.resp import ServerError, pack, parse
 
 visits, anything = Counter("n"), Value("v")
-
-
-def text_of(reply):
-    return [str(r) if isinstance(r, ServerError) else r for r in reply]
-
-
-def test_replies_that_arrive_in_pieces_are_read_whole():
-    data = (
-        b"*4\r\n$2\r\nok\r\n:12\r\n$-1\r\n*2\r\n$0\r\n\r\n$1\r\nx\r\n"
-        b"*2\r\n$1\r\na\r\n$9\r\n\r\n$1\r\nb\r\n\r\n*0\r\n*-1\r\n+OK\r\n:-7\r\n$4\r\n\r\n\r\n\r\n"
-        b"-ASK 7 10.0.0.1:6379\r\n-ERR no\r\n"
-    )
-    whole = [[b"ok", 12, None, [b"", b"x"]], [b"a", b"\r\n$1\r\nb\r\n"], [], None, b"OK", -7, b"\r\n\r\n"]
-    found = parse(data, 9)
-    assert text_of(found) == [*whole, "ASK 7 10.0.0.1:6379", "ERR no"]
-    assert found[7].code == "ASK" and found[7].address == ("10.0.0.1", 6379)
-    assert found[8].code == "ERR" and found[8].address is None
-    for end in range(len(data)):
-        assert parse(data[:end], 9) is None, data[:end]
-
-
-@pytest.mark.parametrize("data", [b"%1\r\n$1\r\na\r\n:1\r\n", b"\r\n", b":x\r\n", b"$1\r\nab\r\n", b":1\r\n:2\r\n"])
-def test_what_is_no_reply_is_an_error(data):
-    with pytest.raises(ValueError):
-        parse(data, 1)
-
-
-def test_commands_are_packed_as_redis_py_does():
-    commands = [("SET", "é", b"\r\n\xff", 12), (b"PING",)]
-    theirs = redis.Connection().pack_commands(commands)
-    assert pack([*commands, pack([("GET", "a")])]) == b"".join(theirs) + b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n"
 
 
 @pytest.mark.parametrize("options", [{"protocol": 2}, {"protocol": 3}, {}])
@@ -63,30 +33,20 @@ def test_values_with_line_breaks_and_large_values_come_back(url, namespace, opti
     assert anything.get(s) == value and Value("raw").get(s) == [1, 2]
 
 
-def kept(manager):
-    return len(manager.wire._kept)
-
-
-def test_a_kept_connection_that_the_server_closed_is_replaced(server, namespace):
+def test_a_connection_that_the_server_closed_is_replaced(server, namespace):
     manager = Manager.open(server.url, Config(namespace=namespace))
     s = manager.session(Request("POST")).load()
-    visits.add(s)
-    s.commit()
-    assert kept(manager) == 1
     for _ in range(3):
-        server.client().client_kill_filter(_type="normal")
         visits.add(s)
         s.commit()
-    assert visits.get(s) == 4 and kept(manager) == 1
-    in_use = manager.wire.client.connection_pool._in_use_connections
-    assert len(in_use) == 1
-    manager.close()
-    assert not in_use and kept(manager) == 0
+        server.client().client_kill_filter(_type="normal")
     s.reload()
-    assert visits.get(s) == 4 and not in_use, "a closed manager keeps none"
+    assert visits.get(s) == 3
+    assert len(manager.wire.pool._available_connections) == 1 and not manager.wire.pool._in_use_connections
+    manager.close()
 
 
-def test_a_connection_with_unread_replies_is_not_kept(server, namespace):
+def test_a_connection_with_unread_replies_is_closed(server, namespace):
     manager = Manager.open(server.url, Config(namespace=namespace), socket_timeout=0.2)
     s = manager.session(Request("POST")).load()
     visits.add(s)
@@ -94,28 +54,62 @@ def test_a_connection_with_unread_replies_is_not_kept(server, namespace):
     server.pause()
     with pytest.raises(coatcheck.Unavailable):
         s.reload()
-    assert kept(manager) == 0
     server.resume()
     s.reload()
     assert visits.get(s) == 1
     manager.close()
 
 
-def test_a_forked_process_does_not_use_the_kept_connections_of_its_parent(url, namespace):
-    manager = Manager.open(url, Config(namespace=namespace))
+@pytest.mark.parametrize("kind", ["plain", "blocking", "resp3"])
+def test_an_outage_is_quick_with_a_client_of_the_application(kind, server, namespace):
+    options = {"plain": {}, "blocking": {}, "resp3": {"protocol": 3}}[kind]
+    client = redis.Redis(port=server.port, socket_timeout=2, **options)
+    if kind == "blocking":
+        client = redis.Redis(connection_pool=redis.BlockingConnectionPool(port=server.port, timeout=7))
+    manager = Manager(client, Config(namespace=namespace))
+    assert type(manager.wire.pool) is type(client.connection_pool)
     s = manager.session(Request("POST")).load()
     visits.add(s)
     s.commit()
-    mine = {id(c) for c in manager.wire._kept}
-    child = os.fork()
-    if child == 0:
-        try:
+    server.stop()
+    for _ in range(3):
+        began = time.monotonic()
+        with pytest.raises(coatcheck.Unavailable):
             s.reload()
-            ids = {id(c) for c in manager.wire._kept}
-            os._exit(0 if visits.get(s) == 1 and not ids & mine else 1)
-        except BaseException:
-            os._exit(2)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    s.reload()
-    assert visits.get(s) == 1
+        assert time.monotonic() - began < 1
+    server.start()
+    assert client.ping(), "the client of the application still works"
     manager.close()
+
+
+def test_an_outage_is_quick_with_asyncio(server, namespace):
+    async def test():
+        client = redis.asyncio.Redis(port=server.port, socket_timeout=2)
+        manager = coatcheck.AsyncManager(client, Config(namespace=namespace))
+        s = await manager.session(Request("POST")).load()
+        visits.add(s)
+        await s.commit()
+        server.stop()
+        began = time.monotonic()
+        with pytest.raises(coatcheck.Unavailable):
+            await s.reload()
+        assert time.monotonic() - began < 1
+        server.start()
+        await manager.close()
+
+    asyncio.run(test())
+
+
+def test_passwords_that_change_stay_with_the_pool_of_the_client(url, namespace):
+    if url.startswith("redis-cluster"):
+        pytest.skip("options of a single server")
+    from redis.credentials import UsernamePasswordCredentialProvider
+
+    client = redis.Redis.from_url(url, credential_provider=UsernamePasswordCredentialProvider())
+    manager = Manager(client, Config(namespace=namespace))
+    assert manager.wire.pool is client.connection_pool
+    s = manager.session(Request("POST")).load()
+    visits.add(s)
+    s.commit()
+    s.reload()
+    assert visits.get(s) == 1 and not manager.wire.pool._in_use_connections

@@ -15,6 +15,7 @@ from .errors import (
     Limit,
     NotFound,
     NotSignedIn,
+    ReplicaError,
     Revoked,
     Sealed,
     SessionError,
@@ -27,6 +28,7 @@ from .fields import Counter, Counters, Map, Value
 from .http import Request
 from .login import Login, SessionInfo
 from .session import AsyncManager, AsyncSession, Manager, Session
+from .store import Replicas
 
 __all__ = [
     "Ambiguous",
@@ -48,6 +50,8 @@ __all__ = [
     "Map",
     "NotFound",
     "NotSignedIn",
+    "ReplicaError",
+    "Replicas",
     "Request",
     "Revoked",
     "Sealed",

@@ -16,7 +16,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Awaitable, Callable, MutableMapping
 
-from . import http
+from . import csrf, http
 from .errors import HeaderSent, SessionError
 from .session import AsyncManager, AsyncSession
 
@@ -60,6 +60,28 @@ def request_of(scope: Scope) -> http.Request:
     )
 
 
+async def csrf_token_of(scope: Scope, receive: Receive) -> tuple[str, Receive]:
+    """Returns the CSRF token in the header of a request or in the beginning of its form.
+
+    Also returns what receives the body from the beginning.
+    """
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    token, kind = headers.get("x-csrf-token", ""), headers.get("content-type", "")
+    if token or not csrf.is_form(kind):
+        return token, receive
+    messages: list[Message] = []
+    begin, more = b"", True
+    while more and len(begin) < csrf.MAX_PEEK:
+        messages.append(await receive())
+        begin += messages[-1].get("body", b"")
+        more = messages[-1].get("more_body", False)
+
+    async def again() -> Message:
+        return messages.pop(0) if messages else await receive()
+
+    return csrf.find_token(kind, begin[: csrf.MAX_PEEK]), again
+
+
 def _encoded(headers: http.Headers) -> list[tuple[bytes, bytes]]:
     return [(k.encode("latin-1").lower(), v.encode("latin-1")) for k, v in headers]
 
@@ -98,6 +120,9 @@ class _Exchange:
         if core.cred.in_cookie:
             try:
                 http.check_origin(core.request, core.config.trusted_origins)
+                if core.config.csrf and await self.session.run(core.needs_csrf(self.scope.get("path", ""))):
+                    token, self.receive = await csrf_token_of(self.scope, self.receive)
+                    core.check_csrf(token)
             except SessionError as err:
                 await self._fail(err)
                 return

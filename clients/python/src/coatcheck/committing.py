@@ -99,6 +99,7 @@ class Committer(Reader):
                 raise Refused(i, why, None)
         self._check_size(fields)
         c, token = self.config, Token.new()
+        token.anonymous = True
         assert c.idle_timeout is not None and c.first_use_timeout is not None
         result = yield from self.store.create(
             token,

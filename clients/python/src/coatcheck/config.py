@@ -51,6 +51,8 @@ class Config:
     unsigned_until: float = 0  # time.time(); until then unsigned tokens are accepted
     user_key: bytes | None = field(default=None, repr=False)
     seal: bool = False
+    csrf: bool = False  # unsafe requests of a session need a CSRF token: see README.md
+    csrf_exempt: tuple[str, ...] = ()  # "POST /webhook", "/hooks/": routes that need none
     trusted_origins: tuple[str, ...] = ()  # "scheme://host[:port]" of other sites
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("coatcheck"))
 
@@ -69,6 +71,7 @@ class Config:
             keys=tuple(self.keys),
             keep_fields=tuple(self.keep_fields),
             trusted_origins=tuple(self.trusted_origins),
+            csrf_exempt=tuple(self.csrf_exempt),
             cookie=_check_cookie(self.cookie),
         )
         for name in ("lifetime", "idle_timeout", "first_use_timeout", "commit_timeout"):
@@ -95,6 +98,9 @@ class Config:
         for name in c.keep_fields:
             if not re.fullmatch("[A-Za-z0-9._-]{1,64}", name):
                 raise ValueError(f"Config.keep_fields: {name!r} is not a field's name")
+        for pattern in c.csrf_exempt:
+            if not re.fullmatch(r"([A-Z]+ )?/\S*", pattern):
+                raise ValueError(f"Config.csrf_exempt: {pattern!r}: write \"POST /path\", or \"/path/\"")
         for key in c.keys:
             check_key(key, "keys")
         if c.user_key is not None:

@@ -5,9 +5,20 @@ from __future__ import annotations
 import time
 from os import urandom
 
-from . import http
+from . import csrf, http
 from .committing import Committer
-from .errors import CSRF, Ended, Invalid, NotSignedIn, Revoked, SessionError, TooMany, Unavailable
+from .errors import (
+    CSRF,
+    Ended,
+    Invalid,
+    NotSignedIn,
+    ReplicaError,
+    Revoked,
+    Sealed,
+    SessionError,
+    TooMany,
+    Unavailable,
+)
 from .login import Login, cut, fits, ms, user_bytes
 from .record import Info, Record
 from .tokens import Token, bucket_of, check_csrf, csrf_token, owner_of
@@ -60,7 +71,7 @@ class Core(Committer):
             raise
         persistent = bool(login.remember) or self.config.cookie.persistent
         self._issue(new.token, persistent, new.lifetime / 1000, signed_in=True)
-        if isinstance(snapshot.found, Record):
+        if snapshot and isinstance(snapshot.found, Record):
             self._become(snapshot.found, snapshot.now)
         else:  # it has ended since; the token leaves nevertheless
             self._forget("ended")
@@ -149,7 +160,7 @@ class Core(Committer):
                 self._leave("moved")
                 raise
             except SessionError as err:
-                error = Unavailable(f"signing out: {err}")
+                error = err if isinstance(err, ReplicaError) else Unavailable(f"signing out: {err}")
         self._withhold()
         self.rotated = None
         self.drop_cookie, self.drop_anonymous = self.cred.has_cookie, self.cred.has_anonymous
@@ -175,7 +186,23 @@ class Core(Committer):
             raise Unavailable("the session was not read")
         return csrf_token(self.record.id)
 
+    def needs_csrf(self, path: str) -> Flow[bool]:
+        """Reports whether a request needs a CSRF token, as docs/csrf.md says of Config.csrf."""
+        method = self.request.method
+        if not self.cred.in_cookie or http.is_safe(method):
+            return False
+        if http.is_exempt(method, path, self.config.csrf_exempt):
+            return False
+        try:
+            yield from self.load()
+        except Sealed:  # its visitor can sign out
+            self.error, self.reported = None, False
+        # If the cookie opens no session, the client could as well have left it out.
+        return self.record is not None or self.named is not None
+
     def check_csrf(self, token: str) -> None:
+        if not token:
+            raise CSRF(csrf.MISSING)
         r = self.record or self.named
         if r is None:
             raise CSRF("there is no session that has a CSRF token")

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.backends.base import SessionBase
 from django.contrib.sessions.middleware import SessionMiddleware as DjangoSessionMiddleware
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.http import HttpResponse
 from django.utils.functional import SimpleLazyObject
 
@@ -133,6 +134,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
 class SessionMiddleware(DjangoSessionMiddleware):  # type: ignore[misc]
     """Commits before the response leaves, and answers 503 if the store is down."""
 
+    def __init__(self, get_response: Any) -> None:
+        super().__init__(get_response)
+        config = settings.COATCHECK.get("config")
+        if config and config.csrf and not any(m.endswith(".CsrfViewMiddleware") for m in settings.MIDDLEWARE):
+            raise ImproperlyConfigured("Config.csrf: MIDDLEWARE lacks Django's CsrfViewMiddleware, which checks tokens")
+
     def process_request(self, request: Any) -> HttpResponse | None:
         session = manager().session(request_of(request.META))
         request.session = SessionStore(session=session)
@@ -241,7 +248,7 @@ class UserMiddleware:
         model = get_user_model()
         try:
             found = model._default_manager.filter(**{field: user}).first() if user else None
-        except ValueError:  # not the form of this field
+        except (ValueError, ValidationError):  # not the form of this field
             found = None
         return found if found and found.is_active else before
 

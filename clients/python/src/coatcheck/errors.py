@@ -32,6 +32,17 @@ class UnknownOutcome(Unavailable):
     )
 
 
+class ReplicaError(UnknownOutcome):
+    """An end is made, but fewer replicas than `replicas` acknowledged it in time.
+
+    A failover to another replica could undo it. This process would repeat it then.
+    """
+
+    def __init__(self, want: int, got: int, why: str = "") -> None:
+        super().__init__(f"the end is made, but {got} of {want} replicas acknowledged it in time{why}")
+        self.want, self.got = want, got
+
+
 class Ended(SessionError):
     """The session ended, or got a new token, while the request was running."""
 

@@ -22,7 +22,7 @@ from . import http, mapping
 from .errors import SessionError
 from .login import Login
 from .session import Manager, Session
-from .wsgi import request_of
+from .wsgi import csrf_token_of, path_of, request_of
 
 
 class FlaskSession(SessionMixin):
@@ -89,7 +89,7 @@ class Sessions(SessionInterface):
     def __init__(self, app: flask.Flask, manager: Manager) -> None:
         self.manager = manager
         app.session_interface = self
-        app.before_request_funcs.setdefault(None, []).insert(0, self._check_origin)
+        app.before_request_funcs.setdefault(None, []).insert(0, self._check)
         app.register_error_handler(SessionError, self._answer)
         got_request_exception.connect(self._failed, app)
 
@@ -127,10 +127,14 @@ class Sessions(SessionInterface):
             session.run(session.core.touch())
 
     @staticmethod
-    def _check_origin() -> None:
-        core = flask.session.coatcheck.core  # type: ignore[attr-defined]
+    def _check() -> None:
+        session = flask.session.coatcheck  # type: ignore[attr-defined]
+        core = session.core
         if core.cred.in_cookie:
             http.check_origin(core.request, core.config.trusted_origins)
+            environ = flask.request.environ
+            if core.config.csrf and session.run(core.needs_csrf(path_of(environ))):
+                core.check_csrf(csrf_token_of(environ))
 
     @staticmethod
     def _answer(err: SessionError) -> flask.Response:

@@ -44,13 +44,45 @@ def check_origin(request: Request, trusted: Iterable[str]) -> None:
     if request.method in ("GET", "HEAD", "OPTIONS") and not request.websocket:
         return
     if request.fetch_site:
-        if request.fetch_site in ("same-origin", "none") or request.origin in trusted:
+        if request.fetch_site in ("same-origin", "none") or _is_trusted(request.origin, trusted):
             return
         raise CrossOrigin(f"Sec-Fetch-Site: {request.fetch_site[:40]!r}")
-    if not request.origin or request.origin in trusted:
+    if not request.origin or _is_trusted(request.origin, trusted):
         return
-    if urlsplit(request.origin).netloc != request.host:
+    try:
+        host = urlsplit(request.origin).netloc
+    except ValueError:
+        host = ""
+    if not host or host != request.host:
         raise CrossOrigin(f"Origin: {request.origin[:200]!r}")
+
+
+def _is_trusted(origin: str, trusted: Iterable[str]) -> bool:
+    for of in trusted:
+        scheme, star, domain = of.partition("://*.")  # as in Django's CSRF_TRUSTED_ORIGINS
+        if origin == of or star and origin.startswith(scheme + "://") and origin.endswith("." + domain):
+            return True
+    return False
+
+
+def is_safe(method: str) -> bool:
+    """Reports whether a method is safe, that is, read-only (RFC 9110, 9.2.1)."""
+    return method in ("GET", "HEAD", "OPTIONS", "TRACE")
+
+
+def is_exempt(method: str, path: str, patterns: Iterable[str]) -> bool:
+    """Reports whether a request matches a pattern of Config.csrf_exempt. The path is decoded.
+
+    A pattern that ends with "/" matches all below it. A path with "." or ".." matches none: routers
+    read it in different ways.
+    """
+    if any(part in (".", "..") for part in path.split("/")) or "//" in path:
+        return False
+    for pattern in patterns:
+        only, _, of = pattern.rpartition(" ")
+        if only in ("", method) and (path == of or of.endswith("/") and path.startswith(of)):
+            return True
+    return False
 
 
 @dataclass
@@ -124,6 +156,8 @@ def credentials_of(request: Request, config: Config, ring: KeyRing) -> Credentia
             token = _parse(value, ring)
             if name == anonymous:
                 c.has_anonymous = True
+                if token:
+                    token.anonymous = True
                 if token and len(late) < _MAX_TOKENS:
                     late.append(token)
             else:

@@ -23,6 +23,7 @@ from .errors import Invalid, NotFound, Sealed
 from .http import Request
 from .login import Login, SessionInfo, info_of, user_bytes, user_text
 from .tokens import KeyRing, owner_of, parse_handle
+from .store import Replicas
 from .users import UserStore
 from .view import Op
 from .wire import AsyncWire, Flow, SyncWire
@@ -185,11 +186,13 @@ class AsyncSession(BaseSession):
 
 
 class _BaseManager:
-    def __init__(self, cluster: bool, config: Config | None) -> None:
+    def __init__(self, cluster: bool, config: Config | None, replicas: Replicas | None) -> None:
         self.config = (config or Config()).checked()
         self.clock = time.time  # replaced in tests; only the times of a Login come from it
         self.ring = KeyRing(self.config.keys, self.config.unsigned_until)
         self.store = UserStore(self.config.namespace, cluster, self.config.commit_timeout)
+        if replicas:
+            self.store.replicas = replicas
 
     def core(self, request: Request) -> Core:
         return Core(self.store, self.config, self.ring, request, self.clock)
@@ -237,21 +240,25 @@ class Manager(_BaseManager):
     of its own. The client must have a socket_timeout: `open` sets one.
     """
 
-    def __init__(self, client: Any, config: Config | None = None) -> None:
+    def __init__(
+        self, client: Any, config: Config | None = None, replicas: Replicas | None = None
+    ) -> None:
         self.wire = SyncWire(client)
-        super().__init__(self.wire.cluster, config)
+        super().__init__(self.wire.cluster, config, replicas)
         self._repeater: threading.Thread | None = None
         self._repeater_pid = 0
         self._closed = threading.Event()
 
     @staticmethod
-    def open(url: str, config: Config | None = None, **options: Any) -> Manager:
-        """Opens redis://, rediss://, unix://, or redis-cluster://host:port,host:port."""
-        client = _open(url, redis.Redis, redis.RedisCluster, ClusterNode, options)
-        manager = Manager(client, config)
-        # Passwords that change need the pool: it sends them when a connection is returned.
-        manager.wire = SyncWire(client, keep="credential_provider" not in options)
-        return manager
+    def open(
+        url: str, config: Config | None = None, replicas: Replicas | None = None, **options: Any
+    ) -> Manager:
+        """Opens redis://, rediss://, unix://, or redis-cluster://host:port,host:port.
+
+        The options are those of redis.Redis. With `replicas`, ends wait for them.
+        """
+        client = _open(url, redis.Redis, redis.RedisCluster, ClusterNode, replicas, options)
+        return Manager(client, config, replicas)
 
     def session(self, request: Request) -> Session:
         """Returns the session of a request. It is not read yet: call load."""
@@ -289,7 +296,7 @@ class Manager(_BaseManager):
         self.run(self.store.revoke_everybody())
 
     def close(self) -> None:
-        """Stops the thread that repeats ends. It leaves the client open."""
+        """Stops the thread that repeats ends, and closes connections. It leaves the client open."""
         self._closed.set()
         self.wire.close()
 
@@ -317,19 +324,22 @@ class Manager(_BaseManager):
 class AsyncManager(_BaseManager):
     """Manager for redis.asyncio.Redis or redis.asyncio.RedisCluster, on one event loop."""
 
-    def __init__(self, client: Any, config: Config | None = None) -> None:
+    def __init__(
+        self, client: Any, config: Config | None = None, replicas: Replicas | None = None
+    ) -> None:
         self.wire = AsyncWire(client)
-        super().__init__(self.wire.cluster, config)
+        super().__init__(self.wire.cluster, config, replicas)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._repeater: asyncio.Task[None] | None = None
 
     @staticmethod
-    def open(url: str, config: Config | None = None, **options: Any) -> AsyncManager:
+    def open(
+        url: str, config: Config | None = None, replicas: Replicas | None = None, **options: Any
+    ) -> AsyncManager:
         """See Manager.open."""
-        client = _open(
-            url, redis.asyncio.Redis, redis.asyncio.RedisCluster, AsyncClusterNode, options
-        )
-        return AsyncManager(client, config)
+        single, cluster = redis.asyncio.Redis, redis.asyncio.RedisCluster
+        client = _open(url, single, cluster, AsyncClusterNode, replicas, options)
+        return AsyncManager(client, config, replicas)
 
     def session(self, request: Request) -> AsyncSession:
         """Returns the session of a request. It is not read yet: await load."""
@@ -378,7 +388,7 @@ class AsyncManager(_BaseManager):
         """Stops repeating ends, and closes the client."""
         if self._repeater:
             self._repeater.cancel()
-        await self.wire.client.aclose()
+        await self.wire.close()
 
     async def _repeat_ends(self) -> None:
         while len(self.store.ends):
@@ -389,8 +399,11 @@ class AsyncManager(_BaseManager):
                 self.config.logger.error("ends were not repeated: %s", err)
 
 
-def _open(url: str, single: Any, cluster: Any, node: Any, options: dict[str, Any]) -> Any:
-    options = {"socket_timeout": 2, "socket_connect_timeout": 1, "protocol": 2, **options}
+def _open(
+    url: str, single: Any, cluster: Any, node: Any, replicas: Replicas | None, options: dict[str, Any]
+) -> Any:
+    timeout = max(2, replicas.timeout + 1) if replicas else 2
+    options = {"socket_timeout": timeout, "socket_connect_timeout": 1, **options}
     scheme, _, rest = url.partition("://")
     if scheme not in ("redis-cluster", "rediss-cluster"):
         return single.from_url(url, **options)

@@ -16,18 +16,19 @@ from . import ends, record
 from .errors import (
     Ended,
     Invalid,
+    ReplicaError,
     TooLarge,
     Unavailable,
     UnknownOutcome,
 )
 from .record import Malformed, Marker, Record
-from .resp import Command, ServerError, pack
 from .tokens import Token, b64encode, bucket_of, random_hash
-from .wire import Flow, Pause, Refresh, Trip, TripFailed
+from .wire import Command, Flow, Pause, Refresh, ServerError, Trip, TripFailed
 
 MAX_FIELDS = 1024
-# Commands that each read sends, packed.
-_TIME, _HGETALL = pack([("TIME",)]), b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n"
+# Always writes: to delete a missing key is no write. It begins with a DEL, which works also if the
+# memory is full, and leaves no key.
+_WRITE = b"redis.call('DEL', KEYS[1]) redis.call('SET', KEYS[1], '') return redis.call('DEL', KEYS[1])"
 
 # The server has certainly not run a command that it answers with one of these.
 _NOT_RUN = (
@@ -93,6 +94,9 @@ class Keys:
     def session(self, handle: str) -> bytes:
         return f"{self.namespace}:{{{handle[:4]}}}:s:{handle[5:]}".encode()
 
+    def marker(self, bucket: str) -> bytes:
+        return f"{self.namespace}:{{{bucket}}}:w".encode()
+
     def revocations(self, bucket: int | str) -> bytes:
         bucket = bucket if isinstance(bucket, str) else f"{bucket:04x}"
         return f"{self.namespace}:{{{bucket}}}:n".encode()
@@ -144,13 +148,37 @@ def milliseconds(reply: Sequence[bytes]) -> float:
     return int(reply[0]) * 1000 + int(reply[1]) / 1000
 
 
+@dataclass(frozen=True)
+class Replicas:
+    """How many replicas an end waits for, how many seconds, and whether for their disks."""
+
+    count: int = 0
+    timeout: float = 0.5
+    fsync: bool = False
+
+    def wait(self) -> Command:
+        ms = round(self.timeout * 1000)
+        return ("WAITAOF", 1, self.count, ms) if self.fsync else ("WAIT", self.count, ms)
+
+    def check(self, reply: Any) -> None:
+        """Raises ReplicaError if the reply counts too few."""
+        if isinstance(reply, ServerError):
+            raise ReplicaError(self.count, 0, f": {reply}")
+        saved, got = reply if self.fsync else (1, reply)
+        if not saved:
+            raise ReplicaError(self.count, got, ", and the primary did not write it to its disk")
+        if got < self.count:
+            raise ReplicaError(self.count, got)
+
+
 class Store:
     """The operations. It keeps what the process must remember; the servers have the rest."""
+
+    replicas = Replicas()
 
     def __init__(self, namespace: str, cluster: bool, timeout: float) -> None:
         self.keys = Keys(namespace)
         self.cluster = cluster
-        self._get_revoked = pack([("GET", self.keys.revoked)])
         self.timeout = timeout
         self.revoked = 0  # the last revocation of everybody that is known
         self._revoked_read = -1.0
@@ -228,37 +256,37 @@ class Store:
         key = self.keys.session(handle)
         yield from self.follow_revoked()
         sent = time.monotonic()
-        replies = yield from self.ask(key, self._read_commands(handle))
-        return (yield from self._snapshot(replies, sent))
+        replies = yield from self.ask(key, self._read_commands(token))
+        snapshot = yield from self._snapshot(replies, sent)
+        if token.anonymous and isinstance(snapshot.found, Record) and snapshot.found.user:
+            # The cookie has the wrong name. Read it again, together with the revocations.
+            token.anonymous = False
+            return (yield from self.read(token))
+        return snapshot
 
-    def _read_commands(self, handle: str) -> list[Command | Call]:
-        session, revocations = self.keys.session(handle), self.keys.revocations(handle[:4])
-        commands: list[Command | Call] = [
-            _HGETALL % (len(session), session),
-            _HGETALL % (len(revocations), revocations),
-            _TIME,
-        ]
+    def _read_commands(self, token: Token) -> list[Command | Call]:
+        """Returns what reads a session. No revocation of a user concerns an anonymous one."""
+        commands: list[Command | Call] = [("TIME",), ("HGETALL", self.keys.session(token.handle))]
         if not self.cluster:
-            commands.append(self._get_revoked)
+            commands.append(("GET", self.keys.revoked))
+        if not token.anonymous:
+            commands.append(("HGETALL", self.keys.revocations(token.handle[:4])))
         return commands
 
     def _snapshot(self, replies: list[Any], sent: float) -> Flow[Snapshot]:
         received = time.monotonic()
-        for reply, name in zip(replies, ("the session", "the revocations", "TIME", "revoked")):
+        now, session, *rest = replies
+        revoked = None if self.cluster else rest.pop(0)
+        revocations = rest[0] if rest else {}
+        for reply, name in ((session, "the session"), (revocations, "the revocations"), (now, "TIME"), (revoked, "revoked")):
             if isinstance(reply, ServerError):
                 if reply.code == "WRONGTYPE":
                     raise Malformed(name, "a key of another type")
                 raise Unavailable(str(reply))
         if not self.cluster:
-            yield from self._learn(replies[3])
-        return Snapshot(
-            record.decode(pairs(replies[0])),
-            pairs(replies[1]),
-            self.revoked,
-            milliseconds(replies[2]),
-            sent,
-            received,
-        )
+            yield from self._learn(revoked)
+        found = record.decode(pairs(session))
+        return Snapshot(found, pairs(revocations), self.revoked, milliseconds(now), sent, received)
 
     def follow_revoked(self) -> Flow[None]:
         """Reads the revocation of everybody on a Cluster, if that is half a second ago."""
@@ -312,7 +340,7 @@ class Store:
             *values,
         )
         sent = time.monotonic()
-        replies = yield from self.ask(key, [what, *self._read_commands(token.handle)])
+        replies = yield from self.ask(key, [what, *self._read_commands(token)])
         status = check_reply(replies[0])[0]
         if status not in (b"ok", b"again"):
             raise Unavailable("a session with the new id exists")
@@ -357,7 +385,7 @@ class Store:
             args += op
         commands: list[Command | Call] = [call("apply", keys, *args)]
         if read_after:
-            commands += self._read_commands(token.handle)
+            commands += self._read_commands(token)
         sent = time.monotonic()
         replies = yield from self.ask(
             key, commands, repeat=renew is not None and renew[0] == "renew"
@@ -398,12 +426,33 @@ class Store:
         if reply[0] == b"moved":
             self.ends.add(handle, owner, moved=True)
             raise Ended(f"session {handle}: a sign-in replaced it")
+        yield from self.replicate(handle[:4])
         ended = bool(reply[2])
         if ended or known:
             self.ends.add(handle, owner)
         else:
             self.ends.forget(handle)
         return ended
+
+    def replicate(self, bucket: str | None) -> Flow[None]:
+        """Waits for replicas, if it is asked for. The end before it is made.
+
+        WAIT counts the writes of its own connection, so there is one in the same trip. Replication
+        is ordered: a replica that has it has the end, too. None: an end of everybody.
+        """
+        if not self.replicas.count:
+            return
+        if bucket is None:
+            key = self.keys.revoked
+            write: Command | Call = call("revokeall", [key], self.revoked, 1)
+        else:
+            key = self.keys.marker(bucket)
+            write = ("EVAL", _WRITE, 1, key)
+        try:
+            replies = yield from self.ask(key, [write, self.replicas.wait()])
+        except Unavailable as err:
+            raise ReplicaError(self.replicas.count, 0, f": {err}") from err
+        self.replicas.check(replies[1])
 
     def _owner(self, key: bytes, handle: str) -> Flow[str | None]:
         reply = (yield from self.ask(key, [("HGET", key, "@u")]))[0]

@@ -85,6 +85,8 @@ class Token:
     selector: bytes
     generation: int
     verifier: bytes
+    # It came in the cookie of anonymous sessions, or was issued for it.
+    anonymous: bool = field(default=False, compare=False)
     _handle: str = field(default="", init=False, repr=False, compare=False)
     _verifier_hash: str = field(default="", init=False, repr=False, compare=False)
 
@@ -97,7 +99,7 @@ class Token:
 
     def renewed(self, generation: int) -> Token:
         """Returns a token of the same session with a new verifier."""
-        return Token(self.bucket, self.selector, generation, os.urandom(16))
+        return Token(self.bucket, self.selector, generation, os.urandom(16), self.anonymous)
 
     @property
     def handle(self) -> str:

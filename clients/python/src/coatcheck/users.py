@@ -10,10 +10,9 @@ from typing import Any, Callable, Iterable, Sequence
 from . import ends, record
 from .errors import NotFound, Revoked, TooMany, Unavailable, UnknownOutcome
 from .record import Malformed, Marker, Record
-from .resp import Command, ServerError
 from .store import Call, Snapshot, Store, call, check_reply, milliseconds, pairs, scores
 from .tokens import Token, b64encode, bucket_of
-from .wire import Flow, Primaries, Trip, TripFailed
+from .wire import Command, Flow, Primaries, ServerError, Trip, TripFailed
 
 DAY_MS = 86400000
 MAX_KEYS = 1000
@@ -45,8 +44,12 @@ class UserStore(Store):
 
     # Users
 
-    def sign_in(self, s: SignIn, old: Token | None, old_owner: str | None) -> Flow[Snapshot]:
-        """Signs in, in the steps of format/README.md, and returns the new session."""
+    def sign_in(self, s: SignIn, old: Token | None, old_owner: str | None) -> Flow[Snapshot | None]:
+        """Signs in, in the steps of format/README.md, and returns the new session.
+
+        None: it is stored, and could not be read. It may have ended since: another sign-in may have
+        ended it at once. That concerns the next request.
+        """
         now = yield from self.read_revoked()
         began = int(now - s.elapsed())
         if began <= self.revoked:
@@ -105,19 +108,19 @@ class UserStore(Store):
         except Unavailable:
             pass  # it is repeated: see ends.py
 
-    def _confirm(self, token: Token) -> Flow[Snapshot]:
+    def _confirm(self, token: Token) -> Flow[Snapshot | None]:
         key = self.keys.session(token.handle)
         keys = [key, self.keys.revocations(token.handle[:4])]
         what = call("touch", keys, token.verifier_hash, self.revoked, 0)
         sent = time.monotonic()
         try:
-            replies = yield from self.ask(key, [what, *self._read_commands(token.handle)])
+            replies = yield from self.ask(key, [what, *self._read_commands(token)])
             check_reply(replies[0])
-            return (yield from self._snapshot(replies[1:], sent))
         except Unavailable as err:
             raise UnknownOutcome(f"the sign-in was not confirmed: {err}") from err
+        return (yield from self._snapshot_after(replies[1:], sent))
 
-    def _store_user(self, s: SignIn, old: Token | None, before: Record | None) -> Flow[Snapshot]:
+    def _store_user(self, s: SignIn, old: Token | None, before: Record | None) -> Flow[Snapshot | None]:
         fields = s.fields(before)
         same = before is not None and before.user is not None and before.user.owner == s.owner
         old_name = old.handle[5:] if old and same else ""
@@ -153,7 +156,7 @@ class UserStore(Store):
                 *values,
             )
             sent = time.monotonic()
-            replies = yield from self.ask(key, [what, *self._read_commands(s.token.handle)])
+            replies = yield from self.ask(key, [what, *self._read_commands(s.token)])
             reply = check_reply(replies[0])
             status = reply[0]
             if status == b"changed" and time.monotonic() < deadline:
@@ -167,10 +170,7 @@ class UserStore(Store):
             if status == b"ok":
                 for ended in reply[2]:
                     self.ends.add(f"{bucket:04x}-{ended.decode()}", s.owner)
-            try:
-                return (yield from self._snapshot(replies[1:], sent))
-            except Unavailable as err:
-                raise UnknownOutcome(f"the new session was not read: {err}") from err
+            return (yield from self._snapshot_after(replies[1:], sent))
 
     def _index(self, s: SignIn, old_name: str) -> Flow[tuple[float, str, list[str]]]:
         """Returns the server's time, the version of the index, and the sessions to pass."""
@@ -232,6 +232,7 @@ class UserStore(Store):
         """Ends one session of a user. Raises NotFound."""
         if handle[:4] != f"{bucket_of(owner):04x}" or not (yield from self._end_named(owner, [handle])):
             raise NotFound(f"the user has no session {handle}")
+        yield from self.replicate(handle[:4])
 
     def revoke_user(self, owner: str, keep: Sequence[str], longest: int) -> Flow[int]:
         """Ends a user's sessions but those to keep, and returns how many there were."""
@@ -245,6 +246,7 @@ class UserStore(Store):
             handles = [f"{bucket}-{name.decode()}" for name in reply[5]]
             reply = yield from self._end_user(owner, "again", revocation, handles)
             n += len(reply[3])
+        yield from self.replicate(bucket)
         return n
 
     def revoke_everybody(self) -> Flow[None]:
@@ -265,6 +267,7 @@ class UserStore(Store):
         self.revoked = max(self.revoked, int(reply[2]))
         for address in primaries:
             yield from self._remove_revoked(address)
+        yield from self.replicate(None)
 
     def _remove_revoked(self, address: tuple[str, int] | None) -> Flow[None]:
         cursor: bytes | int = 0

@@ -6,32 +6,24 @@ once, and only this module differs between the two kinds.
 Commands are sent on a connection of redis-py's pool, not with the commands of its clients. The
 clients repeat a command whose connection broke, and an addition would count twice. The pool knows
 the servers, TLS, passwords, Sentinel and fork; replies are bytes even with decode_responses=True.
-
-With RESP2, replies are read from the socket, because the parser of redis-py takes several times as
-long. With RESP3, the server may send messages between replies, for redis-py to handle.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
-import os
-import select
-import socket
 import time
 from dataclasses import dataclass
 from typing import Any, Generator, Sequence, TypeVar
 
 import redis
 import redis.asyncio
+import redis.asyncio.sentinel
 import redis.exceptions
+import redis.sentinel
 from redis.cluster import RedisCluster
 
-from .resp import Command, ServerError, pack, parse
-
 T = TypeVar("T")
-_CHUNK = 1 << 18
+Command = tuple[Any, ...]
 
 
 @dataclass
@@ -77,6 +69,14 @@ Step = Trip | Pause | Refresh | Primaries
 Flow = Generator[Step, Any, T]
 
 
+class ServerError(Exception):
+    """The error that a server replied to a command. `address` is that of MOVED and ASK."""
+
+    def __init__(self, code: str, text: str, address: tuple[str, int] | None = None) -> None:
+        super().__init__(f"{code} {text}"[:300])
+        self.code, self.address = code, address
+
+
 _FAILURES = (redis.exceptions.RedisError, OSError, asyncio.TimeoutError, EOFError)
 _REOPEN = ("READONLY", "LOADING", "MASTERDOWN")
 _CODES = {  # redis-py cuts the code off
@@ -106,51 +106,43 @@ def _must_reopen(replies: list[Any]) -> bool:
     return False
 
 
-def _packed(trip: Trip) -> list[bytes]:
+def _packed(connection: Any, trip: Trip) -> Any:
     commands = trip.commands
     if trip.asking:
         commands = [c for command in commands for c in ((b"ASKING",), command)]
-    return [pack(commands)]
+    return connection.pack_commands(commands)
 
 
 def _is_loading(reply: Any) -> bool:
     return isinstance(reply, ServerError) and reply.code == "LOADING"
 
 
-def _receive(sock: socket.socket, count: int) -> list[Any]:
-    """Reads replies of RESP2."""
-    data = b""
-    while True:
-        chunk = sock.recv(_CHUNK)
-        if not chunk:
-            raise EOFError("the server closed the connection")
-        data += chunk
-        if chunk[-1] == 10:  # else a line is not complete
-            try:
-                replies = parse(data, count)
-            except ValueError as err:
-                raise OSError(f"the server does not speak RESP2: {err}") from err
-            if replies is not None:
-                return replies
+_POOLS = (redis.ConnectionPool, redis.asyncio.ConnectionPool)
+_BLOCKING = (redis.BlockingConnectionPool, redis.asyncio.BlockingConnectionPool)
+_SENTINEL = (redis.sentinel.SentinelConnectionPool, redis.asyncio.sentinel.SentinelConnectionPool)
 
 
-def _is_readable(connection: Any) -> bool:
-    """Reports whether the server has closed a connection that awaits no reply."""
-    try:
-        poll = select.poll()
-        poll.register(connection._sock, select.POLLIN)
-        return bool(poll.poll(0))
-    except (OSError, TypeError, ValueError):
-        return True
+def _own_pool(pool: Any) -> Any:
+    """Returns a pool like that of a client, without retries, and with RESP2.
 
-
-@functools.lru_cache(maxsize=None)
-def _get_connection(pool: Any) -> Any:
-    """Returns a pool's get_connection without the check for deprecated arguments.
-
-    That check of redis-py 6 and later takes as long as getting a connection.
+    By default, redis-py 6 and later repeat an attempt to connect for seconds. An outage should be
+    quick. Returns the client's own pool if the passwords change, because redis-py sends them on the
+    connections of that pool, and if the pool is of an unknown kind.
     """
-    return inspect.unwrap(pool.get_connection)
+    kind, options = type(pool), pool.connection_kwargs
+    if kind not in _POOLS + _BLOCKING + _SENTINEL or options.get("credential_provider"):
+        return pool
+    options = {k: v for k, v in options.items() if "maint_" not in k and k != "connection_pool"}
+    options.update(
+        protocol=2, retry=None, retry_on_error=[], retry_on_timeout=False,
+        max_connections=pool.max_connections, connection_class=pool.connection_class,
+    )  # fmt: skip
+    if kind in _BLOCKING:
+        return kind(timeout=pool.timeout, **options)
+    if kind in _SENTINEL:
+        options.update(is_master=pool.is_master, check_connection=pool.check_connection)
+        return kind(pool.service_name, pool.sentinel_manager, **options)
+    return kind(**options)
 
 
 def is_cluster(client: Any) -> bool:
@@ -158,19 +150,17 @@ def is_cluster(client: Any) -> bool:
 
 
 class SyncWire:
-    """Runs flows on redis.Redis or redis.RedisCluster.
+    """Runs flows on redis.Redis or redis.RedisCluster."""
 
-    With `keep`, it keeps the connections that it got from the pool for its next trips: at most as
-    many as threads made trips at the same time. To get a connection from the pool takes four system
-    calls, and to return it sends an event.
-    """
-
-    def __init__(self, client: Any, keep: bool = False) -> None:
+    def __init__(self, client: Any) -> None:
         self.client = client
         self.cluster = is_cluster(client)
-        self._keep = keep and not self.cluster and hasattr(select, "poll")
-        self._kept: list[Any] = []
-        self._pid = os.getpid()
+        self.pool: Any = None if self.cluster else _own_pool(client.connection_pool)
+
+    def close(self) -> None:
+        """Closes the connections that are not in use. The client stays open."""
+        if self.pool is not None and self.pool is not self.client.connection_pool:
+            self.pool.disconnect(inuse_connections=False)
 
     def run(self, flow: Flow[T]) -> T:
         result: Any = None
@@ -208,7 +198,7 @@ class SyncWire:
 
     def _pool(self, trip: Trip) -> Any:
         if not self.cluster:
-            return self.client.connection_pool
+            return self.pool
         if trip.address:
             node = self.client.get_node(host=trip.address[0], port=trip.address[1])
         else:
@@ -217,63 +207,33 @@ class SyncWire:
             raise redis.exceptions.ConnectionError("unknown node of the Cluster")
         return self.client.get_redis_connection(node).connection_pool
 
-    def _acquire(self, pool: Any) -> Any:
-        if self._pid != os.getpid():  # a forked process gets connections of its own
-            self._kept, self._pid = [], os.getpid()
-        while self._kept:
-            try:
-                connection = self._kept.pop()
-            except IndexError:  # another thread has taken it
-                break
-            if not _is_readable(connection):
-                return connection
-            connection.disconnect()  # the server has closed it
-            pool.release(connection)
-        return _get_connection(type(pool))(pool)  # type: ignore[arg-type]
-
-    def close(self) -> None:
-        """Returns the connections that were kept. Others are returned after their trip."""
-        self._keep = False
-        while self._kept and self._pid == os.getpid():
-            self.client.connection_pool.release(self._kept.pop())
-
     def _trip(self, trip: Trip) -> list[Any]:
         sent = False
         try:
             pool = self._pool(trip)
-            connection = self._acquire(pool)
+            connection = pool.get_connection()
         except _FAILURES as err:
             raise TripFailed(err, sent) from err
         broken = True
         try:
-            packed = _packed(trip)
+            packed = _packed(connection, trip)
             sent = True
             connection.send_packed_command(packed)
-            replies = self._replies(connection, len(trip.commands) * (1 + trip.asking))
-            if trip.asking:
-                replies = replies[1::2]
+            replies: list[Any] = []
+            for _ in trip.commands:
+                if trip.asking:
+                    self._read(connection)
+                replies.append(self._read(connection))
+                if _is_loading(replies[-1]):  # redis-py has closed the connection
+                    return replies * len(trip.commands)
             broken = _must_reopen(replies)
             return replies
         except _FAILURES as err:
             raise TripFailed(err, sent) from err
         finally:
-            if self._keep and not broken:
-                self._kept.append(connection)
-            else:
-                if broken:  # also if a signal interrupted the wait: unread replies must not stay
-                    connection.disconnect()
-                pool.release(connection)
-
-    def _replies(self, connection: Any, count: int) -> list[Any]:
-        sock = getattr(connection, "_sock", None)
-        if isinstance(sock, socket.socket) and connection.protocol == 2:
-            return _receive(sock, count)
-        replies: list[Any] = []
-        for _ in range(count):
-            replies.append(self._read(connection))
-            if _is_loading(replies[-1]):  # redis-py has closed the connection
-                return replies[-1:] * count
-        return replies
+            if broken:  # also if a signal interrupted the wait: unread replies must not stay
+                connection.disconnect()
+            pool.release(connection)
 
     @staticmethod
     def _read(connection: Any) -> Any:
@@ -289,6 +249,13 @@ class AsyncWire:
     def __init__(self, client: Any) -> None:
         self.client = client
         self.cluster = is_cluster(client)
+        self.pool: Any = None if self.cluster else _own_pool(client.connection_pool)
+
+    async def close(self) -> None:
+        """Closes the client and all connections."""
+        if self.pool is not None:
+            await self.pool.disconnect()
+        await self.client.aclose()
 
     async def run(self, flow: Flow[T]) -> T:
         result: Any = None
@@ -329,8 +296,7 @@ class AsyncWire:
     async def _acquire(self, trip: Trip) -> tuple[Any, Any]:
         """Returns the pool, or the node of the Cluster, and a connection that is open."""
         if not self.cluster:
-            pool = self.client.connection_pool
-            return pool, await pool.get_connection()
+            return self.pool, await self.pool.get_connection()
         await self.client.initialize()
         if trip.address:
             node = self.client.get_node(host=trip.address[0], port=trip.address[1])
@@ -364,7 +330,7 @@ class AsyncWire:
             raise TripFailed(err, sent) from err
         broken = True
         try:
-            packed = _packed(trip)
+            packed = _packed(connection, trip)
             sent = True
             await connection.send_packed_command(packed)
             replies: list[Any] = []

@@ -11,9 +11,11 @@ commit fails, the client gets the error instead of the response.
 
 from __future__ import annotations
 
+import io
+import sys
 from typing import Any, Callable, Iterable, Iterator
 
-from . import http
+from . import csrf, http
 from .errors import SessionError
 from .session import Manager, Session
 
@@ -50,6 +52,54 @@ def request_of(environ: dict[str, Any]) -> http.Request:
     )
 
 
+def path_of(environ: dict[str, Any]) -> str:
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    return path.encode("latin-1").decode("utf-8", "replace")
+
+
+def csrf_token_of(environ: dict[str, Any]) -> str:
+    """Returns the CSRF token in the header of a request or in the beginning of its form.
+
+    The application reads the body from the beginning.
+    """
+    token: str = environ.get("HTTP_X_CSRF_TOKEN", "")
+    kind = environ.get("CONTENT_TYPE", "")
+    if token or not csrf.is_form(kind):
+        return token
+    try:
+        left = int(environ.get("CONTENT_LENGTH") or 0)
+    except ValueError:
+        left = 0
+    if environ.get("wsgi.input_terminated"):  # the server knows where the body ends
+        left = sys.maxsize
+    source, begin = environ["wsgi.input"], b""
+    while len(begin) < min(left, csrf.MAX_PEEK):
+        chunk = source.read(min(left, csrf.MAX_PEEK) - len(begin))
+        if not chunk:
+            break
+        begin += chunk
+    environ["wsgi.input"] = io.BufferedReader(_Replayed(begin, source, left - len(begin)))
+    return csrf.find_token(kind, begin)
+
+
+class _Replayed(io.RawIOBase):
+    """A body whose beginning was read. It reads no more than is left of it."""
+
+    def __init__(self, begin: bytes, source: Any, left: int) -> None:
+        self._begin, self._source, self._left = begin, source, left
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data, self._begin = self._begin[: len(buffer)], self._begin[len(buffer) :]
+        if not data and self._left > 0:
+            data = self._source.read(min(len(buffer), self._left))
+            self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
 def status_line(error: Exception) -> str:
     status = getattr(error, "status", 500)
     return f"{status} {_STATUS.get(status, 'Error')}"
@@ -83,6 +133,8 @@ class _Exchange:
         if core.cred.in_cookie:
             try:
                 http.check_origin(core.request, core.config.trusted_origins)
+                if core.config.csrf and self.session.run(core.needs_csrf(path_of(self.environ))):
+                    core.check_csrf(csrf_token_of(self.environ))
             except SessionError as err:
                 return self._failed(err)
         try:

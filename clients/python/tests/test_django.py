@@ -91,6 +91,12 @@ def count(request):
     return HttpResponse("ok")
 
 
+def csrf(request):
+    from django.middleware.csrf import get_token
+
+    return HttpResponse(get_token(request))
+
+
 gates: dict[str, threading.Event] = {}
 
 
@@ -106,7 +112,7 @@ from django.urls import path  # noqa: E402
 urlpatterns = [
     path("put/<key>", put), path("get/<key>", get), path("append", append), path("in", sign_in),
     path("out", sign_out), path("who", who), path("fail", fail), path("count", count),
-    path("slow", slow),
+    path("slow", slow), path("csrf", csrf),
 ]  # fmt: skip
 
 
@@ -254,3 +260,48 @@ def test_a_store_that_is_down_is_a_503(browser, server, monkeypatch):
     assert browser.cookies[ANON].value == token
     server.start()
     assert browser.get("/get/a").status_code == 200
+
+
+@pytest.mark.parametrize("in_session", [True, False])
+def test_the_csrf_tokens_of_django_work_with_these_sessions(in_session):
+    from django.test import Client, override_settings
+
+    order = [*settings.MIDDLEWARE[:1], "django.middleware.csrf.CsrfViewMiddleware", *settings.MIDDLEWARE[1:]]
+    with override_settings(MIDDLEWARE=order, CSRF_USE_SESSIONS=in_session):
+        client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+        token = client.get("/csrf").content.decode()
+        assert client.post("/put/a?v=1").status_code == 403
+        assert client.post("/put/a?v=1", {"csrfmiddlewaretoken": token}).status_code == 200
+        assert client.get("/in").status_code == 200
+        assert client.post("/put/a?v=2", {"csrfmiddlewaretoken": token}).status_code == 403, "a sign-in changes it"
+        token = client.get("/csrf").content.decode()
+        assert client.post("/put/a?v=2", headers={"X-CSRFToken": token}).status_code == 200
+        r = client.post("/put/a?v=3", headers={"X-CSRFToken": token, "Sec-Fetch-Site": "cross-site"})
+        assert r.status_code == 403, "the origin counts as well"
+        assert client.get("/get/a").content == b"2"
+
+
+def test_csrf_without_the_middleware_of_django_is_refused(monkeypatch):
+    from django.core.exceptions import ImproperlyConfigured
+
+    from coatcheck.django import SessionMiddleware
+
+    monkeypatch.setitem(settings.COATCHECK, "config", Config(csrf=True))
+    with pytest.raises(ImproperlyConfigured, match="CsrfViewMiddleware"):
+        SessionMiddleware(lambda request: None)
+    monkeypatch.setattr(settings, "MIDDLEWARE", [*settings.MIDDLEWARE, "django.middleware.csrf.CsrfViewMiddleware"])
+    SessionMiddleware(lambda request: None)
+
+
+def test_a_user_id_that_no_user_of_the_model_can_have_is_a_stranger(browser, monkeypatch):
+    from django.contrib.auth.models import User
+    from django.core.exceptions import ValidationError
+
+    def refuse(**kwargs):
+        raise ValidationError("not a UUID")
+
+    s = manager().session(coatcheck.Request("POST")).load()
+    s.sign_in(Login("not a uuid"))
+    browser.cookies[COOKIE] = s.core.token.text(manager().ring)
+    monkeypatch.setattr(User._default_manager, "filter", refuse)
+    assert browser.get("/who").content == b"AnonymousUser"

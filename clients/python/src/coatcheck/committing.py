@@ -211,14 +211,21 @@ class Committer(Reader):
         self.age = (r.deadline - self._server_now()) / 1000 if persistent else 0
 
     def _recheck_cookie(self) -> Flow[None]:
-        """Drops a new token that another request has superseded meanwhile."""
+        """Drops a new token that another request has superseded meanwhile.
+
+        A sign-in has succeeded, even if its session has ended at once: the token leaves.
+        """
         if self.cookie != "set" or self.rotated or time.monotonic() - self.confirmed < _RECHECK_AFTER:
             return
         try:
             s = yield from self.store.read(self.token)
         except SessionError:
             return
-        if not isinstance(s.found, Record) or s.found.verifier != self.token.verifier_hash:
+        if isinstance(s.found, Record):
+            superseded = s.found.verifier != self.token.verifier_hash
+        else:
+            superseded = not self.signed_in or s.found is not None and s.found.moved
+        if superseded:
             self._leave("ended")
 
     def renew(self) -> Flow[None]:

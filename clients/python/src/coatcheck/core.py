@@ -71,6 +71,7 @@ class Core(Committer):
             raise
         persistent = bool(login.remember) or self.config.cookie.persistent
         self._issue(new.token, persistent, new.lifetime / 1000, signed_in=True)
+        self.signed_in = True
         if snapshot and isinstance(snapshot.found, Record):
             self._become(snapshot.found, snapshot.now)
         else:  # it has ended since; the token leaves nevertheless
@@ -162,7 +163,7 @@ class Core(Committer):
             except SessionError as err:
                 error = err if isinstance(err, ReplicaError) else Unavailable(f"signing out: {err}")
         self._withhold()
-        self.rotated = None
+        self.rotated, self.signed_in = None, False
         self.drop_cookie, self.drop_anonymous = self.cred.has_cookie, self.cred.has_anonymous
         self.discard()
         self._forget("anonymous")

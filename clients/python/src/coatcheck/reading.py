@@ -58,6 +58,7 @@ class Reader:
         self.issued = self.renewed = False
         self.age = 0.0
         self.signed_in_cookie = False
+        self.signed_in = False  # by this request
         self.drop_cookie = self.drop_anonymous = self.drop_everywhere = False
 
     # State

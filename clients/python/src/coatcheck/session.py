@@ -296,7 +296,10 @@ class Manager(_BaseManager):
         self.run(self.store.revoke_everybody())
 
     def close(self) -> None:
-        """Stops the thread that repeats ends, and closes connections. It leaves the client open."""
+        """Stops the thread that repeats ends, and closes the connections, but not the client.
+
+        Call it after the last request.
+        """
         self._closed.set()
         self.wire.close()
 

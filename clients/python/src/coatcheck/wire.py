@@ -158,9 +158,9 @@ class SyncWire:
         self.pool: Any = None if self.cluster else _own_pool(client.connection_pool)
 
     def close(self) -> None:
-        """Closes the connections that are not in use. The client stays open."""
+        """Closes the connections. The client stays open."""
         if self.pool is not None and self.pool is not self.client.connection_pool:
-            self.pool.disconnect(inuse_connections=False)
+            self.pool.disconnect()
 
     def run(self, flow: Flow[T]) -> T:
         result: Any = None

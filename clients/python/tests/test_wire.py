@@ -105,7 +105,7 @@ def test_passwords_that_change_stay_with_the_pool_of_the_client(url, namespace):
         pytest.skip("options of a single server")
     from redis.credentials import UsernamePasswordCredentialProvider
 
-    client = redis.Redis.from_url(url, credential_provider=UsernamePasswordCredentialProvider())
+    client = redis.Redis.from_url(url, credential_provider=UsernamePasswordCredentialProvider("default", "any"))
     manager = Manager(client, Config(namespace=namespace))
     assert manager.wire.pool is client.connection_pool
     s = manager.session(Request("POST")).load()

@@ -77,7 +77,12 @@ def test_a_new_session_has_the_limits_too(manager):
         gifts.set_within(s, "b", 1, 1)
     with pytest.raises(Limit):
         stock.add_within(s, 1, 2, 3)
+    stock.add(s, 9)
+    for n in (1, 0, -7):
+        with pytest.raises(Limit):
+            stock.add_within(s, n, 3, 5)
     assert s.core.record is None
+    assert stock.add_within(s, -2, 3, 5) == 7, "a count that is out of its bounds may come closer"
     gifts.set_within(s, "b", 1, 2)
     assert gifts.all(again(manager, s)) == {"a": 1, "b": 1}
 

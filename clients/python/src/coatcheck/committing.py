@@ -91,10 +91,10 @@ class Committer(Reader):
         fields: dict[str, bytes] = {}
         values: list[bytes | None] = []
         for i, op in enumerate(ops):
-            taken = fields.get(op.name) if op.kind == "take" else None
+            before = fields.get(op.name)
             run(fields, op)
-            values.append(fields[op.name] if op.kind == "add" else taken)
-            why = op.exceeded(fields)
+            values.append(fields[op.name] if op.kind == "add" else before if op.kind == "take" else None)
+            why = op.exceeded(fields, before)
             if why:
                 raise Refused(i, why, None)
         self._check_size(fields)

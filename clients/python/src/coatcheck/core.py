@@ -53,9 +53,10 @@ class Core(Committer):
             pass  # bearer_token can hand out the new token
         ops = self.view.begin()
         old, before = (self.token, self.record) if self.record else (None, None)
+        owner, id = sign_in["owner"], sign_in["id"]
         new = SignIn(
             **sign_in,  # type: ignore[arg-type]
-            fields=lambda r: self._carry(r, sign_in["owner"], sign_in["id"], ops),  # type: ignore[arg-type]
+            fields=lambda r: self._carry(r, owner, id, ops),  # type: ignore[arg-type]
         )
         try:
             snapshot = yield from self.store.sign_in(

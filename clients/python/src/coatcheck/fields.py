@@ -352,6 +352,8 @@ class Counter:
     def add_within(self, s: Any, n: int, least: int, most: int) -> Any:
         """Adds n, unless the count would not be from least to most. Returns the count. It commits.
 
+        A count that is out of these bounds already may come closer.
+
         The server decides, so the bounds hold for concurrent requests: use it for stock, seats or
         attempts. Raises Limit: then nothing was stored, the other changes of the request are still
         pending, and the session takes more.

@@ -53,10 +53,18 @@ class Op:
             a = str(self.most)
         return self.kind, self.name.encode(), a, b
 
-    def exceeded(self, fields: dict[str, bytes]) -> str | None:
-        """Returns why these values, all of them new, are over a limit of this change."""
-        if self.within and not self.within[0] <= int(fields[self.name]) <= self.within[1]:
-            return "conflict"
+    def exceeded(self, fields: dict[str, bytes], before: bytes | None) -> str | None:
+        """Returns why these values of a new session, made by this change, are over its limit.
+
+        `before` is the value that the change found. A count that is out of its bounds may come
+        closer.
+        """
+        if self.within:
+            (least, most), n = self.within, int(fields[self.name])
+            if n < least and (before is None or self.delta <= 0):
+                return "conflict"
+            if n > most and (before is None or self.delta >= 0):
+                return "conflict"
         prefix = self.name + ":"
         if self.kind == "limit" and sum(n.startswith(prefix) for n in fields) > self.most:
             return "entries"

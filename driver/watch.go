@@ -38,11 +38,12 @@ type watchShard struct {
 
 type watch struct{ wake func(missed bool) }
 
-func (w *Watchers) shard(id ID) *watchShard { return &w.shards[id.Selector[0]%64] }
+// shard returns where a record's watchers are. All records of a bucket share one.
+func (w *Watchers) shard(bucket uint16) *watchShard { return &w.shards[bucket%64] }
 
 // Watch implements Watcher.
 func (w *Watchers) Watch(id ID, wake func(missed bool)) (stop func()) {
-	s, one := w.shard(id), &watch{wake}
+	s, one := w.shard(id.Bucket), &watch{wake}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.byID == nil {
@@ -71,7 +72,7 @@ func (w *Watchers) Has(id ID) bool {
 	if w.count.Load() == 0 {
 		return false
 	}
-	s := w.shard(id)
+	s := w.shard(id.Bucket)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.byID[id] != nil
@@ -82,7 +83,7 @@ func (w *Watchers) Wake(id ID) {
 	if w.count.Load() == 0 {
 		return
 	}
-	s := w.shard(id)
+	s := w.shard(id.Bucket)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for one := range s.byID[id] {
@@ -92,27 +93,30 @@ func (w *Watchers) Wake(id ID) {
 
 // WakeBucket wakes the watchers of all records of a bucket. Call it after a revocation.
 func (w *Watchers) WakeBucket(bucket uint16) {
-	w.wakeIf(func(id ID) bool { return id.Bucket == bucket }, false)
+	if w.count.Load() != 0 {
+		w.shard(bucket).wakeIf(func(id ID) bool { return id.Bucket == bucket }, false)
+	}
 }
 
 // WakeAll wakes all watchers, and tells them that they may have missed changes.
-func (w *Watchers) WakeAll() { w.wakeIf(func(ID) bool { return true }, true) }
-
-func (w *Watchers) wakeIf(wanted func(ID) bool, missed bool) {
+func (w *Watchers) WakeAll() {
 	if w.count.Load() == 0 {
 		return
 	}
 	for i := range w.shards {
-		s := &w.shards[i]
-		s.mu.Lock()
-		for id, watches := range s.byID {
-			if !wanted(id) {
-				continue
-			}
-			for one := range watches {
-				one.wake(missed)
-			}
+		w.shards[i].wakeIf(func(ID) bool { return true }, true)
+	}
+}
+
+func (s *watchShard) wakeIf(wanted func(ID) bool, missed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, watches := range s.byID {
+		if !wanted(id) {
+			continue
 		}
-		s.mu.Unlock()
+		for one := range watches {
+			one.wake(missed)
+		}
 	}
 }

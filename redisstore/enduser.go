@@ -17,6 +17,10 @@ const defaultLongest = 10 * 365 * 24 * time.Hour
 // errTooManyExcept refuses more exceptions than a revocation can name.
 var errTooManyExcept = fmt.Errorf("redisstore: Selection.Except has more than %d sessions", driver.MaxExcept)
 
+// removeBatch is how many revoked sessions one script removes. Meanwhile the server answers nobody.
+// Nodes learn from it that the sessions are revoked, so open responses wait.
+const removeBatch = 50
+
 // EndUser implements driver.UserStore. One script ends all of a user's sessions at once: it notes
 // the time, and names the sessions. Further scripts remove these, a batch at a time.
 func (s *Store) EndUser(ctx context.Context, owner driver.Hash, which driver.Selection) ([]driver.ID, error) {
@@ -56,7 +60,8 @@ func (s *Store) removeRevokedOf(
 		if err := ctx.Err(); err != nil {
 			return ended, fmt.Errorf("redisstore: the user is signed out, but not all sessions are removed: call again: %w", err)
 		}
-		out, err := s.execEndUser(ctx, owner, "again", revocation, named)
+		batch := named[:min(len(named), removeBatch)]
+		out, err := s.execEndUser(ctx, owner, "again", revocation, batch)
 		if err != nil {
 			return ended, err
 		}
@@ -105,7 +110,7 @@ func (s *Store) execEndUser(
 		r, err = s.exec(ctx, s.plain, endUserScript, s.endUserKeys(owner, named), args)
 		return err
 	})
-	if s.near != nil && action != "only" {
+	if s.near != nil && action == "all" {
 		s.near.revocationsChanged(bucket) // before the invalidation message arrives
 	}
 	if err == nil {

@@ -17,11 +17,12 @@ import (
 //     generation is not the one from before its read was sent.
 //   - A copy is served only under the lease.
 //   - The revocations of its bucket are read with a record, on the same connection. When they
-//     change, all copies of the bucket are misses.
+//     change, a copy of the bucket is a miss until revokedSince has confirmed it.
 //   - When a connection is lost, its copies are distrusted. Only LoadStale still returns them.
 type nearCache struct {
 	shards      [256]nearShard
 	revocations [1 << 16]atomic.Uint32 // by bucket: how often its revocations changed
+	reads       bucketReads
 	keys        keyspace
 	limit       int // bytes a shard
 	maxAge      time.Duration
@@ -34,7 +35,7 @@ type nearShard struct {
 	generation uint64
 	epoch      uint64 // raised by distrust: copies of earlier epochs are stale
 	copies     map[driver.ID]*nearCopy
-	known      map[driver.ID]struct{} // without a copy: their reads are tracked
+	known      map[driver.ID]ownership // without a copy: their reads are tracked
 	bytes      int
 	stats      driver.NearStats
 }
@@ -55,7 +56,7 @@ func newNearCache(o *Options) *nearCache {
 	n.lease.length, n.lease.wake = o.Lease, make(chan struct{}, 1)
 	for i := range n.shards {
 		n.shards[i].copies = map[driver.ID]*nearCopy{}
-		n.shards[i].known = map[driver.ID]struct{}{}
+		n.shards[i].known = map[driver.ID]ownership{}
 	}
 	return n
 }
@@ -151,7 +152,7 @@ func (n *nearCache) learn(id driver.ID) {
 	s := n.shard(id)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.learn(id)
+	s.learn(id, ownership{})
 }
 
 // replace updates a copy after an own change, before the change is acknowledged. It calls next
@@ -167,7 +168,7 @@ func (n *nearCache) replace(
 	s.generation++
 	c := s.copies[id]
 	if c == nil {
-		s.learn(id)
+		s.learn(id, ownership{})
 		return nil
 	}
 	if c.epoch == s.epoch && c.notRevokedSince(n.revocations[id.Bucket].Load()) && c.record.Revision == before {
@@ -177,7 +178,7 @@ func (n *nearCache) replace(
 		}
 	}
 	s.remove(id)
-	s.learn(id)
+	s.learn(id, c.ownership())
 	return nil
 }
 
@@ -198,7 +199,7 @@ func (n *nearCache) add(id driver.ID, r *driver.Record, asked time.Time, generat
 	if s.generation == generation && r.Principal == nil {
 		s.put(n, id, r, asked, 0)
 	} else {
-		s.learn(id)
+		s.learn(id, ownership{})
 	}
 }
 
@@ -209,14 +210,14 @@ func (n *nearCache) drop(id driver.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.generation++
-	if s.copies[id] != nil {
+	if c := s.copies[id]; c != nil {
 		s.remove(id)
 		s.stats.Drops++
-		s.learn(id)
+		s.learn(id, c.ownership())
 	}
 }
 
-// revocationsChanged makes all copies of a bucket misses.
+// revocationsChanged makes all copies of a bucket misses, until they are confirmed.
 func (n *nearCache) revocationsChanged(bucket uint16) {
 	n.revocations[bucket].Add(1)
 	n.watchers.WakeBucket(bucket)
@@ -231,6 +232,7 @@ func (n *nearCache) distrust() {
 		s.epoch++
 		s.mu.Unlock()
 	}
+	n.reads.forget()
 	n.watchers.WakeAll()
 }
 
@@ -308,14 +310,18 @@ func (s *nearShard) remove(id driver.ID) {
 	}
 }
 
-func (s *nearShard) learn(id driver.ID) {
+// learn notes that a session exists. What is known of its owner stays.
+func (s *nearShard) learn(id driver.ID, o ownership) {
+	if before, known := s.known[id]; known && o == (ownership{}) {
+		o = before
+	}
 	if len(s.known) >= maxKnown {
 		for other := range s.known {
 			delete(s.known, other)
 			break
 		}
 	}
-	s.known[id] = struct{}{}
+	s.known[id] = o
 }
 
 // footprint estimates the memory that a copy takes.

@@ -26,12 +26,17 @@ func (s *Store) LoadAndReport(
 		return nil, now, false, err
 	}
 	var mark readMark
-	var known bool
+	var known, asked bool
 	if s.near != nil {
 		if err := s.ends.refusal(id); err != nil {
 			return nil, now, true, err
 		}
-		r, mark, known = s.near.lookup(id)
+		if r, mark, known = s.near.lookup(id); r == nil && known {
+			if r, asked, err = s.loadUnconfirmed(ctx, id); err != nil {
+				return nil, s.clock.now(), !asked, err
+			}
+			now = s.clock.now()
+		}
 	}
 	if r == nil || !r.Live(now) {
 		r, now, err = s.load(ctx, id, mark, known)
@@ -45,9 +50,9 @@ func (s *Store) LoadAndReport(
 	}
 	if s.global.covers(r) {
 		now = s.clock.now()
-		return nil, now, true, endedSince(now, s.global.time())
+		return nil, now, !asked, endedSince(now, s.global.time())
 	}
-	return r, now, true, nil
+	return r, now, !asked, nil
 }
 
 // LoadFresh implements driver.FreshLoader: it asks the server.

@@ -42,9 +42,9 @@ func parseRevocation(text string) (r revocation, err error) {
 	return revocation{since, text[2*timeWidth:]}, nil
 }
 
-// covers reports whether the revocation ended a session of the user.
-func (r revocation) covers(id driver.ID, created time.Time) bool {
-	if created.UnixMilli() > r.since {
+// covers reports whether the revocation ended a session of the user. created is in milliseconds.
+func (r revocation) covers(id driver.ID, created int64) bool {
+	if created > r.since {
 		return false
 	}
 	name := id.Selector.String()
@@ -71,15 +71,23 @@ func (s *Store) revokedAt(id driver.ID, r *driver.Record, revocations map[string
 	if s.global.covers(r) {
 		return s.global.time(), nil
 	}
-	if r.Principal == nil || len(revocations) == 0 {
+	if r.Principal == nil {
 		return at, nil
 	}
-	text, ok := revocations[r.Principal.Owner.String()]
+	return userRevokedAt(id, ownership{owner: r.Principal.Owner, created: r.Created.UnixMilli()}, revocations)
+}
+
+// userRevokedAt returns when a session was revoked with its user's sessions, or the zero time.
+func userRevokedAt(id driver.ID, o ownership, revocations map[string]string) (at time.Time, err error) {
+	if len(revocations) == 0 {
+		return at, nil
+	}
+	text, ok := revocations[o.owner.String()]
 	if !ok {
 		return at, nil
 	}
 	revocation, err := parseRevocation(text)
-	if err == nil && revocation.covers(id, r.Created) {
+	if err == nil && revocation.covers(id, o.created) {
 		at = time.UnixMilli(revocation.since)
 	}
 	return at, err

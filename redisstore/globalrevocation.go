@@ -26,6 +26,7 @@ type globalRevocation struct {
 	read          atomic.Uint64 // invalidations when the last finished read was sent
 	lost          atomic.Bool   // the key holds an older time than at, and has to be raised
 	raised        func()        // called after at was raised; nil: nobody watches
+	turn          chan struct{} // holds a value while syncGlobalRevocation reads the key
 }
 
 // covers reports whether EndAll ended a session.
@@ -69,13 +70,32 @@ func (g *globalRevocation) learn(at int64) (later bool) {
 // argument is the time as scripts take it.
 func (g *globalRevocation) argument() string { return strconv.FormatInt(g.at.Load(), 10) }
 
-// syncGlobalRevocation reads the time if an invalidation has arrived. All operations that need it
-// may read it at the same time: their commands share one pipeline.
+// syncGlobalRevocation reads the time if an invalidation has arrived. One operation reads it for
+// all that wait: after RevokeAll, these are all open responses.
 func (s *Store) syncGlobalRevocation(ctx context.Context) error {
 	if s.global.current() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout)
+	defer cancel()
+	if err := takeTurn(ctx, s.global.turn); err != nil {
+		return err
+	}
+	defer func() { <-s.global.turn }()
+	if s.global.current() {
+		return nil
+	}
 	return s.withRetry(ctx, globalPlace, readOnly, s.readGlobalRevocation)
+}
+
+// takeTurn waits for a turn, which is over when the caller receives from turn.
+func takeTurn(ctx context.Context, turn chan struct{}) error {
+	select {
+	case turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("redisstore: nothing was sent: %w", ctx.Err())
+	}
 }
 
 // syncRevocation is syncGlobalRevocation for an operation on one record.

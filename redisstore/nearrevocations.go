@@ -2,7 +2,6 @@ package redisstore
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 
@@ -119,12 +118,10 @@ func (s *Store) readRevocations(ctx context.Context, id driver.ID, o ownership) 
 	ctx, cancel := context.WithTimeout(ctx, s.opt.Timeout) // also while others ask
 	defer cancel()
 	b := s.near.reads.of(id.Bucket)
-	select {
-	case b.turn <- struct{}{}:
-		defer func() { <-b.turn }()
-	case <-ctx.Done():
-		return at, false, fmt.Errorf("redisstore: nothing was sent: %w", ctx.Err())
+	if err := takeTurn(ctx, b.turn); err != nil {
+		return at, false, err
 	}
+	defer func() { <-b.turn }()
 	// What a revocation covers once, it covers for ever. So older values can say yes, but not no.
 	at, err = userRevokedAt(id, o, b.values)
 	changes := s.near.revocations[id.Bucket].Load()

@@ -107,6 +107,7 @@ func New(ctx context.Context, client rueidis.Client, o Options) (*Store, error) 
 func newStore(o Options, t topology) *Store {
 	s := &Store{opt: o, topology: t, keys: newKeyspace(o.Namespace)}
 	s.ends, s.expiry, s.wake = newTombstones(), newExpiry(), make(chan struct{}, 1)
+	s.global.turn = make(chan struct{}, 1)
 	s.outage.suspicions, s.outage.watched = make(chan suspicion, 64), map[string]*watched{}
 	if o.Events > 0 {
 		s.outbox = newOutbox()

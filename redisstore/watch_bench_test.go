@@ -24,6 +24,9 @@ import (
 //   - commit: from the call of Commit to a watcher on another node, at 100 commits a second.
 //   - revoke, revoke-all: from the call of RevokeUser, or RevokeAll, to the end of 1,000 responses
 //     on two nodes.
+//   - sockets: from the call to the client that sees its connection closed. 1,000 event streams over
+//     TCP on two nodes: of one user with a session each, of 1,000 users who are revoked at once, and
+//     one by one.
 //   - writes: three nodes change one session 60 times a second each. Reads of the session and CPU
 //     time of the server for each change, beside those of a bare HINCRBY.
 //   - idle: what 10,000 idle watchers take, beyond the handlers that wait.
@@ -45,6 +48,7 @@ func BenchmarkWatch(b *testing.B) {
 	b.Run("revoke-all/sessions=1000", func(b *testing.B) {
 		measureRevocations(b, node, other, 1000, func() error { return other.RevokeAll(b.Context()) })
 	})
+	b.Run("sockets", measureSockets)
 	for _, sessions := range []int{1, 10_000} {
 		b.Run(fmt.Sprintf("idle/sessions=%d", sessions), func(b *testing.B) { measureIdle(b, node, sessions) })
 	}
@@ -156,6 +160,56 @@ func measureRevocations(b *testing.B, x, y webNode, sessions int, revoke func() 
 		all.Wait()
 	}
 	reportTimes(b, took)
+}
+
+func measureSockets(b *testing.B) {
+	const rounds, responses = 5, 1000
+	nodes := startSocketNodes(b)
+	// measure calls revoke for each user, and measures until the sockets of that user are closed.
+	measure := func(b *testing.B, users []string, revoke func(users []string, called func(i int)) error) {
+		var took []time.Duration
+		for range rounds {
+			sockets, _ := mustOpenSockets(b, nodes, users)
+			time.Sleep(500 * time.Millisecond) // each has read its session
+			began := make([]time.Time, responses)
+			must(b, revoke(users, func(i int) { began[i] = time.Now() }))
+			limit := time.After(time.Minute)
+			for i, s := range sockets {
+				s.mustClose(b, limit)
+				took = append(took, s.at.Sub(began[i]))
+			}
+		}
+		reportTimes(b, took)
+	}
+	all := func(called func(i int)) {
+		for i := range responses {
+			called(i)
+		}
+	}
+	b.Run("user", func(b *testing.B) {
+		measure(b, sameUser("ada", responses), func(_ []string, called func(i int)) error {
+			all(called)
+			_, err := nodes[1].RevokeUser(b.Context(), "ada")
+			return err
+		})
+	})
+	b.Run("everybody", func(b *testing.B) {
+		measure(b, differentUsers(responses), func(_ []string, called func(i int)) error {
+			all(called)
+			return nodes[1].RevokeAll(b.Context())
+		})
+	})
+	b.Run("one-by-one", func(b *testing.B) {
+		measure(b, differentUsers(responses), func(users []string, called func(i int)) error {
+			for i, user := range users {
+				called(i)
+				if _, err := nodes[1].RevokeUser(b.Context(), user); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
 }
 
 func measureIdle(b *testing.B, node webNode, sessions int) {

@@ -8,6 +8,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"slices"
+	"sync"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/memstore"
@@ -140,4 +141,45 @@ func articles(data *session.Session) []string {
 		names = append(names, article)
 	}
 	return slices.Clip(names)
+}
+
+const export session.Value[string] = "export"
+
+// A goroutine that goes on after the response, and tells the session what came of it.
+func ExampleSession_Commit_afterTheResponse() {
+	var jobs sync.WaitGroup
+	startExport := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
+		export.Set(s, "running")
+		if err := s.Commit(r.Context()); err != nil { // then the visitor has a session
+			return err
+		}
+		jobs.Go(func() {
+			// … the work …
+			export.Set(s, "ready")
+			if err := s.Commit(context.WithoutCancel(r.Context())); err != nil {
+				log.Print(err) // ErrEnded: the visitor has signed out meanwhile
+			}
+		})
+		w.WriteHeader(http.StatusAccepted)
+		return nil
+	}
+	showExport := func(w http.ResponseWriter, _ *http.Request, s *session.Session) error {
+		fmt.Fprint(w, export.Get(s))
+		return nil
+	}
+
+	sessions, err := session.New(memstore.New(), session.Config{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /export", session.HandlerFunc(startExport))
+	mux.Handle("POST /show", session.HandlerFunc(showExport))
+	server := httptest.NewTLSServer(sessions.Handler(mux))
+	defer server.Close()
+	browser := deviceOf(server)
+	browser("/export")
+	jobs.Wait()
+	fmt.Println(browser("/show"))
+	// Output: ready
 }

@@ -19,7 +19,10 @@ type userData struct {
 	user    string
 	owner   driver.Hash
 	through *Session // the session that opened it; nil: Manager.UserData did
-	before  *Session // the data of another user that the request had opened before; or nil
+	// followed says that the request found no data, and another request has stored some before the
+	// request could watch. The next Watch yields it.
+	followed bool
+	before   *Session // the data of another user that the request had opened before; or nil
 }
 
 var errUserData = fmt.Errorf("%w: this is the data of a user, not a session", ErrInvalid)
@@ -426,5 +429,7 @@ func (s *Session) ensureStored(ctx context.Context) error {
 	}
 	ctx, cancel := s.m.detached(ctx)
 	defer cancel()
-	return s.createEmpty(ctx)
+	err := s.createEmpty(ctx)
+	s.owned.followed = err == nil && s.state == live && len(s.view.record.Fields) > 0
+	return err
 }

@@ -154,8 +154,30 @@ func TestWatchOfUserData(t *testing.T) {
 		if _, err := s.m.RevokeUser(t.Context(), "ada"); err != nil {
 			t.Fatal(err)
 		}
+		revoked := time.Now()
 		<-done
+		mustEqual(t, "how long the watch went on", time.Since(revoked), 0)
 		mustEqual(t, "what the phone saw", strings.Join(seen, "; "), "[cart]apple=1<nil>; []apple=1"+session.ErrEnded.Error())
+	})
+}
+
+// TestWatchOfUserDataThatOthersCreate: a request finds no data, and another request stores some
+// before the first one watches. It sees that change.
+func TestWatchOfUserDataThatOthersCreate(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		s := newSite(t, shop())
+		phone, laptop := s.mustSignIn("ada"), s.mustSignIn("ada")
+		seen := ""
+		phone.tab().inData(func(ctx context.Context, _, data *session.Session) {
+			mustEqual(t, "the cart at first", contents(data), "")
+			laptop.add("apple", 1)
+			ctx, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			for change, err := range data.Watch(ctx) {
+				seen += fmt.Sprint(change.Fields, contents(data), err)
+			}
+		})
+		mustEqual(t, "what the phone saw", seen, "[cart]apple=1<nil>")
 	})
 }
 

@@ -95,6 +95,10 @@ func (s *Session) beginWatch() (*watcher, error) {
 		err = fmt.Errorf("%w: another Watch of this request still runs", ErrInvalid)
 	default:
 		s.reported = reported{s.view.record, s.view.ahead}
+		if s.owned != nil && s.owned.followed {
+			s.owned.followed = false
+			s.reported.record = withoutFields(s.view.record)
+		}
 	}
 	if err != nil {
 		s.mu.Unlock()
@@ -104,6 +108,13 @@ func (s *Session) beginWatch() (*watcher, error) {
 	s.mu.Unlock()
 	w.start()
 	return w, nil
+}
+
+// withoutFields returns the record as it was before anybody stored a field.
+func withoutFields(r *driver.Record) *driver.Record {
+	before := *r
+	before.Fields = nil
+	return &before
 }
 
 func (s *Session) endWatch(w *watcher) {

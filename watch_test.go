@@ -457,3 +457,40 @@ func TestReloadAllowsCommitsAfterAnOutage(t *testing.T) {
 		mustEqual(t, "AddWithin after Reload", fmt.Sprint(got, err), "1 <nil>")
 	})
 }
+
+// TestGoroutineCommitsAfterItsResponse: a goroutine that outlives its request commits with the same
+// promises. It cannot send a cookie any more.
+func TestGoroutineCommitsAfterItsResponse(t *testing.T) {
+	site := newSite(t, session.Config{})
+	v := site.mustSignIn("ada")
+	afterResponse := func(v *visitor) (s *session.Session, ctx context.Context) {
+		v.serve(func(_ http.ResponseWriter, r *http.Request, own *session.Session) error {
+			s, ctx = own, r.Context()
+			mustEqual(t, "n", n.Get(s), v.count())
+			return nil
+		})
+		return s, ctx
+	}
+	s, ctx := afterResponse(v)
+	v.tab().do(increment)
+	n.Add(s, 1)
+	mustEqual(t, "Commit", s.Commit(ctx), nil)
+	mustEqual(t, "n with others' changes", n.Get(s), 2)
+	got, err := n.AddWithin(ctx, s, 1, 0, 9)
+	mustEqual(t, "AddWithin", fmt.Sprint(got, err), "3 <nil>")
+	mustEqual(t, "n", v.count(), 3)
+	if err := s.Renew(ctx); !errors.Is(err, session.ErrHeaderSent) {
+		t.Errorf("Renew: %v, want ErrHeaderSent", err)
+	}
+	s, ctx = afterResponse(v)
+	v.tab().do(signOut)
+	n.Add(s, 1)
+	if err := s.Commit(ctx); !errors.Is(err, session.ErrEnded) {
+		t.Errorf("Commit after the sign-out: %v, want ErrEnded", err)
+	}
+	s, ctx = afterResponse(site.visitor())
+	n.Add(s, 1)
+	if err := s.Commit(ctx); !errors.Is(err, session.ErrHeaderSent) {
+		t.Errorf("Commit without a session: %v, want ErrHeaderSent", err)
+	}
+}

@@ -371,3 +371,53 @@ func TestUserDataWhileItsSlotMoves(t *testing.T) {
 	mustAddFruit(t, node, cookie, "pear", 1)
 	mustEqualModel(t, node, &cartModel{fruits: map[string]int64{"apple": 4, "pear": 1}})
 }
+
+// TestWorkerInAnotherProcess: a worker without a request changes the data of a user. A page that is
+// open on another node shows it, until its session ends. The worker may go on.
+func TestWorkerInAnotherProcess(t *testing.T) {
+	t.Parallel()
+	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
+	node, worker := mustServeCarts(t, url, redisstore.Options{}), mustServeCarts(t, url, redisstore.Options{})
+	cookie := node.mustSignIn(t, "ada")
+	work := func() {
+		data, err := worker.UserData(t.Context(), "ada")
+		must(t, err)
+		fruits.Add(data, "apple", 1)
+		must(t, data.Commit(t.Context()))
+	}
+	seen, over := make(chan int64, 16), make(chan error, 1)
+	go node.request(cookie, session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
+		data, err := s.UserData(r.Context())
+		if err != nil {
+			over <- err
+			return nil
+		}
+		seen <- fruits.Get(data, "apple")
+		for _, err = range data.Watch(t.Context()) {
+			if err == nil {
+				seen <- fruits.Get(data, "apple")
+			}
+		}
+		over <- err
+		return nil
+	}))
+	for want := range int64(4) {
+		for got := int64(-1); got != want; {
+			select {
+			case got = <-seen:
+			case err := <-over:
+				t.Fatalf("the page's loop ended with %v", err)
+			case <-time.After(time.Minute):
+				t.Fatalf("the page shows %d, want %d", got, want)
+			}
+		}
+		work()
+	}
+	_, err := worker.RevokeUser(t.Context(), "ada")
+	must(t, err)
+	work()
+	if err := <-over; !errors.Is(err, session.ErrEnded) {
+		t.Errorf("the page's loop ended with %v, want ErrEnded", err)
+	}
+	mustEqualModel(t, node, &cartModel{fruits: map[string]int64{"apple": 5}})
+}

@@ -17,7 +17,7 @@ import (
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
-// crowd is 10,000 responses that watch their sessions.
+// crowd is many responses that watch their sessions.
 type crowd struct {
 	changed, ended atomic.Int64 // responses that saw a change, and the end
 	other          atomic.Pointer[error]
@@ -27,7 +27,14 @@ type crowd struct {
 	over           sync.WaitGroup
 }
 
-const crowdSize = 10_000
+// crowdSize is 10,000. The race detector makes each goroutine so slow that the test of so many shows
+// its speed alone.
+var crowdSize = func() int {
+	if raceEnabled {
+		return 2000
+	}
+	return 10_000
+}()
 
 // startForCrowd returns two processes, and the store of the first.
 func startForCrowd(t *testing.T) (server *redistest.Node, store *redisstore.Store, a, b webNode) {
@@ -64,7 +71,7 @@ func mustGather(t *testing.T, server *redistest.Node, store *redisstore.Store, n
 	reads := func() int { stats := nearStats(t, store); return int(stats.Hits + stats.Misses) } //nolint:gosec // small
 	before := reads()
 	close(begin)
-	eventually(t, time.Minute, func() error { // a watcher reads its session, or shares a read
+	eventually(t, 5*time.Minute, func() error { // a watcher reads its session, or shares a read
 		if n := reads() - before; n < len(cookies) {
 			return fmt.Errorf("%d of %d sessions are watched", n, len(cookies))
 		}
@@ -95,7 +102,7 @@ func mustFinish(t *testing.T, group *sync.WaitGroup) {
 	go func() { group.Wait(); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(time.Minute):
+	case <-time.After(5 * time.Minute):
 		t.Fatal("some responses are not as far as they should be")
 	}
 }
@@ -112,8 +119,8 @@ func memoryInUse() (bytes, goroutines int64) {
 // mustSee waits until all responses have seen a change, or the end.
 func (c *crowd) mustSee(t *testing.T, what string, seen *atomic.Int64) {
 	t.Helper()
-	eventually(t, time.Minute, func() error {
-		if n := seen.Load(); n != crowdSize {
+	eventually(t, 5*time.Minute, func() error {
+		if n := seen.Load(); n != int64(crowdSize) {
 			return fmt.Errorf("%d of %d responses have seen %s", n, crowdSize, what)
 		}
 		return nil
@@ -126,7 +133,7 @@ const connectedClients = `connected_clients:(\d+)`
 func (c *crowd) mustBeCheap(t *testing.T, server *redistest.Node) {
 	t.Helper()
 	bytes, goroutines := memoryInUse()
-	bytes, goroutines = (bytes-c.bytes)/crowdSize, goroutines-c.goroutines
+	bytes, goroutines = (bytes-c.bytes)/int64(crowdSize), goroutines-c.goroutines
 	t.Logf("each watcher takes %d bytes", bytes)
 	if bytes > 8<<10 {
 		t.Errorf("each watcher takes %d bytes, want at most 8 KiB", bytes)
@@ -195,6 +202,6 @@ func TestTenThousandWatchersOfTheirOwnSessions(t *testing.T) {
 		}
 		return nil
 	})
-	eventually(t, time.Minute, func() error { return b.RevokeAll(t.Context()) })
+	eventually(t, 5*time.Minute, func() error { return b.RevokeAll(t.Context()) })
 	c.mustBeOver(t)
 }

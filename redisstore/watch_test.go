@@ -188,8 +188,8 @@ func TestWatchPollsWithoutANearCache(t *testing.T) {
 	w.mustEnd(t, 2*time.Second, session.ErrEnded)
 }
 
-// TestWatchOutlivesOutages: a response stays open while the server hangs, is restarted, or closes
-// the connections. Afterwards it sees what has changed.
+// TestWatchOutlivesOutages: a response stays open while the server hangs, is away for 10 s, or
+// closes the connections. Afterwards it sees what has changed.
 func TestWatchOutlivesOutages(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{Config: []string{"appendonly yes", "appendfsync always"}})
@@ -200,7 +200,7 @@ func TestWatchOutlivesOutages(t *testing.T) {
 	n := int64(0)
 	for _, fault := range []func(){
 		func() { must(t, node.Pause()); time.Sleep(lease + time.Second); must(t, node.Resume()) },
-		func() { must(t, node.Kill()); time.Sleep(time.Second); must(t, node.Restart()) },
+		func() { must(t, node.Kill()); time.Sleep(10 * time.Second); must(t, node.Restart()) },
 		func() { _, err := node.Do("CLIENT", "KILL", "TYPE", "normal"); must(t, err) },
 		func() { _, err := node.Do("CLIENT", "KILL", "TYPE", "normal"); must(t, err) },
 	} {
@@ -212,6 +212,39 @@ func TestWatchOutlivesOutages(t *testing.T) {
 	_, err := b.RevokeUser(t.Context(), "ada")
 	must(t, err)
 	w.mustEnd(t, time.Second, session.ErrEnded)
+}
+
+// TestWatchReportsAGap: two nodes do not reach the server for 10 s, while a third changes the
+// session twice. The response on the first node stays open, sees the last state, and learns that it
+// missed others. The second node ends its response after its own, shorter, time.
+func TestWatchReportsAGap(t *testing.T) {
+	limitParallel(t)
+	server := redistest.Start(t, redistest.Options{})
+	p := startProxy(t, server.Addr())
+	far := "redis://" + p.Addr()
+	patient, hasty := mustServe(t, far, redisstore.Options{}, time.Minute), mustServe(t, far, redisstore.Options{}, 3*time.Second)
+	near := mustServe(t, "redis://"+server.Addr(), redisstore.Options{}, 0)
+	cookie := near.mustSignIn(t, "ada")
+	stays, ends := patient.watch(t, cookie), hasty.watch(t, cookie)
+	near.mustDo(t, cookie, addOne)
+	stays.mustSee(t, recovery, 1)
+	resume := p.stall()
+	defer resume()
+	for range 2 {
+		near.mustDo(t, cookie, addOne)
+	}
+	began := time.Now()
+	ends.mustEnd(t, lease+2*checkup+3*time.Second+recovery, session.ErrUnavailable)
+	time.Sleep(time.Until(began.Add(10 * time.Second)))
+	stays.mustSee(t, 0, 1)
+	stays.mustHaveMissed(t, false)
+	p.cut()
+	resume()
+	stays.mustSee(t, recovery, 3)
+	stays.mustHaveMissed(t, true)
+	_, err := near.RevokeUser(t.Context(), "ada")
+	must(t, err)
+	stays.mustEnd(t, recovery, session.ErrEnded)
 }
 
 // TestWatchEndsInALongOutage: a response ends when the store has been away for WatchTimeout.

@@ -233,7 +233,7 @@ func TestProcessDiesWhileCartsJoin(t *testing.T) {
 	for steps := range int64(7) {
 		o := redisstore.Options{Namespace: fmt.Sprint("dies", steps)}
 		p, short := startProxy(t, addr), o
-		short.Timeout = 200 * time.Millisecond
+		short.Timeout = time.Second
 		dying, node := mustServeCarts(t, "redis://"+p.Addr(), short), mustServeCarts(t, "redis://"+addr, o)
 		cookie := mustAddFruit(t, node, "", "apple", 2)
 		p.dieAfter(steps)

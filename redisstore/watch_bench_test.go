@@ -24,9 +24,9 @@ import (
 //   - commit: from the call of Commit to a watcher on another node, at 100 commits a second.
 //   - revoke, revoke-all: from the call of RevokeUser, or RevokeAll, to the end of 1,000 responses
 //     on two nodes.
-//   - sockets: from the call to the client that sees its connection closed. 1,000 event streams over
-//     TCP on two nodes: of one user with a session each, of 1,000 users who are revoked at once, and
-//     one by one.
+//   - sockets: from the call to the client that sees its connection closed. 1,000 event streams
+//     over TCP on two nodes: of one user with a session each, of 1,000 users who are revoked at
+//     once, and one by one.
 //   - writes: three nodes change one session 60 times a second each. Reads of the session and CPU
 //     time of the server for each change, beside those of a bare HINCRBY.
 //   - idle: what 10,000 idle watchers take, beyond the handlers that wait.

@@ -27,8 +27,8 @@ type crowd struct {
 	over           sync.WaitGroup
 }
 
-// crowdSize is 10,000. The race detector makes each goroutine so slow that the test of so many shows
-// its speed alone.
+// crowdSize is 10,000. With the race detector it is less: goroutines are so slow then that the test
+// would show nothing but that.
 var crowdSize = func() int {
 	if raceEnabled {
 		return 2000
@@ -68,7 +68,10 @@ func mustGather(t *testing.T, server *redistest.Node, store *redisstore.Store, n
 	}
 	mustFinish(t, &open)
 	c.bytes, c.goroutines = memoryInUse()
-	reads := func() int { stats := nearStats(t, store); return int(stats.Hits + stats.Misses) } //nolint:gosec // small
+	reads := func() int {
+		stats := nearStats(t, store)
+		return int(stats.Hits + stats.Misses) //nolint:gosec // a small number
+	}
 	before := reads()
 	close(begin)
 	eventually(t, 5*time.Minute, func() error { // a watcher reads its session, or shares a read

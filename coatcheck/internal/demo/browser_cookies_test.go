@@ -40,7 +40,7 @@ func TestCrossSiteSubresourceSetsNoCookie(t *testing.T) {
 		{"a link of another site", elsewhere + "/link", true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx := mustStartBrowser(t)
+			ctx := mustOpenBrowser(t)
 			before := strings.Count(a.log.String(), "msg=visit")
 			mustDo(t, ctx, chromedp.Navigate(tt.page))
 			if tt.link {

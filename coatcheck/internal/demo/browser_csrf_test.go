@@ -16,7 +16,7 @@ import (
 func TestPageSendsCSRFTokens(t *testing.T) {
 	server := httptest.NewServer(mustNewAppWith(t, session.Config{Policy: policy.AAL2}).handler)
 	t.Cleanup(server.Close)
-	ctx := mustStartBrowser(t)
+	ctx := mustOpenBrowser(t)
 	console := recordConsole(ctx)
 	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.Navigate(server.URL+"/lab"))
 	commands := mustText(t, ctx, `[aria-labelledby="terminal"]`)

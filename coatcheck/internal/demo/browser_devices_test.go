@@ -44,7 +44,7 @@ func mustCountDevices(t *testing.T, ctx context.Context) int {
 func TestOneBrowserSignsOutTheOther(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
-	one, other := mustStartBrowser(t), mustStartBrowser(t)
+	one, other := mustOpenBrowser(t), mustOpenBrowser(t)
 	console := recordConsole(one)
 	for _, ctx := range []context.Context{one, other} {
 		mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.Navigate(server.URL+"/account"))
@@ -93,7 +93,7 @@ func TestOneBrowserSignsOutTheOther(t *testing.T) {
 func TestRaceUpdatesTheUser(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
-	ctx := mustStartBrowser(t)
+	ctx := mustOpenBrowser(t)
 	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")
 	mustDo(t, ctx, chromedp.Navigate(server.URL+"/lab"))
@@ -110,7 +110,7 @@ func TestRaceUpdatesTheUser(t *testing.T) {
 func TestDeviceTimesNameTheDay(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
-	ctx := mustStartBrowser(t)
+	ctx := mustOpenBrowser(t)
 	mustDo(t, ctx, chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")
 	const times = `[...document.querySelectorAll(".devices time")].map((el) => el.textContent).join("; ")`
@@ -147,7 +147,7 @@ func TestFixationInABrowser(t *testing.T) {
 	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)
 	attacker := mustVisit(t, a)
-	victim := mustStartBrowser(t)
+	victim := mustOpenBrowser(t)
 	mustDo(t, victim, chromedp.Navigate(server.URL+"/session")) // this response sets no cookie
 	mustEvaluate[string](t, victim, fmt.Sprintf("document.cookie = %q", attacker.cookie+"; Secure; Path=/"))
 	mustDo(t, victim, chromedp.Navigate(server.URL))

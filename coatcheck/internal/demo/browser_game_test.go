@@ -28,7 +28,7 @@ func hold(kind input.DispatchKeyEventType, code string) chromedp.Action[chromedp
 // one browser, and the other browser sees it.
 func TestTwoProcessesAreOneGame(t *testing.T) {
 	urls := mustStartProcesses(t)
-	one, phone := mustStartBrowser(t), mustStartBrowser(t)
+	one, phone := mustOpenBrowser(t), mustOpenBrowser(t)
 	console := recordConsole(one)
 	screens[2].use(t, phone)
 	mustDo(t, one, chromedp.Navigate(urls[0]+"/game"))

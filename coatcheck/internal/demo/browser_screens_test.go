@@ -50,7 +50,7 @@ func TestPagesFitEachScreen(t *testing.T) {
 	a := mustNewApp(t)
 	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)
-	ctx := mustStartBrowser(t)
+	ctx := mustOpenBrowser(t)
 	mustPlay(t, mustVisit(t, a))
 	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.Navigate(server.URL+"/account"))
 	mustSignInOnPage(t, ctx, "Ann")

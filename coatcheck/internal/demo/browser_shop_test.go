@@ -20,7 +20,7 @@ func hasInCart(article, quantity string) string {
 // browser joins when the same user signs in there.
 func TestTwoProcessesAreOneShop(t *testing.T) {
 	urls := mustStartProcesses(t)
-	one := mustStartBrowser(t)
+	one := mustOpenBrowser(t)
 	console := recordConsole(one)
 	mustDo(t, one, chromedp.Navigate(urls[0]+"/shop"), chromedp.Click(chromedp.CSS(`[aria-label="Add Top hat"]`)))
 	mustBecome(t, hasInCart("hat", "1"), one)
@@ -39,7 +39,7 @@ func TestTwoProcessesAreOneShop(t *testing.T) {
 	mustBecome(t, `document.querySelector("#cart-title").textContent === "The cart of Ann"`, one, other)
 	mustBecome(t, hasInCart("hat", "41"), one, other)
 
-	phone := mustStartBrowser(t)
+	phone := mustOpenBrowser(t)
 	screens[2].use(t, phone)
 	mustDo(t, phone, chromedp.Navigate(urls[1]+"/shop"), chromedp.Click(chromedp.CSS(`[aria-label="Add Top hat"]`)))
 	mustBecome(t, hasInCart("hat", "1"), phone)

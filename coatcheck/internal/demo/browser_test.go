@@ -3,9 +3,11 @@ package demo_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +22,7 @@ const noneLost = "No increment is lost: 50 requests got 50 different counts."
 func TestPageRunsBothRaces(t *testing.T) {
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
-	ctx := mustStartBrowser(t)
+	ctx := mustOpenBrowser(t)
 	console := recordConsole(ctx)
 
 	mustDo(t, ctx, chromedp.Navigate(server.URL), chromedp.WaitVisible(chromedp.CSS("#greeting")))
@@ -89,15 +91,14 @@ func mustRunRace(t *testing.T, ctx context.Context, button string) string {
 	return mustEvaluate[string](t, ctx, `document.querySelector("`+verdict+`").dataset.state`)
 }
 
-// mustStartBrowser starts a headless Chromium with one empty tab. Without Chromium the test fails,
-// because the page is half of the demo.
-func mustStartBrowser(t *testing.T) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
-	t.Cleanup(cancel)
-	ctx, cancel = chromedp.NewExecAllocator(ctx,
-		chromedp.ExecPath(mustFindChromium(t)),
-		chromedp.UserDataDir(t.TempDir()),
+// chromium starts the headless Chromium of all tests, at its first call. stop stops it.
+var chromium = sync.OnceValues(func() (ctx context.Context, err error) {
+	path, err := findChromium()
+	if err != nil {
+		return nil, err
+	}
+	ctx, _ = chromedp.NewExecAllocator(context.Background(),
+		chromedp.ExecPath(path),
 		chromedp.NoSandbox, // root cannot use the sandbox, and the tests open only their own pages
 		chromedp.NoFirstRun,
 		chromedp.DisableGPU,
@@ -108,32 +109,63 @@ func mustStartBrowser(t *testing.T) context.Context {
 		chromedp.Flag("disable-sync", true),
 		chromedp.Flag("disable-dev-shm-usage", true),
 	)
-	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx)
-	t.Cleanup(func() { // wait until the browser has ended, because it writes to the directory
+	if err := chromedp.Do(ctx); err != nil {
+		return nil, fmt.Errorf("the browser does not start: %w", err)
+	}
+	stopChromium = func() error { return chromedp.Cancel(ctx) }
+	return ctx, nil
+})
+
+var stopChromium = func() error { return nil }
+
+// mustOpenBrowser opens a window of the browser with a profile of its own: it shares no cookies with
+// other windows. Without Chromium the test fails, because the page is half of the demo.
+func mustOpenBrowser(t *testing.T) context.Context {
+	t.Helper()
+	browser, err := chromium()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return mustOpen(t, browser, chromedp.WithNewBrowserContext(), chromedp.WithNewWindow(true))
+}
+
+// mustOpenWindow opens one more window of a profile. A tab of one window would hide the others.
+func mustOpenWindow(t *testing.T, profile context.Context, url string) context.Context {
+	t.Helper()
+	window := mustOpen(t, profile, chromedp.WithNewWindow(true))
+	mustDo(t, window, chromedp.Navigate(url))
+	return window
+}
+
+func mustOpen(t *testing.T, parent context.Context, options ...chromedp.ContextOption) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(parent, 2*time.Minute)
+	t.Cleanup(cancel)
+	ctx, _ = chromedp.NewContext(ctx, options...)
+	t.Cleanup(func() { // wait until the window is closed
 		if err := chromedp.Cancel(ctx); err != nil && !errors.Is(err, context.Canceled) {
-			t.Errorf("stopping the browser: %v", err)
+			t.Errorf("closing the window: %v", err)
 		}
 	})
+	// This opens the window. It closes when the context of its first step ends.
 	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("the browser does not start: %v", err)
+		t.Fatalf("the window does not open: %v", err)
 	}
 	return ctx
 }
 
-// mustFindChromium returns the path of an installed Chromium or Chrome.
-func mustFindChromium(t *testing.T) string {
-	t.Helper()
+// findChromium returns the path of an installed Chromium or Chrome.
+func findChromium() (string, error) {
 	for _, name := range []string{
 		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
 		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 	} {
 		if path, err := exec.LookPath(name); err == nil {
-			return path
+			return path, nil
 		}
 	}
-	t.Fatal("found no Chromium: install it (Debian, Ubuntu: apt-get install chromium) and run the test again")
-	return ""
+	return "", errors.New("found no Chromium: install it (Debian, Ubuntu: apt-get install chromium) and run the test again")
 }
 
 // recordConsole records the messages of the page's console, such as errors and violations of the

@@ -3,6 +3,7 @@ package demo_test
 import (
 	"bufio"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -20,7 +21,12 @@ func TestMain(m *testing.M) {
 	if os.Getenv("COATCHECK_DEMO_PROCESS") != "" {
 		os.Exit(cli.Run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if err := stopChromium(); err != nil {
+		fmt.Fprintln(os.Stderr, "stopping the browser:", err)
+		code = 1
+	}
+	os.Exit(code)
 }
 
 // mustStartProcesses starts a Redis server, and two processes of the demo that use it. It returns
@@ -59,19 +65,6 @@ func mustStartProcess(t *testing.T, store string) (url string) {
 	}
 	t.Fatal("the demo printed no address")
 	return ""
-}
-
-// mustOpenWindow opens one more window of a browser. A tab of one window would hide the others.
-func mustOpenWindow(t *testing.T, browser context.Context, url string) context.Context {
-	t.Helper()
-	window, cancel := chromedp.NewContext(browser, chromedp.WithNewWindow(true))
-	t.Cleanup(cancel)
-	// This opens the window. It closes when the context of its first step ends.
-	if err := chromedp.Do(window); err != nil {
-		t.Fatal(err)
-	}
-	mustDo(t, window, chromedp.Navigate(url))
-	return window
 }
 
 // mustBecome waits until a JavaScript expression is true in each of the pages. They may reload

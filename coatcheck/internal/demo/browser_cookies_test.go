@@ -15,6 +15,7 @@ import (
 // site does, and so does following a link. A sign-in at another site must therefore return by a
 // link or a redirect.
 func TestCrossSiteSubresourceSetsNoCookie(t *testing.T) {
+	t.Parallel()
 	a := mustNewApp(t)
 	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)

@@ -14,6 +14,7 @@ import (
 // TestPageSendsCSRFTokens checks that the script and the forms of the page send the CSRF token of
 // the session when the policy requires one, also in a session that a race has started.
 func TestPageSendsCSRFTokens(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(mustNewAppWith(t, session.Config{Policy: policy.AAL2}).handler)
 	t.Cleanup(server.Close)
 	ctx := mustOpenBrowser(t)

@@ -42,6 +42,7 @@ func mustCountDevices(t *testing.T, ctx context.Context) int {
 // TestOneBrowserSignsOutTheOther signs the same user in with two browsers. When one browser signs
 // out the other, the next click in the other browser shows it.
 func TestOneBrowserSignsOutTheOther(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
 	one, other := mustOpenBrowser(t), mustOpenBrowser(t)
@@ -91,6 +92,7 @@ func TestOneBrowserSignsOutTheOther(t *testing.T) {
 // TestRaceUpdatesTheUser checks that the page no longer names the user after a race has ended the
 // session, and that the page of the account offers a sign-in again.
 func TestRaceUpdatesTheUser(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
 	ctx := mustOpenBrowser(t)
@@ -108,6 +110,7 @@ func TestRaceUpdatesTheUser(t *testing.T) {
 // TestDeviceTimesNameTheDay checks that the page says "today", and names any other day with its
 // year.
 func TestDeviceTimesNameTheDay(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
 	ctx := mustOpenBrowser(t)
@@ -143,6 +146,7 @@ func script(source string) chromedp.Action[chromedp.Void] {
 // TestFixationInABrowser plants the attacker's token in the victim's browser before the victim
 // signs in. After the sign-in, the attacker's token is useless.
 func TestFixationInABrowser(t *testing.T) {
+	t.Parallel()
 	a := mustNewApp(t)
 	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)

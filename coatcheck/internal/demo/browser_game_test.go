@@ -17,8 +17,12 @@ const placesOnBoard = `[...document.querySelectorAll(".board > *")].map((el) =>
 
 // hold presses a key of the keyboard, or releases it.
 func hold(kind input.DispatchKeyEventType, code string) chromedp.Action[chromedp.Void] {
+	p := input.DispatchKeyEventParams{Type: kind, Code: code, Key: code}
+	if code == "Space" {
+		p.Key, p.WindowsVirtualKeyCode = " ", 32
+	}
 	return func(ctx context.Context, target *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, target, input.DispatchKeyEvent, input.DispatchKeyEventParams{Type: kind, Code: code, Key: code})
+		_, err := cdp.Call(ctx, target, input.DispatchKeyEvent, p)
 		return chromedp.Void{}, err
 	}
 }
@@ -27,10 +31,11 @@ func hold(kind input.DispatchKeyEventType, code string) chromedp.Action[chromedp
 // the keyboard alone, the other on a phone. Both show the same board. A sign-out ends the game of
 // one browser, and the other browser sees it.
 func TestTwoProcessesAreOneGame(t *testing.T) {
+	t.Parallel()
 	urls := mustStartProcesses(t)
 	one, phone := mustOpenBrowser(t), mustOpenBrowser(t)
 	console := recordConsole(one)
-	screens[2].use(t, phone)
+	aPhone.use(t, phone)
 	mustDo(t, one, chromedp.Navigate(urls[0]+"/game"))
 	mustDo(t, phone, chromedp.Navigate(urls[1]+"/game"))
 	mustBecome(t, `document.querySelectorAll(".player").length === 2 && document.querySelectorAll(".coin").length === 8`, one, phone)

@@ -20,6 +20,7 @@ const noneLost = "No increment is lost: 50 requests got 50 different counts."
 // TestPageRunsBothRaces clicks the two buttons of the page in a real browser and checks the
 // results.
 func TestPageRunsBothRaces(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(mustNewApp(t).handler)
 	t.Cleanup(server.Close)
 	ctx := mustOpenBrowser(t)

@@ -17,6 +17,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/coatcheck/internal/demo/account"
@@ -38,13 +39,16 @@ import (
 // them: call it before you close the store.
 //
 // The log lines of the site go to cfg.Logger, each with the handle of its session. New sets
-// MaxPerUser, KeepFields and UserFields itself.
+// MaxPerUser, KeepFields and UserFields itself, and WatchTimeout if it is 0.
 func New(ctx context.Context, store driver.Store, cfg session.Config) (h http.Handler, wait func(), err error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
 	cfg.Logger = slog.New(session.LogHandler(cfg.Logger.Handler()))
 	cfg.MaxPerUser = account.MaxDevices // a further sign-in ends the oldest session
+	if cfg.WatchTimeout == 0 {
+		cfg.WatchTimeout = 3 * time.Second // a page soon says that the store does not answer
+	}
 	cfg.KeepFields = append([]string{string(page.Count)}, game.Keep...)
 	if _, ok := store.(driver.Joiner); ok {
 		cfg.UserFields = shop.UserFields

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,19 +32,23 @@ func TestMain(m *testing.M) {
 
 // mustStartProcesses starts a Redis server, and two processes of the demo that use it. It returns
 // the URLs of the processes.
-func mustStartProcesses(t *testing.T) [2]string {
+func mustStartProcesses(t *testing.T) (urls [2]string) {
 	t.Helper()
 	store := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
-	return [2]string{mustStartProcess(t, store), mustStartProcess(t, store)}
+	for i := range urls {
+		urls[i], _ = mustStartProcess(t, store, "127.0.0.1:0")
+	}
+	return urls
 }
 
-func mustStartProcess(t *testing.T, store string) (url string) {
+// mustStartProcess starts a process of the demo. kill ends it with SIGKILL.
+func mustStartProcess(t *testing.T, store, addr string) (url string, kill func()) {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "demo", "--addr", "127.0.0.1:0", "--store", store, "--insecure-http")
+	cmd := exec.CommandContext(t.Context(), program, "demo", "--addr", addr, "--store", store, "--insecure-http")
 	cmd.Env = append(os.Environ(), "COATCHECK_DEMO_PROCESS=1")
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
@@ -53,18 +58,22 @@ func mustStartProcess(t *testing.T, store string) (url string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // killed, because t.Context has ended
+	kill = sync.OnceFunc(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	t.Cleanup(kill)
 	for lines := bufio.NewScanner(out); lines.Scan(); {
 		if line := strings.TrimSpace(lines.Text()); strings.HasPrefix(line, "http://") {
 			go func() {
 				for lines.Scan() { // the process must not wait for a reader
 				}
 			}()
-			return strings.TrimSuffix(line, "/")
+			return strings.TrimSuffix(line, "/"), kill
 		}
 	}
 	t.Fatal("the demo printed no address")
-	return ""
+	return "", nil
 }
 
 // mustBecome waits until a JavaScript expression is true in each of the pages. They may reload

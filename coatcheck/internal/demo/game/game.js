@@ -69,6 +69,8 @@ function show(b) {
     el.title = player.name;
     if (!el.firstChild) el.append(document.createElement("span"));
     el.firstChild.textContent = id === me ? "" : player.name;
+    el.firstChild.style.translate = `${(-100 * player.x) / size.x}% 0`; // inside of the board
+    el.classList.toggle("top", player.y < 80);
     put(el, id === me ? at : player);
   }
   for (const [key, el] of shown) {

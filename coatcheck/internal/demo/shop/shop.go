@@ -173,16 +173,20 @@ func (a *shop) events(w http.ResponseWriter, r *http.Request, s *session.Session
 	if err := a.sendCart(ctx, out, s, data); err != nil {
 		return err
 	}
+	var end error
 	for _, err := range data.Watch(ctx) {
-		if err != nil {
+		if end = err; end == nil {
+			end = a.sendCart(ctx, out, s, data)
+		}
+		if end != nil {
 			break
 		}
-		if err := a.sendCart(ctx, out, s, data); err != nil {
-			return err
-		}
 	}
-	if r.Context().Err() != nil {
-		return nil // the browser has gone, or the server stops
+	if end == nil {
+		end = context.Cause(ctx)
+	}
+	if !errors.Is(end, session.ErrEnded) {
+		return nil // the browser connects again, if it is still there
 	}
 	return out.send("ended", nil)
 }

@@ -111,8 +111,12 @@ func TestTwoDevicesEmptyAndFillOneCart(t *testing.T) {
 	}
 	mustEqual(t, "the carts of the two devices", shown(laptop), shown(phone))
 	mustEqual(t, "emptying", laptop.send(t.Context(), "POST", "/shop/cart/empty").StatusCode, 204)
-	phone.change(t, "hat", "5")
-	mustHaveQuantity(t, laptop, "hat", 5)
+	mustEqual(t, "removing from an empty cart", laptop.change(t, "hat", "-1").StatusCode, 409)
+	for range 99 {
+		mustEqual(t, "adding 10", phone.change(t, "hat", "10").StatusCode, 204)
+	}
+	mustEqual(t, "adding 10 to 990", laptop.change(t, "hat", "10").StatusCode, 409)
+	mustHaveQuantity(t, laptop, "hat", 990)
 }
 
 // TestSignOutWhileTheCartsJoin signs a user out on all devices while a visitor with a cart signs in as

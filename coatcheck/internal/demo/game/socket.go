@@ -34,7 +34,7 @@ func (g *game) socket(w http.ResponseWriter, r *http.Request, s *session.Session
 	ctx, end := context.WithCancelCause(held)
 	closed := make(chan struct{})
 	context.AfterFunc(ctx, func() {
-		_ = conn.Close(farewell(context.Cause(ctx)))
+		_ = conn.Close(closeReason(context.Cause(ctx)))
 		close(closed)
 	})
 	end(g.play(ctx, end, conn, s))
@@ -72,9 +72,9 @@ func nameOf(s *session.Session) string {
 // errRefused is the error of a player who does not play by the rules.
 var errRefused = errors.New("refused")
 
-// farewell returns what a browser is told at the end of its game. If the code is another one than
-// StatusPolicyViolation, the browser tries again.
-func farewell(err error) (websocket.StatusCode, string) {
+// closeReason returns the status and the reason with which the WebSocket closes. After another status
+// than StatusPolicyViolation, the browser connects again.
+func closeReason(err error) (websocket.StatusCode, string) {
 	switch {
 	case errors.Is(err, session.ErrEnded):
 		return websocket.StatusPolicyViolation, "the session has ended"
@@ -94,12 +94,12 @@ const (
 // readMoves plays the moves of the browser one by one, until one fails. Too many moves are not
 // queued: they end the game.
 func (p *seat) readMoves(ctx context.Context, conn *websocket.Conn) error {
-	reading := context.WithoutCancel(ctx) // Close ends it, and not without a farewell
+	reading := context.WithoutCancel(ctx) // ends with Close, so that the browser gets the reason
 	allowed, last := float64(maxBurst), time.Now()
 	for {
 		_, message, err := conn.Read(reading)
 		if err != nil {
-			return err // the browser has gone
+			return err // the browser has closed the connection
 		}
 		now := time.Now()
 		allowed = min(maxBurst, allowed+maxMoves*now.Sub(last).Seconds()) - 1

@@ -31,7 +31,7 @@ var Stop = page.Stop{
 	Shows: "Fill one cart from several tabs and devices at the same time: every addition counts. " +
 		"All of them show the cart as it is, without a reload.",
 	Files: files, Style: "shop.css", Script: "shop.js",
-	Code: page.Code("shop/shop.go", source, "cart", "UserFields", "change", "events"),
+	Code: page.Code("shop/shop.go", source, "cart", "UserFields", "recordOf", "change", "events", "follow"),
 }
 
 // cart has the quantity of each article. Additions of concurrent requests add up.
@@ -41,8 +41,9 @@ const cart session.Counters = "shop.cart"
 // sign-in, the cart of the visitor joins it.
 var UserFields = []session.Field{cart}
 
-// ownerOf returns whose cart it is: the user's, or that of the session while nobody is signed in.
-func ownerOf(ctx context.Context, s *session.Session) (*session.Session, error) {
+// recordOf returns the record that has the cart: the data of the user, or the session while nobody
+// is signed in.
+func recordOf(ctx context.Context, s *session.Session) (*session.Session, error) {
 	data, err := s.UserData(ctx)
 	if errors.Is(err, errors.ErrUnsupported) {
 		return s, nil // the store keeps no user data
@@ -73,7 +74,7 @@ func Mount(mux *http.ServeMux, site *page.Site) {
 
 // page responds with the articles and the cart.
 func (a *shop) page(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	data, err := ownerOf(r.Context(), s)
+	data, err := recordOf(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func (a *shop) change(w http.ResponseWriter, r *http.Request, s *session.Session
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return nil
 	}
-	data, err := ownerOf(r.Context(), s)
+	data, err := recordOf(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -112,7 +113,7 @@ func (a *shop) change(w http.ResponseWriter, r *http.Request, s *session.Session
 
 // empty removes all articles.
 func (a *shop) empty(w http.ResponseWriter, r *http.Request, s *session.Session) error {
-	data, err := ownerOf(r.Context(), s)
+	data, err := recordOf(r.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -153,8 +154,7 @@ func done(w http.ResponseWriter, r *http.Request) error {
 // open is the route of the events. To look at the cart is not a use of the session.
 var open = session.Route{Passive: true}
 
-// events sends the cart now, and whenever it changes, as HTML in server-sent events. It ends with
-// the session.
+// events sends the cart as HTML in server-sent events, until the session ends.
 func (a *shop) events(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 	if s.Info().Handle == "" { // nothing is stored that can change
 		w.WriteHeader(http.StatusNoContent)
@@ -162,7 +162,7 @@ func (a *shop) events(w http.ResponseWriter, r *http.Request, s *session.Session
 	}
 	ctx, stop := open.Context(r.Context())
 	defer stop()
-	data, err := ownerOf(ctx, s)
+	data, err := recordOf(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -170,25 +170,27 @@ func (a *shop) events(w http.ResponseWriter, r *http.Request, s *session.Session
 	if err != nil {
 		return err
 	}
+	err = a.follow(ctx, out, s, data)
+	if errors.Is(err, session.ErrEnded) {
+		return out.send("ended", nil)
+	}
+	return nil // a browser that is still there connects again
+}
+
+// follow sends the cart now, and whenever it changes.
+func (a *shop) follow(ctx context.Context, out *events, s, data *session.Session) error {
 	if err := a.sendCart(ctx, out, s, data); err != nil {
 		return err
 	}
-	var end error
 	for _, err := range data.Watch(ctx) {
-		if end = err; end == nil {
-			end = a.sendCart(ctx, out, s, data)
+		if err != nil {
+			return err
 		}
-		if end != nil {
-			break
+		if err := a.sendCart(ctx, out, s, data); err != nil {
+			return err
 		}
 	}
-	if end == nil {
-		end = context.Cause(ctx)
-	}
-	if !errors.Is(end, session.ErrEnded) {
-		return nil // the browser connects again, if it is still there
-	}
-	return out.send("ended", nil)
+	return context.Cause(ctx)
 }
 
 func (a *shop) sendCart(ctx context.Context, out *events, s, data *session.Session) error {

@@ -27,8 +27,6 @@ var screens = []screen{
 	{"light", 1180, 800, "light", false},
 	{"dark", 1180, 800, "dark", false},
 	{"phone", 390, 844, "light", true},
-	{"phone-dark", 390, 844, "dark", true},
-	{"small-phone", 360, 640, "light", true},
 	{"small-phone-dark", 360, 640, "dark", true},
 }
 

@@ -61,7 +61,6 @@ func TestPagesFitEachScreen(t *testing.T) {
 	server := httptest.NewServer(a.handler)
 	t.Cleanup(server.Close)
 	ctx := mustOpenBrowser(t)
-	mustPlay(t, mustVisit(t, a))
 	mustSignIn(t, a, "Ann", iPhone)
 	look := func(name string) {
 		t.Helper()
@@ -104,6 +103,7 @@ func TestPagesFitEachScreen(t *testing.T) {
 	mustEvaluate[bool](t, ctx, addTwenty("Opera glasses"))
 	mustBecome(t, hasInCart("glasses", "20")+"&&"+hasInCart("umbrella", "20"), ctx)
 	look("shop")
+	mustPlay(t, mustVisit(t, a)) // now, because a player who does not move for 30 seconds leaves the board
 	open("/game")
 	mustBecome(t, `document.querySelectorAll(".player").length === 2`, ctx)
 	look("game")

@@ -142,7 +142,7 @@ func mustOpenWindow(t *testing.T, profile context.Context, url string) context.C
 
 func mustOpen(t *testing.T, parent context.Context, options ...chromedp.ContextOption) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(parent, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(parent, 5*time.Minute)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx, options...)
 	t.Cleanup(func() { // wait until the window is closed

@@ -86,7 +86,7 @@ func mustBecome(t *testing.T, expression string, pages ...context.Context) {
 			if ok {
 				break
 			}
-			if time.Since(began) > 10*time.Second {
+			if time.Since(began) > 30*time.Second {
 				text := mustEvaluate[string](t, page, `location.href + (document.hidden ? ", hidden: " : ": ") + document.body.innerText.slice(0, 800)`)
 				t.Fatalf("page %d: waiting for %s: %v\n%s", i, expression, err, text)
 			}

@@ -28,8 +28,9 @@ func (k keyboard) load(t *testing.T, key string) {
 	mustEqual(t, "status of "+resp.URL, resp.Status, 200)
 }
 
-// focusAt describes the element that has the focus: whether it matches the selector, whether a visitor
-// can see it and its outline, and whether it comes after the element that was described before it.
+// focusAt describes the element that has the focus: whether it matches the selector, whether a
+// visitor can see it and its outline, and whether it comes after the element that was described
+// before it.
 func focusAt(selector string) string {
 	return `(() => {
 	const el = document.activeElement;
@@ -82,8 +83,8 @@ func (k keyboard) visit(t *testing.T, path string) {
 	k.load(t, kb.Enter)
 }
 
-// walkThrough presses Tab from the top of the page to its end. The focus meets each control once, in
-// the order of the text, and leaves the page at the end.
+// walkThrough presses Tab from the top of the page to its end. The focus meets each control once,
+// in the order of the text, and leaves the page at the end.
 func (k keyboard) walkThrough(t *testing.T, what string) {
 	t.Helper()
 	const controls = `document.querySelectorAll("a[href], button, input:not([type=hidden]), [tabindex='0']")`

@@ -52,9 +52,10 @@ func media(name, value string) chromedp.Action[chromedp.Void] {
 	}
 }
 
-// TestPagesFitEachScreen opens each page, and looks at it in light and dark, on a wide screen and on
-// two phones. No page scrolls sideways, each text has contrast, and each control is large enough:
-// 24 pixels for a mouse, and 44 for a finger. With -screenshots, it also writes what it sees.
+// TestPagesFitEachScreen opens each page, and looks at it in light and dark, on a wide screen and
+// on two phones. No page scrolls sideways, each text has contrast, and each control is large
+// enough: 24 pixels for a mouse, and 44 for a finger. With -screenshots, it also writes what it
+// sees.
 func TestPagesFitEachScreen(t *testing.T) {
 	t.Parallel()
 	a := mustNewApp(t)
@@ -103,7 +104,8 @@ func TestPagesFitEachScreen(t *testing.T) {
 	mustEvaluate[bool](t, ctx, addTwenty("Opera glasses"))
 	mustBecome(t, hasInCart("glasses", "20")+"&&"+hasInCart("umbrella", "20"), ctx)
 	look("shop")
-	mustPlay(t, mustVisit(t, a)) // now, because a player who does not move for 30 seconds leaves the board
+	// A player who does not move for 30 seconds leaves the board.
+	mustPlay(t, mustVisit(t, a))
 	open("/game")
 	mustBecome(t, `document.querySelectorAll(".player").length === 2`, ctx)
 	look("game")

@@ -121,8 +121,8 @@ var chromium = sync.OnceValues(func() (ctx context.Context, err error) {
 
 var stopChromium = func() error { return nil }
 
-// mustOpenBrowser opens a window of the browser with a profile of its own: it shares no cookies with
-// other windows. Without Chromium the test fails, because the page is half of the demo.
+// mustOpenBrowser opens a window of the browser with a profile of its own: it shares no cookies
+// with other windows. Without Chromium the test fails, because the page is half of the demo.
 func mustOpenBrowser(t *testing.T) context.Context {
 	t.Helper()
 	browser, err := chromium()

@@ -84,8 +84,8 @@ func TestCartIsTheSameOnTwoDevices(t *testing.T) {
 	mustHaveQuantity(t, mustSignIn(t, a, "Ann", iPhone), "hat", 7)
 }
 
-// TestTwoDevicesEmptyAndFillOneCart fills and empties one cart from two devices at the same time. No
-// quantity leaves its bounds, and both devices show the same cart.
+// TestTwoDevicesEmptyAndFillOneCart fills and empties one cart from two devices at the same time.
+// No quantity leaves its bounds, and both devices show the same cart.
 func TestTwoDevicesEmptyAndFillOneCart(t *testing.T) {
 	a := mustNewApp(t)
 	laptop, phone := mustSignIn(t, a, "Ann", firefox), mustSignIn(t, a, "Ann", iPhone)
@@ -119,8 +119,8 @@ func TestTwoDevicesEmptyAndFillOneCart(t *testing.T) {
 	mustHaveQuantity(t, laptop, "hat", 990)
 }
 
-// TestSignOutWhileTheCartsJoin signs a user out on all devices while a visitor with a cart signs in as
-// the same user. No article is counted twice, and none is lost without a line in the log.
+// TestSignOutWhileTheCartsJoin signs a user out on all devices while a visitor with a cart signs in
+// as the same user. No article is counted twice, and none is lost without a line in the log.
 func TestSignOutWhileTheCartsJoin(t *testing.T) {
 	a := mustNewApp(t)
 	const rounds = 50
@@ -130,7 +130,8 @@ func TestSignOutWhileTheCartsJoin(t *testing.T) {
 		var wg sync.WaitGroup
 		wg.Go(func() {
 			status := phone.submit(t, "Ann").StatusCode
-			if status == 401 { // refused, because the sign-out came first: the visitor still has the cart
+			// Refused, because the sign-out came first. The visitor still has the cart.
+			if status == 401 {
 				status = phone.submit(t, "Ann").StatusCode
 			}
 			mustEqual(t, "signing in", status, 200)

@@ -72,8 +72,8 @@ func nameOf(s *session.Session) string {
 // errRefused is the error of a player who does not play by the rules.
 var errRefused = errors.New("refused")
 
-// closeReason returns the status and the reason with which the WebSocket closes. After another status
-// than StatusPolicyViolation, the browser connects again.
+// closeReason returns the status and the reason with which the WebSocket closes. After another
+// status than StatusPolicyViolation, the browser connects again.
 func closeReason(err error) (websocket.StatusCode, string) {
 	switch {
 	case errors.Is(err, session.ErrEnded):

@@ -162,10 +162,9 @@ func TestTourWithTheKeyboardAlone(t *testing.T) {
 	k.mustBeFocused(t, "#board")
 	k.walkThrough(t, "game")
 	k.tabTo(t, "#board")
-	place := mustEvaluate[string](t, k.ctx, `document.querySelector(".me").style.left`)
-	k.press(t, kb.ArrowLeft)
-	k.press(t, kb.ArrowLeft)
-	mustBecome(t, `document.querySelector(".me").style.left !== "`+place+`" || "`+place+`" === "0%"`, k.ctx)
+	mustDo(t, k.ctx, hold(input.DispatchKeyEventTypeKeyDown, "ArrowLeft"))
+	mustBecome(t, `document.querySelector(".me").style.left === "0%"`, k.ctx)
+	mustDo(t, k.ctx, hold(input.DispatchKeyEventTypeKeyUp, "ArrowLeft"))
 
 	k.tabTo(t, ".who button")
 	k.load(t, kb.Enter)

@@ -14,6 +14,16 @@ final class Record
     private const PART = 64;
     private const MAX_INFO = 12288;
 
+    // The forms of the values.
+    private const TIME = '([0-9a-f]{12})';
+    private const NUMBER = '([0-9a-f]{8})';
+    private const STATE = '1([0-3])(' . Text::HASH . ')' . self::TIME . self::NUMBER . self::TIME;
+    private const LIFE = '(' . Text::HASH . ')' . self::TIME . self::TIME . self::TIME;
+    private const PREVIOUS = '([ar])(' . Text::HASH . ')' . self::TIME . self::NUMBER . self::TIME;
+    private const OVERTAKEN = self::NUMBER . '(' . Text::HASH . ')';
+    private const USER = '(' . Text::HASH . ')' . self::TIME . '([0-9a-f]{2})([01])([0-9a-f]{4})';
+    private const MOVING = Text::HASH . self::TIME;
+
     // @s and @l
     public string $current = '';
     public bool $unused = false;
@@ -57,40 +67,18 @@ final class Record
     public static function decode(array $hash, bool $whole = true): self
     {
         $r = new self();
-        $parts = [];
-        $infoSize = 0;
+        $metadata = [];
         foreach ($hash as $name => $value) {
-            $name = (string) $name;
-            if (!str_starts_with($name, '@')) {
-                if ($whole) {
-                    $r->fields[$name] = $value;
-                }
-            } elseif (preg_match('/\A@i([2-9]|[1-9][0-9]{1,2})?\z/', $name, $match) === 1 && ($i = (int) ($match[1] ?? 1)) <= 192) {
-                $parts[$i] = $value;
-            } elseif (!in_array($name, ['@s', '@l', '@previous', '@overtaken', '@u', '@moving'], true)) {
-                throw new FormatException($name, 'unknown metadata');
+            if (is_string($name) && $name !== '' && $name[0] === '@') {
+                $metadata[$name] = $value;
+            } else {
+                $r->fields[$name] = $value;
             }
         }
-        $r->decodeState($hash['@s'] ?? throw new FormatException('@s', 'missing'));
-        $r->decodeLife($hash['@l'] ?? throw new FormatException('@l', 'missing'));
-        $r->decodeMoving($hash['@s'], $hash['@moving'] ?? null);
-        $r->decodePrevious($hash['@previous'] ?? null);
-        if (isset($hash['@overtaken'])) {
-            $p = new Packed('@overtaken', $hash['@overtaken'], 30);
-            $r->overtakenGeneration = $p->number(8, 0xffffffff);
-            $r->overtakenHash = $p->hash();
-        }
-        if (isset($hash['@u'])) {
-            $p = new Packed('@u', $hash['@u'], 41);
-            $r->owner = $p->hash();
-            $r->authenticated = $p->number(12);
-            $r->level = $p->number(2, 99);
-            $r->persistent = $p->number(1, 1) === 1;
-            $infoSize = $p->number(4, self::MAX_INFO);
-        }
-        $r->joinInfo($parts, $infoSize);
-        if ($r->owner !== '' && !Keys::isSealed($r->info)) {
-            Principal::decode($r->info);
+        $r->decodeState($metadata['@s'] ?? throw new FormatException('@s', 'missing'));
+        $r->decodeLife($metadata['@l'] ?? throw new FormatException('@l', 'missing'));
+        if ($r->unused || $r->moving || count($metadata) > 2) {
+            $r->decodeRest($metadata);
         }
         if ($whole) {
             $r->checkFields();
@@ -98,39 +86,74 @@ final class Record
         return $r;
     }
 
+    /** @return array<array-key, string> the parts that the form has in parentheses, from 1 on */
+    private static function parts(string $name, string $text, string $form): array
+    {
+        if (preg_match("/\\A$form\\z/", $text, $parts) !== 1) {
+            throw new FormatException($name, "\"$text\" does not have the form of the format");
+        }
+        return $parts;
+    }
+
+    /** A time or a duration. */
+    private static function milliseconds(string $name, string $digits, int $most = Text::MAX_TIME): int
+    {
+        $n = (int) hexdec($digits);
+        return $n <= $most ? $n : throw new FormatException($name, "\"$digits\" is too large");
+    }
+
     private function decodeState(string $text): void
     {
         if ($text !== '' && $text[0] !== '1') {
             throw new FormatException('@s', "version \"$text[0]\": a newer program wrote the session");
         }
-        $p = new Packed('@s', $text, 56);
-        $p->cut(1);
-        $this->unused = ($p->number(1, 3) & 1) === 1;
-        $this->current = $p->hash();
-        $this->revision = $p->number(12, 0xffffffffffff);
-        $this->size = $p->number(8, 0xffffffff);
-        $this->seen = $p->number(12);
+        [, $flags, $this->current, $revision, $size, $seen] = self::parts('@s', $text, self::STATE);
+        $this->unused = $flags === '1' || $flags === '3';
+        $this->moving = $flags >= '2';
+        $this->revision = (int) hexdec($revision);
+        $this->size = (int) hexdec($size);
+        $this->seen = self::milliseconds('@s', $seen);
     }
 
     private function decodeLife(string $text): void
     {
-        $p = new Packed('@l', $text, 58);
-        $this->id = $p->hash();
-        $this->created = $p->number(12);
-        $this->deadline = $p->number(12);
-        $this->idle = $p->number(12, Text::MAX_DURATION);
+        [, $this->id, $created, $deadline, $idle] = self::parts('@l', $text, self::LIFE);
+        $this->created = self::milliseconds('@l', $created);
+        $this->deadline = self::milliseconds('@l', $deadline);
+        $this->idle = self::milliseconds('@l', $idle, Text::MAX_DURATION);
     }
 
-    private function decodeMoving(string $state, ?string $text): void
+    /**
+     * Decodes what only sessions have that somebody signed in to, or whose token was replaced.
+     *
+     * @param array<string, string> $metadata
+     */
+    private function decodeRest(array $metadata): void
     {
-        $this->moving = $state[1] >= '2';
-        if ($this->moving !== ($text !== null)) {
+        if ($this->moving !== isset($metadata['@moving'])) {
             throw new FormatException('@moving', 'it does not agree with the flags in @s');
         }
-        if ($text !== null) {
-            $p = new Packed('@moving', $text, 34);
-            $p->hash();
-            $p->number(12);
+        if ($this->moving) {
+            [, $until] = self::parts('@moving', $metadata['@moving'], self::MOVING);
+            self::milliseconds('@moving', $until);
+        }
+        $this->decodePrevious($metadata['@previous'] ?? null);
+        if (isset($metadata['@overtaken'])) {
+            [, $generation, $this->overtakenHash] = self::parts('@overtaken', $metadata['@overtaken'], self::OVERTAKEN);
+            $this->overtakenGeneration = (int) hexdec($generation);
+        }
+        $infoSize = 0;
+        if (isset($metadata['@u'])) {
+            [, $this->owner, $authenticated, $level, $persistent, $size] = self::parts('@u', $metadata['@u'], self::USER);
+            $this->authenticated = self::milliseconds('@u', $authenticated);
+            $this->level = self::milliseconds('@u', $level, 99);
+            $this->persistent = $persistent === '1';
+            $infoSize = self::milliseconds('@u', $size, self::MAX_INFO);
+        }
+        unset($metadata['@s'], $metadata['@l'], $metadata['@previous'], $metadata['@overtaken'], $metadata['@u'], $metadata['@moving']);
+        $this->joinInfo($metadata, $infoSize);
+        if ($this->owner !== '' && !Keys::isSealed($this->info)) {
+            Principal::decode($this->info);
         }
     }
 
@@ -142,34 +165,30 @@ final class Record
             }
             return;
         }
-        $p = new Packed('@previous', $text, 55);
-        $state = $p->cut(1);
-        if ($state !== 'a' && $state !== 'r') {
-            throw new FormatException('@previous', "state \"$state\"");
-        }
+        [, $state, $this->previous, $until, $generation, $issued] = self::parts('@previous', $text, self::PREVIOUS);
         $this->accepted = $state === 'a';
-        $this->previous = $p->hash();
         if ($this->previous === Text::ZERO_HASH) {
             throw new FormatException('@previous', 'the hash is empty');
         }
-        $this->until = $p->number(12, $this->pending() ? Text::MAX_DURATION : Text::MAX_TIME);
-        $this->generation = $p->number(8, 0xffffffff);
-        $this->issued = $p->number(12);
+        $this->until = self::milliseconds('@previous', $until, $this->pending() ? Text::MAX_DURATION : Text::MAX_TIME);
+        $this->generation = (int) hexdec($generation);
+        $this->issued = self::milliseconds('@previous', $issued);
     }
 
-    /** @param array<int, string> $parts */
+    /** @param array<string, string> $parts by name: "@i", "@i2" and so on, and no others */
     private function joinInfo(array $parts, int $size): void
     {
-        $count = intdiv($size + self::PART - 1, self::PART);
-        if ($parts !== [] && max(array_keys($parts)) > $count) {
-            throw new FormatException('@i', 'a part is after the end of the info');
-        }
-        for ($i = 1; $i <= $count; $i++) {
-            $part = $parts[$i] ?? '';
-            if (strlen($part) !== min(self::PART, $size - self::PART * ($i - 1))) {
-                throw new FormatException($i === 1 ? '@i' : "@i$i", 'missing, or of another length');
+        for ($i = 1, $left = $size; $left > 0; $i++, $left -= self::PART) {
+            $name = $i === 1 ? '@i' : "@i$i";
+            $part = $parts[$name] ?? '';
+            if (strlen($part) !== min(self::PART, $left)) {
+                throw new FormatException($name, 'missing, or of another length');
             }
             $this->info .= $part;
+            unset($parts[$name]);
+        }
+        foreach ($parts as $name => $part) {
+            throw new FormatException($name, 'unknown metadata, or a part after the end of the info');
         }
     }
 

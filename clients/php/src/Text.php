@@ -16,6 +16,8 @@ final class Text
     public const ZERO_HASH = 'AAAAAAAAAAAAAAAAAAAAAA';
     public const MAX_TIME = 253_402_300_799_999;
     public const MAX_DURATION = 0x08637bd05af6;
+    /** A hash, in a regular expression. The last of its characters has four unused bits. */
+    public const HASH = '[A-Za-z0-9_-]{21}[AQgw]';
 
     public static function encode(string $bytes): string
     {
@@ -25,11 +27,8 @@ final class Text
     /** Returns null for a text that encode() does not return. */
     public static function decode(string $text): ?string
     {
-        if (preg_match('/[^A-Za-z0-9_-]/', $text) !== 0) {
-            return null;
-        }
         $bytes = base64_decode(strtr($text, '-_', '+/'), true);
-        // Compare, because base64_decode ignores unused bits.
+        // Compare, because base64_decode ignores unused bits, and accepts other characters.
         return $bytes !== false && self::encode($bytes) === $text ? $bytes : null;
     }
 
@@ -41,7 +40,7 @@ final class Text
 
     public static function isHash(string $text): bool
     {
-        return preg_match('/\A[A-Za-z0-9_-]{21}[AQgw]\z/', $text) === 1;
+        return preg_match('/\A' . self::HASH . '\z/', $text) === 1;
     }
 
     public static function hex(int $n, int $width = 12): string
@@ -73,6 +72,9 @@ final class Text
     /** Why a name of a field or an entry is not allowed, or null. */
     public static function nameProblem(string $name): ?string
     {
+        if (preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $name) === 1) {
+            return null;
+        }
         [$field, $entry] = explode(':', $name, 2) + [1 => ''];
         return match (true) {
             preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $field) !== 1

@@ -13,6 +13,9 @@ final class Token
 {
     private const SIZE = 39;
 
+    private ?string $handle = null;
+    private ?string $verifierHash = null;
+
     public function __construct(
         public readonly int $bucket,
         public readonly string $selector,
@@ -63,12 +66,12 @@ final class Token
 
     public function handle(): string
     {
-        return Text::hex($this->bucket, 4) . '-' . Text::hash($this->selector);
+        return $this->handle ??= Text::hex($this->bucket, 4) . '-' . Text::hash($this->selector);
     }
 
     public function verifierHash(): string
     {
-        return Text::hash($this->verifier);
+        return $this->verifierHash ??= Text::hash($this->verifier);
     }
 
     public function equals(self $other): bool

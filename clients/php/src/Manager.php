@@ -56,8 +56,8 @@ final class Manager
 
     /**
      * Runs a page of plain PHP, without a framework: it buffers the output, commits before the
-     * first byte, and sends the cookie. If the page throws, what it changed and did not commit is
-     * dropped. It answers a SessionException with its status; other exceptions go on.
+     * first byte, and sends the cookie. A page may call exit. If it throws, what it changed and did
+     * not commit is dropped. It answers a SessionException with its status; other exceptions go on.
      *
      * @param callable(Session): void $page
      */
@@ -65,15 +65,49 @@ final class Manager
     {
         $in = Incoming::fromGlobals();
         $session = $this->begin($in);
+        $level = ob_get_level();
         ob_start();
+        $returned = false;
+        register_shutdown_function(function () use ($in, $session, $level, &$returned): void {
+            if ($returned) {
+                return;
+            }
+            if (self::endsWithFatalError()) {
+                $session->abandon();
+            }
+            $this->answer($in, $session, $level, static fn () => null); // the page has called exit
+        });
         try {
-            $this->check($in, $session);
-            $page($session);
+            $this->answer($in, $session, $level, function () use ($in, $session, $page): void {
+                $this->check($in, $session);
+                $page($session);
+            });
+        } finally {
+            $returned = true;
+        }
+    }
+
+    /** Reports whether PHP ends because of an error that no code can catch. @internal */
+    public static function endsWithFatalError(): bool
+    {
+        $fatal = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
+        return ((error_get_last()['type'] ?? 0) & $fatal) !== 0;
+    }
+
+    /** @param int $level how many output buffers there were before the one of the page */
+    private function answer(Incoming $in, Session $session, int $level, \Closure $page): void
+    {
+        try {
+            $page();
             $session->finish();
             $this->sendHeaders($in, $session);
-            ob_end_flush();
+            while (ob_get_level() > $level) {
+                ob_end_flush();
+            }
         } catch (\Throwable $e) {
-            ob_end_clean();
+            while (ob_get_level() > $level) {
+                ob_end_clean();
+            }
             $session->abandon();
             $this->sendHeaders($in, $session);
             if (!$e instanceof SessionException) {

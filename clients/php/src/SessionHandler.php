@@ -21,8 +21,6 @@ namespace Coatcheck\Session;
  */
 final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterface, \SessionUpdateTimestampHandlerInterface
 {
-    private const FATAL = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
-
     /** @var array<array-key, string> the JSON of each key, as $_SESSION began */
     private array $base = [];
     private string $id = '';
@@ -151,7 +149,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
 
     public function write(string $id, string $data): bool
     {
-        if (((error_get_last()['type'] ?? 0) & self::FATAL) === 0) {
+        if (!Manager::endsWithFatalError()) {
             $this->collect();
             $this->session->flush();
         }
@@ -199,17 +197,20 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         return $values;
     }
 
-    /** Notes the keys of $_SESSION that changed since values(). */
+    /**
+     * Notes the keys of $_SESSION that changed since values(). After session_destroy() PHP leaves
+     * the values of the ended session in $_SESSION: they are no changes of the next one.
+     */
     private function collect(): void
     {
-        if (session_status() !== PHP_SESSION_ACTIVE && !isset($_SESSION)) {
+        if (session_status() !== PHP_SESSION_ACTIVE) {
             return;
         }
         foreach ($_SESSION as $name => $value) {
             $name = (string) $name;
             Session::checkField($name);
+            $json = Json::encode($value, $name); // refuses a reference to itself
             self::checkValue($name, $value);
-            $json = Json::encode($value, $name);
             if ($json !== ($this->base[$name] ?? null)) {
                 $this->session->setValue($name, $value);
                 $this->base[$name] = $json;
@@ -245,7 +246,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         }
         $this->done = true;
         try {
-            $this->collectIfActive();
+            $this->collect();
             $this->session->finish();
         } catch (SessionException $e) {
             $this->manager->warn("request failed: {$e->getMessage()}");
@@ -254,16 +255,9 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         $this->manager->sendHeaders($this->in, $this->session);
     }
 
-    private function collectIfActive(): void
-    {
-        if (session_status() === PHP_SESSION_ACTIVE) {
-            $this->collect();
-        }
-    }
-
     private function shutdown(): void
     {
-        $fatal = ((error_get_last()['type'] ?? 0) & self::FATAL) !== 0;
+        $fatal = Manager::endsWithFatalError();
         try {
             if ($fatal) {
                 $this->discard();

@@ -186,11 +186,49 @@ final class WebTest extends TestCase
         self::assertSame(0, $this->json('/plain/show')['count']);
     }
 
+    /**
+     * @testWith [""]
+     *           ["buffer"]
+     */
+    public function testPageThatCallsExitIsCommitted(string $and): void
+    {
+        $this->visit('/plain/add');
+        self::assertSame('moved', $this->visit("/plain/exit?and=$and", 302));
+        self::assertStringContainsString('Vary: Cookie', $this->header);
+        self::assertSame(2, $this->json('/plain/show')['count']);
+    }
+
+    public function testSignInAndSignOutBeforeExitSendTheirCookie(): void
+    {
+        $this->visit('/plain/add');
+        $this->visit('/plain/exit?and=signin', 302);
+        self::assertSame(['__Host-session'], array_keys($this->jar));
+        self::assertSame(['count' => 2, 'pages' => [], 'user' => 'ada'], $this->json('/plain/show'));
+        $this->visit('/plain/exit?and=signout', 302);
+        self::assertSame([], $this->jar);
+    }
+
+    public function testExitDoesNotHideThatTheCommitFails(): void
+    {
+        $this->visit('/plain/add');
+        $this->visit('/plain/exit?and=signin', 302);
+        self::assertStringNotContainsString('moved', $this->visit('/plain/exit?and=revoke', 409));
+    }
+
+    public function testFatalErrorDiscardsChanges(): void
+    {
+        $this->visit('/plain/add');
+        $this->visit('/plain/fatal', 500);
+        self::assertSame(1, $this->json('/plain/show')['count']);
+    }
+
     public function testWhatJsonCannotHoldIsRefusedBeforeTheFirstByte(): void
     {
         $this->visit('/native/set?key=a&value=1');
         self::assertStringNotContainsString('never seen', $this->visit('/native/object', 500) . $this->visit('/native/badname', 500)
             . $this->visit('/native/badname?key=map%3Aentry', 500));
+        $this->visit('/native/loop', 500);
+        self::assertStringContainsString('Recursion detected', self::$web->log());
         self::assertSame(['a' => 1], $this->json('/native/show'));
     }
 
@@ -241,6 +279,15 @@ final class WebTest extends TestCase
         self::assertSame([], $this->jar);
         $this->jar = $old;
         self::assertSame([], $this->json('/native/show'));
+    }
+
+    public function testValuesOfADestroyedSessionDoNotMoveToTheNextUser(): void
+    {
+        $this->visit('/native/signin');
+        $this->visit('/native/set?key=secret&value=1');
+        $this->visit('/native/destroy?signin=bob');
+        self::assertSame([], $this->json('/native/show'));
+        self::assertSame('bob', $this->json('/plain/show')['user']);
     }
 
     public function testWriteCloseAndStartAgainInOneRequest(): void

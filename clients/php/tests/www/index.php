@@ -42,7 +42,7 @@ $manager = new Manager(
 );
 
 if (str_starts_with($path, '/plain/')) {
-    $manager->serve(function (Session $s) use ($path, $query, $namespace): void {
+    $manager->serve(function (Session $s) use ($manager, $path, $query, $namespace): void {
         $counter = new Counter('count');
         switch ($path) {
             case '/plain/add':
@@ -74,6 +74,23 @@ if (str_starts_with($path, '/plain/')) {
                 $counter->add($s);
                 echo 'never seen';
                 throw new \RuntimeException('the page fails');
+            case '/plain/exit': // how plain PHP redirects
+                $counter->add($s);
+                match ($query['and'] ?? '') {
+                    'signin' => $s->signIn(new Login('ada')),
+                    'signout' => $s->signOut(),
+                    'buffer' => ob_start(),
+                    'revoke' => $manager->revokeUser('ada'),
+                    default => null,
+                };
+                header('Location: /plain/show');
+                echo 'moved';
+                exit;
+            case '/plain/fatal':
+                $counter->add($s);
+                echo 'never seen';
+                eval('class Twice {} class Twice {}');
+                break;
             case '/plain/csrf':
                 echo $s->csrfToken();
                 break;
@@ -113,6 +130,13 @@ switch ($path) {
         break;
     case '/native/destroy':
         session_destroy();
+        if (isset($query['signin'])) {
+            $handler->signIn(new Login($query['signin']));
+        }
+        break;
+    case '/native/loop':
+        $_SESSION['loop'] = ['n' => 1];
+        $_SESSION['loop']['itself'] = &$_SESSION['loop'];
         break;
     case '/native/slow':
         waitForTest($namespace);

@@ -24,6 +24,20 @@ final class Counter
         $s->change('add', $this->name, (string) $n);
     }
 
+    /**
+     * Talks to the store. Adds n, unless the count would leave the range from $least to $most, and
+     * returns the new count. The store decides, so the bounds hold for concurrent requests: use it
+     * for stock, seats or attempts. Commits the other changes in the same step.
+     *
+     * Throws Problem::Limit if the count would leave the bounds. Then nothing was stored. The other
+     * changes are still pending, and the session takes more of them. Throws what
+     * Session::commit() throws.
+     */
+    public function addWithin(Session $s, int $n, int $least, int $most): int
+    {
+        return $s->addWithin($this->name, $n, $least, $most);
+    }
+
     public function reset(Session $s): void
     {
         $s->change('unset', $this->name);

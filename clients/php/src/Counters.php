@@ -24,6 +24,16 @@ final class Counters
         $s->change('add', "$this->name:$key", (string) $n);
     }
 
+    /**
+     * Talks to the store: see Counter::addWithin(). Throws Problem::Limit, too, if it would add a
+     * key, and there would be more than $entries keys. A key with a count of 0 is an entry, until
+     * delete() removes it.
+     */
+    public function addWithin(Session $s, string|int $key, int $n, int $least, int $most, int $entries): int
+    {
+        return $s->addWithin("$this->name:$key", $n, $least, $most, $entries);
+    }
+
     public function delete(Session $s, string|int $key): void
     {
         $s->change('unset', "$this->name:$key");

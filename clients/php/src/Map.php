@@ -30,6 +30,19 @@ final class Map
         $s->setValue("$this->name:$key", $value);
     }
 
+    /**
+     * Talks to the store. Sets an entry, unless the map would get a new entry and have more than
+     * $entries of them. The store decides, so the limit holds for concurrent requests. An entry
+     * that is there can always be set. Commits the other changes in the same step. New entries
+     * among them count, too.
+     *
+     * Throws Problem::Limit if the map has too many entries: see Counter::addWithin().
+     */
+    public function setWithin(Session $s, string|int $key, mixed $value, int $entries): void
+    {
+        $s->setWithin("$this->name:$key", $value, $entries);
+    }
+
     public function delete(Session $s, string|int $key): void
     {
         $s->change('unset', "$this->name:$key");

@@ -29,6 +29,8 @@ enum Problem
     case CrossOrigin;
     /** The request has no CSRF token of its session. */
     case Csrf;
+    /** addWithin or setWithin was refused. Nothing was stored, and the session takes more changes. */
+    case Limit;
     /** The session would exceed Config::$maxSize or a limit of the format. */
     case TooLarge;
     /** A name, a value, a sum, a Login, a user or a handle is not valid. */
@@ -44,7 +46,7 @@ enum Problem
     {
         return match ($this) {
             self::Unavailable, self::UnknownOutcome => 503,
-            self::Ended, self::TooMany => 409,
+            self::Ended, self::TooMany, self::Limit => 409,
             self::NotSignedIn, self::NotFresh, self::Revoked => 401,
             self::NotFound => 404,
             self::Ambiguous => 400,
@@ -61,6 +63,7 @@ enum Problem
             self::UnknownOutcome => 'It is not known whether your change was saved. Please check before you try again.',
             self::Ended => 'Your session has changed. Please reload and try again.',
             self::TooMany => 'You are signed in on as many devices as allowed. Please sign out on one of them.',
+            self::Limit => 'This is more than allowed. Nothing was changed.',
             self::NotSignedIn => 'Please sign in.',
             self::NotFresh, self::Revoked => 'Please sign in again.',
             self::NotFound => 'There is no such session.',

@@ -356,11 +356,12 @@ final class Session
      * Commits the changes, after a renewal or rotation and before one more operation.
      *
      * @param array{string, string, string, string}|null $renewal
-     * @param array{string, string, string, string}|null $last
-     * @return list<mixed> the reply: its status, the revision, the generation, the values. For a
-     *     last operation whose comparison failed: "conflict" and the stored value
+     * @param array{string, string, string, string} ...$last
+     * @return list<mixed> the reply: its status, the revision, the generation, the values. If a
+     *     last operation is refused because of what is stored: "conflict" or "entries", and the
+     *     stored value
      */
-    private function send(?array $renewal = null, ?array $last = null): array
+    private function send(?array $renewal = null, array ...$last): array
     {
         try {
             return $this->state === 'anonymous' ? $this->create($last) : $this->apply($renewal, $last);
@@ -377,13 +378,29 @@ final class Session
         $this->reported = $this->finishing ? $this->reported : $e;
     }
 
-    /** @param array{string, string, string, string}|null $last */
-    private function create(?array $last): array
+    /** @param list<array{string, string, string, string}> $last */
+    private function create(array $last): array
     {
         $this->mayIssueToken();
-        $value = $last === null ? null : $this->view->get($last[1]);
-        if ($last !== null) {
-            $last[0] === 'take' ? $this->view->change('unset', $last[1]) : $this->view->change('set', $last[1], substr($last[3], 1));
+        $before = count($this->view->operations());
+        $refusal = $this->view->refusal($last);
+        if ($refusal !== null) {
+            return [$refusal, null];
+        }
+        $values = array_fill(0, $before, false);
+        foreach ($last as [$kind, $name, $a, $b]) {
+            $value = $this->view->get($name);
+            match ($kind) {
+                'take' => $this->view->change('unset', $name),
+                'swap' => $this->view->change('set', $name, substr($b, 1)),
+                'limit' => null,
+                default => $this->view->change($kind, $name, $a),
+            };
+            $values[] = match ($kind) {
+                'take' => $value ?? false,
+                'add' => $this->view->get($name) ?? false,
+                default => false,
+            };
         }
         $config = $this->manager->config;
         $token = Token::new();
@@ -412,17 +429,17 @@ final class Session
         if ($time === 0) { // an earlier try has stored it
             $this->refresh();
         }
-        return ['ok', 1, 0, [$value ?? false]];
+        return ['ok', 1, 0, $values];
     }
 
     /**
      * @param array{string, string, string, string}|null $renewal
-     * @param array{string, string, string, string}|null $last
+     * @param list<array{string, string, string, string}> $last
      */
-    private function apply(?array $renewal, ?array $last): array
+    private function apply(?array $renewal, array $last): array
     {
         $record = $this->record ?? throw new SessionException(Problem::Ended);
-        $own = [...$this->view->operations(), ...($last === null ? [] : [$last])];
+        $own = [...$this->view->operations(), ...$last];
         $reply = $this->manager->store->apply(
             $this->token(), $record, $this->issued || $this->renewed, $renewal === null ? $own : [$renewal, ...$own],
             $this->manager->config->maxSize, $this->revoked, $this->now(),
@@ -447,8 +464,8 @@ final class Session
                 $this->leave($reply[0] === 'gone' ? 'ended' : 'moved');
                 throw new SessionException(Problem::Ended);
             case 'refused':
-                if ($reply[2] === 'conflict' && $last !== null) {
-                    return ['conflict', $reply[3]];
+                if ($reply[2] === 'conflict' || $reply[2] === 'entries') {
+                    return [$reply[2], $reply[3] ?? null];
                 }
                 $name = $own[(int) $reply[1]][1] ?? '';
                 $large = in_array($reply[2], ['large', 'fields'], true);
@@ -773,6 +790,51 @@ final class Session
         $e = new SessionException(Problem::Unavailable, "other processes keep changing field \"$name\"");
         $this->fail($e);
         throw $e;
+    }
+
+    /**
+     * @internal
+     * @param int|null $entries the limit of the map, for an entry
+     */
+    public function addWithin(string $name, int $n, int $least, int $most, ?int $entries = null): int
+    {
+        $this->load();
+        $this->mayChange($name);
+        return (int) $this->bounded(['add', $name, (string) $n, "$least $most"], $entries);
+    }
+
+    /** @internal */
+    public function setWithin(string $name, mixed $value, int $entries): void
+    {
+        $this->load();
+        $this->mayChange($name);
+        $this->bounded(['set', $name, $this->seal($name, Json::encode($value, $name)), ''], $entries);
+    }
+
+    /**
+     * Commits one more operation, which may be refused because of a limit. Then the view is read
+     * anew, and the other changes stay.
+     *
+     * @param array{string, string, string, string} $operation
+     * @return mixed the value of the operation
+     */
+    private function bounded(array $operation, ?int $entries): mixed
+    {
+        [, $name] = $operation;
+        if ($entries !== null && $entries < 0) {
+            throw new SessionException(Problem::Invalid, "\"$name\": the number of entries is negative");
+        }
+        $at = count($this->view->operations());
+        $limit = $entries === null ? [] : [['limit', explode(':', $name)[0], (string) $entries, '']];
+        $reply = $this->send(null, $operation, ...$limit);
+        if ($reply[0] === 'conflict' || $reply[0] === 'entries') {
+            if ($this->state === 'live') {
+                $this->refresh();
+            }
+            $why = $reply[0] === 'conflict' ? "with $operation[2] more the count would not be from $operation[3]" : "at most $entries entries are allowed";
+            throw new SessionException(Problem::Limit, "\"$name\": $why");
+        }
+        return $reply[3][$at] ?? null;
     }
 
     // The end of the request

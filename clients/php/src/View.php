@@ -111,6 +111,33 @@ final class View
     }
 
     /**
+     * Says how apply.lua would refuse operations on a session that is not stored yet: "conflict",
+     * "entries", or null.
+     *
+     * @param list<array{string, string, string, string}> $operations
+     */
+    public function refusal(array $operations): ?string
+    {
+        $added = 0;
+        foreach ($operations as [$kind, $name, $a, $b]) {
+            $present = $this->get($name);
+            if ($kind === 'add') {
+                [$least, $most] = explode(' ', $b);
+                $count = Text::integer($present ?? '0');
+                $sum = $count === null ? null : $count + (int) $a;
+                if ($sum !== null && (!is_int($sum) || $sum < (int) $least || $sum > (int) $most)) {
+                    return 'conflict';
+                }
+            }
+            if ($kind === 'limit' && count($this->entries($name)) + $added > (int) $a) {
+                return 'entries';
+            }
+            $added += $present === null ? 1 : 0;
+        }
+        return null;
+    }
+
+    /**
      * Makes the view what the script has replied.
      *
      * @param list<array{string, string, string, string}> $operations

@@ -110,6 +110,7 @@ final class Step
             Problem::Ended => 'ended',
             Problem::Unavailable => 'unavailable',
             Problem::TooLarge => 'too large',
+            Problem::Limit => 'limit',
             Problem::Invalid => 'invalid',
             Problem::Decode => 'decode',
             Problem::Sealed => 'sealed',
@@ -152,6 +153,14 @@ final class Step
             case 'add':
                 $n = Text::integer((string) $x) ?? throw new SessionException(Problem::Invalid, 'it has more than 64 bits');
                 $counter()->add($s, ...[...$at, $n]);
+                return [];
+            case 'add within':
+                return [(string) $counter()->addWithin($s, ...$at, ...array_map(
+                    fn (mixed $n): int => Text::integer((string) $n) ?? throw new SessionException(Problem::Invalid, 'it has more than 64 bits'),
+                    array_slice($action, 2),
+                ))];
+            case 'set within':
+                (new Map($field))->setWithin($s, $key, $x, $action[3]);
                 return [];
             case 'entries':
                 return [self::object((new Map($field))->all($s))];

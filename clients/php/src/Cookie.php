@@ -29,6 +29,9 @@ final class Cookie
         public readonly bool $insecure = false,
     ) {
         $this->name = $name ?? ($insecure ? 'session' : '__Host-session');
+        if ([$name, $path, $domain, $sameSite, $insecure] === [null, '/', '', 'Lax', false]) {
+            return; // the default is valid, and each request makes one
+        }
         $lower = strtolower($this->name);
         $host = str_starts_with($lower, '__host-');
         $prefix = $host || str_starts_with($lower, '__secure-');

@@ -24,78 +24,60 @@ final class Incoming
     public bool $hasCookie = false;
     public bool $hasAnonymous = false;
 
-    private readonly int $began;
+    /** When the request began, by hrtime. */
+    public readonly int $began;
 
     /**
-     * @param list<string> $cookies the lines of the header Cookie
-     * @param list<string> $authorization the lines of the header Authorization
-     * @param float|null $at when the request began, in seconds since 1970
+     * @param ServerRequestInterface|null $request null: $server describes the request
+     * @param array<array-key, mixed> $server as $_SERVER
      */
-    private function __construct(
-        private readonly string $method,
-        private readonly array $cookies,
-        private readonly array $authorization,
-        private readonly string $fetchSite,
-        private readonly string $origin,
-        private readonly string $host,
-        private readonly string $csrfHeader,
-        private readonly \Closure $form,
-        ?float $at,
-    ) {
-        $this->began = hrtime(true) - (int) (max(0, $at === null ? 0 : microtime(true) - $at) * 1e9);
+    private function __construct(private readonly ?ServerRequestInterface $request, private readonly array $server, bool $timed)
+    {
+        $at = $timed ? $server['REQUEST_TIME_FLOAT'] ?? null : null;
+        $this->began = hrtime(true) - (is_float($at) || is_int($at) ? (int) (max(0, microtime(true) - $at) * 1e9) : 0);
     }
 
-    public static function fromPsr(ServerRequestInterface $r): self
+    public static function fromPsr(ServerRequestInterface $request): self
     {
-        $uri = $r->getUri();
-        return new self(
-            $r->getMethod(), array_values($r->getHeader('Cookie')), array_values($r->getHeader('Authorization')),
-            $r->getHeaderLine('Sec-Fetch-Site'), $r->getHeaderLine('Origin'),
-            $r->getHeaderLine('Host') ?: $uri->getAuthority(), $r->getHeaderLine(Csrf::HEADER),
-            function () use ($r): mixed {
-                $body = $r->getParsedBody();
-                return is_array($body) ? $body[Csrf::FIELD] ?? null : null;
-            },
-            self::time($r->getServerParams()),
-        );
+        return new self($request, $request->getServerParams(), true);
     }
 
     /** The request of this process, as PHP describes it in $_SERVER and $_POST. */
     public static function fromGlobals(): self
     {
-        $get = fn (string $name): string => is_string($_SERVER[$name] ?? null) ? $_SERVER[$name] : '';
-        $authorization = $get('HTTP_AUTHORIZATION') ?: $get('REDIRECT_HTTP_AUTHORIZATION');
-        return new self(
-            $get('REQUEST_METHOD') ?: 'GET', [$get('HTTP_COOKIE')], [$authorization],
-            $get('HTTP_SEC_FETCH_SITE'), $get('HTTP_ORIGIN'), $get('HTTP_HOST'), $get('HTTP_X_CSRF_TOKEN'),
-            fn (): mixed => $_POST[Csrf::FIELD] ?? null, PHP_SAPI === 'cli' ? null : self::time($_SERVER),
-        );
+        return new self(null, $_SERVER, PHP_SAPI !== 'cli');
     }
 
     /** A request with one token, or none. For tests and the step program. */
     public static function withToken(?string $token, string $cookie): self
     {
-        return new self('GET', $token === null ? [] : ["$cookie=$token"], [], '', '', '', '', fn (): mixed => null, null);
+        return new self(null, $token === null ? [] : ['HTTP_COOKIE' => "$cookie=$token"], false);
     }
 
-    /** @param array<array-key, mixed> $server */
-    private static function time(array $server): ?float
+    private function header(string $name): string
     {
-        $at = $server['REQUEST_TIME_FLOAT'] ?? null;
-        return is_float($at) || is_int($at) ? (float) $at : null;
+        if ($this->request !== null) {
+            return $this->request->getHeaderLine($name);
+        }
+        $value = $this->server['HTTP_' . strtoupper(strtr($name, '-', '_'))] ?? '';
+        return is_string($value) ? $value : '';
     }
 
-    /** How long ago the request began, in nanoseconds. */
-    public function age(): int
+    /** @return array<string> the lines of the header Authorization */
+    private function authorization(): array
     {
-        return hrtime(true) - $this->began;
+        if ($this->request !== null) {
+            return $this->request->getHeader('Authorization');
+        }
+        $redirected = $this->server['REDIRECT_HTTP_AUTHORIZATION'] ?? '';
+        return [$this->header('Authorization') ?: (is_string($redirected) ? $redirected : '')];
     }
 
     /** Takes the tokens from the headers. A text that is no token is ignored, and never adopted. */
     public function parse(Config $config, Keys $keys): void
     {
         if ($config->bearer) {
-            foreach ($this->authorization as $line) {
+            foreach ($this->authorization() as $line) {
                 if (preg_match('/\ABearer +(\S+)\s*\z/i', $line, $m) === 1 && ($token = Token::parse($m[1], $keys)) instanceof Token) {
                     $this->ambiguous = $this->ambiguous || $this->tokens !== [] && !$this->tokens[0]->equals($token);
                     $this->tokens = [$token];
@@ -103,8 +85,12 @@ final class Incoming
                 }
             }
         }
-        $signedIn = $this->cookieTokens($config->cookie->name, $keys, $this->hasCookie);
-        $anonymous = $this->cookieTokens($config->cookie->name . Cookie::ANONYMOUS, $keys, $this->hasAnonymous);
+        $cookies = $this->request === null ? $this->header('Cookie') : implode(';', $this->request->getHeader('Cookie'));
+        if (!str_contains($cookies, $config->cookie->name)) {
+            return;
+        }
+        $signedIn = $this->cookieTokens($cookies, $config->cookie->name, $keys, $this->hasCookie);
+        $anonymous = $this->cookieTokens($cookies, $config->cookie->name . Cookie::ANONYMOUS, $keys, $this->hasAnonymous);
         foreach ($signedIn as $token) {
             $this->add($token);
         }
@@ -118,18 +104,24 @@ final class Incoming
     }
 
     /** @return list<Token> */
-    private function cookieTokens(string $name, Keys $keys, bool &$has): array
+    private function cookieTokens(string $cookies, string $name, Keys $keys, bool &$has): array
     {
         $tokens = [];
-        foreach (explode(';', implode(';', $this->cookies)) as $part) {
+        if (!str_contains($cookies, "$name=")) {
+            return $tokens;
+        }
+        foreach (explode(';', $cookies) as $part) {
             // Trim no other space: for browsers, a name that begins with one has no "__Host-"
             // prefix.
-            $pair = explode('=', trim($part, " \t"), 2);
-            if ($pair[0] !== $name || !isset($pair[1])) {
+            $part = trim($part, " \t");
+            if (!str_starts_with($part, "$name=")) {
                 continue;
             }
             $has = true;
-            $text = preg_match('/\A"(.*)"\z/s', $pair[1], $m) === 1 ? $m[1] : $pair[1];
+            $text = substr($part, strlen($name) + 1);
+            if (preg_match('/\A"(.*)"\z/s', $text, $m) === 1) {
+                $text = $m[1];
+            }
             $token = strlen($text) <= 80 ? Token::parse($text, $keys) : null;
             if ($token instanceof Token) {
                 $tokens[] = $token;
@@ -165,7 +157,8 @@ final class Incoming
 
     public function isSafe(): bool
     {
-        return in_array(strtoupper($this->method), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
+        $method = $this->request === null ? (string) (($this->server['REQUEST_METHOD'] ?? '') ?: 'GET') : $this->request->getMethod();
+        return in_array(strtoupper($method), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
     }
 
     /**
@@ -174,21 +167,30 @@ final class Incoming
      */
     public function checkOrigin(array $trusted): void
     {
-        $same = in_array($this->fetchSite, ['same-origin', 'none'], true);
-        if ($this->isSafe() || $same || $this->fetchSite === '' && $this->origin === '') {
+        if ($this->isSafe()) {
             return;
         }
-        $host = preg_replace('~\A[a-z][a-z0-9+.-]*://~i', '', $this->origin);
-        if ($this->fetchSite === '' && $this->host !== '' && $host === $this->host || in_array($this->origin, $trusted, true)) {
+        $site = $this->header('Sec-Fetch-Site');
+        $origin = $this->header('Origin');
+        if ($site === 'same-origin' || $site === 'none' || $site === '' && $origin === '') {
             return;
         }
-        throw new SessionException(Problem::CrossOrigin, "Origin \"$this->origin\", Sec-Fetch-Site \"$this->fetchSite\"");
+        $host = $this->header('Host') ?: (string) $this->request?->getUri()->getAuthority();
+        $from = preg_replace('~\A[a-z][a-z0-9+.-]*://~i', '', $origin);
+        if ($site === '' && $host !== '' && $from === $host || in_array($origin, $trusted, true)) {
+            return;
+        }
+        throw new SessionException(Problem::CrossOrigin, "Origin \"$origin\", Sec-Fetch-Site \"$site\"");
     }
 
     /** The CSRF token of the header or of the form, or ''. */
     public function csrfToken(): string
     {
-        $token = $this->csrfHeader !== '' ? $this->csrfHeader : ($this->form)();
+        $token = $this->header(Csrf::HEADER);
+        if ($token === '') {
+            $form = $this->request === null ? $_POST : $this->request->getParsedBody();
+            $token = is_array($form) ? $form[Csrf::FIELD] ?? '' : '';
+        }
         return is_string($token) ? $token : '';
     }
 }

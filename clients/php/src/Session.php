@@ -62,7 +62,7 @@ final class Session
     /** @internal */
     public static function checkField(string $name): void
     {
-        if (str_contains($name, ':') || Text::nameProblem($name) !== null) {
+        if (preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $name) !== 1) {
             throw new SessionException(Problem::Invalid, "\"$name\": a field's name has 1 to 64 of a-z A-Z 0-9 . _ -");
         }
     }
@@ -106,7 +106,7 @@ final class Session
             if ($this->state === 'anonymous') {
                 $this->readToken($token);
             } elseif ($this->state === 'live' && $i < $this->in->twins && !$token->sameSession($this->token())
-                && $this->manager->store->read($token, $this->in->age(...))->opens()) {
+                && $this->manager->store->read($token, $this->in->began)->opens()) {
                 $this->out->ambiguous = true;
                 throw new SessionException(Problem::Ambiguous, 'two live sessions under one name');
             }
@@ -115,7 +115,7 @@ final class Session
 
     private function readToken(Token $token): void
     {
-        $reading = $this->manager->store->read($token, $this->in->age(...));
+        $reading = $this->manager->store->read($token, $this->in->began);
         switch ($reading->outcome) {
             case 'current':
             case 'grace':
@@ -159,7 +159,9 @@ final class Session
     {
         $keys = $this->manager->keys;
         foreach ($record->fields as $name => $value) {
-            $keys->canOpen((string) $name, $value);
+            if (Keys::isSealed($value)) {
+                $keys->canOpen((string) $name, $value);
+            }
         }
         $this->principal = $record->owner === '' ? null : $this->manager->principal($record, $this->token()->handle());
         $this->record = $record;
@@ -168,7 +170,7 @@ final class Session
         $this->readAt = hrtime(true);
         $this->now = $now;
         $this->state = 'live';
-        $this->view->rebase($record->fields);
+        $this->view->rebase($record->fields, $record->size);
     }
 
     private function token(): Token
@@ -315,7 +317,7 @@ final class Session
     public function discard(): void
     {
         $this->view->clearOperations();
-        $this->view->rebase($this->record->fields ?? []);
+        $this->view->rebase($this->record->fields ?? [], $this->record->size ?? 0);
     }
 
     // Talking to the store
@@ -452,6 +454,7 @@ final class Session
                 $this->view->settle($own, $values);
                 $this->view->clearOperations();
                 $record->fields = $this->view->fields();
+                $record->size = $this->view->size();
                 if ((int) $reply[1] > 0) {
                     $this->now = (int) $reply[1];
                     $this->readAt = hrtime(true);
@@ -504,7 +507,7 @@ final class Session
     private function refresh(): bool
     {
         try {
-            $reading = $this->manager->store->read($this->token(), $this->in->age(...));
+            $reading = $this->manager->store->read($this->token(), $this->in->began);
             if ($reading->opens()) {
                 $this->become($this->recordOf($reading), $reading->now, $reading->revoked);
                 return true;
@@ -606,7 +609,7 @@ final class Session
         try {
             [$record, $now, $everybody, $exact] = $this->manager->store->signIn(
                 $token, $spec, $this->state === 'live' ? $this->token : null,
-                fn (): int => $login->began === null ? intdiv($this->in->age(), 1_000_000) : max(0, self::ms(microtime(true) - $login->began)),
+                fn (): int => $login->began === null ? intdiv(hrtime(true) - $this->in->began, 1_000_000) : max(0, self::ms(microtime(true) - $login->began)),
                 fn (?Record $from): array => $this->carry($from, $spec, $operations, $oldId),
             );
         } catch (SessionException $e) {
@@ -643,7 +646,7 @@ final class Session
             }
         }
         $view = new View($this->manager->config->maxSize);
-        $view->rebase($kept);
+        $view->rebase($kept, View::sizeOf($kept));
         foreach ($operations as [$kind, $name, $a]) {
             $view->change($kind, $name, $kind === 'set' ? $reseal($oldId, $name, $a) : $a);
         }
@@ -687,7 +690,7 @@ final class Session
         $this->out->dropAnonymous = $this->in->hasAnonymous;
         $this->out->ambiguous = false;
         $this->view->clearOperations();
-        $this->view->rebase([]);
+        $this->view->rebase([], 0);
         $this->failure = $error;
         $this->id = '';
         $this->token = null;
@@ -924,7 +927,7 @@ final class Session
             return;
         }
         try {
-            $outcome = $this->manager->store->read($this->token, $this->in->age(...))->outcome;
+            $outcome = $this->manager->store->read($this->token, $this->in->began)->outcome;
         } catch (SessionException) {
             return; // the visitor would have a session that nobody can use
         }

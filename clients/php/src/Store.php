@@ -36,7 +36,7 @@ final class Store
         private readonly int $replicaTimeout = 1000,
         float $timeout = 2.0,
     ) {
-        if (preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $namespace) !== 1) {
+        if ($namespace !== 'coatcheck' && preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $namespace) !== 1) {
             throw new \InvalidArgumentException('session: a namespace has 1 to 64 of a-z A-Z 0-9 . _ -');
         }
         $this->connection = new Connection($redis, $timeout);
@@ -113,33 +113,31 @@ final class Store
     // Reading
 
     /**
-     * Reads a session for a request that began $age nanoseconds ago.
+     * Reads a session.
      *
      * @internal
-     * @param \Closure(): int $age
+     * @param int $began when the request began, by hrtime
      */
-    public function read(Token $token, \Closure $age): Reading
+    public function read(Token $token, int $began): Reading
     {
-        return $this->readBy($token->handle(), $token->verifierHash(), $token->generation, $age);
+        return $this->readBy($token->handle(), $token->verifierHash(), $token->generation, $began);
     }
 
-    /**
-     * @internal
-     * @param \Closure(): int $age
-     */
-    public function readBy(string $handle, string $verifier, int $generation, \Closure $age): Reading
+    /** @internal */
+    public function readBy(string $handle, string $verifier, int $generation, int $began): Reading
     {
         $key = $this->sessionKey($handle);
         $n = $this->revocationsKey(substr($handle, 0, 4));
-        $ageBefore = $age();
+        $revokedKey = $this->revokedKey();
+        $ageBefore = hrtime(true) - $began;
         [$session, $revocations, $revoked, $time] = $this->connection->read([
             [$key, ['HGETALL', $key]],
             [$n, ['HGETALL', $n]],
-            [$this->revokedKey(), ['GET', $this->revokedKey()]],
+            [$revokedKey, ['GET', $revokedKey]],
             [$key, ['TIME']],
         ]);
         $now = self::milliseconds($time);
-        $began = $now - intdiv($age(), 1_000_000);
+        $began = $now - intdiv(hrtime(true) - $began, 1_000_000);
         $reading = Reading::decide(
             self::pairs($session), self::pairs($revocations), is_string($revoked) || $revoked === false ? $revoked : null,
             substr($handle, 5), $verifier, $generation, $now, $began,

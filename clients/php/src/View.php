@@ -30,11 +30,12 @@ final class View
      * Makes these the stored values. The changes that are not committed stay.
      *
      * @param array<array-key, string> $fields
+     * @param int $size of the names and values
      */
-    public function rebase(array $fields): void
+    public function rebase(array $fields, int $size): void
     {
         $this->fields = $fields;
-        $this->size = self::sizeOf($fields);
+        $this->size = $size;
         foreach ($this->operations as $operation) {
             $this->apply($operation, false);
         }

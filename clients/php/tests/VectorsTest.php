@@ -239,7 +239,7 @@ final class VectorsTest extends TestCase
             $age = ($file['now_ms'] - $v['request_began_ms']) * 1_000_000 - hrtime(true);
             $outcome = 'error';
             try {
-                $got = $store->readBy("{$file['bucket']}-{$file['selector']}", $v['token']['verifier'], $v['token']['generation'], fn (): int => hrtime(true) + $age);
+                $got = $store->readBy("{$file['bucket']}-{$file['selector']}", $v['token']['verifier'], $v['token']['generation'], -$age);
                 $outcome = $got->outcome;
             } catch (SessionException $e) {
                 self::assertSame(Problem::Unavailable, $e->problem);

@@ -21,18 +21,22 @@ namespace Coatcheck\Session;
 final class Connection
 {
     private const NOT_RUN = '/\A(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|WRONGTYPE|NOPERM|NOAUTH|OOM)\b/';
-    private const TRANSIENT = '/\b(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS)\b/';
 
-    /** @var array<string, string> the SHA-1 of each script */
-    private static array $sha1 = [];
+    private const LEFTOVER = 'the connection had a reply to another request';
 
     private \Redis|\RedisCluster|null $redis = null;
     private readonly ?\Closure $connect;
     private int $process = 0;
+    private bool $checked = false;
     /** @var list<object> of other processes; kept, so that their destructors do not run */
     private array $abandoned = [];
 
-    public function __construct(\Redis|\RedisCluster|\Closure $redis, private readonly float $timeout)
+    /**
+     * @param float $timeout how long to repeat what certainly did not run, in seconds
+     * @param bool $pooled $redis connects by pconnect, and phpredis does not check the connection: a
+     *     reply to another request may be left in it
+     */
+    public function __construct(\Redis|\RedisCluster|\Closure $redis, private readonly float $timeout, private readonly bool $pooled = false)
     {
         $this->connect = $redis instanceof \Closure ? $redis : null;
         if (!$redis instanceof \Closure) {
@@ -63,6 +67,7 @@ final class Connection
                 throw new SessionException(Problem::Unavailable, "cannot connect: {$e->getMessage()}", $e);
             }
             $this->process = (int) getmypid();
+            $this->checked = !$this->pooled;
         }
         return $this->redis;
     }
@@ -116,11 +121,18 @@ final class Connection
             throw new SessionException(Problem::Unavailable, 'the application\'s connection is in a transaction or a pipeline');
         }
         if ($redis instanceof \RedisCluster || count($commands) === 1) {
+            if (!$this->checked) {
+                $redis = $this->withoutLeftover($redis);
+            }
             return array_map(fn (array $command): mixed => $this->one($redis, ...$command), $commands);
         }
+        $nonce = $this->checked ? '' : bin2hex(random_bytes(8));
         $redis->clearLastError();
         try {
             $redis->pipeline();
+            if ($nonce !== '') {
+                $redis->rawCommand('ECHO', $nonce);
+            }
             foreach ($commands as [, $words]) {
                 $redis->rawCommand(...$words);
             }
@@ -133,12 +145,40 @@ final class Connection
             throw new SessionException(Problem::UnknownOutcome, $e->getMessage(), $e);
         }
         $error = $redis->getLastError();
+        if ($nonce !== '' && is_array($replies) && array_shift($replies) !== $nonce) {
+            $this->drop();
+            throw new SessionException(Problem::UnknownOutcome, self::LEFTOVER);
+        }
+        $this->checked = true;
         if (!is_array($replies) || count($replies) !== count($commands)) {
             $this->drop();
             throw new SessionException(Problem::UnknownOutcome, 'the reply is no list');
         }
-        // Which of the false replies is the error is not known: treat all as one.
-        return array_map(fn (mixed $r): mixed => $r === false && $error !== null ? new ReplyError($error) : $r, $replies);
+        if ($error !== null) { // which of the false replies is the error is not known: treat all as one
+            return array_map(fn (mixed $r): mixed => $r === false ? new ReplyError($error) : $r, $replies);
+        }
+        return $replies;
+    }
+
+    /**
+     * Returns a connection on which the next reply is that to the next command. A process that was
+     * killed, or a script that ran out of time, may have left one in it.
+     */
+    private function withoutLeftover(\Redis|\RedisCluster $redis): \Redis|\RedisCluster
+    {
+        for ($tries = 1; $tries <= 2; $tries++) {
+            $nonce = bin2hex(random_bytes(8));
+            try {
+                if ($this->one($redis, '', ['ECHO', $nonce]) === $nonce) {
+                    $this->checked = true;
+                    return $redis;
+                }
+                $this->drop();
+            } catch (SessionException) { // the connection was lost, maybe long ago
+            }
+            $redis = $this->redis();
+        }
+        throw new SessionException(Problem::Unavailable, self::LEFTOVER);
     }
 
     /**
@@ -185,15 +225,22 @@ final class Connection
      */
     public function read(array $commands): array
     {
-        return $this->repeating(true, function () use ($commands): array {
-            $replies = $this->send($commands);
-            foreach ($replies as $reply) {
-                if ($reply instanceof ReplyError && preg_match(self::TRANSIENT, $reply->message) === 1) {
-                    throw new SessionException(Problem::Unavailable, $reply->message);
+        $until = hrtime(true) + (int) ($this->timeout * 1e9);
+        $retry = null;
+        while (true) {
+            try {
+                $replies = $this->send($commands);
+                foreach ($replies as $reply) {
+                    if ($reply instanceof ReplyError && preg_match(Retry::TRANSIENT, $reply->message) === 1) {
+                        throw new SessionException(Problem::Unavailable, $reply->message);
+                    }
                 }
+                return $replies;
+            } catch (SessionException $e) {
+                $retry ??= new Retry($until, true, Problem::Unavailable);
+                $retry->after($e);
             }
-            return $replies;
-        }, Problem::Unavailable);
+        }
     }
 
     /**
@@ -205,73 +252,36 @@ final class Connection
      */
     public function script(string $name, array $keys, array $arguments, bool $repeatable): array
     {
-        $sha1 = self::$sha1[$name] ??= self::sha1($name);
-        $words = [(string) count($keys), ...$keys, ...$arguments];
-        return $this->repeating($repeatable, function () use ($name, $sha1, $words, $keys): array {
-            [$reply] = $this->send([[$keys[0], ['EVALSHA', $sha1, ...$words]]]);
-            if ($reply instanceof ReplyError && str_starts_with($reply->message, 'NOSCRIPT')) {
-                [$reply] = $this->send([[$keys[0], ['EVAL', self::source($name), ...$words]]]);
-            }
-            if ($reply instanceof ReplyError) {
-                $notRun = preg_match(self::NOT_RUN, $reply->message) === 1;
-                throw new SessionException($notRun ? Problem::Unavailable : Problem::UnknownOutcome, $reply->message);
-            }
-            if (!is_array($reply) || !is_string($reply[0] ?? null)) {
-                throw new SessionException(Problem::UnknownOutcome, 'the script has replied something else');
-            }
-            return array_values($reply);
-        });
-    }
-
-    private static function file(string $name): string
-    {
-        return dirname(__DIR__) . "/lua/$name.lua";
-    }
-
-    private static function source(string $name): string
-    {
-        $source = file_get_contents(self::file($name));
-        return $source === false ? throw new \RuntimeException("session: $name.lua is missing") : $source;
-    }
-
-    /**
-     * A request should not have to read and hash the script. The size tells a list that is out of
-     * date.
-     */
-    private static function sha1(string $name): string
-    {
-        /** @var array<string, array{int, string}> $list */
-        $list = require dirname(__DIR__) . '/lua/sha1.php';
-        [$size, $sha1] = $list[$name] ?? [0, ''];
-        return $size === filesize(self::file($name)) ? $sha1 : sha1(self::source($name));
-    }
-
-    /**
-     * @template T
-     * @param \Closure(): T $try throws Problem::Unavailable if it certainly did nothing
-     * @param Problem|null $as the problem to report; null: that of the first try that may have run
-     * @return T
-     */
-    private function repeating(bool $repeatable, \Closure $try, ?Problem $as = null): mixed
-    {
+        $words = ['EVALSHA', Scripts::SHA1[$name], (string) count($keys), ...$keys, ...$arguments];
         $until = hrtime(true) + (int) ($this->timeout * 1e9);
-        $unknown = null;
-        for ($tries = 1;; $tries++) {
+        $retry = null;
+        while (true) {
             try {
-                return $try();
+                return $this->run($name, $keys[0], $words);
             } catch (SessionException $e) {
-                $mayHaveRun = $e->problem === Problem::UnknownOutcome;
-                $unknown ??= $mayHaveRun ? $e : null;
-                // A lost connection is tried once more. A slot that moves, or a failover, takes
-                // longer.
-                $again = $mayHaveRun ? $repeatable && $tries === 1 : preg_match(self::TRANSIENT, $e->getMessage()) === 1;
-                if (!$again || hrtime(true) >= $until) {
-                    throw $as === null ? ($unknown ?? $e) : new SessionException($as, $e->getMessage(), $e);
-                }
-                if (!$mayHaveRun) {
-                    usleep(random_int(5_000, 20_000) * min($tries, 5));
-                }
+                $retry ??= new Retry($until, $repeatable);
+                $retry->after($e);
             }
         }
+    }
+
+    /**
+     * @param list<string> $words
+     * @return list<mixed>
+     */
+    private function run(string $name, string $key, array $words): array
+    {
+        [$reply] = $this->send([[$key, $words]]);
+        if ($reply instanceof ReplyError && str_starts_with($reply->message, 'NOSCRIPT')) {
+            [$reply] = $this->send([[$key, ['EVAL', Scripts::source($name), ...array_slice($words, 2)]]]);
+        }
+        if ($reply instanceof ReplyError) {
+            $notRun = preg_match(self::NOT_RUN, $reply->message) === 1;
+            throw new SessionException($notRun ? Problem::Unavailable : Problem::UnknownOutcome, $reply->message);
+        }
+        if (!is_array($reply) || !is_string($reply[0] ?? null)) {
+            throw new SessionException(Problem::UnknownOutcome, 'the script has replied something else');
+        }
+        return $reply;
     }
 }

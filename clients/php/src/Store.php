@@ -20,7 +20,7 @@ final class Store
     private const DAY = 86_400_000;
     private const UNCONFIRMED = 60_000;
 
-    private readonly Connection $connection;
+    private Connection $connection;
 
     /**
      * @param string $namespace begins all keys: 1 to 64 of a-z A-Z 0-9 . _ -
@@ -56,10 +56,13 @@ final class Store
         if (preg_match('~\A(rediss?|redis-cluster)://(?:([^:@/]*):([^@/]*)@)?([^/@]+?)(?:/(\d+))?/?\z~', $url, $m) !== 1) {
             throw new \InvalidArgumentException('session: the URL is not redis://host:port or redis-cluster://host:port,host:port');
         }
-        [, $scheme, $user, $password, $hosts] = array_map(rawurldecode(...), $m);
+        [, $scheme, $user, $password, $hosts] = str_contains($url, '%') ? array_map(rawurldecode(...), $m) : $m;
         $database = (int) ($m[5] ?? 0);
         $auth = $password === '' ? null : ($user === '' ? [$password] : [$user, $password]);
-        $connect = function () use ($scheme, $auth, $hosts, $database, $timeout, $persistent, $url): \Redis|\RedisCluster {
+        // phpredis checks a persistent connection by a round trip. Without a password, which takes
+        // the same round trip, the Connection checks it together with the first command.
+        $pooled = $persistent && $auth === null && $database === 0 && $scheme !== 'redis-cluster';
+        $connect = static function () use ($scheme, $auth, $hosts, $database, $timeout, $persistent, $pooled, $url): \Redis|\RedisCluster {
             $read = $timeout + 1;
             if ($scheme === 'redis-cluster') {
                 return new \RedisCluster(null, explode(',', $hosts), $timeout, $read, false, $auth);
@@ -67,19 +70,26 @@ final class Store
             [$host, $port] = preg_match('/\A(.+):(\d+)\z/', $hosts, $h) === 1 ? [trim($h[1], '[]'), (int) $h[2]] : [$hosts, 6379];
             $redis = new \Redis();
             $host = ($scheme === 'rediss' ? 'tls://' : '') . $host;
-            // The id keeps a connection of another database or user apart.
-            $persistent
-                ? $redis->pconnect($host, $port, $timeout, 'coatcheck-' . hash('xxh64', $url), 0, $read)
-                : $redis->connect($host, $port, $timeout, null, 0, $read);
-            if ($auth !== null) {
-                $redis->auth($auth);
+            $context = $auth === null ? [] : ['auth' => $auth];
+            if (!$persistent) {
+                $redis->connect($host, $port, $timeout, null, 0, $read, $context);
+            } else {
+                $check = $pooled ? ini_set('redis.pconnect.echo_check_liveness', '0') : false;
+                try {
+                    // The id keeps a connection of another database or user apart.
+                    $redis->pconnect($host, $port, $timeout, 'coatcheck-' . hash('xxh64', $url), 0, $read, $context);
+                } finally {
+                    $check === false || ini_set('redis.pconnect.echo_check_liveness', $check);
+                }
             }
-            if ($database !== 0) {
-                $redis->select($database);
+            if ($database !== 0 && !$redis->select($database)) {
+                throw new \RedisException("cannot select database $database: {$redis->getLastError()}");
             }
             return $redis;
         };
-        return new self($connect, $namespace, $replicas, $replicaTimeout, $timeout);
+        $store = new self($connect, $namespace, $replicas, $replicaTimeout, $timeout);
+        $store->connection = new Connection($connect, $timeout, $pooled);
+        return $store;
     }
 
     // Keys

@@ -11,6 +11,7 @@ use Coatcheck\Session\Login;
 use Coatcheck\Session\Manager;
 use Coatcheck\Session\Problem;
 use Coatcheck\Session\Record;
+use Coatcheck\Session\Scripts;
 use Coatcheck\Session\Session;
 use Coatcheck\Session\SessionException;
 use Coatcheck\Session\Store;
@@ -54,7 +55,7 @@ final class SignInTest extends TestCase
             }
         };
         $redis->connect('127.0.0.1', RedisServer::single()->port(), 2.0, null, 0, 10.0);
-        $redis->sha1 = (require dirname(__DIR__) . '/lua/sha1.php')[$afterScript][1];
+        $redis->sha1 = Scripts::SHA1[$afterScript];
         $redis->then = $then;
         return $redis;
     }

@@ -132,6 +132,47 @@ final class StoreTest extends TestCase
         }
     }
 
+    /**
+     * A process that is killed leaves a reply in its persistent connection.
+     *
+     * @testWith ["a read"]
+     *           ["a script"]
+     *           ["two databases"]
+     */
+    public function testReplyThatAnotherRequestLeftInAPersistentConnectionIsNotUsed(string $first): void
+    {
+        $url = self::$server->url . ($first === 'two databases' ? '/2' : '');
+        $m = new Manager(Store::connect($url, 'left' . bin2hex(random_bytes(6))));
+        $token = $this->begin($m);
+        $connection = (new \ReflectionProperty(Store::class, 'connection'))->getValue($m->store);
+        $redis = (new \ReflectionProperty($connection, 'redis'))->getValue($connection);
+        $redis->setOption(\Redis::OPT_READ_TIMEOUT, 0.05);
+        try {
+            $redis->rawCommand('BLPOP', $list = 'left' . bin2hex(random_bytes(6)), '10');
+            self::fail('BLPOP did not wait');
+        } catch (\RedisException) { // the reply comes later
+        }
+        $database = $redis->getDbNum();
+        $namespace = (new \ReflectionProperty(Store::class, 'namespace'))->getValue($m->store);
+        unset($m, $connection, $redis); // it goes back to the pool
+        $other = self::$server->client();
+        if ($database !== 0) {
+            $other->select($database);
+        }
+        $other->rPush($list, 'left');
+        $other->ping(); // the reply to BLPOP has left by now
+        $next = new Manager(Store::connect($url, $namespace));
+        if ($first === 'a script') {
+            $token = $this->begin($next);
+        }
+        $s = $this->visit($next, $token);
+        self::assertSame('dark', (new Value('theme'))->get($s));
+        (new Counter('n'))->add($s);
+        $s->commit();
+        self::assertSame(1, (new Counter('n'))->get($s));
+        self::assertSame($first === 'two databases' ? 2 : 0, $database);
+    }
+
     public function testChangeWithAnUnknownOutcomeIsNotSentAgain(): void
     {
         $connect = function (): \Redis {

@@ -57,8 +57,8 @@ final class Config
         public readonly bool $bearer = false,
         public readonly Cookie $cookie = new Cookie(),
     ) {
-        $this->idleTimeout = $idleTimeout ?? min(7200, $lifetime);
-        $this->firstUseTimeout = $firstUseTimeout ?? min(900, $this->idleTimeout);
+        $this->idleTimeout = $idleTimeout ?? \min(7200, $lifetime);
+        $this->firstUseTimeout = $firstUseTimeout ?? \min(900, $this->idleTimeout);
         $wrong = match (true) {
             $lifetime < 0.001 || $lifetime > 315_360_000 => 'lifetime is 1 ms to 10 years',
             $this->idleTimeout < 0.001 || $this->idleTimeout > $lifetime => 'idleTimeout is 1 ms to the lifetime',
@@ -80,6 +80,6 @@ final class Config
     /** Hides the keys in dumps. */
     public function __debugInfo(): array
     {
-        return ['keys' => count($this->keys) . ' hidden'];
+        return ['keys' => \count($this->keys) . ' hidden'];
     }
 }

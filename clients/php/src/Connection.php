@@ -41,13 +41,13 @@ final class Connection
         $this->connect = $redis instanceof \Closure ? $redis : null;
         if (!$redis instanceof \Closure) {
             $this->redis = $this->checked($redis);
-            $this->process = (int) getmypid();
+            $this->process = (int) \getmypid();
         }
     }
 
     private function redis(): \Redis|\RedisCluster
     {
-        if ($this->redis !== null && $this->process !== getmypid()) {
+        if ($this->redis !== null && $this->process !== \getmypid()) {
             if ($this->connect === null) {
                 throw new SessionException(
                     Problem::Unavailable,
@@ -66,7 +66,7 @@ final class Connection
             } catch (\RedisException | \RedisClusterException $e) {
                 throw new SessionException(Problem::Unavailable, "cannot connect: {$e->getMessage()}", $e);
             }
-            $this->process = (int) getmypid();
+            $this->process = (int) \getmypid();
             $this->checked = !$this->pooled;
         }
         return $this->redis;
@@ -120,13 +120,13 @@ final class Connection
         if ($redis->getMode() !== \Redis::ATOMIC) {
             throw new SessionException(Problem::Unavailable, 'the application\'s connection is in a transaction or a pipeline');
         }
-        if ($redis instanceof \RedisCluster || count($commands) === 1) {
+        if ($redis instanceof \RedisCluster || \count($commands) === 1) {
             if (!$this->checked) {
                 $redis = $this->withoutLeftover($redis);
             }
-            return array_map(fn (array $command): mixed => $this->one($redis, ...$command), $commands);
+            return \array_map(fn (array $command): mixed => $this->one($redis, ...$command), $commands);
         }
-        $nonce = $this->checked ? '' : bin2hex(random_bytes(8));
+        $nonce = $this->checked ? '' : \bin2hex(\random_bytes(8));
         $redis->clearLastError();
         try {
             $redis->pipeline();
@@ -140,22 +140,22 @@ final class Connection
         } catch (\RedisException $e) {
             $this->drop(); // replies may be left in it
             if (self::isReply($e)) {
-                return array_map(fn (): ReplyError => new ReplyError($e->getMessage()), $commands);
+                return \array_map(fn (): ReplyError => new ReplyError($e->getMessage()), $commands);
             }
             throw new SessionException(Problem::UnknownOutcome, $e->getMessage(), $e);
         }
         $error = $redis->getLastError();
-        if ($nonce !== '' && is_array($replies) && array_shift($replies) !== $nonce) {
+        if ($nonce !== '' && \is_array($replies) && \array_shift($replies) !== $nonce) {
             $this->drop();
             throw new SessionException(Problem::UnknownOutcome, self::LEFTOVER);
         }
         $this->checked = true;
-        if (!is_array($replies) || count($replies) !== count($commands)) {
+        if (!\is_array($replies) || \count($replies) !== \count($commands)) {
             $this->drop();
             throw new SessionException(Problem::UnknownOutcome, 'the reply is no list');
         }
         if ($error !== null) { // which of the false replies is the error is not known: treat all as one
-            return array_map(fn (mixed $r): mixed => $r === false ? new ReplyError($error) : $r, $replies);
+            return \array_map(fn (mixed $r): mixed => $r === false ? new ReplyError($error) : $r, $replies);
         }
         return $replies;
     }
@@ -167,7 +167,7 @@ final class Connection
     private function withoutLeftover(\Redis|\RedisCluster $redis): \Redis|\RedisCluster
     {
         for ($tries = 1; $tries <= 2; $tries++) {
-            $nonce = bin2hex(random_bytes(8));
+            $nonce = \bin2hex(\random_bytes(8));
             try {
                 if ($this->one($redis, '', ['ECHO', $nonce]) === $nonce) {
                     $this->checked = true;
@@ -192,12 +192,12 @@ final class Connection
             $reply = $redis instanceof \RedisCluster ? $redis->rawCommand($key, ...$words) : $redis->rawCommand(...$words);
         } catch (\RedisException | \RedisClusterException $e) {
             if (self::isReply($e)) {
-                if (preg_match('/\A(READONLY|MASTERDOWN)\b/', $e->getMessage()) === 1) {
+                if (\preg_match('/\A(READONLY|MASTERDOWN)\b/', $e->getMessage()) === 1) {
                     $this->drop(); // it is no primary any more: connect to the new one
                 }
                 return new ReplyError($e->getMessage());
             }
-            if (str_contains($e->getMessage(), 'CLUSTERDOWN')) {
+            if (\str_contains($e->getMessage(), 'CLUSTERDOWN')) {
                 return new ReplyError('CLUSTERDOWN ' . $e->getMessage());
             }
             $this->drop();
@@ -213,7 +213,7 @@ final class Connection
      */
     private static function isReply(\Exception $e): bool
     {
-        return preg_match('/\A[A-Z]{3,}\b/', $e->getMessage()) === 1;
+        return \preg_match('/\A[A-Z]{3,}\b/', $e->getMessage()) === 1;
     }
 
     /**
@@ -225,13 +225,13 @@ final class Connection
      */
     public function read(array $commands): array
     {
-        $until = hrtime(true) + (int) ($this->timeout * 1e9);
+        $until = \hrtime(true) + (int) ($this->timeout * 1e9);
         $retry = null;
         while (true) {
             try {
                 $replies = $this->send($commands);
                 foreach ($replies as $reply) {
-                    if ($reply instanceof ReplyError && preg_match(Retry::TRANSIENT, $reply->message) === 1) {
+                    if ($reply instanceof ReplyError && \preg_match(Retry::TRANSIENT, $reply->message) === 1) {
                         throw new SessionException(Problem::Unavailable, $reply->message);
                     }
                 }
@@ -252,8 +252,8 @@ final class Connection
      */
     public function script(string $name, array $keys, array $arguments, bool $repeatable): array
     {
-        $words = ['EVALSHA', Scripts::SHA1[$name], (string) count($keys), ...$keys, ...$arguments];
-        $until = hrtime(true) + (int) ($this->timeout * 1e9);
+        $words = ['EVALSHA', Scripts::SHA1[$name], (string) \count($keys), ...$keys, ...$arguments];
+        $until = \hrtime(true) + (int) ($this->timeout * 1e9);
         $retry = null;
         while (true) {
             try {
@@ -272,14 +272,14 @@ final class Connection
     private function run(string $name, string $key, array $words): array
     {
         [$reply] = $this->send([[$key, $words]]);
-        if ($reply instanceof ReplyError && str_starts_with($reply->message, 'NOSCRIPT')) {
-            [$reply] = $this->send([[$key, ['EVAL', Scripts::source($name), ...array_slice($words, 2)]]]);
+        if ($reply instanceof ReplyError && \str_starts_with($reply->message, 'NOSCRIPT')) {
+            [$reply] = $this->send([[$key, ['EVAL', Scripts::source($name), ...\array_slice($words, 2)]]]);
         }
         if ($reply instanceof ReplyError) {
-            $notRun = preg_match(self::NOT_RUN, $reply->message) === 1;
+            $notRun = \preg_match(self::NOT_RUN, $reply->message) === 1;
             throw new SessionException($notRun ? Problem::Unavailable : Problem::UnknownOutcome, $reply->message);
         }
-        if (!is_array($reply) || !is_string($reply[0] ?? null)) {
+        if (!\is_array($reply) || !\is_string($reply[0] ?? null)) {
             throw new SessionException(Problem::UnknownOutcome, 'the script has replied something else');
         }
         return $reply;

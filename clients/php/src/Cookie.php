@@ -32,17 +32,17 @@ final class Cookie
         if ([$name, $path, $domain, $sameSite, $insecure] === [null, '/', '', 'Lax', false]) {
             return; // the default is valid, and each request makes one
         }
-        $lower = strtolower($this->name);
-        $host = str_starts_with($lower, '__host-');
-        $prefix = $host || str_starts_with($lower, '__secure-');
+        $lower = \strtolower($this->name);
+        $host = \str_starts_with($lower, '__host-');
+        $prefix = $host || \str_starts_with($lower, '__secure-');
         $wrong = match (true) {
-            preg_match('/\A[A-Za-z0-9!#$%&\'*+.^_`|~-]{1,1000}\z/', $this->name) !== 1 => 'the name has other characters than RFC 9110 allows',
+            \preg_match('/\A[A-Za-z0-9!#$%&\'*+.^_`|~-]{1,1000}\z/', $this->name) !== 1 => 'the name has other characters than RFC 9110 allows',
             $prefix && $insecure => 'browsers ignore a cookie with this prefix and without Secure',
             !$prefix && !$insecure => 'without the prefix "__Host-" or "__Secure-" another subdomain can plant the cookie',
             $host && ($domain !== '' || $path !== '/') => '"__Host-" allows no domain, and the path "/" only',
-            preg_match('~\A/[\x20-\x3a\x3c-\x7e]{0,1000}\z~', $path) !== 1 => 'the path is not valid',
-            preg_match('~\A(\.?[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*\z~', $domain) !== 1 || strlen($domain) > 253 => 'the domain is not valid',
-            !in_array($sameSite, ['Lax', 'Strict', 'None'], true) => 'sameSite is Lax, Strict or None',
+            \preg_match('~\A/[\x20-\x3a\x3c-\x7e]{0,1000}\z~', $path) !== 1 => 'the path is not valid',
+            \preg_match('~\A(\.?[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*\z~', $domain) !== 1 || \strlen($domain) > 253 => 'the domain is not valid',
+            !\in_array($sameSite, ['Lax', 'Strict', 'None'], true) => 'sameSite is Lax, Strict or None',
             $sameSite === 'None' && $insecure => 'browsers ignore SameSite=None without Secure',
             default => null,
         };

@@ -44,7 +44,7 @@ final class Counters
      */
     public function all(Session $s): \Generator
     {
-        foreach (array_keys($s->entries($this->name)) as $key) {
+        foreach (\array_keys($s->entries($this->name)) as $key) {
             yield (string) $key => $s->count("$this->name:$key");
         }
     }

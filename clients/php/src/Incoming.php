@@ -34,7 +34,7 @@ final class Incoming
     private function __construct(private readonly ?ServerRequestInterface $request, private readonly array $server, bool $timed)
     {
         $at = $timed ? $server['REQUEST_TIME_FLOAT'] ?? null : null;
-        $this->began = hrtime(true) - (is_float($at) || is_int($at) ? (int) (max(0, microtime(true) - $at) * 1e9) : 0);
+        $this->began = \hrtime(true) - (\is_float($at) || \is_int($at) ? (int) (\max(0, \microtime(true) - $at) * 1e9) : 0);
     }
 
     public static function fromPsr(ServerRequestInterface $request): self
@@ -59,8 +59,8 @@ final class Incoming
         if ($this->request !== null) {
             return $this->request->getHeaderLine($name);
         }
-        $value = $this->server['HTTP_' . strtoupper(strtr($name, '-', '_'))] ?? '';
-        return is_string($value) ? $value : '';
+        $value = $this->server['HTTP_' . \strtoupper(\strtr($name, '-', '_'))] ?? '';
+        return \is_string($value) ? $value : '';
     }
 
     /** @return array<string> the lines of the header Authorization */
@@ -70,7 +70,7 @@ final class Incoming
             return $this->request->getHeader('Authorization');
         }
         $redirected = $this->server['REDIRECT_HTTP_AUTHORIZATION'] ?? '';
-        return [$this->header('Authorization') ?: (is_string($redirected) ? $redirected : '')];
+        return [$this->header('Authorization') ?: (\is_string($redirected) ? $redirected : '')];
     }
 
     /** Takes the tokens from the headers. A text that is no token is ignored, and never adopted. */
@@ -78,15 +78,15 @@ final class Incoming
     {
         if ($config->bearer) {
             foreach ($this->authorization() as $line) {
-                if (preg_match('/\ABearer +(\S+)\s*\z/i', $line, $m) === 1 && ($token = Token::parse($m[1], $keys)) instanceof Token) {
+                if (\preg_match('/\ABearer +(\S+)\s*\z/i', $line, $m) === 1 && ($token = Token::parse($m[1], $keys)) instanceof Token) {
                     $this->ambiguous = $this->ambiguous || $this->tokens !== [] && !$this->tokens[0]->equals($token);
                     $this->tokens = [$token];
                     $this->inHeader = true;
                 }
             }
         }
-        $cookies = $this->request === null ? $this->header('Cookie') : implode(';', $this->request->getHeader('Cookie'));
-        if (!str_contains($cookies, $config->cookie->name)) {
+        $cookies = $this->request === null ? $this->header('Cookie') : \implode(';', $this->request->getHeader('Cookie'));
+        if (!\str_contains($cookies, $config->cookie->name)) {
             return;
         }
         $signedIn = $this->cookieTokens($cookies, $config->cookie->name, $keys, $this->hasCookie);
@@ -94,12 +94,12 @@ final class Incoming
         foreach ($signedIn as $token) {
             $this->add($token);
         }
-        $this->twins = count($this->tokens);
+        $this->twins = \count($this->tokens);
         foreach ($anonymous as $token) {
             $this->add($token);
         }
         if ($signedIn === []) {
-            $this->twins = count($this->tokens);
+            $this->twins = \count($this->tokens);
         }
     }
 
@@ -107,22 +107,22 @@ final class Incoming
     private function cookieTokens(string $cookies, string $name, Keys $keys, bool &$has): array
     {
         $tokens = [];
-        if (!str_contains($cookies, "$name=")) {
+        if (!\str_contains($cookies, "$name=")) {
             return $tokens;
         }
-        foreach (explode(';', $cookies) as $part) {
+        foreach (\explode(';', $cookies) as $part) {
             // Trim no other space: for browsers, a name that begins with one has no "__Host-"
             // prefix.
-            $part = trim($part, " \t");
-            if (!str_starts_with($part, "$name=")) {
+            $part = \trim($part, " \t");
+            if (!\str_starts_with($part, "$name=")) {
                 continue;
             }
             $has = true;
-            $text = substr($part, strlen($name) + 1);
-            if (preg_match('/\A"(.*)"\z/s', $text, $m) === 1) {
+            $text = \substr($part, \strlen($name) + 1);
+            if (\preg_match('/\A"(.*)"\z/s', $text, $m) === 1) {
                 $text = $m[1];
             }
-            $token = strlen($text) <= 80 ? Token::parse($text, $keys) : null;
+            $token = \strlen($text) <= 80 ? Token::parse($text, $keys) : null;
             if ($token instanceof Token) {
                 $tokens[] = $token;
             }
@@ -142,7 +142,7 @@ final class Incoming
                 return;
             }
         }
-        if ($this->inHeader || count($this->tokens) === self::MAX_TOKENS) {
+        if ($this->inHeader || \count($this->tokens) === self::MAX_TOKENS) {
             $this->ambiguous = true;
         } else {
             $this->tokens[] = $token;
@@ -158,7 +158,7 @@ final class Incoming
     public function isSafe(): bool
     {
         $method = $this->request === null ? (string) (($this->server['REQUEST_METHOD'] ?? '') ?: 'GET') : $this->request->getMethod();
-        return in_array(strtoupper($method), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
+        return \in_array(\strtoupper($method), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
     }
 
     /**
@@ -176,8 +176,8 @@ final class Incoming
             return;
         }
         $host = $this->header('Host') ?: (string) $this->request?->getUri()->getAuthority();
-        $from = preg_replace('~\A[a-z][a-z0-9+.-]*://~i', '', $origin);
-        if ($site === '' && $host !== '' && $from === $host || in_array($origin, $trusted, true)) {
+        $from = \preg_replace('~\A[a-z][a-z0-9+.-]*://~i', '', $origin);
+        if ($site === '' && $host !== '' && $from === $host || \in_array($origin, $trusted, true)) {
             return;
         }
         throw new SessionException(Problem::CrossOrigin, "Origin \"$origin\", Sec-Fetch-Site \"$site\"");
@@ -189,8 +189,8 @@ final class Incoming
         $token = $this->header(Csrf::HEADER);
         if ($token === '') {
             $form = $this->request === null ? $_POST : $this->request->getParsedBody();
-            $token = is_array($form) ? $form[Csrf::FIELD] ?? '' : '';
+            $token = \is_array($form) ? $form[Csrf::FIELD] ?? '' : '';
         }
-        return is_string($token) ? $token : '';
+        return \is_string($token) ? $token : '';
     }
 }

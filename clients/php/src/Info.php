@@ -30,7 +30,7 @@ final class Info
         $r ??= new Record();
         return new self(
             $handle, $p->user ?? '', $p->methods ?? [], $r->level, $p->device ?? '', $p->agent ?? '', $p->address ?? '',
-            $r->created / 1000, max($r->seen, $r->created) / 1000, $r->expires() / 1000, $r->deadline / 1000, $r->authenticated / 1000,
+            $r->created / 1000, \max($r->seen, $r->created) / 1000, $r->expires() / 1000, $r->deadline / 1000, $r->authenticated / 1000,
         );
     }
 }

@@ -29,7 +29,7 @@ final class Keys
     ) {
         foreach ($keys as $i => $key) {
             self::check($key, "key $i");
-            if (array_search($key, $keys, true) !== $i) {
+            if (\array_search($key, $keys, true) !== $i) {
                 throw new \InvalidArgumentException("session: key $i is there twice");
             }
         }
@@ -40,17 +40,17 @@ final class Keys
 
     private static function check(string $key, string $name): void
     {
-        if (strlen($key) !== 32) {
-            throw new \InvalidArgumentException("session: $name has " . strlen($key) . ' bytes: a key has 32, from random_bytes');
+        if (\strlen($key) !== 32) {
+            throw new \InvalidArgumentException("session: $name has " . \strlen($key) . ' bytes: a key has 32, from random_bytes');
         }
-        if ($key === str_repeat("\0", 32)) {
+        if ($key === \str_repeat("\0", 32)) {
             throw new \InvalidArgumentException("session: $name is all zeros: was it never filled in?");
         }
     }
 
     private function derive(int $i, string $purpose, int $bytes = 32): string
     {
-        return $this->derived["$i $purpose"] ??= hash_hkdf('sha256', $this->keys[$i], $bytes, "coatcheck/1 $purpose");
+        return $this->derived["$i $purpose"] ??= \hash_hkdf('sha256', $this->keys[$i], $bytes, "coatcheck/1 $purpose");
     }
 
     // Tokens
@@ -62,7 +62,7 @@ final class Keys
 
     private function mac(int $i, string $token): string
     {
-        return substr(hash_hmac('sha256', $token, $this->derive($i, 'token'), true), 0, 18);
+        return \substr(\hash_hmac('sha256', $token, $this->derive($i, 'token'), true), 0, 18);
     }
 
     /** Reports whether the MAC of a token is valid. A token without a MAC has the empty one. */
@@ -72,11 +72,11 @@ final class Keys
             return true;
         }
         if ($mac === '') {
-            return time() < $this->unsignedUntil;
+            return \time() < $this->unsignedUntil;
         }
         $valid = false;
-        foreach (array_keys($this->keys) as $i) {
-            $valid = hash_equals($this->mac($i, $token), $mac) || $valid;
+        foreach (\array_keys($this->keys) as $i) {
+            $valid = \hash_equals($this->mac($i, $token), $mac) || $valid;
         }
         return $valid;
     }
@@ -86,8 +86,8 @@ final class Keys
     /** The hash that names a user to the store. */
     public function owner(string $user): string
     {
-        $key = hash_hkdf('sha256', $this->userKey ?? str_repeat("\0", 32), 32, 'coatcheck/1 user');
-        return Text::encode(substr(hash_hmac('sha256', $user, $key, true), 0, 16));
+        $key = \hash_hkdf('sha256', $this->userKey ?? \str_repeat("\0", 32), 32, 'coatcheck/1 user');
+        return Text::encode(\substr(\hash_hmac('sha256', $user, $key, true), 0, 16));
     }
 
     // Sealing. $id is the session's secret, as 22 characters. $name is the name in the hash.
@@ -95,8 +95,8 @@ final class Keys
     /** @param string|null $nonce for the test vectors only */
     public function seal(string $id, string $name, string $plain, ?string $nonce = null): string
     {
-        $nonce ??= random_bytes(self::NONCE);
-        $sealed = openssl_encrypt(
+        $nonce ??= \random_bytes(self::NONCE);
+        $sealed = \openssl_encrypt(
             $plain, 'aes-256-gcm', $this->sealKey(0, $id), OPENSSL_RAW_DATA, $nonce, $tag, Text::decode($id) . $name, self::TAG,
         );
         if ($sealed === false) {
@@ -112,7 +112,7 @@ final class Keys
 
     public static function isSealed(string $text): bool
     {
-        return str_starts_with($text, '~');
+        return \str_starts_with($text, '~');
     }
 
     /**
@@ -121,7 +121,7 @@ final class Keys
     public function canOpen(string $name, string $text): void
     {
         if (self::isSealed($text) && $this->candidates($text) === []) {
-            $what = str_starts_with($text, '~1') ? 'with a key that Config::$keys lacks' : 'in a form that this program does not know';
+            $what = \str_starts_with($text, '~1') ? 'with a key that Config::$keys lacks' : 'in a form that this program does not know';
             throw new SessionException(Problem::Sealed, "\"$name\" is sealed $what: was a key dropped too early?");
         }
     }
@@ -129,9 +129,9 @@ final class Keys
     /** @return list<int> the keys with the id in a sealed value */
     private function candidates(string $text): array
     {
-        return array_values(array_filter(
-            array_keys($this->keys),
-            fn (int $i): bool => str_starts_with($text, '~1' . Text::encode($this->derive($i, 'seal id', 3))),
+        return \array_values(\array_filter(
+            \array_keys($this->keys),
+            fn (int $i): bool => \str_starts_with($text, '~1' . Text::encode($this->derive($i, 'seal id', 3))),
         ));
     }
 
@@ -142,12 +142,12 @@ final class Keys
             return $text;
         }
         $this->canOpen($name, $text);
-        $box = Text::decode(substr($text, 2));
-        if ($box !== null && strlen($box) >= 3 + self::NONCE + self::TAG) {
+        $box = Text::decode(\substr($text, 2));
+        if ($box !== null && \strlen($box) >= 3 + self::NONCE + self::TAG) {
             foreach ($this->candidates($text) as $i) {
-                $plain = openssl_decrypt(
-                    substr($box, 3 + self::NONCE, -self::TAG), 'aes-256-gcm', $this->sealKey($i, $id), OPENSSL_RAW_DATA,
-                    substr($box, 3, self::NONCE), substr($box, -self::TAG), Text::decode($id) . $name,
+                $plain = \openssl_decrypt(
+                    \substr($box, 3 + self::NONCE, -self::TAG), 'aes-256-gcm', $this->sealKey($i, $id), OPENSSL_RAW_DATA,
+                    \substr($box, 3, self::NONCE), \substr($box, -self::TAG), Text::decode($id) . $name,
                 );
                 if ($plain !== false) {
                     return $plain;

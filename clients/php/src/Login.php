@@ -42,7 +42,7 @@ final class Login
     public function principal(): Principal
     {
         $principal = new Principal(
-            $this->user, array_values($this->methods),
+            $this->user, \array_values($this->methods),
             self::cut($this->device, 128), self::cut($this->userAgent, 512), self::cut($this->address, 64),
         );
         $why = $principal->problem() ?? ($this->level < 0 || $this->level > 99 ? 'the level is 0 to 99' : null);
@@ -52,11 +52,11 @@ final class Login
     private static function cut(string $text, int $most): string
     {
         if (!Text::isUtf8($text)) {
-            $text = (string) json_decode((string) json_encode($text, JSON_INVALID_UTF8_SUBSTITUTE));
+            $text = (string) \json_decode((string) \json_encode($text, JSON_INVALID_UTF8_SUBSTITUTE));
         }
-        $text = substr($text, 0, $most);
+        $text = \substr($text, 0, $most);
         while ($text !== '' && !Text::isUtf8($text)) {
-            $text = substr($text, 0, -1);
+            $text = \substr($text, 0, -1);
         }
         return $text;
     }

@@ -23,7 +23,7 @@ final class Manager
     /** @internal */
     public function warn(string $message): void
     {
-        $this->log === null ? error_log("session: $message") : ($this->log)($message);
+        $this->log === null ? \error_log("session: $message") : ($this->log)($message);
     }
 
     /**
@@ -65,10 +65,10 @@ final class Manager
     {
         $in = Incoming::fromGlobals();
         $session = $this->begin($in);
-        $level = ob_get_level();
-        ob_start();
+        $level = \ob_get_level();
+        \ob_start();
         $returned = false;
-        register_shutdown_function(function () use ($in, $session, $level, &$returned): void {
+        \register_shutdown_function(function () use ($in, $session, $level, &$returned): void {
             if ($returned) {
                 return;
             }
@@ -91,7 +91,7 @@ final class Manager
     public static function endsWithFatalError(): bool
     {
         $fatal = E_ERROR | E_PARSE | E_CORE_ERROR | E_COMPILE_ERROR | E_USER_ERROR | E_RECOVERABLE_ERROR;
-        return ((error_get_last()['type'] ?? 0) & $fatal) !== 0;
+        return ((\error_get_last()['type'] ?? 0) & $fatal) !== 0;
     }
 
     /** @param int $level how many output buffers there were before the one of the page */
@@ -101,12 +101,12 @@ final class Manager
             $page();
             $session->finish();
             $this->sendHeaders($in, $session);
-            while (ob_get_level() > $level) {
-                ob_end_flush();
+            while (\ob_get_level() > $level) {
+                \ob_end_flush();
             }
         } catch (\Throwable $e) {
-            while (ob_get_level() > $level) {
-                ob_end_clean();
+            while (\ob_get_level() > $level) {
+                \ob_end_clean();
             }
             $session->abandon();
             $this->sendHeaders($in, $session);
@@ -122,18 +122,18 @@ final class Manager
     public function sendHeaders(Incoming $in, Session $session): void
     {
         $list = [];
-        foreach (headers_list() as $line) {
-            [$name, $value] = explode(':', $line, 2);
-            $list[strtolower($name)] = trim($value);
+        foreach (\headers_list() as $line) {
+            [$name, $value] = \explode(':', $line, 2);
+            $list[\strtolower($name)] = \trim($value);
         }
         foreach ($this->headers($in, $session, $list['vary'] ?? '', isset($list['cache-control'])) as $name => $values) {
             foreach ($values as $value) {
-                header("$name: $value", $name !== 'Set-Cookie' && $name !== 'Vary');
+                \header("$name: $value", $name !== 'Set-Cookie' && $name !== 'Vary');
             }
         }
         if ($session->out->cookie === Outgoing::SET) {
-            header_remove('Cdn-Cache-Control');
-            header_remove('Surrogate-Control');
+            \header_remove('Cdn-Cache-Control');
+            \header_remove('Surrogate-Control');
         }
     }
 
@@ -141,10 +141,10 @@ final class Manager
     public function sendError(SessionException $e): void
     {
         $this->warn("request failed: {$e->getMessage()}");
-        http_response_code($e->getStatusCode());
-        header('Content-Type: text/plain; charset=utf-8');
+        \http_response_code($e->getStatusCode());
+        \header('Content-Type: text/plain; charset=utf-8');
         foreach ($e->getHeaders() as $name => $value) {
-            header("$name: $value");
+            \header("$name: $value");
         }
         echo $e->problem->message(), "\n";
     }
@@ -161,9 +161,9 @@ final class Manager
             return [];
         }
         $headers = [];
-        $present = array_map(fn (string $v): string => strtolower(trim($v)), explode(',', $vary));
+        $present = \array_map(fn (string $v): string => \strtolower(\trim($v)), \explode(',', $vary));
         foreach ($this->config->bearer ? ['Cookie', 'Authorization'] : ['Cookie'] as $name) {
-            if (!in_array('*', $present, true) && !in_array(strtolower($name), $present, true)) {
+            if (!\in_array('*', $present, true) && !\in_array(\strtolower($name), $present, true)) {
                 $headers['Vary'][] = $name;
             }
         }
@@ -185,7 +185,7 @@ final class Manager
     public function principal(Record $record, string $handle): Principal
     {
         $principal = $this->open($record);
-        if (!hash_equals($this->keys->owner($principal->user), $record->owner)) {
+        if (!\hash_equals($this->keys->owner($principal->user), $record->owner)) {
             throw new SessionException(
                 Problem::Invalid,
                 "session $handle: Config::\$userKey is not the one with which its user signed in: put that one back, or call revokeAll",
@@ -211,9 +211,9 @@ final class Manager
     public function signInSpec(Login $login): array
     {
         $info = $login->principal()->encode();
-        $ms = fn (float $seconds): int => (int) round($seconds * 1000);
+        $ms = fn (float $seconds): int => (int) \round($seconds * 1000);
         $c = $this->config;
-        $now = microtime(true);
+        $now = \microtime(true);
         $wrong = match (true) {
             $login->remember !== 0.0 && ($login->remember < 0.001 || $login->remember > $c->maxRemember)
                 => 'remember is 1 ms to Config::$maxRemember, or 0',
@@ -229,14 +229,14 @@ final class Manager
             throw new SessionException(Problem::Invalid, "Login: $wrong");
         }
         $lifetime = $login->remember ?: ($login->lifetime ?: $c->lifetime);
-        $id = Text::encode(random_bytes(16));
+        $id = Text::encode(\random_bytes(16));
         return [
             'owner' => $this->keys->owner($login->user), 'id' => $id,
             'info' => $c->seal ? $this->keys->seal($id, '@i', $info) : $info,
             'level' => $login->level, 'persistent' => $login->remember > 0 || $c->cookie->persistent,
-            'idle' => $ms($login->remember ?: min($c->idleTimeout, $lifetime)), 'lifetime' => $ms($lifetime),
+            'idle' => $ms($login->remember ?: \min($c->idleTimeout, $lifetime)), 'lifetime' => $ms($lifetime),
             'max' => $c->maxPerUser, 'refuse' => $c->refuseExtra,
-            'ago' => $login->authenticated === null ? 0 : max(0, $ms($now - $login->authenticated)),
+            'ago' => $login->authenticated === null ? 0 : \max(0, $ms($now - $login->authenticated)),
         ];
     }
 
@@ -268,7 +268,7 @@ final class Manager
     public function revoke(string $user, string $handle): void
     {
         $owner = $this->keys->owner($user);
-        if ($user === '' || !self::isHandle($handle) || hexdec(substr($handle, 0, 4)) !== hexdec(bin2hex(substr((string) Text::decode($owner), 0, 2)))) {
+        if ($user === '' || !self::isHandle($handle) || \hexdec(\substr($handle, 0, 4)) !== \hexdec(\bin2hex(\substr((string) Text::decode($owner), 0, 2)))) {
             throw new SessionException(Problem::NotFound);
         }
         if ($this->store->endNamed($owner, [$handle]) === []) {
@@ -291,11 +291,11 @@ final class Manager
                 throw new SessionException(Problem::Invalid, "\"$handle\" is no handle");
             }
         }
-        if (count($keep) > 100) {
+        if (\count($keep) > 100) {
             throw new SessionException(Problem::Invalid, 'at most 100 handles to keep');
         }
-        $longest = (int) (max($this->config->lifetime, $this->config->maxRemember) * 1000);
-        return count($this->store->endAllOf($this->keys->owner($user), $keep, $longest));
+        $longest = (int) (\max($this->config->lifetime, $this->config->maxRemember) * 1000);
+        return \count($this->store->endAllOf($this->keys->owner($user), $keep, $longest));
     }
 
     /** Ends every session in the store: for an incident. Call it again after an error. */
@@ -313,6 +313,6 @@ final class Manager
 
     private static function isHandle(string $handle): bool
     {
-        return preg_match('/\A[0-9a-f]{4}-(.{22})\z/s', $handle, $m) === 1 && Text::isHash($m[1]);
+        return \preg_match('/\A[0-9a-f]{4}-(.{22})\z/s', $handle, $m) === 1 && Text::isHash($m[1]);
     }
 }

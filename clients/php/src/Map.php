@@ -56,7 +56,7 @@ final class Map
      */
     public function all(Session $s): \Generator
     {
-        foreach (array_keys($s->entries($this->name)) as $key) {
+        foreach (\array_keys($s->entries($this->name)) as $key) {
             yield (string) $key => $s->value("$this->name:$key");
         }
     }

@@ -63,12 +63,12 @@ final class Outgoing
             $lines[] = $cookie->line($anonymous, '');
         }
         if ($this->ambiguous) { // in each scope that they may have from an earlier configuration
-            foreach (array_unique([$cookie->domain, '']) as $domain) {
-                foreach (array_unique([$cookie->path, '/']) as $path) {
+            foreach (\array_unique([$cookie->domain, '']) as $domain) {
+                foreach (\array_unique([$cookie->path, '/']) as $path) {
                     $scope = new Cookie('__Secure-x', $path, $domain, $cookie->sameSite);
                     foreach ([$cookie->name, $anonymous] as $name) {
                         $line = $scope->line($name, '');
-                        $lines[] = $cookie->insecure ? str_replace('; Secure', '', $line) : $line;
+                        $lines[] = $cookie->insecure ? \str_replace('; Secure', '', $line) : $line;
                     }
                 }
             }

@@ -15,15 +15,15 @@ final class Packed
 
     public function __construct(private readonly string $name, private readonly string $text, int $width)
     {
-        if (strlen($text) !== $width) {
-            throw new FormatException($name, 'it has ' . strlen($text) . " bytes, not $width");
+        if (\strlen($text) !== $width) {
+            throw new FormatException($name, 'it has ' . \strlen($text) . " bytes, not $width");
         }
     }
 
     public function cut(int $width): string
     {
         $this->at += $width;
-        return substr($this->text, $this->at - $width, $width);
+        return \substr($this->text, $this->at - $width, $width);
     }
 
     public function number(int $width, int $most = Text::MAX_TIME): int

@@ -23,33 +23,33 @@ final class Principal
 
     public static function decode(string $text): self
     {
-        $in = json_decode($text, false);
+        $in = \json_decode($text, false);
         if (!$in instanceof \stdClass) {
             throw new FormatException('@i', 'it is not a JSON object');
         }
-        $in = array_filter((array) $in, fn (mixed $v): bool => $v !== null);
-        $unknown = array_diff(array_map(strval(...), array_keys($in)), ['user', 'methods', 'device', 'agent', 'address']);
+        $in = \array_filter((array) $in, fn (mixed $v): bool => $v !== null);
+        $unknown = \array_diff(\array_map(\strval(...), \array_keys($in)), ['user', 'methods', 'device', 'agent', 'address']);
         if ($unknown !== []) {
-            throw new FormatException('@i', 'unknown member ' . reset($unknown));
+            throw new FormatException('@i', 'unknown member ' . \reset($unknown));
         }
         $methods = $in['methods'] ?? [];
         foreach ([$in['user'] ?? '', $in['device'] ?? '', $in['agent'] ?? '', $in['address'] ?? '', ...(array) $methods] as $value) {
-            if (!is_string($value)) {
+            if (!\is_string($value)) {
                 throw new FormatException('@i', 'a member has another type');
             }
         }
-        if (!is_array($methods)) {
+        if (!\is_array($methods)) {
             throw new FormatException('@i', 'methods is no list');
         }
         $user = Text::decode($in['user'] ?? '') ?? throw new FormatException('@i', 'the user is not base64url');
-        $p = new self($user, array_values($methods), $in['device'] ?? '', $in['agent'] ?? '', $in['address'] ?? '');
+        $p = new self($user, \array_values($methods), $in['device'] ?? '', $in['agent'] ?? '', $in['address'] ?? '');
         $why = $p->problem();
         return $why === null ? $p : throw new FormatException('@i', $why);
     }
 
     public function encode(): string
     {
-        return json_encode(array_filter([
+        return \json_encode(\array_filter([
             'user' => Text::encode($this->user), 'methods' => $this->methods, 'device' => $this->device,
             'agent' => $this->agent, 'address' => $this->address,
         ], fn (mixed $v): bool => $v !== '' && $v !== []), JSON_THROW_ON_ERROR | JSON_UNESCAPED_SLASHES);
@@ -63,13 +63,13 @@ final class Principal
             $texts[] = ['method', $method, 32];
         }
         foreach ($texts as [$name, $text, $most]) {
-            if (strlen($text) > $most || !Text::isUtf8($text)) {
+            if (\strlen($text) > $most || !Text::isUtf8($text)) {
                 return "the $name has more than $most bytes, or is not UTF-8";
             }
         }
         return match (true) {
-            $this->user === '' || strlen($this->user) > 256 => 'a user id has 1 to 256 bytes',
-            count($this->methods) > 16 => 'there are more than 16 methods',
+            $this->user === '' || \strlen($this->user) > 256 => 'a user id has 1 to 256 bytes',
+            \count($this->methods) > 16 => 'there are more than 16 methods',
             default => null,
         };
     }

@@ -79,11 +79,11 @@ final class Reading
         if ($session === []) {
             return ['', null, $everybody];
         }
-        if (count($session) === 1 && isset($session['@moved'])) {
+        if (\count($session) === 1 && isset($session['@moved'])) {
             (new Packed('@moved', $session['@moved'], 12))->number(12);
             return ['moved', null, 0];
         }
-        if (count($session) === 1 && isset($session['@ended'])) {
+        if (\count($session) === 1 && isset($session['@ended'])) {
             $p = new Packed('@ended', $session['@ended'], 34);
             $at = $p->number(12);
             $p->hash();
@@ -108,12 +108,12 @@ final class Reading
         if ($text === null) {
             return 0;
         }
-        $since = strlen($text) % 34 === 24 ? Text::number(substr($text, 0, 12), 12, PHP_INT_MAX) : null;
+        $since = \strlen($text) % 34 === 24 ? Text::number(\substr($text, 0, 12), 12, PHP_INT_MAX) : null;
         if ($since === null) {
             throw new FormatException($record->owner, 'the revocation is malformed');
         }
-        foreach (str_split(substr($text, 24) ?: ' ', 34) as $exception) {
-            if (substr($exception, 0, 22) === $name) {
+        foreach (\str_split(\substr($text, 24) ?: ' ', 34) as $exception) {
+            if (\substr($exception, 0, 22) === $name) {
                 return 0;
             }
         }

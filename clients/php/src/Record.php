@@ -69,7 +69,7 @@ final class Record
         $r = new self();
         $metadata = [];
         foreach ($hash as $name => $value) {
-            if (is_string($name) && $name !== '' && $name[0] === '@') {
+            if (\is_string($name) && $name !== '' && $name[0] === '@') {
                 $metadata[$name] = $value;
             } else {
                 $r->fields[$name] = $value;
@@ -77,7 +77,7 @@ final class Record
         }
         $r->decodeState($metadata['@s'] ?? throw new FormatException('@s', 'missing'));
         $r->decodeLife($metadata['@l'] ?? throw new FormatException('@l', 'missing'));
-        if ($r->unused || $r->moving || count($metadata) > 2) {
+        if ($r->unused || $r->moving || \count($metadata) > 2) {
             $r->decodeRest($metadata);
         }
         if ($whole) {
@@ -89,7 +89,7 @@ final class Record
     /** @return array<array-key, string> the parts that the form has in parentheses, from 1 on */
     private static function parts(string $name, string $text, string $form): array
     {
-        if (preg_match("/\\A$form\\z/", $text, $parts) !== 1) {
+        if (\preg_match("/\\A$form\\z/", $text, $parts) !== 1) {
             throw new FormatException($name, "\"$text\" does not have the form of the format");
         }
         return $parts;
@@ -98,7 +98,7 @@ final class Record
     /** A time or a duration. */
     private static function milliseconds(string $name, string $digits, int $most = Text::MAX_TIME): int
     {
-        $n = (int) hexdec($digits);
+        $n = (int) \hexdec($digits);
         return $n <= $most ? $n : throw new FormatException($name, "\"$digits\" is too large");
     }
 
@@ -110,8 +110,8 @@ final class Record
         [, $flags, $this->current, $revision, $size, $seen] = self::parts('@s', $text, self::STATE);
         $this->unused = $flags === '1' || $flags === '3';
         $this->moving = $flags >= '2';
-        $this->revision = (int) hexdec($revision);
-        $this->size = (int) hexdec($size);
+        $this->revision = (int) \hexdec($revision);
+        $this->size = (int) \hexdec($size);
         $this->seen = self::milliseconds('@s', $seen);
     }
 
@@ -140,7 +140,7 @@ final class Record
         $this->decodePrevious($metadata['@previous'] ?? null);
         if (isset($metadata['@overtaken'])) {
             [, $generation, $this->overtakenHash] = self::parts('@overtaken', $metadata['@overtaken'], self::OVERTAKEN);
-            $this->overtakenGeneration = (int) hexdec($generation);
+            $this->overtakenGeneration = (int) \hexdec($generation);
         }
         $infoSize = 0;
         if (isset($metadata['@u'])) {
@@ -171,7 +171,7 @@ final class Record
             throw new FormatException('@previous', 'the hash is empty');
         }
         $this->until = self::milliseconds('@previous', $until, $this->pending() ? Text::MAX_DURATION : Text::MAX_TIME);
-        $this->generation = (int) hexdec($generation);
+        $this->generation = (int) \hexdec($generation);
         $this->issued = self::milliseconds('@previous', $issued);
     }
 
@@ -181,7 +181,7 @@ final class Record
         for ($i = 1, $left = $size; $left > 0; $i++, $left -= self::PART) {
             $name = $i === 1 ? '@i' : "@i$i";
             $part = $parts[$name] ?? '';
-            if (strlen($part) !== min(self::PART, $left)) {
+            if (\strlen($part) !== \min(self::PART, $left)) {
                 throw new FormatException($name, 'missing, or of another length');
             }
             $this->info .= $part;
@@ -201,7 +201,7 @@ final class Record
             if ($why !== null) {
                 throw new FormatException($name, $why);
             }
-            $size += strlen($name) + strlen($value);
+            $size += \strlen($name) + \strlen($value);
         }
         if ($size !== $this->size) {
             throw new FormatException('@s', "the fields have $size bytes, not $this->size");
@@ -216,8 +216,8 @@ final class Record
     public static function infoArguments(string $info): array
     {
         $arguments = [];
-        foreach (str_split($info, self::PART) as $i => $part) {
-            array_push($arguments, $i === 0 ? '@i' : '@i' . ($i + 1), $part);
+        foreach (\str_split($info, self::PART) as $i => $part) {
+            \array_push($arguments, $i === 0 ? '@i' : '@i' . ($i + 1), $part);
         }
         return $arguments;
     }
@@ -226,7 +226,7 @@ final class Record
 
     public function expires(): int
     {
-        return min($this->seen + $this->idle, $this->deadline);
+        return \min($this->seen + $this->idle, $this->deadline);
     }
 
     public function isLive(int $now): bool
@@ -243,10 +243,10 @@ final class Record
     /** "current", "grace", "superseded" or "unknown". */
     public function status(string $verifier, int $now): string
     {
-        if (hash_equals($this->current, $verifier)) {
+        if (\hash_equals($this->current, $verifier)) {
             return 'current';
         }
-        if ($this->previous === '' || !hash_equals($this->previous, $verifier) || !$this->pending() && $now >= $this->until) {
+        if ($this->previous === '' || !\hash_equals($this->previous, $verifier) || !$this->pending() && $now >= $this->until) {
             return 'unknown';
         }
         return $this->accepted ? 'grace' : 'superseded';
@@ -265,7 +265,7 @@ final class Record
         if ($successor > $this->generation || $successor === $this->generation && $this->unused) {
             return false;
         }
-        if ($this->overtakenGeneration === $generation && !hash_equals($this->overtakenHash, $verifier)) {
+        if ($this->overtakenGeneration === $generation && !\hash_equals($this->overtakenHash, $verifier)) {
             return false;
         }
         return !$this->overlaps($verifier, $began);
@@ -278,15 +278,15 @@ final class Record
         if ($issuedByRequest && $this->seen < $this->created) {
             return false; // not the first use
         }
-        return $this->unused && !$issuedByRequest && hash_equals($this->current, $verifier)
-            || min($now + $this->idle, $this->deadline) - $this->expires() > min($this->idle / 20, 60000);
+        return $this->unused && !$issuedByRequest && \hash_equals($this->current, $verifier)
+            || \min($now + $this->idle, $this->deadline) - $this->expires() > \min($this->idle / 20, 60000);
     }
 
     /** Reports whether apply.lua would rotate the token for a request with this verifier. */
     public function rotationDue(string $verifier, int $minAge, int $now): bool
     {
         $may = $this->pending();
-        if (hash_equals($this->current, $verifier)) {
+        if (\hash_equals($this->current, $verifier)) {
             $may = !$may && !($this->accepted && $now < $this->until);
         }
         return $may && $now - ($this->previous === '' ? $this->created : $this->issued) >= $minAge;

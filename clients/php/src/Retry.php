@@ -35,12 +35,12 @@ final class Retry
         $mayHaveRun = $e->problem === Problem::UnknownOutcome;
         $this->unknown ??= $mayHaveRun ? $e : null;
         // A lost connection is tried once more. A slot that moves, or a failover, takes longer.
-        $again = $mayHaveRun ? $this->repeatable && $this->tries === 1 : preg_match(self::TRANSIENT, $e->getMessage()) === 1;
-        if (!$again || hrtime(true) >= $this->until) {
+        $again = $mayHaveRun ? $this->repeatable && $this->tries === 1 : \preg_match(self::TRANSIENT, $e->getMessage()) === 1;
+        if (!$again || \hrtime(true) >= $this->until) {
             throw $this->as === null ? ($this->unknown ?? $e) : new SessionException($this->as, $e->getMessage(), $e);
         }
         if (!$mayHaveRun) {
-            usleep(random_int(5_000, 20_000) * min($this->tries, 5));
+            \usleep(\random_int(5_000, 20_000) * \min($this->tries, 5));
         }
     }
 }

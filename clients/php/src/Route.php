@@ -42,7 +42,7 @@ final class Route implements MiddlewareInterface
             throw new SessionException(Problem::NotSignedIn);
         }
         if ($this->maxAuthAge > 0 && $session->time() - $info->authenticated > $this->maxAuthAge
-            || $info->level < $this->minLevel || array_diff($this->authMethods, $info->methods) !== []) {
+            || $info->level < $this->minLevel || \array_diff($this->authMethods, $info->methods) !== []) {
             throw new SessionException(Problem::NotFresh);
         }
     }

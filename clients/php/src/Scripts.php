@@ -31,7 +31,7 @@ final class Scripts
 
     public static function source(string $name): string
     {
-        $source = file_get_contents(dirname(__DIR__) . "/lua/$name.lua");
+        $source = \file_get_contents(\dirname(__DIR__) . "/lua/$name.lua");
         return $source === false ? throw new \RuntimeException("session: $name.lua is missing") : $source;
     }
 }

@@ -62,7 +62,7 @@ final class Session
     /** @internal */
     public static function checkField(string $name): void
     {
-        if (preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $name) !== 1) {
+        if (\preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $name) !== 1) {
             throw new SessionException(Problem::Invalid, "\"$name\": a field's name has 1 to 64 of a-z A-Z 0-9 . _ -");
         }
     }
@@ -167,7 +167,7 @@ final class Session
         $this->record = $record;
         $this->id = $record->id;
         $this->revoked = $revoked;
-        $this->readAt = hrtime(true);
+        $this->readAt = \hrtime(true);
         $this->now = $now;
         $this->state = 'live';
         $this->view->rebase($record->fields, $record->size);
@@ -180,7 +180,7 @@ final class Session
 
     private function now(): int
     {
-        return $this->now + intdiv(hrtime(true) - $this->readAt, 1_000_000);
+        return $this->now + \intdiv(\hrtime(true) - $this->readAt, 1_000_000);
     }
 
     /**
@@ -241,13 +241,13 @@ final class Session
     public function names(): array
     {
         $this->load();
-        return array_map(strval(...), array_keys($this->view->fields()));
+        return \array_map(\strval(...), \array_keys($this->view->fields()));
     }
 
     /** What tells one token of the session from the next, without telling the token. @internal */
     public function label(): string
     {
-        return $this->handle() === null ? 'new-' . bin2hex(random_bytes(16)) : $this->handle() . '-' . $this->token()->generation;
+        return $this->handle() === null ? 'new-' . \bin2hex(\random_bytes(16)) : $this->handle() . '-' . $this->token()->generation;
     }
 
     /**
@@ -310,7 +310,7 @@ final class Session
 
     private function secret(): string
     {
-        return $this->id === '' ? $this->id = Text::encode(random_bytes(16)) : $this->id;
+        return $this->id === '' ? $this->id = Text::encode(\random_bytes(16)) : $this->id;
     }
 
     /** Drops the changes that are not committed. */
@@ -384,17 +384,17 @@ final class Session
     private function create(array $last): array
     {
         $this->mayIssueToken();
-        $before = count($this->view->operations());
+        $before = \count($this->view->operations());
         $refusal = $this->view->refusal($last);
         if ($refusal !== null) {
             return [$refusal, null];
         }
-        $values = array_fill(0, $before, false);
+        $values = \array_fill(0, $before, false);
         foreach ($last as [$kind, $name, $a, $b]) {
             $value = $this->view->get($name);
             match ($kind) {
                 'take' => $this->view->change('unset', $name),
-                'swap' => $this->view->change('set', $name, substr($b, 1)),
+                'swap' => $this->view->change('set', $name, \substr($b, 1)),
                 'limit' => null,
                 default => $this->view->change($kind, $name, $a),
             };
@@ -426,7 +426,7 @@ final class Session
         $this->record = $record;
         $this->state = 'live';
         $this->now = $time;
-        $this->readAt = hrtime(true);
+        $this->readAt = \hrtime(true);
         $this->revoked = 0;
         if ($time === 0) { // an earlier try has stored it
             $this->refresh();
@@ -450,17 +450,17 @@ final class Session
             case 'ok':
             case 'kept':
                 $record->revision = (int) $reply[2];
-                $values = array_slice($reply, $renewal === null ? 3 : 4);
+                $values = \array_slice($reply, $renewal === null ? 3 : 4);
                 $this->view->settle($own, $values);
                 $this->view->clearOperations();
                 $record->fields = $this->view->fields();
                 $record->size = $this->view->size();
                 if ((int) $reply[1] > 0) {
                     $this->now = (int) $reply[1];
-                    $this->readAt = hrtime(true);
+                    $this->readAt = \hrtime(true);
                     $this->touched = true;
                 }
-                $this->out->confirmed = hrtime(true);
+                $this->out->confirmed = \hrtime(true);
                 return [$reply[0], $record->revision, $renewal === null ? 0 : (int) $reply[3], $values];
             case 'gone':
             case 'moved':
@@ -471,10 +471,10 @@ final class Session
                     return [$reply[2], $reply[3] ?? null];
                 }
                 $name = $own[(int) $reply[1]][1] ?? '';
-                $large = in_array($reply[2], ['large', 'fields'], true);
+                $large = \in_array($reply[2], ['large', 'fields'], true);
                 throw new SessionException($large ? Problem::TooLarge : Problem::Invalid, "field \"$name\": {$reply[2]}");
             default:
-                throw new SessionException(Problem::Unavailable, "{$this->token()->handle()}: the server replies " . implode(' ', array_filter($reply, is_string(...))));
+                throw new SessionException(Problem::Unavailable, "{$this->token()->handle()}: the server replies " . \implode(' ', \array_filter($reply, \is_string(...))));
         }
     }
 
@@ -492,7 +492,7 @@ final class Session
 
     private static function ms(float $seconds): int
     {
-        return (int) round($seconds * 1000);
+        return (int) \round($seconds * 1000);
     }
 
     private function leave(string $state): void
@@ -543,7 +543,7 @@ final class Session
         $this->out->rotated = false;
         $this->out->signedIn = $signedIn;
         $this->out->maxAge = $maxAge;
-        $this->out->confirmed = hrtime(true);
+        $this->out->confirmed = \hrtime(true);
         if ($this->out->cookie !== Outgoing::HANDED_OUT && !$this->in->inHeader) {
             $this->out->cookie = Outgoing::SET;
         }
@@ -553,7 +553,7 @@ final class Session
     private function cookieAge(Record $record): int
     {
         $persistent = $record->owner === '' ? $this->manager->config->cookie->persistent : $record->persistent;
-        return $persistent ? max(1, intdiv($record->deadline - $this->now(), 1000)) : 0;
+        return $persistent ? \max(1, \intdiv($record->deadline - $this->now(), 1000)) : 0;
     }
 
     /**
@@ -604,12 +604,12 @@ final class Session
             $this->mayIssueToken();
         }
         $operations = $this->view->operations();
-        $token = Token::new((int) hexdec(bin2hex(substr((string) Text::decode($spec['owner']), 0, 2))));
+        $token = Token::new((int) \hexdec(\bin2hex(\substr((string) Text::decode($spec['owner']), 0, 2))));
         $oldId = $this->id;
         try {
             [$record, $now, $everybody, $exact] = $this->manager->store->signIn(
                 $token, $spec, $this->state === 'live' ? $this->token : null,
-                fn (): int => $login->began === null ? intdiv(hrtime(true) - $this->in->began, 1_000_000) : max(0, self::ms(microtime(true) - $login->began)),
+                fn (): int => $login->began === null ? \intdiv(\hrtime(true) - $this->in->began, 1_000_000) : \max(0, self::ms(\microtime(true) - $login->began)),
                 fn (?Record $from): array => $this->carry($from, $spec, $operations, $oldId),
             );
         } catch (SessionException $e) {
@@ -619,7 +619,7 @@ final class Session
             throw $e;
         }
         $this->view->clearOperations();
-        $this->issue($token, true, $spec['persistent'] ? intdiv($spec['lifetime'], 1000) : 0);
+        $this->issue($token, true, $spec['persistent'] ? \intdiv($spec['lifetime'], 1000) : 0);
         // It may have ended since: the next request finds out.
         $this->become($record, $now, $everybody);
         if (!$exact) {
@@ -640,7 +640,7 @@ final class Session
         $kept = [];
         foreach ($from->fields ?? [] as $name => $text) {
             $name = (string) $name;
-            $keep = $from->owner === '' ? in_array(explode(':', $name)[0], $this->manager->config->keepFields, true) : $from->owner === $spec['owner'];
+            $keep = $from->owner === '' ? \in_array(\explode(':', $name)[0], $this->manager->config->keepFields, true) : $from->owner === $spec['owner'];
             if ($keep) {
                 $kept[$name] = $reseal($from->id, $name, $text);
             }
@@ -764,8 +764,8 @@ final class Session
         }
         $this->manager->keys->canOpen($name, $text); // what cannot be read stays where it is
         [, , , $values] = $this->send(null, ['take', $name, '', '']);
-        $taken = end($values);
-        return is_string($taken) ? Json::decode($this->manager->keys->open($this->id, $name, $taken), $name) : null;
+        $taken = \end($values);
+        return \is_string($taken) ? Json::decode($this->manager->keys->open($this->id, $name, $taken), $name) : null;
     }
 
     /**
@@ -785,9 +785,9 @@ final class Session
             if ($reply[0] !== 'conflict') {
                 return $next;
             }
-            $stored = is_string($reply[1]) ? $reply[1] : null;
+            $stored = \is_string($reply[1]) ? $reply[1] : null;
             if ($try > 0) {
-                usleep(random_int(0, 1000 << min($try, 5)));
+                \usleep(\random_int(0, 1000 << \min($try, 5)));
             }
         }
         $e = new SessionException(Problem::Unavailable, "other processes keep changing field \"$name\"");
@@ -827,8 +827,8 @@ final class Session
         if ($entries !== null && $entries < 0) {
             throw new SessionException(Problem::Invalid, "\"$name\": the number of entries is negative");
         }
-        $at = count($this->view->operations());
-        $limit = $entries === null ? [] : [['limit', explode(':', $name)[0], (string) $entries, '']];
+        $at = \count($this->view->operations());
+        $limit = $entries === null ? [] : [['limit', \explode(':', $name)[0], (string) $entries, '']];
         $reply = $this->send(null, $operation, ...$limit);
         if ($reply[0] === 'conflict' || $reply[0] === 'entries') {
             if ($this->state === 'live') {
@@ -923,7 +923,7 @@ final class Session
     private function recheckCookie(): void
     {
         if ($this->out->cookie !== Outgoing::SET || $this->out->rotated || $this->token === null
-            || hrtime(true) - $this->out->confirmed < self::RECHECK_AFTER) {
+            || \hrtime(true) - $this->out->confirmed < self::RECHECK_AFTER) {
             return;
         }
         try {
@@ -932,7 +932,7 @@ final class Session
             return; // the visitor would have a session that nobody can use
         }
         if ($outcome !== 'current') {
-            $this->leave(in_array($outcome, ['superseded', 'moved', 'unknown'], true) ? 'moved' : 'ended');
+            $this->leave(\in_array($outcome, ['superseded', 'moved', 'unknown'], true) ? 'moved' : 'ended');
         }
     }
 

@@ -43,10 +43,10 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
      */
     public static function register(Manager $manager): self
     {
-        if (session_status() !== PHP_SESSION_NONE) {
+        if (\session_status() !== PHP_SESSION_NONE) {
             throw new \LogicException('session: a session is active: turn session.auto_start off, and call register() before session_start()');
         }
-        if (headers_sent($file, $line)) {
+        if (\headers_sent($file, $line)) {
             throw new \LogicException("session: the output has begun at $file:$line: call register() before");
         }
         $settings = [
@@ -54,14 +54,14 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
             'serialize_handler' => 'php_serialize', 'lazy_write' => '1', 'gc_probability' => '0',
         ];
         foreach ($settings as $name => $value) {
-            ini_set("session.$name", $value);
+            \ini_set("session.$name", $value);
         }
         $in = Incoming::fromGlobals();
         $handler = new self($manager, $in, $manager->begin($in));
-        session_set_save_handler($handler, false);
-        ob_start();
-        header_register_callback($handler->beforeHeaders(...));
-        register_shutdown_function($handler->shutdown(...));
+        \session_set_save_handler($handler, false);
+        \ob_start();
+        \header_register_callback($handler->beforeHeaders(...));
+        \register_shutdown_function($handler->shutdown(...));
         $handler->answering(fn () => $manager->check($in, $handler->session));
         return $handler;
     }
@@ -92,7 +92,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
 
     private function show(): void
     {
-        if (session_status() === PHP_SESSION_ACTIVE) {
+        if (\session_status() === PHP_SESSION_ACTIVE) {
             $_SESSION = $this->values();
         }
     }
@@ -101,8 +101,8 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
     public function discard(): void
     {
         $this->session->abandon();
-        if (session_status() === PHP_SESSION_ACTIVE) {
-            session_abort();
+        if (\session_status() === PHP_SESSION_ACTIVE) {
+            \session_abort();
         }
     }
 
@@ -139,11 +139,11 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         $values = $this->answering($this->values(...));
         // serialize() writes floats with this setting, which may cut them off. PHP reads the text
         // at once.
-        $precision = (string) ini_set('serialize_precision', '-1');
+        $precision = (string) \ini_set('serialize_precision', '-1');
         try {
-            return serialize($values);
+            return \serialize($values);
         } finally {
-            ini_set('serialize_precision', $precision);
+            \ini_set('serialize_precision', $precision);
         }
     }
 
@@ -177,11 +177,12 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
 
     private static function isRegenerating(): bool
     {
-        return in_array('session_regenerate_id', array_column(debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS), 'function'), true);
+        return \in_array('session_regenerate_id', \array_column(\debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS), 'function'), true);
     }
 
     /**
-     * The values of all fields. Entries of maps and of counters are not among them.
+     * The values of all fields. Entries of maps and of counters are not among them, nor is what PHP
+     * cannot hold, such as an integer beyond 64 bits.
      *
      * @return array<array-key, mixed>
      */
@@ -189,9 +190,18 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
     {
         $values = $this->base = [];
         foreach ($this->session->names() as $name) {
-            if (!str_contains($name, ':')) {
-                $values[$name] = $this->session->value($name);
-                $this->base[$name] = Json::encode($values[$name], $name);
+            if (\str_contains($name, ':')) {
+                continue;
+            }
+            try {
+                $value = $this->session->value($name);
+                $this->base[$name] = Json::encode($value, $name);
+                $values[$name] = $value;
+            } catch (SessionException $e) {
+                if (!$e->is(Problem::Decode) && !$e->is(Problem::Invalid)) {
+                    throw $e;
+                }
+                // Another program's value that PHP cannot hold: it is not shown, and stays.
             }
         }
         return $values;
@@ -203,7 +213,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
      */
     private function collect(): void
     {
-        if (session_status() !== PHP_SESSION_ACTIVE) {
+        if (\session_status() !== PHP_SESSION_ACTIVE) {
             return;
         }
         foreach ($_SESSION as $name => $value) {
@@ -216,8 +226,8 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
                 $this->base[$name] = $json;
             }
         }
-        foreach (array_keys($this->base) as $name) {
-            if (!array_key_exists($name, $_SESSION)) {
+        foreach (\array_keys($this->base) as $name) {
+            if (!\array_key_exists($name, $_SESSION)) {
                 $this->session->change('unset', (string) $name);
                 unset($this->base[$name]);
             }
@@ -226,10 +236,10 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
 
     private static function checkValue(string $name, mixed $value): void
     {
-        if (is_object($value) && !$value instanceof \stdClass && !$value instanceof \ArrayObject || is_resource($value)) {
-            throw new SessionException(Problem::Invalid, "\$_SESSION[\"$name\"] has a " . get_debug_type($value) . ': store its data in an array');
+        if (\is_object($value) && !$value instanceof \stdClass && !$value instanceof \ArrayObject || \is_resource($value)) {
+            throw new SessionException(Problem::Invalid, "\$_SESSION[\"$name\"] has a " . \get_debug_type($value) . ': store its data in an array');
         }
-        if (is_array($value) || is_object($value)) {
+        if (\is_array($value) || \is_object($value)) {
             foreach ($value instanceof \ArrayObject ? $value : (array) $value as $inner) {
                 self::checkValue($name, $inner);
             }
@@ -250,7 +260,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
             $this->session->finish();
         } catch (SessionException $e) {
             $this->manager->warn("request failed: {$e->getMessage()}");
-            http_response_code($e->getStatusCode());
+            \http_response_code($e->getStatusCode());
         }
         $this->manager->sendHeaders($this->in, $this->session);
     }
@@ -261,30 +271,30 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         try {
             if ($fatal) {
                 $this->discard();
-                while (in_array(ini_get('display_errors'), ['', '0', 'stderr'], true) && !headers_sent() && ob_get_level() > 0) {
-                    ob_end_clean();
+                while (\in_array(\ini_get('display_errors'), ['', '0', 'stderr'], true) && !\headers_sent() && \ob_get_level() > 0) {
+                    \ob_end_clean();
                 }
-            } elseif (session_status() === PHP_SESSION_ACTIVE) {
-                session_write_close();
+            } elseif (\session_status() === PHP_SESSION_ACTIVE) {
+                \session_write_close();
             }
             if (!$this->done) {
                 $fatal ? null : $this->session->finish();
             }
         } catch (SessionException $e) {
             $this->session->abandon();
-            if (!headers_sent()) {
-                while (ob_get_level() > 0) {
-                    ob_end_clean();
+            if (!\headers_sent()) {
+                while (\ob_get_level() > 0) {
+                    \ob_end_clean();
                 }
                 $this->done = true;
                 $this->manager->sendHeaders($this->in, $this->session);
-                ob_start();
+                \ob_start();
                 $this->manager->sendError($e);
             } else {
                 $this->manager->warn("changes made after the response header were lost: {$e->getMessage()}");
             }
         }
-        if (!$this->done && !headers_sent()) {
+        if (!$this->done && !\headers_sent()) {
             $this->done = true;
             $this->manager->sendHeaders($this->in, $this->session);
         }
@@ -303,10 +313,10 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         try {
             return $call();
         } catch (SessionException $e) {
-            if (!headers_sent()) {
-                http_response_code($e->getStatusCode());
+            if (!\headers_sent()) {
+                \http_response_code($e->getStatusCode());
                 foreach ($e->getHeaders() as $name => $value) {
-                    header("$name: $value");
+                    \header("$name: $value");
                 }
             }
             throw $e;

@@ -36,7 +36,7 @@ final class Store
         private readonly int $replicaTimeout = 1000,
         float $timeout = 2.0,
     ) {
-        if ($namespace !== 'coatcheck' && preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $namespace) !== 1) {
+        if ($namespace !== 'coatcheck' && \preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $namespace) !== 1) {
             throw new \InvalidArgumentException('session: a namespace has 1 to 64 of a-z A-Z 0-9 . _ -');
         }
         $this->connection = new Connection($redis, $timeout);
@@ -53,10 +53,10 @@ final class Store
         string $url, string $namespace = 'coatcheck', int $replicas = 0, int $replicaTimeout = 1000, float $timeout = 2.0,
         bool $persistent = true,
     ): self {
-        if (preg_match('~\A(rediss?|redis-cluster)://(?:([^:@/]*):([^@/]*)@)?([^/@]+?)(?:/(\d+))?/?\z~', $url, $m) !== 1) {
+        if (\preg_match('~\A(rediss?|redis-cluster)://(?:([^:@/]*):([^@/]*)@)?([^/@]+?)(?:/(\d+))?/?\z~', $url, $m) !== 1) {
             throw new \InvalidArgumentException('session: the URL is not redis://host:port or redis-cluster://host:port,host:port');
         }
-        [, $scheme, $user, $password, $hosts] = str_contains($url, '%') ? array_map(rawurldecode(...), $m) : $m;
+        [, $scheme, $user, $password, $hosts] = \str_contains($url, '%') ? \array_map(\rawurldecode(...), $m) : $m;
         $database = (int) ($m[5] ?? 0);
         $auth = $password === '' ? null : ($user === '' ? [$password] : [$user, $password]);
         // phpredis checks a persistent connection by a round trip. Without a password, which takes
@@ -65,21 +65,21 @@ final class Store
         $connect = static function () use ($scheme, $auth, $hosts, $database, $timeout, $persistent, $pooled, $url): \Redis|\RedisCluster {
             $read = $timeout + 1;
             if ($scheme === 'redis-cluster') {
-                return new \RedisCluster(null, explode(',', $hosts), $timeout, $read, false, $auth);
+                return new \RedisCluster(null, \explode(',', $hosts), $timeout, $read, false, $auth);
             }
-            [$host, $port] = preg_match('/\A(.+):(\d+)\z/', $hosts, $h) === 1 ? [trim($h[1], '[]'), (int) $h[2]] : [$hosts, 6379];
+            [$host, $port] = \preg_match('/\A(.+):(\d+)\z/', $hosts, $h) === 1 ? [\trim($h[1], '[]'), (int) $h[2]] : [$hosts, 6379];
             $redis = new \Redis();
             $host = ($scheme === 'rediss' ? 'tls://' : '') . $host;
             $context = $auth === null ? [] : ['auth' => $auth];
             if (!$persistent) {
                 $redis->connect($host, $port, $timeout, null, 0, $read, $context);
             } else {
-                $check = $pooled ? ini_set('redis.pconnect.echo_check_liveness', '0') : false;
+                $check = $pooled ? \ini_set('redis.pconnect.echo_check_liveness', '0') : false;
                 try {
                     // The id keeps a connection of another database or user apart.
-                    $redis->pconnect($host, $port, $timeout, 'coatcheck-' . hash('xxh64', $url), 0, $read, $context);
+                    $redis->pconnect($host, $port, $timeout, 'coatcheck-' . \hash('xxh64', $url), 0, $read, $context);
                 } finally {
-                    $check === false || ini_set('redis.pconnect.echo_check_liveness', $check);
+                    $check === false || \ini_set('redis.pconnect.echo_check_liveness', $check);
                 }
             }
             if ($database !== 0 && !$redis->select($database)) {
@@ -96,13 +96,13 @@ final class Store
 
     private function sessionKey(string $handle): string
     {
-        [$bucket, $name] = explode('-', $handle, 2);
+        [$bucket, $name] = \explode('-', $handle, 2);
         return "$this->namespace:{{$bucket}}:s:$name";
     }
 
     private static function bucketOf(string $owner): string
     {
-        return bin2hex(substr((string) Text::decode($owner), 0, 2));
+        return \bin2hex(\substr((string) Text::decode($owner), 0, 2));
     }
 
     private function indexKey(string $owner): string
@@ -137,9 +137,9 @@ final class Store
     public function readBy(string $handle, string $verifier, int $generation, int $began): Reading
     {
         $key = $this->sessionKey($handle);
-        $n = $this->revocationsKey(substr($handle, 0, 4));
+        $n = $this->revocationsKey(\substr($handle, 0, 4));
         $revokedKey = $this->revokedKey();
-        $ageBefore = hrtime(true) - $began;
+        $ageBefore = \hrtime(true) - $began;
         [$session, $revocations, $revoked, $time] = $this->connection->read([
             [$key, ['HGETALL', $key]],
             [$n, ['HGETALL', $n]],
@@ -147,16 +147,16 @@ final class Store
             [$key, ['TIME']],
         ]);
         $now = self::milliseconds($time);
-        $began = $now - intdiv(hrtime(true) - $began, 1_000_000);
+        $began = $now - \intdiv(\hrtime(true) - $began, 1_000_000);
         $reading = Reading::decide(
-            self::pairs($session), self::pairs($revocations), is_string($revoked) || $revoked === false ? $revoked : null,
-            substr($handle, 5), $verifier, $generation, $now, $began,
+            self::pairs($session), self::pairs($revocations), \is_string($revoked) || $revoked === false ? $revoked : null,
+            \substr($handle, 5), $verifier, $generation, $now, $began,
             // A request that follows an end must never seem to have begun before it.
-            $now - intdiv($ageBefore, 1_000_000) - $began + 2,
+            $now - \intdiv($ageBefore, 1_000_000) - $began + 2,
         );
         if ($reading->error !== null) {
             foreach ([$session, $revocations, $revoked] as $reply) {
-                if ($reply instanceof ReplyError && !str_starts_with($reply->message, 'WRONGTYPE')) {
+                if ($reply instanceof ReplyError && !\str_starts_with($reply->message, 'WRONGTYPE')) {
                     throw new SessionException(Problem::Unavailable, $reply->message);
                 }
             }
@@ -173,11 +173,11 @@ final class Store
     /** @return array<array-key, string>|null the names and values of a hash; null for an error */
     private static function pairs(mixed $reply): ?array
     {
-        if (!is_array($reply)) {
+        if (!\is_array($reply)) {
             return null;
         }
         $pairs = [];
-        for ($i = 0; $i + 1 < count($reply); $i += 2) {
+        for ($i = 0; $i + 1 < \count($reply); $i += 2) {
             $pairs[$reply[$i]] = $reply[$i + 1];
         }
         return $pairs;
@@ -185,10 +185,10 @@ final class Store
 
     private static function milliseconds(mixed $time): int
     {
-        if (!is_array($time)) {
+        if (!\is_array($time)) {
             throw new SessionException(Problem::Unavailable, $time instanceof ReplyError ? $time->message : 'TIME has no reply');
         }
-        return (int) $time[0] * 1000 + intdiv((int) $time[1], 1000);
+        return (int) $time[0] * 1000 + \intdiv((int) $time[1], 1000);
     }
 
     /** @return array{int, int} when everybody was revoked, or 0, and the server's time */
@@ -197,7 +197,7 @@ final class Store
         $key = $this->revokedKey();
         [$revoked, $time] = $this->connection->read([[$key, ['GET', $key]], [$key, ['TIME']]]);
         try {
-            $at = Reading::everybody(is_string($revoked) || $revoked === false ? $revoked : null);
+            $at = Reading::everybody(\is_string($revoked) || $revoked === false ? $revoked : null);
         } catch (FormatException $e) {
             throw $this->malformed($key, $e);
         }
@@ -236,7 +236,7 @@ final class Store
     {
         $flat = [];
         foreach ($fields as $name => $value) {
-            array_push($flat, (string) $name, $value);
+            \array_push($flat, (string) $name, $value);
         }
         return $flat;
     }
@@ -244,7 +244,7 @@ final class Store
     /** @param list<mixed> $reply */
     private function failure(string $what, array $reply): SessionException
     {
-        $detail = implode(' ', array_filter($reply, is_string(...)));
+        $detail = \implode(' ', \array_filter($reply, \is_string(...)));
         return new SessionException(Problem::Unavailable, "$what: the server replies: $detail");
     }
 
@@ -264,7 +264,7 @@ final class Store
     ): array {
         $key = $this->sessionKey($token->handle());
         // The record is that of this request's own read: what cannot change may be left out.
-        $keys = $record->owner === '' ? [$key] : [$key, $this->revocationsKey(substr($token->handle(), 0, 4))];
+        $keys = $record->owner === '' ? [$key] : [$key, $this->revocationsKey(\substr($token->handle(), 0, 4))];
         $verifier = $token->verifierHash();
         $clock = $record->touchDue($issued ? '' : $verifier, $now + 3000);
         $arguments = [
@@ -272,10 +272,10 @@ final class Store
             ($clock ? '1' : '0') . '0' . ($issued ? '1' : '0'),
         ];
         foreach ($operations as $operation) {
-            array_push($arguments, ...$operation);
+            \array_push($arguments, ...$operation);
         }
         // A renewal names everything by its new verifier, so it may be repeated.
-        $repeatable = count($operations) === 1 && $operations[0][0] === 'renew';
+        $repeatable = \count($operations) === 1 && $operations[0][0] === 'renew';
         return $this->connection->script('apply', $keys, $arguments, $repeatable);
     }
 
@@ -283,7 +283,7 @@ final class Store
     public function touch(Token $token, Record $record, int $revoked): void
     {
         $key = $this->sessionKey($token->handle());
-        $this->connection->script('touch', [$key, $this->revocationsKey(substr($token->handle(), 0, 4))], [
+        $this->connection->script('touch', [$key, $this->revocationsKey(\substr($token->handle(), 0, 4))], [
             $token->verifierHash(), $record->created > $revoked ? '0' : (string) $revoked, '0',
         ], true);
     }
@@ -300,13 +300,13 @@ final class Store
         $key = $this->sessionKey($token->handle());
         if ($owner === null) {
             [$user] = $this->connection->read([[$key, ['HGET', $key, '@u']]]);
-            $owner = is_string($user) && Text::isHash(substr($user, 0, 22)) ? substr($user, 0, 22) : '';
+            $owner = \is_string($user) && Text::isHash(\substr($user, 0, 22)) ? \substr($user, 0, 22) : '';
         }
-        if ($owner !== '' && self::bucketOf($owner) !== substr($token->handle(), 0, 4)) {
+        if ($owner !== '' && self::bucketOf($owner) !== \substr($token->handle(), 0, 4)) {
             $owner = ''; // the record is malformed
         }
         $keys = $owner === '' ? [$key] : [$key, $this->indexKey($owner)];
-        $attempt = Text::hash(random_bytes(16));
+        $attempt = Text::hash(\random_bytes(16));
         $reply = $this->connection->script('end', $keys, [$attempt, $this->replicas > 0 ? '1' : '0'], true);
         $this->waitForReplicas($key);
         return match ($reply[0]) {
@@ -323,8 +323,8 @@ final class Store
             return;
         }
         [$got] = $this->connection->send([[$key, ['WAIT', (string) $this->replicas, (string) $this->replicaTimeout]]]);
-        if (!is_int($got) || $got < $this->replicas) {
-            $got = $got instanceof ReplyError ? $got->message : (string) json_encode($got);
+        if (!\is_int($got) || $got < $this->replicas) {
+            $got = $got instanceof ReplyError ? $got->message : (string) \json_encode($got);
             throw new SessionException(
                 Problem::UnknownOutcome, "the end is done, but not $this->replicas replicas acknowledged it in time: $got",
             );
@@ -398,7 +398,7 @@ final class Store
         $record->deadline = $created + $spec['lifetime'];
         $record->idle = $spec['idle'];
         $record->owner = $spec['owner'];
-        $record->authenticated = max(0, $created - $spec['ago']);
+        $record->authenticated = \max(0, $created - $spec['ago']);
         $record->level = $spec['level'];
         $record->persistent = $spec['persistent'];
         $record->info = $spec['info'];
@@ -424,8 +424,8 @@ final class Store
     private function leave(Token $old, Token $new, int $everybody): ?Record
     {
         $key = $this->sessionKey($old->handle());
-        $keys = [$key, $this->revocationsKey(substr($old->handle(), 0, 4))];
-        $arguments = ['leave', substr($new->handle(), 5), $old->verifierHash(), (string) $everybody];
+        $keys = [$key, $this->revocationsKey(\substr($old->handle(), 0, 4))];
+        $arguments = ['leave', \substr($new->handle(), 5), $old->verifierHash(), (string) $everybody];
         $reply = $this->connection->script('move', $keys, $arguments, true);
         if ($reply[0] === 'gone' || $reply[0] === 'moved') {
             return null;
@@ -443,7 +443,7 @@ final class Store
     private function stay(Token $old, Token $new): void
     {
         try {
-            $this->connection->script('move', [$this->sessionKey($old->handle())], ['stay', substr($new->handle(), 5)], true);
+            $this->connection->script('move', [$this->sessionKey($old->handle())], ['stay', \substr($new->handle(), 5)], true);
         } catch (SessionException) { // it accepts changes again after ten seconds
         }
     }
@@ -451,7 +451,7 @@ final class Store
     /** @param array{max: int, idle: int} $spec */
     private static function needsConfirmation(array $spec, ?Record $from): bool
     {
-        return ($from !== null || $spec['max'] > 0) && $spec['idle'] - self::UNCONFIRMED > min($spec['idle'] / 20, 60000);
+        return ($from !== null || $spec['max'] > 0) && $spec['idle'] - self::UNCONFIRMED > \min($spec['idle'] / 20, 60000);
     }
 
     /**
@@ -464,14 +464,14 @@ final class Store
         Token $token, array $spec, ?Token $old, ?Record $from, int $began, int $everybody, array $values,
     ): int {
         $owner = $spec['owner'];
-        $oldName = $from !== null && $from->owner === $owner ? substr((string) $old?->handle(), 5) : '';
-        $user = Text::hex($spec['level'], 2) . ($spec['persistent'] ? '1' : '0') . Text::hex(strlen($spec['info']), 4);
-        $until = hrtime(true) + 2_000_000_000;
+        $oldName = $from !== null && $from->owner === $owner ? \substr((string) $old?->handle(), 5) : '';
+        $user = Text::hex($spec['level'], 2) . ($spec['persistent'] ? '1' : '0') . Text::hex(\strlen($spec['info']), 4);
+        $until = \hrtime(true) + 2_000_000_000;
         while (true) {
             [$names, $version] = $this->others($spec, $oldName);
             $keys = [
                 $this->sessionKey($token->handle()), $this->indexKey($owner), $this->revocationsKey(self::bucketOf($owner)),
-                ...array_map(fn (string $name): string => $this->sessionKey(self::bucketOf($owner) . "-$name"), $names),
+                ...\array_map(fn (string $name): string => $this->sessionKey(self::bucketOf($owner) . "-$name"), $names),
             ];
             $first = self::needsConfirmation($spec, $from) ? self::UNCONFIRMED : $spec['idle'];
             $reply = $this->connection->script('signin', $keys, [
@@ -479,7 +479,7 @@ final class Store
                 (string) $first, $version, (string) $began, (string) $spec['ago'], (string) $spec['max'], $spec['refuse'] ? '1' : '0',
                 (string) $everybody, $oldName, $user, ...Record::infoArguments($spec['info']), ...self::flat($values),
             ], true);
-            if ($reply[0] !== 'changed' || hrtime(true) > $until) {
+            if ($reply[0] !== 'changed' || \hrtime(true) > $until) {
                 break;
             }
         }
@@ -505,21 +505,21 @@ final class Store
         $owner = $spec['owner'];
         if ($spec['max'] === 0) {
             $index = $this->indexKey($owner);
-            $entries = random_int(0, 7) > 0 ? [] : $this->scores(['ZRANDMEMBER', $index, '20', 'WITHSCORES']);
+            $entries = \random_int(0, 7) > 0 ? [] : $this->scores(['ZRANDMEMBER', $index, '20', 'WITHSCORES']);
             unset($entries['@rev']);
             return [self::names($entries, $oldName), ''];
         }
         [$entries, $version] = $this->index($owner);
-        if (count($entries) > self::BATCH) {
+        if (\count($entries) > self::BATCH) {
             // More than the script takes: the sessions over the limit end before it runs.
-            $this->cleanIndex($owner, array_map(strval(...), array_keys($entries)));
+            $this->cleanIndex($owner, \array_map(\strval(...), \array_keys($entries)));
             [$entries] = $this->index($owner);
             unset($entries[$oldName]);
-            $extra = array_slice(self::names($entries, ''), 0, max(0, count($entries) - $spec['max']));
+            $extra = \array_slice(self::names($entries, ''), 0, \max(0, \count($entries) - $spec['max']));
             if ($extra !== [] && $spec['refuse']) {
                 throw new SessionException(Problem::TooMany, "at most {$spec['max']} sessions");
             }
-            $handles = array_map(fn (string $name): string => self::bucketOf($owner) . "-$name", $extra);
+            $handles = \array_map(fn (string $name): string => self::bucketOf($owner) . "-$name", $extra);
             $this->endNamed($owner, $handles);
             [$entries, $version] = $this->index($owner);
         }
@@ -536,7 +536,7 @@ final class Store
         if ($reply instanceof ReplyError) {
             throw new SessionException(Problem::Unavailable, "$command[1]: $reply->message");
         }
-        return array_map(intval(...), self::pairs($reply) ?? []);
+        return \array_map(\intval(...), self::pairs($reply) ?? []);
     }
 
     /**
@@ -557,9 +557,9 @@ final class Store
      */
     private static function names(array $entries, string $add): array
     {
-        asort($entries);
-        $names = array_map(strval(...), array_keys($entries));
-        return $add === '' || in_array($add, $names, true) ? $names : [...$names, $add];
+        \asort($entries);
+        $names = \array_map(\strval(...), \array_keys($entries));
+        return $add === '' || \in_array($add, $names, true) ? $names : [...$names, $add];
     }
 
     /** @param list<string> $names */
@@ -567,11 +567,11 @@ final class Store
     {
         $n = $this->revocationsKey(self::bucketOf($owner));
         [$revocation] = $this->connection->read([[$n, ['HGET', $n, $owner]]]);
-        if (is_string($revocation)) {
+        if (\is_string($revocation)) {
             $this->endRevoked($owner, $revocation, []);
         }
-        foreach (array_chunk($names, self::BATCH) as $batch) {
-            $keys = array_map(fn (string $name): string => $this->sessionKey(self::bucketOf($owner) . "-$name"), $batch);
+        foreach (\array_chunk($names, self::BATCH) as $batch) {
+            $keys = \array_map(fn (string $name): string => $this->sessionKey(self::bucketOf($owner) . "-$name"), $batch);
             $this->connection->script('clean', [$this->indexKey($owner), $n, ...$keys], [], true);
         }
     }
@@ -585,12 +585,12 @@ final class Store
         return $this->repeatIfUnknown(function () use ($token, $spec, $old, $from, $everybody): int {
             if ($old !== null && $from !== null && $from->owner !== $spec['owner']) {
                 $keys = [$this->sessionKey($old->handle()), ...($from->owner === '' ? [] : [$this->indexKey($from->owner)])];
-                $this->connection->script('move', $keys, ['left', substr($token->handle(), 5)], true);
+                $this->connection->script('move', $keys, ['left', \substr($token->handle(), 5)], true);
             }
             if (!self::needsConfirmation($spec, $from)) {
                 return 0;
             }
-            $keys = [$this->sessionKey($token->handle()), $this->revocationsKey(substr($token->handle(), 0, 4))];
+            $keys = [$this->sessionKey($token->handle()), $this->revocationsKey(\substr($token->handle(), 0, 4))];
             $reply = $this->connection->script('touch', $keys, [$token->verifierHash(), (string) $everybody, '0'], true);
             return match ($reply[0]) {
                 'ok' => (int) $reply[1],
@@ -615,12 +615,12 @@ final class Store
         $count = 100;
         while (true) {
             $entries = $this->scores(['ZRANGE', $index, $from, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', (string) $count, 'WITHSCORES']);
-            $full = count($entries) === $count;
+            $full = \count($entries) === $count;
             unset($entries['@rev']);
-            $new = array_filter(
+            $new = \array_filter(
                 $entries,
                 fn (int $score, int|string $name): bool => $from === '+inf' || $score < (int) $from
-                    || $score === (int) $from && strcmp((string) $name, $last) < 0,
+                    || $score === (int) $from && \strcmp((string) $name, $last) < 0,
                 ARRAY_FILTER_USE_BOTH,
             );
             if ($new === [] && $full) {
@@ -632,7 +632,7 @@ final class Store
             if (!$full) {
                 return;
             }
-            $last = (string) array_key_last($new);
+            $last = (string) \array_key_last($new);
             $from = (string) $new[$last];
         }
     }
@@ -652,27 +652,27 @@ final class Store
             $key = $this->sessionKey("$bucket-$name");
             return [$key, ['HMGET', $key, ...$fields]];
         };
-        $keys = array_map(strval(...), array_keys($entries));
+        $keys = \array_map(\strval(...), \array_keys($entries));
         $replies = $this->connection->read([
-            ...array_map(fn (string $name): array => $get($name, $names), $keys),
+            ...\array_map(fn (string $name): array => $get($name, $names), $keys),
             [$n, ['HGETALL', $n]], [$this->revokedKey(), ['GET', $this->revokedKey()]], [$n, ['TIME']],
         ]);
-        $now = self::milliseconds(array_pop($replies));
-        $revoked = array_pop($replies);
-        $revocations = self::pairs(array_pop($replies)) ?? throw new SessionException(Problem::Unavailable, "$n is no hash");
+        $now = self::milliseconds(\array_pop($replies));
+        $revoked = \array_pop($replies);
+        $revocations = self::pairs(\array_pop($replies)) ?? throw new SessionException(Problem::Unavailable, "$n is no hash");
         foreach ($keys as $i => $name) {
             try {
-                $everybody = Reading::everybody(is_string($revoked) || $revoked === false ? $revoked : null);
+                $everybody = Reading::everybody(\is_string($revoked) || $revoked === false ? $revoked : null);
                 $reply = $replies[$i];
-                if (!is_array($reply)) {
+                if (!\is_array($reply)) {
                     throw new FormatException('session', 'the key is not a hash');
                 }
-                $hash = array_filter(array_combine($names, $reply), is_string(...));
-                $parts = isset($hash['@u']) && strlen($hash['@u']) === 41 ? intdiv((int) hexdec(substr($hash['@u'], 37)) + 63, 64) : 0;
+                $hash = \array_filter(\array_combine($names, $reply), \is_string(...));
+                $parts = isset($hash['@u']) && \strlen($hash['@u']) === 41 ? \intdiv((int) \hexdec(\substr($hash['@u'], 37)) + 63, 64) : 0;
                 if ($parts > 8) { // read it again as a whole: it may have ended since
-                    $all = [...$names, ...array_map(fn (int $part): string => "@i$part", range(9, min(192, $parts)))];
+                    $all = [...$names, ...\array_map(fn (int $part): string => "@i$part", \range(9, \min(192, $parts)))];
                     [$reply] = $this->connection->read([$get($name, $all)]);
-                    $hash = is_array($reply) ? array_filter(array_combine($all, $reply), is_string(...)) : [];
+                    $hash = \is_array($reply) ? \array_filter(\array_combine($all, $reply), \is_string(...)) : [];
                 }
                 if ($hash === [] || isset($hash['@ended']) || isset($hash['@moved'])) {
                     continue;
@@ -700,7 +700,7 @@ final class Store
     public function endNamed(string $owner, array $handles): array
     {
         $ended = [];
-        foreach (array_chunk($handles, self::BATCH) as $batch) {
+        foreach (\array_chunk($handles, self::BATCH) as $batch) {
             $ended = [...$ended, ...$this->endUser($owner, ['only', '', '0'], $batch)[1]];
         }
         $this->replicate(self::bucketOf($owner));
@@ -717,8 +717,8 @@ final class Store
      */
     public function endAllOf(string $owner, array $except, int $longest): array
     {
-        $except = array_values(array_filter($except, fn (string $handle): bool => substr($handle, 0, 4) === self::bucketOf($owner)));
-        [$revocation, $ended, $remaining] = $this->endUser($owner, ['all', (string) max($longest, self::DAY), '0'], $except);
+        $except = \array_values(\array_filter($except, fn (string $handle): bool => \substr($handle, 0, 4) === self::bucketOf($owner)));
+        [$revocation, $ended, $remaining] = $this->endUser($owner, ['all', (string) \max($longest, self::DAY), '0'], $except);
         $ended = [...$ended, ...$this->endRevoked($owner, $revocation, $remaining)];
         $this->replicate(self::bucketOf($owner));
         return $ended;
@@ -749,14 +749,14 @@ final class Store
     private function endUser(string $owner, array $arguments, array $handles): array
     {
         $bucket = self::bucketOf($owner);
-        $keys = [$this->indexKey($owner), $this->revocationsKey($bucket), ...array_map($this->sessionKey(...), $handles)];
+        $keys = [$this->indexKey($owner), $this->revocationsKey($bucket), ...\array_map($this->sessionKey(...), $handles)];
         // A repetition of "only" would not know which sessions the first call ended.
         $reply = $this->connection->script('enduser', $keys, $arguments, $arguments[0] !== 'only');
         if ($reply[0] !== 'ok') {
             throw $this->failure("user $owner", $reply);
         }
         $handle = fn (string $name): string => "$bucket-$name";
-        return [(string) $reply[2], array_map($handle, $reply[3]), array_map($handle, $reply[5])];
+        return [(string) $reply[2], \array_map($handle, $reply[3]), \array_map($handle, $reply[5])];
     }
 
     /**
@@ -782,10 +782,10 @@ final class Store
         $latest = $at;
         foreach ($nodes as $node) {
             [$time] = $this->connection->read([[$node, ['TIME']]]);
-            $latest = max($latest, self::milliseconds($time));
+            $latest = \max($latest, self::milliseconds($time));
         }
         // It covers sessions that servers created whose clock is ahead.
-        $at = $raise((string) min($latest, $at + 60_000), $this->replicas > 0);
+        $at = $raise((string) \min($latest, $at + 60_000), $this->replicas > 0);
         $this->waitForReplicas($key);
         foreach ($nodes as $node) {
             $this->removeRevoked($node, $at);
@@ -798,14 +798,14 @@ final class Store
         $cursor = '0';
         do {
             [$reply] = $this->connection->read([[$node, ['SCAN', $cursor, 'MATCH', "$this->namespace:{*}:s:*", 'COUNT', '1000']]]);
-            if (!is_array($reply)) {
+            if (!\is_array($reply)) {
                 throw new SessionException(Problem::Unavailable, 'everybody is signed out, but not all sessions are removed: call again');
             }
             [$cursor, $keys] = $reply;
-            $lives = $keys === [] ? [] : $this->connection->read(array_map(fn (string $key): array => [$key, ['HGET', $key, '@l']], $keys));
+            $lives = $keys === [] ? [] : $this->connection->read(\array_map(fn (string $key): array => [$key, ['HGET', $key, '@l']], $keys));
             $revoked = [];
             foreach ($keys as $i => $key) {
-                $created = is_string($lives[$i]) ? Text::number(substr($lives[$i], 22, 12)) : 0;
+                $created = \is_string($lives[$i]) ? Text::number(\substr($lives[$i], 22, 12)) : 0;
                 if ($lives[$i] !== false && ($created ?? 0) <= $at) {
                     $revoked[] = [$key, ['DEL', $key]];
                 }

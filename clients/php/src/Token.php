@@ -27,13 +27,13 @@ final class Token
     /** A new token in the bucket of a user, or in a random one. */
     public static function new(?int $bucket = null): self
     {
-        return new self($bucket ?? random_int(0, 0xffff), random_bytes(16), random_bytes(16));
+        return new self($bucket ?? \random_int(0, 0xffff), \random_bytes(16), \random_bytes(16));
     }
 
     /** The token that replaces this one. */
     public function renewed(int $generation): self
     {
-        return new self($this->bucket, $this->selector, random_bytes(16), $generation);
+        return new self($this->bucket, $this->selector, \random_bytes(16), $generation);
     }
 
     public function withGeneration(int $generation): self
@@ -44,23 +44,23 @@ final class Token
     /** Returns "malformed" or "forged" for a text that is no token of these keys. */
     public static function parse(string $text, Keys $keys): self|string
     {
-        $length = strlen($text);
+        $length = \strlen($text);
         $bytes = $length === 52 || $length === 76 ? Text::decode($text) : null;
         if ($bytes === null || $bytes[0] !== "\x01") {
             return 'malformed';
         }
-        $token = substr($bytes, 0, self::SIZE);
-        if (!$keys->verify($token, substr($bytes, self::SIZE))) {
+        $token = \substr($bytes, 0, self::SIZE);
+        if (!$keys->verify($token, \substr($bytes, self::SIZE))) {
             return 'forged';
         }
         /** @var array{bucket: int, generation: int} $numbers */
-        $numbers = unpack('x1/nbucket/x16/Ngeneration', $token);
-        return new self($numbers['bucket'], substr($token, 3, 16), substr($token, 23, 16), $numbers['generation']);
+        $numbers = \unpack('x1/nbucket/x16/Ngeneration', $token);
+        return new self($numbers['bucket'], \substr($token, 3, 16), \substr($token, 23, 16), $numbers['generation']);
     }
 
     public function text(Keys $keys): string
     {
-        $bytes = pack('Cn', 1, $this->bucket) . $this->selector . pack('N', $this->generation) . $this->verifier;
+        $bytes = \pack('Cn', 1, $this->bucket) . $this->selector . \pack('N', $this->generation) . $this->verifier;
         return Text::encode($bytes . $keys->sign($bytes));
     }
 
@@ -77,11 +77,11 @@ final class Token
     public function equals(self $other): bool
     {
         return $this->sameSession($other) && $this->generation === $other->generation
-            && hash_equals($this->verifier, $other->verifier);
+            && \hash_equals($this->verifier, $other->verifier);
     }
 
     public function sameSession(self $other): bool
     {
-        return $this->bucket === $other->bucket && hash_equals($this->selector, $other->selector);
+        return $this->bucket === $other->bucket && \hash_equals($this->selector, $other->selector);
     }
 }

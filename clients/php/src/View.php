@@ -46,7 +46,7 @@ final class View
     {
         $size = 0;
         foreach ($fields as $name => $value) {
-            $size += strlen((string) $name) + strlen($value);
+            $size += \strlen((string) $name) + \strlen($value);
         }
         return $size;
     }
@@ -72,11 +72,11 @@ final class View
     {
         $entries = [];
         foreach ($this->fields as $name => $value) {
-            if (str_starts_with((string) $name, "$field:")) {
-                $entries[substr((string) $name, strlen($field) + 1)] = $value;
+            if (\str_starts_with((string) $name, "$field:")) {
+                $entries[\substr((string) $name, \strlen($field) + 1)] = $value;
             }
         }
-        ksort($entries, SORT_STRING);
+        \ksort($entries, SORT_STRING);
         return $entries;
     }
 
@@ -96,16 +96,16 @@ final class View
     public function change(string $kind, string $name, string $a = ''): void
     {
         $operation = [$kind, $name, $a, ''];
-        if (count($this->operations) >= self::MAX_OPERATIONS) {
+        if (\count($this->operations) >= self::MAX_OPERATIONS) {
             throw new SessionException(Problem::TooLarge, 'a commit has at most ' . self::MAX_OPERATIONS . ' operations: commit more often');
         }
         $this->apply($operation, true);
-        $last = end($this->operations);
-        if ($last !== false && $last[1] === $name && in_array($last[0], ['set', 'unset', 'add'], true)) {
+        $last = \end($this->operations);
+        if ($last !== false && $last[1] === $name && \in_array($last[0], ['set', 'unset', 'add'], true)) {
             $sum = $kind === 'add' && $last[0] === 'add' ? (int) $last[2] + (int) $a : null;
-            if ($kind === 'set' || $kind === 'unset' || is_int($sum)) { // one operation does for both
-                array_pop($this->operations);
-                $operation[2] = is_int($sum) ? (string) $sum : $a;
+            if ($kind === 'set' || $kind === 'unset' || \is_int($sum)) { // one operation does for both
+                \array_pop($this->operations);
+                $operation[2] = \is_int($sum) ? (string) $sum : $a;
             }
         }
         $this->operations[] = $operation;
@@ -123,14 +123,14 @@ final class View
         foreach ($operations as [$kind, $name, $a, $b]) {
             $present = $this->get($name);
             if ($kind === 'add') {
-                [$least, $most] = explode(' ', $b);
+                [$least, $most] = \explode(' ', $b);
                 $count = Text::integer($present ?? '0');
                 $sum = $count === null ? null : $count + (int) $a;
-                if ($sum !== null && (!is_int($sum) || $sum < (int) $least || $sum > (int) $most)) {
+                if ($sum !== null && (!\is_int($sum) || $sum < (int) $least || $sum > (int) $most)) {
                     return 'conflict';
                 }
             }
-            if ($kind === 'limit' && count($this->entries($name)) + $added > (int) $a) {
+            if ($kind === 'limit' && \count($this->entries($name)) + $added > (int) $a) {
                 return 'entries';
             }
             $added += $present === null ? 1 : 0;
@@ -148,9 +148,9 @@ final class View
     {
         foreach ($operations as $i => [$kind, $name, $a, $b]) {
             match ($kind) {
-                'add' => is_string($values[$i] ?? null) ? $this->put($name, $values[$i], false) : null,
+                'add' => \is_string($values[$i] ?? null) ? $this->put($name, $values[$i], false) : null,
                 'take' => $this->remove($name),
-                'swap' => $b === '' ? $this->remove($name) : $this->put($name, substr($b, 1), false),
+                'swap' => $b === '' ? $this->remove($name) : $this->put($name, \substr($b, 1), false),
                 default => $this->apply([$kind, $name, $a, $b], false),
             };
         }
@@ -171,14 +171,14 @@ final class View
             case 'add':
                 $n = Text::integer($this->fields[$name] ?? '0');
                 $sum = $n === null ? null : $n + (int) $a;
-                if (is_int($sum)) {
+                if (\is_int($sum)) {
                     $this->put($name, (string) $sum, $check);
                 } elseif ($check) {
                     throw new SessionException(Problem::Invalid, "field \"$name\": " . ($n === null ? 'it is no counter' : 'the sum overflows'));
                 }
                 break;
             case 'unset-entries':
-                foreach (array_keys($this->entries($name)) as $key) {
+                foreach (\array_keys($this->entries($name)) as $key) {
                     $this->remove("$name:$key");
                 }
                 break;
@@ -192,8 +192,8 @@ final class View
     private function put(string $name, string $value, bool $check): void
     {
         $old = $this->fields[$name] ?? null;
-        $size = $this->size + strlen($value) - ($old === null ? -strlen($name) : strlen($old));
-        if ($check && $old === null && count($this->fields) >= self::MAX_FIELDS) {
+        $size = $this->size + \strlen($value) - ($old === null ? -\strlen($name) : \strlen($old));
+        if ($check && $old === null && \count($this->fields) >= self::MAX_FIELDS) {
             throw new SessionException(Problem::TooLarge, 'a session has at most ' . self::MAX_FIELDS . ' fields and entries');
         }
         if ($check && $size > $this->maxSize && $size > $this->size) {
@@ -206,7 +206,7 @@ final class View
     private function remove(string $name): void
     {
         if (isset($this->fields[$name])) {
-            $this->size -= strlen($name) + strlen($this->fields[$name]);
+            $this->size -= \strlen($name) + \strlen($this->fields[$name]);
             unset($this->fields[$name]);
         }
     }

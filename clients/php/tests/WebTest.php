@@ -178,6 +178,27 @@ final class WebTest extends TestCase
         self::assertSame(['{ }', '{ "x" : [ ] }', '2'], [$hash['o'], $hash['c'], $hash['a']]);
     }
 
+    /**
+     * @testWith ["123456789012345678901234567890"]
+     *           ["deep"]
+     */
+    public function testValueThatPhpCannotHoldIsNotShownAndStays(string $json): void
+    {
+        $json = $json === 'deep' ? str_repeat('[', 600) . str_repeat(']', 600) : $json;
+        $this->visit('/native/set?key=mine&value=1');
+        $key = self::$redis->command('KEYS', "$this->ns:*:s:*")[0];
+        $size = hexdec(substr(self::$redis->hash($key)['@s'], 36, 8)) + strlen('theirs' . $json);
+        self::$redis->command('HSET', $key, 'theirs', $json, '@s', substr_replace(self::$redis->hash($key)['@s'], sprintf('%08x', $size), 36, 8));
+        self::assertSame(['mine' => 1], $this->json('/native/show'));
+        $this->visit('/native/set?key=mine&value=2');
+        self::assertSame(['mine' => 2], $this->json('/native/show'));
+        self::assertSame($json, self::$redis->hash($key)['theirs']);
+        $this->visit('/native/set?key=theirs&value=3');
+        self::assertSame('3', self::$redis->hash($key)['theirs']);
+        $this->visit('/native/destroy');
+        self::assertSame([], $this->jar);
+    }
+
     public function testExceptionDiscardsChanges(): void
     {
         $this->visit('/native/set?key=a&value=1');

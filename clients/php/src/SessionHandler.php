@@ -92,7 +92,8 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
 
     private function show(): void
     {
-        if (\session_status() === PHP_SESSION_ACTIVE) {
+        // After session_destroy() the values of the ended session are still there.
+        if (\session_status() === PHP_SESSION_ACTIVE || isset($_SESSION)) {
             $_SESSION = $this->values();
         }
     }

@@ -8,13 +8,11 @@ foreach ([dirname(__DIR__) . '/vendor/autoload.php', 'Nyholm/Psr7/autoload.php']
         require_once $file;
     }
 }
+require_once dirname(__DIR__) . '/autoload.php';
 spl_autoload_register(function (string $class): void {
-    foreach (['Coatcheck\\Session\\Tests\\' => __DIR__, 'Coatcheck\\Session\\' => dirname(__DIR__) . '/src'] as $prefix => $folder) {
-        $file = $folder . '/' . str_replace('\\', '/', substr($class, strlen($prefix))) . '.php';
-        if (str_starts_with($class, $prefix) && is_file($file)) {
-            require $file;
-            return;
-        }
+    $file = __DIR__ . '/' . substr($class, strlen('Coatcheck\\Session\\Tests\\')) . '.php';
+    if (str_starts_with($class, 'Coatcheck\\Session\\Tests\\') && is_file($file)) {
+        require $file;
     }
 });
 error_reporting(E_ALL);

@@ -132,6 +132,7 @@ switch ($path) {
         session_destroy();
         if (isset($query['signin'])) {
             $handler->signIn(new Login($query['signin']));
+            echo json_encode($_SESSION);
         }
         break;
     case '/native/loop':

@@ -250,7 +250,7 @@ final class Manager
     public function sessions(string $user): \Generator
     {
         $this->checkUser($user);
-        foreach ($this->store->sessions($this->keys->owner($user)) as $handle => $record) {
+        foreach ($this->store->users()->sessions($this->keys->owner($user)) as $handle => $record) {
             try {
                 $principal = $this->open($record);
             } catch (SessionException $e) {
@@ -271,7 +271,7 @@ final class Manager
         if ($user === '' || !self::isHandle($handle) || \hexdec(\substr($handle, 0, 4)) !== \hexdec(\bin2hex(\substr((string) Text::decode($owner), 0, 2)))) {
             throw new SessionException(Problem::NotFound);
         }
-        if ($this->store->endNamed($owner, [$handle]) === []) {
+        if ($this->store->users()->endNamed($owner, [$handle]) === []) {
             throw new SessionException(Problem::NotFound);
         }
     }
@@ -295,13 +295,13 @@ final class Manager
             throw new SessionException(Problem::Invalid, 'at most 100 handles to keep');
         }
         $longest = (int) (\max($this->config->lifetime, $this->config->maxRemember) * 1000);
-        return \count($this->store->endAllOf($this->keys->owner($user), $keep, $longest));
+        return \count($this->store->users()->endAllOf($this->keys->owner($user), $keep, $longest));
     }
 
     /** Ends every session in the store: for an incident. Call it again after an error. */
     public function revokeAll(): void
     {
-        $this->store->endEverybody();
+        $this->store->users()->endEverybody();
     }
 
     private function checkUser(string $user): void

@@ -222,6 +222,21 @@ final class Record
         return $arguments;
     }
 
+    /**
+     * The names and values of fields, as the scripts get them.
+     *
+     * @param array<array-key, string> $fields
+     * @return list<string>
+     */
+    public static function fieldArguments(array $fields): array
+    {
+        $arguments = [];
+        foreach ($fields as $name => $value) {
+            \array_push($arguments, (string) $name, $value);
+        }
+        return $arguments;
+    }
+
     // Decisions
 
     public function expires(): int

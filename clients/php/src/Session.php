@@ -607,7 +607,7 @@ final class Session
         $token = Token::new((int) \hexdec(\bin2hex(\substr((string) Text::decode($spec['owner']), 0, 2))));
         $oldId = $this->id;
         try {
-            [$record, $now, $everybody, $exact] = $this->manager->store->signIn(
+            [$record, $now, $everybody, $exact] = $this->manager->store->signIn()->run(
                 $token, $spec, $this->state === 'live' ? $this->token : null,
                 fn (): int => $login->began === null ? \intdiv(\hrtime(true) - $this->in->began, 1_000_000) : \max(0, self::ms(\microtime(true) - $login->began)),
                 fn (?Record $from): array => $this->carry($from, $spec, $operations, $oldId),

@@ -286,15 +286,18 @@ final class StoreTest extends TestCase
 
     public function testEndWaitsForReplicas(): void
     {
-        $primary = RedisServer::start();
+        $primary = RedisServer::start('--repl-diskless-sync-delay', '0');
         $m = $this->manager(fn () => $primary->client(), 1);
         $token = $this->begin($m);
         $this->refused(Problem::UnknownOutcome, fn () => $this->visit($m, $token)->signOut());
         self::assertNull($this->visit($m, $token)->handle(), 'it has ended nevertheless');
-        $replica = RedisServer::start('--replicaof', "127.0.0.1 {$primary->port()}", '--repl-diskless-sync-delay', '0');
-        for ($i = 0; $i < 500 && !str_contains((string) $primary->command('INFO', 'replication'), 'state=online'); $i++) {
-            usleep(10_000);
+        $replica = RedisServer::start('--replicaof', "127.0.0.1 {$primary->port()}");
+        $client = $primary->client();
+        for ($i = 0; $i < 10 && (int) $client->rawCommand('WAIT', '1', '5000') === 0; $i++) {
+            $client->set('synchronized', (string) $i);
         }
+        $patient = new Store(fn () => $primary->client(), 'replicas' . bin2hex(random_bytes(6)), 1, 9000);
+        $m = new Manager($patient, new Config(), fn (string $m) => null);
         $token = $this->begin($m);
         $s = $this->visit($m, $token);
         $s->signIn(new Login('ada'));
@@ -305,6 +308,34 @@ final class StoreTest extends TestCase
             fn (string $key): array => array_keys($replica->hash($key)), $replica->command('KEYS', '*:s:*'),
         ))));
         $m->revokeAll();
+    }
+
+    /** The old primary becomes a replica, and refuses to write: the next try goes to the new one. */
+    public function testChangeGoesToThePromotedReplica(): void
+    {
+        $old = RedisServer::start('--repl-diskless-sync-delay', '0');
+        $new = RedisServer::start('--replicaof', "127.0.0.1 {$old->port()}");
+        $primary = $old;
+        $m = $this->manager(function () use (&$primary): \Redis {
+            return $primary->client();
+        });
+        $token = $this->begin($m);
+        $s = $this->visit($m, $token);
+        (new Counter('n'))->add($s);
+        for ($i = 0; $i < 1500 && $new->command('KEYS', '*:s:*') === []; $i++) {
+            usleep(10_000);
+        }
+        $new->command('REPLICAOF', 'NO', 'ONE');
+        $old->command('REPLICAOF', '127.0.0.1', (string) $new->port());
+        $primary = $new;
+        $s->finish();
+        self::assertSame(1, (new Counter('n'))->get($this->visit($m, $token)));
+        self::assertSame('1', $new->hash($new->command('KEYS', '*:s:*')[0])['n']);
+        $s = $this->visit($m, $token);
+        $s->signIn(new Login('ada'));
+        self::assertSame(1, $m->revokeUser('ada'));
+        $old->stop();
+        $new->stop();
     }
 
     /** The rule of format/README.md is enough. */

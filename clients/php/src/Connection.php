@@ -33,8 +33,8 @@ final class Connection
 
     /**
      * @param float $timeout how long to repeat what certainly did not run, in seconds
-     * @param bool $pooled $redis connects by pconnect, and phpredis does not check the connection: a
-     *     reply to another request may be left in it
+     * @param bool $pooled $redis connects by pconnect, and phpredis does not check the connection:
+     *     a reply to another request may be left in it
      */
     public function __construct(\Redis|\RedisCluster|\Closure $redis, private readonly float $timeout, private readonly bool $pooled = false)
     {
@@ -154,7 +154,8 @@ final class Connection
             $this->drop();
             throw new SessionException(Problem::UnknownOutcome, 'the reply is no list');
         }
-        if ($error !== null) { // which of the false replies is the error is not known: treat all as one
+        if ($error !== null) {
+            // Which of the false replies is the error is not known: treat all as one.
             return \array_map(fn (mixed $r): mixed => $r === false ? new ReplyError($error) : $r, $replies);
         }
         return $replies;

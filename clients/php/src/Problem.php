@@ -29,7 +29,7 @@ enum Problem
     case CrossOrigin;
     /** The request has no CSRF token of its session. */
     case Csrf;
-    /** addWithin or setWithin was refused. Nothing was stored, and the session takes more changes. */
+    /** addWithin or setWithin was refused and stored nothing. The session takes more changes. */
     case Limit;
     /** The session would exceed Config::$maxSize or a limit of the format. */
     case TooLarge;

@@ -9,6 +9,9 @@ use Psr\Http\Message\ServerRequestInterface;
 /**
  * One request's view of a visitor's session, with the changes that the request made.
  *
+ * The file is long because all of it works on the one state of the request, and half of it is what
+ * an application reads. What needs no state is elsewhere: View, Record, Store, SignIn.
+ *
  * These methods talk to the store: load, commit, renew, signIn, signOut, csrfToken, bearerToken,
  * and take and update of the fields. The others work on the view. The first use of a session that
  * was not loaded loads it. Errors are SessionExceptions.
@@ -21,7 +24,8 @@ final class Session
 
     /** unread, anonymous, live, ended, moved or failed */
     private string $state = 'unread';
-    private ?SessionException $failure = null; // why it cannot be read, or why the last commit failed
+    /** Why it cannot be read, or why the last commit failed. */
+    private ?SessionException $failure = null;
     private ?Token $token = null;
     private ?Record $record = null;
     private ?Principal $principal = null;

@@ -164,7 +164,8 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
 
     public function destroy(string $id): bool
     {
-        if (!self::isRegenerating()) { // session_regenerate_id(true) keeps the session, under a new token
+        if (!self::isRegenerating()) {
+            // session_regenerate_id(true) keeps the session, under a new token.
             $this->session->signOut();
             $this->base = [];
         }

@@ -103,7 +103,8 @@ final class View
         $last = \end($this->operations);
         if ($last !== false && $last[1] === $name && \in_array($last[0], ['set', 'unset', 'add'], true)) {
             $sum = $kind === 'add' && $last[0] === 'add' ? (int) $last[2] + (int) $a : null;
-            if ($kind === 'set' || $kind === 'unset' || \is_int($sum)) { // one operation does for both
+            if ($kind === 'set' || $kind === 'unset' || \is_int($sum)) {
+                // One operation does for both.
                 \array_pop($this->operations);
                 $operation[2] = \is_int($sum) ? (string) $sum : $a;
             }
@@ -126,7 +127,10 @@ final class View
                 [$least, $most] = \explode(' ', $b);
                 $count = Text::integer($present ?? '0');
                 $sum = $count === null ? null : $count + (int) $a;
-                if ($sum !== null && (!\is_int($sum) || $sum < (int) $least || $sum > (int) $most)) {
+                // A count that is out of the range may come closer.
+                $under = $sum !== null && $sum < (int) $least && ($present === null || (int) $a <= 0);
+                $over = $sum !== null && $sum > (int) $most && ($present === null || (int) $a >= 0);
+                if ($under || $over || \is_float($sum)) {
                     return 'conflict';
                 }
             }

@@ -86,6 +86,19 @@ final class BoundedTest extends TestCase
         self::assertSame(['a' => 2, 'b' => 1], iterator_to_array($map->all($this->visit($s))));
     }
 
+    public function testCountOfANewSessionThatIsOutOfItsRangeMayComeCloser(): void
+    {
+        $over = new Counter('over');
+        $s = $this->visit();
+        $over->add($s, 18);
+        $this->refused(Problem::Limit, fn () => $over->addWithin($s, 1, 0, 9));
+        $this->refused(Problem::Limit, fn () => $over->addWithin($s, -19, 0, 9));
+        self::assertSame(17, $over->addWithin($s, -1, 0, 9));
+        $s = $this->visit();
+        $over->add($s, PHP_INT_MAX);
+        $this->refused(Problem::Limit, fn () => $over->addWithin($s, 1, 0, PHP_INT_MAX));
+    }
+
     public function testArgumentThatIsNotValidChangesNothing(): void
     {
         $map = new Map('m');

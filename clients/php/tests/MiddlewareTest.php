@@ -383,7 +383,7 @@ final class MiddlewareTest extends TestCase
         self::assertSame('no-store', $response->getHeaderLine('Cache-Control'));
         $bearer = ['Authorization' => 'Bearer ' . json_decode((string) $response->getBody())];
         self::assertSame(200, $this->request(fn () => 1, headers: $bearer, inner: new Route(signedIn: true))->getStatusCode());
-        $this->request($this->add(), 'POST', $bearer + ['Origin' => 'https://evil.example']); // no cookie: no confused deputy
+        $this->request($this->add(), 'POST', $bearer + ['Origin' => 'https://evil.example']);
         self::assertSame('1', (string) $this->request(fn (Session $s): int => (new Counter('n'))->get($s), headers: $bearer)->getBody());
         self::assertSame(401, $this->request($this->add(), headers: ['Authorization' => 'Bearer AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA'])->getStatusCode());
     }

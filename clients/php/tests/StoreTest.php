@@ -222,7 +222,8 @@ final class StoreTest extends TestCase
             $this->refused(Problem::Unavailable, fn () => $this->begin($m));
             self::assertLessThan(1.0, microtime(true) - $began, 'an outage is quick');
             $server->run();
-            if ($redis instanceof \Redis) { // phpredis does not connect again: that is no empty session
+            if ($redis instanceof \Redis) {
+                // phpredis does not connect again: that is no empty session.
                 $this->refused(Problem::Unavailable, fn () => $this->visit($m, $token)->load());
             } else {
                 self::assertSame('dark', (new Value('theme'))->get($this->visit($m, $token)));
@@ -248,7 +249,7 @@ final class StoreTest extends TestCase
                     }
                     $status = (new Value('theme'))->get($s) === 'dark' ? 0 : 2;
                 } finally {
-                    posix_kill((int) getmypid(), $status === 0 ? SIGTERM : SIGKILL); // without PHPUnit's own end
+                    posix_kill((int) getmypid(), $status === 0 ? SIGTERM : SIGKILL);
                 }
             }
             $children[] = $pid;
@@ -310,7 +311,7 @@ final class StoreTest extends TestCase
         $m->revokeAll();
     }
 
-    /** The old primary becomes a replica, and refuses to write: the next try goes to the new one. */
+    /** The old primary becomes a replica, and refuses to write: the new one gets the next try. */
     public function testChangeGoesToThePromotedReplica(): void
     {
         $old = RedisServer::start('--repl-diskless-sync-delay', '0');
@@ -429,7 +430,7 @@ final class StoreTest extends TestCase
         self::assertNull($this->visit($m, $tokens[5])->user());
         $cluster = new \RedisCluster(null, ["127.0.0.1:{$nodes[0]->port()}"]);
         self::assertSame(0, (int) $cluster->exists($key));
-        $cluster->rawCommand($key, 'SET', $key, 'x'); // of another type: an error, and no missing session
+        $cluster->rawCommand($key, 'SET', $key, 'x'); // an error, and no missing session
         $this->refused(Problem::Unavailable, fn () => $this->visit($m, $tokens[5])->load());
         foreach ($nodes as $node) {
             $node->stop();

@@ -473,7 +473,7 @@ final class VectorsTest extends TestCase
                 return false;
             }
             if ($want !== [] && array_is_list($want) && count($want) % 2 === 0 && is_string($want[0]) && str_starts_with($want[0], '@')) {
-                [$want, $got] = [self::pairs($want), self::pairs($got)]; // a hash in no particular order
+                [$want, $got] = [self::pairs($want), self::pairs($got)]; // without an order
                 ksort($want, SORT_STRING);
                 ksort($got, SORT_STRING);
             }
@@ -486,7 +486,8 @@ final class VectorsTest extends TestCase
         }
         $want ??= false; // phpredis replies false for nil
         $got ??= false;
-        if (is_string($want) && ctype_digit($want) && is_int($got)) { // "[+0]" is an integer in a reply
+        if (is_string($want) && ctype_digit($want) && is_int($got)) {
+                // "[+0]" is an integer in a reply.
             $want = (int) $want;
         }
         if (is_int($want) && is_int($got) || is_string($want) && is_string($got) && ctype_digit($want) && ctype_digit($got) && strlen($want) === 13) {

@@ -165,6 +165,8 @@ func TestTourWithTheKeyboardAlone(t *testing.T) {
 	mustDo(t, k.ctx, hold(input.DispatchKeyEventTypeKeyDown, "ArrowLeft"))
 	mustBecome(t, `document.querySelector(".me").style.left === "0%"`, k.ctx)
 	mustDo(t, k.ctx, hold(input.DispatchKeyEventTypeKeyUp, "ArrowLeft"))
+	k.press(t, kb.ArrowRight) // between two frames
+	mustBecome(t, `document.querySelector(".me").style.left !== "0%"`, k.ctx)
 
 	k.tabTo(t, ".who button")
 	k.load(t, kb.Enter)

@@ -9,6 +9,7 @@ const every = 20; // ms between two moves, at least
 let socket, me, at, target;
 let sent = 0; // when the last move was sent
 const held = new Set();
+const tapped = new Set(); // keys pressed since the last frame: a short press counts, too
 
 // ---- The server
 
@@ -109,6 +110,7 @@ $("board").addEventListener("keydown", (e) => {
   if (!keys[e.code] || e.ctrlKey || e.metaKey || e.altKey) return;
   e.preventDefault(); // no scrolling
   held.add(e.code);
+  tapped.add(e.code);
   target = undefined;
 });
 document.addEventListener("keyup", (e) => held.delete(e.code));
@@ -127,7 +129,7 @@ $("board").addEventListener("pointermove", (e) => e.buttons && aim(e));
 // heading returns the direction of the next move, and how far the player wants to go.
 function heading() {
   let [x, y] = [0, 0];
-  for (const code of held) [x, y] = [x + keys[code][0], y + keys[code][1]];
+  for (const code of new Set([...held, ...tapped])) [x, y] = [x + keys[code][0], y + keys[code][1]];
   if (target) [x, y] = [target.x - at.x, target.y - at.y];
   const length = Math.hypot(x, y);
   return length < 1 ? undefined : { x: x / length, y: y / length, length: target ? length : Infinity };
@@ -142,6 +144,7 @@ function move(now) {
   last = now;
   if (!at || socket.readyState !== WebSocket.OPEN) return;
   const to = heading();
+  tapped.clear();
   if (to) {
     const limit = (n, max) => Math.max(0, Math.min(max, n));
     at.x = limit(at.x + to.x * Math.min(step, to.length), size.x);

@@ -270,10 +270,7 @@ func (s *Session) mayIssueToken() error {
 	}
 	// A request that another site caused came without the cookie, because of SameSite. A new cookie
 	// would replace the visitor's own.
-	if err := s.m.cfg.CrossOrigin.Check(s.request); err != nil {
-		return fmt.Errorf("%w: %v", ErrCrossOrigin, err)
-	}
-	return nil
+	return s.m.checkOrigin(s.request)
 }
 
 // issue makes t the session's token, on its way to the client in this cookie.

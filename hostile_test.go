@@ -424,3 +424,25 @@ func TestEndedSessionKeepsWhatTheRequestRead(t *testing.T) {
 		return nil
 	})
 }
+
+// TestRepeatedOriginHeadersAreRefused: a proxy may put a line of its own before the browser's.
+func TestRepeatedOriginHeadersAreRefused(t *testing.T) {
+	s := newSite(t, session.Config{})
+	v := s.known()
+	for _, tt := range []struct {
+		name   string
+		header http.Header
+		status int
+	}{
+		{"same origin", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {"https://shop.example"}}, 200},
+		{"two sites", http.Header{"Sec-Fetch-Site": {"same-origin", "cross-site"}}, 403},
+		{"the same site twice", http.Header{"Sec-Fetch-Site": {"same-origin", "same-origin"}}, 403},
+		{"none and a site", http.Header{"Sec-Fetch-Site": {"none", "cross-site"}}, 403},
+		{"an empty line and a site", http.Header{"Sec-Fetch-Site": {"", "cross-site"}}, 403},
+		{"two origins", http.Header{"Origin": {"https://shop.example", "https://evil.example"}}, 403},
+		{"two origins of the same site", http.Header{"Sec-Fetch-Site": {"same-origin"}, "Origin": {"https://a.example", "https://b.example"}}, 403},
+	} {
+		w, _ := v.post("POST", tt.header, "")
+		mustEqual(t, tt.name, w.Code, tt.status)
+	}
+}

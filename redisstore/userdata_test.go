@@ -390,7 +390,7 @@ func TestWorkerInAnotherProcess(t *testing.T) {
 		data, err := s.UserData(r.Context())
 		if err != nil {
 			over <- err
-			return nil
+			return err
 		}
 		seen <- fruits.Get(data, "apple")
 		for _, err = range data.Watch(t.Context()) {

@@ -75,7 +75,7 @@ func mustGather(t *testing.T, server *redistest.Node, store *redisstore.Store, n
 	c.bytes, c.goroutines = memoryInUse()
 	reads := func() int {
 		stats := nearStats(t, store)
-		return int(stats.Hits + stats.Misses) //nolint:gosec // a small number
+		return int(stats.Hits + stats.Misses)
 	}
 	before := reads()
 	close(begin)

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -265,39 +267,74 @@ func TestWatchEndsInALongOutage(t *testing.T) {
 // TestWatchReportsWhatAFailoverLost: the new primary does not have the last change. The response
 // sees the older state, and that something is missing. Then it sees the next change.
 func TestWatchReportsWhatAFailoverLost(t *testing.T) {
-	limitParallel(t)
-	servers := redistest.StartSentinel(t, redistest.Options{})
-	a, b := mustServe(t, sentinelURL(servers), redisstore.Options{}, 0), mustServe(t, sentinelURL(servers), redisstore.Options{}, 0)
-	cookie := a.mustSignIn(t, "ada")
-	b.mustDo(t, cookie, addOne)
-	w := a.watch(t, cookie)
-	w.mustSee(t, 0, 1)
-	must(t, servers.Settle()) // the replicas have the session
-	primary, err := servers.Primary()
-	must(t, err)
-	eachReplica := func(f func(n *redistest.Node) error) {
-		for _, n := range servers.Nodes {
-			if n != primary {
-				must(t, f(n))
+	for _, topology := range []struct {
+		name  string
+		start func(t *testing.T) (r *replicated, nodesOf func(key string) (primary *redistest.Node, replicas []*redistest.Node))
+	}{{"Sentinel", sentinelNodes}, {"Cluster", clusterNodes}} {
+		t.Run(topology.name, func(t *testing.T) {
+			limitParallel(t)
+			servers, nodesOf := topology.start(t)
+			a, b := mustServe(t, servers.url, redisstore.Options{}, 0), mustServe(t, servers.url, redisstore.Options{}, 0)
+			cookie := a.mustSignIn(t, "ada")
+			b.mustDo(t, cookie, addOne)
+			w := a.watch(t, cookie)
+			w.mustSee(t, 0, 1)
+			must(t, servers.settle()) // the replicas have the session
+			primary, replicas := nodesOf(a.mustFindKey(t, "ada"))
+			for _, n := range replicas {
+				must(t, n.Pause())
 			}
-		}
+			// Otherwise the replicas read the change later, from their sockets.
+			_, err := primary.Do("CLIENT", "KILL", "TYPE", "replica")
+			must(t, err)
+			b.mustDo(t, cookie, addOne)
+			w.mustSee(t, time.Second, 2)
+			w.mustHaveMissed(t, false)
+			must(t, primary.Kill())
+			for _, n := range replicas {
+				must(t, n.Resume())
+			}
+			w.mustSee(t, 4*recovery, 1) // Sentinels that vote for themselves try again after 10 s
+			w.mustHaveMissed(t, true)
+			b.mustDo(t, cookie, func(_ context.Context, s *session.Session) error { watched.Add(s, 9); return nil })
+			w.mustSee(t, recovery, 10)
+			_, err = b.RevokeUser(t.Context(), "ada")
+			must(t, err)
+			w.mustEnd(t, recovery, session.ErrEnded)
+		})
 	}
-	eachReplica((*redistest.Node).Pause)
-	// Otherwise the replicas read the change later, from their sockets.
-	_, err = primary.Do("CLIENT", "KILL", "TYPE", "replica")
-	must(t, err)
-	b.mustDo(t, cookie, addOne)
-	w.mustSee(t, time.Second, 2)
-	w.mustHaveMissed(t, false)
-	must(t, primary.Kill())
-	eachReplica((*redistest.Node).Resume)
-	w.mustSee(t, 2*recovery, 1)
-	w.mustHaveMissed(t, true)
-	b.mustDo(t, cookie, func(_ context.Context, s *session.Session) error { watched.Add(s, 9); return nil })
-	w.mustSee(t, recovery, 10)
-	_, err = b.RevokeUser(t.Context(), "ada")
-	must(t, err)
-	w.mustEnd(t, recovery, session.ErrEnded)
+}
+
+func sentinelNodes(t *testing.T) (*replicated, func(string) (*redistest.Node, []*redistest.Node)) {
+	s := redistest.StartSentinel(t, redistest.Options{})
+	return &replicated{url: sentinelURL(s), settle: s.Settle}, func(string) (*redistest.Node, []*redistest.Node) {
+		primary, err := s.Primary()
+		must(t, err)
+		return primary, slices.DeleteFunc(slices.Clone(s.Nodes), func(n *redistest.Node) bool { return n == primary })
+	}
+}
+
+func clusterNodes(t *testing.T) (*replicated, func(string) (*redistest.Node, []*redistest.Node)) {
+	c := redistest.StartCluster(t, redistest.Options{})
+	return &replicated{url: clusterURL(c), settle: c.Settle}, func(key string) (*redistest.Node, []*redistest.Node) {
+		primary, err := c.NodeOfSlot(redistest.Slot(key))
+		must(t, err)
+		replica, err := c.Replica(primary)
+		must(t, err)
+		return primary, []*redistest.Node{replica}
+	}
+}
+
+// mustFindKey returns the Redis key of the only session of a user.
+func (n webNode) mustFindKey(t *testing.T, user string) string {
+	t.Helper()
+	for info, err := range n.Sessions(t.Context(), user) {
+		must(t, err)
+		bucket, name, _ := strings.Cut(info.Handle, "-")
+		return "coatcheck:{" + bucket + "}:s:" + name
+	}
+	t.Fatal("the user has no session")
+	return ""
 }
 
 // TestWatchNeedsNoCopy: a watched session is read with tracking although the store has no copy of

@@ -193,6 +193,16 @@ func measureSockets(b *testing.B) {
 			return err
 		})
 	})
+	// What the connections alone take: the server ends the responses, and nobody is revoked.
+	b.Run("limit", func(b *testing.B) {
+		measure(b, sameUser("ada", responses), func(_ []string, called func(i int)) error {
+			all(called)
+			for _, n := range nodes {
+				n.cut()
+			}
+			return nil
+		})
+	})
 	b.Run("everybody", func(b *testing.B) {
 		measure(b, differentUsers(responses), func(_ []string, called func(i int)) error {
 			all(called)

@@ -25,17 +25,23 @@ type socketNode struct {
 	webNode
 	addr string
 	open *atomic.Int64 // responses
+	cuts *sync.Map     // functions that end a response
 }
 
 func mustListen(t testing.TB, n webNode) socketNode {
 	t.Helper()
 	open := new(atomic.Int64)
+	cuts := new(sync.Map)
 	route := session.Route{SignedIn: true, Passive: true}
 	stream := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		open.Add(1)
 		defer open.Add(-1)
 		ctx, stop := route.Context(r.Context())
 		defer stop()
+		ctx, cut := context.WithCancel(ctx)
+		defer cut()
+		cuts.Store(r, cut)
+		defer cuts.Delete(r)
 		w.Header().Set("Content-Type", "text/event-stream")
 		send := func(event string) error {
 			if _, err := fmt.Fprintf(w, "data: %s\n\n", event); err != nil {
@@ -58,7 +64,12 @@ func mustListen(t testing.TB, n webNode) socketNode {
 	}
 	server := httptest.NewServer(n.Handler(route.Handler(session.HandlerFunc(stream))))
 	t.Cleanup(server.Close)
-	return socketNode{n, server.Listener.Addr().String(), open}
+	return socketNode{n, server.Listener.Addr().String(), open, cuts}
+}
+
+// cut ends all responses, without a revocation.
+func (n socketNode) cut() {
+	n.cuts.Range(func(_, cut any) bool { cut.(context.CancelFunc)(); return true })
 }
 
 // socket is a client's connection with an open event stream.

@@ -1,6 +1,7 @@
 import { readFileSync, readdirSync } from 'node:fs';
 import { createHash } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ServerClock, toTime } from './clock.js';
 import { SessionError, endedError, malformed } from './errors.js';
 import { Ends } from './ends.js';
 import { InvalidTextError, NotSentError, isServerError, type Redis, type Reply } from './redis.js';
@@ -91,6 +92,7 @@ const downFor = 1_000;
 export class Store {
   readonly keys: Keys;
   readonly ends: Ends;
+  readonly clock = new ServerClock();
   #revoked = 0; // the latest time of a revocation of everybody that this process knows
   #downSince: number | undefined;
 
@@ -219,6 +221,14 @@ export class Store {
     return this.learnRevoked(reply);
   }
 
+  /** Asks the primary of the key's slot for its time, in milliseconds. */
+  async time(key: string): Promise<number> {
+    const asked = performance.now();
+    const [reply] = await this.run(key, [['TIME']], 'read');
+    this.clock.learn(reply, asked, performance.now());
+    return toTime(reply);
+  }
+
   /** Reads a session, and decides what the token is. `began` is when the request began, by performance.now(). */
   async read(token: Token, began: number): Promise<Read> {
     const key = this.keys.session(token.id);
@@ -228,6 +238,7 @@ export class Store {
       ['TIME'],
     ];
     const get = ['GET', this.keys.revoked];
+    const asked = performance.now();
     let replies: Reply[];
     if (this.redis.cluster) {
       const both = await Promise.all([this.run(key, commands, 'read'), this.run(this.keys.revoked, [get], 'read')]);
@@ -235,6 +246,7 @@ export class Store {
     } else {
       replies = await this.run(key, [...commands, get], 'read');
     }
+    this.clock.learn(replies[2], asked, performance.now());
     const handle = handleOf(token.id);
     const session = toMap(`session ${handle}`, replies[0]);
     const revocations = toMap(this.keys.revocations(token.bucket), replies[1]);
@@ -406,10 +418,4 @@ export function toMap(where: string, reply: Reply | undefined): Map<string, stri
   const map = new Map<string, string>();
   for (let i = 0; i + 1 < reply.length; i += 2) map.set(String(reply[i]), String(reply[i + 1]));
   return map;
-}
-
-/** Returns the reply to TIME in milliseconds. */
-export function toTime(reply: Reply | undefined): number {
-  if (!Array.isArray(reply)) throw malformed('the reply of TIME', String(reply));
-  return Number(reply[0]) * 1000 + Math.floor(Number(reply[1]) / 1000);
 }

@@ -1,11 +1,12 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { toTime } from './clock.js';
 import { SessionError, malformed } from './errors.js';
 import { type Reply } from './redis.js';
 import {
   maxTime, parseRecord, parseRevocation, partName, principalFields, type Principal, type StoredRecord,
 } from './record.js';
 import { expiresAt } from './reading.js';
-import { toMap, toTime, type Store } from './store.js';
+import { toMap, type Store } from './store.js';
 import { bucketOf, handleOf, type SessionId, type Token } from './token.js';
 
 const unconfirmedFor = 60_000;
@@ -78,8 +79,8 @@ export class Users {
     const index = keys.index(owner);
     const key = keys.session(x.token.id);
 
-    const [[time], revoked] = await Promise.all([store.run(key, [['TIME']], 'read'), store.readRevoked()]);
-    let began = toTime(time) - (performance.now() - x.began);
+    const [, revoked] = await Promise.all([store.time(key), store.readRevoked()]);
+    let began = store.clock.at(x.began);
     for (const own of [this.#own.get(owner), this.#own.get('')]) {
       if (own && x.began >= own.at) began = Math.max(began, own.since + 1);
     }
@@ -158,7 +159,7 @@ export class Users {
           throw new SessionError('unknown outcome', 'the session was not confirmed', { cause: error });
         });
     }
-    now ??= toTime((await store.run(key, [['TIME']], 'read'))[0]);
+    now ??= await store.time(key);
     const record: StoredRecord = {
       id: x.id, verifier: x.token.verifierHash, unused: false, moving: false, revision: confirm ? 2 : 1, size,
       lastUse: now, created: now, deadline: now + x.lifetime, idle: x.idle, previous: undefined, generation: 0,

@@ -277,6 +277,48 @@ for (const library of libraries) {
   });
 }
 
+/** Calls `before` and `after` around the TIME with which a sign-in begins. */
+function hookTime(redis: Redis, before: () => Promise<unknown>, after: () => Promise<unknown>): Redis {
+  const send = redis.send.bind(redis);
+  redis.send = async (key, commands) => {
+    if (commands.length > 1 || commands[0]![0] !== 'TIME') return send(key, commands);
+    await before();
+    const replies = await send(key, commands);
+    await after();
+    return replies;
+  };
+  return redis;
+}
+
+const nothing = () => Promise.resolve();
+
+test('a late reply does not date a sign-in before a revocation by another process', async () => {
+  const namespace = freshNamespace();
+  const redis = hookTime(openRedis(await sharedUrl(), 'ioredis'), nothing, () => sleep(400));
+  const [sessions, others] = [open(redis, namespace), open(openRedis(await sharedUrl(), 'ioredis'), namespace)];
+  const first = await read(others);
+  visits.add(first, 1);
+  const cookie = await commit(others, first);
+  for (let i = 0; i < 20; i++) await read(sessions, cookie);
+  await others.revokeUser('ada');
+  await sleep(100); // the error of the best estimate of twenty is less
+  const session = await read(sessions);
+  await session.signIn({ user: 'ada' });
+  assert.equal(session.user, 'ada');
+});
+
+test('a sign-in that began before a revocation is refused, however late its TIME is', async () => {
+  const namespace = freshNamespace();
+  const others = open(openRedis(await sharedUrl(), 'ioredis'), namespace);
+  const revoke = async () => {
+    await others.revokeUser('ada');
+    await sleep(20);
+  };
+  const sessions = open(hookTime(openRedis(await sharedUrl(), 'ioredis'), revoke, nothing), namespace);
+  const session = await read(sessions);
+  await assert.rejects(session.signIn({ user: 'ada' }), fails('revoked'));
+});
+
 test('spaces at the end of a cookie cost linear time', () => {
   const began = performance.now();
   readCredentials(`__Host-session=${' '.repeat(300_000)}x`, '__Host-session', new TokenKeys([]));

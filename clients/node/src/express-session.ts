@@ -99,7 +99,8 @@ export function expressSessionStore(module: ExpressSessionModule, sessions: Sess
     for (const [key, value] of Object.entries(data)) {
       const name = `${field}:${key}`;
       if (!isFieldName(name)) throw new SessionError('invalid', `${JSON.stringify(key)} is no name of a member`);
-      if (value !== undefined && typeof value !== 'function') wanted.set(key, encode(key, value, false));
+      // As other stores do: such an application does not expect an error.
+      if (value !== undefined && typeof value !== 'function') wanted.set(key, encode(key, value, false, true));
     }
     const token = tokenOf(sid);
     let before = seen.get(data);

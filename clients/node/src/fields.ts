@@ -87,7 +87,16 @@ export class Value<T> extends JsonField<T> {
     return this.read(session, this.name);
   }
 
-  /** Sets the value. It throws `invalid` if the value would not come back the same. */
+  /**
+   * Sets the value. It throws `invalid` if JSON would lose something: for a Map, a Set and other
+   * objects of a class, functions, symbols, `undefined` in an array, numbers that are not finite,
+   * and lone surrogates. Exceptions:
+   *
+   *  - A member of an object that is `undefined` is left out.
+   *  - -0 becomes 0.
+   *  - An object with a method `toJSON` comes back as what that returns: a Date as a string, such as
+   *    "2026-01-31T12:00:00.000Z", an invalid Date as null.
+   */
   set(session: Session, value: T): void {
     this.write(session, this.name, value);
   }
@@ -118,7 +127,7 @@ export class MapField<T> extends JsonField<T> {
     return this.read(session, checkedEntry(this.name, key));
   }
 
-  /** Sets an entry. */
+  /** Sets an entry. It stores and refuses the same values as `Value.set`. */
   set(session: Session, key: string, value: T): void {
     this.write(session, checkedEntry(this.name, key), value);
   }

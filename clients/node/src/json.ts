@@ -6,26 +6,57 @@ import { SessionError } from './errors.js';
 const mark = randomBytes(16).toString('hex');
 const marked = new RegExp(`"${mark}(-?\\d+)"`, 'g');
 
-/** Returns the JSON of a value. It throws if the value would not come back the same. */
-export function encode(name: string, value: unknown, bigints: boolean): string {
+/**
+ * Returns the JSON of a value. It throws if JSON would lose something: see Value.set. `lossy` allows
+ * the losses that are usual with JSON.stringify.
+ */
+export function encode(name: string, value: unknown, bigints: boolean, lossy = false): string {
   const invalid = (why: string) => new SessionError('invalid', `the value of ${JSON.stringify(name)} ${why}`);
   let text: string | undefined;
-  try {
-    text = JSON.stringify(value, (_key, member: unknown) => {
-      if (typeof member === 'number' && !Number.isFinite(member)) throw invalid('has a number that is not finite');
-      if (typeof member !== 'bigint') return member;
-      if (!bigints) throw invalid('has a BigInt: use the option bigints');
-      return mark + member.toString();
-    });
-  } catch (error) {
-    if (error instanceof SessionError) throw error;
-    throw new SessionError('invalid', `the value of ${JSON.stringify(name)} does not encode as JSON`, { cause: error });
+  if (typeof value === 'string' || typeof value === 'boolean' || Number.isFinite(value)) {
+    text = JSON.stringify(value);
+  } else {
+    try {
+      text = JSON.stringify(value, function (this: unknown, _key, member: unknown) {
+        if (typeof member === 'number' && !Number.isFinite(member)) throw invalid('has a number that is not finite');
+        if (typeof member === 'bigint') {
+          if (!bigints) throw invalid('has a BigInt: use the option bigints');
+          return mark + member.toString();
+        }
+        const lost = lossy ? undefined : loses(member, this);
+        if (lost !== undefined) throw invalid(`has ${lost}, which JSON cannot bring back`);
+        return member;
+      });
+    } catch (error) {
+      if (error instanceof SessionError) throw error;
+      throw new SessionError('invalid', `the value of ${JSON.stringify(name)} does not encode as JSON`, { cause: error });
+    }
+    if (text === undefined) throw invalid('is undefined');
+    if (bigints) text = text.replace(marked, '$1');
   }
-  if (text === undefined) throw invalid('is undefined');
-  if (bigints) text = text.replace(marked, '$1');
   // JSON.stringify writes a lone surrogate as an escape, and each pair as it is.
   if (text.includes('\\ud') && /(?<!\\)(?:\\\\)*\\ud[89a-f]/.test(text)) throw invalid('has a lone surrogate');
   return text;
+}
+
+/** Returns what JSON loses of a member of an object or array, or undefined. */
+function loses(member: unknown, holder: unknown): string | undefined {
+  switch (typeof member) {
+    case 'function':
+    case 'symbol':
+      return `a ${typeof member}`;
+    case 'undefined':
+      return Array.isArray(holder) ? 'undefined in an array' : undefined;
+    case 'object': {
+      if (member === null || Array.isArray(member)) return undefined;
+      const prototype = Object.getPrototypeOf(member) as object | null;
+      // The prototype of plain objects is another in each realm, such as that of a test runner.
+      if (prototype === null || Object.getPrototypeOf(prototype) === null) return undefined;
+      return `an object of the class ${prototype.constructor?.name}`;
+    }
+    default:
+      return undefined;
+  }
 }
 
 /**

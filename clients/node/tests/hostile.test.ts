@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { createServer as httpServer } from 'node:http';
 import { connect as tcpConnect, createServer as tcpServer, type AddressInfo, type Socket } from 'node:net';
 import { inspect } from 'node:util';
+import { runInNewContext } from 'node:vm';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -65,6 +66,32 @@ for (const library of libraries) {
       const other = await read(sessions, await commit(sessions, session));
       assert.throws(() => value.get(other), fails('decode'));
       for (const n of [0.5, 2 ** 53, NaN]) assert.throws(() => visits.add(session, n), fails('invalid'));
+    });
+
+    test('what JSON would lose is refused', async () => {
+      const sessions = open(openRedis(await sharedUrl(), library));
+      const session = await read(sessions);
+      class Point {
+        x = 1;
+      }
+      const lost = [
+        new Map([['a', 1]]), new Set([1]), new Point(), new Number(NaN), new String('a'), /a/, new Error('a'), new Uint8Array(1),
+        new WeakMap(), Promise.resolve(), undefined, () => 1, Symbol('a'),
+      ];
+      for (const bad of lost) {
+        assert.throws(() => value.set(session, bad), fails('invalid'));
+        assert.throws(() => exact.set(session, [bad]), fails('invalid'));
+        assert.throws(() => map.set(session, 'a', { a: [bad] }), fails('invalid'));
+        if (bad !== undefined) assert.throws(() => value.set(session, { bad }), fails('invalid'));
+      }
+      assert.throws(() => value.set(session, new Array(1)), fails('invalid'));
+      for (const kept of [null, true, 'a', 1, [], {}, [null, { a: [{}] }], runInNewContext('({ a: [{}] })')]) {
+        assert.deepEqual(await roundTrip(sessions, value, kept), JSON.parse(JSON.stringify(kept)));
+      }
+      assert.deepEqual(await roundTrip(sessions, value, Object.assign(Object.create(null), { a: 1 })), { a: 1 });
+      assert.deepEqual(await roundTrip(sessions, value, { a: undefined, b: 1 }), { b: 1 });
+      assert.deepEqual(await roundTrip(sessions, value, [new Date(0)]), ['1970-01-01T00:00:00.000Z']);
+      assert.equal(await roundTrip(sessions, value, new URL('https://shop.example/')), 'https://shop.example/');
     });
 
     test('lone surrogates are refused, and pairs are kept', async () => {

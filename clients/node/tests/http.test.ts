@@ -310,6 +310,10 @@ test('express-session: no lost members, no resurrection', async () => {
     bag(request)[request.params.name] = 1;
     response.send('ok');
   });
+  app.get('/usual', (request, response) => {
+    bag(request)['usual'] = { map: new Map(), list: [undefined] }; // Value.set refuses it
+    response.send('ok');
+  });
   app.get('/names', (request, response) => void response.json(Object.keys(bag(request)).sort()));
   app.get('/out', (request, response) => void (request as unknown as { session: expressSession.Session }).session.destroy(() => response.send('out')));
   const server = createServer(app as unknown as RequestListener);
@@ -331,6 +335,8 @@ test('express-session: no lost members, no resurrection', async () => {
     for (const release of waiting.splice(0)) release();
     await late;
     assert.deepEqual(JSON.parse((await browser.get('/names')).content), ['cookie']);
+    assert.equal((await browser.get('/usual')).status, 200);
+    assert.deepEqual(JSON.parse((await browser.get('/names')).content), ['cookie', 'usual']);
   } finally {
     server.closeAllConnections();
     server.close();

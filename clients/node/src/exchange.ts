@@ -111,8 +111,6 @@ export class Exchange implements Channel {
   #check(): Promise<void> | undefined {
     const { request, sessions } = this;
     if (!request.headers.cookie?.includes(sessions.config.cookie.name)) return undefined;
-    const unsafe = !isSafe(request.method) || request.headers.upgrade?.toLowerCase() === 'websocket';
-    if (!unsafe) return undefined;
     const refused = this.#crossOrigin();
     if (refused) throw refused;
     return sessions.config.csrf && !isSafe(request.method) ? this.#checkCsrf() : undefined;
@@ -131,16 +129,18 @@ export class Exchange implements Channel {
   #crossOrigin(): SessionError | undefined {
     const { headers, method } = this.request;
     const websocket = headers.upgrade?.toLowerCase() === 'websocket';
-    if (isSafe(method) && !websocket) return undefined;
+    if (isHarmless(method) && !websocket) return undefined;
     const { origin, host } = headers;
-    if (origin !== undefined && this.sessions.config.trustedOrigins.includes(origin)) return undefined;
-    const site = headers['sec-fetch-site'];
-    if (site !== undefined) {
-      if (site === 'same-origin' || site === 'none') return undefined;
-      return new SessionError('cross-origin', `Sec-Fetch-Site is ${String(site)}`);
+    const site = headers['sec-fetch-site'] as string | undefined;
+    // Node joins the lines of a header. A proxy may have added one.
+    if (origin?.includes(',') || site?.includes(',')) {
+      return new SessionError('cross-origin', 'Origin or Sec-Fetch-Site has several values');
     }
-    if (origin === undefined) return undefined; // no browser that matters
-    if (URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()) return undefined;
+    if (site === 'same-origin' || site === 'none') return undefined;
+    if (origin && this.sessions.config.trustedOrigins.includes(origin)) return undefined;
+    if (site) return new SessionError('cross-origin', `Sec-Fetch-Site is ${site}`);
+    if (!origin) return undefined; // no browser that matters
+    if (host && /^[a-z][a-z0-9+.-]*:\/\/(.*)$/i.exec(origin)?.[1] === host) return undefined;
     return new SessionError('cross-origin', 'Origin is another than Host');
   }
 
@@ -402,8 +402,14 @@ function isUnavailable(error: unknown): boolean {
   return error instanceof SessionError && error.status === 503;
 }
 
+/** Whether another site may cause a request. No browser sends TRACE. */
+function isHarmless(method: string | undefined): boolean {
+  return method === 'GET' || method === 'HEAD' || method === 'OPTIONS';
+}
+
+/** Whether a request needs no CSRF token. */
 function isSafe(method: string | undefined): boolean {
-  return method === 'GET' || method === 'HEAD' || method === 'OPTIONS' || method === 'TRACE';
+  return isHarmless(method) || method === 'TRACE';
 }
 
 /** Sets the status and the headers of a call of writeHead. */

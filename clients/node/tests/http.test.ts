@@ -293,6 +293,61 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
   });
 }
 
+test('the check of the origin agrees with the Go library', async () => {
+  const trustedOrigins = ['https://partner.example'];
+  const sessions = new Sessions(openRedis(await sharedUrl(), 'ioredis'), { namespace: freshNamespace(), logger: () => undefined, trustedOrigins });
+  const server = createServer(sessions.handler(async (request, response) => {
+    visits.add(await sessionOf(request), 1);
+    response.end('ok');
+  }));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const send = (method: string, headers: [name: string, value: string][]) => new Promise<IncomingMessage>((resolve, reject) => {
+    const lines = [['Host', 'shop.example'], ...headers].flat();
+    httpRequest({ port, method, headers: lines }, (response) => response.resume().on('end', () => resolve(response))).on('error', reject).end();
+  });
+  try {
+    const first = await send('GET', []);
+    const cookie = first.headers['set-cookie']![0]!.split(';')[0]!;
+    const origin = (...values: string[]) => values.map((value): [string, string] => ['Origin', value]);
+    const site = (...values: string[]) => values.map((value): [string, string] => ['Sec-Fetch-Site', value]);
+    const evil = origin('https://evil.example');
+    const good: [method: string, headers: [string, string][]][] = [
+      ...['GET', 'HEAD', 'OPTIONS'].map((method): [string, [string, string][]] => [method, evil]),
+      ['TRACE', []], ['POST', []], ['POST', origin('')], ['POST', site('')], ['POST', origin('https://shop.example')],
+      ['POST', origin('http://shop.example')], ['POST', origin('https://partner.example')],
+      ['POST', [...site('cross-site'), ...origin('https://partner.example')]], ['POST', [...site('same-origin'), ...evil]],
+      ['POST', [...site('none'), ...evil]], ['POST', [...site(''), ...origin('https://shop.example')]],
+    ];
+    const bad: typeof good = [
+      ['TRACE', evil], ['PUT', evil], ['POST', [...site(''), ...evil]],
+      ...[
+        'null', 'shop.example', 'https://SHOP.example', 'https://shop.example:443', 'https://shop.example\\@evil.example',
+        'https:////shop.example', 'https:\\\\shop.example', 'https:shop.example', 'https://shop.example.evil', 'http://[bad', 'file://',
+        'https://partner.example/', 'https://PARTNER.example',
+      ].map((text): [string, [string, string][]] => ['POST', origin(text)]),
+      ...['cross-site', 'same-site', 'Same-Origin', 'other'].map((text): [string, [string, string][]] => ['POST', site(text)]),
+      ['POST', site('same-origin', 'cross-site')], ['POST', site('same-origin', 'same-origin')], ['POST', site('', 'cross-site')],
+      ['POST', origin('https://shop.example', 'https://evil.example')], ['POST', origin('', 'https://evil.example')],
+      ['POST', [...site('same-origin'), ...origin('https://shop.example', 'https://shop.example')]],
+      ['POST', [...site('same-origin', 'cross-site'), ...origin('https://partner.example')]],
+      ['POST', [...site('none'), ...origin('https://partner.example', 'https://partner.example')]],
+    ];
+    for (const known of [true, false]) {
+      for (const [list, status] of [[good, 200], [bad, 403]] as const) {
+        for (const [method, headers] of list) {
+          const response = await send(method, known ? [...headers, ['Cookie', cookie]] : headers);
+          assert.equal(response.statusCode, status, `${method} ${JSON.stringify(headers)}, known: ${known}`);
+        }
+      }
+    }
+  } finally {
+    server.closeAllConnections();
+    server.close();
+    await sessions.close();
+  }
+});
+
 test('express-session: no lost members, no resurrection', async () => {
   const sessions = new Sessions(openRedis(await sharedUrl(), 'node-redis'), { namespace: freshNamespace(), logger: () => undefined });
   const app = express();

@@ -1,6 +1,6 @@
 // Compares the cost of requests with express-session and connect-redis, in turns in one run, and
-// shows two races. It prints microseconds of CPU for one request: the median of many short turns, and
-// the middle half of them. On a busy machine the ratio is the figure that counts.
+// shows two races. It prints microseconds of CPU for one request: the median of many short turns,
+// and the middle half of them. On a busy machine the ratio is the figure that counts.
 import { createServer, request as httpRequest, Agent } from 'node:http';
 import { RedisStore } from 'connect-redis';
 import express from 'express';
@@ -81,7 +81,9 @@ async function measure(browser, what) {
   return [(ownCpu() - own) / requests, ((await redisCpu()) - its) / requests];
 }
 
-/** A request that began first stores its key after `path` was answered. What is in the session then? */
+/**
+ * A request that began first stores its key after `path` was answered. What is in the session then?
+ */
 async function race(port, path) {
   const browser = new Browser(port);
   await browser.get('/fill/k');
@@ -101,7 +103,8 @@ const servers = await Promise.all(Object.entries({ 'express-session': theirs, co
   return { name, server, port: server.address().port };
 }));
 for (const each of servers) await (each.browser = new Browser(each.port)).get('/fill/k');
-for (let i = 0; i < 10; i++) for (const { browser } of servers) for (const what of ['read', 'write']) await measure(browser, what); // warm up
+// Warm up.
+for (let i = 0; i < 10; i++) for (const { browser } of servers) for (const what of ['read', 'write']) await measure(browser, what);
 const middle = (list, part) => [...list].sort((a, b) => a - b)[Math.floor((list.length - 1) * part)];
 console.log('| CPU, microseconds a request | process | redis-server |\n|---|---|---|');
 for (const what of ['read', 'write']) {

@@ -2,7 +2,10 @@ import { SessionError } from './errors.js';
 
 /** Configures the sessions of an application. All durations are milliseconds. */
 export interface Config {
-  /** The namespace of the keys in Redis. Services that share sessions share it. Default: "coatcheck". */
+  /**
+   * The namespace of the keys in Redis. Services that share sessions share it. Default:
+   * "coatcheck".
+   */
   readonly namespace?: string;
   /** Ends a session that is not used for this long. Default: 2 h. */
   readonly idleTimeout?: number;

@@ -4,7 +4,9 @@ import { SessionError } from './errors.js';
 import type { Channel, CookieAction, Session } from './session.js';
 import type { Sessions } from './sessions.js';
 
-/** Answers a failed request in your own words. `status` and `error.publicMessage` are the default. */
+/**
+ * Answers a failed request in your own words. `status` and `error.publicMessage` are the default.
+ */
 export type ErrorHandler = (
   error: SessionError | Error, request: IncomingMessage, response: ServerResponse, status: number,
 ) => void;
@@ -247,7 +249,8 @@ export class Exchange implements Channel {
     for (const call of calls) full = call() === false;
     // After writeHead alone, a cookie must not wait for the rest of a slow response.
     if (calls.length === 0 && setsCookie) response.flushHeaders();
-    if (calls.length > 0 && !full && !this.#ended) response.emit('drain'); // writes were told to wait
+    // Writes were told to wait.
+    if (calls.length > 0 && !full && !this.#ended) response.emit('drain');
     if (response.destroyed) this.finish();
   }
 

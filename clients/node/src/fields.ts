@@ -94,8 +94,8 @@ export class Value<T> extends JsonField<T> {
    *
    *  - A member of an object that is `undefined` is left out.
    *  - -0 becomes 0.
-   *  - An object with a method `toJSON` comes back as what that returns: a Date as a string, such as
-   *    "2026-01-31T12:00:00.000Z", an invalid Date as null.
+   *  - An object with a method `toJSON` comes back as what that returns: a Date as a string, such
+   *    as "2026-01-31T12:00:00.000Z", an invalid Date as null.
    */
   set(session: Session, value: T): void {
     this.write(session, this.name, value);
@@ -220,9 +220,10 @@ export class Counter extends Field {
 
   /**
    * Adds an integer, unless the count would leave the range from `least` to `most`. It returns the
-   * new count, and commits the other changes in the same step. Redis decides, so the bounds hold for
-   * concurrent requests: use it for stock, seats or attempts. It throws `limit` if it is refused. Then
-   * nothing was stored, the other changes are still pending, and `get` returns the present count.
+   * new count, and commits the other changes in the same step. Redis decides, so the bounds hold
+   * for concurrent requests: use it for stock, seats or attempts. It throws `limit` if it is
+   * refused. Then nothing was stored, the other changes are still pending, and `get` returns the
+   * present count.
    */
   async addWithin(session: Session, n: number | bigint, least: number | bigint, most: number | bigint): Promise<bigint> {
     return addWithin(session, addition(this.name, n, least, most));
@@ -254,8 +255,8 @@ export class Counters extends Field {
   }
 
   /**
-   * Is `Counter.addWithin` for the count of a key. It also throws `limit` if it would add a key, and
-   * there would be more than `entries` keys. A key with a count of 0 is an entry, too.
+   * Is `Counter.addWithin` for the count of a key. It also throws `limit` if it would add a key,
+   * and there would be more than `entries` keys. A key with a count of 0 is an entry, too.
    */
   async addWithin(
     session: Session, key: string, n: number | bigint, least: number | bigint, most: number | bigint, entries: number,

@@ -7,8 +7,8 @@ const mark = randomBytes(16).toString('hex');
 const marked = new RegExp(`"${mark}(-?\\d+)"`, 'g');
 
 /**
- * Returns the JSON of a value. It throws if JSON would lose something: see Value.set. `lossy` allows
- * the losses that are usual with JSON.stringify.
+ * Returns the JSON of a value. It throws if JSON would lose something: see Value.set. `lossy`
+ * allows the losses that are usual with JSON.stringify.
  */
 export function encode(name: string, value: unknown, bigints: boolean, lossy = false): string {
   const invalid = (why: string) => new SessionError('invalid', `the value of ${JSON.stringify(name)} ${why}`);

@@ -21,7 +21,9 @@ export interface Redis {
   send(key: string, commands: readonly (readonly string[])[]): Promise<Reply[]>;
   /** Returns all primaries. */
   primaries(): Promise<Server[]>;
-  /** Replaces the connection to the primary of the key's slot, because it has not replied in time. */
+  /**
+   * Replaces the connection to the primary of the key's slot, because it has not replied in time.
+   */
   reconnect(key: string): void;
   /** Calls the listener each time when a connection was made again. */
   onReconnect(listener: () => void): void;
@@ -55,7 +57,9 @@ function decoded(reply: unknown): Reply {
   return reply as Reply[];
 }
 
-/** Returns an error without the arguments of its command: ioredis keeps them, and logs show them. */
+/**
+ * Returns an error without the arguments of its command: ioredis keeps them, and logs show them.
+ */
 function clean(error: unknown): Error {
   if (!(error instanceof Error)) return new Error(String(error));
   if ('command' in error) delete error.command;

@@ -47,9 +47,9 @@ export interface Requirements {
 /**
  * The session of one request. Read and change it with fields: `new Counter('visits')`.
  *
- * What waits for Redis is awaited. The rest is immediate: a change is kept and stored by the commit,
- * which the middleware makes before the response header leaves. Several parts of one request may use
- * the session at the same time: calls that wait take turns.
+ * What waits for Redis is awaited. The rest is immediate: a change is kept and stored by the
+ * commit, which the middleware makes before the response header leaves. Several parts of one
+ * request may use the session at the same time: calls that wait take turns.
  */
 export class Session {
   #state: State = 'unread';
@@ -345,8 +345,9 @@ export class Session {
   }
 
   /**
-   * @internal Makes changes with a limit of their own, and commits. It returns the value of the first
-   * one. After `limit` nothing was stored, the other changes are still pending, and the view is exact.
+   * @internal Makes changes with a limit of their own, and commits. It returns the value of the
+   * first one. After `limit` nothing was stored, the other changes are still pending, and the view
+   * is exact.
    */
   bounded(...changes: Change[]): Promise<string | undefined> {
     return this.#exclusive(async () => {
@@ -563,7 +564,8 @@ export class Session {
 
   /**
    * Commits, with more changes or a renewal. It returns the value of the first one of `last`: of an
-   * `add` or a `take`. Its error stops all further commits, but for a conflict or a limit of `last`.
+   * `add` or a `take`. Its error stops all further commits, but for a conflict or a limit of
+   * `last`.
    */
   async #send(last: readonly Change[] = [], renewal?: Operation, renewed?: Token): Promise<string | undefined> {
     if (this.#state === 'anonymous') {

@@ -98,7 +98,9 @@ export class Sessions {
     }
   }
 
-  /** Ends one session of a user. It throws `not found` if the user has no session with this handle. */
+  /**
+   * Ends one session of a user. It throws `not found` if the user has no session with this handle.
+   */
   async revoke(user: string | Uint8Array, handle: string): Promise<void> {
     const id = parseHandle(handle);
     if (!id || user.length === 0 || (await this.users.endNamed(this.#userKey.owner(userBytes(user)), [id])) === 0) {
@@ -142,7 +144,10 @@ export class Sessions {
     };
   }
 
-  /** @internal Returns who is signed in. It throws if a value cannot be opened, or if userKey has changed. */
+  /**
+   * @internal Returns who is signed in. It throws if a value cannot be opened, or if userKey has
+   * changed.
+   */
   recognize(id: SessionId, record: StoredRecord): Info | undefined {
     for (const [name, value] of record.fields) this.seals.check(name, value);
     if (!record.principal) return undefined;

@@ -163,7 +163,8 @@ export class Store {
     if (reply instanceof Error && reply.message.startsWith('NOSCRIPT')) {
       [reply] = await this.run(keys[0]!, [['EVAL', script.source, ...rest]], effect);
     }
-    if (reply instanceof InvalidTextError && effect === 'once') throw unknownOutcome(reply); // the script has run
+    // The script has run.
+    if (reply instanceof InvalidTextError && effect === 'once') throw unknownOutcome(reply);
     if (reply instanceof Error) {
       throw new SessionError('unavailable', `Redis refused ${name}: ${reply.message}`, { cause: reply });
     }
@@ -229,7 +230,10 @@ export class Store {
     return toTime(reply);
   }
 
-  /** Reads a session, and decides what the token is. `began` is when the request began, by performance.now(). */
+  /**
+   * Reads a session, and decides what the token is. `began` is when the request began, by
+   * performance.now().
+   */
   async read(token: Token, began: number): Promise<Read> {
     const key = this.keys.session(token.id);
     const commands = [
@@ -284,7 +288,9 @@ export class Store {
     throw new SessionError('unavailable', 'another session has the key');
   }
 
-  /** Makes one change, completely or not at all. `read` is what the request knows of the session. */
+  /**
+   * Makes one change, completely or not at all. `read` is what the request knows of the session.
+   */
   async apply(
     token: Token, record: StoredRecord, now: number, operations: readonly Operation[],
     options: { maxSize: number; issued: boolean; renewal?: Operation },

@@ -185,7 +185,9 @@ export class Users {
     ends.add({ key: keys.session({ bucket: bucketOf(owner), name }), index: keys.index(owner), at: performance.now(), until });
   }
 
-  /** Returns the names of the sessions for signin.lua, and the version of the index if it counts. */
+  /**
+   * Returns the names of the sessions for signin.lua, and the version of the index if it counts.
+   */
   async #names(x: SignIn, index: string, oldName: string): Promise<Index> {
     let result: Index = { names: [], version: '' };
     if (x.max > 0) {

@@ -261,8 +261,8 @@ async function play(run: Run, note: (message: string) => void): Promise<void> {
 }
 
 /**
- * Plays a scenario. A scenario with limits of seconds says nothing if its steps took most of them. So
- * one that failed is played again if the machine was slow, and only then.
+ * Plays a scenario. A scenario with limits of seconds says nothing if its steps took most of them.
+ * So one that failed is played again if the machine was slow, and only then.
  */
 async function inTime(make: () => Run, note: (message: string) => void): Promise<void> {
   for (let i = 0; ; i++) {

@@ -81,7 +81,9 @@ export class Server {
 
 let shared: Promise<string> | undefined;
 
-/** Returns the URL of the server that the tests of a file share: COATCHECK_TEST_REDIS, or its own. */
+/**
+ * Returns the URL of the server that the tests of a file share: COATCHECK_TEST_REDIS, or its own.
+ */
 export function sharedUrl(): Promise<string> {
   shared ??= (async () => {
     const given = process.env['COATCHECK_TEST_REDIS'];

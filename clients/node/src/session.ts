@@ -1,22 +1,23 @@
 // Over 500 lines: the methods of one class share its private state, which changes in few places.
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { addChange, applyChange, checkSize, maxOperations, operations, overLimit, tooManyChanges, type Change } from './change.js';
+import { maxOperations, operations, overLimit, tooManyChanges, type Change } from './change.js';
 import { readCredentials, type Credentials } from './credentials.js';
 import { SessionError, endedError } from './errors.js';
 import type { Login, SessionInfo } from './login.js';
+import { openTokens } from './opening.js';
 import { isSealed } from './seal.js';
 import type { Sessions } from './sessions.js';
 import { rememberedFor, splitEntry, type Info, type StoredRecord } from './record.js';
 import { rotationDue, touchDue } from './reading.js';
-import { ConflictError, localDeadline, type Operation, type Read } from './store.js';
+import { ConflictError, localDeadline, type Operation } from './store.js';
 import {
   csrfToken, handleOf, isCsrfToken, random16, randomToken, renewedToken, withGeneration, type Token,
 } from './token.js';
+import { Values, keptFields, makeFields } from './values.js';
 
 const rotationGrace = 30_000;
 const maxAttempts = 100;
-const noFields: ReadonlyMap<string, string> = new Map();
 
 type State = 'unread' | 'anonymous' | 'live' | 'ended' | 'moved' | 'failed';
 
@@ -62,11 +63,7 @@ export class Session {
   #found = false; // the token may name a session
   #readError: SessionError | undefined;
 
-  #changes: Change[] = [];
-  #sending: Change[] = [];
-  #view: Map<string, string> | undefined; // the values with all changes
-  #base: ReadonlyMap<string, string> = noFields;
-  #settled: ((fields: Map<string, string>) => void)[] = []; // the changes of the last commit
+  readonly #values = new Values();
 
   #outcome: SessionError | undefined; // stops every further commit
   #reported = false;
@@ -127,8 +124,7 @@ export class Session {
 
   /** Drops the changes that are not committed. */
   discard(): void {
-    this.#changes = [];
-    this.#view = undefined;
+    this.#values.discard();
   }
 
   /**
@@ -138,16 +134,12 @@ export class Session {
   commit(): Promise<void> {
     return this.#exclusive(async () => {
       this.#stopIfFailed();
-      if (this.#changes.length === 0) return;
+      if (this.#values.pending === 0) return;
       const stored = this.#state === 'live';
       await this.#send();
       if (!stored) return;
       await this.#reread();
-      // What this request has changed reads as its change left it.
-      const fields = new Map(this.#base);
-      for (const settle of this.#settled) settle(fields);
-      this.#base = fields;
-      this.#view = undefined;
+      this.#values.settleAgain();
     });
   }
 
@@ -157,7 +149,7 @@ export class Session {
       this.#stopIfFailed();
       this.#refuse();
       if (this.#state !== 'live') {
-        if (this.#changes.length > 0) await this.#send();
+        if (this.#values.pending > 0) await this.#send();
         return;
       }
       const refused = this.channel.refuseCookie();
@@ -183,36 +175,25 @@ export class Session {
       this.#stopIfFailed();
       const refused = this.channel.refuseCookie();
       if (refused) throw this.#fail(refused);
-      const changes = this.#begin();
+      const changes = this.#values.begin();
       try {
         const { record, now } = await this.sessions.users.signIn({
           ...prepared,
           from: this.#record && this.#state === 'live' ? this.#token : undefined,
-          fields: (old) => this.#carryOver(old, changes, prepared.id, prepared.principal.owner),
+          fields: (old) => {
+            const kept = keptFields(this.sessions, old, prepared.id, prepared.principal.owner);
+            return makeFields(this.sessions, prepared.id, kept, changes);
+          },
         });
-        this.#sending = [];
+        this.#values.sent();
         this.#become(prepared.token, record, now);
         this.#issue(record, now);
       } catch (error) {
-        this.#restore();
+        this.#values.restore();
         if (error instanceof SessionError && (error.code === 'too many' || error.code === 'revoked')) throw error;
         throw this.#fail(error);
       }
     });
-  }
-
-  #carryOver(
-    old: StoredRecord | undefined, changes: readonly Change[], id: string, owner: string,
-  ): { fields: Map<string, string>; size: number } {
-    const { seals, config } = this.sessions;
-    const fields = new Map<string, string>();
-    if (old && (!old.principal || old.principal.owner === owner)) {
-      for (const [name, value] of old.fields) {
-        if (!old.principal && !config.keepFields.includes(splitEntry(name)?.[0] ?? name)) continue;
-        fields.set(name, isSealed(value) ? seals.seal(id, name, seals.open(old.id, name, value)) : value);
-      }
-    }
-    return this.#seal(fields, changes, id);
   }
 
   /** Ends the session. The response deletes the cookie, even if the store does not answer. */
@@ -241,7 +222,7 @@ export class Session {
       this.#record = undefined;
       this.#info = undefined;
       this.#id = undefined;
-      this.#base = noFields;
+      this.#values.become();
       this.discard();
       if (failed !== undefined) {
         this.#state = 'ended';
@@ -276,13 +257,13 @@ export class Session {
 
   /** @internal Returns a value in clear, as this request sees it. */
   text(name: string): string | undefined {
-    const text = this.#values().get(name);
+    const text = this.#values.all().get(name);
     return text === undefined ? undefined : this.#open(name, text);
   }
 
   /** @internal Returns the entries of a field by key, in clear. */
   *entriesOf(field: string): Generator<[string, string]> {
-    for (const [name, text] of this.#values()) {
+    for (const [name, text] of this.#values.all()) {
       const entry = splitEntry(name);
       if (entry?.[0] === field) yield [entry[1], this.#open(name, text)];
     }
@@ -291,14 +272,7 @@ export class Session {
   /** @internal Makes a change, which the next commit stores. */
   change(change: Change): void {
     this.#refuse();
-    this.#view ??= new Map(this.#values());
-    try {
-      applyChange(this.#view, change);
-      addChange(this.#changes, change);
-    } catch (error) {
-      this.#view = undefined;
-      throw error;
-    }
+    this.#values.change(change);
   }
 
   /** @internal Removes a value, and returns it to exactly one caller. */
@@ -306,7 +280,7 @@ export class Session {
     return this.#exclusive(async () => {
       this.#stopIfFailed();
       this.#refuse();
-      const seen = this.#values().get(name);
+      const seen = this.#values.all().get(name);
       if (seen === undefined) return undefined;
       this.sessions.seals.check(name, seen); // what cannot be read stays where it is
       const id = this.#id;
@@ -321,7 +295,7 @@ export class Session {
     const { release, waited } = await this.sessions.updateTurn(this.handle);
     try {
       if (waited) await this.#exclusive(() => this.#reread());
-      let stored: string | null = this.#values().get(name) ?? null;
+      let stored: string | null = this.#values.all().get(name) ?? null;
       for (let attempt = 0; attempt < maxAttempts; attempt++) {
         const value = await f(stored === null ? undefined : this.#open(name, stored));
         try {
@@ -381,81 +355,19 @@ export class Session {
   }
 
   async #readTokens(): Promise<void> {
-    const { cookie } = this.sessions.config;
-    this.#credentials = readCredentials(this.cookies, cookie.name, this.sessions.tokenKeys);
-    const { tokens, twins, ambiguous } = this.#credentials;
-    try {
-      if (ambiguous) throw new SessionError('ambiguous', 'the request carries several different tokens');
-      this.#state = 'anonymous';
-      let chosen: Token | undefined;
-      for (const [i, token] of tokens.entries()) {
-        if (chosen) {
-          // Two live sessions under one name: a neighbour may have planted one.
-          if (i >= twins) break;
-          const { outcome } = await this.sessions.store.read(token, this.#began);
-          if (outcome === 'current' || outcome === 'grace') {
-            throw new SessionError('ambiguous', 'the request carries tokens of two live sessions');
-          }
-          continue;
-        }
-        await this.#readToken(token);
-        if (this.#state !== 'anonymous') {
-          if (this.#state !== 'live') break;
-          chosen = token;
-        } else if (i === 0) {
-          this.#found = false;
-        }
-      }
-    } catch (error) {
-      this.#reset();
-      this.#state = 'failed';
-      this.#readError = error instanceof SessionError ? error : new SessionError('unavailable', 'the session cannot be read', { cause: error });
-      this.#outcome = this.#readError;
-      this.#token = tokens[0];
-      this.#found = tokens.length > 0 && this.#readError.code !== 'ambiguous';
-    }
-  }
-
-  async #readToken(token: Token): Promise<void> {
+    this.#credentials = readCredentials(this.cookies, this.sessions.config.cookie.name, this.sessions.tokenKeys);
+    const { state, token, found, read, info, error } = await openTokens(this.sessions, this.#credentials, this.#began);
+    if (read) this.#become(token!, read.record!, read.now, info);
+    this.#state = state;
     this.#token = token;
-    const read = await this.sessions.store.read(token, this.#began);
-    this.#found = true;
-    switch (read.outcome) {
-      case 'current':
-      case 'grace':
-        this.#open1(token, read);
-        return;
-      case 'superseded':
-      case 'moved':
-        this.#state = 'moved';
-        return;
-      case 'ended during the request':
-        this.#state = 'ended';
-        return;
-      case 'theft':
-        await this.#endStolen(token, read);
-        break;
-      default:
-    }
-    this.#found = false; // signOut must not end the session with this token
+    this.#found = found;
+    if (error) this.#outcome = this.#readError = error;
   }
 
-  async #endStolen(token: Token, read: Read): Promise<void> {
-    const { store, config } = this.sessions;
-    const { record } = read;
-    const ended = await store.end(token, record?.principal?.owner, localDeadline(record!, read.now));
-    if (ended) config.logger(`session: a stolen token was used; session ${handleOf(token.id)} has ended`, undefined);
-  }
-
-  /** Makes a record the session, after it has checked that its values can be opened. */
-  #open1(token: Token, read: Read): void {
-    const record = read.record!;
-    const info = this.sessions.recognize(token.id, record);
-    this.#become(token, record, read.now);
-    this.#info = info;
-  }
-
-  #become(token: Token, record: StoredRecord, now: number): void {
+  #become(
+    token: Token, record: StoredRecord, now: number,
+    info = record.principal && this.sessions.openInfo(token.id, record),
+  ): void {
     this.#state = 'live';
     this.#token = token;
     this.#found = true;
@@ -463,16 +375,8 @@ export class Session {
     this.#id = record.id;
     this.#now = now;
     this.#readAt = performance.now();
-    this.#base = record.fields;
-    this.#view = undefined;
-    this.#info = record.principal ? this.sessions.openInfo(token.id, record) : undefined;
-  }
-
-  #reset(): void {
-    this.#record = undefined;
-    this.#info = undefined;
-    this.#base = noFields;
-    this.#view = undefined;
+    this.#values.become(record.fields);
+    this.#info = info;
   }
 
   /** Makes the view exact under the changes that are not committed. */
@@ -481,22 +385,6 @@ export class Session {
     // The commit has succeeded, whatever comes of this.
     const read = await this.sessions.store.read(this.#token!, this.#began).catch(() => undefined);
     if (read?.outcome === 'current' || read?.outcome === 'grace') this.#become(this.#token!, read.record!, read.now);
-  }
-
-  // Views
-
-  #values(): ReadonlyMap<string, string> {
-    if (this.#view) return this.#view;
-    if (this.#sending.length === 0 && this.#changes.length === 0) return this.#base;
-    this.#view = new Map(this.#base);
-    for (const change of [...this.#sending, ...this.#changes]) {
-      try {
-        applyChange(this.#view, change);
-      } catch {
-        // The commit will refuse it.
-      }
-    }
-    return this.#view;
   }
 
   #open(name: string, text: string): string {
@@ -537,31 +425,6 @@ export class Session {
     return failure;
   }
 
-  #begin(): readonly Change[] {
-    this.#sending = this.#changes;
-    this.#changes = [];
-    return this.#sending;
-  }
-
-  #restore(): void {
-    this.#changes = [...this.#sending, ...this.#changes];
-    this.#sending = [];
-    this.#view = undefined;
-  }
-
-  /** Makes changes on sealed values, and checks the limits. */
-  #seal(fields: Map<string, string>, changes: readonly Change[], id: string): { fields: Map<string, string>; size: number; values: (string | undefined)[] } {
-    const values = changes.map((change) => applyChange(fields, change));
-    if (this.sessions.config.seal) {
-      const counters = new Set(changes.filter(({ kind }) => kind === 'add').map(({ name }) => name));
-      const set = new Set(changes.filter(({ kind }) => kind === 'set' || kind === 'swap').map(({ name }) => name));
-      for (const [name, value] of fields) {
-        if (set.has(name) && !counters.has(name) && !isSealed(value)) fields.set(name, this.sessions.seals.seal(id, name, value));
-      }
-    }
-    return { fields, size: checkSize(fields, this.sessions.config.maxSize), values };
-  }
-
   /**
    * Commits, with more changes or a renewal. It returns the value of the first one of `last`: of an
    * `add` or a `take`. Its error stops all further commits, but for a conflict or a limit of
@@ -572,19 +435,18 @@ export class Session {
       const refused = this.channel.refuseCookie();
       if (refused) throw this.#fail(refused);
     }
-    const pending = this.#begin();
+    const pending = this.#values.begin();
     const changes = [...pending, ...last];
     try {
       if (changes.length > maxOperations) throw tooManyChanges();
       const values = this.#state === 'anonymous'
         ? await this.#create(changes)
         : await this.#apply(changes, renewal, renewed);
-      this.#sending = [];
-      this.#view = undefined;
+      this.#values.sent();
       this.#confirmed = performance.now();
       return values[pending.length];
     } catch (error) {
-      this.#restore();
+      this.#values.restore();
       if (error instanceof ConflictError || (error instanceof SessionError && error.code === 'limit')) throw error;
       if (error instanceof SessionError && error.code === 'ended') this.#leave('ended');
       throw this.#fail(error);
@@ -595,7 +457,7 @@ export class Session {
     const { store, config } = this.sessions;
     const token = randomToken();
     const id = random16();
-    const { fields, size, values } = this.#seal(new Map(), changes, id);
+    const { fields, size, values } = makeFields(this.sessions, id, new Map(), changes);
     const limits = { idle: config.idleTimeout, lifetime: config.lifetime, first: config.firstUseTimeout };
     let now = await store.create(token, id, fields, size, limits);
     let record: StoredRecord | undefined;
@@ -623,18 +485,7 @@ export class Session {
     const touches = renewal !== undefined || touchDue(before, this.#token!.verifierHash, this.#serverNow());
     const applied = await store.apply(this.#token!, before, this.#serverNow(), sent, options);
 
-    const fields = new Map(this.#base);
-    this.#settled = changes.map((change, i) => {
-      const value = applied.values[i];
-      const [kind, name, a, b] = sent[i]!;
-      if (kind === 'limit') return () => undefined;
-      if (kind === 'add') return (values) => void (typeof value === 'string' && values.set(name, value));
-      if (kind === 'set') return (values) => void values.set(name, a);
-      if (kind === 'swap' && b !== '') return (values) => void values.set(name, b.slice(1));
-      return (values) => void applyChange(values, change);
-    });
-    for (const settle of this.#settled) settle(fields);
-    this.#base = fields;
+    const fields = this.#values.settle(changes, sent, applied);
     const used = applied.now > 0 && touches ? { lastUse: applied.now } : {};
     let record: StoredRecord = { ...before, ...used, revision: applied.revision, fields };
     if (before.verifier === this.#token!.verifierHash && !this.#issued) record = { ...record, unused: false };
@@ -679,7 +530,7 @@ export class Session {
 
   /** Notes that the session is over. What the request changed stays visible to it. */
   #leave(state: 'ended' | 'moved'): void {
-    this.#view = new Map(this.#values());
+    this.#values.freeze();
     this.#state = state;
     this.#record = undefined;
     this.#info = undefined;
@@ -695,7 +546,7 @@ export class Session {
 
   /** @internal Whether there are changes that are not committed. */
   get hasChanges(): boolean {
-    return this.#changes.length > 0;
+    return this.#values.pending > 0;
   }
 
   /** @internal Whether the application knows why commits fail. */
@@ -710,12 +561,12 @@ export class Session {
 
   /** @internal Whether the response needs a new cookie. */
   get needsCookie(): boolean {
-    return this.#cookie !== undefined || (this.#state === 'anonymous' && this.#changes.length > 0);
+    return this.#cookie !== undefined || (this.#state === 'anonymous' && this.#values.pending > 0);
   }
 
   /** @internal Whether there is nothing to wait for before the response header leaves. */
   get isSettled(): boolean {
-    return !this.#turn && !this.#outcome && this.#changes.length === 0 && !this.#cookie && !this.#rotationIsDue();
+    return !this.#turn && !this.#outcome && this.#values.pending === 0 && !this.#cookie && !this.#rotationIsDue();
   }
 
   /** @internal Whether the use of the session must be recorded after the response. */
@@ -731,9 +582,9 @@ export class Session {
       try {
         if (this.#outcome) throw this.#outcome;
         const rotation = canSetCookie && this.#rotationIsDue() ? this.#rotation() : undefined;
-        if (rotation && this.#changes.length === 0) await this.#rotate(rotation);
+        if (rotation && this.#values.pending === 0) await this.#rotate(rotation);
         else if (rotation) await this.#send([], rotation.operation, rotation.token);
-        else if (this.#changes.length > 0) await this.#send();
+        else if (this.#values.pending > 0) await this.#send();
       } finally {
         await this.#recheckCookie();
       }

@@ -31,6 +31,8 @@ export interface Found {
   readonly revoked: number;
   readonly now: number;
   readonly requestBegan: number;
+  /** Not later than the request began, whatever the clocks do. Default: requestBegan. */
+  readonly requestBeganEarly?: number;
 }
 
 /** Returns when the session ends if it is not used again. */
@@ -53,7 +55,7 @@ export function decide(found: Found, verifier: string, generation: number): Read
     return ended(found, revocation.since);
   }
   if (found.now >= expiresAt(record)) return none(found);
-  const outcome = status(record, verifier, found.now) ?? judge(record, verifier, generation, found.requestBegan);
+  const outcome = status(record, verifier, found.now) ?? judge(record, verifier, generation, found.requestBeganEarly ?? found.requestBegan);
   return { outcome, record };
 }
 

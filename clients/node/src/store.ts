@@ -257,7 +257,8 @@ export class Store {
     const now = toTime(replies[2]);
     const revoked = this.learnRevoked(replies[3]);
     const found = {
-      handle, name: token.id.name, session, revocations, revoked, now, requestBegan: now - (performance.now() - began),
+      handle, name: token.id.name, session, revocations, revoked, now, requestBegan: this.clock.at(began),
+      requestBeganEarly: now - (performance.now() - began),
     };
     const end = this.ends.get(key);
     if (end) {

@@ -334,6 +334,29 @@ test('a late reply does not date a sign-in before a revocation by another proces
   assert.equal(session.user, 'ada');
 });
 
+test('a late reply does not date a request before the end of its session', async () => {
+  const namespace = freshNamespace();
+  const redis = openRedis(await sharedUrl(), 'ioredis');
+  const send = redis.send.bind(redis);
+  let late = 0;
+  redis.send = async (key, commands) => {
+    const replies = await send(key, commands);
+    if (late > 0) await sleep(late);
+    return replies;
+  };
+  const [sessions, others] = [open(redis, namespace), open(openRedis(await sharedUrl(), 'ioredis'), namespace)];
+  const first = await read(others);
+  await first.signIn({ user: 'ada' });
+  const cookie = await commit(others, first);
+  for (let i = 0; i < 20; i++) assert.equal((await read(sessions, cookie)).user, 'ada');
+  await others.revokeUser('ada');
+  await sleep(100);
+  late = 400;
+  const session = await read(sessions, cookie);
+  visits.add(session, 1); // throws `ended` if the session seems to have ended during the request
+  assert.equal(session.user, undefined);
+});
+
 test('a sign-in that began before a revocation is refused, however late its TIME is', async () => {
   const namespace = freshNamespace();
   const others = open(openRedis(await sharedUrl(), 'ioredis'), namespace);

@@ -60,7 +60,8 @@ async function openToken(sessions: Sessions, token: Token, began: number): Promi
       break;
     default:
   }
-  return { state: 'anonymous', token, found: false }; // signOut must not end the session with this token
+  // signOut must not end the session with this token.
+  return { state: 'anonymous', token, found: false };
 }
 
 async function endStolen({ store, config }: Sessions, token: Token, { record, now }: Read): Promise<void> {

@@ -287,7 +287,7 @@ class Manager(_BaseManager):
     def revoke_user(self, user: str | bytes, keep: Sequence[str] = ()) -> int:
         """Ends the user's sessions but those with a handle in keep. Returns how many.
 
-        A sign-in that began before fails with Revoked, because it may have checked the old password.
+        A sign-in that began before fails with Revoked: it may have checked the old password.
         """
         return self.run(self._revoke_user(user, keep))
 
@@ -298,9 +298,11 @@ class Manager(_BaseManager):
     def close(self) -> None:
         """Stops the thread that repeats ends, and closes the connections, but not the client.
 
-        Call it after the last request.
+        Call it after the last request. It waits for a repetition that has begun.
         """
         self._closed.set()
+        if self._repeater and self._repeater_pid == os.getpid() and self._repeater.is_alive():
+            self._repeater.join()
         self.wire.close()
 
     def _repeat(self) -> None:
@@ -334,6 +336,7 @@ class AsyncManager(_BaseManager):
         super().__init__(self.wire.cluster, config, replicas)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._repeater: asyncio.Task[None] | None = None
+        self._closed = False
 
     @staticmethod
     def open(
@@ -352,8 +355,9 @@ class AsyncManager(_BaseManager):
         try:
             return await self.wire.run(flow)
         finally:
-            if len(self.store.ends) and (self._repeater is None or self._repeater.done()):
-                self._repeater = self._spawn(self._repeat_ends())
+            if len(self.store.ends) and not self._closed:
+                if self._repeater is None or self._repeater.done():
+                    self._repeater = self._spawn(self._repeat_ends())
 
     async def shielded(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Awaits a coroutine that goes on if the caller is cancelled."""
@@ -388,13 +392,19 @@ class AsyncManager(_BaseManager):
         await self.shielded(self.run(self.store.revoke_everybody()))
 
     async def close(self) -> None:
-        """Stops repeating ends, and closes the client."""
+        """Stops repeating ends, and closes the client.
+
+        Call it after the last request. It waits for calls that go on after a client hung up.
+        """
+        self._closed = True
         if self._repeater:
             self._repeater.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await self.wire.close()
 
     async def _repeat_ends(self) -> None:
-        while len(self.store.ends):
+        while len(self.store.ends) and not self._closed:
             await asyncio.sleep(_REPEAT_EVERY)
             try:
                 await self.wire.run(self.store.repeat_ends())

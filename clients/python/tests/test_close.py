@@ -1,0 +1,130 @@
+"""Closing a manager while it still works."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from coatcheck import AsyncManager, Config, Counter, Login, Manager, Request, session
+
+visits = Counter("n")
+
+
+def recorded(manager, monkeypatch):
+    """Holds the replies of the server back, and records that a reply is read, and the close.
+
+    Returns the record, and the events "a reply is awaited" and "let it come".
+    """
+    order, awaited, go = [], asyncio.Event(), asyncio.Event()
+    read, close = manager.wire._read, manager.wire.close
+
+    async def reading(connection):
+        awaited.set()
+        try:
+            await go.wait()
+            return await read(connection)
+        finally:
+            order.append("a call ends")
+
+    async def closing():
+        order.append("the connections close")
+        await close()
+
+    monkeypatch.setattr(manager.wire, "_read", reading)
+    monkeypatch.setattr(manager.wire, "close", closing)
+    return order, awaited, go
+
+
+async def signed_out(manager):
+    s = await manager.session(Request("POST")).load()
+    await s.sign_in(Login("ada"))
+    await s.sign_out()
+
+
+def test_close_stops_a_repetition_of_ends_before_it_closes_the_connections(url, namespace, monkeypatch, caplog):
+    monkeypatch.setattr(session, "_REPEAT_EVERY", 0)
+
+    async def test():
+        manager = AsyncManager.open(url, Config(namespace=namespace))
+        await signed_out(manager)
+        order, awaited, _ = recorded(manager, monkeypatch)
+        manager.store.ends.connection_lost()
+        await asyncio.wait_for(awaited.wait(), 10)
+        await asyncio.wait_for(manager.close(), 10)
+        assert order == ["a call ends", "the connections close"]
+        assert manager._repeater.done()
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(test())
+    assert not caplog.records
+
+
+def test_close_waits_for_a_commit_whose_client_hung_up(url, namespace, monkeypatch):
+    async def test():
+        manager = AsyncManager.open(url, Config(namespace=namespace))
+        s = await manager.session(Request("POST")).load()
+        order, awaited, go = recorded(manager, monkeypatch)
+        visits.add(s)
+        request = asyncio.create_task(s.commit())
+        await asyncio.wait_for(awaited.wait(), 10)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+        closing = asyncio.create_task(manager.close())
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not order, "close waits"
+        go.set()
+        await asyncio.wait_for(closing, 10)
+        assert order[-1] == "the connections close" and visits.get(s) == 1 and not s.core.view.ops
+
+    asyncio.run(test())
+
+
+def test_a_closed_manager_repeats_no_ends(url, namespace):
+    async def test():
+        manager = AsyncManager.open(url, Config(namespace=namespace))
+        await signed_out(manager)
+        assert not manager._repeater.done()
+        await manager.close()
+        await manager.session(Request("POST")).load()
+        assert manager._repeater.done() and not manager._tasks
+        await manager.close()
+
+    asyncio.run(test())
+
+
+def test_close_waits_for_the_thread_that_repeats_ends(url, namespace, monkeypatch, caplog):
+    monkeypatch.setattr(session, "_REPEAT_EVERY", 0)
+    manager = Manager.open(url, Config(namespace=namespace))
+    order, awaited, go = [], threading.Event(), threading.Event()
+    read, close = manager.wire._read, manager.wire.close
+
+    def reading(connection):
+        if threading.current_thread() is manager._repeater and not order:
+            awaited.set()
+            assert go.wait(10)
+            order.append("a call ends")
+        return read(connection)
+
+    def closing():
+        order.append("the connections close")
+        close()
+
+    monkeypatch.setattr(manager.wire, "_read", reading)
+    monkeypatch.setattr(manager.wire, "close", closing)
+    s = manager.session(Request("POST")).load()
+    s.sign_in(Login("ada"))
+    s.sign_out()
+    manager.store.ends.connection_lost()
+    assert awaited.wait(10)
+    join = manager._repeater.join
+    monkeypatch.setattr(manager._repeater, "join", lambda: (go.set(), join()))
+    with caplog.at_level(logging.INFO):
+        manager.close()
+    go.set()
+    assert order == ["a call ends", "the connections close"] and not manager._repeater.is_alive()
+    assert not caplog.records

@@ -43,6 +43,7 @@ class Ends:
         self._all = False
         self._primaries: frozenset[bytes] = frozenset()
         self._watched = 0.0
+        self.stopped = False  # the manager closes: a repetition that runs leaves the rest
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
 

@@ -301,6 +301,7 @@ class Manager(_BaseManager):
         Call it after the last request. It waits for a repetition that has begun.
         """
         self._closed.set()
+        self.store.ends.stopped = True
         if self._repeater and self._repeater_pid == os.getpid() and self._repeater.is_alive():
             self._repeater.join()
         self.wire.close()
@@ -336,7 +337,6 @@ class AsyncManager(_BaseManager):
         super().__init__(self.wire.cluster, config, replicas)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._repeater: asyncio.Task[None] | None = None
-        self._closed = False
 
     @staticmethod
     def open(
@@ -355,7 +355,7 @@ class AsyncManager(_BaseManager):
         try:
             return await self.wire.run(flow)
         finally:
-            if len(self.store.ends) and not self._closed:
+            if len(self.store.ends) and not self.store.ends.stopped:
                 if self._repeater is None or self._repeater.done():
                     self._repeater = self._spawn(self._repeat_ends())
 
@@ -396,7 +396,7 @@ class AsyncManager(_BaseManager):
 
         Call it after the last request. It waits for calls that go on after a client hung up.
         """
-        self._closed = True
+        self.store.ends.stopped = True
         if self._repeater:
             self._repeater.cancel()
         if self._tasks:
@@ -404,10 +404,12 @@ class AsyncManager(_BaseManager):
         await self.wire.close()
 
     async def _repeat_ends(self) -> None:
-        while len(self.store.ends) and not self._closed:
+        while len(self.store.ends):
             await asyncio.sleep(_REPEAT_EVERY)
             try:
-                await self.wire.run(self.store.repeat_ends())
+                # Before Python 3.12, the asyncio.wait_for in redis-py can swallow a cancellation.
+                # Then only this repetition would go on, and not the loop.
+                await self.shielded(self.wire.run(self.store.repeat_ends()))
             except Exception as err:
                 self.config.logger.error("ends were not repeated: %s", err)
 

@@ -372,6 +372,8 @@ class UserStore(Store):
         if self.ends.watches():
             yield from self._watch_primaries()
         for handle, owner, moved in self.ends.due():
+            if self.ends.stopped:
+                return
             key = self.keys.session(handle)
             try:
                 if moved:
@@ -386,6 +388,8 @@ class UserStore(Store):
                 self.ends.connection_lost()
                 return
         for owner, revocation in self.ends.due_revocations():
+            if self.ends.stopped:
+                return
             try:
                 yield from self._end_user(owner, "again", revocation, [])
             except Unavailable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import email
 import io
 
 import flask
@@ -54,6 +55,62 @@ def test_exempt_routes(method, path, want):
 def test_a_pattern_of_another_form_is_refused(bad):
     with pytest.raises(ValueError, match="csrf_exempt"):
         Config(csrf_exempt=(bad,)).checked()
+
+
+# What http.CrossOriginProtection of Go says of these.
+@pytest.mark.parametrize("origin, passes", [
+    ("https://shop.test", True), ("http://shop.test", True), ("//shop.test", True), ("", True), ("https://shop.test/x", True),
+    ("https://evil.test", False), ("null", False), ("https://SHOP.test", False), ("https://shop.test:443", False),
+    ("https://shop.test:8443", False), ("https://shop.test@evil.test", False), ("shop.test", False), ("file://", False),
+    ("https://shop.test.evil.test", False), ("http://[bad", False), ("https://shop.test\\@evil.test", False),
+    ("https://evil.test#@shop.test", False), ("https:////shop.test", False), ("https://shop\t.test", False),
+    ("\x01https://shop.test", False), ("https://shop.test\x7f", False), ("1://shop.test", False), ("://shop.test", False),
+    ("https://shop.test,https://evil.test", False), ("https://sh%6Fp.test", False),
+])
+def test_an_origin_passes_as_with_the_go_library(origin, passes):
+    request = http.Request("POST", origin=origin, host="shop.test")
+    if passes:
+        http.check_origin(request, ())
+    else:
+        with pytest.raises(CrossOrigin):
+            http.check_origin(request, ())
+
+
+@pytest.mark.parametrize("fetch_site, origin", [
+    ("same-origin,cross-site", ""), ("cross-site,same-origin", ""), ("same-origin, same-origin", ""), ("none,", ""),
+    ("same-origin", "https://shop.test,https://evil.test"), ("", "https://evil.test,https://shop.test"),
+    ("", "https://shop.test,https://shop.test"), ("", "https://evil.test,https://x.b.test"),
+    ("cross-site,same-origin", "https://a.test"), ("cross-site", "https://evil.test, https://x.b.test"),
+])
+def test_repeated_lines_are_refused(fetch_site, origin):
+    request = http.Request("POST", fetch_site=fetch_site, origin=origin, host="shop.test")
+    with pytest.raises(CrossOrigin):
+        http.check_origin(request, ("https://a.test", "https://*.b.test"))
+    http.check_origin(http.Request("GET", fetch_site=fetch_site, origin=origin, host="shop.test"), ())
+
+
+@pytest.mark.parametrize("name, lines", [
+    ("sec-fetch-site", ["same-origin", "cross-site"]), ("origin", ["https://shop.test", "https://evil.test"]),
+    ("origin", ["https://shop.test", ""]),
+])
+def test_a_server_hands_repeated_lines_over_and_they_are_refused(name, lines):
+    from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+    class Handler(WSGIRequestHandler):
+        def __init__(self):
+            self.server = type("S", (WSGIServer,), {"__init__": lambda self: None, "base_environ": {}})()
+            self.client_address, self.path, self.command, self.request_version = ("", 0), "/", "POST", "HTTP/1.1"
+            self.headers = email.message_from_string("".join(f"{name}: {v}\n" for v in lines) + "Host: shop.test\n\n")
+
+        def address_string(self):
+            return ""
+
+    headers = [(b"host", b"shop.test"), *((name.encode(), v.encode()) for v in lines)]
+    scope = {"type": "http", "method": "POST", "headers": headers}
+    for request in (cwsgi.request_of(Handler().get_environ()), casgi.request_of(scope)):
+        assert request.host == "shop.test"
+        with pytest.raises(CrossOrigin):
+            http.check_origin(request, ())
 
 
 @pytest.mark.parametrize("origin, host", [("http://[bad", "shop.test"), ("null", ""), ("https://evil.test", "shop.test"),

@@ -46,16 +46,16 @@ def request_of(scope: Scope) -> http.Request:
     for name, value in scope.get("headers", ()):
         headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
 
-    def one(name: str) -> str:
-        return headers.get(name, [""])[0]
+    def joined(name: str) -> str:  # as a WSGI server does
+        return ",".join(headers.get(name, ()))
 
     return http.Request(
         method=scope.get("method", "GET"),
         cookies=headers.get("cookie", []),
         authorization=headers.get("authorization", []),
-        fetch_site=one("sec-fetch-site"),
-        origin=one("origin"),
-        host=one("host"),
+        fetch_site=joined("sec-fetch-site"),
+        origin=joined("origin"),
+        host=joined("host"),
         websocket=scope["type"] == "websocket",
     )
 

@@ -30,8 +30,8 @@ class Request:
     method: str = "GET"
     cookies: Sequence[str] = ()  # the lines of the header Cookie
     authorization: Sequence[str] = ()
-    fetch_site: str = ""
-    origin: str = ""
+    fetch_site: str = ""  # repeated lines are joined with ","
+    origin: str = ""  # the same
     host: str = ""
     websocket: bool = False
 
@@ -43,6 +43,8 @@ def check_origin(request: Request, trusted: Iterable[str]) -> None:
     """
     if request.method in ("GET", "HEAD", "OPTIONS") and not request.websocket:
         return
+    if "," in request.fetch_site or "," in request.origin:  # no browser repeats them
+        raise CrossOrigin("the header Sec-Fetch-Site or Origin is there twice")
     if request.fetch_site:
         if request.fetch_site in ("same-origin", "none") or _is_trusted(request.origin, trusted):
             return
@@ -53,7 +55,8 @@ def check_origin(request: Request, trusted: Iterable[str]) -> None:
         host = urlsplit(request.origin).netloc
     except ValueError:
         host = ""
-    if not host or host != request.host:
+    # urlsplit drops control characters.
+    if not host or not request.origin.isprintable() or host != request.host:
         raise CrossOrigin(f"Origin: {request.origin[:200]!r}")
 
 

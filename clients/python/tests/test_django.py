@@ -77,6 +77,23 @@ def sign_out(request):
     return HttpResponse("ok")
 
 
+def new_password(request):
+    from django.contrib.auth import update_session_auth_hash
+
+    request.user.set_password("secret")
+    request.user.save()
+    update_session_auth_hash(request, request.user)
+    return HttpResponse("ok")
+
+
+def answers_itself(request):
+    try:
+        request.session.get("a")
+    except coatcheck.Unavailable:
+        return HttpResponse("sorry", status=500)
+    return HttpResponse("ok")
+
+
 def who(request):
     return HttpResponse(str(request.user))
 
@@ -113,6 +130,7 @@ urlpatterns = [
     path("put/<key>", put), path("get/<key>", get), path("append", append), path("in", sign_in),
     path("out", sign_out), path("who", who), path("fail", fail), path("count", count),
     path("slow", slow), path("csrf", csrf),
+    path("password", new_password), path("answers", answers_itself),
 ]  # fmt: skip
 
 
@@ -161,6 +179,16 @@ def test_login_gives_a_new_token_and_logout_ends_the_session(browser):
     assert browser.get("/out").status_code == 200
     assert not browser.cookies[COOKIE].value
     browser.cookies[COOKIE] = token
+    assert browser.get("/who").content == b"AnonymousUser"
+
+
+def test_a_new_password_renews_the_token(browser):
+    browser.get("/in")
+    old = browser.cookies[COOKIE].value
+    assert browser.get("/password").status_code == 200
+    assert browser.cookies[COOKIE].value not in ("", old)
+    assert browser.get("/who").content == b"ada"
+    browser.cookies[COOKIE] = old
     assert browser.get("/who").content == b"AnonymousUser"
 
 
@@ -254,9 +282,9 @@ def test_a_store_that_is_down_is_a_503(browser, server, monkeypatch):
     browser.get("/put/a?v=1")
     token = browser.cookies[ANON].value
     server.stop()
-    for url in ("/get/a", "/put/a?v=2", "/who"):
+    for url in ("/get/a", "/put/a?v=2", "/who", "/answers"):
         r = browser.get(url)
-        assert r.status_code == 503 and not r.cookies, url
+        assert r.status_code == 503 and r["Retry-After"] == "1" and not r.cookies, url
     assert browser.cookies[ANON].value == token
     server.start()
     assert browser.get("/get/a").status_code == 200

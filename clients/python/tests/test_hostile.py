@@ -445,6 +445,14 @@ def test_a_forked_process_has_connections_of_its_own(manager):
     assert len(randoms) == 10
 
 
+def test_a_lock_that_a_thread_held_at_fork_is_free_in_the_child(manager):
+    with manager.store.ends._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if manager.store.ends._lock.acquire(timeout=2) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 @pytest.mark.parametrize("ahead", [3600, -3600])
 def test_a_clock_that_is_an_hour_off_changes_nothing(manager, monkeypatch, ahead):
     real = time.time

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+import time
 
 import httpx
 import pytest
@@ -233,6 +234,7 @@ def test_wsgi_a_store_that_is_down_is_a_503_and_signs_nobody_out(server, namespa
     assert status == 503 and "saved" not in text and header(headers, "Retry-After") in ([], ["1"])
     status, text, headers = b.request()
     assert status == 503 and not header(headers, "Set-Cookie") and b.cookies == before
+    assert header(headers, "Retry-After") == ["1"]
     assert not out
 
     def sign_out(environ, start_response):
@@ -385,7 +387,7 @@ def test_asgi_a_store_that_is_down_is_a_503(server, namespace):
             await c.post("/count")
             server.stop()
             r = await c.post("/count")
-            assert r.status_code == 503 and "set-cookie" not in r.headers
+            assert r.status_code == 503 and "set-cookie" not in r.headers and r.headers["retry-after"] == "1"
             server.start()
             assert (await c.post("/count")).status_code == 200
 
@@ -425,10 +427,23 @@ def test_asgi_a_websocket_commits_before_the_handshake_and_refuses_other_sites(u
     with_manager(url, test, namespace=namespace)
 
 
-def test_threads_and_tasks_of_one_request_share_its_session(manager, url, namespace):
+def test_threads_and_tasks_of_one_request_share_its_session(manager, url, namespace, monkeypatch):
+    """A call that talks to the store makes the others wait."""
     s = manager.session(coatcheck.Request("POST")).load()
     visits.add(s)
     s.commit()
+    running, together, run = [], [], manager.wire.run
+
+    def alone(flow):
+        running.append(1)
+        together.append(len(running))
+        time.sleep(0)
+        try:
+            return run(flow)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(manager.wire, "run", alone)
 
     def work():
         for _ in range(50):
@@ -438,11 +453,23 @@ def test_threads_and_tasks_of_one_request_share_its_session(manager, url, namesp
     threads = [threading.Thread(target=work) for _ in range(8)]
     [t.start() for t in threads]
     [t.join() for t in threads]
-    assert visits.get(s) == 401
+    assert visits.get(s) == 401 and set(together) == {1}
     cookie = f"{ANON}={s.core.token.text(manager.ring)}"
 
     async def test(manager):
         s = await manager.session(coatcheck.Request("POST", [cookie])).load()
+        run = manager.wire.run
+        together.clear()
+
+        async def alone(flow):
+            running.append(1)
+            together.append(len(running))
+            try:
+                return await run(flow)
+            finally:
+                running.pop()
+
+        monkeypatch.setattr(manager.wire, "run", alone)
 
         async def work():
             for _ in range(20):
@@ -450,6 +477,6 @@ def test_threads_and_tasks_of_one_request_share_its_session(manager, url, namesp
                 await s.commit()
 
         await asyncio.gather(*(work() for _ in range(8)))
-        assert visits.get(s) == 561
+        assert visits.get(s) == 561 and set(together) == {1}
 
     with_manager(url, test, namespace=namespace)

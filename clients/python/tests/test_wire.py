@@ -9,10 +9,18 @@ import pytest
 import redis
 import redis.asyncio
 
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+from steps import settle
+
 import coatcheck
 from coatcheck import Config, Counter, Manager, Request, Value
 
 visits, anything = Counter("n"), Value("v")
+
+
+class Interrupt(BaseException):
+    """Stands for KeyboardInterrupt, and for a cancellation."""
 
 
 @pytest.mark.parametrize("options", [{"protocol": 2}, {"protocol": 3}, {}])
@@ -46,7 +54,7 @@ def test_a_connection_that_the_server_closed_is_replaced(server, namespace):
     manager.close()
 
 
-def test_a_connection_with_unread_replies_is_closed(server, namespace):
+def test_a_late_reply_is_not_read_by_the_next_call(server, namespace):
     manager = Manager.open(server.url, Config(namespace=namespace), socket_timeout=0.2)
     s = manager.session(Request("POST")).load()
     visits.add(s)
@@ -60,12 +68,38 @@ def test_a_connection_with_unread_replies_is_closed(server, namespace):
     manager.close()
 
 
+@pytest.mark.parametrize("kind", [Manager, coatcheck.AsyncManager])
+def test_a_connection_with_unread_replies_is_closed(kind, server, namespace, monkeypatch):
+    """Else the next call could read the replies of the call that was interrupted."""
+
+    def interrupt(connection):
+        raise Interrupt
+
+    async def test():
+        manager = kind.open(server.url, Config(namespace=namespace))
+        s = await settle(manager.session(Request("POST")).load())
+        visits.add(s)
+        await settle(s.commit())
+        with monkeypatch.context() as patch:
+            patch.setattr(manager.wire, "_read", interrupt)
+            with pytest.raises(Interrupt):
+                await settle(manager.revoke_user("ada"))
+        (connection,) = manager.wire.pool._available_connections
+        assert not (connection._sock if kind is Manager else connection.is_connected)
+        await settle(s.reload())
+        assert visits.get(s) == 1
+        await settle(manager.close())
+
+    asyncio.run(test())
+
+
 @pytest.mark.parametrize("kind", ["plain", "blocking", "resp3"])
 def test_an_outage_is_quick_with_a_client_of_the_application(kind, server, namespace):
     options = {"plain": {}, "blocking": {}, "resp3": {"protocol": 3}}[kind]
     client = redis.Redis(port=server.port, socket_timeout=2, **options)
     if kind == "blocking":
-        client = redis.Redis(connection_pool=redis.BlockingConnectionPool(port=server.port, timeout=7))
+        retry = Retry(ExponentialBackoff(cap=2, base=1), 3)
+        client = redis.Redis(connection_pool=redis.BlockingConnectionPool(port=server.port, timeout=7, retry=retry))
     manager = Manager(client, Config(namespace=namespace))
     assert type(manager.wire.pool) is type(client.connection_pool)
     s = manager.session(Request("POST")).load()

@@ -1,4 +1,4 @@
-"""The configuration. Its words and defaults are those of the Go library. Durations are in seconds."""
+"""The configuration. Words and defaults are those of the Go library. Durations are in seconds."""
 
 from __future__ import annotations
 

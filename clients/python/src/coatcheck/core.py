@@ -129,7 +129,7 @@ class Core(Committer):
         )
 
     def _carry(self, before: Record | None, owner: str, session: bytes, ops: list[Op]) -> dict[str, bytes]:
-        """Returns the fields of the new session: those that are kept, with this request's changes."""
+        """Returns the new session's fields: those that are kept, with this request's changes."""
         fields: dict[str, bytes] = {}
         if before:
             same = before.user is not None and before.user.owner == owner

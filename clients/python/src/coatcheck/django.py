@@ -40,7 +40,7 @@ def manager() -> Manager:
 
 
 class SessionStore(SessionBase):  # type: ignore[misc]
-    """request.session. Each key is a field: two requests that change different keys do not conflict."""
+    """request.session. Each key is a field, so changes of different keys do not conflict."""
 
     def __init__(self, session_key: str | None = None, session: Session | None = None) -> None:
         if session is None:  # as in Django's test client

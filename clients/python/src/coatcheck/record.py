@@ -328,7 +328,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def decode_info(text: bytes) -> Info:
-    """Returns the info of a JSON text. Raises Malformed, also for a member that it does not know."""
+    """Returns the info of a JSON text. Raises Malformed, also for an unknown member."""
     try:
         members = json.loads(text.decode(), object_pairs_hook=_pairs)
         if not isinstance(members, dict):

@@ -302,6 +302,15 @@ class SessionFilterTest {
         assertEquals(200, b.send("POST", "/add", "Sec-Fetch-Site", "same-origin").statusCode());
         assertEquals(200, b.send("POST", "/add", "Origin", "http://localhost:" + port(app)).statusCode());
         assertEquals(200, b.send("GET", "/read", "Sec-Fetch-Site", "cross-site").statusCode());
+        String own = "http://localhost:" + port(app);
+        for (String[] refused : new String[][] {
+            {"Origin", "null"}, {"Origin", "localhost:" + port(app)}, {"Origin", "//localhost:" + port(app)},
+            {"Origin", own, "Origin", "https://evil.example"},
+            {"Origin", "https://a.example", "Origin", "https://b.example", "Sec-Fetch-Site", "same-origin"},
+            {"Sec-Fetch-Site", "same-origin", "Sec-Fetch-Site", "cross-site"},
+        }) {
+            assertEquals(403, b.send("POST", "/add", refused).statusCode(), () -> String.join(" ", refused));
+        }
         HttpResponse<String> r = new Browser().send("POST", "/add", "Sec-Fetch-Site", "cross-site");
         assertEquals(403, r.statusCode()); // it would replace the visitor's own cookie
         assertTrue(r.headers().allValues("set-cookie").isEmpty());

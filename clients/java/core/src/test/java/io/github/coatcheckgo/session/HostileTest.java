@@ -171,6 +171,23 @@ class HostileTest {
         assertEquals(Kind.NOT_FOUND, kind(() -> sessions.revoke("ann", s.newToken())));
     }
 
+    /** The rest came under the other name, so two of them that open are ambiguous. */
+    @Test
+    void twoAnonymousCookiesBehindADeadSignedInCookieAreAmbiguous() {
+        List<String> tokens = new ArrayList<>();
+        for (int i = 0; i < 3; i++) {
+            Session s = fresh();
+            Counter.of("n").add(s, 1);
+            s.commitBeforeHeader(true);
+            tokens.add(s.newToken());
+        }
+        sessions.begin(tokens.get(0)).signOut();
+        String cookies = "__Host-session=" + tokens.get(0) + "; __Host-session-anon=" + tokens.get(1);
+        assertEquals(1, Counter.of("n").get(sessions.begin(List.of(cookies), List.of(), () -> null).read()));
+        String twins = cookies + "; __Host-session-anon=" + tokens.get(2);
+        assertEquals(Kind.AMBIGUOUS, kind(() -> sessions.begin(List.of(twins), List.of(), () -> null).read()));
+    }
+
     @Test
     void aLogNeverHasTheToken() {
         Token t = Token.create(1);

@@ -18,6 +18,7 @@ final class SilentProxy implements AutoCloseable {
         final Socket a;
         final Socket b;
         volatile boolean silent;
+        volatile boolean losesReplies;
 
         Link(Socket a, Socket b) {
             this.a = a;
@@ -62,7 +63,7 @@ final class SilentProxy implements AutoCloseable {
         InputStream in = from.getInputStream();
         byte[] buffer = new byte[8192];
         for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
-            if (!link.silent) {
+            if (!link.silent && !(link.losesReplies && from == link.b)) {
                 to.getOutputStream().write(buffer, 0, n);
             }
         }
@@ -76,6 +77,11 @@ final class SilentProxy implements AutoCloseable {
     /** Lets nothing pass on the present connections any more. New ones work. */
     void silence() {
         links.forEach(link -> link.silent = true);
+    }
+
+    /** Keeps the replies of the present connections back. Commands still reach the server. */
+    void loseReplies() {
+        links.forEach(link -> link.losesReplies = true);
     }
 
     /** Leads new connections to another server, and closes the present ones. */

@@ -155,30 +155,39 @@ final class Incoming
         return ($this->hasCookie || $this->hasAnonymous) && !$this->inHeader;
     }
 
+    private function method(): string
+    {
+        return $this->request === null ? (string) (($this->server['REQUEST_METHOD'] ?? '') ?: 'GET') : $this->request->getMethod();
+    }
+
     public function isSafe(): bool
     {
-        $method = $this->request === null ? (string) (($this->server['REQUEST_METHOD'] ?? '') ?: 'GET') : $this->request->getMethod();
-        return \in_array(\strtoupper($method), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
+        return \in_array($this->method(), ['GET', 'HEAD', 'OPTIONS', 'TRACE'], true);
     }
 
     /**
-     * Refuses an unsafe request that another site has caused.
+     * Refuses an unsafe request that another site has caused. A WebSocket handshake counts as
+     * unsafe: browsers let every site open one, with the cookie. So does TRACE, as in Go.
+     *
      * @param list<string> $trusted origins
      */
     public function checkOrigin(array $trusted): void
     {
-        if ($this->isSafe()) {
+        if ($this->isSafe() && $this->method() !== 'TRACE' && \strcasecmp($this->header('Upgrade'), 'websocket') !== 0) {
             return;
         }
         $site = $this->header('Sec-Fetch-Site');
         $origin = $this->header('Origin');
-        if ($site === 'same-origin' || $site === 'none' || $site === '' && $origin === '') {
-            return;
-        }
-        $host = $this->header('Host') ?: (string) $this->request?->getUri()->getAuthority();
-        $from = \preg_replace('~\A[a-z][a-z0-9+.-]*://~i', '', $origin);
-        if ($site === '' && $host !== '' && $from === $host || \in_array($origin, $trusted, true)) {
-            return;
+        // Several lines are joined by commas. A proxy may have added one.
+        if (!\str_contains($site . $origin, ',')) {
+            if ($site === 'same-origin' || $site === 'none' || $site === '' && $origin === '') {
+                return;
+            }
+            $host = $this->header('Host') ?: (string) $this->request?->getUri()->getAuthority();
+            $same = \preg_match('~\A[a-z][a-z0-9+.-]*://(.+)\z~is', $origin, $m) === 1 && $m[1] === $host;
+            if ($site === '' && $same || \in_array($origin, $trusted, true)) {
+                return;
+            }
         }
         throw new SessionException(Problem::CrossOrigin, "Origin \"$origin\", Sec-Fetch-Site \"$site\"");
     }

@@ -72,7 +72,7 @@ final class MiddlewareTest extends TestCase
         };
     }
 
-    /** @param array<string, string> $headers */
+    /** @param array<string, string|list<string>> $headers */
     private function request(\Closure $page, string $method = 'GET', array $headers = [], ?MiddlewareInterface $inner = null, array $form = []): ResponseInterface
     {
         $request = (new ServerRequest($method, 'https://shop.example/', $headers))->withParsedBody($form);
@@ -325,6 +325,33 @@ final class MiddlewareTest extends TestCase
         $this->configure(trustedOrigins: ['https://pay.example']);
         self::assertSame(200, $this->request($this->add(), 'POST', ['Sec-Fetch-Site' => 'cross-site', 'Origin' => 'https://pay.example'])->getStatusCode());
         self::assertSame(3, $this->counted());
+    }
+
+    /**
+     * @testWith [403, "TRACE", {"Origin": "https://evil.example"}]
+     *           [403, "get", {"Origin": "https://evil.example"}]
+     *           [403, "GET", {"Upgrade": "WebSocket", "Origin": "https://evil.example"}]
+     *           [403, "GET", {"Upgrade": "websocket", "Sec-Fetch-Site": "cross-site"}]
+     *           [200, "GET", {"Upgrade": "websocket", "Origin": "https://shop.example"}]
+     *           [200, "GET", {"Upgrade": "h2c", "Origin": "https://evil.example"}]
+     *           [403, "POST", {"Origin": "shop.example"}]
+     *           [403, "POST", {"Origin": "//shop.example"}]
+     *           [403, "POST", {"Origin": "null"}]
+     *           [403, "POST", {"Origin": ["https://shop.example", "https://evil.example"]}]
+     *           [403, "POST", {"Origin": ["https://pay.example", "https://pay.example"]}]
+     *           [403, "POST", {"Origin": ["https://a.example", "https://b.example"], "Sec-Fetch-Site": "same-origin"}]
+     *           [403, "POST", {"Sec-Fetch-Site": ["same-origin", "cross-site"]}]
+     *           [403, "POST", {"Sec-Fetch-Site": ["none", "none"]}]
+     *           [403, "POST", {"Sec-Fetch-Site": ["", "same-origin"]}]
+     *           [200, "OPTIONS", {"Sec-Fetch-Site": ["same-origin", "cross-site"]}]
+     * @param array<string, string|list<string>> $headers
+     */
+    public function testWhichRequestsCountAsCrossOrigin(int $status, string $method, array $headers): void
+    {
+        $this->configure(trustedOrigins: ['https://pay.example']);
+        $this->request($this->add());
+        self::assertSame($status, $this->request($this->add(), $method, $headers)->getStatusCode());
+        self::assertSame($status === 200 ? 2 : 1, $this->counted());
     }
 
     public function testCsrfToken(): void

@@ -106,10 +106,14 @@ final class Session
             throw new SessionException(Problem::Ambiguous, 'too many tokens');
         }
         $this->state = 'anonymous';
+        $twins = $this->in->twins;
         foreach ($this->in->tokens as $i => $token) {
             if ($this->state === 'anonymous') {
                 $this->readToken($token);
-            } elseif ($this->state === 'live' && $i < $this->in->twins && !$token->sameSession($this->token())
+                if ($i >= $twins) { // the rest came under the other name, as this one
+                    $twins = \count($this->in->tokens);
+                }
+            } elseif ($this->state === 'live' && $i < $twins && !$token->sameSession($this->token())
                 && $this->manager->store->read($token, $this->in->began)->opens()) {
                 $this->out->ambiguous = true;
                 throw new SessionException(Problem::Ambiguous, 'two live sessions under one name');

@@ -316,6 +316,22 @@ final class MiddlewareTest extends TestCase
         self::assertSame(1, $this->counted());
     }
 
+    public function testTwoAnonymousCookiesBehindADeadSignedInCookieAreAmbiguous(): void
+    {
+        $tokens = [];
+        foreach ([1, 2] as $_) {
+            $this->jar = [];
+            $this->request($this->add());
+            $tokens[] = current($this->jar);
+        }
+        $dead = '__Host-session=AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA';
+        $this->jar = [];
+        $one = "$dead; __Host-session-anon=$tokens[0]";
+        self::assertSame(200, $this->request($this->add(), 'GET', ['Cookie' => $one])->getStatusCode());
+        $this->jar = [];
+        self::assertSame(400, $this->request($this->add(), 'GET', ['Cookie' => "$one; __Host-session-anon=$tokens[1]"])->getStatusCode());
+    }
+
     public function testCrossOriginPost(): void
     {
         $this->request($this->add());

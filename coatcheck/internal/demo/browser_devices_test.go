@@ -153,7 +153,9 @@ func TestFixationInABrowser(t *testing.T) {
 	attacker := mustVisit(t, a)
 	victim := mustOpenBrowser(t)
 	mustDo(t, victim, chromedp.Navigate(server.URL+"/session")) // this response sets no cookie
-	mustEvaluate[string](t, victim, fmt.Sprintf("document.cookie = %q", attacker.cookie+"; Secure; Path=/"))
+	// Chromium may set the cookie a moment later. It has done so when the cookie is read.
+	planted := mustEvaluate[string](t, victim, fmt.Sprintf("document.cookie = %q; document.cookie", attacker.cookie+"; Secure; Path=/"))
+	mustEqual(t, "the planted cookie", planted, attacker.cookie)
 	mustDo(t, victim, chromedp.Navigate(server.URL))
 	mustEqual(t, "the planted session", mustText(t, victim, `[data-show="handle"]`), mustGetSession(t, attacker).Handle)
 

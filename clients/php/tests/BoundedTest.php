@@ -11,7 +11,6 @@ use Coatcheck\Session\Manager;
 use Coatcheck\Session\Map;
 use Coatcheck\Session\Problem;
 use Coatcheck\Session\Session;
-use Coatcheck\Session\SessionException;
 use Coatcheck\Session\Store;
 use Coatcheck\Session\Value;
 use PHPUnit\Framework\TestCase;
@@ -19,6 +18,8 @@ use PHPUnit\Framework\TestCase;
 /** addWithin and setWithin: what the contract suite does not say. */
 final class BoundedTest extends TestCase
 {
+    use Refusals;
+
     private Manager $m;
 
     protected function setUp(): void
@@ -29,16 +30,6 @@ final class BoundedTest extends TestCase
     private function visit(?Session $before = null): Session
     {
         return $this->m->begin(Incoming::withToken($before?->out->token->text($this->m->keys), '__Host-session'));
-    }
-
-    private function refused(Problem $problem, callable $call): void
-    {
-        try {
-            $call();
-            self::fail("not refused: $problem->name");
-        } catch (SessionException $e) {
-            self::assertTrue($e->is($problem), $e->getMessage());
-        }
     }
 
     public function testOtherChangesStayPendingAfterARefusal(): void

@@ -21,6 +21,8 @@ use PHPUnit\Framework\TestCase;
 /** phpredis and its traps, faults, forks, replicas and a Cluster. */
 final class StoreTest extends TestCase
 {
+    use Refusals;
+
     private static RedisServer $server;
 
     public static function setUpBeforeClass(): void
@@ -53,16 +55,6 @@ final class StoreTest extends TestCase
         (new Value('theme'))->set($s, 'dark');
         $s->finish();
         return $s->out->token->text($m->keys);
-    }
-
-    private function refused(Problem $problem, callable $call): void
-    {
-        try {
-            $call();
-            self::fail("not refused: $problem->name");
-        } catch (SessionException $e) {
-            self::assertTrue($e->is($problem), $e->getMessage());
-        }
     }
 
     public function testOptionsOfTheApplicationsObjectDoNotApply(): void

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import redis
 
+from coatcheck import Config, Manager
+
 sys.path.insert(0, str(Path(__file__).parent))
 
 
@@ -102,6 +104,13 @@ def server():
 @pytest.fixture
 def namespace():
     return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def manager(url, namespace):
+    m = Manager.open(url, Config(namespace=namespace))
+    yield m
+    m.close()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from visitor import again, new
 
 import coatcheck
-from coatcheck import Config, Counter, Counters, Invalid, Limit, Login, Manager, Map, Request, Value
+from coatcheck import Config, Counter, Counters, Invalid, Limit, Login, Manager, Map, Value
 
 stock, cart, gifts, v = Counter("stock"), Counters("cart"), Map("gifts"), Value("v")
 SEAL = dict(keys=(bytes(range(32)),), user_key=b"u" * 32, seal=True)
@@ -17,15 +18,6 @@ def manager(request, url, namespace):
     m = Manager.open(url, Config(namespace=namespace, keep_fields=("v",), **options))
     yield m
     m.close()
-
-
-def new(manager):
-    return manager.session(Request("POST")).load()
-
-
-def again(manager, s):
-    name = "__Host-session" if s.user else "__Host-session-anon"
-    return manager.session(Request("POST", [f"{name}={s.core.token.text(manager.ring)}"])).load()
 
 
 def is_sealed(manager, s, name):

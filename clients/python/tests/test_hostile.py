@@ -10,6 +10,7 @@ import time
 import pytest
 import redis
 from conftest import await_server, free_port
+from visitor import again, new
 
 import coatcheck
 from coatcheck import (
@@ -30,26 +31,6 @@ from coatcheck.fields import decode_json, encode_json
 
 anything, visits = Value("v"), Counter("n")
 ANON = "__Host-session-anon"
-
-
-@pytest.fixture
-def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace))
-    yield m
-    m.close()
-
-
-def new(manager):
-    return manager.session(Request("POST")).load()
-
-
-def again(manager, session):
-    cookie = f"{ANON}={session.core.token.text(manager.ring)}"
-    return manager.session(Request("POST", [cookie])).load()
-
-
-def client_of(manager):
-    return manager.wire.client
 
 
 # JSON
@@ -203,7 +184,7 @@ def test_a_stored_number_with_other_digits_is_malformed(manager):
     visits.add(s)
     s.commit()
     key = manager.store.keys.session(s.core.token.handle)
-    client = client_of(manager)
+    client = manager.wire.client
     good = client.hget(key, "@s").decode()
     for bad in (good[:-1] + "\n", good + "\n", good[:-1] + "F", good[:-3] + "\u0661", "2" + good[1:]):
         client.hset(key, "@s", bad.encode())
@@ -276,7 +257,7 @@ def test_a_rotated_token_works_and_the_old_one_is_stolen_after_its_grace(manager
     used.run(used.core.touch())
     assert visits.get(again(manager, s)) == 1, "and for the grace period"
     key = manager.store.keys.session(s.core.token.handle)
-    client = client_of(manager)
+    client = manager.wire.client
     previous = client.hget(key, "@previous").decode()
     ended = f"{int(time.time() * 1000) - 100000:012x}"
     client.hset(key, "@previous", previous[:23] + ended + previous[35:43] + ended)

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coatcheck import Config, Counter, Invalid, Manager, Request, mapping
+from coatcheck import Counter, Invalid, Request, mapping
 from coatcheck.view import Op
-
-
-@pytest.fixture
-def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace))
-    yield m
-    m.close()
 
 
 def stored(manager, **texts):

@@ -7,33 +7,13 @@ import time
 
 import pytest
 import redis
+from visitor import again, new
 
 import coatcheck
 from coatcheck import Config, Counter, Login, Manager, Request, tokens
 from coatcheck.ends import Ends
 
 visits = Counter("n")
-ANON = "__Host-session-anon"
-
-
-@pytest.fixture
-def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace))
-    yield m
-    m.close()
-
-
-def new(manager):
-    return manager.session(Request("POST")).load()
-
-
-def again(manager, session):
-    cookie = f"{ANON}={session.core.token.text(manager.ring)}"
-    return manager.session(Request("POST", [cookie])).load()
-
-
-def client_of(manager):
-    return manager.wire.client
 
 
 # Outages
@@ -92,7 +72,7 @@ def test_it_works_again_after_the_server_was_away_and_its_scripts_are_lost(serve
     s = new(manager)
     visits.add(s)
     s.commit()
-    client_of(manager).script_flush()
+    manager.wire.client.script_flush()
     visits.add(s)
     s.commit()
     assert visits.get(again(manager, s)) == 2
@@ -104,7 +84,7 @@ def test_an_end_that_a_failover_undid_is_repeated(manager, namespace):
     visits.add(s)
     s.sign_in(Login("ada"))
     key = manager.store.keys.session(s.core.token.handle)
-    client = client_of(manager)
+    client = manager.wire.client
     dump = client.dump(key)
     cookie = f"__Host-session={s.core.token.text(manager.ring)}"
     s.sign_out()
@@ -144,7 +124,7 @@ def test_a_revocation_of_everybody_that_a_failover_lost_is_restored(manager):
     visits.add(s)
     s.commit()
     manager.revoke_everybody()
-    client = client_of(manager)
+    client = manager.wire.client
     stored = client.get(manager.store.keys.revoked)
     client.delete(manager.store.keys.revoked)
     again(manager, s)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from visitor import new
 
 from coatcheck import Config, Login, Manager, Request, Value
 
@@ -16,10 +17,6 @@ def manager(url, namespace):
     m = Manager.open(url, Config(namespace=namespace, max_per_user=2))
     yield m
     m.close()
-
-
-def new(manager):
-    return manager.session(Request("POST")).load()
 
 
 def respond(s):

@@ -68,13 +68,6 @@ def wsgi_app(manager, handler):
     return cwsgi.Middleware(app, manager)
 
 
-@pytest.fixture
-def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace))
-    yield m
-    m.close()
-
-
 def stored(manager, **cookies):
     request = coatcheck.Request(cookies=[f"{k}={v}" for k, v in cookies.items()])
     return manager.session(request).load()

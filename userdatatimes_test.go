@@ -60,7 +60,7 @@ func TestUserDataExpires(t *testing.T) {
 	})
 }
 
-// TestTwoRequestsCreateUserData: both began when there was none, and both take effect, sealed or
+// TestTwoRequestsCreateUserData: both began before the data was stored. Both take effect, sealed or
 // not.
 func TestTwoRequestsCreateUserData(t *testing.T) {
 	for _, sealed := range []bool{false, true} {

@@ -154,7 +154,7 @@ func (s *Session) planJoin(from *Session) (take, put *driver.Change, err error) 
 	return take, put, nil
 }
 
-// sumOf returns the sum of two counts. a is nil if there is none.
+// sumOf returns the sum of two counts. A missing count a is nil, and counts as 0.
 func sumOf(k driver.Key, a, b []byte) ([]byte, error) {
 	if a == nil {
 		a = []byte("0")

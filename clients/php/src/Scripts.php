@@ -21,7 +21,7 @@ final class Scripts
         'create' => '04f43bc86288adfd05da364e9e22d1c1a077be57',
         'end' => 'cc4c2a35b48053ede4b946fbb18d936247604df4',
         'enduser' => '4b1768009d5797eab70d24e110276799d75d1fa8',
-        'join' => '49912e8149b10bfcf9287f03948f3a1064870b37',
+        'join' => '38c21988fbc15031ead8cf097fbf010548a15d6a',
         'move' => 'c198309800eb200f5a11dd39e234ad550c5cda5f',
         'publish' => '2a770e2855e680ec34e3a0a04fc3e81f45ae680a',
         'revokeall' => 'd8d911ce4c594a69ed4ccce7a31a6bdd3fd56bd5',

@@ -12,7 +12,7 @@
 -- ARGV[4]  tracked: 1 if the caller keeps copies, as in apply.lua; else 0
 -- ARGV[5]  number of fields to take from the session
 -- ARGV[6…] for each of these its name and its value, and then for each field of the user data
---          three strings: its name, "=" old or "" if there is none, and the new value
+--          three strings: its name, "=" and the old value or "" if it has none, the new value
 --
 -- Replies
 --   {"ok", time, revision of the session, revision of the user data}

@@ -24,7 +24,7 @@ final class BoundedTest extends TestCase
 
     protected function setUp(): void
     {
-        $this->m = new Manager(Store::connect(RedisServer::shared()->url, 'bounded' . bin2hex(random_bytes(6)), persistent: false));
+        $this->m = new Manager(Store::connect(RedisServer::shared()->url, 'bounded' . bin2hex(random_bytes(6)), timeout: RedisServer::PATIENCE, persistent: false));
     }
 
     private function visit(?Session $before = null): Session

@@ -45,7 +45,7 @@ final class MiddlewareTest extends TestCase
     {
         $server = RedisServer::single();
         $this->manager = new Manager(
-            Store::connect($server->url, $this->namespace, timeout: 0.5), new Config(...$config), function (string $m): void {
+            Store::connect($server->url, $this->namespace, timeout: RedisServer::PATIENCE), new Config(...$config), function (string $m): void {
                 $this->log[] = $m;
             },
         );
@@ -190,7 +190,7 @@ final class MiddlewareTest extends TestCase
     public function testStoreThatIsDownIs503(): void
     {
         $this->request($this->add());
-        $this->manager = new Manager(Store::connect('redis://127.0.0.1:1', timeout: 0.2), new Config(), fn () => null);
+        $this->manager = new Manager(Store::connect('redis://127.0.0.1:1'), new Config(), fn () => null);
         $response = $this->request($this->add());
         self::assertSame(503, $response->getStatusCode());
         self::assertSame('1', $response->getHeaderLine('Retry-After'));
@@ -211,7 +211,7 @@ final class MiddlewareTest extends TestCase
                 throw new \LogicException();
             }
         };
-        $down = new Middleware(new Manager(Store::connect('redis://127.0.0.1:1', timeout: 0.2), new Config(), fn () => null), new Psr17Factory());
+        $down = new Middleware(new Manager(Store::connect('redis://127.0.0.1:1'), new Config(), fn () => null), new Psr17Factory());
         $response = $down->process((new ServerRequest('POST', 'https://shop.example/'))->withHeader('Cookie', $cookie), $handler);
         self::assertSame(503, $response->getStatusCode());
         self::assertStringContainsString('__Host-session-anon=; ', $response->getHeaderLine('Set-Cookie'));
@@ -262,7 +262,7 @@ final class MiddlewareTest extends TestCase
                 return (new Psr17Factory())->createResponse($this->status);
             }
         };
-        $down = new Middleware(new Manager(Store::connect('redis://127.0.0.1:1', timeout: 0.2), new Config(), fn () => null), new Psr17Factory());
+        $down = new Middleware(new Manager(Store::connect('redis://127.0.0.1:1'), new Config(), fn () => null), new Psr17Factory());
         $request = (new ServerRequest('GET', 'https://shop.example/'))->withHeader('Cookie', Web::jar($this->jar));
         self::assertSame(503, $down->process($request, $handler(200))->getStatusCode());
         self::assertSame(500, $down->process($request, $handler(500))->getStatusCode());
@@ -388,7 +388,7 @@ final class MiddlewareTest extends TestCase
         $good = $this->jar;
         $this->configure(keys: [str_repeat('n', 32), str_repeat('k', 32)]);
         self::assertSame(1, $this->counted());
-        $this->manager = new Manager(Store::connect('redis://127.0.0.1:1', timeout: 0.2), new Config(keys: [str_repeat('x', 32)]), fn () => null);
+        $this->manager = new Manager(Store::connect('redis://127.0.0.1:1'), new Config(keys: [str_repeat('x', 32)]), fn () => null);
         $this->jar = $good;
         self::assertSame(0, $this->counted());
     }

@@ -10,6 +10,9 @@ namespace Coatcheck\Session\Tests;
  */
 final class RedisServer
 {
+    /** Seconds that a test waits for a reply. Only a server that never replies takes so long. */
+    public const PATIENCE = 60.0;
+
     private static ?self $shared = null;
     private static ?self $single = null;
 
@@ -38,18 +41,36 @@ final class RedisServer
     {
         $directory = sys_get_temp_dir() . '/coatcheck-php-' . bin2hex(random_bytes(6));
         mkdir($directory, 0700);
-        $server = new self('redis://127.0.0.1:' . self::freePort(), $directory, array_values($options));
-        $server->run();
+        for ($tries = 1; ; $tries++) {
+            $server = new self('redis://127.0.0.1:' . self::freePort(), $directory, array_values($options));
+            try {
+                $server->run();
+                break;
+            } catch (\RuntimeException $e) { // another process has taken the port
+                if ($tries === 5) {
+                    throw $e;
+                }
+            }
+        }
         register_shutdown_function(fn () => $server->remove());
         return $server;
     }
 
+    /**
+     * A port that is free, and stays so while a test restarts its server. It is below the ports
+     * that Linux gives to clients and to tests that ask for any port, and so is the port of a
+     * Cluster's bus, which is higher by 10,000.
+     */
     public static function freePort(): int
     {
-        $socket = stream_socket_server('tcp://127.0.0.1:0');
-        $name = stream_socket_get_name($socket, false);
-        fclose($socket);
-        return (int) substr($name, strrpos($name, ':') + 1);
+        while (true) {
+            $port = random_int(12_000, 22_000);
+            $socket = @stream_socket_server("tcp://127.0.0.1:$port");
+            if ($socket !== false) {
+                fclose($socket);
+                return $port;
+            }
+        }
     }
 
     public function port(): int
@@ -62,15 +83,28 @@ final class RedisServer
         $log = ['file', "$this->directory/log", 'a'];
         $command = ['redis-server', '--port', (string) $this->port(), '--bind', '127.0.0.1', '--save', '', '--dir', $this->directory, ...$this->options];
         $this->process = proc_open($command, [['file', '/dev/null', 'r'], $log, $log], $pipes);
-        for ($i = 0; $i < 1500; $i++) {
-            try {
-                $this->client()->rawCommand('PING');
-                return;
-            } catch (\RedisException) {
-                usleep(10_000);
-            }
+        try {
+            Await::that('redis-server takes commands', $this->takesCommands(...));
+        } catch (\RuntimeException $e) {
+            $this->stop();
+            throw new \RuntimeException("{$e->getMessage()}: " . file_get_contents("$this->directory/log"), 0, $e);
         }
-        throw new \RuntimeException('redis-server does not start: ' . file_get_contents("$this->directory/log"));
+    }
+
+    private function takesCommands(): bool
+    {
+        ['running' => $running, 'pid' => $pid] = proc_get_status($this->process);
+        if (!$running) {
+            throw new \RuntimeException('redis-server has ended');
+        }
+        try {
+            $client = $this->client();
+            // Another process's server may have the port. Then this one ends.
+            return str_contains((string) $client->rawCommand('INFO', 'server'), "process_id:$pid\r\n")
+                && $client->rawCommand('PING') !== false;
+        } catch (\RedisException) {
+            return false;
+        }
     }
 
     public function stop(): void
@@ -85,7 +119,9 @@ final class RedisServer
     /** Suspends the server: it takes no command until resume(). */
     public function pause(): void
     {
-        posix_kill(proc_get_status($this->process)['pid'], SIGSTOP);
+        $pid = proc_get_status($this->process)['pid'];
+        posix_kill($pid, SIGSTOP);
+        Await::that('the server is stopped', fn (): bool => preg_match('/\) T/', (string) file_get_contents("/proc/$pid/stat")) === 1);
     }
 
     public function resume(): void
@@ -120,7 +156,7 @@ final class RedisServer
     public function client(): \Redis
     {
         $redis = new \Redis();
-        $redis->connect('127.0.0.1', $this->port(), 2.0, null, 0, 10.0);
+        $redis->connect('127.0.0.1', $this->port(), self::PATIENCE, null, 0, self::PATIENCE);
         return $redis;
     }
 
@@ -130,7 +166,7 @@ final class RedisServer
         static $clients = [];
         if ($this->isCluster()) {
             $nodes = explode(',', substr($this->url, strlen('redis-cluster://')));
-            $client = $clients[$this->url] ??= new \RedisCluster(null, $nodes, 2.0, 10.0);
+            $client = $clients[$this->url] ??= new \RedisCluster(null, $nodes, self::PATIENCE, self::PATIENCE);
             $at = in_array(strtoupper($words[0]), ['EVAL', 'EVALSHA'], true) ? 3 : 1;
             $client->clearLastError();
             $reply = $client->rawCommand($words[$at] ?? 'any', ...$words);

@@ -9,6 +9,7 @@ use Coatcheck\Session\Counter;
 use Coatcheck\Session\Incoming;
 use Coatcheck\Session\Login;
 use Coatcheck\Session\Manager;
+use Coatcheck\Session\Outgoing;
 use Coatcheck\Session\Problem;
 use Coatcheck\Session\Record;
 use Coatcheck\Session\Scripts;
@@ -54,7 +55,7 @@ final class SignInTest extends TestCase
                 return $reply;
             }
         };
-        $redis->connect('127.0.0.1', RedisServer::single()->port(), 2.0, null, 0, 10.0);
+        $redis->connect('127.0.0.1', RedisServer::single()->port(), RedisServer::PATIENCE, null, 0, RedisServer::PATIENCE);
         $redis->sha1 = Scripts::SHA1[$afterScript];
         $redis->then = $then;
         return $redis;
@@ -91,11 +92,25 @@ final class SignInTest extends TestCase
         self::assertSame('ada', $s->user());
         self::assertSame(2, $s->info()->level);
         self::assertSame('dark', (new Value('theme'))->get($s));
+        $s->out->confirmed = PHP_INT_MAX; // the response leaves at once
         $s->finish();
         $s->touch();
         self::assertNotNull($s->handle());
         $next = $this->visit($m, self::token($m, $s));
         self::assertNull($next->user(), 'the next request finds that it has ended');
+    }
+
+    public function testSlowRequestSetsNoCookieOfASessionThatHasEnded(): void
+    {
+        $m = new Manager(new Store(fn (): \Redis => RedisServer::single()->client(), 'slow' . bin2hex(random_bytes(6))));
+        $s = $this->visit($m);
+        $s->signIn(new Login('ada'));
+        self::assertSame(Outgoing::SET, $s->out->cookie);
+        $m->revokeUser('ada');
+        $s->out->confirmed = 0; // long ago
+        $s->finish();
+        self::assertSame(Outgoing::KEEP, $s->out->cookie);
+        self::assertNull($s->handle());
     }
 
     public function testNextChangeFindsThatTheNewSessionHasEnded(): void

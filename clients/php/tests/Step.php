@@ -49,7 +49,7 @@ final class Step
         $seconds = fn (string $name): ?float => isset($o[$name]) ? $o[$name] / 1000 : null;
         $lifetime = $seconds('lifetime_ms') ?? 86400.0;
         return new Manager(
-            Store::connect($o['url'], $o['namespace'], timeout: 1.0, persistent: false),
+            Store::connect($o['url'], $o['namespace'], timeout: RedisServer::PATIENCE, persistent: false),
             new Config(
                 idleTimeout: $seconds('idle_ms'), firstUseTimeout: $seconds('first_use_ms'), lifetime: $lifetime,
                 maxRemember: $seconds('max_remember_ms') ?? 0.0, maxSize: $o['max_size'] ?? 65536, maxPerUser: $o['max_per_user'] ?? 0,

@@ -6,7 +6,7 @@ namespace Coatcheck\Session\Tests;
 
 /**
  * A web server with real PHP processes: php-fpm behind nginx if both are installed, else php -S
- * with several workers. It serves tests/www/index.php.
+ * with several workers. It serves tests/www/index.php. The page /ping tells the server's directory.
  */
 final class Web
 {
@@ -30,17 +30,37 @@ final class Web
         $web->workers = $workers;
         $web->directory = sys_get_temp_dir() . '/coatcheck-web-' . bin2hex(random_bytes(6));
         mkdir($web->directory, 0755);
-        $web->port = RedisServer::freePort();
-        $fpm && $web->hasFpm() ? $web->startFpm($redisUrl, $ini) : $web->startBuiltIn($redisUrl, $ini);
         $owner = getmypid();
         register_shutdown_function(fn () => $owner === getmypid() ? $web->stop() : null);
-        for ($i = 0; $i < 1500; $i++) {
-            if (@fsockopen('127.0.0.1', $web->port) !== false && self::status($web->get('/ping')[0]) === 200) {
+        for ($tries = 1; ; $tries++) {
+            $web->port = RedisServer::freePort();
+            $fpm && $web->hasFpm() ? $web->startFpm($redisUrl, $ini) : $web->startBuiltIn($redisUrl, $ini);
+            try {
+                Await::that("$web->name answers", $web->answers(...));
                 return $web;
+            } catch (\RuntimeException $e) { // another process has taken the port
+                $log = substr($web->log(), -1000);
+                $web->stop();
+                if ($tries === 5) {
+                    throw new \RuntimeException("{$e->getMessage()}: $log", 0, $e);
+                }
+                mkdir($web->directory, 0755);
             }
-            usleep(10_000);
         }
-        throw new \RuntimeException("$web->name does not start: " . substr((string) @file_get_contents("$web->directory/log"), -1000));
+    }
+
+    private function answers(): bool
+    {
+        foreach ($this->processes as $process) {
+            if (!proc_get_status($process)['running']) {
+                throw new \RuntimeException("$this->name has ended");
+            }
+        }
+        try {
+            return @$this->get('/ping')[1] === $this->directory; // and not a server of another process
+        } catch (\RuntimeException) { // nothing listens yet
+            return false;
+        }
     }
 
     private function hasFpm(): bool
@@ -58,7 +78,7 @@ final class Web
         }
         $this->run(
             [PHP_BINARY, ...$settings, '-S', "127.0.0.1:$this->port", $this->script],
-            ['PHP_CLI_SERVER_WORKERS' => (string) $this->workers, 'COATCHECK_REDIS' => $redisUrl],
+            ['PHP_CLI_SERVER_WORKERS' => (string) $this->workers, 'COATCHECK_REDIS' => $redisUrl, 'COATCHECK_WEB' => $this->directory],
         );
     }
 
@@ -77,12 +97,12 @@ final class Web
         file_put_contents("$d/nginx.conf", "daemon off;\nmaster_process off;\npid $d/nginx.pid;\nerror_log $d/log;\nevents {}\nhttp {\n"
             . "access_log off;\nclient_body_temp_path $d;\nproxy_temp_path $d;\nfastcgi_temp_path $d;\nuwsgi_temp_path $d;\nscgi_temp_path $d;\n"
             . "server {\nlisten 127.0.0.1:$this->port;\nlocation / {\ninclude /etc/nginx/fastcgi_params;\n"
-            . "fastcgi_param SCRIPT_FILENAME $this->script;\nfastcgi_pass unix:$d/fpm.sock;\n}\n}\n}\n");
+            . "fastcgi_param SCRIPT_FILENAME $this->script;\nfastcgi_read_timeout 300;\nfastcgi_pass unix:$d/fpm.sock;\n}\n}\n}\n");
         $fpm = glob('/usr/sbin/php-fpm8*')[0];
         $preload = ['-d', 'opcache.preload=' . dirname(__DIR__) . '/preload.php', '-d', 'opcache.preload_user=root'];
         $this->run(
             [$fpm, '-y', "$d/fpm.conf", '-O', ...(posix_geteuid() === 0 ? ['-R'] : []), ...($this->preload ? $preload : [])],
-            ['COATCHECK_REDIS' => $redisUrl],
+            ['COATCHECK_REDIS' => $redisUrl, 'COATCHECK_WEB' => $this->directory],
         );
         $this->run(['/usr/sbin/nginx', '-c', "$d/nginx.conf", '-p', $d], []);
     }
@@ -154,7 +174,7 @@ final class Web
     /** Sends a request, and does not wait for the reply. @return resource */
     public function send(string $path, string $cookies = '', string $method = 'GET', array $headers = [])
     {
-        $socket = stream_socket_client("tcp://127.0.0.1:$this->port", $code, $message, 10);
+        $socket = stream_socket_client("tcp://127.0.0.1:$this->port", $code, $message, 60);
         if ($socket === false) {
             throw new \RuntimeException($message);
         }
@@ -172,7 +192,7 @@ final class Web
      */
     public function receive($socket): array
     {
-        stream_set_timeout($socket, 20);
+        stream_set_timeout($socket, 120);
         $reply = explode("\r\n\r\n", (string) stream_get_contents($socket), 2) + [1 => ''];
         fclose($socket);
         return $reply;

@@ -95,7 +95,7 @@ final class WebTest extends TestCase
         $jar = Web::jar($this->jar);
         $key = self::$redis->command('KEYS', "$this->ns:*:s:*")[0];
         $slowPage = self::$web->send($this->url($slow), $jar);
-        self::assertNotSame([], self::$redis->client()->blPop(["$this->ns-read"], 10));
+        self::assertNotSame([], self::$redis->client()->blPop(["$this->ns-read"], 30));
         [$header] = self::$web->get($this->url($out), $jar);
         self::assertSame(200, Web::status($header));
         self::$redis->command('RPUSH', "$this->ns-go", '1');
@@ -249,7 +249,7 @@ final class WebTest extends TestCase
         self::assertStringNotContainsString('never seen', $this->visit('/native/object', 500) . $this->visit('/native/badname', 500)
             . $this->visit('/native/badname?key=map%3Aentry', 500));
         $this->visit('/native/loop', 500);
-        self::assertStringContainsString('Recursion detected', self::$web->log());
+        Await::that('the error is in the log', fn (): bool => str_contains(self::$web->log(), 'Recursion detected'));
         self::assertSame(['a' => 1], $this->json('/native/show'));
     }
 
@@ -363,13 +363,13 @@ final class WebTest extends TestCase
         $jar = Web::jar(Web::cookies($header));
         $redis->stop();
         foreach (['/native/show', '/native/set?key=a&value=2', '/plain/show', '/plain/add'] as $path) {
-            $began = microtime(true);
+            $began = hrtime(true);
             [$header, $body] = $web->get($path, $jar);
             self::assertSame(503, Web::status($header), $path);
             self::assertMatchesRegularExpression('/^Retry-After: 1\r?$/mi', $header);
             self::assertSame([], Web::cookies($header));
             self::assertStringNotContainsString('set', $body);
-            self::assertLessThan(3.0, microtime(true) - $began);
+            self::assertLessThan(RedisServer::PATIENCE / 2, (hrtime(true) - $began) / 1e9, 'no request waits for the timeout');
         }
         $redis->run();
         [$header] = $web->get('/native/set?key=a&value=1', $jar); // it has lost its data
@@ -381,7 +381,7 @@ final class WebTest extends TestCase
     {
         $web = Web::start(self::$redis->url, false, ['session.auto_start' => '1']);
         self::assertSame(500, Web::status($web->get('/native/show')[0]));
-        self::assertStringContainsString('session.auto_start', $web->log());
+        Await::that('the error is in the log', fn (): bool => str_contains($web->log(), 'session.auto_start'));
         $web->stop();
     }
 

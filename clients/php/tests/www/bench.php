@@ -29,7 +29,9 @@ $page = function () use ($what, $query): void {
     };
     echo json_encode($_SESSION);
 };
-if ($kind === 'bare' || $kind === 'ping') {
+if ($kind === 'ping') {
+    echo getenv('COATCHECK_WEB');
+} elseif ($kind === 'bare') {
     echo 'pong';
 } elseif ($kind === 'phpredis' || $kind === 'locking') {
     ini_set('session.save_handler', 'redis');

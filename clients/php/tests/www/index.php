@@ -22,7 +22,7 @@ require_once dirname(__DIR__) . '/bootstrap.php';
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 parse_str((string) parse_url($_SERVER['REQUEST_URI'], PHP_URL_QUERY), $query);
 if ($path === '/ping') {
-    echo 'pong';
+    echo getenv('COATCHECK_WEB');
     return;
 }
 $namespace = $query['ns'] ?? 'www';
@@ -31,13 +31,13 @@ $namespace = $query['ns'] ?? 'www';
 function waitForTest(string $namespace): void
 {
     $redis = new \Redis();
-    $redis->connect('127.0.0.1', (int) parse_url(getenv('COATCHECK_REDIS'), PHP_URL_PORT));
+    $redis->connect('127.0.0.1', (int) parse_url(getenv('COATCHECK_REDIS'), PHP_URL_PORT), RedisServer::PATIENCE, null, 0, 2 * RedisServer::PATIENCE);
     $redis->rPush("$namespace-read", '1');
-    $redis->blPop(["$namespace-go"], 10);
+    $redis->blPop(["$namespace-go"], (int) RedisServer::PATIENCE);
 }
 
 $manager = new Manager(
-    Store::connect(getenv('COATCHECK_REDIS'), $namespace, timeout: 0.5),
+    Store::connect(getenv('COATCHECK_REDIS'), $namespace, timeout: RedisServer::PATIENCE),
     new Config(keepFields: ['cart', 'count'], csrf: isset($query['csrf'])),
 );
 

@@ -19,6 +19,7 @@ final class RedisServer
     /** @var resource|null */
     private $process = null;
     private readonly int $owner;
+    private \Redis|\RedisCluster|null $commands = null;
 
     private function __construct(public readonly string $url, private readonly string $directory, private readonly array $options)
     {
@@ -109,6 +110,7 @@ final class RedisServer
 
     public function stop(): void
     {
+        $this->commands = null;
         if ($this->process !== null) {
             proc_terminate($this->process, SIGKILL);
             proc_close($this->process);
@@ -163,21 +165,27 @@ final class RedisServer
     /** A command on the key's server. The reply of a nil is null, and an error is an exception. */
     public function command(string ...$words): mixed
     {
-        static $clients = [];
-        if ($this->isCluster()) {
-            $nodes = explode(',', substr($this->url, strlen('redis-cluster://')));
-            $client = $clients[$this->url] ??= new \RedisCluster(null, $nodes, self::PATIENCE, self::PATIENCE);
+        $client = $this->commands ??= $this->isCluster()
+            ? new \RedisCluster(null, explode(',', substr($this->url, strlen('redis-cluster://'))), self::PATIENCE, self::PATIENCE)
+            : $this->client();
+        $client->clearLastError();
+        if ($client instanceof \RedisCluster) {
             $at = in_array(strtoupper($words[0]), ['EVAL', 'EVALSHA'], true) ? 3 : 1;
-            $client->clearLastError();
             $reply = $client->rawCommand($words[$at] ?? 'any', ...$words);
         } else {
-            $client = $this->client();
             $reply = $client->rawCommand(...$words);
         }
         if ($reply === false && $client->getLastError() !== null) {
             throw new \RuntimeException((string) $client->getLastError());
         }
         return $reply === false ? null : $reply;
+    }
+
+    /** The server's time, in milliseconds. */
+    public function time(): int
+    {
+        [$seconds, $micros] = $this->command('TIME');
+        return (int) $seconds * 1000 + intdiv((int) $micros, 1000);
     }
 
     /** @return array<array-key, string> */

@@ -131,6 +131,11 @@ final class Reading
         };
     }
 
+    public function record(): Record
+    {
+        return $this->record ?? throw new \LogicException('session: no record');
+    }
+
     /** Reports whether the request uses the session. */
     public function opens(): bool
     {

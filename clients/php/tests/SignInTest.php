@@ -160,7 +160,7 @@ final class SignInTest extends TestCase
         $s = $this->visit($m, $token);
         (new Value('new'))->set($s, 1);
         $s->signIn(new Login('ada', ...$login));
-        $record = fn (Session $s): Record => (new \ReflectionProperty(Session::class, 'record'))->getValue($s);
+        $record = fn (Session $s): Record => (new \ReflectionProperty(Session::class, 'state'))->getValue($s)->record;
         $made = $record($s);
         $stored = $this->visit($m, self::token($m, $s));
         $stored->load();

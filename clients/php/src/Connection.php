@@ -32,11 +32,13 @@ final class Connection
     private array $abandoned = [];
 
     /**
-     * @param float $timeout how long to repeat what certainly did not run, in seconds
-     * @param bool $pooled $redis connects by pconnect, and phpredis does not check the connection:
-     *     a reply to another request may be left in it
+     * The closure connects by pconnect, and phpredis does not check the connection: a reply to
+     * another request may be left in it.
      */
-    public function __construct(\Redis|\RedisCluster|\Closure $redis, private readonly float $timeout, private readonly bool $pooled = false)
+    public bool $isPooled = false;
+
+    /** @param float $timeout how long to repeat what certainly did not run, in seconds */
+    public function __construct(\Redis|\RedisCluster|\Closure $redis, private readonly float $timeout)
     {
         $this->connect = $redis instanceof \Closure ? $redis : null;
         if (!$redis instanceof \Closure) {
@@ -67,7 +69,7 @@ final class Connection
                 throw new SessionException(Problem::Unavailable, "cannot connect: {$e->getMessage()}", $e);
             }
             $this->process = (int) \getmypid();
-            $this->checked = !$this->pooled;
+            $this->checked = !$this->isPooled;
         }
         return $this->redis;
     }

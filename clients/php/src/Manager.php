@@ -75,13 +75,10 @@ final class Manager
             if (self::endsWithFatalError()) {
                 $session->abandon();
             }
-            $this->answer($in, $session, $level, static fn () => null); // the page has called exit
+            $this->answer($in, $session, $level, null); // the page has called exit
         });
         try {
-            $this->answer($in, $session, $level, function () use ($in, $session, $page): void {
-                $this->check($in, $session);
-                $page($session);
-            });
+            $this->answer($in, $session, $level, $page);
         } finally {
             $returned = true;
         }
@@ -94,11 +91,17 @@ final class Manager
         return ((\error_get_last()['type'] ?? 0) & $fatal) !== 0;
     }
 
-    /** @param int $level how many output buffers there were before the one of the page */
-    private function answer(Incoming $in, Session $session, int $level, \Closure $page): void
+    /**
+     * @param int $level how many output buffers there were before the one of the page
+     * @param callable(Session): void|null $page null: it has run
+     */
+    private function answer(Incoming $in, Session $session, int $level, ?callable $page): void
     {
         try {
-            $page();
+            if ($page !== null) {
+                $this->check($in, $session);
+                $page($session);
+            }
             $session->finish();
             $this->sendHeaders($in, $session);
             while (\ob_get_level() > $level) {
@@ -161,9 +164,9 @@ final class Manager
             return [];
         }
         $headers = [];
-        $present = \array_map(fn (string $v): string => \strtolower(\trim($v)), \explode(',', $vary));
+        $vary = $vary === '' ? [] : \array_map(\trim(...), \explode(',', \strtolower($vary)));
         foreach ($this->config->bearer ? ['Cookie', 'Authorization'] : ['Cookie'] as $name) {
-            if (!\in_array('*', $present, true) && !\in_array(\strtolower($name), $present, true)) {
+            if (!\in_array('*', $vary, true) && !\in_array(\strtolower($name), $vary, true)) {
                 $headers['Vary'][] = $name;
             }
         }

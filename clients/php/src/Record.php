@@ -14,15 +14,16 @@ final class Record
     private const PART = 64;
     private const MAX_INFO = 12288;
 
-    // The forms of the values.
+    // The forms of the values. A constant of another class would be put in anew in each request.
+    private const HASH = '[A-Za-z0-9_-]{21}[AQgw]';
     private const TIME = '([0-9a-f]{12})';
     private const NUMBER = '([0-9a-f]{8})';
-    private const STATE = '1([0-3])(' . Text::HASH . ')' . self::TIME . self::NUMBER . self::TIME;
-    private const LIFE = '(' . Text::HASH . ')' . self::TIME . self::TIME . self::TIME;
-    private const PREVIOUS = '([ar])(' . Text::HASH . ')' . self::TIME . self::NUMBER . self::TIME;
-    private const OVERTAKEN = self::NUMBER . '(' . Text::HASH . ')';
-    private const USER = '(' . Text::HASH . ')' . self::TIME . '([0-9a-f]{2})([01])([0-9a-f]{4})';
-    private const MOVING = Text::HASH . self::TIME;
+    private const STATE = '/\A1([0-3])(' . self::HASH . ')' . self::TIME . self::NUMBER . self::TIME . '\z/';
+    private const LIFE = '/\A(' . self::HASH . ')' . self::TIME . self::TIME . self::TIME . '\z/';
+    private const PREVIOUS = '/\A([ar])(' . self::HASH . ')' . self::TIME . self::NUMBER . self::TIME . '\z/';
+    private const OVERTAKEN = '/\A' . self::NUMBER . '(' . self::HASH . ')\z/';
+    private const USER = '/\A(' . self::HASH . ')' . self::TIME . '([0-9a-f]{2})([01])([0-9a-f]{4})\z/';
+    private const MOVING = '/\A' . self::HASH . self::TIME . '\z/';
 
     // @s and @l
     public string $current = '';
@@ -89,7 +90,7 @@ final class Record
     /** @return array<array-key, string> the parts that the form has in parentheses, from 1 on */
     private static function parts(string $name, string $text, string $form): array
     {
-        if (\preg_match("/\\A$form\\z/", $text, $parts) !== 1) {
+        if (\preg_match($form, $text, $parts) !== 1) {
             throw new FormatException($name, "\"$text\" does not have the form of the format");
         }
         return $parts;

@@ -16,7 +16,7 @@ namespace Coatcheck\Session;
  */
 final class Store
 {
-    private Connection $connection;
+    private readonly Connection $connection;
     private readonly Keyspace $keys;
     private ?Replication $replication = null;
     private ?UserSessions $users = null;
@@ -88,7 +88,7 @@ final class Store
             return $redis;
         };
         $store = new self($connect, $namespace, $replicas, $replicaTimeout, $timeout);
-        $store->connection = new Connection($connect, $timeout, $pooled);
+        $store->connection->isPooled = $pooled;
         return $store;
     }
 

@@ -242,7 +242,7 @@ final class State
         $this->view->rebase($record->fields, $record->size);
     }
 
-    /** The request has lost its session, which has "ended" or has "moved". */
+    /** The request has no session any more, for the reason that the new status gives. */
     public function leave(string $status): void
     {
         $this->status = $status;

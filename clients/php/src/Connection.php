@@ -33,7 +33,7 @@ final class Connection
 
     /**
      * The closure connects by pconnect, and phpredis does not check the connection: a reply to
-     * another request may be left in it.
+     * another request may be left in it, and another database than 0 be selected.
      */
     public bool $isPooled = false;
 
@@ -134,6 +134,7 @@ final class Connection
             $redis->pipeline();
             if ($nonce !== '') {
                 $redis->rawCommand('ECHO', $nonce);
+                $redis->rawCommand('SELECT', '0');
             }
             foreach ($commands as [, $words]) {
                 $redis->rawCommand(...$words);
@@ -147,7 +148,7 @@ final class Connection
             throw new SessionException(Problem::UnknownOutcome, $e->getMessage(), $e);
         }
         $error = $redis->getLastError();
-        if ($nonce !== '' && \is_array($replies) && \array_shift($replies) !== $nonce) {
+        if ($nonce !== '' && \is_array($replies) && \array_splice($replies, 0, 2) !== [$nonce, true]) {
             $this->drop();
             throw new SessionException(Problem::UnknownOutcome, self::LEFTOVER);
         }
@@ -172,7 +173,7 @@ final class Connection
         for ($tries = 1; $tries <= 2; $tries++) {
             $nonce = \bin2hex(\random_bytes(8));
             try {
-                if ($this->one($redis, '', ['ECHO', $nonce]) === $nonce) {
+                if ($this->one($redis, '', ['ECHO', $nonce]) === $nonce && $this->one($redis, '', ['SELECT', '0']) === true) {
                     $this->checked = true;
                     return $redis;
                 }

@@ -76,13 +76,16 @@ final class Store
             } else {
                 $check = $pooled ? \ini_set('redis.pconnect.echo_check_liveness', '0') : false;
                 try {
-                    // The id keeps a connection of another database or user apart.
+                    // Without a pool, the id keeps the connection of another user apart.
                     $redis->pconnect($host, $port, $timeout, 'coatcheck-' . \hash('xxh64', $url), 0, $read, $context);
+                    // The pool of the process knows no ids. So the connection may have the timeout
+                    // and the database of other code.
+                    $redis->setOption(\Redis::OPT_READ_TIMEOUT, $read);
                 } finally {
                     $check === false || \ini_set('redis.pconnect.echo_check_liveness', $check);
                 }
             }
-            if ($database !== 0 && !$redis->select($database)) {
+            if (($database !== 0 || $persistent && !$pooled) && !$redis->select($database)) {
                 throw new \RedisException("cannot select database $database: {$redis->getLastError()}");
             }
             return $redis;

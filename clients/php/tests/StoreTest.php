@@ -184,6 +184,35 @@ final class StoreTest extends TestCase
         self::assertSame($first === 'two databases' ? 2 : 0, $database);
     }
 
+    /** phpredis keeps the read timeout with which a persistent connection was opened. */
+    public function testPersistentConnectionHasTheTimeoutOfItsStore(): void
+    {
+        $open = function (float $timeout): \Redis {
+            $connection = (new \ReflectionProperty(Store::class, 'connection'))->getValue(Store::connect(self::$server->url, timeout: $timeout));
+            $connection->isCluster(); // it connects
+            return (new \ReflectionProperty($connection, 'redis'))->getValue($connection);
+        };
+        $open(0.0); // waits a second for a reply. The connection goes back to the pool
+        self::assertSame([], $open(RedisServer::PATIENCE)->rawCommand('BLPOP', 'no list', '1.2') ?: []);
+    }
+
+    /** phpredis has one pool for all code of the process that uses the same server. */
+    public function testPersistentConnectionOfTheApplicationWithAnotherDatabase(): void
+    {
+        $leave = function (): void {
+            $app = new \Redis();
+            $app->pconnect('127.0.0.1', self::$server->port(), RedisServer::PATIENCE, 'app', 0, RedisServer::PATIENCE);
+            $app->select(3);
+        };
+        $namespace = 'database' . bin2hex(random_bytes(6));
+        $connect = fn (): Manager => new Manager(Store::connect(self::$server->url, $namespace, timeout: RedisServer::PATIENCE));
+        $leave();
+        $token = $this->begin($connect()); // first a script
+        self::assertCount(1, self::$server->command('KEYS', "$namespace:*"));
+        $leave();
+        self::assertSame('dark', (new Value('theme'))->get($this->visit($connect(), $token))); // first a read
+    }
+
     public function testChangeWithAnUnknownOutcomeIsNotSentAgain(): void
     {
         foreach ($this->connections() as $kind => [$redis, $setTimeout]) {

@@ -13,7 +13,7 @@ import { expressErrors, expressSessions } from '../dist/express.js';
 import { expressSessionStore } from '../dist/express-session.js';
 import { fastifySessions } from '../dist/fastify.js';
 import { libraries, openRedis } from './clients.js';
-import { Server, freshNamespace, sharedUrl } from './server.js';
+import { Server, eventually, freshNamespace, sharedUrl } from './server.js';
 
 /** One application, in each framework: what a request does, by its path. */
 type Route = (session: Session, reply: Reply, request: IncomingMessage) => Promise<void>;
@@ -24,7 +24,7 @@ interface Reply {
 
 const visits = new Counter('visits');
 const theme = new Value<unknown>('theme');
-const slow: { release?: () => void; entered?: () => void } = {};
+const slow: { release?: () => void; entered?: () => void; closed?: () => void } = {};
 
 const routes: Record<string, Route> = {
   '/visit': async (s, reply) => {
@@ -37,8 +37,10 @@ const routes: Record<string, Route> = {
     throw new Error('the handler fails');
   },
   '/later': async (s, reply) => {
+    reply.raw.once('close', () => slow.closed?.());
+    const released = new Promise<void>((resolve) => (slow.release = resolve));
     slow.entered?.();
-    await new Promise<void>((resolve) => (slow.release = resolve));
+    await released;
     visits.add(s, 1);
     reply.send('ok');
   },
@@ -97,7 +99,7 @@ const frameworks: Record<string, (sessions: Sessions) => Promise<{ listener?: Re
   'Express 5': async (sessions) => ({ listener: expressApp(express(), sessions) }),
   'Express 4': async (sessions) => ({ listener: expressApp((express4 as typeof express)(), sessions) }),
   Fastify: async (sessions) => {
-    const app = Fastify();
+    const app = Fastify({ keepAliveTimeout: 0 });
     await app.register(fastifySessions, { sessions });
     for (const [path, route] of Object.entries(routes)) {
       app.all(path, async (request, reply) => {
@@ -130,6 +132,13 @@ function expressApp(app: ReturnType<typeof express>, sessions: Sessions): Reques
   return app as unknown as RequestListener;
 }
 
+/** Starts an HTTP server. It never closes a connection that a browser is about to use again. */
+async function listen(listener: RequestListener): Promise<HttpServer> {
+  const server = createServer({ keepAliveTimeout: 0 }, listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return server;
+}
+
 /** A browser: it keeps cookies. */
 class Browser {
   readonly cookies = new Map<string, string>();
@@ -156,13 +165,12 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
     let close: (() => Promise<void>) | undefined;
     const open = async (redisUrl: string, config: Config = {}) => {
       sessions = new Sessions(openRedis(redisUrl, libraries[i % 2]!), {
-        namespace: freshNamespace(), logger: () => undefined, timeout: 1000, ...config,
+        namespace: freshNamespace(), logger: () => undefined, timeout: 60_000, ...config,
       });
       const made = await frameworks[name]!(sessions);
       close = made.close;
       if (made.listener) {
-        server = createServer(made.listener);
-        await new Promise<void>((resolve) => server!.listen(0, '127.0.0.1', resolve));
+        server = await listen(made.listener);
       }
       url = made.url ?? `http://127.0.0.1:${(server!.address() as AddressInfo).port}`;
     };
@@ -228,19 +236,15 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
       const browser = new Browser(url);
       await browser.get('/visit');
       const entered = new Promise<void>((resolve) => (slow.entered = resolve));
+      const closed = new Promise<void>((resolve) => (slow.closed = resolve));
       const cookie = [...browser.cookies].map((pair) => pair.join('=')).join('; ');
       const request = httpRequest(`${url}/later`, { headers: { cookie } }).on('error', () => undefined);
       request.end();
       await entered;
       request.destroy();
-      await sleep(20);
+      await closed;
       slow.release!();
-      let count = '';
-      for (let n = 0; n < 100 && count !== '2'; n++) {
-        count = (await browser.get('/read')).content;
-        await sleep(10);
-      }
-      assert.equal(count, '2');
+      await eventually('the visit is counted', async () => ((await browser.get('/read')).content === '2' ? true : undefined));
     });
 
     test('a request under way at a sign-out cannot bring the session back', async () => {
@@ -295,12 +299,13 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
 
 test('the check of the origin agrees with the Go library', async () => {
   const trustedOrigins = ['https://partner.example'];
-  const sessions = new Sessions(openRedis(await sharedUrl(), 'ioredis'), { namespace: freshNamespace(), logger: () => undefined, trustedOrigins });
-  const server = createServer(sessions.handler(async (request, response) => {
+  const sessions = new Sessions(openRedis(await sharedUrl(), 'ioredis'), {
+    namespace: freshNamespace(), logger: () => undefined, timeout: 60_000, trustedOrigins,
+  });
+  const server = await listen(sessions.handler(async (request, response) => {
     visits.add(await sessionOf(request), 1);
     response.end('ok');
   }));
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
   const send = (method: string, headers: [name: string, value: string][]) => new Promise<IncomingMessage>((resolve, reject) => {
     const lines = [['Host', 'shop.example'], ...headers].flat();
@@ -349,19 +354,24 @@ test('the check of the origin agrees with the Go library', async () => {
 });
 
 test('express-session: no lost members, no resurrection', async () => {
-  const sessions = new Sessions(openRedis(await sharedUrl(), 'node-redis'), { namespace: freshNamespace(), logger: () => undefined });
+  const sessions = new Sessions(openRedis(await sharedUrl(), 'node-redis'), {
+    namespace: freshNamespace(), logger: () => undefined, timeout: 60_000,
+  });
   const app = express();
   app.use(expressSession({
     secret: 'secret', resave: false, saveUninitialized: false, store: expressSessionStore(expressSession, sessions),
   }));
   const bag = (request: unknown) => (request as { session: Record<string, unknown> }).session;
   const waiting: (() => void)[] = [];
+  let entered = () => {};
   app.get('/set/:name', async (request, response) => {
     bag(request)[request.params.name] = 1;
     response.send('ok');
   });
   app.get('/slow/:name', async (request, response) => {
-    await new Promise<void>((resolve) => waiting.push(resolve));
+    const released = new Promise<void>((resolve) => waiting.push(resolve));
+    entered();
+    await released;
     bag(request)[request.params.name] = 1;
     response.send('ok');
   });
@@ -371,11 +381,10 @@ test('express-session: no lost members, no resurrection', async () => {
   });
   app.get('/names', (request, response) => void response.json(Object.keys(bag(request)).sort()));
   app.get('/out', (request, response) => void (request as unknown as { session: expressSession.Session }).session.destroy(() => response.send('out')));
-  const server = createServer(app as unknown as RequestListener);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const server = await listen(app as unknown as RequestListener);
   const browser = new Browser(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
   const enters = async (n: number) => {
-    while (waiting.length < n) await sleep(2);
+    while (waiting.length < n) await new Promise<void>((resolve) => (entered = resolve));
   };
   try {
     await browser.get('/set/first');

@@ -1,16 +1,12 @@
 import assert from 'node:assert/strict';
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { spawnSync } from 'node:child_process';
 import { after, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis as IoRedis } from 'ioredis';
 import { createSentinel } from 'redis';
 import { setCookies } from '../dist/exchange.js';
 import { Counter, Sessions, ioredis, nodeRedis, type Session } from '../dist/index.js';
 import { libraries, openRedis, type Library } from './clients.js';
-import { Server, freePort, freshNamespace } from './server.js';
+import { Server, eventually, freshNamespace } from './server.js';
 
 const visits = new Counter('visits');
 const channel = { refuseCookie: () => undefined };
@@ -19,15 +15,6 @@ const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, chan
 async function commit(sessions: Sessions, session: Session): Promise<string> {
   await session.commitBeforeHeader(true);
   return setCookies(sessions, session).find((cookie) => !cookie.includes('=;'))!.split(';')[0]!;
-}
-
-/** Calls `f` until it returns something, for at most a minute. */
-async function eventually<T>(what: string, f: () => Promise<T | undefined>): Promise<T> {
-  for (const deadline = performance.now() + 60_000; performance.now() < deadline; await sleep(50)) {
-    const result = await f().catch(() => undefined);
-    if (result !== undefined) return result;
-  }
-  throw new Error(`it never happened: ${what}`);
 }
 
 /** Uses all parts of the package that send commands. */
@@ -61,68 +48,107 @@ after(async () => {
   for (const stop of stops) await stop();
 });
 
-/** Starts a Cluster of three primaries, and returns its URL. */
-async function startCluster(): Promise<string> {
-  const options = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '5000'];
+/** A Cluster of three primaries. */
+interface ClusterServers {
+  readonly url: string;
+  readonly servers: readonly Server[];
+}
+
+async function startCluster(): Promise<ClusterServers> {
+  const options = ['--cluster-enabled', 'yes', '--cluster-node-timeout', '60000']; // the machine may be busy
   const servers = await Promise.all([1, 2, 3].map(() => Server.start(options)));
   for (const server of servers) stops.push(() => server.stop());
   const addresses = servers.map(({ port }) => `127.0.0.1:${port}`);
   const made = spawnSync('redis-cli', ['--cluster', 'create', ...addresses, '--cluster-yes'], { encoding: 'utf8' });
   assert.equal(made.status, 0, made.stdout + made.stderr);
-  for (const server of servers) {
-    const redis = new IoRedis(server.url);
-    await eventually('the Cluster is ready', async () => ((await redis.cluster('INFO')).includes('cluster_state:ok') ? true : undefined));
+  await Promise.all(servers.map((server) => onServer(server, (redis) =>
+    eventually('the Cluster is ready', async () => ((await redis.cluster('INFO')).includes('cluster_state:ok') ? true : undefined)),
+  )));
+  return { url: `redis-cluster://${addresses.join()}`, servers };
+}
+
+/** Calls `f` with a connection of the test to a server. */
+async function onServer<T>(server: Server, f: (redis: IoRedis) => Promise<T>): Promise<T> {
+  const redis = new IoRedis(server.url);
+  try {
+    return await f(redis);
+  } finally {
     redis.disconnect();
   }
-  return `redis-cluster://${addresses.join()}`;
+}
+
+/** Returns how often each server has run TIME. */
+const timesAsked = (servers: readonly Server[]) => Promise.all(servers.map((server) => onServer(server, async (redis) =>
+  Number(/cmdstat_time:calls=(\d+)/.exec(await redis.info('commandstats'))?.[1] ?? 0),
+)));
+
+/** Returns the port of the primary that has a key. */
+async function portOf(redis: IoRedis, key: string): Promise<number> {
+  const slot = await redis.cluster('KEYSLOT', key);
+  const ranges = await redis.cluster('SLOTS');
+  return ranges.find(([first, last]) => first <= slot && slot <= last)![2]![1];
 }
 
 describe('Cluster', () => {
-  let url: Promise<string> | undefined;
+  let cluster: Promise<ClusterServers> | undefined;
+
+  // First: scripts run TIME, too.
+  for (const library of libraries) {
+    test(`${library}: TIME reaches the primary of a key`, async () => {
+      const { url, servers } = await (cluster ??= startCluster());
+      const keys = Array.from({ length: 60 }, (_, i) => `{${i}}`);
+      const ports = await onServer(servers[0]!, (redis) => Promise.all(keys.map((key) => portOf(redis, key))));
+      const before = await timesAsked(servers);
+      const redis = openRedis(url, library);
+      try {
+        for (const key of keys) assert.ok(Array.isArray((await redis.send(key, [['TIME']]))[0]));
+      } finally {
+        await redis.close();
+      }
+      const asked = (await timesAsked(servers)).map((n, i) => n - before[i]!);
+      assert.deepEqual(asked, servers.map(({ port }) => ports.filter((each) => each === port).length));
+    });
+  }
+
   for (const library of libraries) {
     test(`${library}: all calls reach the primaries of their slots`, async () => {
-      const sessions = new Sessions(openRedis(await (url ??= startCluster()), library), {
-        namespace: freshNamespace(), maxPerUser: 2, timeout: 30_000, keepFields: ['visits'],
+      const { url, servers } = await (cluster ??= startCluster());
+      for (const server of servers) await onServer(server, (redis) => redis.config('RESETSTAT'));
+      const sessions = new Sessions(openRedis(url, library), {
+        namespace: freshNamespace(), maxPerUser: 2, timeout: 60_000, keepFields: ['visits'],
       });
       try {
         await useAll(sessions);
       } finally {
         await sessions.close();
       }
+      // Client libraries follow a redirection, and their callers see nothing of it.
+      for (const server of servers) assert.doesNotMatch(await onServer(server, (redis) => redis.info('errorstats')), /MOVED/);
     });
   }
 });
 
 /** A primary, a replica and Sentinel. */
-async function startSentinel(): Promise<{ port: number; primary: Server; replica: Server; stop: () => Promise<void> }> {
+async function startSentinel(): Promise<{ sentinel: Server; primary: Server; replica: Server; stop: () => Promise<void> }> {
   const primary = await Server.start(['--repl-diskless-sync-delay', '0']);
   const replica = await Server.start(['--replicaof', `127.0.0.1 ${primary.port}`]);
-  const redis = new IoRedis(replica.url);
-  await eventually('the replica follows', async () => ((await redis.info('replication')).includes('master_link_status:up') ? true : undefined));
-  redis.disconnect();
-  const dir = mkdtempSync(join(tmpdir(), 'coatcheck-sentinel-'));
-  const port = await freePort();
-  writeFileSync(join(dir, 'sentinel.conf'), `port ${port}
-bind 127.0.0.1
-dir ${dir}
-sentinel monitor primary 127.0.0.1 ${primary.port} 1
-sentinel down-after-milliseconds primary 500
-sentinel failover-timeout primary 2000
-`);
-  const sentinel: ChildProcess = spawn('redis-server', [join(dir, 'sentinel.conf'), '--sentinel'], { stdio: 'ignore' });
-  const gone = new Promise((resolve) => sentinel.once('exit', resolve));
-  const probe = new IoRedis(port, '127.0.0.1', { retryStrategy: () => 20, maxRetriesPerRequest: 200 });
-  probe.on('error', () => undefined);
-  await eventually('Sentinel knows the replica', async () => ((await probe.call('SENTINEL', 'REPLICAS', 'primary')) as unknown[])[0] as object);
-  probe.disconnect();
+  await onServer(replica, (redis) =>
+    eventually('the replica follows', async () => ((await redis.info('replication')).includes('master_link_status:up') ? true : undefined)));
+  const sentinel = await Server.startSentinel(primary);
+  await onServer(sentinel, (redis) =>
+    eventually('Sentinel knows the replica', async () => ((await redis.call('SENTINEL', 'REPLICAS', 'primary')) as unknown[])[0] as object));
   const stop = async () => {
-    sentinel.kill('SIGKILL');
-    await gone;
-    await primary.stop();
-    await replica.stop();
-    rmSync(dir, { recursive: true, force: true });
+    for (const server of [sentinel, primary, replica]) await server.stop();
   };
-  return { port, primary, replica, stop };
+  return { sentinel, primary, replica, stop };
+}
+
+/** Makes Sentinel promote the replica. */
+async function failOver(sentinel: Server, replica: Server): Promise<void> {
+  await onServer(sentinel, (asked) => onServer(replica, (promoted) => eventually('the replica is promoted', async () => {
+    await asked.call('SENTINEL', 'FAILOVER', 'primary').catch(() => undefined); // it may be under way
+    return (await promoted.info('replication')).includes('role:master') ? true : undefined;
+  })));
 }
 
 function sentinelClient(library: Library, port: number) {
@@ -135,8 +161,10 @@ function sentinelClient(library: Library, port: number) {
 describe('failover', () => {
   for (const library of libraries) {
     test(`${library}: sessions go on after a promotion, and an end that it undid is repeated`, async () => {
-      const { port, primary, replica, stop } = await startSentinel();
-      const sessions = new Sessions(sentinelClient(library, port), { namespace: freshNamespace(), logger: () => undefined });
+      const { sentinel, primary, replica, stop } = await startSentinel();
+      const sessions = new Sessions(sentinelClient(library, sentinel.port), {
+        namespace: freshNamespace(), timeout: 60_000, logger: () => undefined,
+      });
       try {
         const session = await read(sessions);
         visits.add(session, 1);
@@ -145,16 +173,18 @@ describe('failover', () => {
         visits.add(leaving, 1);
         const lost = await commit(sessions, leaving);
         const handle = leaving.handle!;
-        const direct = new IoRedis(primary.url);
-        await direct.wait(1, 10_000);
-        // The replica never gets this end.
-        const other = new IoRedis(replica.url);
-        await other.call('REPLICAOF', '127.0.0.1', '1');
-        await (await read(sessions, lost)).signOut();
         const key = `${sessions.config.namespace}:{${handle.slice(0, 4)}}:s:${handle.slice(5)}`;
-        assert.equal(await other.exists(key), 1);
-        direct.disconnect();
+        const hasKey = () => onServer(replica, (redis) => redis.exists(key));
+        await eventually('the replica has the session', async () => ((await hasKey()) === 1 ? true : undefined));
+        // The replica never gets the end.
+        await onServer(primary, async (redis) => {
+          await redis.call('ACL', 'SETUSER', 'default', '-psync', '-sync');
+          assert.equal(await redis.call('CLIENT', 'KILL', 'TYPE', 'replica'), 1);
+        });
+        await (await read(sessions, lost)).signOut();
+        assert.equal(await hasKey(), 1);
         await primary.down();
+        await failOver(sentinel, replica);
         const count = await eventually('the session is used again', async () => {
           const again = await read(sessions, cookie);
           visits.add(again, 1);
@@ -163,8 +193,7 @@ describe('failover', () => {
         });
         assert.ok(count >= 2);
         assert.equal(visits.get(await read(sessions, lost)), 0);
-        await eventually('the end is repeated', async () => ((await other.exists(key)) === 0 ? true : undefined));
-        other.disconnect();
+        await eventually('the end is repeated', async () => ((await hasKey()) === 0 ? true : undefined));
       } finally {
         await sessions.close();
         await stop();

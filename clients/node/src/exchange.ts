@@ -1,8 +1,9 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
 import { anonymousSuffix } from './credentials.js';
 import { SessionError } from './errors.js';
-import type { Channel, CookieAction, Session } from './session.js';
+import type { Session } from './session.js';
 import type { Sessions } from './sessions.js';
+import type { Channel, CookieAction } from './state.js';
 
 /**
  * Answers a failed request in your own words. `status` and `error.publicMessage` are the default.

@@ -6,7 +6,8 @@ import { checkLogin, cut, userBytes, type Login, type SessionInfo } from './logi
 import { infoText, parseInfo, type Info, type Principal, type StoredRecord } from './record.js';
 import type { Redis } from './redis.js';
 import { SealKeys } from './seal.js';
-import { Session, type Channel } from './session.js';
+import { Session } from './session.js';
+import type { Channel } from './state.js';
 import { Store } from './store.js';
 import { Users, type SignIn } from './users.js';
 import { TokenKeys, UserKey, bucketOf, handleOf, parseHandle, random16, randomToken, type SessionId } from './token.js';

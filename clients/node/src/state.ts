@@ -1,0 +1,232 @@
+import type { Credentials } from './credentials.js';
+import { SessionError, endedError } from './errors.js';
+import type { Opened } from './opening.js';
+import { rememberedFor, type Info, type StoredRecord } from './record.js';
+import { rotationDue, touchDue } from './reading.js';
+import { isSealed } from './seal.js';
+import type { Sessions } from './sessions.js';
+import { localDeadline, type Operation } from './store.js';
+import { withGeneration, type Token } from './token.js';
+import { Values } from './values.js';
+
+export const rotationGrace = 30_000;
+
+/** What the response does with the cookie. */
+export interface CookieAction {
+  readonly token: Token;
+  readonly signedIn: boolean;
+  /** In milliseconds; 0: the cookie goes when the browser closes. */
+  readonly maxAge: number;
+}
+
+/** What a session needs of its response. */
+export interface Channel {
+  /** Returns why the response cannot carry a new cookie, or undefined. */
+  refuseCookie(): SessionError | undefined;
+}
+
+/** A new token, and the operation that stores it. */
+export interface Renewal {
+  readonly operation: Operation;
+  readonly token: Token;
+}
+
+/**
+ * All that one request knows of its session. Nothing here waits: Session and commit.ts talk to the
+ * store.
+ */
+export class SessionState {
+  status: 'unread' | Opened['state'] = 'unread';
+  token: Token | undefined;
+  found = false; // the token may name a session
+  record: StoredRecord | undefined; // there is one while the status is live
+  info: Info | undefined;
+  id: string | undefined; // of the record, also after the session has ended
+  #now = 0; // the server's time when record was read
+  #readAt = 0;
+
+  readonly values = new Values();
+
+  readError: SessionError | undefined;
+  failure: SessionError | undefined; // stops every further commit
+  reported = false; // the application knows of the failure
+
+  cookie: CookieAction | undefined;
+  rotatedTo: Token | undefined;
+  confirmed = 0; // when the token was last known to be the newest, by performance.now()
+  issued = false; // the request created, renewed or signed in the session
+  deleteCookies = false;
+  credentials: Credentials | undefined;
+
+  used = false; // the response depends on the session
+  readonly began = performance.now();
+
+  constructor(
+    readonly sessions: Sessions,
+    readonly channel: Channel,
+  ) {}
+
+  /** The server's time. */
+  get serverNow(): number {
+    return this.#now + performance.now() - this.#readAt;
+  }
+
+  /** When the session ends at the latest, by performance.now(). */
+  get latestEnd(): number {
+    const { lifetime, maxRemember } = this.sessions.config;
+    return this.record ? localDeadline(this.record, this.#now) : performance.now() + Math.max(lifetime, maxRemember);
+  }
+
+  /** Returns a stored text in clear. */
+  inClear(name: string, text: string): string {
+    return isSealed(text) ? this.sessions.seals.open(this.id!, name, text) : text;
+  }
+
+  // Failures
+
+  /** Throws if no change can be made, because the session has ended or could not be read. */
+  refuse(): void {
+    if (this.status === 'ended' || this.status === 'moved') throw this.fail(endedError());
+    if (this.status === 'failed') throw this.fail(this.readError!);
+  }
+
+  stopIfFailed(): void {
+    if (!this.failure) return;
+    this.reported = true;
+    throw this.failure;
+  }
+
+  /** Notes that no further commit is made, because of this error, and returns it. */
+  fail(error: unknown): SessionError {
+    const failure = error instanceof SessionError ? error : new SessionError('unavailable', 'the store failed', { cause: error });
+    if (!this.failure || (failure.code === 'unknown outcome' && this.failure.code !== 'unknown outcome')) {
+      this.failure = failure;
+    }
+    this.reported = true;
+    return failure;
+  }
+
+  /** Throws if the response cannot carry a new cookie. */
+  mustCarryCookie(): void {
+    const refused = this.channel.refuseCookie();
+    if (refused) throw this.fail(refused);
+  }
+
+  /** Drops what was not committed, and all that follows. */
+  stop(error: SessionError): void {
+    this.values.discard();
+    this.failure = error;
+    this.reported = true;
+  }
+
+  // What becomes of the session
+
+  /** Notes what the tokens of the request have opened. */
+  opened({ state, token, found, read, info, error }: Opened): void {
+    if (read) this.become(token!, read.record!, read.now, info);
+    this.status = state;
+    this.token = token;
+    this.found = found;
+    if (error) this.failure = this.readError = error;
+  }
+
+  /** Notes that this is the session now, as it is stored. */
+  become(
+    token: Token, record: StoredRecord, now: number,
+    info = record.principal && this.sessions.openInfo(token.id, record),
+  ): void {
+    this.status = 'live';
+    this.token = token;
+    this.found = true;
+    this.record = record;
+    this.id = record.id;
+    this.#now = now;
+    this.#readAt = performance.now();
+    this.values.become(record.fields);
+    this.info = info;
+  }
+
+  /** Gives the session's token to the client. */
+  issue(record: StoredRecord, now: number): void {
+    this.cookie = { token: this.token!, ...this.sessions.cookieFor(record, now) };
+    this.rotatedTo = undefined;
+    this.issued = true;
+    this.confirmed = performance.now();
+  }
+
+  /** Notes that the session has a new token. */
+  renewed(renewal: Renewal, generation: number, now: number): void {
+    const token = withGeneration(renewal.token, generation);
+    const before = this.record!;
+    const rotated = renewal.operation[0] === 'rotate';
+    const time = rotated ? rotationGrace : now + rememberedFor;
+    this.record = {
+      ...before, verifier: token.verifierHash, unused: true, generation, issued: now,
+      previous: { accepted: rotated, verifier: before.verifier, time },
+    };
+    if (rotated) {
+      this.cookie = { token, ...this.sessions.cookieFor(this.record, this.serverNow) };
+      this.rotatedTo = token; // the request goes on with its own token
+    } else {
+      this.token = token;
+      this.issue(this.record, this.serverNow);
+    }
+  }
+
+  /** Notes that the session is over. What the request changed stays visible to it. */
+  leave(status: 'ended' | 'moved'): void {
+    this.values.freeze();
+    this.status = status;
+    this.record = undefined;
+    this.info = undefined;
+    this.cookie = undefined;
+  }
+
+  /** Notes that the visitor has signed out. Unless that failed, a new session may begin. */
+  signedOut(failed: boolean): void {
+    this.cookie = undefined;
+    this.rotatedTo = undefined;
+    this.deleteCookies = true;
+    this.failure = undefined;
+    this.record = undefined;
+    this.info = undefined;
+    this.id = undefined;
+    this.values.become();
+    this.values.discard();
+    this.status = failed ? 'ended' : 'anonymous';
+    if (!failed) this.found = false;
+  }
+
+  // What the response does
+
+  /** Whether a commit, or the response, must replace the token because of its age. */
+  get rotationIsDue(): boolean {
+    const every = this.sessions.config.rotateEvery;
+    if (every === 0 || this.status !== 'live' || this.cookie || this.channel.refuseCookie()) return false;
+    return rotationDue(this.record!, this.token!.verifierHash, this.serverNow, every);
+  }
+
+  /** Whether the use of the session must be recorded after the response. */
+  get touchIsDue(): boolean {
+    if (this.status !== 'live' || !this.record || this.issued || !this.used) return false;
+    return touchDue(this.record, this.token!.verifierHash, this.serverNow);
+  }
+
+  /** Returns the cookie that the response sets, and which cookies it deletes; once. */
+  takeCookies(): { set: CookieAction | undefined; deleteSignedIn: boolean; deleteAnonymous: boolean; everywhere: boolean } {
+    const set = this.cookie;
+    const credentials = this.credentials ?? { hasCookie: false, hasAnonymous: false };
+    const { hasCookie, hasAnonymous } = credentials;
+    const result = {
+      set,
+      deleteSignedIn: this.deleteCookies && hasCookie && !set?.signedIn,
+      deleteAnonymous: hasAnonymous && (set ? set.signedIn : this.deleteCookies),
+      everywhere: this.readError?.code === 'ambiguous',
+    };
+    if (set?.signedIn) credentials.hasCookie = true;
+    else if (set) credentials.hasAnonymous = true;
+    this.cookie = undefined;
+    this.deleteCookies = false;
+    return result;
+  }
+}

@@ -74,99 +74,125 @@ export class Users {
 
   async #signIn(x: SignIn): Promise<{ record: StoredRecord; now: number }> {
     const { store } = this;
-    const { keys } = store;
-    const owner = x.principal.owner;
-    const index = keys.index(owner);
-    const key = keys.session(x.token.id);
-
-    const [, revoked] = await Promise.all([store.time(key), store.readRevoked()]);
-    let began = store.clock.at(x.began);
-    for (const own of [this.#own.get(owner), this.#own.get('')]) {
-      if (own && x.began >= own.at) began = Math.max(began, own.since + 1);
-    }
-    began = Math.max(0, Math.floor(began));
-    if (began <= revoked) throw revokedError();
-
-    let old: StoredRecord | undefined;
-    if (x.from) {
-      const reply = await store.call(
-        'move.lua',
-        [keys.session(x.from.id), keys.revocations(x.from.bucket)],
-        ['leave', x.token.id.name, x.from.verifierHash, String(revoked)],
-        'again',
-      );
-      if (reply[0] === 'ok') {
-        const where = `session ${handleOf(x.from.id)}`;
-        const parsed = parseRecord(where, toMap(where, reply[2]));
-        if (!('id' in parsed)) throw malformed(where, '@s');
-        old = parsed;
-      }
-    }
+    const { owner } = x.principal;
+    const began = await this.#began(x);
+    const old = x.from && (await this.#take(x.from, x.token.id.name));
     const sameUser = old?.principal?.owner === owner;
-    const oldName = sameUser ? x.from!.id.name : '';
     const confirm = (x.from !== undefined || x.max > 0) && x.idle - unconfirmedFor > Math.min(x.idle / 20, 60_000);
-    let now: number | undefined;
-    let values: Map<string, string>;
-    let size: number;
+    let stored: { now: number | undefined; fields: Map<string, string>; size: number };
     try {
-      ({ fields: values, size } = x.fields(old));
-      const user = principalFields({ ...x.principal, authenticated: 0 });
-      const deadline = performance.now() + store.timeout;
-      for (;;) {
-        const { names, version } = await this.#names(x, index, oldName);
-        const args = [
-          x.id, x.token.verifierHash, String(size), String(x.idle), String(x.lifetime),
-          String(confirm ? unconfirmedFor : x.idle), version, String(began), String(x.ago), String(x.max),
-          x.refuse ? '1' : '0', String(store.revoked), oldName, user[0]![1].slice(34),
-          ...user.slice(1).flat(), ...[...values].flat(),
-        ];
-        const others = names.map((name) => keys.session({ bucket: x.token.bucket, name }));
-        const reply = await store.call('signin.lua', [key, index, keys.revocations(x.token.bucket), ...others], args, 'again');
-        const status = String(reply[0]);
-        if (status === 'ok') {
-          now = Number(reply[1]);
-          for (const name of reply[2] as string[]) this.#ended(owner, name, performance.now() + x.lifetime);
-          break;
-        }
-        if (status === 'again') break;
-        if (status === 'revoked') throw revokedError();
-        if (status === 'full') throw new SessionError('too many', 'the user has as many sessions as allowed');
-        if (status !== 'changed') throw new SessionError('unavailable', `signin.lua replied ${status}`);
-        if (performance.now() >= deadline) throw new SessionError('unavailable', "other sign-ins keep changing the user's index");
-        await sleep(Math.random() * 5);
-      }
+      const made = x.fields(old);
+      stored = { ...made, now: await this.#store(x, made, began, confirm, sameUser ? x.from!.id.name : '') };
     } catch (error) {
       if (x.from && old && !(error instanceof SessionError && error.code === 'unknown outcome')) {
         await store
-          .call('move.lua', [keys.session(x.from.id)], ['stay', x.token.id.name], 'again')
+          .call('move.lua', [store.keys.session(x.from.id)], ['stay', x.token.id.name], 'again')
           .catch(() => undefined);
       }
       throw error;
     }
-
-    const revokedSince = await store.readRevoked().catch((error: unknown) => {
-      throw new SessionError('unknown outcome', 'the sign-in was not confirmed', { cause: error });
-    });
-    if (began <= revokedSince) {
-      this.#ended(owner, x.token.id.name, performance.now() + x.lifetime);
-      await this.endNamed(owner, [x.token.id]).catch(() => undefined);
-      throw revokedError();
-    }
+    await this.#endIfRevoked(x, began);
     if (x.from && old) await this.#leave(x.from, old, sameUser, x.token.id.name);
-    if (confirm) {
-      await store.call('touch.lua', [key, keys.revocations(x.token.bucket)], [x.token.verifierHash, String(store.revoked), '0'], 'again')
-        .catch((error: unknown) => {
-          throw new SessionError('unknown outcome', 'the session was not confirmed', { cause: error });
-        });
-    }
-    now ??= await store.time(key);
+    if (confirm) await this.#confirm(x.token);
+    const now = stored.now ?? (await store.time(store.keys.session(x.token.id)));
     const record: StoredRecord = {
-      id: x.id, verifier: x.token.verifierHash, unused: false, moving: false, revision: confirm ? 2 : 1, size,
+      id: x.id, verifier: x.token.verifierHash, unused: false, moving: false, revision: confirm ? 2 : 1, size: stored.size,
       lastUse: now, created: now, deadline: now + x.lifetime, idle: x.idle, previous: undefined, generation: 0,
       issued: now, overtaken: undefined,
-      principal: { ...x.principal, authenticated: Math.max(0, now - x.ago) }, fields: values,
+      principal: { ...x.principal, authenticated: Math.max(0, now - x.ago) }, fields: stored.fields,
     };
     return { record, now };
+  }
+
+  /** Returns when the authentication began, by the server's clock. It throws if that is revoked. */
+  async #began(x: SignIn): Promise<number> {
+    const { store } = this;
+    const [, revoked] = await Promise.all([store.time(store.keys.session(x.token.id)), store.readRevoked()]);
+    let began = store.clock.at(x.began);
+    for (const own of [this.#own.get(x.principal.owner), this.#own.get('')]) {
+      if (own && x.began >= own.at) began = Math.max(began, own.since + 1);
+    }
+    began = Math.max(0, Math.floor(began));
+    if (began <= revoked) throw revokedError();
+    return began;
+  }
+
+  /** Reads the old session for this sign-in, and keeps other sign-ins from doing so meanwhile. */
+  async #take(from: Token, attempt: string): Promise<StoredRecord | undefined> {
+    const { store } = this;
+    const reply = await store.call(
+      'move.lua',
+      [store.keys.session(from.id), store.keys.revocations(from.bucket)],
+      ['leave', attempt, from.verifierHash, String(store.revoked)],
+      'again',
+    );
+    if (reply[0] !== 'ok') return undefined;
+    const where = `session ${handleOf(from.id)}`;
+    const parsed = parseRecord(where, toMap(where, reply[2]));
+    if (!('id' in parsed)) throw malformed(where, '@s');
+    return parsed;
+  }
+
+  /**
+   * Stores the new session. It returns the server's time, or undefined if the session was stored
+   * already, because an earlier reply was lost.
+   */
+  async #store(
+    x: SignIn, { fields, size }: { fields: Map<string, string>; size: number }, began: number, confirm: boolean, oldName: string,
+  ): Promise<number | undefined> {
+    const { store } = this;
+    const { keys } = store;
+    const { owner } = x.principal;
+    const index = keys.index(owner);
+    const user = principalFields({ ...x.principal, authenticated: 0 });
+    const deadline = performance.now() + store.timeout;
+    for (;;) {
+      const { names, version } = await this.#names(x, index, oldName);
+      const args = [
+        x.id, x.token.verifierHash, String(size), String(x.idle), String(x.lifetime),
+        String(confirm ? unconfirmedFor : x.idle), version, String(began), String(x.ago), String(x.max),
+        x.refuse ? '1' : '0', String(store.revoked), oldName, user[0]![1].slice(34),
+        ...user.slice(1).flat(), ...[...fields].flat(),
+      ];
+      const others = names.map((name) => keys.session({ bucket: x.token.bucket, name }));
+      const sessions = [keys.session(x.token.id), index, keys.revocations(x.token.bucket), ...others];
+      const reply = await store.call('signin.lua', sessions, args, 'again');
+      const status = String(reply[0]);
+      if (status === 'ok') {
+        for (const name of reply[2] as string[]) this.#ended(owner, name, performance.now() + x.lifetime);
+        return Number(reply[1]);
+      }
+      if (status === 'again') return undefined;
+      if (status === 'revoked') throw revokedError();
+      if (status === 'full') throw new SessionError('too many', 'the user has as many sessions as allowed');
+      if (status !== 'changed') throw new SessionError('unavailable', `signin.lua replied ${status}`);
+      if (performance.now() >= deadline) throw new SessionError('unavailable', "other sign-ins keep changing the user's index");
+      await sleep(Math.random() * 5);
+    }
+  }
+
+  /** Ends the new session, and throws, if everybody was revoked after the authentication began. */
+  async #endIfRevoked(x: SignIn, began: number): Promise<void> {
+    const revoked = await this.store.readRevoked().catch((error: unknown) => {
+      throw new SessionError('unknown outcome', 'the sign-in was not confirmed', { cause: error });
+    });
+    if (began > revoked) return;
+    const { owner } = x.principal;
+    this.#ended(owner, x.token.id.name, performance.now() + x.lifetime);
+    await this.endNamed(owner, [x.token.id]).catch(() => undefined);
+    throw revokedError();
+  }
+
+  /**
+   * Gives the new session its whole idle limit. Until then it has a minute, so that a sign-in whose
+   * reply was lost leaves no session.
+   */
+  async #confirm(token: Token): Promise<void> {
+    const { store } = this;
+    const keys = [store.keys.session(token.id), store.keys.revocations(token.bucket)];
+    await store.call('touch.lua', keys, [token.verifierHash, String(store.revoked), '0'], 'again').catch((error: unknown) => {
+      throw new SessionError('unknown outcome', 'the session was not confirmed', { cause: error });
+    });
   }
 
   async #leave(from: Token, old: StoredRecord, sameUser: boolean, attempt: string): Promise<void> {

@@ -32,7 +32,15 @@ export interface Redis {
 }
 
 /** Nothing was sent: no connection is ready. */
-export class NotSentError extends Error {}
+export class NotSentError extends Error {
+  constructor(
+    message: string,
+    /** How many attempts to connect have failed in a row. Default: so many that Redis is down. */
+    readonly attempts = Infinity,
+  ) {
+    super(message);
+  }
+}
 
 /** Returns whether an error came from the server, as the reply to a command. */
 export function isServerError(error: Error): boolean {
@@ -113,6 +121,16 @@ class Start {
   }
 }
 
+/** Counts the attempts to connect that have failed since a connection was ready. */
+class FailedAttempts {
+  count = 0;
+
+  constructor(client: { on(event: 'error' | 'ready', listener: () => void): unknown }) {
+    client.on('error', () => this.count++); // each command reports its own error
+    client.on('ready', () => (this.count = 0));
+  }
+}
+
 // ioredis
 
 /** A connection of ioredis: to one server, through Sentinel, or to a Cluster. */
@@ -146,10 +164,11 @@ class IoSingle implements Redis, Server {
   readonly cluster = false;
   readonly #client: IoRedis;
   readonly #start: Start;
+  readonly #failed: FailedAttempts;
 
   constructor(client: IoRedis) {
     this.#client = client.duplicate({ ...ioOptions, keyPrefix: '', lazyConnect: true, enableAutoPipelining: false });
-    this.#client.on('error', () => undefined); // each command reports its own
+    this.#failed = new FailedAttempts(this.#client);
     this.#start = new Start(() => this.#client.connect());
   }
 
@@ -157,7 +176,7 @@ class IoSingle implements Redis, Server {
     const commands = typeof first === 'string' ? rest! : first;
     if (!isReady(this.#client)) {
       await this.#start.wait();
-      if (!isReady(this.#client)) throw new NotSentError(`Redis is not connected: ${this.#client.status}`);
+      if (!isReady(this.#client)) throw new NotSentError(`Redis is not connected: ${this.#client.status}`, this.#failed.count);
     }
     return replies(commands.map((command) => ioCall(this.#client, command)));
   }
@@ -286,6 +305,7 @@ class NodeSingle implements Redis, Server {
   readonly cluster = false;
   readonly #client: NodeSingleClient;
   readonly #start: Start;
+  readonly #failed: FailedAttempts;
 
   constructor(client: NodeSingleClient) {
     const { clientSideCache: _cache, socket, ...options } = client.options ?? {};
@@ -298,7 +318,7 @@ class NodeSingle implements Redis, Server {
       keyPrefix: '',
       socket: { ...socket, reconnectStrategy: reconnectDelay },
     } as never) as unknown as NodeSingleClient;
-    this.#client.on('error', () => undefined);
+    this.#failed = new FailedAttempts(this.#client);
     this.#start = new Start(() => {
       // The promise of connect() waits for as long as Redis is down.
       const failed = new Promise((resolve) => this.#client.once('error', resolve));
@@ -310,7 +330,7 @@ class NodeSingle implements Redis, Server {
     const commands = typeof first === 'string' ? rest! : first;
     if (!this.#client.isReady) {
       await this.#start.wait();
-      if (!this.#client.isReady) throw new NotSentError('Redis is not connected');
+      if (!this.#client.isReady) throw new NotSentError('Redis is not connected', this.#failed.count);
     }
     const client = this.#client as unknown as NodeConnection;
     return replies(commands.map((command) => client.sendCommand(command, asBuffers)));

@@ -86,7 +86,10 @@ export class Keys {
   }
 }
 
+// Redis is down if it was not there for so long, and so many attempts to connect have failed: one may
+// fail, or take seconds, because the machine is busy.
 const downFor = 1_000;
+const downAfter = 3;
 
 /** Reads and writes sessions, by the scripts of the format. */
 export class Store {
@@ -120,6 +123,7 @@ export class Store {
     for (let attempt = 0; ; attempt++) {
       let failure: Error;
       let notSent = false;
+      let failedAttempts = 0;
       const patience = attempt === 0 ? this.timeout : deadline - performance.now();
       try {
         const replies = await withTimeout(this.redis.send(key, commands), patience);
@@ -137,7 +141,10 @@ export class Store {
       } catch (error) {
         failure = error as Error;
         notSent = error instanceof NotSentError;
-        if (notSent) this.#downSince ??= performance.now();
+        if (error instanceof NotSentError) {
+          this.#downSince ??= performance.now();
+          failedAttempts = error.attempts;
+        }
         // A server that lost its power, or a firewall that forgot the connection, closes nothing.
         if (error instanceof SilenceError && patience >= this.timeout / 2) this.redis.reconnect(key);
       }
@@ -145,7 +152,7 @@ export class Store {
         unknown = failure;
         if (effect === 'once') throw unknownOutcome(failure);
       }
-      const down = this.#downSince !== undefined && performance.now() - this.#downSince > downFor;
+      const down = this.#downSince !== undefined && performance.now() - this.#downSince > downFor && failedAttempts >= downAfter;
       if (down || performance.now() >= deadline) {
         if (unknown && effect !== 'read') throw unknownOutcome(unknown);
         throw new SessionError('unavailable', `Redis did not answer: ${failure.message}`, { cause: failure });

@@ -262,6 +262,35 @@ for (const library of libraries) {
       }
     });
 
+    test('a connection that takes seconds is waited for, also after one that failed', async () => {
+      const url = new URL(await sharedUrl());
+      const sockets: Socket[] = [];
+      let made = 0;
+      const proxy = tcpServer((socket) => {
+        sockets.push(socket.on('error', () => undefined));
+        if (++made === 1) {
+          socket.resetAndDestroy();
+          return;
+        }
+        setTimeout(() => {
+          const redis = tcpConnect(Number(url.port), url.hostname).on('error', () => undefined);
+          sockets.push(redis);
+          socket.pipe(redis).pipe(socket);
+        }, 1500);
+      });
+      await new Promise<void>((resolve) => proxy.listen(0, '127.0.0.1', resolve));
+      const sessions = open(openRedis(`redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`, library));
+      try {
+        const session = await read(sessions);
+        visits.add(session, 1);
+        assert.equal(visits.get(await read(sessions, await commit(sessions, session))), 1);
+      } finally {
+        await sessions.close();
+        for (const socket of sockets) socket.destroy();
+        proxy.close();
+      }
+    });
+
     test('Sentinel names the server', async () => {
       const server = await Server.start();
       const sentinel = await Server.startSentinel(server);

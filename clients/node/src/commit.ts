@@ -11,9 +11,9 @@ import { makeFields } from './values.js';
 type Results = readonly (string | undefined)[]; // one for each change
 
 /**
- * Stores the changes of a session, more changes, and a renewal of its token, in one step. It
- * returns the value of the first one of `last`: of an `add` or a `take`. Its error stops all further
- * commits, but for a conflict or a limit of `last`.
+ * Stores the changes of a session, the changes `last`, and a renewal of its token, in one step. It
+ * returns the value of the first one of `last`: of an `add` or a `take`. Its error stops all
+ * further commits, but for a conflict or a limit of `last`.
  */
 export async function commitChanges(
   session: SessionState, last: readonly Change[] = [], renewal?: Renewal,

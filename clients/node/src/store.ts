@@ -86,8 +86,8 @@ export class Keys {
   }
 }
 
-// Redis is down if it was not there for so long, and so many attempts to connect have failed: one may
-// fail, or take seconds, because the machine is busy.
+// Redis is down if there was no connection for so long, and so many attempts to connect have failed
+// in a row. One may fail, or take seconds, because the machine is busy.
 const downFor = 1_000;
 const downAfter = 3;
 

@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/coatcheck-go/session"
+	"github.com/coatcheck-go/session/driver"
 	"github.com/coatcheck-go/session/redisstore"
 )
 
@@ -41,9 +43,7 @@ func (g *goSteps) closeUnused(since time.Duration) {
 	for options, c := range g.clients {
 		if c.requests == 0 && time.Since(c.last) >= since {
 			delete(g.clients, options)
-			if c.store != nil {
-				c.store.Close()
-			}
+			c.close()
 		}
 	}
 }
@@ -55,6 +55,7 @@ type goClient struct {
 
 	open    sync.Once
 	store   *redisstore.Store
+	plain   *redisstore.Store // without copies; nil: store has none either
 	manager *session.Manager
 	handler http.Handler
 	err     error
@@ -71,6 +72,67 @@ type goRequest struct {
 }
 
 type goRequestKey struct{}
+
+func (c *goClient) close() {
+	if c.store == nil {
+		return
+	}
+	c.store.Close()
+	if c.plain != nil {
+		c.plain.Close()
+	}
+}
+
+// outdated compares the copies that a client has with the records as they are stored. It says which
+// differs.
+func (g *goSteps) outdated(client json.RawMessage, ids []driver.ID) string {
+	g.mu.Lock()
+	c := g.clients[string(client)]
+	if c == nil {
+		g.mu.Unlock()
+		return ""
+	}
+	c.requests++
+	g.mu.Unlock()
+	defer func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		c.requests--
+		c.last = time.Now()
+	}()
+	for _, id := range ids {
+		if wrong := c.outdated(id); wrong != "" {
+			return wrong
+		}
+	}
+	return ""
+}
+
+func (c *goClient) outdated(id driver.ID) string {
+	if c.plain == nil {
+		return ""
+	}
+	if _, _, copied := c.store.LoadStale(id); !copied {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), busy)
+	defer cancel()
+	// A touch may change the record between the calls.
+	before, _, _ := c.plain.LoadFresh(ctx, id)
+	got, _, err := c.store.Load(ctx, id)
+	after, _, _ := c.plain.LoadFresh(ctx, id)
+	if !sameRecord(got, before) && !sameRecord(got, after) {
+		return fmt.Sprintf("%v is %+v, %v; it is stored as %+v", id, got, err, after)
+	}
+	return ""
+}
+
+func sameRecord(a, b *driver.Record) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Revision == b.Revision && a.Seen.Equal(b.Seen) && a.Deadline.Equal(b.Deadline) && reflect.DeepEqual(a.Fields, b.Fields)
+}
 
 func (g *goSteps) step(s step) (reply, error) {
 	g.closeUnused(5 * time.Second)
@@ -197,12 +259,18 @@ func (c *goClient) start(text json.RawMessage, nearCache int) {
 	defer cancel()
 	quiet := slog.New(slog.DiscardHandler)
 	url := strings.Replace(o.URL, "redis-cluster:", "redis+cluster:", 1)
-	c.store, c.err = redisstore.Open(ctx, url, redisstore.Options{
-		Namespace: o.Namespace, Timeout: busy, NearCache: nearCache, Logger: quiet,
-	})
+	// A server that a busy machine stops for a while must not count as down: see maxAge, too.
+	options := redisstore.Options{Namespace: o.Namespace, Timeout: busy, Lease: maxAge, NearCache: nearCache, Logger: quiet}
+	c.store, c.err = redisstore.Open(ctx, url, options)
 	if c.err != nil {
 		c.err = fmt.Errorf("%w: %v", session.ErrUnavailable, c.err)
 		return
+	}
+	if nearCache >= 0 {
+		options.NearCache = -1
+		if c.plain, c.err = redisstore.Open(ctx, url, options); c.err != nil {
+			return
+		}
 	}
 	cfg := session.Config{
 		IdleTimeout: milliseconds(o.Idle), FirstUseTimeout: milliseconds(o.FirstUse), Lifetime: milliseconds(o.Lifetime),

@@ -29,6 +29,7 @@ type stepData struct {
 	Distinct   bool
 	Redis      []string
 	Everywhere bool
+	Repeat     bool
 	Token      string
 	Text       string
 	Cut        []int

@@ -160,7 +160,7 @@ class Run {
       await sleep(step.wait_ms);
       this.waited += step.wait_ms as number;
     } else if (step.redis) {
-      await this.command(step);
+      await this.attempt(step, () => this.command(step));
     } else if (step.token !== undefined) {
       let text = this.fill(step.text as string);
       if (step.cut) text = text.slice(step.cut[0], step.cut[1]);
@@ -168,14 +168,31 @@ class Run {
     } else if (step['at once']) {
       await this.atOnce(step);
     } else {
-      const before = step.unchanged === undefined ? undefined : await this.hash(step.unchanged);
-      const want = this.fill(step.want);
-      const reply = await this.send(step, step.as, step.on ?? 'a');
-      const wrong = this.wrong(want, reply);
-      assert.equal(wrong, undefined, wrong);
-      if (before) assert.deepEqual(await this.hash(step.unchanged), before);
-      this.update(step.as, reply);
+      await this.attempt(step, () => this.request(step));
     }
+  }
+
+  /** Makes a step, and again if the step asks for that, until it comes out as wanted. */
+  async attempt(step: Json, make: () => Promise<void>): Promise<void> {
+    const end = performance.now() + (step.repeat ? 30_000 : 0);
+    while (performance.now() < end) {
+      try {
+        return await make();
+      } catch {
+        await sleep(10);
+      }
+    }
+    await make();
+  }
+
+  async request(step: Json): Promise<void> {
+    const before = step.unchanged === undefined ? undefined : await this.hash(step.unchanged);
+    const want = this.fill(step.want);
+    const reply = await this.send(step, step.as, step.on ?? 'a');
+    const wrong = this.wrong(want, reply);
+    assert.equal(wrong, undefined, wrong);
+    if (before) assert.deepEqual(await this.hash(step.unchanged), before);
+    this.update(step.as, reply);
   }
 
   async command(step: Json): Promise<void> {

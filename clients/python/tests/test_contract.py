@@ -12,7 +12,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 import redis
@@ -21,6 +21,7 @@ from conftest import Server
 CONTRACT = Path(__file__).parents[3] / "format" / "contract"
 PROGRAM = Path(__file__).with_name("contract_program.py")
 counts: dict[str, int] = {}
+REPEAT_FOR = 30  # seconds
 LACKS = {"user data"}  # what this package does not have
 left_out: set[str] = set()
 
@@ -70,7 +71,7 @@ class Program:
 
     def close(self) -> None:
         self.process.stdin.close()
-        assert self.process.wait(30) == 0
+        assert self.process.wait(60) == 0
 
 
 @pytest.fixture(scope="module", params=["threads", "asyncio"])
@@ -141,7 +142,7 @@ class Run:
         if "at once" in step:
             self.at_once(step)
         elif "redis" in step:
-            self.command(step)
+            self.attempt(step, self.command)
         elif "wait_ms" in step:
             time.sleep(step["wait_ms"] / 1000)
         elif "token" in step:
@@ -150,14 +151,27 @@ class Run:
                 text = text[step["cut"][0] : step["cut"][1]]
             self.tokens[step["token"]] = step.get("before", "") + text
         else:
-            before = self.stored(step)
-            visitor = step.get("as")
-            reply = self.program.wait(self.program.send(self.request(step, visitor, step.get("on", "a"))))
-            want = self.fill(step.get("want", {}))
-            wrong = self.mismatch(reply, want)
-            assert not wrong, f"{wrong}: {reply}"
-            assert self.stored(step) == before, "the record has changed"
-            self.update(visitor, reply)
+            self.attempt(step, self.make)
+
+    def attempt(self, step: Any, make: Callable[[Any], None]) -> None:
+        """Makes a step, and again if the step asks for that, until it comes out as wanted."""
+        end = time.monotonic() + (REPEAT_FOR if step.get("repeat") else 0)
+        while (began := time.monotonic()) < end:
+            try:
+                return make(step)
+            except AssertionError:
+                time.sleep(max(0, began + 0.01 - time.monotonic()))
+        make(step)
+
+    def make(self, step: Any) -> None:
+        before = self.stored(step)
+        visitor = step.get("as")
+        reply = self.program.wait(self.program.send(self.request(step, visitor, step.get("on", "a"))))
+        want = self.fill(step.get("want", {}))
+        wrong = self.mismatch(reply, want)
+        assert not wrong, f"{wrong}: {reply}"
+        assert self.stored(step) == before, "the record has changed"
+        self.update(visitor, reply)
 
     def stored(self, step: Any) -> Any:
         if "unchanged" not in step:

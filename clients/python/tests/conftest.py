@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,6 +13,7 @@ import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Callable
 
 import pytest
 import redis
@@ -20,35 +22,53 @@ from coatcheck import Config, Manager
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from patience import PATIENT  # noqa: E402
+
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Returns a port below the range from which systems take ports for outgoing connections.
 
-
-def await_server(port: int) -> None:
-    """Returns when a server answers."""
-    deadline = time.monotonic() + 20
+    So nobody takes it while the server is stopped.
+    """
     while True:
-        try:
-            redis.Redis(port=port, socket_timeout=1, retry=None).ping()
+        port = random.randrange(16000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
+def await_that(what: str, condition: Callable[[], object]) -> None:
+    """Returns when the condition is true. Not being true for a minute is an error."""
+    deadline = time.monotonic() + 60
+    while True:
+        late = time.monotonic() > deadline
+        if condition():
             return
-        except redis.exceptions.RedisError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
+        assert not late, f"it did not happen within a minute: {what}"
+        time.sleep(0.01)
+
+
+class PortTaken(Exception):
+    """Another process took the server's port."""
 
 
 class Server:
     """A redis-server of one's own."""
 
-    def __init__(self, *options: str, port: int | None = None) -> None:
-        self.port = port or free_port()
+    def __init__(self, *options: str) -> None:
         self.dir = tempfile.mkdtemp(prefix="coatcheck-python-")
         self.options = options
-        self.url = f"redis://127.0.0.1:{self.port}"
-        self.start()
+        for _ in range(10):
+            self.port = free_port()
+            self.url = f"redis://127.0.0.1:{self.port}"
+            try:
+                return self.start()
+            except PortTaken:
+                pass
+        raise PortTaken
 
     def start(self) -> None:
         self.process = subprocess.Popen(
@@ -57,17 +77,29 @@ class Server:
             stdout=subprocess.DEVNULL,
         )
         try:
-            await_server(self.port)
+            await_that("the server answers", self.answers)
         except BaseException:
             self.stop()
             raise
 
+    def answers(self) -> bool:
+        """Reports whether this server answers, and not another one on its port."""
+        ended = self.process.poll() is not None
+        try:
+            with redis.Redis(port=self.port, retry=None, **PATIENT) as client:
+                return client.info("server")["process_id"] == self.process.pid
+        except redis.exceptions.RedisError:
+            return False
+        finally:
+            if ended:
+                raise PortTaken
+
     def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, socket_timeout=5)
+        return redis.Redis(port=self.port, **PATIENT)
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)
@@ -108,7 +140,7 @@ def namespace():
 
 @pytest.fixture
 def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace))
+    m = Manager.open(url, Config(namespace=namespace, commit_timeout=60), **PATIENT)
     yield m
     m.close()
 

@@ -13,6 +13,8 @@ import time
 from dataclasses import replace
 from typing import Any, Callable
 
+from patience import PATIENT
+
 import coatcheck
 from coatcheck import Counter, Counters, Login, Map, Request, Value
 
@@ -61,6 +63,7 @@ def config_of(options: dict[str, Any]) -> coatcheck.Config:
         if options.get(name):
             given[name] = options[name]
     return coatcheck.Config(
+        commit_timeout=60,
         namespace=options["namespace"],
         keep_fields=tuple(options.get("keep_fields") or ()),
         keys=tuple(bytes.fromhex(k) for k in options.get("keys") or ()),
@@ -82,7 +85,7 @@ class Steps:
         key = json.dumps(options, sort_keys=True)
         with self.lock:
             if key not in self.managers:
-                manager = self.kind.open(options["url"], config_of(options))
+                manager = self.kind.open(options["url"], config_of(options), **PATIENT)
                 if options.get("rotate_ms"):  # below the minute that Config allows
                     manager.config = replace(manager.config, rotate_every=options["rotate_ms"] / 1000)
                 manager.clock = clock_of(options)

@@ -8,6 +8,7 @@ import io
 
 import flask
 import pytest
+from patience import PATIENT
 
 import coatcheck
 from coatcheck import Config, CrossOrigin, Value, http
@@ -133,7 +134,7 @@ class Wsgi:
     """An application under the WSGI middleware."""
 
     def __init__(self, url, namespace):
-        self.manager = coatcheck.Manager.open(url, config(namespace))
+        self.manager = coatcheck.Manager.open(url, config(namespace), **PATIENT)
         self.app = cwsgi.Middleware(self.answer, self.manager)
 
     def answer(self, environ, start_response):
@@ -171,7 +172,7 @@ class Flask(Wsgi):
     """The same with Flask."""
 
     def __init__(self, url, namespace):
-        self.manager = coatcheck.Manager.open(url, config(namespace))
+        self.manager = coatcheck.Manager.open(url, config(namespace), **PATIENT)
         self.app = flask.Flask(__name__)
         cflask.Sessions(self.app, self.manager)
 
@@ -187,7 +188,7 @@ class Asgi:
 
     def __init__(self, url, namespace):
         self.url, self.config = url, config(namespace)
-        self.sync = coatcheck.Manager.open(url, self.config)
+        self.sync = coatcheck.Manager.open(url, self.config, **PATIENT)
 
     def token(self):
         s = self.sync.session(coatcheck.Request("POST")).load()
@@ -221,7 +222,7 @@ class Asgi:
             sent.append(message)
 
         async def test():
-            manager = coatcheck.AsyncManager.open(self.url, self.config)
+            manager = coatcheck.AsyncManager.open(self.url, self.config, **PATIENT)
             scope = {"type": "http", "method": method, "path": path, "headers": headers}
             await casgi.Middleware(self.answer, manager)(scope, receive, send)
             await manager.close()

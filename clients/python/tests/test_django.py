@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 import uuid
+from urllib.parse import urlencode
 
 import django
 import pytest
+from patience import PATIENT
 from django.conf import settings
 from django.http import HttpResponse
 
@@ -34,7 +36,7 @@ def configured(url):
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         LOGGING_CONFIG=None,
         COATCHECK={
-            "url": url,
+            "url": url + "?" + urlencode(PATIENT),
             "config": Config(namespace=f"t{uuid.uuid4().hex[:12]}", keep_fields=("cart",)),
             "user_field": "username",
         },
@@ -120,7 +122,7 @@ gates: dict[str, threading.Event] = {}
 def slow(request):
     request.session["slow"] = request.GET["v"]
     gates["reached"].set()
-    gates["go"].wait(10)
+    assert gates["go"].wait(60)
     return HttpResponse("ok")
 
 
@@ -208,7 +210,7 @@ def test_concurrent_requests_lose_no_write_and_do_not_bring_a_session_back(brows
     result = []
     thread = threading.Thread(target=lambda: result.append(other.get("/slow?v=1").status_code))
     thread.start()
-    gates["reached"].wait(10)
+    assert gates["reached"].wait(60)
     browser.get("/put/fast?v=1")
     gates["go"].set()
     thread.join()
@@ -219,7 +221,7 @@ def test_concurrent_requests_lose_no_write_and_do_not_bring_a_session_back(brows
     gates.update(reached=threading.Event(), go=threading.Event())
     thread = threading.Thread(target=lambda: result.append(other.get("/slow?v=2").status_code))
     thread.start()
-    gates["reached"].wait(10)
+    assert gates["reached"].wait(60)
     browser.get("/out")
     gates["go"].set()
     thread.join()
@@ -277,7 +279,7 @@ def test_client_force_login(browser):
 def test_a_store_that_is_down_is_a_503(browser, server, monkeypatch):
     from coatcheck import django as engine
 
-    down = coatcheck.Manager.open(server.url, Config())
+    down = coatcheck.Manager.open(server.url, Config(), **PATIENT)
     monkeypatch.setattr(engine, "manager", lambda: down)
     browser.get("/put/a?v=1")
     token = browser.cookies[ANON].value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from patience import PATIENT
 from visitor import again, new
 
 import coatcheck
@@ -15,7 +16,7 @@ SEAL = dict(keys=(bytes(range(32)),), user_key=b"u" * 32, seal=True)
 @pytest.fixture(params=["clear", "sealed"])
 def manager(request, url, namespace):
     options = SEAL if request.param == "sealed" else {}
-    m = Manager.open(url, Config(namespace=namespace, keep_fields=("v",), **options))
+    m = Manager.open(url, Config(namespace=namespace, keep_fields=("v",), **options), **PATIENT)
     yield m
     m.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flask
 import pytest
+from patience import PATIENT
 
 from coatcheck import Config, Counter, Login, Manager
 from coatcheck.flask import Sessions
@@ -65,7 +66,7 @@ def make_app(manager):
 
 @pytest.fixture
 def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace, keep_fields=("cart",)))
+    m = Manager.open(url, Config(namespace=namespace, keep_fields=("cart",)), **PATIENT)
     yield m
     m.close()
 
@@ -137,7 +138,7 @@ def test_counters_of_other_services_are_kept(browser):
 
 
 def test_a_store_that_is_down_is_a_503(server):
-    manager = Manager.open(server.url, Config())
+    manager = Manager.open(server.url, Config(), **PATIENT)
     browser = make_app(manager).test_client()
     call(browser, "/put/a?v=1")
     token = cookie(browser, ANON)

@@ -7,6 +7,8 @@ import time
 
 import pytest
 import redis
+from conftest import await_that
+from patience import PATIENT, impatient, no_long_pause
 from visitor import again, new
 
 import coatcheck
@@ -20,20 +22,26 @@ visits = Counter("n")
 
 
 def test_an_addition_is_not_repeated_and_its_outcome_is_unknown(server, namespace):
-    manager = Manager.open(server.url, Config(namespace=namespace), socket_timeout=0.3)
+    manager = Manager.open(server.url, Config(namespace=namespace), **PATIENT)
     s = new(manager)
-    visits.add(s)
-    s.commit()
+    for _ in range(2):  # the second loads apply.lua
+        visits.add(s)
+        s.commit()
     other = again(manager, s)
     visits.add(s)
-    server.pause()
-    with pytest.raises(coatcheck.UnknownOutcome):
-        s.commit()
+    with impatient(manager):
+        server.pause()
+        with pytest.raises(coatcheck.UnknownOutcome):
+            s.commit()
     server.resume()
-    for _ in range(20):  # the server now reads what it was sent meanwhile
+
+    def count():
         other.reload()
-        assert visits.get(other) in (1, 2)
-        time.sleep(0.01)
+        return visits.get(other)
+
+    await_that("the server reads what it was sent meanwhile", lambda: count() > 2)
+    for _ in range(20):
+        assert count() == 3
     manager.close()
 
 
@@ -58,16 +66,14 @@ def test_a_change_whose_reply_was_lost_is_sent_once(manager, monkeypatch):
     assert visits.get(again(manager, s)) == 3
 
 
-def test_it_works_again_after_the_server_was_away_and_its_scripts_are_lost(server, namespace):
-    manager = Manager.open(server.url, Config(namespace=namespace))
+def test_it_works_again_after_the_server_was_away_and_its_scripts_are_lost(server, namespace, monkeypatch):
+    manager = Manager.open(server.url, Config(namespace=namespace), **PATIENT)
     s = new(manager)
     visits.add(s)
     s.commit()
     server.stop()
-    began = time.monotonic()
-    with pytest.raises(coatcheck.Unavailable):
+    with no_long_pause(monkeypatch), pytest.raises(coatcheck.Unavailable):
         again(manager, s)
-    assert time.monotonic() - began < 1, "an outage is quick"
     server.start()
     s = new(manager)
     visits.add(s)
@@ -92,10 +98,7 @@ def test_an_end_that_a_failover_undid_is_repeated(manager, namespace):
     revived = manager.session(Request("POST", [cookie])).load()
     assert revived.core.state != "live", "this process refuses it at once"
     manager.store.ends.connection_lost()
-    deadline = time.monotonic() + 5
-    while client.exists(key):
-        assert time.monotonic() < deadline, "the end is not repeated"
-        time.sleep(0.02)
+    await_that("the end is repeated", lambda: not client.exists(key))
 
 
 def test_ends_are_repeated_after_a_lost_connection_and_a_changed_primary(monkeypatch):
@@ -176,5 +179,5 @@ def test_a_lock_that_a_thread_held_at_fork_is_free_in_the_child(manager):
     with manager.store.ends._lock:
         child = os.fork()
         if child == 0:
-            os._exit(0 if manager.store.ends._lock.acquire(timeout=2) else 1)
+            os._exit(0 if manager.store.ends._lock.acquire(timeout=60) else 1)
     assert os.waitpid(child, 0)[1] == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
+from patience import PATIENT
 from visitor import new
 
 from coatcheck import Config, Login, Manager, Request, Value
@@ -14,7 +15,7 @@ v = Value("v")
 
 @pytest.fixture
 def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace, max_per_user=2))
+    m = Manager.open(url, Config(namespace=namespace, max_per_user=2), **PATIENT)
     yield m
     m.close()
 

@@ -9,6 +9,7 @@ import time
 
 import httpx
 import pytest
+from patience import PATIENT
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
@@ -211,7 +212,7 @@ def test_wsgi_a_request_of_another_site_is_refused(manager):
 
 
 def test_wsgi_a_store_that_is_down_is_a_503_and_signs_nobody_out(server, namespace):
-    manager = Manager.open(server.url, Config(namespace=namespace))
+    manager = Manager.open(server.url, Config(namespace=namespace), **PATIENT)
     out = []
 
     def handler(s, path):
@@ -257,7 +258,7 @@ def test_wsgi_two_cookies_of_different_sessions_are_refused(manager):
 
 
 def test_wsgi_bearer_tokens(url, namespace):
-    manager = Manager.open(url, Config(namespace=namespace, bearer=True))
+    manager = Manager.open(url, Config(namespace=namespace, bearer=True), **PATIENT)
     b = Browser(wsgi_app(manager, lambda s, path: s.bearer_token() if path == "/token" else s.user))
     token = b.request("/token")[1]
     assert not b.cookies
@@ -286,7 +287,7 @@ def client(app):
 
 def with_manager(url, test, **config):
     async def main():
-        manager = AsyncManager.open(url, Config(**config))
+        manager = AsyncManager.open(url, Config(commit_timeout=60, **config), **PATIENT)
         try:
             await test(manager)
         finally:

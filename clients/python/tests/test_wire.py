@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 
 import pytest
 import redis
 import redis.asyncio
-
+from patience import PATIENT, impatient, no_long_pause
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 from steps import settle
@@ -42,7 +41,7 @@ def test_values_with_line_breaks_and_large_values_come_back(url, namespace, opti
 
 
 def test_a_connection_that_the_server_closed_is_replaced(server, namespace):
-    manager = Manager.open(server.url, Config(namespace=namespace))
+    manager = Manager.open(server.url, Config(namespace=namespace), **PATIENT)
     s = manager.session(Request("POST")).load()
     for _ in range(3):
         visits.add(s)
@@ -55,13 +54,14 @@ def test_a_connection_that_the_server_closed_is_replaced(server, namespace):
 
 
 def test_a_late_reply_is_not_read_by_the_next_call(server, namespace):
-    manager = Manager.open(server.url, Config(namespace=namespace), socket_timeout=0.2)
+    manager = Manager.open(server.url, Config(namespace=namespace), **PATIENT)
     s = manager.session(Request("POST")).load()
     visits.add(s)
     s.commit()
-    server.pause()
-    with pytest.raises(coatcheck.Unavailable):
-        s.reload()
+    with impatient(manager):
+        server.pause()
+        with pytest.raises(coatcheck.Unavailable):
+            s.reload()
     server.resume()
     s.reload()
     assert visits.get(s) == 1
@@ -76,7 +76,7 @@ def test_a_connection_with_unread_replies_is_closed(kind, server, namespace, mon
         raise Interrupt
 
     async def test():
-        manager = kind.open(server.url, Config(namespace=namespace))
+        manager = kind.open(server.url, Config(namespace=namespace), **PATIENT)
         s = await settle(manager.session(Request("POST")).load())
         visits.add(s)
         await settle(s.commit())
@@ -94,9 +94,9 @@ def test_a_connection_with_unread_replies_is_closed(kind, server, namespace, mon
 
 
 @pytest.mark.parametrize("kind", ["plain", "blocking", "resp3"])
-def test_an_outage_is_quick_with_a_client_of_the_application(kind, server, namespace):
+def test_an_outage_is_quick_with_a_client_of_the_application(kind, server, namespace, monkeypatch):
     options = {"plain": {}, "blocking": {}, "resp3": {"protocol": 3}}[kind]
-    client = redis.Redis(port=server.port, socket_timeout=2, **options)
+    client = redis.Redis(port=server.port, **PATIENT, **options)
     if kind == "blocking":
         retry = Retry(ExponentialBackoff(cap=2, base=1), 3)
         client = redis.Redis(connection_pool=redis.BlockingConnectionPool(port=server.port, timeout=7, retry=retry))
@@ -107,27 +107,23 @@ def test_an_outage_is_quick_with_a_client_of_the_application(kind, server, names
     s.commit()
     server.stop()
     for _ in range(3):
-        began = time.monotonic()
-        with pytest.raises(coatcheck.Unavailable):
+        with no_long_pause(monkeypatch), pytest.raises(coatcheck.Unavailable):
             s.reload()
-        assert time.monotonic() - began < 1
     server.start()
     assert client.ping(), "the client of the application still works"
     manager.close()
 
 
-def test_an_outage_is_quick_with_asyncio(server, namespace):
+def test_an_outage_is_quick_with_asyncio(server, namespace, monkeypatch):
     async def test():
-        client = redis.asyncio.Redis(port=server.port, socket_timeout=2)
+        client = redis.asyncio.Redis(port=server.port, **PATIENT)
         manager = coatcheck.AsyncManager(client, Config(namespace=namespace))
         s = await manager.session(Request("POST")).load()
         visits.add(s)
         await s.commit()
         server.stop()
-        began = time.monotonic()
-        with pytest.raises(coatcheck.Unavailable):
+        with no_long_pause(monkeypatch), pytest.raises(coatcheck.Unavailable):
             await s.reload()
-        assert time.monotonic() - began < 1
         server.start()
         await manager.close()
 

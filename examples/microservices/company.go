@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -191,18 +192,22 @@ func (c *company) stop() error {
 	return errors.Join(errs...)
 }
 
-// freePorts returns ports of 127.0.0.1 that nobody uses.
+// freePorts returns ports of 127.0.0.1 that nobody uses. They are below the range from which systems
+// take ports for outgoing connections: a service may take minutes until it listens.
 func freePorts(ctx context.Context, n int) ([]string, error) {
 	var ports []string
-	for range n {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	for range 1000 {
+		port := strconv.Itoa(16000 + mathrand.IntN(16000)) //nolint:gosec // no secret
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:"+port)
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer func() { _ = l.Close() }() // only after all: no port comes twice
-		ports = append(ports, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
 	}
-	return ports, nil
+	return nil, errors.New("no free ports on 127.0.0.1")
 }
 
 // wait repeats ready until it succeeds. It gives up when the program has ended.

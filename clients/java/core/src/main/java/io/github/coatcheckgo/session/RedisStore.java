@@ -22,7 +22,7 @@ import java.util.concurrent.atomic.AtomicLong;
  */
 public final class RedisStore implements AutoCloseable {
     /** How long a request waits while there is no connection, before it fails. */
-    private static final Duration PATIENCE = Duration.ofMillis(300);
+    Duration patience = Duration.ofMillis(300);
 
     final Connection connection;
     final String namespace;
@@ -126,7 +126,7 @@ public final class RedisStore implements AutoCloseable {
                 mayHaveRun |= !e.notRun;
                 boolean again = e.notRun || repeat == Repeat.ALWAYS && (e.error.isEmpty() || e.is("TRYAGAIN"));
                 awaySince = !e.away ? 0 : awaySince == 0 ? System.nanoTime() : awaySince;
-                boolean away = awaySince != 0 && System.nanoTime() - awaySince > PATIENCE.toNanos();
+                boolean away = awaySince != 0 && System.nanoTime() - awaySince > patience.toNanos();
                 boolean late = System.nanoTime() - deadline >= 0 || Thread.currentThread().isInterrupted();
                 if (!again || away || late) {
                     throw new SessionException(mayHaveRun && e.error.isEmpty() ? Kind.UNKNOWN_OUTCOME : Kind.UNAVAILABLE,

@@ -127,7 +127,7 @@ final class ContractClients implements AutoCloseable {
             c.userKey(Vectors.hex(o, "user_key"));
         }
         c.seal(Boolean.TRUE.equals(o.get("seal")));
-        RedisStore store = RedisStore.open((String) o.get("url"), (String) o.get("namespace"), Duration.ofSeconds(20));
+        RedisStore store = RedisStore.open((String) o.get("url"), (String) o.get("namespace"), Duration.ofSeconds(60));
         Sessions sessions = new Sessions(store, c);
         // A busy machine may stop between a sign-in and its response
         sessions.recheckNanos = 5_000_000_000L;

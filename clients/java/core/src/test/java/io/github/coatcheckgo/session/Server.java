@@ -46,7 +46,7 @@ final class Server {
 
     private static synchronized Connection connection() {
         if (connection == null) {
-            connection = new Connection(url(), Duration.ofSeconds(30));
+            connection = new Connection(url(), Duration.ofSeconds(60));
         }
         return connection;
     }

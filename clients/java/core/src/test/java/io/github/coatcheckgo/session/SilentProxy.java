@@ -5,6 +5,7 @@ import java.io.InputStream;
 import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
+import java.nio.charset.StandardCharsets;
 import java.util.List;
 import java.util.concurrent.CopyOnWriteArrayList;
 
@@ -13,6 +14,7 @@ final class SilentProxy implements AutoCloseable {
     private final ServerSocket listener = new ServerSocket(0, 50, InetAddress.getLoopbackAddress());
     private final List<Link> links = new CopyOnWriteArrayList<>();
     private volatile int to;
+    private volatile String fatal;
 
     private static final class Link {
         final Socket a;
@@ -59,10 +61,19 @@ final class SilentProxy implements AutoCloseable {
         t.start();
     }
 
-    private static void pump(Link link, Socket from, Socket to) throws IOException {
+    private void pump(Link link, Socket from, Socket to) throws IOException {
         InputStream in = from.getInputStream();
         byte[] buffer = new byte[8192];
+        String command = "";
         for (int n = in.read(buffer); n >= 0; n = in.read(buffer)) {
+            String text = fatal;
+            if (text != null && from == link.a) {
+                command += new String(buffer, 0, n, StandardCharsets.ISO_8859_1);
+                if (command.contains(text)) {
+                    fatal = null;
+                    link.losesReplies = true;
+                }
+            }
             if (!link.silent && !(link.losesReplies && from == link.b)) {
                 to.getOutputStream().write(buffer, 0, n);
             }
@@ -82,6 +93,11 @@ final class SilentProxy implements AutoCloseable {
     /** Keeps the replies of the present connections back. Commands still reach the server. */
     void loseReplies() {
         links.forEach(link -> link.losesReplies = true);
+    }
+
+    /** Keeps the replies back on the connection on which a command with this text comes next. */
+    void loseRepliesFrom(String text) {
+        fatal = text;
     }
 
     /** Leads new connections to another server, and closes the present ones. */

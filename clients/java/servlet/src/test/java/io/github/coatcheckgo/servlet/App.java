@@ -38,7 +38,8 @@ public class App {
 
     @Bean(destroyMethod = "close")
     RedisStore store(org.springframework.core.env.Environment env) {
-        return RedisStore.open(env.getRequiredProperty("redis"), env.getRequiredProperty("namespace"), java.time.Duration.ofSeconds(20));
+        return RedisStore.open(env.getRequiredProperty("redis"), env.getRequiredProperty("namespace"),
+            org.springframework.boot.convert.DurationStyle.detectAndParse(env.getProperty("timeout", "60s")));
     }
 
     @Bean

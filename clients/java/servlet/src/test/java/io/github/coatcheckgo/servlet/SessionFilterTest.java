@@ -170,11 +170,11 @@ class SessionFilterTest {
         Browser slow = new Browser();
         slow.cookies.putAll(b.cookies);
         CompletableFuture<HttpResponse<String>> response = CompletableFuture.supplyAsync(() -> slow.send("GET", "/slow?on=out"));
-        assertTrue(App.latch("out read").await(10, TimeUnit.SECONDS));
+        assertTrue(App.latch("out read").await(60, TimeUnit.SECONDS));
         b.post("/out");
         assertTrue(b.cookies.isEmpty());
         App.latch("out").countDown();
-        HttpResponse<String> r = response.get(10, TimeUnit.SECONDS);
+        HttpResponse<String> r = response.get(60, TimeUnit.SECONDS);
         assertEquals(409, r.statusCode());
         assertTrue(r.headers().allValues("set-cookie").isEmpty());
         assertEquals("0 none ", slow.get("/read"));
@@ -250,7 +250,7 @@ class SessionFilterTest {
         Browser b = new Browser();
         b.get("/visits");
         try (Socket s = new Socket("localhost", port(app))) {
-            s.setSoTimeout(10_000);
+            s.setSoTimeout(60_000);
             write(s, "/stream?on=stream", b);
             readUntil(s.getInputStream(), "one\n");
             assertEquals("2 none ", b.get("/read"));
@@ -286,7 +286,7 @@ class SessionFilterTest {
         b.get("/visits");
         try (Socket s = new Socket("localhost", port(app))) {
             write(s, "/slow?on=gone", b);
-            assertTrue(App.latch("gone read").await(10, TimeUnit.SECONDS));
+            assertTrue(App.latch("gone read").await(60, TimeUnit.SECONDS));
             s.setSoLinger(true, 0);
         }
         App.latch("gone").countDown();
@@ -347,7 +347,7 @@ class SessionFilterTest {
     void aStoreThatIsDownIsA503AndSignsNobodyOut() {
         try (RedisServer own = RedisServer.start()) {
             SpringApplication application = new SpringApplication(App.class);
-            application.setDefaultProperties(Map.of("server.port", "0", "redis", own.url(), "namespace", "down",
+            application.setDefaultProperties(Map.of("server.port", "0", "redis", own.url(), "namespace", "down", "timeout", "2m",
                 "spring.main.banner-mode", "off", "logging.level.root", "OFF"));
             try (ConfigurableApplicationContext down = application.run()) {
                 Browser b = new Browser(down);
@@ -360,7 +360,7 @@ class SessionFilterTest {
                 assertEquals("1", r.headers().firstValue("retry-after").orElse(""));
                 assertTrue(r.headers().allValues("set-cookie").isEmpty());
                 assertEquals(503, b.send("GET", "/read").statusCode());
-                assertTrue(TimeUnit.NANOSECONDS.toSeconds(System.nanoTime() - began) < 5);
+                assertTrue(TimeUnit.NANOSECONDS.toMinutes(System.nanoTime() - began) < 2, "none has waited for the timeout");
                 assertEquals(before, b.cookies.toString());
                 own.up();
                 await(() -> b.send("GET", "/read").statusCode() == 200);
@@ -385,9 +385,9 @@ class SessionFilterTest {
     }
 
     private static void await(java.util.function.BooleanSupplier condition) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(10);
+        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
         while (!condition.getAsBoolean()) {
-            assertTrue(System.nanoTime() < deadline, "it did not happen within 10 s");
+            assertTrue(System.nanoTime() < deadline, "it did not happen within 60 s");
             Thread.onSpinWait();
         }
     }

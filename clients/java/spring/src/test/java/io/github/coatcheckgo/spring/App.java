@@ -44,7 +44,7 @@ public class App {
 
     @Bean(destroyMethod = "close")
     RedisStore store(Environment env) {
-        return RedisStore.open(env.getRequiredProperty("redis"), "spring", Duration.ofSeconds(20));
+        return RedisStore.open(env.getRequiredProperty("redis"), "spring", Duration.ofSeconds(60));
     }
 
     @Bean

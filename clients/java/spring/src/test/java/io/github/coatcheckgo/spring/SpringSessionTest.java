@@ -239,11 +239,11 @@ class SpringSessionTest {
         Browser slow = new Browser();
         slow.cookies.putAll(b.cookies);
         CompletableFuture<HttpResponse<String>> response = CompletableFuture.supplyAsync(() -> slow.send("GET", "/slow?on=logout", ""));
-        assertTrue(App.latch("logout read").await(10, TimeUnit.SECONDS));
+        assertTrue(App.latch("logout read").await(60, TimeUnit.SECONDS));
         assertEquals("out", b.send("POST", "/logout", "").body());
         assertTrue(b.cookies.isEmpty());
         App.latch("logout").countDown();
-        HttpResponse<String> r = response.get(10, TimeUnit.SECONDS);
+        HttpResponse<String> r = response.get(60, TimeUnit.SECONDS);
         assertEquals(409, r.statusCode(), r.body());
         assertTrue(r.headers().allValues("set-cookie").isEmpty());
         assertEquals("no session", slow.get("/get?name=slow"));

@@ -1,9 +1,10 @@
 package io.github.coatcheckgo.testkit;
 
+import java.io.BufferedReader;
 import java.io.IOException;
-import java.io.InputStream;
-import java.io.OutputStream;
+import java.io.InputStreamReader;
 import java.io.UncheckedIOException;
+import java.net.BindException;
 import java.net.InetSocketAddress;
 import java.net.ServerSocket;
 import java.net.Socket;
@@ -13,6 +14,7 @@ import java.nio.file.Path;
 import java.util.ArrayList;
 import java.util.Comparator;
 import java.util.List;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -27,10 +29,7 @@ public final class RedisServer implements AutoCloseable {
     private Process process;
 
     private RedisServer(String... options) throws IOException {
-        try (ServerSocket free = new ServerSocket()) {
-            free.bind(new InetSocketAddress("127.0.0.1", 0));
-            port = free.getLocalPort();
-        }
+        port = freePort();
         folder = Files.createTempDirectory("coatcheck-java");
         command = new ArrayList<>(List.of("redis-server"));
         if (options.length > 0 && options[0].startsWith("sentinel ")) {
@@ -43,24 +42,55 @@ public final class RedisServer implements AutoCloseable {
             command.addAll(List.of(options));
         }
         Runtime.getRuntime().addShutdownHook(new Thread(this::close));
-        up();
+    }
+
+    /**
+     * Returns a port below the range from which systems take ports for outgoing connections. So
+     * nobody takes it while the server is down.
+     */
+    private static int freePort() throws IOException {
+        while (true) {
+            int port = ThreadLocalRandom.current().nextInt(16_000, 32_000);
+            try (ServerSocket free = new ServerSocket()) {
+                free.bind(new InetSocketAddress("127.0.0.1", port));
+                return port;
+            } catch (BindException e) {
+                // Another process has it.
+            }
+        }
     }
 
     /** Starts a server, with options such as "--maxmemory", "10mb". */
     public static RedisServer start(String... options) {
-        try {
-            return new RedisServer(options);
-        } catch (IOException e) {
-            throw new UncheckedIOException(e);
+        for (int n = 1;; n++) {
+            try {
+                RedisServer server = new RedisServer(options);
+                server.up();
+                return server;
+            } catch (PortTaken e) {
+                if (n == 10) {
+                    throw e;
+                }
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+    }
+
+    private static final class PortTaken extends IllegalStateException {
+        private static final long serialVersionUID = 1;
+
+        PortTaken(String log) {
+            super("redis-server does not start: " + log);
         }
     }
 
     /**
-     * Starts a Sentinel that promotes a replica of this server, as soon as the server is away for
-     * 0.5 s.
+     * Starts a Sentinel that promotes a replica of this server, as soon as the server is away for a
+     * minute. {@code SENTINEL SET} shortens that. A busy machine may stop a server for a while.
      */
     public RedisServer sentinel(String name) {
-        return start("sentinel monitor " + name + " 127.0.0.1 " + port + " 1", "sentinel down-after-milliseconds " + name + " 500",
+        return start("sentinel monitor " + name + " 127.0.0.1 " + port + " 1", "sentinel down-after-milliseconds " + name + " 60000",
             "sentinel failover-timeout " + name + " 5000");
     }
 
@@ -85,8 +115,11 @@ public final class RedisServer implements AutoCloseable {
                 .redirectOutput(folder.resolve("log").toFile()).start();
             long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
             while (!answers()) {
-                if (System.nanoTime() - deadline > 0 || !process.isAlive()) {
-                    throw new IllegalStateException("redis-server does not start: " + Files.readString(folder.resolve("log")));
+                if (!process.isAlive()) {
+                    throw new PortTaken(Files.readString(folder.resolve("log")));
+                }
+                if (System.nanoTime() - deadline > 0) {
+                    throw new IllegalStateException("redis-server does not answer: " + Files.readString(folder.resolve("log")));
                 }
                 Thread.sleep(10);
             }
@@ -97,13 +130,17 @@ public final class RedisServer implements AutoCloseable {
         }
     }
 
+    /** Reports whether this server answers, and not another one on its port. */
     private boolean answers() {
         try (Socket s = new Socket("127.0.0.1", port)) {
-            s.setSoTimeout(1000);
-            OutputStream out = s.getOutputStream();
-            out.write("PING\r\n".getBytes(StandardCharsets.US_ASCII));
-            InputStream in = s.getInputStream();
-            return in.read() == '+';
+            s.setSoTimeout(10_000);
+            s.getOutputStream().write("INFO server\r\n".getBytes(StandardCharsets.US_ASCII));
+            BufferedReader in = new BufferedReader(new InputStreamReader(s.getInputStream(), StandardCharsets.UTF_8));
+            String line = in.readLine();
+            while (line != null && !line.startsWith("-") && !line.startsWith("process_id:")) {
+                line = in.readLine();
+            }
+            return ("process_id:" + process.pid()).equals(line);
         } catch (IOException e) {
             return false;
         }
@@ -111,6 +148,9 @@ public final class RedisServer implements AutoCloseable {
 
     /** Kills the server. Its data is lost. */
     public void down() {
+        if (process == null) {
+            return;
+        }
         process.destroyForcibly();
         try {
             process.waitFor();

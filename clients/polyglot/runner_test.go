@@ -105,14 +105,14 @@ func (r *runner) setToken(s *stepData) {
 	r.visitor(s.Token).token = s.Before + text
 }
 
-// attempt makes a step, and again if the step asks for that, until it comes out as wanted. make
-// says what is wrong.
-func (r *runner) attempt(s *stepData, make func(*stepData) string) {
+// attempt makes a step, and again if the step asks for that, until it comes out as wanted. once
+// makes it once and says what is wrong.
+func (r *runner) attempt(s *stepData, once func(*stepData) string) {
 	limit := time.Duration(0)
 	if s.Repeat {
 		limit = repeatFor
 	}
-	wrong := retried(limit, func() string { return make(s) })
+	wrong := retried(limit, func() string { return once(s) })
 	if wrong != "" && !r.Failed() {
 		r.Errorf("%s: %s", r.at, wrong)
 	}

@@ -192,8 +192,8 @@ func (c *company) stop() error {
 	return errors.Join(errs...)
 }
 
-// freePorts returns ports of 127.0.0.1 that nobody uses. They are below the range from which systems
-// take ports for outgoing connections: a service may take minutes until it listens.
+// freePorts returns ports of 127.0.0.1 that nobody uses. They are below the range from which
+// systems take ports for outgoing connections: a service may take minutes until it listens.
 func freePorts(ctx context.Context, n int) ([]string, error) {
 	var ports []string
 	for range 1000 {

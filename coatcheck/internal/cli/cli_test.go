@@ -1,13 +1,17 @@
 package cli_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,6 +34,7 @@ func TestMain(m *testing.M) {
 // can use the commands of testscript, and these:
 //
 //	reach ADDR                  wait until a server listens on ADDR
+//	await FILE TEXT             wait until FILE has TEXT; start the demo with 2>FILE
 //	token FILE                  set $TOKEN to the session's token in curl's cookie jar FILE, and
 //	                            $HANDLE to its handle
 //	busy                        listen on a free address until the script ends, set $ADDR to it
@@ -50,6 +55,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"reach": reach,
+			"await": await,
 			"token": token,
 			"busy":  busy,
 			"redis": redis,
@@ -57,15 +63,26 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// freeAddr sets variables of the script to an address that no program uses.
+// addrs are the addresses that scripts have got.
+var addrs sync.Map
+
+// freeAddr sets variables of the script to an address that no program uses, and that no other
+// script gets. Its port is below the range from which systems take ports for outgoing connections.
 func freeAddr(env *testscript.Env, suffix string) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 14500+rand.IntN(1500))
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			continue
+		}
+		if _, taken := addrs.LoadOrStore(addr, true); !taken {
+			env.Setenv("ADDR"+suffix, addr)
+			env.Setenv("URL"+suffix, "http://"+addr)
+			return ln.Close()
+		}
+		ln.Close()
 	}
-	env.Setenv("ADDR"+suffix, ln.Addr().String())
-	env.Setenv("URL"+suffix, "http://"+ln.Addr().String())
-	return ln.Close()
+	return errors.New("no free port on loopback")
 }
 
 // reach waits until a server listens on an address.
@@ -79,8 +96,24 @@ func reach(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Check(conn.Close())
 			return
 		}
-		if time.Since(began) > 20*time.Second {
-			ts.Fatalf("nothing listens on %s after 20 s: %v", args[0], err)
+		if time.Since(began) > 2*time.Minute {
+			ts.Fatalf("nothing listens on %s after 2 minutes: %v", args[0], err)
+		}
+	}
+}
+
+// await waits until a file has a text.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: await FILE TEXT")
+	}
+	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		if bytes.Contains(b, []byte(args[1])) {
+			return
+		}
+		if time.Since(began) > 2*time.Minute {
+			ts.Fatalf("%s lacks %q after 2 minutes (%v):\n%s", args[0], args[1], err, b)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func mustSignInOnPage(t *testing.T, ctx context.Context, name string) {
 // mustClick clicks a link or button that loads a page, and waits for the page.
 func mustClick(t *testing.T, ctx context.Context, selector string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	resp, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector)))
 	if err != nil {

@@ -3,6 +3,7 @@ package demo_test
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/input"
@@ -74,7 +75,7 @@ func TestTwoProcessesAreOneGame(t *testing.T) {
 func mustAgree(t *testing.T, one, other context.Context, expression string) {
 	t.Helper()
 	var a, b string
-	for range 200 {
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(20 * time.Millisecond) {
 		a, b = mustEvaluate[string](t, one, expression), mustEvaluate[string](t, other, expression)
 		if a == b {
 			return

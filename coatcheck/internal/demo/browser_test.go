@@ -100,6 +100,7 @@ var chromium = sync.OnceValues(func() (ctx context.Context, err error) {
 	}
 	ctx, _ = chromedp.NewExecAllocator(context.Background(),
 		chromedp.ExecPath(path),
+		chromedp.WSURLReadTimeout(patience),
 		chromedp.NoSandbox, // root cannot use the sandbox, and the tests open only their own pages
 		chromedp.NoFirstRun,
 		chromedp.DisableGPU,
@@ -142,7 +143,7 @@ func mustOpenWindow(t *testing.T, profile context.Context, url string) context.C
 
 func mustOpen(t *testing.T, parent context.Context, options ...chromedp.ContextOption) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(parent, 5*time.Minute)
+	ctx, cancel := context.WithTimeout(parent, 10*time.Minute)
 	t.Cleanup(cancel)
 	ctx, _ = chromedp.NewContext(ctx, options...)
 	t.Cleanup(func() { // wait until the window is closed
@@ -154,6 +155,7 @@ func mustOpen(t *testing.T, parent context.Context, options ...chromedp.ContextO
 	if err := chromedp.Do(ctx); err != nil {
 		t.Fatalf("the window does not open: %v", err)
 	}
+	mustDo(t, ctx, script(`window.slower = 3`)) // the race of a sign-out with a slow request
 	return ctx
 }
 
@@ -195,7 +197,7 @@ func recordConsole(ctx context.Context) (stop func() []string) {
 // mustDo runs steps in the browser.
 func mustDo(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp.Void]) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := chromedp.Do(ctx, steps...); err != nil {
 		t.Fatal(err)
@@ -205,7 +207,7 @@ func mustDo(t *testing.T, ctx context.Context, steps ...chromedp.Action[chromedp
 // mustText returns the text of the first element that matches a selector.
 func mustText(t *testing.T, ctx context.Context, selector string) string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	s, err := chromedp.Run(ctx, chromedp.TextContent(chromedp.CSS(selector)))
 	if err != nil {

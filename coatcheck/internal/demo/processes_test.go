@@ -76,6 +76,9 @@ func mustStartProcess(t *testing.T, store, addr string) (url string, kill func()
 	return "", nil
 }
 
+// patience is how long a test waits for what must happen. Only a failing test waits so long.
+const patience = 2 * time.Minute
+
 // mustBecome waits until a JavaScript expression is true in each of the pages. They may reload
 // meanwhile.
 func mustBecome(t *testing.T, expression string, pages ...context.Context) {
@@ -86,7 +89,7 @@ func mustBecome(t *testing.T, expression string, pages ...context.Context) {
 			if ok {
 				break
 			}
-			if time.Since(began) > 30*time.Second {
+			if time.Since(began) > patience {
 				text := mustEvaluate[string](t, page, `location.href + (document.hidden ? ", hidden: " : ": ") + document.body.innerText.slice(0, 800)`)
 				t.Fatalf("page %d: waiting for %s: %v\n%s", i, expression, err, text)
 			}

@@ -7,7 +7,9 @@ const size = { x: 1000, y: 600 };
 const speed = 420; // a second
 const every = 20; // ms between two moves, at least
 let socket, me, at, target;
+const ahead = 40; // how far the player may be ahead of an answer: less than the server allows for one move
 let sent = 0; // when the last move was sent
+let waiting; // the place that was sent, until the server answers
 const held = new Set();
 const tapped = new Set(); // keys pressed since the last frame: a short press counts, too
 
@@ -15,9 +17,12 @@ const tapped = new Set(); // keys pressed since the last frame: a short press co
 
 function connect() {
   socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/game/socket`);
-  socket.onmessage = (e) => show(JSON.parse(e.data));
+  socket.onmessage = (e) => {
+    waiting = undefined;
+    show(JSON.parse(e.data));
+  };
   socket.onclose = (e) => {
-    at = target = undefined;
+    at = target = waiting = undefined;
     moved = false;
     if (e.code === 1008) return over(e.reason); // the server has ended the game
     state("busy", "The server does not respond. Trying again.");
@@ -143,6 +148,8 @@ function move(now) {
   const step = (speed * Math.min(now - last, 50)) / 1000;
   last = now;
   if (!at || socket.readyState !== WebSocket.OPEN) return;
+  // If the server is slow, the player stops. Otherwise the moves would arrive all at once.
+  if (waiting && Math.hypot(at.x - waiting.x, at.y - waiting.y) + step > ahead) return;
   const to = heading();
   tapped.clear();
   if (to) {
@@ -155,9 +162,10 @@ function move(now) {
     target = undefined;
   }
   const [x, y] = [Math.round(at.x), Math.round(at.y)];
-  if (!moved || now - sent < every) return; // the rest of a move goes with the next frame
+  if (!moved || waiting || now - sent < every) return; // the rest of a move goes with a later frame
   sent = now;
   moved = false;
+  waiting = { x, y };
   socket.send(JSON.stringify({ x, y }));
 }
 

@@ -133,8 +133,8 @@ func gorillaSocket(w http.ResponseWriter, r *http.Request, s *session.Session) e
 	defer stop()
 	context.AfterFunc(ctx, func() {
 		why := gorilla.FormatCloseMessage(gorilla.ClosePolicyViolation, "the session has ended")
-		_ = conn.WriteControl(gorilla.CloseMessage, why, time.Now().Add(time.Second))
-		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for the client's answer
+		_ = conn.WriteControl(gorilla.CloseMessage, why, time.Now().Add(5*time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second)) // for the client's answer
 	})
 	var sending sync.Mutex // one goroutine at a time may write
 	send := func() error {

@@ -44,12 +44,13 @@ type node struct {
 func testConfig() session.Config {
 	return session.Config{
 		Logger: slog.New(slog.DiscardHandler), Cookie: session.Cookie{Insecure: true}, CrossOrigin: http.NewCrossOriginProtection(),
+		CommitTimeout: 30 * time.Second,
 	}
 }
 
 func startNode(t *testing.T, redis, framework string) node {
 	t.Helper()
-	store, err := redisstore.Open(t.Context(), redis, redisstore.Options{Logger: slog.New(slog.DiscardHandler)})
+	store, err := redisstore.Open(t.Context(), redis, redisstore.Options{Logger: slog.New(slog.DiscardHandler), Timeout: 30 * time.Second})
 	must(t, err)
 	t.Cleanup(func() { store.Close() })
 	sessions, err := session.New(store, testConfig())

@@ -110,8 +110,8 @@ func fiberSocket(c fiber.Ctx, s *session.Session) error {
 		}
 		stop()
 		why := websocket.FormatCloseMessage(websocket.ClosePolicyViolation, "the session has ended")
-		_ = conn.WriteControl(websocket.CloseMessage, why, time.Now().Add(time.Second))
-		_ = conn.SetReadDeadline(time.Now().Add(2 * time.Second)) // for the client's answer
+		_ = conn.WriteControl(websocket.CloseMessage, why, time.Now().Add(5*time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second)) // for the client's answer
 		reader.Wait()
 	})
 	return nil // Upgrade has responded

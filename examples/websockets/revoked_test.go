@@ -55,12 +55,12 @@ func stubbornSocket(w http.ResponseWriter, r *http.Request, s *session.Session) 
 
 func openManager(t *testing.T, redis string) *session.Manager {
 	t.Helper()
-	store, err := redisstore.Open(t.Context(), redis, redisstore.Options{})
+	store, err := redisstore.Open(t.Context(), redis, redisstore.Options{Timeout: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { store.Close() })
-	sessions, err := session.New(store, session.Config{Logger: slog.New(slog.DiscardHandler)})
+	sessions, err := session.New(store, session.Config{Logger: slog.New(slog.DiscardHandler), CommitTimeout: 30 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestWebSocketOfARevokedUserDoesNotWrite(t *testing.T) {
 			if answer == "ended" {
 				break
 			}
-			if stored[first]++; answer != "stored" || first == "session" || time.Since(began) > 10*time.Second {
+			if stored[first]++; answer != "stored" || first == "session" || time.Since(began) > time.Minute {
 				t.Fatalf("after the revocation, a change of the %s: %s", first, answer)
 			}
 		}

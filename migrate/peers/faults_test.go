@@ -170,7 +170,7 @@ func TestStoreThatIsDownIs503(t *testing.T) {
 // mustComeBack visits until both programs' clients have connected again.
 func mustComeBack(v *visitor, want string) {
 	v.x.t.Helper()
-	for range 100 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if res, body := v.visit(0, "/"); res.StatusCode == http.StatusOK {
 			if body != want {
 				v.x.t.Errorf("after the outage: %q, want %q", body, want)

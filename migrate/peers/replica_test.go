@@ -19,11 +19,11 @@ import (
 func TestReplicaTakesOver(t *testing.T) {
 	from, to := redistest.Start(t, redistest.Options{}), redistest.Start(t, redistest.Options{})
 	open := func(n *redistest.Node) (*redisstore.Store, *session.Manager) {
-		store, err := redisstore.Open(t.Context(), "redis://"+n.Addr(), redisstore.Options{})
+		store, err := redisstore.Open(t.Context(), "redis://"+n.Addr(), redisstore.Options{Timeout: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := session.New(store, session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true})
+		m, err := session.New(store, session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true, CommitTimeout: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -54,7 +54,7 @@ func TestReplicaTakesOver(t *testing.T) {
 	if _, err := to.Do("REPLICAOF", "127.0.0.1", strconv.Itoa(from.Port())); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		info, err := to.Do("INFO", "replication")
 		if text, _ := info.(string); err == nil && strings.Contains(text, "master_link_status:up") {
 			break

@@ -104,12 +104,12 @@ func (x *site) deploy(o migrate.Options) {
 	for range 2 {
 		n := &node{}
 		var err error
-		if n.store, err = redisstore.Open(x.t.Context(), "redis://"+x.newAt.Addr(), redisstore.Options{Logger: quiet}); err != nil {
+		if n.store, err = redisstore.Open(x.t.Context(), "redis://"+x.newAt.Addr(), redisstore.Options{Logger: quiet, Timeout: 30 * time.Second}); err != nil {
 			x.t.Fatal(err)
 		}
 		x.t.Cleanup(func() { n.store.Close() })
 		n.manager, err = session.New(n.store, session.Config{
-			Logger: quiet, Cookie: session.Cookie{Name: "__Host-new"},
+			Logger: quiet, Cookie: session.Cookie{Name: "__Host-new"}, CommitTimeout: 30 * time.Second,
 			OnEvent: func(ctx context.Context, e session.Event) { n.migration.OnEvent(ctx, e) },
 		})
 		if err == nil {

@@ -57,7 +57,7 @@ func newCell(t *testing.T, f framework, store driver.UserStore, r *row) *cell {
 // mustManager returns a Manager that logs nothing.
 func (c *cell) mustManager(store driver.Store, cfg session.Config) *session.Manager {
 	c.t.Helper()
-	cfg.Logger = slog.New(slog.DiscardHandler)
+	cfg.Logger, cfg.CommitTimeout = slog.New(slog.DiscardHandler), 30*time.Second
 	m, err := session.New(store, cfg)
 	if err != nil {
 		c.t.Fatal(err)
@@ -148,7 +148,7 @@ func (c *cell) request(method, path string, body io.Reader) *http.Request {
 var client = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true, DisableKeepAlives: true},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	Timeout:       20 * time.Second,
+	Timeout:       2 * time.Minute,
 }
 
 // send sends a request and notes what the client got, and what the logger recorded.
@@ -215,7 +215,7 @@ func (c *cell) noteLogged() {
 	select {
 	case status := <-c.statuses:
 		c.note(fmt.Sprint("log ", status))
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		c.t.Error("the framework's logger recorded nothing")
 	}
 }

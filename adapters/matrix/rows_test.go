@@ -321,7 +321,7 @@ func untilRevoked(c *cell, x exchange) error {
 		select {
 		case <-ctx.Done():
 			fmt.Fprint(conn, "closed: ", errors.Is(context.Cause(ctx), session.ErrEnded))
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			fmt.Fprint(conn, "still open")
 		}
 	})
@@ -395,7 +395,7 @@ func keepsSession(r *row) {
 		c.send(c.request("GET", "/", nil))
 		s := <-kept
 		n.Add(s, 1)
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := s.Commit(ctx); err != nil {
 			c.note("later commit fails")

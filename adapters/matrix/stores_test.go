@@ -35,7 +35,7 @@ var stores = []struct {
 		return s
 	}},
 	{"sqlstore", func(t *testing.T) driver.UserStore {
-		s, err := sqlstore.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "sessions.db"), sqlstore.Options{})
+		s, err := sqlstore.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "sessions.db"), sqlstore.Options{Timeout: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,7 +43,7 @@ var stores = []struct {
 		return s
 	}},
 	{"redisstore", func(t *testing.T) driver.UserStore {
-		s, err := redisstore.Open(t.Context(), "redis://"+redistest.Start(t, redistest.Options{}).Addr(), redisstore.Options{})
+		s, err := redisstore.Open(t.Context(), "redis://"+redistest.Start(t, redistest.Options{}).Addr(), redisstore.Options{Timeout: 30 * time.Second})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -145,9 +145,17 @@ func articles(data *session.Session) []string {
 
 const export session.Value[string] = "export"
 
+// lateJobs is a sync.WaitGroup whose goroutines wait until start is closed.
+type lateJobs struct {
+	sync.WaitGroup
+	start chan struct{}
+}
+
+func (j *lateJobs) Go(f func()) { j.WaitGroup.Go(func() { <-j.start; f() }) }
+
 // A goroutine that goes on after the response, and tells the session what came of it.
 func ExampleSession_Commit_afterTheResponse() {
-	var jobs sync.WaitGroup
+	jobs := lateJobs{start: make(chan struct{})} // usually a sync.WaitGroup
 	startExport := func(w http.ResponseWriter, r *http.Request, s *session.Session) error {
 		export.Set(s, "running")
 		if err := s.Commit(r.Context()); err != nil { // then the visitor has a session
@@ -179,6 +187,7 @@ func ExampleSession_Commit_afterTheResponse() {
 	defer server.Close()
 	browser := deviceOf(server)
 	browser("/export")
+	close(jobs.start) // the response has arrived
 	jobs.Wait()
 	fmt.Println(browser("/show"))
 	// Output: ready

@@ -416,8 +416,13 @@ func TestWorkerInAnotherProcess(t *testing.T) {
 	_, err := worker.RevokeUser(t.Context(), "ada")
 	must(t, err)
 	work()
-	if err := <-over; !errors.Is(err, session.ErrEnded) {
-		t.Errorf("the page's loop ended with %v, want ErrEnded", err)
+	select {
+	case err := <-over:
+		if !errors.Is(err, session.ErrEnded) {
+			t.Errorf("the page's loop ended with %v, want ErrEnded", err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the page's loop goes on after the end of its session")
 	}
 	mustEqualModel(t, node, &cartModel{fruits: map[string]int64{"apple": 5}})
 }

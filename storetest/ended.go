@@ -146,13 +146,14 @@ var endCases = []testCase{
 			v := k.create()
 			before := k.now()
 			k.end(v)
+			after := k.now()
 			k.wait(driver.SupersededFor / 2)
 			k.end(v)
 			k.waitUntilJustBefore(before.Add(driver.SupersededFor))
 			if _, _, err := k.store.Load(k.Context(), v.id); !errors.Is(err, driver.ErrEnded) {
 				k.Errorf("Load just before the end of SupersededFor: %v, want ErrEnded", err)
 			}
-			k.wait(time.Second)
+			k.waitUntil(after.Add(driver.SupersededFor + time.Second))
 			k.mustNotReportEnd(v)
 		},
 	},

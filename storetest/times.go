@@ -245,9 +245,10 @@ var timeCases = []testCase{
 				return
 			}
 			month := k.createFor(30*day, 3650*day)
-			k.wait(30*day - time.Millisecond)
+			ends := k.load(month).Expires()
+			k.waitUntilJustBefore(ends)
 			k.load(month)
-			k.wait(time.Millisecond)
+			k.waitUntil(ends)
 			k.mustBeEnded(month)
 			k.load(v)
 		},

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
-	"net"
+	"io"
+	"math/rand/v2"
 	"net/url"
 	"os"
 	"os/exec"
@@ -127,14 +129,18 @@ func newPostgres(settings ...string) (p *postgres, err error) {
 	if _, err := f.WriteString(strings.Join(lines, "\n") + "\n"); err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
+	for range 20 {
+		p.port = 10000 + rand.IntN(6000)
+		if err = p.start(); !errors.Is(err, errPortTaken) {
+			break
+		}
 	}
-	p.port = l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	return p, p.start()
+	return p, err
 }
+
+// errPortTaken says that another program listens on the port. The ports are below the range from
+// which systems take ports for outgoing connections. So the port of a killed server stays free.
+var errPortTaken = errors.New("another program listens on the port")
 
 func (p *postgres) data() string { return filepath.Join(p.dir, "data") }
 
@@ -169,8 +175,23 @@ func (p *postgres) command(program string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// start starts the server and waits until it answers.
+// start starts the server and waits until it answers. After a crash it waits until the last process
+// of the old server has ended: until then the new one does not start.
 func (p *postgres) start() error {
+	deadline := time.Now().Add(2 * time.Minute)
+	for {
+		err := p.tryStart(deadline)
+		if !errors.Is(err, errOldServer) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// errOldServer says that processes of a killed server still run.
+var errOldServer = errors.New("processes of the old server still run")
+
+func (p *postgres) tryStart(deadline time.Time) error {
 	cmd, err := p.command("postgres", "-D", p.data(), "-p", strconv.Itoa(p.port))
 	if err != nil {
 		return err
@@ -180,6 +201,10 @@ func (p *postgres) start() error {
 		return err
 	}
 	defer log.Close()
+	begin, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	p.cmd, p.done = cmd, make(chan struct{})
 	begun := make(chan error)
@@ -196,7 +221,7 @@ func (p *postgres) start() error {
 		p.cmd = nil
 		return err
 	}
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for ; ; time.Sleep(20 * time.Millisecond) {
 		db, err := sql.Open("pgx", p.url())
 		if err == nil {
 			err = db.Ping()
@@ -207,8 +232,15 @@ func (p *postgres) start() error {
 		}
 		select {
 		case <-p.done:
+			p.cmd = nil
 			text, _ := os.ReadFile(filepath.Join(p.dir, "log"))
-			return fmt.Errorf("PostgreSQL did not start:\n%s", bytes.TrimSpace(text))
+			text = bytes.TrimSpace(text[begin:])
+			for said, err := range map[string]error{"Address already in use": errPortTaken, "is still in use": errOldServer} {
+				if bytes.Contains(text, []byte(said)) {
+					return fmt.Errorf("%w:\n%s", err, text)
+				}
+			}
+			return fmt.Errorf("PostgreSQL did not start:\n%s", text)
 		default:
 		}
 		if time.Now().After(deadline) {

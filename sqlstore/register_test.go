@@ -9,7 +9,7 @@ import (
 // TestOpenstoreOptions: the options in a URL reach the store; wrong and unknown ones are errors.
 func TestOpenstoreOptions(t *testing.T) {
 	p := onPostgres(t)
-	s, err := openstore.Open(t.Context(), p.url+"&prefix="+p.options.Prefix+"&timeout=5s&max_conns=2&clean_every=1m")
+	s, err := openstore.Open(t.Context(), p.url+"&prefix="+p.options.Prefix+"&timeout=60s&max_conns=2&clean_every=1m")
 	must(t, err)
 	defer s.Close()
 	id := mustCreate(t, s)

@@ -53,7 +53,7 @@ func account(c echo.Context) error {
 func browse(h http.Handler, paths ...string) {
 	server := httptest.NewTLSServer(h)
 	defer server.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cookie := ""
 	for _, path := range paths {

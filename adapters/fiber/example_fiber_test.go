@@ -168,7 +168,7 @@ func browse(app *fiber.App, paths ...string) {
 	for _, path := range paths {
 		r := httptest.NewRequest("GET", path, nil)
 		r.Header.Set("Cookie", cookie)
-		res, err := app.Test(r)
+		res, err := app.Test(r, fiber.TestConfig{}) // without the default limit of a second
 		if err != nil {
 			log.Fatal(err)
 		}

@@ -383,7 +383,7 @@ func TestNothingOfARequestIsKept(t *testing.T) {
 	})
 	app.All("/*", func(c fiber.Ctx) error { return c.SendStatus(204) })
 	url := serve(t, app)
-	client := &http.Client{Timeout: 10 * time.Second}
+	client := &http.Client{Timeout: time.Minute}
 	get := func(path, text string) http.Header {
 		r, _ := http.NewRequestWithContext(t.Context(), "GET", url+path, nil)
 		r.Header.Set("User-Agent", text)

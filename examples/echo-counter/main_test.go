@@ -72,7 +72,7 @@ func (p *program) kill() {
 // line waits for a line of the log.
 func (p *program) line(msg string) map[string]any {
 	p.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(2 * time.Minute)
 	for {
 		select {
 		case line, ok := <-p.lines:
@@ -91,7 +91,7 @@ func (p *program) line(msg string) map[string]any {
 // visit returns the page, and the handles on the lines that the visit was logged with.
 func (p *program) visit(cookie *string) (page string, logrus, slog any) {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(p.t.Context(), 2*time.Minute)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, "GET", p.url, nil)
 	if err != nil {

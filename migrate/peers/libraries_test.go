@@ -261,7 +261,7 @@ func openFiber(t *testing.T, addr string) (func(*http.Request) *http.Response, m
 		return c.SendString(text)
 	})
 	serve := func(r *http.Request) *http.Response {
-		res, err := app.Test(r)
+		res, err := app.Test(r, fiber.TestConfig{}) // without the default limit of a second
 		if err != nil {
 			t.Error(err)
 			return &http.Response{StatusCode: http.StatusInternalServerError, Body: http.NoBody}

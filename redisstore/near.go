@@ -21,7 +21,7 @@ import (
 //   - When a connection is lost, its copies are distrusted. Only LoadStale still returns them.
 type nearCache struct {
 	shards      [256]nearShard
-	revocations [1 << 16]atomic.Uint32 // by bucket: how often its revocations changed
+	revocations []atomic.Uint32 // by bucket: how often its revocations changed.
 	reads       bucketReads
 	keys        keyspace
 	limit       int // bytes a shard
@@ -53,6 +53,8 @@ const maxKnown = 1024
 
 func newNearCache(o *Options) *nearCache {
 	n := &nearCache{keys: newKeyspace(o.Namespace), limit: o.NearCache / len(nearCache{}.shards), maxAge: o.MaxAge}
+	// By itself, because the garbage collector looks for pointers in all of nearCache.
+	n.revocations = make([]atomic.Uint32, 1<<16)
 	n.lease.length, n.lease.wake = o.Lease, make(chan struct{}, 1)
 	for i := range n.shards {
 		n.shards[i].copies = map[driver.ID]*nearCopy{}

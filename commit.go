@@ -287,6 +287,9 @@ func (s *Session) issue(t ticket.Token, c newCookie) {
 // refusedOp returns the error of an operation with this index or a higher one, if the caller can go
 // on after it: a comparison failed, or a limit would be exceeded. Otherwise it returns nil.
 func refusedOp(err error, index int) *driver.OpError {
+	if err == nil {
+		return nil
+	}
 	var op *driver.OpError
 	if !errors.As(err, &op) || op.Index < index {
 		return nil

@@ -17,11 +17,10 @@ type view struct {
 	readAt time.Time      // this process's time then; set only if somebody is signed in
 	ahead  uint64         // commits since then whose answer did not have the record
 
-	draft      driver.Draft // record with the request's changes
-	edited     bool         // draft is in use
-	committing bool         // a commit of sending runs; ops are for the next one
-	shrunk     int16        // index of the last of ops that made a value smaller; -1: none
-	limit      int          // Config.MaxSize
+	draft      *driver.Draft // record with the request's changes; nil: there are none
+	committing bool          // a commit of sending runs; ops are for the next one
+	shrunk     int16         // index of the last of ops that made a value smaller; -1: none
+	limit      int           // Config.MaxSize
 
 	ops []driver.Op // the changes that are not committed yet
 
@@ -31,7 +30,7 @@ type view struct {
 
 // rebase makes r the record under the changes that are not committed yet.
 func (v *view) rebase(r *driver.Record, now time.Time) {
-	v.record, v.now, v.ahead, v.edited = r, now, 0, false
+	v.record, v.now, v.ahead, v.draft = r, now, 0, nil
 	if r != nil && r.Principal != nil { // only the age of an authentication needs it
 		v.readAt = time.Now()
 	}
@@ -66,7 +65,7 @@ func (v *view) signedIn() bool { return v.record != nil && v.record.Principal !=
 // fields returns the values as the request sees them.
 func (v *view) fields() driver.Fields {
 	switch {
-	case v.edited:
+	case v.draft != nil:
 		return v.draft.Fields()
 	case v.record != nil:
 		return v.record.Fields
@@ -84,7 +83,7 @@ func (v *view) stored(k driver.Key) ([]byte, bool) {
 
 // snapshot returns the values, safe to read while the request goes on changing them.
 func (v *view) snapshot() driver.Fields {
-	if !v.edited {
+	if v.draft == nil {
 		return v.fields()
 	}
 	return append(driver.Fields(nil), v.draft.Fields()...)
@@ -101,17 +100,24 @@ func (v *view) change(op driver.Op) error {
 	}
 	v.edit()
 	before := v.sizeOf(op.Key)
-	if _, err := v.draft.Do(&op); err != nil {
+	value, err := v.draft.Do(&op)
+	if err != nil {
 		return fromOp(err)
 	}
-	v.buffer(op, v.sizeOf(op.Key)-before)
+	v.buffer(op, v.sizeAfter(&op, value)-before)
 	return nil
 }
 
 func (v *view) edit() {
-	if !v.edited {
-		v.draft, v.edited = driver.NewDraft(v.record, v.limit), true
+	if v.draft == nil {
+		v.newDraft()
 	}
+}
+
+// newDraft makes the draft that of the record, without changes.
+func (v *view) newDraft() {
+	d := driver.NewDraft(v.record, v.limit)
+	v.draft = &d
 }
 
 // fork keeps the draft as the running commit will leave it.
@@ -127,6 +133,18 @@ func (v *view) sizeOf(k driver.Key) int {
 		return len(k) + len(value)
 	}
 	return 0
+}
+
+// sizeAfter is sizeOf for the value that op has changed. value is the draft's answer to op. It does
+// not read the draft if op tells the answer: see driver.Draft.
+func (v *view) sizeAfter(op *driver.Op, value []byte) int {
+	switch op.Kind {
+	case driver.Set:
+		return len(op.Key) + len(op.Value)
+	case driver.Add:
+		return len(op.Key) + len(value)
+	}
+	return v.sizeOf(op.Key)
 }
 
 // buffer keeps op. It replaces an earlier operation on the same value if the result is the same:
@@ -207,14 +225,14 @@ func (v *view) settle(ops []driver.Op, res *driver.Result) {
 		v.set(ops, res)
 		return
 	}
-	v.draft, v.edited = *base, true
+	v.draft = base
 	v.set(ops, res)
 	v.replay()
 }
 
 // settleUnder is settle on a record that was read after the commit.
 func (v *view) settleUnder(ops []driver.Op, res *driver.Result) {
-	v.draft, v.edited = driver.NewDraft(v.record, v.limit), true
+	v.newDraft()
 	v.set(ops, res)
 	v.replay()
 }
@@ -265,4 +283,4 @@ func (v *view) replay() {
 }
 
 // discard drops the changes that are not committed.
-func (v *view) discard() { v.ops, v.edited = nil, false }
+func (v *view) discard() { v.ops, v.draft = nil, nil }

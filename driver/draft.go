@@ -10,13 +10,18 @@ import (
 
 // Draft applies operations to the fields of a record. It defines what each operation means:
 // [Record.Apply] uses it, and a request sees its uncommitted changes through it. The zero Draft is
-// empty and has the default size limit.
+// empty and has the default size limit. A Draft must not be used concurrently.
 type Draft struct {
 	fields Fields
 	size   int
 	max    int
 	before Fields // of the record
 	owned  bool   // the draft may modify fields; otherwise readers of the record share them
+
+	// aside replaces the value of fields[at], unless it is nil. A request that changes one value
+	// and does not read it again needs no copy of the fields.
+	aside []byte
+	at    int
 }
 
 // NewDraft returns a draft of the fields of r; of none if r is nil. maxSize limits their size in
@@ -29,7 +34,13 @@ func NewDraft(r *Record, maxSize int) Draft {
 }
 
 // Fields returns the current fields. The caller must not modify them. The next Do may modify them.
-func (d *Draft) Fields() Fields { return d.fields }
+func (d *Draft) Fields() Fields {
+	if d.aside != nil {
+		d.own(0)
+		d.fields[d.at].Value, d.aside = d.aside, nil
+	}
+	return d.fields
+}
 
 // Do applies op. It returns the sum of Add or the value that Take removed, otherwise nil. Its error
 // is an *[OpError] with Index 0. After an error the draft is unchanged.
@@ -52,6 +63,7 @@ func (d *Draft) do(op *Op) ([]byte, error) {
 }
 
 func (d *Draft) try(op *Op) (value, present []byte, err error) {
+	d.Fields() // nothing is aside
 	switch op.Kind {
 	case Set:
 		return nil, nil, d.put(op.Key, op.Value)
@@ -148,11 +160,14 @@ func (d *Draft) put(k Key, value []byte) error {
 		return fmt.Errorf("%w: %d bytes of %d", ErrTooLarge, size, limit)
 	}
 	d.size = size
-	d.own(1)
-	if found {
-		d.fields[i] = e
-	} else {
+	switch {
+	case !found:
+		d.own(1)
 		d.fields = slices.Insert(d.fields, i, e)
+	case d.owned:
+		d.fields[i].Value = value
+	default:
+		d.aside, d.at = value, i
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (r *Record) with(now time.Time, c *Change, renew bool) (*Result, error) {
 		}
 	}
 	next := r.usedAt(now, c.shown())
-	next.Fields, next.Size = draft.fields, draft.size
+	next.Fields, next.Size = draft.Fields(), draft.size
 	next.plain = r.Plain() && c.plain()
 	if renew {
 		next.Tokens = r.Tokens.renewed(c.Renew, c.shown(), now)

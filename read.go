@@ -265,6 +265,11 @@ func (s *Session) become(r *driver.Record, now time.Time) {
 
 // setHandle makes the session's id the one that logs show.
 func (s *Session) setHandle() {
+	if s.handle.Load() == nil {
+		s.firstID = s.cred.id // logs may read it from now on
+		s.handle.Store(&s.firstID)
+		return
+	}
 	id := s.cred.id
 	s.handle.Store(&id)
 }

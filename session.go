@@ -20,6 +20,7 @@ type Session struct {
 	// An adapter's, in place of Config.OnError; or nil.
 	onError func(w http.ResponseWriter, r *http.Request, err error)
 	handle  atomic.Pointer[driver.ID] // for logs, also after the end; nil: not stored
+	firstID driver.ID                 // what handle points at, until another id takes its place
 
 	calls sync.Mutex // held by a call that talks to the store, from its beginning to its end
 	mu    sync.Mutex // guards the fields below; never held while the store is asked

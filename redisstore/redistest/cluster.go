@@ -1,15 +1,21 @@
 package redistest
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
+	"time"
 )
 
-const clusterPrimaries, clusterNodes = 3, 6
+const (
+	clusterPrimaries, clusterNodes = 3, 6
+	clusterDownAfter               = 1500 * time.Millisecond
+	meetLimit                      = 3 * time.Second // the nodes have given up an introduction by then
+	failoverLimit                  = 6 * time.Second // the nodes have given up an ordered failover by then
+)
 
 // Cluster is a Redis Cluster of three primaries with one replica each. A replica replaces its
-// primary when the primary has not answered for 1.5 s. To make that half a second, add the line
-// "cluster-node-timeout 500" to [Options.Config].
+// primary when the primary has not answered for 1.5 s, or for [Options.DownAfter].
 type Cluster struct {
 	// Nodes are the six nodes. At the start the first three are the primaries. Each has a third of
 	// the slots, in order. Node i+3 is the replica of node i.
@@ -42,16 +48,23 @@ func NewCluster(o Options) (*Cluster, error) {
 
 // form makes a Cluster of nodes that do not know each other yet.
 func (c *Cluster) form() error {
+	return c.hurry(0, func() error {
+		if err := c.join(); err != nil {
+			return err
+		}
+		return c.Settle()
+	})
+}
+
+// join makes the nodes known to each other, and gives them slots and primaries.
+func (c *Cluster) join() error {
 	for i, n := range c.Nodes {
 		if _, err := n.Do("CLUSTER", "SET-CONFIG-EPOCH", strconv.Itoa(i+1)); err != nil {
 			return err
 		}
-		for _, other := range c.Nodes[:i] {
-			_, err := n.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(other.port), strconv.Itoa(other.busPort))
-			if err != nil {
-				return err
-			}
-		}
+	}
+	if err := pollAndRepeat(meetLimit, c.meet, c.met); err != nil {
+		return err
 	}
 	for i, n := range c.Nodes[:clusterPrimaries] {
 		first, last := i*slots/clusterPrimaries, (i+1)*slots/clusterPrimaries-1
@@ -72,7 +85,54 @@ func (c *Cluster) form() error {
 			return err
 		}
 	}
-	return c.Settle()
+	return nil
+}
+
+// hurry calls do while the nodes exchange news often, and no replica replaces a primary by itself.
+// It only calls do if a primary may be silent for at most the limit: then news travels fast anyway.
+func (c *Cluster) hurry(limit time.Duration, do func() error) error {
+	const timeout, noFailover = "cluster-node-timeout", "cluster-replica-no-failover"
+	up := running(c.Nodes)
+	if len(up) == 0 {
+		return errNoneRuns
+	}
+	reply, err := up[0].Do("CONFIG", "GET", "cluster-[nr]*")
+	if err != nil {
+		return err
+	}
+	before := fields(reply)
+	ms, err := strconv.Atoi(before[timeout])
+	if err != nil {
+		return fmt.Errorf("redistest: %s is %q: %w", timeout, before[timeout], err)
+	}
+	downAfter := time.Duration(ms) * time.Millisecond
+	if downAfter <= limit {
+		return do()
+	}
+	set := func(downAfter time.Duration, noReplacement string) error {
+		for _, n := range running(c.Nodes) {
+			if _, err := n.Do("CONFIG", "SET", noFailover, noReplacement); err != nil {
+				return err
+			}
+		}
+		return c.SetDownAfter(downAfter)
+	}
+	if err := set(min(downAfter, clusterDownAfter), "yes"); err != nil {
+		return err
+	}
+	return errors.Join(do(), set(downAfter, before[noFailover]))
+}
+
+// SetDownAfter changes how long a primary may be silent until its replica replaces it, on the
+// running nodes. See [Options.DownAfter].
+func (c *Cluster) SetDownAfter(d time.Duration) error {
+	for _, n := range running(c.Nodes) {
+		_, err := n.Do("CONFIG", "SET", "cluster-node-timeout", strconv.FormatInt(d.Milliseconds(), 10))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Addrs returns the addresses of all nodes.
@@ -138,25 +198,25 @@ func (c *Cluster) Failover(primary *Node) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := replica.Do("CLUSTER", "FAILOVER"); err != nil {
-		return nil, err
-	}
-	err = poll(settleLimit, func() error {
+	order := func() error { _, err := replica.Do("CLUSTER", "FAILOVER"); return err }
+	promoted := func() error {
 		self, err := replica.self()
 		if err == nil && !self.has("master") {
 			err = fmt.Errorf("redistest: %s is not promoted yet", replica.Addr())
 		}
 		return err
-	})
-	if err != nil {
-		return nil, err
 	}
-	return replica, c.Settle()
+	return replica, c.hurry(clusterDownAfter, func() error {
+		if err := pollAndRepeat(failoverLimit, order, promoted); err != nil {
+			return err
+		}
+		return c.Settle()
+	})
 }
 
 // Settle waits until the running nodes agree. Then one of them serves every slot, each calls the
-// Cluster's state ok, and every replica is up to date. After 30 s Settle returns an error that says
-// what is missing.
+// Cluster's state ok, and every replica is up to date. After a minute Settle returns an error that
+// says what is missing.
 func (c *Cluster) Settle() error {
 	return poll(settleLimit, c.settled)
 }

@@ -13,7 +13,9 @@ import (
 func TestClusterReplacesPrimary(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
 		begin := time.Now()
-		c := redistest.StartCluster(t, redistest.Options{Server: s, Config: []string{"appendonly yes"}})
+		c := redistest.StartCluster(t, redistest.Options{
+			Server: s, Config: []string{"appendonly yes"}, DownAfter: time.Hour,
+		})
 		t.Logf("started in %v", time.Since(begin))
 		primaries, err := c.Primaries()
 		must(t, err)
@@ -36,8 +38,10 @@ func TestClusterReplacesPrimary(t *testing.T) {
 		must(t, c.Settle())
 
 		begin = time.Now()
+		must(t, c.SetDownAfter(time.Second))
 		must(t, promoted.Kill())
 		must(t, c.Settle())
+		must(t, c.SetDownAfter(time.Hour))
 		t.Logf("replaced in %v", time.Since(begin))
 		if mustFindOwner(t, c, 0) != first {
 			t.Error("the replica did not replace the killed primary")
@@ -84,7 +88,7 @@ func mustFindKey(t *testing.T, c *redistest.Cluster, n *redistest.Node) string {
 
 func TestMigrationRepliesAskAndMoved(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
-		c := redistest.StartCluster(t, redistest.Options{Server: s})
+		c := redistest.StartCluster(t, redistest.Options{Server: s, DownAfter: time.Hour})
 		slot := redistest.Slot("{tag}")
 		from, to := mustFindOwner(t, c, slot), mustFindOtherPrimary(t, c, slot)
 		for i := range 250 {
@@ -112,7 +116,9 @@ func TestMigrationRepliesAskAndMoved(t *testing.T) {
 
 func TestClusterWorksWithTLSAndUsers(t *testing.T) {
 	onEach(t, func(t *testing.T, s redistest.Server) {
-		c := redistest.StartCluster(t, redistest.Options{Server: s, TLS: true, Users: []string{"default off"}})
+		c := redistest.StartCluster(t, redistest.Options{
+			Server: s, TLS: true, Users: []string{"default off"}, DownAfter: time.Hour,
+		})
 		err := tryPing(c.Addrs()[0], c.Nodes[0].TLSConfig())
 		if err == nil || !strings.Contains(err.Error(), "NOAUTH") {
 			t.Errorf("PING with TLS and without a password: %v, want NOAUTH", err)

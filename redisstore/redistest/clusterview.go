@@ -67,12 +67,68 @@ func (n *Node) self() (member, error) {
 	return view[n.busPort], nil
 }
 
+// meet introduces those nodes to each other that have not met.
+func (c *Cluster) meet() error {
+	views, err := c.views()
+	if err != nil {
+		return err
+	}
+	for i, n := range c.Nodes {
+		for j, other := range c.Nodes[:i] {
+			if knows(views[i], other) && knows(views[j], n) {
+				continue
+			}
+			_, err := n.Do("CLUSTER", "MEET", "127.0.0.1", strconv.Itoa(other.port), strconv.Itoa(other.busPort))
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// met returns nil if each node knows all others.
+func (c *Cluster) met() error {
+	views, err := c.views()
+	if err != nil {
+		return err
+	}
+	for i, n := range c.Nodes {
+		for _, other := range c.Nodes {
+			if !knows(views[i], other) {
+				return fmt.Errorf("redistest: %s does not know %s yet", n.Addr(), other.Addr())
+			}
+		}
+	}
+	return nil
+}
+
+// views returns the views of all nodes.
+func (c *Cluster) views() (views []map[int]member, err error) {
+	for _, n := range c.Nodes {
+		view, err := n.view()
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, view)
+	}
+	return views, nil
+}
+
+// knows reports whether a node with this view has met another one.
+func knows(view map[int]member, other *Node) bool {
+	m, known := view[other.busPort]
+	return known && !m.has("handshake")
+}
+
+var errNoneRuns = errors.New("redistest: no node of the Cluster runs: call Restart on one")
+
 // settled returns nil if the running nodes agree, and otherwise an error about the first thing that
 // is missing.
 func (c *Cluster) settled() error {
 	up := running(c.Nodes)
 	if len(up) == 0 {
-		return final{errors.New("redistest: no node of the Cluster runs: call Restart on one")}
+		return final{errNoneRuns}
 	}
 	var agreed string
 	for i, n := range up {
@@ -103,10 +159,9 @@ func (c *Cluster) atRest(n *Node, view map[int]member) error {
 		return fmt.Errorf("redistest: %s: the Cluster's state is %s", n.Addr(), state)
 	}
 	for _, other := range c.Nodes {
-		m, known := view[other.busPort]
-		up := other.Running()
+		m, up := view[other.busPort], other.Running()
 		switch {
-		case !known || m.has("handshake"):
+		case !knows(view, other):
 			return fmt.Errorf("redistest: %s does not know %s yet", n.Addr(), other.Addr())
 		case up && (m.has("fail") || m.has("fail?")):
 			return fmt.Errorf("redistest: %s considers %s failed", n.Addr(), other.Addr())

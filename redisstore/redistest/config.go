@@ -17,10 +17,6 @@ const (
 	sentinel
 )
 
-// nodeTimeout is how many milliseconds a Cluster's node may be silent until its replica replaces
-// it.
-const nodeTimeout = "1500"
-
 // configure writes the node's configuration file, and the files that it refers to.
 func (n *Node) configure() error {
 	lines := []string{
@@ -70,7 +66,7 @@ func (n *Node) dataLines() []string {
 		lines = append(lines,
 			"cluster-enabled yes",
 			"cluster-config-file nodes.conf",
-			"cluster-node-timeout "+nodeTimeout,
+			"cluster-node-timeout "+n.kit.downAfter(clusterDownAfter),
 			"cluster-announce-ip 127.0.0.1",
 			fmt.Sprint("cluster-port ", n.busPort))
 	}

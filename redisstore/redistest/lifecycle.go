@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	startLimit = 20 * time.Second // until a server answers
-	stopLimit  = 15 * time.Second // until a server has shut down, which waits 10 s for replicas
+	startLimit = time.Minute // until a server answers
+	stopLimit  = time.Minute // until a server has shut down, which waits 10 s for replicas
 	portTries  = 10
 )
 
@@ -102,7 +102,7 @@ func (n *Node) ready(begin int64) error {
 }
 
 // Stop asks the server to shut down and waits until it has ended. A primary first lets its replicas
-// catch up. Stop resumes a paused server. After 15 s it kills the server and returns an error. Stop
+// catch up. Stop resumes a paused server. After a minute it kills the server and returns an error. Stop
 // does nothing if the server is not running.
 func (n *Node) Stop() error {
 	n.mu.Lock()
@@ -192,7 +192,7 @@ func (n *Node) Close() error {
 	err := n.Kill()
 	releasePort(n.port)
 	releasePort(n.busPort)
-	return errors.Join(err, poll(time.Second, func() error { // a child may still create a file
+	return errors.Join(err, poll(settleLimit, func() error { // a child may still create a file
 		return os.RemoveAll(n.dir)
 	}))
 }

@@ -33,12 +33,15 @@ func (c *Cluster) Migrate(slot int, to *Node) (*Migration, error) {
 	return m, m.setSlot(from, "MIGRATING", to)
 }
 
+// migrateTimeout is how many milliseconds a server may be silent while it receives keys.
+const migrateTimeout = "20000"
+
 // Move moves some keys of the slot. It ignores keys that From does not have.
 func (m *Migration) Move(keys ...string) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	args := []string{"MIGRATE", "127.0.0.1", strconv.Itoa(m.To.port), "", "0", "5000"}
+	args := []string{"MIGRATE", "127.0.0.1", strconv.Itoa(m.To.port), "", "0", migrateTimeout}
 	if password := m.To.kit.password; password != "" {
 		args = append(args, "AUTH2", adminUser, password)
 	}

@@ -94,13 +94,13 @@ func (n *Node) logTail() string {
 }
 
 // commandLimit is how long Do waits for a reply.
-const commandLimit = 10 * time.Second
+const commandLimit = 30 * time.Second
 
 // Do sends one command on a new connection, as a user with all rights. It returns the reply: a
 // string, an int64, a []any of replies, or nil. Do returns an error reply as a [ReplyError]. In an
 // array, a ReplyError is an element.
 //
-// Do waits at most 10 s. It fails at once if the server is stopped or paused. Commands about
+// Do waits at most 30 s. It fails at once if the server is stopped or paused. Commands about
 // earlier commands of the connection, such as WAIT, are useless here. To wait for replicas, use
 // Settle.
 func (n *Node) Do(args ...string) (any, error) {

@@ -100,7 +100,7 @@ func tryPing(addr string, config *tls.Config) error {
 		return err
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	conn.SetDeadline(time.Now().Add(time.Minute))
 	if config != nil {
 		conn = tls.Client(conn, config)
 	}

@@ -1,8 +1,11 @@
 package redistest
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
+	"strconv"
+	"time"
 )
 
 // Options select and configure the servers. The zero Options start a server without persistence,
@@ -26,6 +29,16 @@ type Options struct {
 	// password. With Sentinel the rules apply to the servers that hold data, and the sentinels
 	// require no password. Default: no rules.
 	Users []string
+
+	// DownAfter is how long a primary may be silent until a replica replaces it, in a Sentinel or a
+	// Cluster. If the whole machine stalls for longer, a healthy primary may be replaced. So set it
+	// to an hour in a test that kills no primary. Default: 1s with Sentinel, 1.5s in a Cluster.
+	DownAfter time.Duration
+}
+
+// downAfter returns DownAfter in milliseconds, as the servers' settings need it.
+func (o *Options) downAfter(def time.Duration) string {
+	return strconv.FormatInt(cmp.Or(o.DownAfter, def).Milliseconds(), 10)
 }
 
 // adminUser is a user with all rights that the package adds to Users. The package and replication

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// settleLimit is how long to wait until servers agree.
-const settleLimit = 30 * time.Second
+// settleLimit is how long to wait until servers agree. It is long because the machine may be busy.
+const settleLimit = time.Minute
 
 // final marks an error that does not go away with time.
 type final struct{ error }
@@ -29,6 +29,24 @@ func poll(limit time.Duration, check func() error) error {
 		}
 		time.Sleep(pause)
 	}
+}
+
+// pollAndRepeat calls act, and then check until it returns nil or a final error. While check fails,
+// it calls act again at each interval: the servers may have given up. After settleLimit it returns
+// the last error.
+func pollAndRepeat(interval time.Duration, act, check func() error) error {
+	if err := act(); err != nil {
+		return err
+	}
+	acted := time.Now()
+	return poll(settleLimit, func() error {
+		err := check()
+		if err != nil && time.Since(acted) > interval {
+			acted = time.Now()
+			err = errors.Join(err, act())
+		}
+		return err
+	})
 }
 
 // each calls do(0) … do(n-1) concurrently and joins their errors.

@@ -33,3 +33,25 @@ func TestTakenPortIsTriedAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestPortIsReservedWhileServerIsStopped: another process does not get the port of a server that
+// is about to restart.
+func TestPortIsReservedWhileServerIsStopped(t *testing.T) {
+	t.Parallel()
+	n := Start(t, Options{})
+	if err := n.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if mark, err := net.ListenPacket("udp", n.Addr()); err == nil {
+		mark.Close()
+		t.Error("another process can reserve the port of a stopped server")
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mark, err := net.ListenPacket("udp", n.Addr())
+	if err != nil {
+		t.Fatalf("the port is still reserved after Close: %v", err)
+	}
+	mark.Close()
+}

@@ -1,16 +1,22 @@
 package redistest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
+	"time"
 )
 
-const sentinelNodes, sentinelReplicas = 3, 2
+const (
+	sentinelNodes, sentinelReplicas = 3, 2
+	sentinelDownAfter               = time.Second
+)
 
 // Sentinel is a primary and two replicas, watched by three sentinels. The sentinels replace a
-// primary that has not answered for 1 s.
+// primary that has not answered for 1 s, or for [Options.DownAfter].
 type Sentinel struct {
 	Name      string  // the primary's name
 	Nodes     []*Node // the servers that hold data; the first is the primary at the start
@@ -29,7 +35,10 @@ func NewSentinel(o Options) (*Sentinel, error) {
 		Nodes:     make([]*Node, 1+sentinelReplicas),
 		Sentinels: make([]*Node, sentinelNodes),
 	}
-	if err = s.start(k); err != nil {
+	if err = s.start(k); err == nil {
+		err = s.SetDownAfter(cmp.Or(o.DownAfter, sentinelDownAfter))
+	}
+	if err != nil {
 		err = fmt.Errorf("%w\n%s", err, logTails(s.all()))
 		s.Close()
 		return nil, err
@@ -67,7 +76,7 @@ func (s *Sentinel) start(k *kit) (err error) {
 func (s *Sentinel) watch(k *kit, port string) []string {
 	lines := []string{
 		"sentinel monitor " + s.Name + " 127.0.0.1 " + port + " 2",
-		"sentinel down-after-milliseconds " + s.Name + " 1000",
+		"sentinel down-after-milliseconds " + s.Name + " 3600000", // nothing is replaced at the start
 		"sentinel failover-timeout " + s.Name + " 5000",
 	}
 	if k.password != "" {
@@ -85,6 +94,18 @@ func (s *Sentinel) hurry(announce, info string) error {
 	for _, n := range running(s.Sentinels) {
 		_, err := n.Do("SENTINEL", "DEBUG",
 			"publish-period", announce, "info-period", info, "tilt-trigger", "60000")
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// SetDownAfter changes how long a primary may be silent until a replica replaces it, on the running
+// sentinels. See [Options.DownAfter].
+func (s *Sentinel) SetDownAfter(d time.Duration) error {
+	for _, n := range running(s.Sentinels) {
+		_, err := n.Do("SENTINEL", "SET", s.Name, "down-after-milliseconds", strconv.FormatInt(d.Milliseconds(), 10))
 		if err != nil {
 			return err
 		}
@@ -143,15 +164,11 @@ func (s *Sentinel) Failover() (*Node, error) {
 		return nil, err
 	}
 	leader := running(s.Sentinels)[0]
-	err = poll(settleLimit, func() error { // INPROG and NOGOODSLAVE go away with time
-		_, err := leader.Do("SENTINEL", "FAILOVER", s.Name)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
 	var primary *Node
 	err = poll(settleLimit, func() (err error) {
+		if err = s.orderFailover(leader, old); err != nil {
+			return err
+		}
 		if primary, err = s.Primary(); err == nil && primary == old {
 			err = fmt.Errorf("redistest: %s is still the primary", old.Addr())
 		}
@@ -160,9 +177,24 @@ func (s *Sentinel) Failover() (*Node, error) {
 	return primary, err
 }
 
+// orderFailover has a sentinel replace the primary, unless it is doing so or has done so. The
+// sentinel gives up a failover that takes too long.
+func (s *Sentinel) orderFailover(leader, old *Node) error {
+	reply, err := leader.Do("SENTINEL", "MASTER", s.Name)
+	if err != nil {
+		return err
+	}
+	seen := fields(reply)
+	if seen["port"] != strconv.Itoa(old.port) || strings.Contains(seen["flags"], "failover_in_progress") {
+		return nil
+	}
+	_, err = leader.Do("SENTINEL", "FAILOVER", s.Name) // NOGOODSLAVE goes away with time
+	return err
+}
+
 // Settle waits until the servers are at rest: the running sentinels agree on a primary that runs,
-// the other running servers are its up-to-date replicas, and every sentinel sees that. After 30 s
-// Settle returns an error that says what is missing.
+// the other running servers are its up-to-date replicas, and every sentinel sees that. After a
+// minute Settle returns an error that says what is missing.
 //
 // Meanwhile the sentinels check the servers every tenth of a second. Otherwise they would take some
 // 20 s after a failover.

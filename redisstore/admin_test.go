@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
-	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
@@ -17,7 +16,7 @@ import (
 func TestCopiesEndWhenAnOperatorRemovesData(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	s := mustOpen(t, "redis://"+node.Addr(), calm)
 	for _, commands := range [][][]string{
 		{{"DEL", ""}},
 		{{"UNLINK", ""}},

@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -18,8 +19,8 @@ import (
 func TestNodesRestoreRevocationsThatAFailoverLost(t *testing.T) {
 	limitParallel(t)
 	eachTopology(t, func(t *testing.T, url string, do func(key string, args ...string) any) {
-		a, b := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
-		other := mustOpen(t, url, redisstore.Options{NearCache: -1})
+		a, b := mustOpen(t, url, calm), mustOpen(t, url, calm)
+		other := mustOpen(t, url, redisstore.Options{NearCache: -1, Timeout: calm.Timeout})
 		lost := func(key string) { do(key, "DEL", key) }
 		mustRefuse := func(what string, s *redisstore.Store, id driver.ID) {
 			t.Helper()
@@ -74,7 +75,11 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 			a, b := mustOpen(t, r.url, redisstore.Options{}), mustOpen(t, r.url, redisstore.Options{})
 			var ids []driver.ID
 			for i := range users {
-				id, _ := mustSignIn(t, a, fmt.Sprint("user", i))
+				id, in := newSignIn(fmt.Sprint("user", i), 0)
+				eventually(t, happens, func() error {
+					_, err := a.SignIn(t.Context(), id, in)
+					return err
+				})
 				ids = append(ids, id)
 			}
 			must(t, r.settle()) // the replicas have the sessions
@@ -87,9 +92,16 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 			reached := mustReach(t, b, ids)
 			wait()
 			mustUsePrimaries(t, r, a, b)
-			mustStayEnded(t, r, reached.Add(5*time.Second), func() (alive int, err error) {
+			mustStayEnded(t, r, reached, func() (alive int, err error) {
 				for i, id := range ids {
-					if acknowledged.has(i) && !hasEnded(t, b, id) {
+					if !acknowledged.has(i) {
+						continue
+					}
+					ended, err := hasEnded(t, b, id)
+					if err != nil {
+						return 0, err
+					}
+					if !ended {
 						alive++
 					}
 				}
@@ -104,14 +116,15 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 			go func() { failedOver <- r.failover("coatcheck:revoked") }()
 			time.Sleep(20 * time.Millisecond)
 			eventually(t, recovery, func() error { return a.EndAll(t.Context()) })
-			deadline := time.Now().Add(5 * time.Second)
+			ended := startStopwatch()
 			must(t, <-failedOver)
 			mustUsePrimaries(t, r, a, b)
-			mustStayEnded(t, r, deadline, func() (alive int, err error) {
-				if !hasEnded(t, b, last) {
+			mustStayEnded(t, r, ended, func() (alive int, err error) {
+				ended, err := hasEnded(t, b, last)
+				if !ended {
 					alive++
 				}
-				return alive, nil
+				return alive, err
 			})
 		})
 	}
@@ -119,17 +132,21 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 
 // replicated is a set of servers whose primaries a replica can replace.
 type replicated struct {
-	url       string
-	settle    func() error // returns when all replicas are up to date
-	primaries func() ([]*redistest.Node, error)
-	failover  func(key string) error // replaces a key's primary; the new one answers on return
+	url          string
+	settle       func() error // returns when all replicas are up to date
+	primaries    func() ([]*redistest.Node, error)
+	failover     func(key string) error // replaces a key's primary; the new one answers on return
+	setDownAfter func(time.Duration) error
 }
 
 func startSentinel(t *testing.T) *replicated {
 	t.Helper()
-	s := redistest.StartSentinel(t, redistest.Options{})
+	return ofSentinel(redistest.StartSentinel(t, steady))
+}
+
+func ofSentinel(s *redistest.Sentinel) *replicated {
 	return &replicated{
-		url: sentinelURL(s), settle: s.Settle,
+		url: sentinelURL(s), settle: s.Settle, setDownAfter: s.SetDownAfter,
 		primaries: func() ([]*redistest.Node, error) { n, err := s.Primary(); return []*redistest.Node{n}, err },
 		failover:  func(string) error { _, err := s.Failover(); return err },
 	}
@@ -137,9 +154,12 @@ func startSentinel(t *testing.T) *replicated {
 
 func startCluster(t *testing.T) *replicated {
 	t.Helper()
-	c := redistest.StartCluster(t, redistest.Options{})
+	return ofCluster(redistest.StartCluster(t, steady))
+}
+
+func ofCluster(c *redistest.Cluster) *replicated {
 	return &replicated{
-		url: clusterURL(c), settle: c.Settle, primaries: c.Primaries,
+		url: clusterURL(c), settle: c.Settle, primaries: c.Primaries, setDownAfter: c.SetDownAfter,
 		failover: func(key string) error {
 			primary, err := c.NodeOfSlot(redistest.Slot(key))
 			if err == nil {
@@ -148,6 +168,24 @@ func startCluster(t *testing.T) *replicated {
 			return err
 		},
 	}
+}
+
+// mustReplace stops a primary and returns when a replica has replaced it. After that, no replica
+// replaces another primary by itself.
+func (r *replicated) mustReplace(t *testing.T, primary *redistest.Node, stop func() error) {
+	t.Helper()
+	before, err := r.primaries()
+	must(t, err)
+	must(t, r.setDownAfter(soon))
+	must(t, stop())
+	eventually(t, happens, func() error { // sentinels that vote for themselves try again after 10 s
+		now, err := r.primaries()
+		if err == nil && (len(now) < len(before) || slices.Contains(now, primary)) {
+			err = fmt.Errorf("%v is not replaced", primary)
+		}
+		return err
+	})
+	must(t, r.setDownAfter(never))
 }
 
 var failoverTopologies = []struct {
@@ -165,25 +203,25 @@ func TestFailoverRepeatsNoWriteAndSignsNobodyOut(t *testing.T) {
 				limitParallel(t)
 				r := topology.start(t)
 				l := startLoad(t, mustOpen(t, r.url, redisstore.Options{}), 24)
-				time.Sleep(500 * time.Millisecond) // so that the replicas have the sessions
+				must(t, r.settle()) // the replicas have the sessions
 				primaries, err := r.primaries()
 				must(t, err)
 				primary := primaries[0]
-				begin := time.Now()
 				switch how {
 				case "planned":
 					must(t, r.failover(sessionKey(l.visitors[0].id)))
 				case "kill -9":
-					must(t, primary.Kill())
+					r.mustReplace(t, primary, primary.Kill)
 				case "SIGSTOP":
-					must(t, primary.Pause())
+					r.mustReplace(t, primary, primary.Pause)
 				}
-				l.mustRecoverEverySession(begin)
+				l.mustRecoverEverySession()
 				if how == "SIGSTOP" {
 					must(t, primary.Resume())
+					must(t, r.setDownAfter(never))
 				}
 				must(t, r.settle())
-				l.mustRecoverEverySession(time.Now())
+				l.mustRecoverEverySession()
 				l.mustCountExactly(true)
 			})
 		}
@@ -209,7 +247,10 @@ func endDuringFailover(t *testing.T, r *replicated, planned bool) {
 	ids := make([]driver.ID, 1000)
 	for i := range ids {
 		id, o := newSession()
-		mustCreate(t, s, id, o)
+		eventually(t, happens, func() error {
+			_, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier})
+			return err
+		})
 		ids[i] = id
 	}
 	must(t, r.settle()) // the replicas have the sessions
@@ -220,18 +261,22 @@ func endDuringFailover(t *testing.T, r *replicated, planned bool) {
 	if planned {
 		must(t, r.failover(sessionKey(ids[0])))
 	} else {
-		must(t, primaries[0].Kill())
+		r.mustReplace(t, primaries[0], primaries[0].Kill)
 	}
 	reached := mustReach(t, other, ids)
 	wait()
 	mustUsePrimaries(t, r, s, other)
-	mustStayEnded(t, r, reached.Add(5*time.Second), func() (alive int, err error) {
+	mustStayEnded(t, r, reached, func() (alive int, err error) {
 		stored, err := storedKeys(r)
 		if err != nil {
 			return 0, err
 		}
 		for _, id := range ids {
-			if !hasEnded(t, other, id) || stored[sessionKey(id)] {
+			ended, err := hasEnded(t, other, id)
+			if err != nil {
+				return 0, err
+			}
+			if !ended || stored[sessionKey(id)] {
 				alive++
 			}
 		}
@@ -289,7 +334,7 @@ func inTurn(n int, interval time.Duration, do func(i int) error) (acknowledged *
 // flight.
 func mustAcknowledge(t *testing.T, acknowledged *successes, n int) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, happens, func() error {
 		if done := acknowledged.len(); done < n {
 			return fmt.Errorf("%d operations are acknowledged, want %d", done, n)
 		}
@@ -297,34 +342,42 @@ func mustAcknowledge(t *testing.T, acknowledged *successes, n int) {
 	})
 }
 
-// mustStayEnded waits until no session is alive, at most until the deadline. Then it waits until
-// the servers have settled, and checks that no session has come back.
-func mustStayEnded(t *testing.T, r *replicated, deadline time.Time, alive func() (int, error)) {
+// mustStayEnded waits until no session is alive. The test fails if one is alive when the watch shows
+// five seconds. Then it waits until the servers have settled, and checks that no session has come
+// back.
+func mustStayEnded(t *testing.T, r *replicated, watch stopwatch, alive func() (int, error)) {
 	t.Helper()
-	n, err := alive()
-	for (n > 0 || err != nil) && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-		n, err = alive()
-	}
-	if n > 0 || err != nil {
-		t.Errorf("%d ended sessions are alive after the deadline (error %v)", n, err)
+	late, left := false, 0
+	eventually(t, happens, func() (err error) { // a slow machine may let a read time out
+		late = watch.elapsed() >= 5*time.Second
+		if left, err = alive(); err == nil && left > 0 && !late {
+			err = fmt.Errorf("%d ended sessions are alive", left)
+		}
+		return err
+	})
+	if left > 0 {
+		t.Errorf("%d ended sessions are alive after the deadline", left)
 	}
 	must(t, r.settle())
-	if n, err := alive(); n > 0 || err != nil {
-		t.Errorf("%d ended sessions are alive after the servers have settled (error %v)", n, err)
+	eventually(t, happens, func() (err error) { left, err = alive(); return err })
+	if left > 0 {
+		t.Errorf("%d ended sessions are alive after the servers have settled", left)
 	}
 }
 
 // hasEnded reports whether the server has no such session any more.
-func hasEnded(t *testing.T, s *redisstore.Store, id driver.ID) bool {
+func hasEnded(t *testing.T, s *redisstore.Store, id driver.ID) (bool, error) {
 	_, _, err := s.LoadFresh(t.Context(), id)
-	return errors.Is(err, driver.ErrNotFound)
+	if errors.Is(err, driver.ErrNotFound) {
+		return true, nil
+	}
+	return false, err
 }
 
-// mustReach waits until a store can read from every primary, and returns the time.
-func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
+// mustReach waits until a store can read from every primary, and starts a stopwatch.
+func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) stopwatch {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, happens, func() error {
 		for _, id := range ids[:30] {
 			if _, _, err := s.LoadFresh(t.Context(), id); err != nil && !errors.Is(err, driver.ErrNotFound) {
 				return err
@@ -332,7 +385,7 @@ func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
 		}
 		return nil
 	})
-	return time.Now()
+	return startStopwatch()
 }
 
 // mustUsePrimaries waits until the stores send their commands to the current primaries. A store may
@@ -340,7 +393,7 @@ func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) time.Time {
 func mustUsePrimaries(t *testing.T, r *replicated, stores ...*redisstore.Store) {
 	t.Helper()
 	for _, s := range stores {
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, happens, func() error {
 			id, o := newSession()
 			if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
 				return err

@@ -95,12 +95,18 @@ type proxy struct {
 func (p *proxy) recordCommands() { p.recording.Store(true) }
 
 // hasSent reports whether a client has sent a command with all these parts since recordCommands.
-func (p *proxy) hasSent(parts ...string) bool {
+func (p *proxy) hasSent(parts ...string) bool { return p.sent(parts...) > 0 }
+
+// sent returns how many commands with all these parts clients have sent since recordCommands.
+func (p *proxy) sent(parts ...string) (n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.ContainsFunc(p.commands, func(command string) bool {
-		return !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(command, part) })
-	})
+	for _, command := range p.commands {
+		if !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(command, part) }) {
+			n++
+		}
+	}
+	return n
 }
 
 func (p *proxy) record(frame []byte) {

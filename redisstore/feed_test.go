@@ -68,7 +68,7 @@ func (f *recorder) holdAt(t *testing.T, publish func()) {
 	f.hold.Lock()
 	before := f.count.Load()
 	publish()
-	eventually(t, 5*time.Second, func() error {
+	eventually(t, happens, func() error {
 		if f.count.Load() == before {
 			return errors.New("the recorder has not got the event")
 		}
@@ -77,10 +77,10 @@ func (f *recorder) holdAt(t *testing.T, publish func()) {
 }
 
 // mustReceive waits for an event, and returns all events so far.
-func (f *recorder) mustReceive(t *testing.T, limit time.Duration, event string) []string {
+func (f *recorder) mustReceive(t *testing.T, event string) []string {
 	t.Helper()
 	var got []string
-	eventually(t, limit, func() error {
+	eventually(t, happens, func() error {
 		got = f.received()
 		for _, e := range got {
 			if e == event {
@@ -138,7 +138,7 @@ func startWithFollower(t *testing.T, n int) (*redistest.Node, *redisstore.Store,
 	s := mustOpen(t, "redis://"+node.Addr(), withEvents)
 	f := follow(t, s)
 	publish(s, 1, 1, n, 0)
-	f.mustReceive(t, 5*time.Second, fmt.Sprint("1:", n))
+	f.mustReceive(t, fmt.Sprint("1:", n))
 	return node, s, f
 }
 
@@ -163,8 +163,8 @@ func TestFeedDeliversEventsInOrderWithoutGap(t *testing.T) {
 		b.Publish([]byte("end of b"))
 		a.Publish([]byte("end of a"))
 		for i, f := range f {
-			f.mustReceive(t, 10*time.Second, "end of a")
-			got := f.mustReceive(t, 10*time.Second, "end of b")
+			f.mustReceive(t, "end of a")
+			got := f.mustReceive(t, "end of b")
 			for p := 1; p <= 2; p++ {
 				if missing, gaps := mustReportEveryLoss(t, got, p, 1, 500); missing+gaps > 0 || len(got) != 1002 {
 					t.Errorf("follower %d got %d events, %d missing, %d gaps, want 1002 events",
@@ -191,7 +191,7 @@ func TestFeedDeliversRepeatedEntryOnce(t *testing.T) {
 		"node", values["node"], "n", values["n"], "event", values["event"])
 	must(t, err)
 	publish(s, 1, 4, 6, 0)
-	if got := f.mustReceive(t, 5*time.Second, "1:6"); len(got) != 6 {
+	if got := f.mustReceive(t, "1:6"); len(got) != 6 {
 		t.Errorf("the follower got %q, want 6 events", got)
 	}
 }
@@ -212,17 +212,20 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	limitParallel(t)
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	key := []byte("01234567890123456789012345678901")
-	config := session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true, IdleTimeout: time.Second}
-	var managers []*session.Manager
-	for range 2 {
-		m, err := session.New(mustOpen(t, url, withEvents), config)
+	config := session.Config{Keys: [][]byte{key}, UserKey: key, Seal: true}
+	short := config
+	short.IdleTimeout = time.Second
+	newManager := func(s *redisstore.Store, config session.Config) *session.Manager {
+		m, err := session.New(s, config)
 		must(t, err)
-		managers = append(managers, m)
+		return m
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	store := mustOpen(t, url, withEvents)
+	long, expiring := newManager(store, config), newManager(store, short)
+	ctx, cancel := context.WithTimeout(t.Context(), happens)
 	defer cancel()
-	events := managers[1].Events(ctx)
-	request := mustLoad(t, managers[0], "")
+	events := newManager(mustOpen(t, url, withEvents), short).Events(ctx)
+	request := mustLoad(t, long, "")
 	s, err := session.From(request)
 	must(t, err)
 	must(t, s.SignIn(request, session.Login{User: "ada"}))
@@ -230,6 +233,9 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	must(t, s.SignIn(request, session.Login{User: "ada"})) // replaces the first session
 	second := s.Info().Handle
 	must(t, s.SignOut(request))
+	request = mustLoad(t, expiring, "")
+	s, err = session.From(request)
+	must(t, err)
 	must(t, s.SignIn(request, session.Login{User: "ada"})) // this session expires unused
 	third := s.Info().Handle
 	want := []session.Event{
@@ -257,14 +263,25 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 }
 
 // TestClosePublishesWaitingEventsAndEndsFollowers closes a store right after it published. Close
-// publishes the events that still wait, and the store's own followers end with ErrClosed.
+// publishes the events that still wait, and the store's own followers end with ErrClosed. Close
+// waits for the events for a second. If the machine stalls for that long, the test closes another
+// store.
 func TestClosePublishesWaitingEventsAndEndsFollowers(t *testing.T) {
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
-	s, other := mustOpen(t, url, withEvents), mustOpen(t, url, redisstore.Options{})
-	f, ended := follow(t, other), follow(t, s)
-	publish(s, 1, 1, 300, 0)
-	must(t, s.Close())
-	f.mustReceive(t, 5*time.Second, "1:300")
-	ended.mustReceive(t, 5*time.Second, redisstore.ErrClosed.Error())
-	s.Publish([]byte("late"))
+	f := follow(t, mustOpen(t, url, redisstore.Options{}))
+	mustSurviveShort(t, time.Second, func(round int) (time.Time, error) {
+		s := mustOpen(t, url, withEvents)
+		ended := follow(t, s)
+		publish(s, round, 1, 300, 0)
+		begin := time.Now()
+		must(t, s.Close())
+		took := time.Since(begin)
+		ended.mustReceive(t, redisstore.ErrClosed.Error())
+		s.Publish([]byte("late"))
+		if took < time.Second {
+			f.mustReceive(t, fmt.Sprint(round, ":300"))
+			return begin, nil
+		}
+		return begin, fmt.Errorf("Close took %v", took)
+	})
 }

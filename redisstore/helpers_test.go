@@ -23,6 +23,7 @@ import (
 // hides what Open logs about the settings of test servers.
 func TestMain(m *testing.M) {
 	slog.SetLogLoggerLevel(slog.LevelWarn)
+	go keepRunClock()
 	flag.Parse()
 	set := false
 	flag.Visit(func(f *flag.Flag) { set = set || f.Name == "test.parallel" })
@@ -61,27 +62,28 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// eventually calls check until it returns nil. The test fails after the limit and the slack.
+// eventually calls check until it returns nil. The test fails after the limit and the slack. Stalls
+// of the machine do not count.
 func eventually(t testing.TB, limit time.Duration, check func() error) {
 	t.Helper()
-	for begin := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+	for watch := startStopwatch(); ; time.Sleep(10 * time.Millisecond) {
 		err := check()
 		if err == nil {
 			return
 		}
-		if time.Since(begin) > limit+slack {
+		if watch.elapsed() > limit+slack {
 			t.Fatalf("after %v: %v", limit, err)
 		}
 	}
 }
 
 // within returns the error of an operation. The test fails if the operation takes longer than the
-// limit and the slack.
+// limit and the slack. Stalls of the machine do not count.
 func within(t testing.TB, limit time.Duration, do func() error) error {
 	t.Helper()
-	begin := time.Now()
+	watch := startStopwatch()
 	err := do()
-	if took := time.Since(begin); took > limit+slack {
+	if took := watch.elapsed(); took > limit+slack {
 		t.Errorf("the operation took %v, want at most %v (error %v)", took, limit, err)
 	}
 	return err
@@ -124,11 +126,11 @@ func eachTopology(t *testing.T, run func(t *testing.T, url string, do func(key s
 		run(t, "redis://"+n.Addr(), command(t, func(string) (*redistest.Node, error) { return n, nil }))
 	})
 	t.Run("sentinel", func(t *testing.T) {
-		s := redistest.StartSentinel(t, redistest.Options{})
+		s := redistest.StartSentinel(t, steady)
 		run(t, sentinelURL(s), command(t, func(string) (*redistest.Node, error) { return s.Primary() }))
 	})
 	t.Run("cluster", func(t *testing.T) {
-		c := redistest.StartCluster(t, redistest.Options{})
+		c := redistest.StartCluster(t, steady)
 		run(t, clusterURL(c), command(t, func(key string) (*redistest.Node, error) {
 			return c.NodeOfSlot(redistest.Slot(key))
 		}))

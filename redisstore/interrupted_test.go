@@ -90,16 +90,19 @@ func TestListLeavesOutSessionThatEndsBetweenItsReads(t *testing.T) {
 	}
 }
 
-// lateReplies is a client whose scripts, once late is set, reply when nobody waits any more.
+// lateReplies is a client whose scripts, once giveUp is set, reply when nobody waits any more: it
+// calls giveUp when a script has run.
 type lateReplies struct {
 	rueidis.Client
-	late atomic.Bool
+	giveUp atomic.Pointer[context.CancelFunc]
 }
 
 func (c *lateReplies) DoMulti(ctx context.Context, commands ...rueidis.Completed) []rueidis.RedisResult {
-	late := c.late.Load() && commands[0].Commands()[0] == "EVALSHA"
+	giveUp := c.giveUp.Load()
+	late := giveUp != nil && commands[0].Commands()[0] == "EVALSHA"
 	replies := c.Client.DoMulti(context.WithoutCancel(ctx), commands...)
 	if late {
+		(*giveUp)()
 		<-ctx.Done()
 	}
 	return replies
@@ -108,13 +111,15 @@ func (c *lateReplies) DoMulti(ctx context.Context, commands ...rueidis.Completed
 // TestLateReplyToSignInDisturbsNobody: the race detector would report it.
 func TestLateReplyToSignInDisturbsNobody(t *testing.T) {
 	client := &lateReplies{Client: mustDial(t, redistest.Start(t, redistest.Options{}))}
-	s := mustUse(t, client, Options{Timeout: 100 * time.Millisecond})
-	client.late.Store(true)
+	s := mustUse(t, client, Options{Timeout: time.Minute})
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	client.giveUp.Store(&giveUp)
 	s.inFlight.suspect.Store(int64(time.Since(started) + time.Hour)) // tries may be left behind
 	p := driver.Principal{User: "ada", Owner: driver.HashOf([]byte("ada"))}
 	id := driver.ID{Bucket: driver.BucketOf(p.Owner), Selector: driver.Hash{1}}
 	in := &driver.SignIn{Spec: driver.RecordSpec{Verifier: driver.HashOf([]byte{1}), Idle: time.Hour, Lifetime: time.Hour, Principal: &p}}
-	if _, err := s.SignIn(t.Context(), id, in); !errors.Is(err, driver.ErrUnknown) {
+	if _, err := s.SignIn(ctx, id, in); !errors.Is(err, driver.ErrUnknown) {
 		t.Errorf("SignIn returns %v, want ErrUnknown", err)
 	}
 	for s.inFlight.running.Load() > 0 {

@@ -14,7 +14,6 @@ import (
 	"github.com/redis/rueidis"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
@@ -70,7 +69,7 @@ func TestConcurrentRotationOnTwoNodesKeepsSession(t *testing.T) {
 	})
 	var nodes [2]http.Handler
 	for i := range nodes {
-		m, err := session.New(mustOpen(t, "redis://"+node.Addr(), redisstore.Options{}), cfg)
+		m, err := session.New(mustOpen(t, "redis://"+node.Addr(), calm), cfg)
 		must(t, err)
 		nodes[i] = m.Handler(h)
 	}

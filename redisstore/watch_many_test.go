@@ -41,9 +41,9 @@ func startForCrowd(t *testing.T) (server *redistest.Node, store *redisstore.Stor
 	t.Helper()
 	server = redistest.Start(t, redistest.Options{})
 	url := "redis://" + server.Addr()
-	o := redisstore.Options{Timeout: time.Minute} // the process is busy with 10,000 goroutines
+	o := calm // the process is busy with 10,000 goroutines
 	store = mustOpen(t, url, o)
-	m, err := session.New(store, session.Config{WatchTimeout: 2 * time.Minute, Logger: slog.New(slog.DiscardHandler)})
+	m, err := session.New(store, session.Config{CommitTimeout: time.Minute, WatchTimeout: 2 * time.Minute, Logger: slog.New(slog.DiscardHandler)})
 	must(t, err)
 	return server, store, webNode{m}, mustServe(t, url, o, 0)
 }
@@ -149,9 +149,12 @@ func (c *crowd) mustBeCheap(t *testing.T, server *redistest.Node) {
 	if goroutines > 10 {
 		t.Errorf("the watchers take %d goroutines beyond those of their handlers", goroutines)
 	}
-	if n := infoNumber(t, server, "clients", connectedClients); n > c.clients {
-		t.Errorf("the server has %d connections, before the watchers came %d", n, c.clients)
-	}
+	eventually(t, happens, func() error { // the store may replace a connection
+		if n := infoNumber(t, server, "clients", connectedClients); n > c.clients {
+			return fmt.Errorf("the server has %d connections, before the watchers came %d", n, c.clients)
+		}
+		return nil
+	})
 }
 
 func (c *crowd) mustBeOver(t *testing.T) {
@@ -204,7 +207,7 @@ func TestTenThousandWatchersOfTheirOwnSessions(t *testing.T) {
 	for i := range 3 {
 		b.mustDo(t, cookies[i], addOne)
 	}
-	eventually(t, recovery, func() error {
+	eventually(t, happens, func() error {
 		if n := c.changed.Load(); n != 3 {
 			return fmt.Errorf("%d responses have seen a change, want 3", n)
 		}

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/coatcheck-go/session"
-	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
@@ -98,7 +97,7 @@ func (n socketNode) mustOpenSocket(t testing.TB, cookie string) *socket {
 	case <-s.events:
 	case <-s.closed:
 		t.Fatalf("the stream ended before it was open: %v", s.err)
-	case <-time.After(recovery):
+	case <-time.After(happens):
 		t.Fatal("the stream does not open")
 	}
 	return s
@@ -184,8 +183,8 @@ func startSocketNodes(t testing.TB) []socketNode {
 	t.Helper()
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	return []socketNode{
-		mustListen(t, mustServe(t, url, redisstore.Options{}, 0)),
-		mustListen(t, mustServe(t, url, redisstore.Options{}, 0)),
+		mustListen(t, mustServe(t, url, calm, time.Minute)),
+		mustListen(t, mustServe(t, url, calm, time.Minute)),
 	}
 }
 

@@ -26,7 +26,9 @@ type webNode struct{ *session.Manager }
 // mustServe returns a process with a store of its own.
 func mustServe(t testing.TB, url string, o redisstore.Options, timeout time.Duration) webNode {
 	t.Helper()
-	m, err := session.New(mustOpen(t, url, o), session.Config{WatchTimeout: timeout, Logger: slog.New(slog.DiscardHandler)})
+	m, err := session.New(mustOpen(t, url, o), session.Config{
+		CommitTimeout: time.Minute, WatchTimeout: timeout, Logger: slog.New(slog.DiscardHandler),
+	})
 	must(t, err)
 	return webNode{m}
 }
@@ -140,6 +142,13 @@ func (w *openResponse) mustEnd(t testing.TB, limit time.Duration, want error) {
 	})
 }
 
+// forget forgets that a change had Missed.
+func (w *openResponse) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.missed = false
+}
+
 func (w *openResponse) mustHaveMissed(t testing.TB, want bool) {
 	t.Helper()
 	w.mu.Lock()
@@ -152,7 +161,7 @@ func (w *openResponse) mustHaveMissed(t testing.TB, want bool) {
 // TestWatchOnOtherNodes: a response sees what other nodes commit, and ends with the session.
 func TestWatchOnOtherNodes(t *testing.T) {
 	eachTopology(t, func(t *testing.T, url string, _ func(string, ...string) any) {
-		a, b := mustServe(t, url, redisstore.Options{}, 0), mustServe(t, url, redisstore.Options{}, 0)
+		a, b := mustServe(t, url, calm, 0), mustServe(t, url, calm, 0)
 		for user, end := range map[string]func(cookie string){
 			"sign-out": func(cookie string) {
 				b.mustDo(t, cookie, func(ctx context.Context, s *session.Session) error { return s.SignOut(ctx) })
@@ -179,7 +188,7 @@ func TestWatchOnOtherNodes(t *testing.T) {
 func TestWatchPollsWithoutANearCache(t *testing.T) {
 	limitParallel(t)
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
-	o := redisstore.Options{NearCache: -1}
+	o := redisstore.Options{NearCache: -1, Timeout: calm.Timeout}
 	a, b := mustServe(t, url, o, 0), mustServe(t, url, o, 0)
 	cookie := a.mustSignIn(t, "ada")
 	w := a.watch(t, cookie)
@@ -230,6 +239,7 @@ func TestWatchReportsAGap(t *testing.T) {
 	stays, ends := patient.watch(t, cookie), hasty.watch(t, cookie)
 	near.mustDo(t, cookie, addOne)
 	stays.mustSee(t, recovery, 1)
+	stays.forget() // if the machine stalls, the store distrusts what it knows
 	resume := p.stall()
 	defer resume()
 	for range 2 {
@@ -274,7 +284,8 @@ func TestWatchReportsWhatAFailoverLost(t *testing.T) {
 		t.Run(topology.name, func(t *testing.T) {
 			limitParallel(t)
 			servers, nodesOf := topology.start(t)
-			a, b := mustServe(t, servers.url, redisstore.Options{}, 0), mustServe(t, servers.url, redisstore.Options{}, 0)
+			o := redisstore.Options{Lease: calm.Lease}
+			a, b := mustServe(t, servers.url, o, 0), mustServe(t, servers.url, o, 0)
 			cookie := a.mustSignIn(t, "ada")
 			b.mustDo(t, cookie, addOne)
 			w := a.watch(t, cookie)
@@ -290,11 +301,14 @@ func TestWatchReportsWhatAFailoverLost(t *testing.T) {
 			b.mustDo(t, cookie, addOne)
 			w.mustSee(t, time.Second, 2)
 			w.mustHaveMissed(t, false)
-			must(t, primary.Kill())
-			for _, n := range replicas {
-				must(t, n.Resume())
-			}
-			w.mustSee(t, 4*recovery, 1) // Sentinels that vote for themselves try again after 10 s
+			servers.mustReplace(t, primary, func() error {
+				err := primary.Kill()
+				for _, n := range replicas {
+					err = errors.Join(err, n.Resume())
+				}
+				return errors.Join(err, servers.setDownAfter(soon))
+			})
+			w.mustSee(t, recovery, 1)
 			w.mustHaveMissed(t, true)
 			b.mustDo(t, cookie, func(_ context.Context, s *session.Session) error { watched.Add(s, 9); return nil })
 			w.mustSee(t, recovery, 10)
@@ -306,8 +320,8 @@ func TestWatchReportsWhatAFailoverLost(t *testing.T) {
 }
 
 func sentinelNodes(t *testing.T) (*replicated, func(string) (*redistest.Node, []*redistest.Node)) {
-	s := redistest.StartSentinel(t, redistest.Options{})
-	return &replicated{url: sentinelURL(s), settle: s.Settle}, func(string) (*redistest.Node, []*redistest.Node) {
+	s := redistest.StartSentinel(t, steady)
+	return ofSentinel(s), func(string) (*redistest.Node, []*redistest.Node) {
 		primary, err := s.Primary()
 		must(t, err)
 		return primary, slices.DeleteFunc(slices.Clone(s.Nodes), func(n *redistest.Node) bool { return n == primary })
@@ -315,8 +329,8 @@ func sentinelNodes(t *testing.T) (*replicated, func(string) (*redistest.Node, []
 }
 
 func clusterNodes(t *testing.T) (*replicated, func(string) (*redistest.Node, []*redistest.Node)) {
-	c := redistest.StartCluster(t, redistest.Options{})
-	return &replicated{url: clusterURL(c), settle: c.Settle}, func(key string) (*redistest.Node, []*redistest.Node) {
+	c := redistest.StartCluster(t, steady)
+	return ofCluster(c), func(key string) (*redistest.Node, []*redistest.Node) {
 		primary, err := c.NodeOfSlot(redistest.Slot(key))
 		must(t, err)
 		replica, err := c.Replica(primary)
@@ -343,7 +357,7 @@ func TestWatchNeedsNoCopy(t *testing.T) {
 	limitParallel(t)
 	url := "redis://" + redistest.Start(t, redistest.Options{}).Addr()
 	// No copy fits into this near cache.
-	a, b := mustOpen(t, url, redisstore.Options{NearCache: 256}), mustOpen(t, url, redisstore.Options{})
+	a, b := mustOpen(t, url, redisstore.Options{NearCache: 256, Timeout: calm.Timeout, Lease: calm.Lease}), mustOpen(t, url, calm)
 	id, o := newSession()
 	mustCreate(t, b, id, o)
 	woken := make(chan struct{}, 1)
@@ -364,7 +378,7 @@ func TestWatchNeedsNoCopy(t *testing.T) {
 		must(t, err)
 		select {
 		case <-woken:
-		case <-time.After(slack):
+		case <-time.After(happens):
 			t.Fatalf("change %d was not reported", i)
 		}
 	}

@@ -118,7 +118,8 @@ func TestStoreFollowsPasswordOfFile(t *testing.T) {
 		onEach(t, d.nodes, "CLIENT", "KILL", "USER", "app")
 		onEach(t, d.sentinels, "CLIENT", "KILL", "USER", "watcher")
 		dialer.mustClose(t, d.nodes...)
-		eventually(t, happens, func() error { // the first one may have been sent on a connection that was cut
+		// The first end may have been sent on a connection that was cut.
+		eventually(t, happens, func() error {
 			err := within(t, 2*time.Second, func() error { return s.End(t.Context(), signedOut) })
 			if err == nil {
 				t.Fatal("End succeeds without a connection")

@@ -342,9 +342,9 @@ func mustAcknowledge(t *testing.T, acknowledged *successes, n int) {
 	})
 }
 
-// mustStayEnded waits until no session is alive. The test fails if one is alive when the watch shows
-// five seconds. Then it waits until the servers have settled, and checks that no session has come
-// back.
+// mustStayEnded waits until no session is alive. The test fails if one is alive when the watch
+// shows five seconds. Then it waits until the servers have settled, and checks that no session has
+// come back.
 func mustStayEnded(t *testing.T, r *replicated, watch stopwatch, alive func() (int, error)) {
 	t.Helper()
 	late, left := false, 0

@@ -126,7 +126,8 @@ func TestHungServerUnderManyRequestsDelaysFew(t *testing.T) {
 		})
 	}
 	all.Wait()
-	late, delay := 0, 3*(time.Duration(contexts.Load())-2*time.Second) // an operation waits for processors thrice
+	// An operation waits for a processor more often than a context.
+	late, delay := 0, 3*(time.Duration(contexts.Load())-2*time.Second)
 	for _, d := range took {
 		if d > time.Second+slack+delay {
 			late++
@@ -160,8 +161,8 @@ func TestKilledServerWithAOFLosesNoWrite(t *testing.T) {
 			for range 3 {
 				time.Sleep(300 * time.Millisecond)
 				if fsync == "everysec" {
-					// While a slow fsync runs, Redis delays its writes to the file for up to 2s, but
-					// still replies. It does not do so when it never calls fsync.
+					// While a slow fsync runs, Redis delays its writes to the file for up to 2s,
+					// but still replies. It does not do so when it never calls fsync.
 					_, err := node.Do("CONFIG", "SET", "appendfsync", "no")
 					must(t, err)
 				}

@@ -73,8 +73,8 @@ func (w stopwatch) elapsed() time.Duration { return readRunClock() - w.ran }
 func (w stopwatch) stalls() time.Duration { return time.Since(w.begin) - w.elapsed() }
 
 // mustSurviveShort plays a fault that is shorter than the limit, and checks that nothing fails. The
-// function play returns when the fault began, and the first failure. A failure after the limit shows
-// nothing, because the machine has made the fault longer. Then the fault is played again.
+// function play returns when the fault began, and the first failure. A failure after the limit
+// shows nothing, because the machine has made the fault longer. Then the fault is played again.
 func mustSurviveShort(t *testing.T, limit time.Duration, play func(round int) (began time.Time, failure error)) {
 	t.Helper()
 	for round := range 20 {

@@ -66,7 +66,8 @@ func TestUnknownTokensAreNotTracked(t *testing.T) {
 				}
 				got, now := sessionCommands(t, node)-reads, infoNumber(t, node, "stats", `tracking_total_keys:(\d+)`)
 				if commandCalls(t, node, "evalsha") != scripts && round < 19 {
-					continue // the store has repeated the end of the session with which Open checks the server
+					// The store has repeated the end of the session that Open made.
+					continue
 				}
 				if got != tt.reads {
 					t.Errorf("1,000 unknown tokens took %d commands, want %d", got, tt.reads)

@@ -10,8 +10,9 @@ import (
 const (
 	clusterPrimaries, clusterNodes = 3, 6
 	clusterDownAfter               = 1500 * time.Millisecond
-	meetLimit                      = 3 * time.Second // the nodes have given up an introduction by then
-	failoverLimit                  = 6 * time.Second // the nodes have given up an ordered failover by then
+
+	// After these times the nodes have given up an introduction, and an ordered failover.
+	meetLimit, failoverLimit = 3 * time.Second, 6 * time.Second
 )
 
 // Cluster is a Redis Cluster of three primaries with one replica each. A replica replaces its

@@ -102,8 +102,8 @@ func (n *Node) ready(begin int64) error {
 }
 
 // Stop asks the server to shut down and waits until it has ended. A primary first lets its replicas
-// catch up. Stop resumes a paused server. After a minute it kills the server and returns an error. Stop
-// does nothing if the server is not running.
+// catch up. Stop resumes a paused server. After a minute it kills the server and returns an error.
+// Stop does nothing if the server is not running.
 func (n *Node) Stop() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

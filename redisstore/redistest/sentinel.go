@@ -76,7 +76,8 @@ func (s *Sentinel) start(k *kit) (err error) {
 func (s *Sentinel) watch(k *kit, port string) []string {
 	lines := []string{
 		"sentinel monitor " + s.Name + " 127.0.0.1 " + port + " 2",
-		"sentinel down-after-milliseconds " + s.Name + " 3600000", // nothing is replaced at the start
+		// Until NewSentinel sets it, nothing is replaced.
+		"sentinel down-after-milliseconds " + s.Name + " 3600000",
 		"sentinel failover-timeout " + s.Name + " 5000",
 	}
 	if k.password != "" {

@@ -92,8 +92,11 @@ func within(t testing.TB, limit time.Duration, do func() error) error {
 // mustOpen opens a store that is closed when the test ends.
 func mustOpen(t testing.TB, url string, o redisstore.Options) *redisstore.Store {
 	t.Helper()
-	s, err := redisstore.Open(t.Context(), url, o)
-	must(t, err)
+	var s *redisstore.Store
+	eventually(t, happens, func() (err error) { // Open waits a second for a connection
+		s, err = redisstore.Open(t.Context(), url, o)
+		return err
+	})
 	t.Cleanup(func() { s.Close() })
 	return s
 }

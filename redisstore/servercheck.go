@@ -136,7 +136,7 @@ func (s *Store) tryOut(ctx context.Context) error {
 	rand.Read(secret[:])
 	id := driver.ID{Selector: driver.HashOf(secret[:])}
 	verifier := driver.HashOf(secret[:8])
-	o := &driver.RecordSpec{Secret: secret, Verifier: verifier, Idle: 10 * time.Second, Lifetime: 10 * time.Second}
+	o := &driver.RecordSpec{Secret: secret, Verifier: verifier, Idle: time.Minute, Lifetime: time.Minute}
 	first := &driver.Change{Verifier: verifier, Ops: []driver.Op{{Kind: driver.Set, Key: "map:entry", Value: []byte("0")}}}
 	second := &driver.Change{Verifier: verifier, Ops: []driver.Op{
 		{Kind: driver.Add, Key: "count", Delta: 1}, {Kind: driver.UnsetEntries, Key: "map"},

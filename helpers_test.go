@@ -14,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/driver"
@@ -106,10 +107,19 @@ func newSite(t *testing.T, cfg session.Config) *site {
 		cfg.Logger = slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	var err error
-	if s.m, err = session.New(s.store, cfg); err != nil {
+	if s.m, err = session.New(s.store, patient(cfg)); err != nil {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// patient returns cfg with a longer CommitTimeout for tests outside a bubble, where the machine may
+// stop during a commit.
+func patient(cfg session.Config) session.Config {
+	if bubbled := time.Now().Year() == 2000; !bubbled && cfg.CommitTimeout == 0 {
+		cfg.CommitTimeout = time.Minute
+	}
+	return cfg
 }
 
 // logger returns a logger that writes to the site's log.
@@ -121,7 +131,7 @@ func (s *site) withConfig(cfg session.Config) *site {
 	next := *s
 	var err error
 	cfg.Logger = s.logger()
-	if next.m, err = session.New(s.store, cfg); err != nil {
+	if next.m, err = session.New(s.store, patient(cfg)); err != nil {
 		s.t.Fatal(err)
 	}
 	return &next

@@ -82,8 +82,32 @@ func TestOneBrokenStore(t *testing.T) {
 			}
 			return len(b.records) + b.leaked
 		}
+		if os.Getenv("STORETEST_SLOW") != "" {
+			open := h.Open
+			h.Open = func(t testing.TB) driver.Store { return slowStore{open(t)} }
+			h.Unit, h.Slack = 4*time.Minute, 58*time.Second
+		}
 		storetest.Run(t, h)
 	}
+}
+
+// TestSlowMachineHidesNoDefect: a case that finds a defect fails, also if no attempt at it is fast
+// enough.
+func TestSlowMachineHidesNoDefect(t *testing.T) {
+	cmd := exec.Command(os.Args[0], "-test.run=^TestOneBrokenStore$/^time$/^idle$")
+	cmd.Env = append(os.Environ(), "STORETEST_SLOW=1", "STORETEST_DEFECT=a read extends the session")
+	out, err := cmd.CombinedOutput()
+	if n := strings.Count(string(out), "runs again with longer limits"); err == nil || n != 3 {
+		t.Errorf("%v after %d further attempts, want 3 and a failure\n%s", err, n, out)
+	}
+}
+
+// slowStore is a store that takes five minutes for each Load.
+type slowStore struct{ driver.Store }
+
+func (s slowStore) Load(ctx context.Context, id driver.ID) (*driver.Record, time.Time, error) {
+	time.Sleep(5 * time.Minute)
+	return s.Store.Load(ctx, id)
 }
 
 // broken is a store with some methods replaced.

@@ -40,6 +40,7 @@ var endCases = []testCase{
 		name: "end/touch-in-flight",
 		why: "P2: The touch of a page that was read before the sign-out arrives after it. It must not bring " +
 			"the session back.",
+		timed: true,
 		run: func(k *kit) {
 			idle := k.h.Unit
 			v := k.createFor(idle, 4*idle)
@@ -161,6 +162,7 @@ var endCases = []testCase{
 		name: "end/not-reported",
 		why: "P2, P10: Only a live session leaves a marker when it ends. An expired one does not, and neither " +
 			"does one that never existed: a flood of made-up tokens must not fill the store.",
+		timed: true,
 		run: func(k *kit) {
 			unknown := newVisitor()
 			k.mustNotReportEnd(unknown)

@@ -14,7 +14,8 @@ var eventCases = []testCase{
 		name: "event/end-owned",
 		why: "An end is reported if it ended a live session. A session that had ended before, was replaced, or " +
 			"never existed is not reported.",
-		able: able[driver.EndReporter],
+		able:  able[driver.EndReporter],
+		timed: true,
 		run: func(k *kit) {
 			o := newOwner()
 			all, anonymous, expired := k.signIns(o, 4), k.create(), o.visitor()
@@ -114,14 +115,16 @@ var eventCases = []testCase{
 		name: "event/expired",
 		why: "When a session of a user expires, exactly one client reports it, once. A session that was ended, " +
 			"evicted or replaced did not expire, and anonymous sessions are not reported.",
-		able: able[driver.ExpiryReporter],
-		run:  expiresOnce,
+		able:  able[driver.ExpiryReporter],
+		timed: true,
+		run:   expiresOnce,
 	},
 	{
 		name:  "event/expired-after-reopen",
 		why:   "A session that expires after a restart is reported, and not again by the next process.",
 		able:  able[driver.ExpiryReporter],
 		needs: func(h *Harness) bool { return h.Reopen != nil },
+		timed: true,
 		run: func(k *kit) {
 			o := newOwner()
 			v, anonymous := k.signInFor(k.h.Unit, o), k.createFor(k.h.Unit, k.h.Unit)

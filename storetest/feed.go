@@ -106,7 +106,7 @@ func (k *kit) follow(s driver.Store) follower {
 // take returns the next n events.
 func (f follower) take(k *kit, n int) (got []string) {
 	k.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(time.Minute)
 	for range n {
 		select {
 		case e := <-f:

@@ -18,6 +18,8 @@ type kit struct {
 	h     *Harness
 	store driver.Store
 	clock *visitor // the session that now loads
+
+	attempt *attempt // nil: a failure counts in any case
 }
 
 // visitor is a session as its browser knows it, by hashes.
@@ -217,6 +219,13 @@ func (k *kit) wait(d time.Duration) {
 	if d <= 0 {
 		return
 	}
+	k.planned(d)
+	k.sleep(d)
+}
+
+// sleep is wait for goroutines beside the case's own.
+func (k *kit) sleep(d time.Duration) {
+	k.Helper()
 	if k.h.Wait != nil {
 		k.h.Wait(k.T, d)
 		return

@@ -50,9 +50,8 @@ var processCases = []testCase{
 		why: "P5: Limits hold across a restart, also while no process runs, and the store's time does not go " +
 			"back.",
 		needs: canReopen,
-		run: func(k *kit) {
-			k.retryWhileSlow(limitsHoldAcross)
-		},
+		timed: true,
+		run:   limitsHoldAcross,
 	},
 	{
 		name: "reopen/under-load",
@@ -249,13 +248,15 @@ func (k *kit) reopen() {
 // other returns the kit of another process on the same data.
 func (k *kit) other() *kit {
 	k.Helper()
-	return &kit{T: k.T, h: k.h, store: k.h.Second(k.T, k.store)}
+	return &kit{T: k.T, h: k.h, store: k.h.Second(k.T, k.store), attempt: k.attempt}
 }
 
 // eventually waits until ok returns true, for Harness.Visible at most.
 func (k *kit) eventually(what string, ok func() bool) {
 	k.Helper()
-	for start := time.Now(); ; time.Sleep(min(time.Millisecond, k.h.Visible/10+1)) {
+	pause := min(time.Millisecond, k.h.Visible/10+1)
+	for start := time.Now(); ; time.Sleep(pause) {
+		k.planned(pause)
 		late := time.Since(start) > k.h.Visible
 		if ok() {
 			return
@@ -284,7 +285,7 @@ func (k *kit) eventuallyEnded(other *kit, v visitor) {
 	})
 }
 
-func limitsHoldAcross(k *kit) bool {
+func limitsHoldAcross(k *kit) {
 	u := k.h.Unit
 	idle, late := k.createFor(u, 8*u), k.createFor(8*u, 3*u)
 	idleEnds, lateEnds := k.load(idle).Created.Add(u), k.load(late).Deadline
@@ -293,20 +294,17 @@ func limitsHoldAcross(k *kit) bool {
 	if now := k.now(); now.Before(before) {
 		k.Errorf("the store's time went back from %v to %v", before, now)
 	}
-	if !k.mustBeLiveBefore(idle, idleEnds) {
-		return false
-	}
+	k.waitUntilJustBefore(idleEnds)
+	k.load(idle)
 	k.waitUntil(idleEnds)
 	k.reopen()
 	k.mustBeEnded(idle)
 	k.apply(late, add("n", 1))
 	k.reopen()
-	if !k.mustBeLiveBefore(late, lateEnds) {
-		return false
-	}
+	k.waitUntilJustBefore(lateEnds)
+	k.load(late)
 	k.waitUntil(lateEnds)
 	k.mustBeEnded(late)
 	k.reopen()
 	k.mustBeEnded(late)
-	return true
 }

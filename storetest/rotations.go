@@ -21,6 +21,7 @@ var rotationCases = []testCase{
 		name: "rotation/age",
 		why: "P3: A token rotates when it is old enough, to the millisecond, by the store's clock. A younger " +
 			"token stays, and the rest of the change is done.",
+		timed: true,
 		run: func(k *kit) {
 			age := k.h.Unit
 			v := k.createFor(8*age, 16*age)
@@ -50,12 +51,14 @@ var rotationCases = []testCase{
 		why: "P3: If several requests find a token old at the same time, one rotates it and all do the rest of " +
 			"their changes. A browser that gets two new cookies could keep the wrong one and look like a " +
 			"thief.",
-		run: func(k *kit) { k.rotateTogether(k) },
+		timed: true,
+		run:   func(k *kit) { k.rotateTogether(k) },
 	},
 	{
 		name:  "second/rotated",
 		why:   "P3: If several processes find a token old at the same time, one rotates it.",
 		needs: func(h *Harness) bool { return h.Second != nil },
+		timed: true,
 		run:   func(k *kit) { k.rotateTogether(k, k.other()) },
 	},
 	{
@@ -63,6 +66,7 @@ var rotationCases = []testCase{
 		why: "P3: If the response with a new token was lost, the old token rotates again, but not before the " +
 			"lost token would have been old: that response may be on its way. The next token has the same " +
 			"generation, so that the lost one never looks stolen.",
+		timed: true,
 		run: func(k *kit) {
 			age := k.h.Unit / 2
 			v := k.createFor(8*age, 16*age)
@@ -89,6 +93,7 @@ var rotationCases = []testCase{
 		why: "P3: Once the browser has used the new token, no request with the old one rotates, however old " +
 			"the token is. A request with the new token rotates when that is old and the grace period of the " +
 			"old one is over.",
+		timed: true,
 		run: func(k *kit) {
 			age := k.h.Unit / 2
 			v := k.createFor(16*age, 32*age)
@@ -128,6 +133,7 @@ var rotationCases = []testCase{
 		name: "rotation/repeated",
 		why: "P1: A rotation that took effect and is repeated, because its outcome is not known, does nothing " +
 			"twice and reports that it took effect.",
+		timed: true,
 		run: func(k *kit) {
 			age := k.h.Unit / 2
 			v := k.createFor(8*age, 16*age)
@@ -149,6 +155,7 @@ var rotationCases = []testCase{
 		name: "rotation/renewal",
 		why: "P3: A renewal shuts other clients out. It takes effect at any age, and the age of the new token " +
 			"starts with it.",
+		timed: true,
 		run: func(k *kit) {
 			age := k.h.Unit
 			v := k.createFor(8*age, 16*age)

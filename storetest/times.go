@@ -12,6 +12,7 @@ var timeCases = []testCase{
 		name: "time/idle",
 		why: "P5: A session that is not used ends at its idle limit, to the millisecond. The store does not " +
 			"count a read as a use.",
+		timed: true,
 		run: func(k *kit) {
 			v := k.createFor(k.h.Unit, 4*k.h.Unit, set("theme", `"dark"`))
 			ends := k.load(v).Created.Add(k.h.Unit)
@@ -27,13 +28,15 @@ var timeCases = []testCase{
 		name: "time/touch-prolongs",
 		why: "P5: A session in use stays, also one that is only read: a touch moves the end by the whole idle " +
 			"limit.",
+		timed: true,
 		run: func(k *kit) {
 			k.mustExtend(func(v visitor) { k.touch(v) })
 		},
 	},
 	{
-		name: "time/change-prolongs",
-		why:  "P5: A change is a use, too, without a touch.",
+		name:  "time/change-prolongs",
+		why:   "P5: A change is a use, too, without a touch.",
+		timed: true,
 		run: func(k *kit) {
 			k.mustExtend(func(v visitor) { k.apply(v, add("n", 1)) })
 			k.mustExtend(func(v visitor) { k.apply(v) })
@@ -43,6 +46,7 @@ var timeCases = []testCase{
 		name: "time/refused-does-not-prolong",
 		why: "P5: A refused call is not a use. A client with a wrong or an old token does not keep a session " +
 			"alive.",
+		timed: true,
 		run: func(k *kit) {
 			v := k.createFor(k.h.Unit, 4*k.h.Unit, set("s", `"x"`))
 			ends := k.load(v).Created.Add(k.h.Unit)
@@ -59,6 +63,7 @@ var timeCases = []testCase{
 		name: "time/touch-interval",
 		why: "P8: A touch that would extend the session by no more than the interval writes nothing, because " +
 			"each write makes every node drop its copy.",
+		timed: true,
 		run: func(k *kit) {
 			v := k.createFor(k.h.Unit, 4*k.h.Unit)
 			interval := driver.TouchInterval(k.h.Unit)
@@ -89,11 +94,13 @@ var timeCases = []testCase{
 		name: "time/deadline",
 		why: "P5: The absolute deadline ends a session even if it is always in use. No touch, change, clearing " +
 			"or renewal moves the deadline.",
-		run: deadline,
+		timed: true,
+		run:   deadline,
 	},
 	{
-		name: "time/deadline-before-idle",
-		why:  "P5: If the deadline is earlier than the end of the idle limit, the session ends at the deadline.",
+		name:  "time/deadline-before-idle",
+		why:   "P5: If the deadline is earlier than the end of the idle limit, the session ends at the deadline.",
+		timed: true,
 		run: func(k *kit) {
 			v := k.createFor(4*k.h.Unit, k.h.Unit)
 			ends := k.load(v).Created.Add(k.h.Unit)
@@ -107,8 +114,9 @@ var timeCases = []testCase{
 		},
 	},
 	{
-		name: "time/near-deadline",
-		why:  "P5: Near the deadline a touch cannot extend the session, and must not write on every request.",
+		name:  "time/near-deadline",
+		why:   "P5: Near the deadline a touch cannot extend the session, and must not write on every request.",
+		timed: true,
 		run: func(k *kit) {
 			u := k.h.Unit
 			v := k.createFor(4*u, 4*u)
@@ -127,6 +135,7 @@ var timeCases = []testCase{
 		name: "time/first-use",
 		why: "P10: A session that its visitor never uses ends at RecordSpec.FirstUse. Bots do not come back, " +
 			"and what the creating request does itself is not a use.",
+		timed: true,
 		run: func(k *kit) {
 			u := k.h.Unit
 			for _, first := range []time.Duration{0, 2 * u, 3 * u} {
@@ -153,6 +162,7 @@ var timeCases = []testCase{
 		name: "time/first-use-prolongs",
 		why: "P5: The first use gives a session its whole idle limit, whether it is a touch or a change. The " +
 			"deadline stays.",
+		timed: true,
 		run: func(k *kit) {
 			u := k.h.Unit
 			touched, changed := k.createUnused(u, 2*u, 8*u), k.createUnused(u, 2*u, 8*u)
@@ -183,6 +193,7 @@ var timeCases = []testCase{
 		name: "time/expired-then-create",
 		why: "P2: An expired session has ended. Its id can be created again, even before the store has removed " +
 			"the old record, and it is another session.",
+		timed: true,
 		run: func(k *kit) {
 			old := k.createFor(k.h.Unit, 4*k.h.Unit, set("theme", `"dark"`))
 			k.waitUntil(k.load(old).Created.Add(k.h.Unit))
@@ -202,6 +213,7 @@ var timeCases = []testCase{
 		name: "time/passes",
 		why: "P5: The store's time advances, and every time that the store writes comes from it. Nodes compare " +
 			"the store's times with each other.",
+		timed: true,
 		run: func(k *kit) {
 			v := k.createFor(8*k.h.Unit, 16*k.h.Unit)
 			before := k.now()
@@ -370,30 +382,4 @@ func (k *kit) waitUntil(t time.Time) {
 func (k *kit) waitUntilJustBefore(t time.Time) {
 	k.Helper()
 	k.wait(t.Sub(k.now()) - max(k.h.Slack, time.Millisecond))
-}
-
-// mustBeLiveBefore waits until shortly before t and checks that a session is alive that ends at t.
-// It returns false if the machine was so slow that t has come by the store's clock.
-func (k *kit) mustBeLiveBefore(v visitor, t time.Time) bool {
-	k.Helper()
-	k.waitUntilJustBefore(t)
-	_, _, err := k.store.Load(k.Context(), v.id)
-	if err != nil && k.h.Slack > 0 && !k.now().Before(t) {
-		return false
-	}
-	if err != nil {
-		k.Fatalf("Load before %v, when the session ends: %v", t, err)
-	}
-	return true
-}
-
-// retryWhileSlow repeats a part of a case, a few times, until the machine is fast enough for it.
-func (k *kit) retryWhileSlow(part func(*kit) bool) {
-	k.Helper()
-	for range 5 {
-		if part(k) {
-			return
-		}
-	}
-	k.Fatal("the machine is too slow for the harness's Unit")
 }

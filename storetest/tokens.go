@@ -159,6 +159,7 @@ var tokenCases = []testCase{
 		name: "token/rotate-confirmed",
 		why: "P3: The first use of a rotated token starts the grace period of the old token, once and exactly. " +
 			"After it the old token is refused.",
+		timed: true,
 		run: func(k *kit) {
 			k.mustStartGrace(func(next visitor) { k.apply(next) })
 			k.mustStartGrace(func(next visitor) { k.touch(next) })

@@ -73,6 +73,7 @@ var userDataCases = []testCase{
 		name: "userdata/expiry",
 		why: "User data that is not used for its idle limit is gone, to the millisecond, and is then created anew. " +
 			"A use extends it. Nobody is told that a session has expired.",
+		timed: true,
 		run: func(k *kit) {
 			o, reported := newOwner(), &expiries{}
 			reported.listen(k.store)

@@ -196,7 +196,8 @@ var signInCases = []testCase{
 		why: "P3: A browser that sends an id without its token, or the token of an ended session, had no " +
 			"session. Nothing is carried over and nothing ends. Otherwise any client that knows an id, which " +
 			"is public, could sign others out.",
-		run: noSessionBefore,
+		timed: true,
+		run:   noSessionBefore,
 	},
 	{
 		name: "sign-in/rotated-before",

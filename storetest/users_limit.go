@@ -77,7 +77,8 @@ var limitCases = []testCase{
 		name: "limit/not-counted",
 		why: "P9: The limit does not count the session that is replaced, sessions that ended or expired, and " +
 			"other users' sessions.",
-		run: notCounted,
+		timed: true,
+		run:   notCounted,
 	},
 	{
 		name: "limit/exact",

@@ -16,6 +16,7 @@ var listCases = []testCase{
 		name: "user/sessions",
 		why: "Users see where they are signed in, newest first: no ended session, and no session of another " +
 			"user.",
+		timed: true,
 		run: func(k *kit) {
 			o, other := newOwner(), newOwner()
 			k.mustHaveSessions(o)
@@ -87,6 +88,7 @@ var listCases = []testCase{
 		name: "user/pages-skip-expired",
 		why: "P9: Expired sessions do not count for a page: a list does not end early because as many sessions " +
 			"as a page has expired at the same place.",
+		timed: true,
 		run: func(k *kit) {
 			o := newOwner()
 			oldest, brief := k.signIn(o), o.visitors(5)

@@ -67,6 +67,7 @@ var revokeCases = []testCase{
 		why: "P9: After an incident nobody is signed in, whichever process ended all sessions, and whatever " +
 			"copies the others have.",
 		needs: shared,
+		timed: true,
 		run: func(k *kit) {
 			other := k.other()
 			o := newOwner()

@@ -177,7 +177,7 @@ func isOver(_ *driver.Record, err error) bool {
 }
 
 // mustSee reads the session after each wake until it is as expected. It fails if there is no
-// further wake for some seconds.
+// further wake for half a minute.
 func (w *watch) mustSee(k *kit, after string, expected seen) {
 	k.Helper()
 	for {
@@ -194,12 +194,12 @@ func (w *watch) mustSee(k *kit, after string, expected seen) {
 
 // wait waits for a wake, and reports whether there was one.
 func (w *watch) wait(k *kit) bool {
-	for range 500 {
+	for range 3000 {
 		select {
 		case <-w.woken:
 			return true
 		default:
-			k.wait(10 * time.Millisecond)
+			k.sleep(10 * time.Millisecond)
 		}
 	}
 	return false

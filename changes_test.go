@@ -211,7 +211,7 @@ func TestViewAfterACommitWithoutARecord(t *testing.T) {
 	const hits, other, unset = session.Counter("hits"), session.Counter("other"), session.Counter("unset")
 	var name session.Value[string] = "name"
 	store := &recordlessStore{UserStore: memstore.New()}
-	m, err := session.New(store, session.Config{})
+	m, err := session.New(store, patient(session.Config{}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -100,7 +100,7 @@ func TestConcurrentEndsReportOneEvent(t *testing.T) {
 func TestSignOutEventFromAPlainStore(t *testing.T) {
 	l := &eventLog{}
 	s := newSite(t, session.Config{})
-	m, err := session.New(struct{ driver.UserStore }{s.store}, session.Config{OnEvent: l.record})
+	m, err := session.New(struct{ driver.UserStore }{s.store}, patient(session.Config{OnEvent: l.record}))
 	if err != nil {
 		t.Fatal(err)
 	}

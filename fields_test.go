@@ -212,7 +212,7 @@ func TestUpdateIsAtomicAcrossManagers(t *testing.T) {
 	v := s.known()
 	other := *s
 	var err error
-	if other.m, err = session.New(s.store, session.Config{}); err != nil {
+	if other.m, err = session.New(s.store, patient(session.Config{})); err != nil {
 		t.Fatal(err)
 	}
 	theirs := &visitor{site: &other, cookie: v.cookie}

@@ -428,7 +428,7 @@ func newNodes(t *testing.T, store driver.Store, configs ...session.Config) []*si
 		s := &site{t: t, log: &logBuffer{}}
 		cfg.Logger = s.logger()
 		var err error
-		if s.m, err = session.New(store, cfg); err != nil {
+		if s.m, err = session.New(store, patient(cfg)); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, s)

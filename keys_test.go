@@ -20,7 +20,7 @@ func TestKeyRotationSignsNobodyOut(t *testing.T) {
 		with := func(keys [][]byte, until time.Time) *site {
 			s := newSite(t, session.Config{Keys: keys, UnsignedUntil: until})
 			var err error
-			if s.m, err = session.New(first.store, session.Config{Keys: keys, UnsignedUntil: until}); err != nil {
+			if s.m, err = session.New(first.store, patient(session.Config{Keys: keys, UnsignedUntil: until})); err != nil {
 				t.Fatal(err)
 			}
 			return s

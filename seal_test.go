@@ -395,7 +395,7 @@ func (c carryTwiceStore) SignIn(ctx context.Context, id driver.ID, in *driver.Si
 func TestCarriedValuesAreStable(t *testing.T) {
 	s := newSite(t, sealing(key(1)))
 	var err error
-	if s.m, err = session.New(carryTwiceStore{s.store}, sealing(key(1))); err != nil {
+	if s.m, err = session.New(carryTwiceStore{s.store}, patient(sealing(key(1)))); err != nil {
 		t.Fatal(err)
 	}
 	v := s.known()

@@ -249,7 +249,7 @@ func (c *cachingStore) newSite(t *testing.T, cfg session.Config) *site {
 	t.Helper()
 	s := newSite(t, cfg)
 	var err error
-	if s.m, err = session.New(c, cfg); err != nil {
+	if s.m, err = session.New(c, patient(cfg)); err != nil {
 		t.Fatal(err)
 	}
 	return s

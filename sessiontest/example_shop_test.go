@@ -3,6 +3,7 @@ package sessiontest_test
 import (
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/coatcheck-go/session"
 	"github.com/coatcheck-go/session/driver"
@@ -22,6 +23,9 @@ var (
 )
 
 func mustNewManager(store driver.Store, cfg session.Config) *session.Manager {
+	if cfg.CommitTimeout == 0 {
+		cfg.CommitTimeout = time.Minute // a busy machine may stop in a commit
+	}
 	m, err := session.New(store, cfg)
 	if err != nil {
 		panic(err)

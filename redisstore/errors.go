@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -64,6 +65,12 @@ func connectionError(err error) error {
 			"if it accepts only TLS, use rediss:// or the like (%w)", err)
 	}
 	return fmt.Errorf("redisstore: no connection: %w", withAdvice(err))
+}
+
+// gotNoReply reports that an operation failed without a reply: the connection was lost, or the time
+// was over.
+func gotNoReply(err error) bool {
+	return errors.Is(err, driver.ErrUnknown) || errors.Is(err, io.EOF) || errors.As(err, new(net.Error))
 }
 
 // aboutSession names the session in the error of a server that found no hash under its key.

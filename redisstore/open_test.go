@@ -267,6 +267,30 @@ func TestOpenRefusesUnusableServers(t *testing.T) {
 	}
 }
 
+// TestOpenSaysWhenConnectionIsLost loses the connection while Open tries out the server. The error
+// does not blame the server, and says what to do.
+func TestOpenSaysWhenConnectionIsLost(t *testing.T) {
+	node := redistest.Start(t, redistest.Options{})
+	for name, lose := range map[string]func(p *proxy){
+		"one reply":   func(p *proxy) { p.loseNextReply("count") }, // to the trial's change
+		"all replies": func(p *proxy) { p.dieAfter(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := startProxy(t, node.Addr())
+			lose(p)
+			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{})
+			if err == nil {
+				s.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), "connection was lost") || !strings.Contains(err.Error(), "try again") ||
+				strings.Contains(err.Error(), "does not do what the store needs") {
+				t.Errorf("Open: %v, want an error that says to try again", err)
+			}
+		})
+	}
+}
+
 // startRedis62 starts a server that answers Open's questions as Redis 6.2 does.
 func startRedis62(t *testing.T) string {
 	return startFake(t, func(args []string) string {

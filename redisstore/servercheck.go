@@ -59,6 +59,10 @@ func (s *Store) checkServers(ctx context.Context) error {
 			}
 		}
 	}
+	if gotNoReply(err) {
+		return fmt.Errorf("redisstore: no reply while Open tried out the server: "+
+			"the connection was lost, or the server is busy: try again (%w)", err)
+	}
 	return &trialError{err}
 }
 

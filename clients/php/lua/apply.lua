@@ -84,11 +84,17 @@ if (kind == 'add' or kind == 'set' or kind == 'swap') and count <= 20 and count 
       kind, k, v = argv[i], argv[i + 1], argv[i + 2]
       if kind == 'add' then
         -- The sum of two integers of 13 characters is exact.
-        usual = argv[i + 3] == '' and #v < 14 and (v == '1' or find(v, '^-?[1-9]%d*$'))
+        usual = #v < 14 and (v == '1' or find(v, '^-?[1-9]%d*$'))
           and (not old or #old < 14 and (find(old, '^-?[1-9]%d*$') or old == '0'))
         if not usual then break end
-        sum = format('%d', (old or 0) + v)
-        v = sum
+        sum = (old or 0) + v
+        if argv[i + 3] ~= '' then -- bounds: the long way decides about a sum that is not within
+          local least, most = string.match(argv[i + 3], '^(%S+) (%S+)$')
+          least, most = tonumber(least), tonumber(most)
+          usual = least and most and format('%d %d', least, most) == argv[i + 3] and sum >= least and sum <= most
+        end
+        v = format('%d', sum)
+        sum = v
       elseif kind == 'swap' then
         usual = old and v == '=' .. old and string.byte(argv[i + 3]) == 61 -- "="
         if not usual then break end

@@ -16,7 +16,7 @@ final class Scripts
      * UPDATE=1 ./test --filter ScriptsTest, which writes this list.
      */
     public const SHA1 = [
-        'apply' => 'd9528feb7b4b098bf40d522a0e9abe5df05f78cc',
+        'apply' => '8e95b5f9c29412223daadbe0a834c5672d5e015e',
         'clean' => '7bf7903fcb6ef04085bc6fff4e4aae8ba1336645',
         'create' => '04f43bc86288adfd05da364e9e22d1c1a077be57',
         'end' => 'cc4c2a35b48053ede4b946fbb18d936247604df4',

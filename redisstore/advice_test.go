@@ -1,7 +1,6 @@
 package redisstore_test
 
 import (
-	"bytes"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,14 +15,15 @@ import (
 // address of the first node.
 func adviceOn(t *testing.T, url string, nodes ...*redistest.Node) (lines []string) {
 	t.Helper()
-	var log bytes.Buffer
+	var log logBuffer
 	noTime := func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.TimeKey {
 			return slog.Attr{}
 		}
 		return a
 	}
-	mustOpen(t, url, redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: noTime}))})
+	o := redisstore.Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: noTime}))}
+	mustOpen(t, url, patient(o))
 	text := log.String()
 	for i, n := range nodes {
 		text = strings.ReplaceAll(text, n.Addr(), fmt.Sprint("ADDR", i))

@@ -21,7 +21,7 @@ func TestScriptAgreesWithDriver(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
 	for _, near := range []int{-1, 0} {
 		t.Run(fmt.Sprint("near cache ", near), func(t *testing.T) {
-			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{NearCache: near})
+			s := mustOpen(t, "redis://"+node.Addr(), patient(redisstore.Options{NearCache: near}))
 			for seed := range 40 {
 				random := mathrand.New(mathrand.NewPCG(uint64(seed), 1))
 				mustAgree(t, s, random)

@@ -69,7 +69,7 @@ func TestClientOptionReachesEveryConnection(t *testing.T) {
 		}
 		s := mustOpen(t, d.url("", query), redisstore.Options{
 			Client: func(o *rueidis.ClientOption) {
-				o.TLSConfig = d.nodes[0].TLSConfig()
+				o.TLSConfig, o.Dialer.Timeout = d.nodes[0].TLSConfig(), anytime
 				o.DialCtxFn = dialer.wrap(o.DialCtxFn)
 				o.ClientName = "shop"
 				o.AuthCredentialsFn = func(rueidis.AuthCredentialsContext) (rueidis.AuthCredentials, error) {
@@ -84,7 +84,7 @@ func TestClientOptionReachesEveryConnection(t *testing.T) {
 		mustCreate(t, s, id, spec)
 		mustWarm(t, s, id)
 		for _, n := range d.nodes {
-			eventually(t, time.Second, func() error {
+			eventually(t, anytime, func() error {
 				list, err := n.Do("CLIENT", "LIST")
 				must(t, err)
 				named := strings.Count(list.(string), " name=shop ")
@@ -95,7 +95,7 @@ func TestClientOptionReachesEveryConnection(t *testing.T) {
 			})
 		}
 		for _, n := range d.sentinels {
-			eventually(t, time.Second, func() error {
+			eventually(t, anytime, func() error {
 				list, err := n.Do("CLIENT", "LIST")
 				must(t, err)
 				known := strings.Count(list.(string), " user=watcher ")
@@ -106,7 +106,7 @@ func TestClientOptionReachesEveryConnection(t *testing.T) {
 			})
 		}
 		// The client renews the credentials without a new connection.
-		eventually(t, 2*time.Second, func() error {
+		eventually(t, anytime, func() error {
 			if n := commandCalls(t, d.nodes[0], "auth"); n < 2 {
 				return fmt.Errorf("the server has got %d AUTH, want 2", n)
 			}

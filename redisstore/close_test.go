@@ -35,7 +35,7 @@ func TestCloseLeavesNoGoroutineOrConnection(t *testing.T) {
 	mustLeaveNothing := func(t *testing.T) {
 		t.Helper()
 		// The client keeps the connections to nodes that left a Cluster for 5s.
-		eventually(t, happens, func() error {
+		eventually(t, anytime, func() error {
 			if left := goroutines(); len(left) > 0 {
 				return fmt.Errorf("%d goroutines still run:\n%s", len(left), strings.Join(left, "\n\n"))
 			}
@@ -58,7 +58,7 @@ func TestCloseLeavesNoGoroutineOrConnection(t *testing.T) {
 		}
 		mustLeaveNothing(t)
 	}
-	eventually(t, happens, func() error { // the server notices it later
+	eventually(t, anytime, func() error { // the server notices it later
 		if n := connections(t, node); n > 0 {
 			return fmt.Errorf("%d connections are still open", n)
 		}
@@ -155,7 +155,7 @@ func closeDuringOperations(t *testing.T, node *redistest.Node) {
 			}
 		})
 	}
-	eventually(t, happens, func() error {
+	eventually(t, anytime, func() error {
 		if n := p.sent("EVALSHA", sessionKey(id)); n < changes {
 			return fmt.Errorf("%d of %d changes are in flight", n, changes)
 		}

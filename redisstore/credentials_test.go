@@ -119,7 +119,7 @@ func TestStoreFollowsPasswordOfFile(t *testing.T) {
 		onEach(t, d.sentinels, "CLIENT", "KILL", "USER", "watcher")
 		dialer.mustClose(t, d.nodes...)
 		// The first end may have been sent on a connection that was cut.
-		eventually(t, happens, func() error {
+		eventually(t, anytime, func() error {
 			err := within(t, 2*time.Second, func() error { return s.End(t.Context(), signedOut) })
 			if err == nil {
 				t.Fatal("End succeeds without a connection")
@@ -191,7 +191,7 @@ func (c *endedConn) Close() error {
 func (c *countingDialer) mustClose(t *testing.T, nodes ...*redistest.Node) {
 	t.Helper()
 	for _, n := range nodes {
-		eventually(t, happens, func() error {
+		eventually(t, anytime, func() error {
 			if open := c.openTo(n); open > 0 {
 				return fmt.Errorf("%d connections to %s are open", open, n)
 			}
@@ -284,7 +284,7 @@ func TestRotationInOrderFailsOnlyChangesUnderWay(t *testing.T) {
 	progress := func() {
 		t.Helper()
 		r, c := reads.Load(), changes.Load()
-		eventually(t, happens, func() error {
+		eventually(t, anytime, func() error {
 			if reads.Load() < r+10 || changes.Load() < c+10 {
 				return fmt.Errorf("%d reads and %d changes, then %d and %d", r, c, reads.Load(), changes.Load())
 			}
@@ -331,7 +331,7 @@ func TestHangingCredentialsFailInTime(t *testing.T) {
 	})
 	id, spec := newSession()
 	mustCreate(t, s, id, spec)
-	released, release := context.WithTimeout(t.Context(), happens)
+	released, release := context.WithTimeout(t.Context(), anytime)
 	defer release()
 	for name, f := range map[string]func() error{
 		"has not returned": func() error { <-released.Done(); return nil },

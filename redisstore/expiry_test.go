@@ -43,56 +43,86 @@ func mustSignInFor(t *testing.T, s *redisstore.Store, user string, d time.Durati
 	return id, in
 }
 
+// mustExpireAfter calls prepare, which stores sessions with this lifetime and returns their keys. If
+// one of them has expired before prepare returns, the machine was slow: the function then calls
+// prepare again, with a longer lifetime. It returns when all of the last call have expired.
+func mustExpireAfter(t *testing.T, node *redistest.Node, prepare func(life time.Duration) (keys []string)) {
+	t.Helper()
+	exist := func(keys []string) int64 {
+		n, err := node.Do(append([]string{"EXISTS"}, keys...)...)
+		must(t, err)
+		return n.(int64)
+	}
+	for life := 500 * time.Millisecond; ; life *= 2 {
+		keys := prepare(life)
+		if exist(keys) < int64(len(keys)) {
+			continue
+		}
+		eventually(t, life+anytime, func() error {
+			if n := exist(keys); n > 0 {
+				return fmt.Errorf("%d sessions have not expired", n)
+			}
+			return nil
+		})
+		return
+	}
+}
+
 // TestNextVisitReportsSessionsThatExpiredUnwatched closes the store that would report an expiry.
 // The next store that visits the user's sessions reports each expiry once, and cleans the index.
 func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
 	limitParallel(t)
-	for name, visit := range map[string]func(s *redisstore.Store, owner driver.Hash) error{
-		"list": func(s *redisstore.Store, owner driver.Hash) error {
-			_, err := s.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
+	for name, visit := range map[string]func(s *redisstore.Store, user string) error{
+		"list": func(s *redisstore.Store, user string) error {
+			_, err := s.Sessions(t.Context(), ownerOf(user), driver.SessionCursor{}, 100)
 			return err
 		},
-		"end": func(s *redisstore.Store, owner driver.Hash) error {
-			_, err := s.EndUser(t.Context(), owner, driver.Selection{})
+		"end": func(s *redisstore.Store, user string) error {
+			_, err := s.EndUser(t.Context(), ownerOf(user), driver.Selection{})
 			return err
 		},
-		"sign in": func(s *redisstore.Store, _ driver.Hash) error {
-			id, in := newSignIn("ada", 0)
+		"sign in": func(s *redisstore.Store, user string) error {
+			id, in := newSignIn(user, 0)
 			_, err := s.SignIn(t.Context(), id, in)
 			return err
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			node := redistest.Start(t, redistest.Options{})
-			url := "redis://" + node.Addr()
-			closed, visitor := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
-			var reported expiries
-			reported.listen(closed)
+			url, o := "redis://"+node.Addr(), patient(redisstore.Options{})
+			visitor := mustOpen(t, url, o)
+			user, keys, reported := "", []string(nil), (*expiries)(nil)
+			mustExpireAfter(t, node, func(life time.Duration) []string {
+				user, keys, reported = fmt.Sprint("ada", life), nil, new(expiries)
+				closed := mustOpen(t, url, o)
+				reported.listen(closed)
+				ended, _ := mustSignInFor(t, closed, user, life)
+				must(t, visitor.End(t.Context(), ended))
+				for range 3 {
+					id, _ := mustSignInFor(t, closed, user, life)
+					keys = append(keys, sessionKey(id))
+				}
+				must(t, closed.Close())
+				return keys
+			})
 			reported.listen(visitor)
-			ended, in := mustSignInFor(t, closed, "ada", 300*time.Millisecond)
-			owner := in.Spec.Principal.Owner
-			must(t, visitor.End(t.Context(), ended))
-			for range 3 {
-				mustSignInFor(t, closed, "ada", 300*time.Millisecond)
-			}
-			must(t, closed.Close())
 			time.Sleep(time.Second) // an open store reports an expiry within a second
 			if reported.count() != 0 {
 				t.Errorf("%d sessions were reported before the visit, want 0", reported.count())
 			}
-			must(t, visit(visitor, owner))
-			eventually(t, time.Second, func() error {
+			must(t, visit(visitor, user))
+			eventually(t, anytime, func() error {
 				if n := reported.count(); n != 3 {
 					return fmt.Errorf("%d sessions were reported, want 3", n)
 				}
 				return nil
 			})
-			must(t, visit(visitor, owner))
+			must(t, visit(visitor, user))
 			time.Sleep(500 * time.Millisecond)
 			if n := reported.count(); n != 3 {
 				t.Errorf("%d sessions were reported after the second visit, want 3", n)
 			}
-			members, err := node.Do("ZRANGEBYSCORE", indexKey(owner), "1000000000000", "+inf")
+			members, err := node.Do("ZRANGEBYSCORE", indexKey(ownerOf(user)), "1000000000000", "+inf")
 			must(t, err)
 			if n := len(members.([]any)); n > 2 {
 				t.Errorf("the index names %d sessions, want at most 2", n)
@@ -106,7 +136,7 @@ func TestNextVisitReportsSessionsThatExpiredUnwatched(t *testing.T) {
 func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
+	s := mustOpen(t, "redis://"+node.Addr(), patient(redisstore.Options{}))
 	mustLeaveIndex := func(what string, id driver.ID, in *driver.SignIn) {
 		t.Helper()
 		score, err := node.Do("ZSCORE", indexKey(in.Spec.Principal.Owner), id.Selector.String())
@@ -152,8 +182,8 @@ func TestEndedSessionLeavesIndexInSameStep(t *testing.T) {
 func TestEndedSessionIsNotReportedExpired(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	url := "redis://" + node.Addr()
-	s, other := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+	url, o := "redis://"+node.Addr(), patient(redisstore.Options{})
+	s, other := mustOpen(t, url, o), mustOpen(t, url, o)
 	var reported expiries
 	reported.listen(s)
 	reported.listen(other)
@@ -169,7 +199,7 @@ func TestEndedSessionIsNotReportedExpired(t *testing.T) {
 	// Undo the removal from the index, as a failover may do.
 	_, err = node.Do("ZADD", indexKey(owner), strconv.FormatInt(time.Now().UnixMilli(), 10), id.Selector.String())
 	must(t, err)
-	eventually(t, 3*time.Second, func() error { // the store repeats the end, and so the removal
+	eventually(t, anytime, func() error { // the store repeats the end, and so the removal
 		score, err := node.Do("ZSCORE", indexKey(owner), id.Selector.String())
 		if err != nil || score != nil {
 			return fmt.Errorf("the index still names the session: %v, %v", score, err)
@@ -191,28 +221,40 @@ func TestRevokedSessionIsNotReportedExpired(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			limitParallel(t)
 			node := redistest.Start(t, redistest.Options{})
-			s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
-			other := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
-			var reported expiries
+			o := patient(redisstore.Options{})
+			other := mustOpen(t, "redis://"+node.Addr(), o)
+			var young driver.ID
+			user, reported := "", (*expiries)(nil)
+			prepare := func(life time.Duration) []string {
+				s := mustOpen(t, "redis://"+node.Addr(), o)
+				user, reported = fmt.Sprint("ada", life), new(expiries)
+				if how == "watched" {
+					reported.listen(s)
+				}
+				old, in := mustSignInFor(t, s, user, life)
+				time.Sleep(2 * time.Millisecond)
+				owner := in.Spec.Principal.Owner
+				created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
+				must(t, err)
+				if created == nil {
+					return []string{sessionKey(old)} // it has expired already
+				}
+				young, _ = mustSignInFor(t, s, user, time.Hour)
+				since, err := strconv.ParseInt(created.(string), 10, 64)
+				must(t, err)
+				revocation := hexTime(since) + hexTime(time.Now().Add(time.Hour).UnixMilli())
+				_, err = node.Do("HSET", bucketKey(user, "n"), owner.String(), revocation)
+				must(t, err)
+				return []string{sessionKey(old)}
+			}
+			if how == "refused" {
+				prepare(time.Hour)
+			} else {
+				mustExpireAfter(t, node, prepare)
+			}
 			reported.listen(other)
-			if how == "watched" {
-				reported.listen(s)
-			}
-			old, in := mustSignInFor(t, s, "ada", 500*time.Millisecond)
-			owner := in.Spec.Principal.Owner
-			time.Sleep(2 * time.Millisecond)
-			created, err := node.Do("ZSCORE", indexKey(owner), old.Selector.String())
-			must(t, err)
-			young, _ := mustSignInFor(t, s, "ada", time.Minute)
-			since, err := strconv.ParseInt(created.(string), 10, 64)
-			must(t, err)
-			revocation := hexTime(since) + hexTime(time.Now().Add(time.Hour).UnixMilli())
-			_, err = node.Do("HSET", bucketKey("ada", "n"), owner.String(), revocation)
-			must(t, err)
-			if how != "refused" {
-				time.Sleep(time.Second)
-			}
-			id, again := newSignIn("ada", 1)
+			owner := ownerOf(user)
+			id, again := newSignIn(user, 1)
 			switch again.RefuseExtra = how == "refused"; how {
 			case "refused":
 				if _, err := other.SignIn(t.Context(), id, again); !errors.Is(err, driver.ErrTooMany) {

@@ -76,7 +76,7 @@ func TestRevocationsSurviveFailover(t *testing.T) {
 			var ids []driver.ID
 			for i := range users {
 				id, in := newSignIn(fmt.Sprint("user", i), 0)
-				eventually(t, happens, func() error {
+				eventually(t, anytime, func() error {
 					_, err := a.SignIn(t.Context(), id, in)
 					return err
 				})
@@ -178,7 +178,7 @@ func (r *replicated) mustReplace(t *testing.T, primary *redistest.Node, stop fun
 	must(t, err)
 	must(t, r.setDownAfter(soon))
 	must(t, stop())
-	eventually(t, happens, func() error { // sentinels that vote for themselves try again after 10 s
+	eventually(t, anytime, func() error { // sentinels that vote for themselves try again after 10 s
 		now, err := r.primaries()
 		if err == nil && (len(now) < len(before) || slices.Contains(now, primary)) {
 			err = fmt.Errorf("%v is not replaced", primary)
@@ -247,7 +247,7 @@ func endDuringFailover(t *testing.T, r *replicated, planned bool) {
 	ids := make([]driver.ID, 1000)
 	for i := range ids {
 		id, o := newSession()
-		eventually(t, happens, func() error {
+		eventually(t, anytime, func() error {
 			_, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier})
 			return err
 		})
@@ -334,7 +334,7 @@ func inTurn(n int, interval time.Duration, do func(i int) error) (acknowledged *
 // flight.
 func mustAcknowledge(t *testing.T, acknowledged *successes, n int) {
 	t.Helper()
-	eventually(t, happens, func() error {
+	eventually(t, anytime, func() error {
 		if done := acknowledged.len(); done < n {
 			return fmt.Errorf("%d operations are acknowledged, want %d", done, n)
 		}
@@ -348,7 +348,7 @@ func mustAcknowledge(t *testing.T, acknowledged *successes, n int) {
 func mustStayEnded(t *testing.T, r *replicated, watch stopwatch, alive func() (int, error)) {
 	t.Helper()
 	late, left := false, 0
-	eventually(t, happens, func() (err error) { // a slow machine may let a read time out
+	eventually(t, anytime, func() (err error) { // a slow machine may let a read time out
 		late = watch.elapsed() >= 5*time.Second
 		if left, err = alive(); err == nil && left > 0 && !late {
 			err = fmt.Errorf("%d ended sessions are alive", left)
@@ -359,7 +359,7 @@ func mustStayEnded(t *testing.T, r *replicated, watch stopwatch, alive func() (i
 		t.Errorf("%d ended sessions are alive after the deadline", left)
 	}
 	must(t, r.settle())
-	eventually(t, happens, func() (err error) { left, err = alive(); return err })
+	eventually(t, anytime, func() (err error) { left, err = alive(); return err })
 	if left > 0 {
 		t.Errorf("%d ended sessions are alive after the servers have settled", left)
 	}
@@ -377,7 +377,7 @@ func hasEnded(t *testing.T, s *redisstore.Store, id driver.ID) (bool, error) {
 // mustReach waits until a store can read from every primary, and starts a stopwatch.
 func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) stopwatch {
 	t.Helper()
-	eventually(t, happens, func() error {
+	eventually(t, anytime, func() error {
 		for _, id := range ids[:30] {
 			if _, _, err := s.LoadFresh(t.Context(), id); err != nil && !errors.Is(err, driver.ErrNotFound) {
 				return err
@@ -393,7 +393,7 @@ func mustReach(t *testing.T, s *redisstore.Store, ids []driver.ID) stopwatch {
 func mustUsePrimaries(t *testing.T, r *replicated, stores ...*redisstore.Store) {
 	t.Helper()
 	for _, s := range stores {
-		eventually(t, happens, func() error {
+		eventually(t, anytime, func() error {
 			id, o := newSession()
 			if _, err := s.Create(t.Context(), id, o, &driver.Change{Verifier: o.Verifier}); err != nil {
 				return err

@@ -125,9 +125,11 @@ func (p *proxy) loseNextReply(argument string) { p.losing.Store(&argument) }
 // dieAfter forwards n more scripts. It drops all later commands, as if the process had been killed.
 func (p *proxy) dieAfter(n int64) { p.scripts.Store(n + 1) }
 
-// alive counts a script, and reports whether the client is still alive.
+// alive counts a script that the server knows, and reports whether the client is still alive. It
+// does not count the ends that a store repeats in the background.
 func (p *proxy) alive(frame []byte) bool {
-	if p.scripts.Load() > 0 && bytes.Contains(frame[:min(len(frame), 40)], []byte("EVAL")) && p.scripts.Add(-1) == 0 {
+	script := bytes.Contains(frame[:min(len(frame), 40)], []byte("EVALSHA")) && !bytes.Contains(frame, []byte("\r\nagain\r\n"))
+	if script && p.scripts.Load() > 0 && p.scripts.Add(-1) == 0 {
 		p.dead.Store(true)
 	}
 	return !p.dead.Load()

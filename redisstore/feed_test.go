@@ -68,7 +68,7 @@ func (f *recorder) holdAt(t *testing.T, publish func()) {
 	f.hold.Lock()
 	before := f.count.Load()
 	publish()
-	eventually(t, happens, func() error {
+	eventually(t, anytime, func() error {
 		if f.count.Load() == before {
 			return errors.New("the recorder has not got the event")
 		}
@@ -80,7 +80,7 @@ func (f *recorder) holdAt(t *testing.T, publish func()) {
 func (f *recorder) mustReceive(t *testing.T, event string) []string {
 	t.Helper()
 	var got []string
-	eventually(t, happens, func() error {
+	eventually(t, anytime, func() error {
 		got = f.received()
 		for _, e := range got {
 			if e == event {
@@ -222,7 +222,7 @@ func TestManagerEventsReachAnotherProcess(t *testing.T) {
 	}
 	store := mustOpen(t, url, withEvents)
 	long, expiring := newManager(store, config), newManager(store, short)
-	ctx, cancel := context.WithTimeout(t.Context(), happens)
+	ctx, cancel := context.WithTimeout(t.Context(), anytime)
 	defer cancel()
 	events := newManager(mustOpen(t, url, withEvents), short).Events(ctx)
 	request := mustLoad(t, long, "")

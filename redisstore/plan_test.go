@@ -2,6 +2,7 @@ package redisstore
 
 import (
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coatcheck-go/session/driver"
@@ -42,25 +43,28 @@ func TestPlanSparesOnlyWhatTheCopyShows(t *testing.T) {
 		{name: "not shown", copied: unused, wantGlobal: "0"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := Options{Namespace: "plan", NearCache: 1 << 20, MaxAge: time.Minute, Lease: time.Minute, Timeout: 2 * time.Second}
-			s := &Store{opt: o, near: newNearCache(&o), keys: newKeyspace("plan")}
-			s.clock.set(at, time.Now(), time.Now())
-			s.global.at.Store(c.global)
-			id := driver.ID{Bucket: 7}
-			if c.copied != nil {
-				_, mark, _ := s.near.lookup(id)
-				s.near.fill(id, c.copied, time.Now(), mark)
-			}
-			if !c.noLease {
-				s.near.lease.renew(time.Now())
-			}
-			p := s.plan(id, c.shown)
-			if got := len(p.keys) == 2; got != c.revocations || p.keys[0] != s.keys.record(id) {
-				t.Errorf("the keys are %q, with revocations: %v", p.keys, c.revocations)
-			}
-			if p.global != c.wantGlobal || p.clock != c.clock {
-				t.Errorf("global %q, clock %v, want %q, %v", p.global, p.clock, c.wantGlobal, c.clock)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(time.Until(started) + time.Hour) // the bubble's clock begins in the year 2000
+				o := Options{Namespace: "plan", NearCache: 1 << 20, MaxAge: time.Minute, Lease: time.Minute, Timeout: 2 * time.Second}
+				s := &Store{opt: o, near: newNearCache(&o), keys: newKeyspace("plan")}
+				s.clock.set(at, time.Now(), time.Now())
+				s.global.at.Store(c.global)
+				id := driver.ID{Bucket: 7}
+				if c.copied != nil {
+					_, mark, _ := s.near.lookup(id)
+					s.near.fill(id, c.copied, time.Now(), mark)
+				}
+				if !c.noLease {
+					s.near.lease.renew(time.Now())
+				}
+				p := s.plan(id, c.shown)
+				if got := len(p.keys) == 2; got != c.revocations || p.keys[0] != s.keys.record(id) {
+					t.Errorf("the keys are %q, with revocations: %v", p.keys, c.revocations)
+				}
+				if p.global != c.wantGlobal || p.clock != c.clock {
+					t.Errorf("global %q, clock %v, want %q, %v", p.global, p.clock, c.wantGlobal, c.clock)
+				}
+			})
 		})
 	}
 }

@@ -260,7 +260,7 @@ func (v *readVector) runOnServer(t *testing.T, c rueidis.Client, url string, req
 	}
 	shift := server[0]*1000 + server[1]/1000 - vectorNow
 	v.store(t, c, shift)
-	s, err := Open(ctx, url, Options{Namespace: "vector", NearCache: -1})
+	s, err := Open(ctx, url, waitToDial(Options{Namespace: "vector", NearCache: -1}))
 	if err != nil {
 		v.mustMatch(t, "when the store is opened", decision{outcome: "error", err: err}, false)
 		if v.Wrong != readKeys.revoked {

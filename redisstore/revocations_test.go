@@ -1,10 +1,14 @@
 package redisstore
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/redis/rueidis"
@@ -16,19 +20,44 @@ import (
 // that began here after the reply to a revocation is still later than the revocation. A sign-in
 // that began before is not.
 func TestSignInAfterOwnRevocation(t *testing.T) {
-	s := newStore(Options{}, standalone)
-	owner := driver.HashOf([]byte("ada"))
-	asked := time.Now()
-	s.clock.set(asked.Add(-3*time.Second), asked, asked)
-	since := time.Now().UnixMilli()
-	s.ownRevocations.add(owner, fmt.Sprintf("%012x%012x", since, since))
-	time.Sleep(time.Millisecond)
-	if began := s.authBegan(owner, 0); began <= since {
-		t.Errorf("a sign-in after the revocation began %d ms before it", since-began)
-	}
-	if began := s.authBegan(owner, time.Second); began > since {
-		t.Errorf("a sign-in before the revocation began %d ms after it", began-since)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(Options{}, standalone)
+		owner := driver.HashOf([]byte("ada"))
+		asked := time.Now()
+		s.clock.set(asked.Add(-3*time.Second), asked, asked)
+		since := time.Now().UnixMilli()
+		s.ownRevocations.add(owner, fmt.Sprintf("%012x%012x", since, since))
+		time.Sleep(time.Millisecond)
+		if began := s.authBegan(owner, 0); began <= since {
+			t.Errorf("a sign-in after the revocation began %d ms before it", since-began)
+		}
+		if began := s.authBegan(owner, time.Second); began > since {
+			t.Errorf("a sign-in before the revocation began %d ms after it", began-since)
+		}
+	})
+}
+
+// TestReadsWaitTogetherForGlobalRevocation: a read of the global revocation gets no reply. All that
+// wait for it fail at their own time limit, not one after another.
+func TestReadsWaitTogetherForGlobalRevocation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStore(Options{Timeout: 300 * time.Millisecond}, standalone)
+		s.global.invalidations.Add(1)
+		s.global.turn <- struct{}{} // of the read without a reply
+		begin := time.Now()
+		var all sync.WaitGroup
+		for range 30 {
+			all.Go(func() {
+				if err := s.syncGlobalRevocation(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("syncGlobalRevocation: %v, want the time limit", err)
+				}
+			})
+		}
+		all.Wait()
+		if took := time.Since(begin); took != s.opt.Timeout {
+			t.Errorf("30 concurrent reads took %v, want %v", took, s.opt.Timeout)
+		}
+	})
 }
 
 // FuzzParseRevocation: every revocation covers all older sessions that it does not name, and no

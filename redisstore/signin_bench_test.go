@@ -4,8 +4,6 @@ package redisstore_test
 
 import (
 	"fmt"
-	"regexp"
-	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -65,27 +63,8 @@ func clientTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// serverTime returns the processor time of a server.
-func serverTime(b *testing.B, node *redistest.Node) time.Duration {
-	b.Helper()
-	return infoSum(b, node, "cpu", `used_cpu_(?:user|sys):([0-9.]+)`, time.Second)
-}
-
 // scriptTime returns how long a server ran scripts.
 func scriptTime(b *testing.B, node *redistest.Node) time.Duration {
 	b.Helper()
 	return infoSum(b, node, "commandstats", `cmdstat_eval(?:sha)?:calls=\d+,usec=(\d+)`, time.Microsecond)
-}
-
-// infoSum returns the sum of what the pattern's group matches in a section of INFO.
-func infoSum(b *testing.B, node *redistest.Node, section, pattern string, unit time.Duration) (sum time.Duration) {
-	b.Helper()
-	text, err := node.Do("INFO", section)
-	must(b, err)
-	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(text.(string), -1) {
-		n, err := strconv.ParseFloat(m[1], 64)
-		must(b, err)
-		sum += time.Duration(n * float64(unit))
-	}
-	return sum
 }

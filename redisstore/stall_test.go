@@ -24,8 +24,8 @@ const soon = time.Second
 // steady are the options of servers that replace no primary by themselves.
 var steady = redistest.Options{DownAfter: never}
 
-// happens is how long a test waits for something that only has to happen at all.
-const happens = time.Minute
+// anytime is how long a test waits for something that only has to happen at all.
+const anytime = time.Minute
 
 // runClock measures the time in which this process runs. It does not advance while the machine
 // stalls.

@@ -72,7 +72,7 @@ func wait(_ testing.TB, d time.Duration) { time.Sleep(d) }
 
 func runContract(t *testing.T, url string, o redisstore.Options) {
 	o.Events = 1000
-	o.Timeout = 5 * time.Second // the machine may be slow
+	o = patient(o)
 	again := func(t testing.TB, s driver.Store) driver.Store {
 		o := s.(*storeWithOptions).options
 		return &storeWithOptions{mustOpen(t, url, o), o}
@@ -101,7 +101,7 @@ func TestContractHoldsUnderRandomDisconnects(t *testing.T) {
 	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
 	connect := func(t testing.TB, namespace string) driver.Store {
 		for {
-			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), redisstore.Options{Namespace: namespace})
+			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), patient(redisstore.Options{Namespace: namespace}))
 			if err == nil {
 				t.Cleanup(func() { s.Close() })
 				return repeatingStore{s, namespace}

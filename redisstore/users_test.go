@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestUserIDIsAnyBytes(t *testing.T) {
 			cfg := session.Config{
 				Seal: seal, Keys: [][]byte{bytes.Repeat([]byte{1}, 32)}, UserKey: bytes.Repeat([]byte{2}, 32),
 			}
-			o := redisstore.Options{Namespace: fmt.Sprint("ids-", seal)}
+			o := patient(redisstore.Options{Namespace: fmt.Sprint("ids-", seal)})
 			m, err := session.New(mustOpen(t, url, o), cfg)
 			must(t, err)
 			other, err := session.New(mustOpen(t, url, o), cfg)
@@ -96,7 +97,7 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 	const limit, visitors = 5, 200
 	cluster := redistest.StartCluster(t, redistest.Options{})
 	url := clusterURL(cluster)
-	o := redisstore.Options{Timeout: 20 * time.Second}
+	o := patient(redisstore.Options{})
 	nodes := [2]*redisstore.Store{mustOpen(t, url, o), mustOpen(t, url, o)}
 	owner := driver.HashOf([]byte("ada"))
 	watch := mustOpen(t, url, o)
@@ -106,23 +107,19 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 		for _, key in ipairs(redis.call('KEYS', KEYS[1] .. '*')) do n = n + redis.call('HEXISTS', key, '@u') end
 		return n`
 	var all, watchers sync.WaitGroup
-	stop := make(chan struct{})
-	watched := func(look func() (int64, error)) (*int64, *int64) {
-		most, looks := new(int64), new(int64)
+	var over atomic.Bool
+	watched := func(look func() (int64, error)) (most, looks *atomic.Int64) {
+		most, looks = new(atomic.Int64), new(atomic.Int64)
 		watchers.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
+			for last := false; !last; {
+				last = over.Load()
 				n, err := look()
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				*looks++
-				*most = max(*most, n)
+				looks.Add(1)
+				most.Store(max(most.Load(), n))
 			}
 		})
 		return most, looks
@@ -136,7 +133,11 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 		live, err := watch.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 		return int64(len(live)), err
 	})
-	for i := range visitors {
+	enough := func() bool { return t.Failed() || looks.Load() >= 50 && lists.Load() >= 10 }
+	for i := 0; i < visitors || !enough(); i++ {
+		if i >= visitors { // not enough looks yet
+			all.Wait()
+		}
 		all.Go(func() {
 			s := nodes[i%2]
 			from := mustCreateAnonymous(t, s, 3)
@@ -156,17 +157,17 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 		})
 	}
 	all.Wait()
-	close(stop)
+	over.Store(true)
 	watchers.Wait()
 	live, err := watch.Sessions(t.Context(), owner, driver.SessionCursor{}, 100)
 	if err != nil || len(live) != limit {
 		t.Errorf("%d sessions are left, error %v, want %d", len(live), err, limit)
 	}
-	if *most != limit || *mostListed > limit || *looks < 50 || *lists < 10 {
+	if most.Load() != limit || mostListed.Load() > limit {
 		t.Errorf("up to %d sessions were alive in %d looks at the server, and up to %d in %d lists; want at most %d",
-			*most, *looks, *mostListed, *lists, limit)
+			most.Load(), looks.Load(), mostListed.Load(), lists.Load(), limit)
 	}
-	t.Logf("%d looks at the server, %d lists", *looks, *lists)
+	t.Logf("%d looks at the server, %d lists", looks.Load(), lists.Load())
 }
 
 // TestLimitCountsSessionClaimedByAnotherSignIn has another sign-in claim the old session during a
@@ -175,7 +176,8 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
 	url := "redis://" + node.Addr()
-	s, other := mustOpen(t, url, redisstore.Options{}), mustOpen(t, url, redisstore.Options{})
+	o := patient(redisstore.Options{})
+	s, other := mustOpen(t, url, o), mustOpen(t, url, o)
 	before, first := newSignIn("ada", 1)
 	_, err := s.SignIn(t.Context(), before, first)
 	must(t, err)
@@ -198,7 +200,7 @@ func TestLimitCountsSessionClaimedByAnotherSignIn(t *testing.T) {
 // A list reads no fields: its cost does not depend on what the sessions hold.
 func TestSessionsReadsNoFields(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
-	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{NearCache: -1})
+	s := mustOpen(t, "redis://"+node.Addr(), patient(redisstore.Options{NearCache: -1}))
 	const many, size = 100, 60_000
 	for range many {
 		id, in := newSignIn("eve", 0)

@@ -59,11 +59,17 @@ type opJSON struct {
 	Max   *string `json:"max"`
 }
 
+// waitToDial returns options with which Open waits long for a server that is slow or stopped.
+func waitToDial(o Options) Options {
+	o.Client = func(c *rueidis.ClientOption) { c.Dialer.Timeout = time.Minute }
+	return o
+}
+
 const vectorsDir = "../format/vectors"
 
 func TestChangeVectors(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
-	s, err := Open(t.Context(), "redis://"+node.Addr(), Options{NearCache: -1})
+	s, err := Open(t.Context(), "redis://"+node.Addr(), waitToDial(Options{NearCache: -1}))
 	if err != nil {
 		t.Fatal(err)
 	}

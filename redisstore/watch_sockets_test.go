@@ -97,7 +97,7 @@ func (n socketNode) mustOpenSocket(t testing.TB, cookie string) *socket {
 	case <-s.events:
 	case <-s.closed:
 		t.Fatalf("the stream ended before it was open: %v", s.err)
-	case <-time.After(happens):
+	case <-time.After(anytime):
 		t.Fatal("the stream does not open")
 	}
 	return s

@@ -172,23 +172,22 @@ func TestEndAllWaitsForReplicasWhenStoredTimeIsAhead(t *testing.T) {
 func TestNodeServesNothingAfterUnansweredEndAll(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	s := mustOpen(t, "redis://"+node.Addr(), patient(redisstore.Options{}))
+	sent, ctx, arm := cancelAt(t, "\r\n1\r\n$17\r\ncoatcheck:revoked\r\n") // the only key of a script
+	s := mustOpen(t, "redis://"+node.Addr(), sent)
 	id, o := newSession()
 	mustCreate(t, s, id, o)
 	mustWarm(t, s, id)
-	soon := func() context.Context {
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		t.Cleanup(cancel)
-		return ctx
-	}
 	must(t, node.Pause())
-	if err := s.EndAll(soon()); err == nil {
-		t.Fatal("EndAll succeeds while the server hangs")
+	arm()
+	if err := s.EndAll(ctx); !errors.Is(err, driver.ErrUnknown) {
+		t.Fatalf("EndAll while the server hangs: %v, want ErrUnknown", err)
 	}
+	soon, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
 	var all sync.WaitGroup
 	for range 30 {
 		all.Go(func() {
-			if _, _, err := s.Load(soon(), id); err == nil {
+			if _, _, err := s.Load(soon, id); err == nil {
 				t.Error("a node serves a session that may be revoked")
 			}
 		})

@@ -234,7 +234,7 @@ func counterOf(t testing.TB, r *driver.Record) int64 {
 func mustWarm(t *testing.T, s *redisstore.Store, id driver.ID) {
 	t.Helper()
 	before, _ := s.Near()
-	eventually(t, time.Second, func() error {
+	eventually(t, anytime, func() error {
 		_, _, err := s.Load(t.Context(), id)
 		if now, _ := s.Near(); err == nil && now.Hits == before.Hits {
 			err = errors.New("the near cache does not serve the session")

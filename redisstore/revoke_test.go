@@ -17,13 +17,15 @@ import (
 // the session. So it must not repeat the end, and the session goes on.
 func TestUnansweredRevocationOfAnotherUsersSessionIsNotRepeated(t *testing.T) {
 	node := redistest.Start(t, redistest.Options{})
-	s := mustOpen(t, "redis://"+node.Addr(), redisstore.Options{})
-	id, verifier := mustSignIn(t, s, "ada")
-	other, _ := mustSignIn(t, s, "bob")
 	neighbour := ownerOf("ada")
 	neighbour[15]++
+	o, ctx, arm := cancelAt(t, indexKey(neighbour), "only")
+	s := mustOpen(t, "redis://"+node.Addr(), o)
+	id, verifier := mustSignIn(t, s, "ada")
+	other, _ := mustSignIn(t, s, "bob")
 	must(t, node.Pause())
-	_, err := s.EndUser(t.Context(), neighbour, driver.Selection{Only: []driver.ID{id}})
+	arm()
+	_, err := s.EndUser(ctx, neighbour, driver.Selection{Only: []driver.ID{id}})
 	if !errors.Is(err, driver.ErrUnknown) {
 		t.Errorf("EndUser: %v, want ErrUnknown", err)
 	}

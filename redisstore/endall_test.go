@@ -172,7 +172,8 @@ func TestEndAllWaitsForReplicasWhenStoredTimeIsAhead(t *testing.T) {
 func TestNodeServesNothingAfterUnansweredEndAll(t *testing.T) {
 	limitParallel(t)
 	node := redistest.Start(t, redistest.Options{})
-	sent, ctx, arm := cancelAt(t, "\r\n1\r\n$17\r\ncoatcheck:revoked\r\n") // the only key of a script
+	// The only key of a script.
+	sent, ctx, arm := cancelAt(t, "\r\n1\r\n$17\r\ncoatcheck:revoked\r\n")
 	s := mustOpen(t, "redis://"+node.Addr(), sent)
 	id, o := newSession()
 	mustCreate(t, s, id, o)

@@ -43,8 +43,8 @@ func mustSignInFor(t *testing.T, s *redisstore.Store, user string, d time.Durati
 	return id, in
 }
 
-// mustExpireAfter calls prepare, which stores sessions with this lifetime and returns their keys. If
-// one of them has expired before prepare returns, the machine was slow: the function then calls
+// mustExpireAfter calls prepare, which stores sessions with this lifetime and returns their keys.
+// If one of them has expired before prepare returns, the machine was slow: the function then calls
 // prepare again, with a longer lifetime. It returns when all of the last call have expired.
 func mustExpireAfter(t *testing.T, node *redistest.Node, prepare func(life time.Duration) (keys []string)) {
 	t.Helper()

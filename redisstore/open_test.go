@@ -247,8 +247,9 @@ func TestOpenRefusesUnusableServers(t *testing.T) {
 		{"too old", "redis://" + startRedis62(t), []string{"is Redis 6.2.14", "7.0"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o, limit := redisstore.Options{}, 3*time.Second // one to dial, and the default of Options.Timeout
-			if !c.silent {                                  // it answers when it can
+			// One second to dial, and the default of Options.Timeout.
+			o, limit := redisstore.Options{}, 3*time.Second
+			if !c.silent { // it answers when it can
 				limit = anytime
 				o.Client = func(c *rueidis.ClientOption) { c.Dialer.Timeout = anytime }
 			}

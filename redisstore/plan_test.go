@@ -44,7 +44,8 @@ func TestPlanSparesOnlyWhatTheCopyShows(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				time.Sleep(time.Until(started) + time.Hour) // the bubble's clock begins in the year 2000
+				// The bubble's clock begins in the year 2000.
+				time.Sleep(time.Until(started) + time.Hour)
 				o := Options{Namespace: "plan", NearCache: 1 << 20, MaxAge: time.Minute, Lease: time.Minute, Timeout: 2 * time.Second}
 				s := &Store{opt: o, near: newNearCache(&o), keys: newKeyspace("plan")}
 				s.clock.set(at, time.Now(), time.Now())

@@ -121,7 +121,8 @@ func (v *scriptVector) run(t *testing.T, c rueidis.Client, script *rueidis.Lua) 
 	}
 	do(c.B().Flushall().Build())
 	begin := time.Now()
-	late := func() int64 { return (5*time.Second + time.Since(begin)).Milliseconds() } // the case may take a while
+	// A case may take a while.
+	late := func() int64 { return (5*time.Second + time.Since(begin)).Milliseconds() }
 	server, err := do(c.B().Time().Build()).AsIntSlice()
 	if err != nil {
 		t.Fatal(err)

@@ -240,7 +240,8 @@ func TestProcessDiesWhileCartsJoin(t *testing.T) {
 	signIn := session.HandlerFunc(func(_ http.ResponseWriter, r *http.Request, s *session.Session) error {
 		return s.SignIn(r.Context(), session.Login{User: "ada"})
 	})
-	warm := mustServeCarts(t, "redis://"+addr, redisstore.Options{}) // the server then knows the scripts
+	// The server then knows the scripts.
+	warm := mustServeCarts(t, "redis://"+addr, redisstore.Options{})
 	warm.request(mustAddFruit(t, warm, "", "apple", 1), signIn)
 	const most = 7 // a sign-in takes fewer scripts
 	var joined [most + 1]int64

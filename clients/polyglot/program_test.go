@@ -160,7 +160,7 @@ func startProgram(t testing.TB, language string, cmd *exec.Cmd) *program {
 	}()
 	t.Cleanup(func() {
 		p.in.Close()
-		timer := time.AfterFunc(20*time.Second, func() {
+		timer := time.AfterFunc(time.Minute, func() {
 			t.Errorf("%s: the program does not end at the end of its input", language)
 			_ = cmd.Process.Kill()
 			_ = out.Close() // a child of the program may keep its output open

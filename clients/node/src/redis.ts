@@ -119,6 +119,11 @@ class Start {
   again(): void {
     this.#promise = undefined;
   }
+
+  /** Waits until no attempt to make the first connection is under way. */
+  async idle(): Promise<void> {
+    await this.#promise;
+  }
 }
 
 /** Counts the attempts to connect that have failed since a connection was ready. */
@@ -273,6 +278,7 @@ type NodeSentinelClient = ReturnType<typeof createSentinel>;
 /** The parts of the clients of node-redis that are used here. Modules and RESP versions vary. */
 interface NodeConnection {
   sendCommand(args: readonly string[], options: typeof asBuffers): Promise<unknown>;
+  isOpen: boolean;
   isReady: boolean;
   connect(): Promise<unknown>;
   destroy(): void;
@@ -350,9 +356,10 @@ class NodeSingle implements Redis, Server {
     this.#client.on('ready', listener);
   }
 
-  close(): Promise<void> {
+  async close(): Promise<void> {
+    await this.#start.idle();
+    this.#client.on('ready', () => this.#client.destroy()); // destroy() misses a connection that is being made
     if (this.#client.isOpen) this.#client.destroy();
-    return Promise.resolve();
   }
 }
 
@@ -415,12 +422,19 @@ class NodeCluster implements Redis {
   readonly cluster = true;
   readonly #client: NodeClusterClient;
   readonly #start: Start;
+  #closed: (NodeConnection | undefined)[] | undefined; // the nodes that were closed
 
   constructor(client: NodeClusterClient) {
     this.#client = client.duplicate({
       RESP: 2, clientSideCache: undefined, maintNotifications: 'disabled', useReplicas: false, keyPrefix: '',
     } as never) as unknown as NodeClusterClient;
     this.#client.on('error', () => undefined);
+    this.#client.on('node-ready', () => {
+      if (!this.#closed) return;
+      // destroy() has missed a connection that was being made. It may be one to a node that
+      // node-redis has learned of meanwhile.
+      for (const node of [...this.#closed, ...this.#nodes()]) if (node?.isReady) node.destroy();
+    });
     this.#start = new Start(() => this.#client.connect());
   }
 
@@ -472,9 +486,15 @@ class NodeCluster implements Redis {
     this.#client.on('node-ready', listener);
   }
 
-  close(): Promise<void> {
+  #nodes(): (NodeConnection | undefined)[] {
+    return this.#client.masters.map(({ client }) => client as unknown as NodeConnection | undefined);
+  }
+
+  async close(): Promise<void> {
+    await this.#start.idle();
+    this.#closed = this.#nodes();
     if (this.#client.isOpen) this.#client.destroy();
-    return Promise.resolve();
+    else for (const node of this.#closed) if (node?.isOpen) node.destroy(); // not all of them answered
   }
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { after, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis as IoRedis } from 'ioredis';
 import { createSentinel } from 'redis';
 import { setCookies } from '../dist/exchange.js';
@@ -89,6 +90,31 @@ async function portOf(redis: IoRedis, key: string): Promise<number> {
   return ranges.find(([first, last]) => first <= slot && slot <= last)![2]![1];
 }
 
+/** Closes clients while they connect, or connect again, and checks that no connection stays open. */
+async function closeEarly(url: string, library: Library, servers: readonly Server[]): Promise<void> {
+  for (const delay of [0, 1, 2, 3, 5, 10, 20, 50]) {
+    const redis = openRedis(url, library);
+    redis.send('key', [['PING']]).catch(() => undefined);
+    await sleep(delay);
+    await redis.close();
+    const connected = openRedis(url, library);
+    await connected.send('key', [['PING']]);
+    for (const server of servers) await onServer(server, (redis) => redis.client('KILL', 'TYPE', 'NORMAL'));
+    await sleep(delay);
+    await connected.close();
+  }
+  for (const server of servers) {
+    await onServer(server, (redis) => eventually('all connections but this one are closed', async () =>
+      (await redis.info('clients')).includes('connected_clients:1\r\n') ? true : undefined));
+  }
+}
+
+test('a client that is closed while it connects, or connects again, leaves no connection open', async () => {
+  const server = await Server.start();
+  stops.push(() => server.stop());
+  for (const library of libraries) await closeEarly(server.url, library, [server]);
+});
+
 describe('Cluster', () => {
   let cluster: Promise<ClusterServers> | undefined;
 
@@ -107,6 +133,13 @@ describe('Cluster', () => {
       }
       const asked = (await timesAsked(servers)).map((n, i) => n - before[i]!);
       assert.deepEqual(asked, servers.map(({ port }) => ports.filter((each) => each === port).length));
+    });
+  }
+
+  for (const library of libraries) {
+    test(`${library}: a client that is closed while it connects, or connects again, leaves no connection open`, async () => {
+      const { url, servers } = await (cluster ??= startCluster());
+      await closeEarly(url, library, servers);
     });
   }
 

@@ -6,18 +6,16 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/coatcheck-go/session/coatcheck/internal/cli"
+	"github.com/coatcheck-go/session/coatcheck/internal/freeaddr"
 	"github.com/coatcheck-go/session/driver"
 )
 
@@ -63,26 +61,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// addrs are the addresses that scripts have got.
-var addrs sync.Map
-
-// freeAddr sets variables of the script to an address that no program uses, and that no other
-// script gets. Its port is below the range from which systems take ports for outgoing connections.
+// freeAddr sets variables of the script to an address that no program uses.
 func freeAddr(env *testscript.Env, suffix string) error {
-	for range 1000 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 14500+rand.IntN(1500))
-		ln, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		if _, taken := addrs.LoadOrStore(addr, true); !taken {
-			env.Setenv("ADDR"+suffix, addr)
-			env.Setenv("URL"+suffix, "http://"+addr)
-			return ln.Close()
-		}
-		ln.Close()
-	}
-	return errors.New("no free port on loopback")
+	addr, err := freeaddr.Next()
+	env.Setenv("ADDR"+suffix, addr)
+	env.Setenv("URL"+suffix, "http://"+addr)
+	return err
 }
 
 // reach waits until a server listens on an address.

@@ -1,15 +1,13 @@
 package demo_test
 
 import (
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/coatcheck-go/session/coatcheck/internal/freeaddr"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
@@ -67,21 +65,6 @@ func TestTwoProcessesAreOneShop(t *testing.T) {
 	}
 }
 
-// freeAddr returns an address whose port is below the range from which systems take ports for
-// outgoing connections. So it stays free while a process is down.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		addr := fmt.Sprintf("127.0.0.1:%d", 13000+rand.IntN(1500))
-		if ln, err := net.Listen("tcp", addr); err == nil {
-			ln.Close()
-			return addr
-		}
-	}
-	t.Fatal("no free port on loopback")
-	return ""
-}
-
 // TestShopCatchesUpAfterAnOutage kills the process of one window, and then the Redis server of all.
 // The windows say so, and show the cart as it is when the shop is back, without a reload. Meanwhile
 // the other process serves the same cart.
@@ -89,7 +72,11 @@ func TestShopCatchesUpAfterAnOutage(t *testing.T) {
 	t.Parallel()
 	redis := redistest.Start(t, redistest.Options{Config: []string{"appendonly yes", "appendfsync always"}})
 	store := "redis://" + redis.Addr()
-	url, kill := mustStartProcess(t, store, freeAddr(t))
+	addr, err := freeaddr.Next()
+	if err != nil {
+		t.Fatal(err)
+	}
+	url, kill := mustStartProcess(t, store, addr)
 	otherURL, _ := mustStartProcess(t, store, "127.0.0.1:0")
 	one := mustOpenBrowser(t)
 	mustDo(t, one, chromedp.Navigate(url+"/shop"), chromedp.Click(chromedp.CSS(`[aria-label="Add Top hat"]`)))

@@ -17,7 +17,7 @@ type view struct {
 	readAt time.Time      // this process's time then; set only if somebody is signed in
 	ahead  uint64         // commits since then whose answer did not have the record
 
-	draft      *driver.Draft // record with the request's changes; nil: there are none
+	draft      *driver.Draft // the record with the request's changes; nil: no changes
 	committing bool          // a commit of sending runs; ops are for the next one
 	shrunk     int16         // index of the last of ops that made a value smaller; -1: none
 	limit      int           // Config.MaxSize

@@ -331,7 +331,7 @@ func serverTime(t testing.TB, node *redistest.Node) time.Duration {
 	return infoSum(t, node, "cpu", `used_cpu_(?:user|sys):([0-9.]+)`, time.Second)
 }
 
-// infoSum returns the sum of what the pattern's group matches in a section of INFO.
+// infoSum returns the sum of the times in a section of INFO that the group in the pattern matches.
 func infoSum(t testing.TB, node *redistest.Node, section, pattern string, unit time.Duration) (sum time.Duration) {
 	t.Helper()
 	text, err := node.Do("INFO", section)

@@ -5,15 +5,32 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/rueidis"
+
 	"github.com/coatcheck-go/session/redisstore"
 	"github.com/coatcheck-go/session/redisstore/redistest"
 )
 
 // These helpers keep tests right on a machine that stalls for a second or two.
 
-// calm are the options of a store for which a stall is no outage: no operation times out, and no
-// copy is distrusted because the servers were not asked in time.
-var calm = redisstore.Options{Timeout: time.Minute, Lease: time.Minute}
+// patient returns options with which a slow or stopped machine fails no operation, unless an
+// operation must not be repeated: then a stop of 2 s is too long. Use it in tests that are not
+// about time limits.
+func patient(o redisstore.Options) redisstore.Options {
+	o.Timeout = 30 * time.Second
+	change := o.Client
+	o.Client = func(c *rueidis.ClientOption) {
+		c.Dialer.Timeout = o.Timeout
+		if change != nil {
+			change(c)
+		}
+	}
+	return o
+}
+
+// calm are patient options with which no copy is distrusted because the servers were not asked in
+// time. For such a store, a stall is no outage.
+var calm = patient(redisstore.Options{Lease: anytime})
 
 // never is a redistest.Options.DownAfter with which no primary is replaced because of a stall.
 const never = time.Hour

@@ -312,10 +312,10 @@ func (s *successes) len() int {
 	return len(s.set)
 }
 
-// inTurn starts operation 0 … n-1 in the background, one each interval. The function wait returns
-// when all have ended.
-func inTurn(n int, interval time.Duration, do func(i int) error) (acknowledged *successes, wait func()) {
-	acknowledged = &successes{set: map[int]bool{}}
+// inTurn starts operation 0 … n-1 in the background, one each interval. It returns those that
+// succeed, and a function that waits until all have ended.
+func inTurn(n int, interval time.Duration, do func(i int) error) (*successes, func()) {
+	acknowledged := &successes{set: map[int]bool{}}
 	var all sync.WaitGroup
 	all.Go(func() {
 		for i := range n {

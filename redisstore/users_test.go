@@ -108,8 +108,8 @@ func TestLimitHoldsUnderConcurrentSignIns(t *testing.T) {
 		return n`
 	var all, watchers sync.WaitGroup
 	var over atomic.Bool
-	watched := func(look func() (int64, error)) (most, looks *atomic.Int64) {
-		most, looks = new(atomic.Int64), new(atomic.Int64)
+	watched := func(look func() (int64, error)) (*atomic.Int64, *atomic.Int64) {
+		most, looks := new(atomic.Int64), new(atomic.Int64)
 		watchers.Go(func() {
 			for last := false; !last; {
 				last = over.Load()

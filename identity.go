@@ -13,23 +13,36 @@ type identity struct {
 	m         *Manager
 	named     *driver.Record    // the record that the token names, also if it does not open it
 	principal *driver.Principal // who is signed in, opened; nil: nobody
-	secret    driver.Secret     // the session's; zero: not chosen yet
+	secret    driver.Secret     // binds sealed values: see bind; zero: not chosen yet
+	bound     bool              // this is user data, and secret is its owner
 	box       *ticket.Sealer    // of secret; nil: not needed so far
 }
 
 // forget makes i that of an unknown visitor.
-func (i *identity) forget() { *i = identity{m: i.m, box: i.box} }
+func (i *identity) forget() {
+	kept := identity{m: i.m, box: i.box, bound: i.bound}
+	if i.bound {
+		kept.secret = i.secret
+	}
+	*i = kept
+}
+
+// bind makes i that of user data. Its sealed values are bound to the owner, those of a session to
+// the session's secret. So they open also in data that has expired and was created anew.
+func (i *identity) bind(owner driver.Hash) { i.secret, i.bound = driver.Secret(owner), true }
 
 // errUserKey stops a session that this Manager would not find by its user: it could neither be
 // listed nor revoked.
 var errUserKey = errors.New("session: Config.UserKey is not the one with which this session's user signed in: " +
 	"put that one back, or end the older sessions with Manager.RevokeAll")
 
-// recognize makes r's secret the session's, and opens who is signed in. It returns an error if the
-// key of a sealed value is missing, or if Config.UserKey has changed. So a missing key is an error
-// before a handler runs.
+// recognize makes r's secret that of the session, and opens who is signed in. It returns an error
+// if the key of a sealed value is missing, or if Config.UserKey has changed. So a missing key is an
+// error before a handler runs.
 func (i *identity) recognize(r *driver.Record) (err error) {
-	i.secret, i.principal = r.Secret, nil // also if it cannot be read: see csrfSecret
+	if i.principal = nil; !i.bound {
+		i.secret = r.Secret // also if it cannot be read: see csrfSecret
+	}
 	if err := i.m.canOpen(r); err != nil {
 		return err
 	}

@@ -29,8 +29,8 @@ var errUserData = fmt.Errorf("%w: this is the data of a user, not a session", Er
 
 // UserData returns the data of the user who is signed in: fields that are the same in all sessions
 // of the user, such as a cart on two devices. Its fields are read and changed as those of a
-// session, and its changes are committed with those of s, or by its own Commit. While nobody is
-// signed in, UserData returns s, so that a page is written once:
+// session. The middleware commits its changes, after those of s; the Commit of s does not. While
+// nobody is signed in, UserData returns s, so that a page is written once:
 //
 //	data, err := s.UserData(ctx)
 //	cart.Add(data, "apple", 1)
@@ -166,6 +166,7 @@ func (m *Manager) openUserData(user string, owner driver.Hash, through *Session)
 	d := &Session{m: m, began: time.Now(), owned: &userData{user: user, owner: owner, through: through}}
 	d.cred.id, d.cred.verifier = driver.UserDataID(owner), owner
 	d.view.limit, d.identity.m = m.cfg.MaxSize, m
+	d.identity.bind(owner)
 	return d
 }
 
@@ -283,9 +284,9 @@ func (s *Session) sendData(ctx context.Context, c *driver.Change) (*driver.Resul
 		}
 		switch {
 		case errors.Is(err, driver.ErrExists):
-			err = s.followData(ctx, c)
+			err = s.followData(ctx)
 		case errors.Is(err, driver.ErrNotFound):
-			err = s.replaceData(nil, c)
+			err = s.replaceData(nil)
 		default:
 			return res, err
 		}
@@ -302,7 +303,7 @@ func (s *Session) sendData(ctx context.Context, c *driver.Change) (*driver.Resul
 // createData stores user data for the first time.
 func (s *Session) createData(ctx context.Context, c *driver.Change) (*driver.Result, error) {
 	spec := driver.RecordSpec{
-		Secret: s.identity.chosenSecret(), Verifier: s.owned.owner,
+		Secret: ticket.NewSecret(), Verifier: s.owned.owner,
 		Idle: s.m.cfg.UserDataTimeout, Lifetime: driver.UserDataLifetime,
 	}
 	res, err := s.storeCreate(ctx, s.cred.id, &spec, c)
@@ -313,7 +314,7 @@ func (s *Session) createData(ctx context.Context, c *driver.Change) (*driver.Res
 }
 
 // followData goes on with the data that another request has stored first.
-func (s *Session) followData(ctx context.Context, c *driver.Change) error {
+func (s *Session) followData(ctx context.Context) error {
 	r, now, err := s.load(ctx, s.cred.id, s.cred.verifier)
 	if errors.Is(err, driver.ErrNotFound) {
 		return nil // it has expired: create it
@@ -322,25 +323,12 @@ func (s *Session) followData(ctx context.Context, c *driver.Change) error {
 		return err
 	}
 	s.view.now = now
-	return s.replaceData(r, c)
+	return s.replaceData(r)
 }
 
-// replaceData puts the changes of the request, and c, on top of r. If r is nil, the data begins
-// anew, with another secret: it tells one creation from another.
-func (s *Session) replaceData(r *driver.Record, c *driver.Change) (err error) {
-	secret := ticket.NewSecret()
-	if r != nil {
-		secret = r.Secret
-	}
-	sent := len(s.view.sending)
-	if c.Ops, err = s.identity.reseal(c.Ops, secret); err != nil {
-		return err
-	}
-	if s.view.ops, err = s.identity.reseal(s.view.ops, secret); err != nil {
-		return err
-	}
-	s.view.sending = c.Ops[:min(sent, len(c.Ops)):min(sent, len(c.Ops))]
-	s.identity.secret, s.state = secret, anonymous
+// replaceData puts the changes of the request on top of r. If r is nil, the data begins anew.
+func (s *Session) replaceData(r *driver.Record) error {
+	s.state = anonymous
 	if r != nil {
 		if err := s.identity.recognize(r); err != nil {
 			return err

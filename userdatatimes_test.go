@@ -60,6 +60,28 @@ func TestUserDataExpires(t *testing.T) {
 	})
 }
 
+// TestSealedUserDataCreatedAnew: another request creates the expired data anew, before a request
+// that has read it stores a sealed value. The value opens.
+func TestSealedUserDataCreatedAnew(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		cfg := shop()
+		cfg.UserDataTimeout, cfg.Lifetime, cfg.IdleTimeout = 20*time.Hour, 200*time.Hour, 200*time.Hour
+		cfg.Keys, cfg.UserKey, cfg.Seal = [][]byte{key(1)}, key(2), true
+		s := newSite(t, cfg)
+		v := s.mustSignIn("ada")
+		v.add("apple", 1)
+		v.inData(func(_ context.Context, _, data *session.Session) {
+			theme.Set(data, "dark")
+			time.Sleep(21 * time.Hour)
+			v.tab().add("pear", 1)
+		})
+		v.inData(func(_ context.Context, _, data *session.Session) {
+			mustEqual(t, "the cart", contents(data), "pear=1")
+			mustEqual(t, "the theme", theme.Get(data), "dark")
+		})
+	})
+}
+
 // TestTwoRequestsCreateUserData: both began before the data was stored. Both take effect, sealed or
 // not.
 func TestTwoRequestsCreateUserData(t *testing.T) {

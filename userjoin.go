@@ -86,7 +86,7 @@ func (s *Session) joinOnce(ctx context.Context, from *Session) (again bool, err 
 	case errors.Is(err, driver.ErrBusy):
 		return false, nil // a later request joins
 	case errors.Is(err, driver.ErrNoUserData):
-		return true, s.replaceData(nil, &driver.Change{})
+		return true, s.replaceData(nil)
 	case errors.Is(err, driver.ErrMoved) && from.adoptRotated():
 		return true, nil
 	case errors.Is(err, driver.ErrMoved), errors.Is(err, driver.ErrNotFound):

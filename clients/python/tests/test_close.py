@@ -9,7 +9,7 @@ import threading
 import pytest
 from patience import PATIENT
 
-from coatcheck import AsyncManager, Config, Counter, Login, Manager, Request, session
+from coatcheck import AsyncManager, Config, Counter, Login, Manager, Request
 
 visits = Counter("n")
 
@@ -46,7 +46,7 @@ async def signed_out(manager):
 
 
 def test_close_stops_a_repetition_of_ends_before_it_closes_the_connections(url, namespace, monkeypatch, caplog):
-    monkeypatch.setattr(session, "_REPEAT_EVERY", 0)
+    monkeypatch.setattr("coatcheck.manager._REPEAT_EVERY", 0)
 
     async def test():
         manager = AsyncManager.open(url, Config(namespace=namespace), **PATIENT)
@@ -69,7 +69,7 @@ def test_close_stops_a_repetition_of_ends_before_it_closes_the_connections(url, 
 
 def test_the_task_that_repeats_ends_stops_although_redis_py_swallows_the_cancellation(url, namespace, monkeypatch):
     """Else asyncio.run would wait forever: it cancels each task once."""
-    monkeypatch.setattr(session, "_REPEAT_EVERY", 0)
+    monkeypatch.setattr("coatcheck.manager._REPEAT_EVERY", 0)
 
     async def test():
         manager = AsyncManager.open(url, Config(namespace=namespace), **PATIENT)
@@ -132,7 +132,7 @@ def test_a_closed_manager_repeats_no_ends(url, namespace):
 
 
 def test_close_waits_for_the_thread_that_repeats_ends(url, namespace, monkeypatch, caplog):
-    monkeypatch.setattr(session, "_REPEAT_EVERY", 0)
+    monkeypatch.setattr("coatcheck.manager._REPEAT_EVERY", 0)
     manager = Manager.open(url, Config(namespace=namespace), **PATIENT)
     order, awaited, go = [], threading.Event(), threading.Event()
     read, close = manager.wire._read, manager.wire.close

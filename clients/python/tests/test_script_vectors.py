@@ -9,7 +9,7 @@ import pytest
 import redis
 from test_vectors import count, load
 
-from coatcheck.store import SCRIPTS
+from coatcheck.calls import SCRIPTS
 from coatcheck.view import Op
 
 PLACEHOLDER = re.compile(r"<([+-][0-9]+)>|\[([+-][0-9]+)\]")

@@ -44,7 +44,7 @@ def test_tokens():
 
 
 def session_key(ns: str, handle: str) -> str:
-    from coatcheck.store import Keys
+    from coatcheck.calls import Keys
 
     return Keys(ns).session(handle).decode()
 
@@ -88,7 +88,7 @@ def test_users():
         key = bytes.fromhex(c["key"]) if c.get("key") else None
         owner = tokens.owner_of(key, bytes.fromhex(c["user"]))
         assert owner == c["owner"] and f"{tokens.bucket_of(owner):04x}" == c["bucket"]
-        from coatcheck.store import Keys
+        from coatcheck.calls import Keys
 
         keys = Keys("coatcheck")
         assert keys.index(owner).decode() == c["index"]

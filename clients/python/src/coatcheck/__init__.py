@@ -27,7 +27,8 @@ from .errors import (
 from .fields import Counter, Counters, Map, Value
 from .http import Request
 from .login import Login, SessionInfo
-from .session import AsyncManager, AsyncSession, Manager, Session
+from .manager import AsyncManager, Manager
+from .session import AsyncSession, Session
 from .store import Replicas
 
 __all__ = [

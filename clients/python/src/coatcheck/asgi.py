@@ -18,7 +18,8 @@ from typing import Any, Awaitable, Callable, MutableMapping
 
 from . import csrf, http
 from .errors import HeaderSent, SessionError
-from .session import AsyncManager, AsyncSession
+from .manager import AsyncManager
+from .session import AsyncSession
 
 KEY = "coatcheck.session"
 Scope = MutableMapping[str, Any]

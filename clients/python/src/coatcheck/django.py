@@ -27,7 +27,8 @@ from django.utils.functional import SimpleLazyObject
 from . import http, mapping
 from .errors import SessionError
 from .login import Login
-from .session import Manager, Session
+from .manager import Manager
+from .session import Session
 from .wsgi import request_of
 
 _AUTH = ("_auth_user_id", "_auth_user_backend", "_auth_user_hash")

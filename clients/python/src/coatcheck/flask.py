@@ -21,7 +21,8 @@ from flask.signals import got_request_exception
 from . import http, mapping
 from .errors import SessionError
 from .login import Login
-from .session import Manager, Session
+from .manager import Manager
+from .session import Session
 from .wsgi import csrf_token_of, path_of, request_of
 
 

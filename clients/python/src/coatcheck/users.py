@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, Iterable, Sequence
 
 from . import ends, record
+from .calls import Call, call, milliseconds, pairs, scores
 from .errors import NotFound, Revoked, TooMany, Unavailable, UnknownOutcome
 from .record import Malformed, Marker, Record
-from .store import Call, Snapshot, Store, call, check_reply, milliseconds, pairs, scores
+from .store import Snapshot, Store, check_reply
 from .tokens import Token, b64encode, bucket_of
 from .wire import Command, Flow, Primaries, ServerError, Trip, TripFailed
 

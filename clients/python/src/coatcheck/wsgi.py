@@ -17,7 +17,8 @@ from typing import Any, Callable, Iterable, Iterator
 
 from . import csrf, http
 from .errors import SessionError
-from .session import Manager, Session
+from .manager import Manager
+from .session import Session
 
 KEY = "coatcheck.session"
 _STATUS = {

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Sequence
 
-from .tokens import bucket_of
+from .tokens import DataLocator, Locator, bucket_of
 from .wire import Command
 
 
@@ -58,6 +58,12 @@ class Keys:
             raise ValueError(f"namespace {namespace!r}: 1 to 64 of a-z A-Z 0-9 . _ -")
         self.namespace = namespace
         self.revoked = f"{namespace}:revoked".encode()
+
+    def record(self, locator: Locator) -> bytes:
+        """Returns the key of a session or of user data."""
+        if isinstance(locator, DataLocator):
+            return f"{self.namespace}:{{{locator.handle[:4]}}}:d:{locator.owner}".encode()
+        return self.session(locator.handle)
 
     def session(self, handle: str) -> bytes:
         return f"{self.namespace}:{{{handle[:4]}}}:s:{handle[5:]}".encode()

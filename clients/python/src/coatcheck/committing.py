@@ -2,34 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import time
-from dataclasses import replace
-from typing import Callable, Sequence
 
-from . import http, record
-from .errors import Ended, HeaderSent, Invalid, Limit, NotSignedIn, SessionError, TooLarge, Unavailable
+from . import http
+from .errors import Ended, HeaderSent, NotSignedIn, SessionError
 from .login import ms
 from .reading import Reader
 from .record import Record
-from .store import MAX_FIELDS, Refused, Result
+from .store import Renewal, Result
 from .tokens import Token
-from .view import Op, run
-from .wire import Flow, Pause
+from .view import Op
+from .wire import Flow
 
 _ROTATION_GRACE_MS = 30000
 _RECHECK_AFTER = 0.05  # seconds
-_MAX_ATTEMPTS = 100
-
-
-class Conflict(Exception):
-    """An atomic change was refused: swap, a bounded add, or limit.
-
-    `present` is the value that is stored now. `index` says which operation it was.
-    """
-
-    def __init__(self, index: int, present: bytes | None) -> None:
-        self.index, self.present = index, present
 
 
 class Committer(Reader):
@@ -37,42 +23,14 @@ class Committer(Reader):
 
     # Committing
 
-    def commit(self) -> Flow[None]:
-        """Stores the changes, and reads what others have changed."""
-        self._raise_error()
-        if self.view.ops:
-            yield from self._send(read_after=True)
+    def _lost(self, error: SessionError) -> None:
+        if isinstance(error, Ended):
+            self._leave("ended")
 
-    def _send(
-        self,
-        last: Sequence[Op] = (),
-        renew: tuple[str, Token, int, int] | None = None,
-        read_after: bool = False,
-    ) -> Flow[Result]:
-        """Commits the changes, with more operations or a new token. Errors fail the commit.
-
-        Raises Conflict if one of `last` is refused. That does not fail the commit.
-        """
-        ops = self.view.begin()
-        every = [*ops, *last]
-        try:
-            if self.state == "anonymous":
-                return (yield from self._create(every))
-            return (yield from self._apply(every, renew, read_after))
-        except Refused as err:
-            self.view.restore(ops)
-            if err.index >= len(ops) and err.why in ("conflict", "entries"):
-                raise Conflict(err.index - len(ops), err.present) from None
-            name = every[err.index].name if err.index < len(every) else ""
-            error = err.public(name)
-        except SessionError as err:
-            self.view.restore(ops)
-            if isinstance(err, Ended):
-                self._leave("ended")
-            error = err
-        self.fail(error)
-        self.reported = True
-        raise error
+    def _store(self, ops: list[Op], renew: Renewal | None, read_after: bool) -> Flow[Result]:
+        if self.state == "anonymous":
+            return (yield from self._create(ops))
+        return (yield from self._apply(ops, renew, read_after))
 
     def may_issue_token(self) -> None:
         """Raises the reason if the response cannot carry a new token."""
@@ -88,22 +46,13 @@ class Committer(Reader):
 
     def _create(self, ops: list[Op]) -> Flow[Result]:
         self.may_issue_token()
-        fields: dict[str, bytes] = {}
-        values: list[bytes | None] = []
-        for i, op in enumerate(ops):
-            before = fields.get(op.name)
-            run(fields, op)
-            values.append(fields[op.name] if op.kind == "add" else before if op.kind == "take" else None)
-            why = op.exceeded(fields, before)
-            if why:
-                raise Refused(i, why, None)
-        self._check_size(fields)
+        fields, values = self._new_fields(ops)
         c, token = self.config, Token.new()
         token.anonymous = True
         assert c.idle_timeout is not None and c.first_use_timeout is not None
         result = yield from self.store.create(
             token,
-            self.session_id,
+            self.record_id,
             fields,
             ms(c.idle_timeout),
             ms(c.lifetime),
@@ -118,41 +67,12 @@ class Committer(Reader):
             self._forget("ended")
         return result
 
-    def _check_size(self, fields: dict[str, bytes]) -> None:
-        size = sum(len(k.encode()) + len(v) for k, v in fields.items())
-        if size > self.config.max_size or len(fields) > MAX_FIELDS:
-            raise TooLarge(f"{size} bytes in {len(fields)} fields are over a limit")
-
     def _apply(
-        self, ops: list[Op], renew: tuple[str, Token, int, int] | None, read_after: bool
+        self, ops: list[Op], renew: Renewal | None = None, read_after: bool = False
     ) -> Flow[Result]:
-        assert self.record is not None
-        operation = None
-        if renew:
-            kind, token, grace, age = renew
-            rotate = kind == "rotate"
-            operation = (kind, token.verifier_hash, grace if rotate else "", age if rotate else "")
-        result = yield from self.store.apply(
-            self.token,
-            self.record,
-            self._server_now(),
-            [op.arguments() for op in ops],
-            self.config.max_size,
-            self.issued,
-            operation,
-            read_after,
-        )
+        result = yield from super()._apply(ops, renew, read_after)
         self.confirmed = time.monotonic()
-        self.view.settle(ops, result.values)
-        s = result.snapshot
-        if s and isinstance(s.found, Record):
-            status = s.found.status(self.token.verifier_hash, s.now)
-            if status in ("current", "grace"):
-                self._become(s.found, s.now)
         return result
-
-    def _server_now(self) -> float:
-        return self.now + (time.monotonic() - self.read_at) * 1000
 
     def _issue(self, token: Token, persistent: bool, age: float, signed_in: bool) -> None:
         """Makes a token the session's, on its way to the client in a cookie."""
@@ -172,7 +92,7 @@ class Committer(Reader):
             rotation = self._due_rotation() if can_set_cookie else None
             if rotation and not self.view.ops:
                 try:
-                    self._rotated(rotation[1], (yield from self._apply([], rotation, False)))
+                    self._rotated(rotation[1], (yield from self._apply([], rotation)))
                 except SessionError as err:  # the old token stays good
                     self.config.logger.warning("a token was not rotated: %s", err)
             elif rotation:
@@ -183,7 +103,7 @@ class Committer(Reader):
         finally:
             self.sent = True
 
-    def _due_rotation(self) -> tuple[str, Token, int, int] | None:
+    def _due_rotation(self) -> Renewal | None:
         every, r = self.config.rotate_every, self.record
         if not every or self.state != "live" or r is None or self.sent or self.cookie != "keep":
             return None
@@ -300,94 +220,3 @@ class Committer(Reader):
             pass
         except SessionError as err:
             self.config.logger.warning("a use of session %s was not recorded: %s", self.handle(), err)
-
-    # Atomic changes of one value
-
-    def take(self, name: str) -> Flow[bytes | None]:
-        """Removes a value, and returns it to one caller."""
-        self._can_send(name)
-        stored = self.view.fields.get(name)
-        if stored is None:
-            return None
-        self.ring.can_open(name, stored)
-        at = len(self.view.ops)
-        result = yield from self._send(last=[Op("take", name)])
-        value = result.values[at] if at < len(result.values) else None
-        return None if value is None else self.ring.open(self.session_id, name, value)
-
-    def _can_send(self, name: str) -> None:
-        error = self.refusal()
-        if error is None and not record.check_name(name):
-            error = Invalid(f"{name[:80]!r} is not the name of a field or an entry")
-        if error is not None:
-            self.fail(error)
-        self._raise_error()
-
-    def update(self, name: str, f: Callable[[bytes | None], bytes]) -> Flow[None]:
-        """Replaces a value by what f makes of it. f gets None if there is no value."""
-        self._can_send(name)
-        deadline = time.monotonic() + self.config.commit_timeout
-        key, turns, waited = self.handle(), self.store.updating, False
-        # Updates of a session take turns in this process, so that they do not make each other's
-        # comparisons fail.
-        while key and key in turns:
-            waited = True
-            if time.monotonic() > deadline:
-                raise self._busy(name)
-            yield Pause(0.002)
-        try:
-            if key:
-                turns.add(key)
-            if waited:
-                yield from self._read_again()
-            stored = self.view.fields.get(name)
-            for attempt in range(_MAX_ATTEMPTS):
-                present = None if stored is None else self.ring.open(self.session_id, name, stored)
-                value = self.sealed(name, f(present))
-                try:
-                    yield from self._send(last=[Op("swap", name, value, stored)])
-                    return
-                except Conflict as err:
-                    stored = err.present
-                if time.monotonic() > deadline:
-                    break
-                if attempt:
-                    yield Pause(random.random() * 0.001 * (1 << min(attempt, 5)))
-            raise self._busy(name)
-        finally:
-            turns.discard(key)
-
-    def bounded(self, *ops: Op) -> Flow[bytes | None]:
-        """Commits operations that may be refused because of a limit. Returns the first's value."""
-        first = ops[0]
-        self._can_send(first.name)
-        if first.value is not None:
-            ops = (replace(first, value=self.sealed(first.name, first.value)), *ops[1:])
-        at = len(self.view.ops)
-        try:
-            result = yield from self._send(last=ops)
-        except Conflict as err:
-            if self.state == "live":
-                yield from self._read_again()
-            op = ops[err.index]
-            if op.within is None:
-                raise Limit(f"field {op.name!r}: at most {op.most} entries are allowed") from None
-            least, most = op.within
-            raise Limit(
-                f"field {op.name!r}: with {op.delta:+d} the count would not be from {least} to {most}"
-            ) from None
-        return result.values[at] if at < len(result.values) else None
-
-    def _read_again(self) -> Flow[None]:
-        try:
-            s = yield from self.store.read(self.token)
-        except SessionError:
-            return  # the change finds out why
-        if isinstance(s.found, Record) and s.found.status(self.token.verifier_hash, s.now) in ("current", "grace"):
-            self._become(s.found, s.now)
-
-    def _busy(self, name: str) -> Unavailable:
-        error = Unavailable(f"other requests keep changing {name!r}")
-        self.fail(error)
-        self.reported = True
-        return error

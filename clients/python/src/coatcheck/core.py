@@ -141,7 +141,7 @@ class Core(Committer):
                     fields[name] = value
         for op in ops:
             if op.value is not None and self.config.seal:
-                value = self.ring.open(self.session_id, op.name, op.value)
+                value = self.ring.open(self.record_id, op.name, op.value)
                 op = Op(op.kind, op.name, self.ring.seal(session, op.name, value))
             run(fields, op)
         self._check_size(fields)

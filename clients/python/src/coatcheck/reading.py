@@ -1,28 +1,22 @@
-"""One request's session, without input and output: its state, its fields, and reading it.
-
-The flows of this module, of committing.py and of core.py run on wire.py.
-"""
+"""One request's session, without input and output: its state, and reading it."""
 
 from __future__ import annotations
 
-import threading
 import time
-from dataclasses import replace
-from os import urandom
 from typing import Callable
 
 from . import http, record
 from .config import Config
-from .errors import Ambiguous, Ended, Invalid, Sealed, SessionError
+from .editing import Editor
+from .errors import Ambiguous, Ended, Sealed, SessionError
 from .record import Info, Marker, Record
 from .store import Snapshot
 from .tokens import KeyRing, Token, owner_of
 from .users import UserStore
-from .view import Op, View
 from .wire import Flow
 
 
-class Reader:
+class Reader(Editor):
     """States: unread, anonymous, live, ended, moved, failed."""
 
     def __init__(
@@ -33,29 +27,20 @@ class Reader:
         request: http.Request,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.store, self.config, self.ring, self.request = store, config, ring, request
-        self.clock = clock
+        super().__init__(store, config, ring)
+        self.request, self.clock = request, clock
         self.began = time.monotonic()
         self.cred = http.credentials_of(request, config, ring)
         self.found = self.cred.token is not None
-        self.state = "unread"
         self.read_error: SessionError | None = None
-        self.error: Exception | None = None  # what fails the commit
-        self.reported = False  # the application has got the error
-        self.lock = threading.RLock()
-        self.view = View()
-        self.record: Record | None = None
-        self.now = 0.0  # the server's time when the record was read
-        self.read_at = 0.0  # time.monotonic() then
         self.named: Record | None = None  # what the token names, also if it does not open it
         self.info: Info | None = None
-        self.new_id = b""  # of a session that is not stored yet
         # The response.
         self.used = self.sent = False
         self.cookie = "keep"  # keep, set or handed out
         self.rotated: Token | None = None
         self.confirmed = 0.0
-        self.issued = self.renewed = False
+        self.renewed = False
         self.age = 0.0
         self.signed_in_cookie = False
         self.signed_in = False  # by this request
@@ -69,79 +54,17 @@ class Reader:
         return self.cred.token
 
     @property
-    def session_id(self) -> bytes:
-        if self.record:
-            return self.record.id
-        if not self.new_id:
-            self.new_id = urandom(16)
-        return self.new_id
+    def locator(self) -> Token:
+        return self.token
 
     def handle(self) -> str:
         return self.token.handle if self.record and self.cred.token else ""
 
-    def fail(self, error: Exception) -> None:
-        """Keeps the first error for the commit."""
-        if self.error is None:
-            self.error = error
-
     def refusal(self) -> Exception | None:
         """Says why the session takes no changes."""
-        if self.state == "unread":
-            return RuntimeError("load the session first")
         if self.state in ("ended", "moved"):
             return Ended("the session ended, or got a new token, while the request was running")
-        return self.read_error if self.state == "failed" else None
-
-    def _raise_error(self) -> None:
-        if self.error is not None:
-            self.reported = True
-            raise self.error
-
-    def discard(self) -> None:
-        """Drops the changes that are not committed, and the mistake that would fail the commit."""
-        self.view.discard()
-        self.error = None
-
-    # Fields
-
-    def get(self, name: str) -> bytes | None:
-        """Returns a value in clear. Raises Sealed."""
-        if self.state == "unread":
-            raise RuntimeError("load the session first")
-        value = self.view.fields.get(name)
-        return None if value is None else self.ring.open(self.session_id, name, value)
-
-    def sealed(self, name: str, value: bytes) -> bytes:
-        """Returns a value as it is to be stored in this session."""
-        return self.ring.seal(self.session_id, name, value) if self.config.seal else value
-
-    def stored(self, name: str) -> bytes | None:
-        return self.view.fields.get(name)
-
-    def entries(self, field: str) -> dict[str, bytes]:
-        """Returns the entries of a map as they are stored, sorted by key."""
-        start = len(field) + 1
-        with self.lock:
-            found = {n[start:]: v for n, v in self.view.fields.items() if n.startswith(field + ":")}
-        return dict(sorted(found.items(), key=lambda e: e[0].encode()))
-
-    def change(self, op: Op) -> None:
-        """Makes a change for the commit. A mistake is kept, and fails the commit."""
-        with self.lock:
-            if self.error is not None:
-                return
-            error = self.refusal()
-            if error is None and op.name and not record.check_name(op.name):
-                error = Invalid(f"{op.name[:80]!r} is not the name of a field or an entry")
-            try:
-                if error is None:
-                    if op.value is not None:
-                        op = replace(op, value=self.sealed(op.name, op.value))
-                    self.view.change(op)
-            except SessionError as err:
-                error = err
-            if error is not None:
-                self.fail(error)
+        return self.read_error if self.state == "failed" else super().refusal()
 
     # Reading
 
@@ -256,10 +179,7 @@ class Reader:
             log.error("a stolen token was used; session %s: %s", token.handle, err)
 
     def _become(self, r: Record, now: float) -> None:
-        """Makes r the session. Raises Sealed if the key of any value is missing."""
-        for name, value in r.fields.items():
-            if value[:1] == b"~":
-                self.ring.can_open(name, value)
+        self._can_open(r)
         info = None
         if r.user:
             try:
@@ -268,9 +188,8 @@ class Reader:
                 raise Sealed(f"the info opens, but does not describe a user: {err}") from None
             if owner_of(self.config.user_key, info.user) != r.user.owner:
                 raise SessionError("Config.user_key is not the one with which this user signed in")
-        self.state, self.record, self.named, self.info = "live", r, r, info
-        self.now, self.read_at = now, time.monotonic()
-        self.view.rebase(r.fields)
+        self._hold(r, now)
+        self.named, self.info = r, info
 
     def _leave(self, state: str) -> None:
         self.state, self.record, self.info = state, None, None

@@ -204,6 +204,17 @@ def decode(stored: Mapping[bytes, bytes]) -> Record | Marker | None:
     return _record(meta, fields, size)
 
 
+def user_data(found: Record | Marker | None, owner: str, now: float) -> Record | None:
+    """Returns what a key of user data holds, None if there is none. Raises Malformed."""
+    if found is None:
+        return None
+    if isinstance(found, Marker) or found.user or found.previous or found.moving:
+        raise Malformed(owner, "a session or a marker in the place of user data")
+    if not hmac.compare_digest(found.verifier, owner):
+        raise Malformed("@s", "its verifier is not the owner of the user data")
+    return found if now < found.expires else None
+
+
 def _marker(name: str, meta: dict[str, bytes], stored: Mapping[bytes, bytes]) -> Marker:
     if len(stored) > 1:
         raise Malformed(name, "a marker has no other name beside it")

@@ -20,7 +20,7 @@ from .errors import (
     UnknownOutcome,
 )
 from .record import Malformed, Marker, Record
-from .tokens import Token, b64encode, bucket_of, random_hash
+from .tokens import DataLocator, Locator, Token, b64encode, bucket_of, random_hash
 from .wire import Command, Flow, Pause, Refresh, ServerError, Trip, TripFailed
 
 MAX_FIELDS = 1024
@@ -40,6 +40,11 @@ _NOT_RUN = (
     "NOREPLICAS",
     "NOSCRIPT",
 )
+
+
+# A new verifier: "renew" or "rotate", the token that has it, the grace period of the old one, and
+# the age from which the old one is rotated. Both times are in milliseconds.
+Renewal = tuple[str, Token, int, int]
 
 
 @dataclass
@@ -168,43 +173,50 @@ class Store:
 
     # Reading
 
-    def read(self, token: Token) -> Flow[Snapshot]:
-        """Reads a session. Raises Malformed and Unavailable."""
-        handle = token.handle
-        key = self.keys.session(handle)
-        yield from self.follow_revoked()
+    def read(self, locator: Locator) -> Flow[Snapshot]:
+        """Reads a session or user data. Raises Malformed and Unavailable."""
+        if isinstance(locator, Token):
+            yield from self.follow_revoked()
         sent = time.monotonic()
-        replies = yield from self.ask(key, self._read_commands(token))
-        snapshot = yield from self._snapshot(replies, sent)
-        if token.anonymous and isinstance(snapshot.found, Record) and snapshot.found.user:
+        replies = yield from self.ask(self.keys.record(locator), self._read_commands(locator))
+        snapshot = yield from self._snapshot(locator, replies, sent)
+        if isinstance(locator, Token) and locator.anonymous and isinstance(snapshot.found, Record) and snapshot.found.user:
             # The cookie has the wrong name. Read it again, together with the revocations.
-            token.anonymous = False
-            return (yield from self.read(token))
+            locator.anonymous = False
+            return (yield from self.read(locator))
         return snapshot
 
-    def _read_commands(self, token: Token) -> list[Command | Call]:
-        """Returns what reads a session. No revocation of a user concerns an anonymous one."""
-        commands: list[Command | Call] = [("TIME",), ("HGETALL", self.keys.session(token.handle))]
+    def _read_commands(self, locator: Locator) -> list[Command | Call]:
+        """Returns what reads a record.
+
+        No revocation of a user concerns an anonymous session, and none at all user data.
+        """
+        commands: list[Command | Call] = [("TIME",), ("HGETALL", self.keys.record(locator))]
+        if isinstance(locator, DataLocator):
+            return commands
         if not self.cluster:
             commands.append(("GET", self.keys.revoked))
-        if not token.anonymous:
-            commands.append(("HGETALL", self.keys.revocations(token.handle[:4])))
+        if not locator.anonymous:
+            commands.append(("HGETALL", self.keys.revocations(locator.handle[:4])))
         return commands
 
-    def _snapshot(self, replies: list[Any], sent: float) -> Flow[Snapshot]:
-        received = time.monotonic()
-        now, session, *rest = replies
-        revoked = None if self.cluster else rest.pop(0)
+    def _snapshot(self, locator: Locator, replies: list[Any], sent: float) -> Flow[Snapshot]:
+        received, is_session = time.monotonic(), isinstance(locator, Token)
+        now, stored, *rest = replies
+        revoked = rest.pop(0) if is_session and not self.cluster else None
         revocations = rest[0] if rest else {}
-        for reply, name in ((session, "the session"), (revocations, "the revocations"), (now, "TIME"), (revoked, "revoked")):
+        what = "the session" if is_session else "the user data"
+        for reply, name in ((stored, what), (revocations, "the revocations"), (now, "TIME"), (revoked, "revoked")):
             if isinstance(reply, ServerError):
                 if reply.code == "WRONGTYPE":
                     raise Malformed(name, "a key of another type")
                 raise Unavailable(str(reply))
-        if not self.cluster:
+        if is_session and not self.cluster:
             yield from self._learn(revoked)
-        found = record.decode(pairs(session))
-        return Snapshot(found, pairs(revocations), self.revoked, milliseconds(now), sent, received)
+        found, time_ms = record.decode(pairs(stored)), milliseconds(now)
+        if isinstance(locator, DataLocator):
+            found = record.user_data(found, locator.owner, time_ms)
+        return Snapshot(found, pairs(revocations), self.revoked, time_ms, sent, received)
 
     def follow_revoked(self) -> Flow[None]:
         """Reads the revocation of everybody on a Cluster, if that is half a second ago."""
@@ -235,21 +247,22 @@ class Store:
 
     def create(
         self,
-        token: Token,
-        session: bytes,
+        locator: Locator,
+        id: bytes,
         fields: dict[str, bytes],
         idle: int,
         lifetime: int,
         first: int,
     ) -> Flow[Result]:
+        """Stores a new record. Raises Exists."""
         size = sum(len(k.encode()) + len(v) for k, v in fields.items())
         values = [x for k, v in fields.items() for x in (k.encode(), v)]
-        key = self.keys.session(token.handle)
+        key = self.keys.record(locator)
         what = call(
             "create",
             [key],
-            b64encode(session),
-            token.verifier_hash,
+            b64encode(id),
+            locator.verifier_hash,
             size,
             idle,
             lifetime,
@@ -258,59 +271,64 @@ class Store:
             *values,
         )
         sent = time.monotonic()
-        replies = yield from self.ask(key, [what, *self._read_commands(token)])
-        status = check_reply(replies[0])[0]
-        if status not in (b"ok", b"again"):
-            raise Unavailable("a session with the new id exists")
-        snapshot = yield from self._snapshot_after(replies[1:], sent)
-        return Result(1, 0, snapshot=snapshot)
+        replies = yield from self.ask(key, [what, *self._read_commands(locator)])
+        reply = check_reply(replies[0])
+        if reply[0] not in (b"ok", b"again"):
+            raise Exists(f"{locator.handle}: a record with the new id exists")
+        snapshot = yield from self._snapshot_after(locator, replies[1:], sent)
+        return Result(1, reply[1] if reply[0] == b"ok" else 0, snapshot=snapshot)
 
-    def _snapshot_after(self, replies: list[Any], sent: float) -> Flow[Snapshot | None]:
+    def _snapshot_after(self, locator: Locator, replies: list[Any], sent: float) -> Flow[Snapshot | None]:
         """Returns what was read after a change. The change is made, whatever comes of this."""
         try:
-            return (yield from self._snapshot(replies, sent))
+            return (yield from self._snapshot(locator, replies, sent))
         except Unavailable:
             return None
 
     def apply(
         self,
-        token: Token,
-        known: Record,
+        locator: Locator,
+        known: Record | None,
         now: float,
         ops: Sequence[tuple[bytes | str, bytes | str, bytes | str, bytes | str]],
         max_size: int,
         issued: bool,
-        renew: tuple[str, str, int | str, int | str] | None = None,
+        renew: Renewal | None = None,
         read_after: bool = False,
     ) -> Flow[Result]:
         """Applies a change. `known` is any version of the record, and `now` the server's time.
 
-        `renew` is the operation "renew" or "rotate". Raises Ended, Refused, Unavailable.
+        Raises Gone if there is no live record, Ended if the verifier is not accepted, Refused, and
+        Unavailable.
         """
-        key, bucket = self.keys.session(token.handle), token.handle[:4]
-        verifier = token.verifier_hash
-        keys = [key, self.keys.revocations(bucket)] if known.user else [key]
-        due = renew is not None or known.touch_due(None if issued else verifier, now)
+        key, verifier, is_session = self.keys.record(locator), locator.verifier_hash, isinstance(locator, Token)
+        keys = [key]
+        if is_session and (known is None or known.user):
+            keys.append(self.keys.revocations(locator.handle[:4]))
+        due = renew is not None or known is None or known.touch_due(None if issued else verifier, now)
         args: list[bytes | str | int] = [
             verifier,
             max_size,
-            self.revoked if known.created <= self.revoked else 0,
+            self.revoked if is_session and (known is None or known.created <= self.revoked) else 0,
             f"{int(due)}0{int(issued)}",
         ]
         if renew:
-            args += [renew[0], renew[1], renew[2], renew[3]]
+            kind, new, grace, age = renew
+            args += [kind, new.verifier_hash, *((grace, age) if kind == "rotate" else ("", ""))]
         for op in ops:
             args += op
         commands: list[Command | Call] = [call("apply", keys, *args)]
         if read_after:
-            commands += self._read_commands(token)
+            commands += self._read_commands(locator)
         sent = time.monotonic()
         replies = yield from self.ask(
             key, commands, repeat=renew is not None and renew[0] == "renew"
         )
         reply = check_reply(replies[0])
-        if reply[0] in (b"gone", b"moved"):
-            raise Ended(f"session {token.handle}: {reply[0].decode()}")
+        if reply[0] == b"gone":
+            raise Gone(f"{locator.handle}: gone")
+        if reply[0] == b"moved":
+            raise Ended(f"{locator.handle}: moved")
         if reply[0] == b"refused":
             raise Refused(int(reply[1]), reply[2].decode(), reply[3] if len(reply) > 3 else None)
         at = 4 if renew else 3
@@ -322,13 +340,14 @@ class Store:
             values=list(reply[at:]),
         )
         if read_after:
-            result.snapshot = yield from self._snapshot_after(replies[1:], sent)
+            result.snapshot = yield from self._snapshot_after(locator, replies[1:], sent)
         return result
 
-    def touch(self, token: Token, signed_in: bool) -> Flow[None]:
-        key = self.keys.session(token.handle)
-        keys = [key, self.keys.revocations(token.handle[:4])] if signed_in else [key]
-        yield from self.execute(key, call("touch", keys, token.verifier_hash, self.revoked, 0))
+    def touch(self, locator: Locator, signed_in: bool) -> Flow[None]:
+        key = self.keys.record(locator)
+        keys = [key, self.keys.revocations(locator.handle[:4])] if signed_in else [key]
+        revoked = self.revoked if isinstance(locator, Token) else 0
+        yield from self.execute(key, call("touch", keys, locator.verifier_hash, revoked, 0))
 
     def end(self, handle: str, owner: str | None, known: bool) -> Flow[bool]:
         """Ends a session, and reports whether it was there. Raises Ended after a sign-in.
@@ -382,6 +401,15 @@ class Store:
             return None
         return user.owner if f"{bucket_of(user.owner):04x}" == handle[:4] else None
 
+
+class Exists(Unavailable):
+    """create.lua did not store the record: another one has its key."""
+
+
+class Gone(Ended):
+    """There is no live record under the key: it ended, expired or is revoked."""
+
+
 class Refused(Exception):
     """apply.lua refused an operation. `index` does not count renew and rotate."""
 
@@ -391,7 +419,7 @@ class Refused(Exception):
 
     def public(self, name: str) -> Exception:
         if self.why in ("large", "fields"):
-            return TooLarge(f"{name!r}: the session would exceed a limit ({self.why})")
+            return TooLarge(f"{name!r}: the record would exceed a limit ({self.why})")
         return Invalid(f"{name!r}: {self.why}")
 
 

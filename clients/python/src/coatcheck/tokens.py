@@ -124,6 +124,24 @@ class Token:
         return b64encode(data + ring.mac(data))
 
 
+@dataclass(frozen=True)
+class DataLocator:
+    """Names the data of a user in the store, as a Token names a session. It opens nothing."""
+
+    owner: str
+
+    @property
+    def handle(self) -> str:
+        return f"{bucket_of(self.owner):04x}-{self.owner}"
+
+    @property
+    def verifier_hash(self) -> str:
+        return self.owner
+
+
+Locator = Token | DataLocator
+
+
 class NotAToken(ValueError):
     """The text is not a token of this program. `forged` says that only its MAC is wrong."""
 

@@ -119,7 +119,7 @@ class UserStore(Store):
             check_reply(replies[0])
         except Unavailable as err:
             raise UnknownOutcome(f"the sign-in was not confirmed: {err}") from err
-        return (yield from self._snapshot_after(replies[1:], sent))
+        return (yield from self._snapshot_after(token, replies[1:], sent))
 
     def _store_user(self, s: SignIn, old: Token | None, before: Record | None) -> Flow[Snapshot | None]:
         fields = s.fields(before)
@@ -171,7 +171,7 @@ class UserStore(Store):
             if status == b"ok":
                 for ended in reply[2]:
                     self.ends.add(f"{bucket:04x}-{ended.decode()}", s.owner)
-            return (yield from self._snapshot_after(replies[1:], sent))
+            return (yield from self._snapshot_after(s.token, replies[1:], sent))
 
     def _index(self, s: SignIn, old_name: str) -> Flow[tuple[float, str, list[str]]]:
         """Returns the server's time, the version of the index, and the sessions to pass."""

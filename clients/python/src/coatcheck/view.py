@@ -54,11 +54,13 @@ class Op:
         return self.kind, self.name.encode(), a, b
 
     def exceeded(self, fields: dict[str, bytes], before: bytes | None) -> str | None:
-        """Returns why these values of a new session, made by this change, are over its limit.
+        """Returns why a record that does not exist yet refuses this change, or None.
 
-        `before` is the value that the change found. A count that is out of its bounds may come
-        closer.
+        `fields` are the values that the change made, and `before` is the one that it found. A count
+        that is out of its bounds may come closer.
         """
+        if self.kind == "swap" and self.old != before:
+            return "conflict"
         if self.within:
             (least, most), n = self.within, int(fields[self.name])
             if n < least and (before is None or self.delta <= 0):

@@ -23,6 +23,7 @@ from coatcheck import Config, Manager
 sys.path.insert(0, str(Path(__file__).parent))
 
 from patience import PATIENT  # noqa: E402
+from shop import SEAL, opened  # noqa: E402
 
 
 def free_port() -> int:
@@ -145,12 +146,24 @@ def manager(url, namespace):
     m.close()
 
 
+@pytest.fixture
+def shop(url, namespace):
+    m = opened(url, namespace)
+    yield m
+    m.close()
+
+
+@pytest.fixture(params=["clear", "sealed"])
+def any_shop(request, url, namespace):
+    """A shop that seals values, and one that does not."""
+    m = opened(url, namespace, **(SEAL if request.param == "sealed" else {}))
+    yield m
+    m.close()
+
+
 def pytest_terminal_summary(terminalreporter):
     for module, what in (("test_vectors", "vectors"), ("test_contract", "contract")):
         counts = getattr(sys.modules.get(module), "counts", {})
         if counts:
             parts = ", ".join(f"{k} {n}" for k, n in sorted(counts.items()))
             terminalreporter.write_line(f"{what}: {sum(counts.values())} cases ({parts})")
-    left_out = getattr(sys.modules.get("test_contract"), "left_out", ())
-    if left_out:
-        terminalreporter.write_line(f"contract: {len(left_out)} scenarios left out, which need user data")

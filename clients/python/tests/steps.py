@@ -31,7 +31,10 @@ OUTCOMES = [
     (coatcheck.Revoked, "revoked"),
     (coatcheck.NotFound, "not found"),
 ]
-SESSIONLESS = {"sessions", "count sessions", "revoke", "revoke user", "revoke everybody"}
+SESSIONLESS = {
+    "sessions", "count sessions", "revoke", "revoke user", "revoke everybody", "data of", "delete user",
+}  # fmt: skip
+KINDS = {"value": Value, "map": Map, "counter": Counter, "counters": Counters}
 
 
 async def settle(x: Any) -> Any:
@@ -57,6 +60,7 @@ def config_of(options: dict[str, Any]) -> coatcheck.Config:
         "first_use_ms": "first_use_timeout",
         "lifetime_ms": "lifetime",
         "max_remember_ms": "max_remember",
+        "user_data_timeout_ms": "user_data_timeout",
     }
     given = {to: options[name] / 1000 for name, to in seconds.items() if options.get(name)}
     for name in ("max_size", "max_per_user", "refuse_extra", "seal"):
@@ -66,6 +70,7 @@ def config_of(options: dict[str, Any]) -> coatcheck.Config:
         commit_timeout=60,
         namespace=options["namespace"],
         keep_fields=tuple(options.get("keep_fields") or ()),
+        user_fields=tuple(KINDS[kind](name) for name, kind in (options.get("user_fields") or {}).items()),
         keys=tuple(bytes.fromhex(k) for k in options.get("keys") or ()),
         user_key=bytes.fromhex(options["user_key"]) if options.get("user_key") else None,
         **given,
@@ -119,8 +124,9 @@ class Steps:
                 value = await act(manager, session, action)
                 if value is not NOTHING:
                     reply["values"].append(value)
-                if core.error is not None:
-                    raise core.error
+                for of in (core, *core.opened):
+                    if of.error is not None:
+                        raise of.error
             if not request.get("open"):
                 await settle(session.run(core.before_header()))
         except Exception as err:
@@ -185,6 +191,8 @@ async def act(manager: Any, s: Any, action: list[Any]) -> Any:
     """Makes one action, and returns its value or NOTHING."""
     word, *args = action
     field, colon, key = args[0].partition(":") if args and isinstance(args[0], str) else ("", "", "")
+    if word == "data":
+        return await act(manager, await settle(s.user_data()), args)
     if word == "get":
         return Map(field).get(s, key) if colon else Value(field).get(s)
     if word == "has":
@@ -220,14 +228,10 @@ async def act(manager: Any, s: Any, action: list[Any]) -> Any:
         s.clear()
     elif word == "clear":
         Map(field).clear(s)
-    elif word == "commit":
-        await settle(s.commit())
-    elif word == "renew":
-        await settle(s.renew())
+    elif word in ("commit", "renew", "sign out"):
+        await settle(getattr(s, word.replace(" ", "_"))())
     elif word == "sign in":
         await settle(s.sign_in(login_of(args[0], manager.clock())))
-    elif word == "sign out":
-        await settle(s.sign_out())
     elif word == "user":
         return s.user or None
     elif word == "info":
@@ -236,16 +240,30 @@ async def act(manager: Any, s: Any, action: list[Any]) -> Any:
     elif word == "lifetime":
         r = s.core.record
         return r.deadline - r.created
-    elif word in ("sessions", "count sessions"):
-        found = manager.sessions(args[0])
-        handles = [i.handle async for i in found] if hasattr(found, "__aiter__") else [i.handle for i in found]
-        return handles if word == "sessions" else len(set(handles))
-    elif word == "revoke":
-        await settle(manager.revoke(args[0], args[1]))
-    elif word == "revoke user":
-        return await settle(manager.revoke_user(args[0], args[1] if len(args) > 1 else ()))
-    elif word == "revoke everybody":
-        await settle(manager.revoke_everybody())
+    elif word in SESSIONLESS:
+        return await act_on_users(manager, word, *args)
     else:
         raise ValueError(f"unknown action {word!r}")
+    return NOTHING
+
+
+async def act_on_users(manager: Any, word: str, user: str = "", *args: Any) -> Any:
+    """Makes one action that needs no session."""
+    if word == "data of":
+        data = await settle(manager.user_data(user))
+        value = await act(manager, data, list(args))
+        await settle(data.commit())
+        return value
+    if word in ("sessions", "count sessions"):
+        found = manager.sessions(user)
+        handles = [i.handle async for i in found] if hasattr(found, "__aiter__") else [i.handle for i in found]
+        return handles if word == "sessions" else len(set(handles))
+    if word == "revoke":
+        await settle(manager.revoke(user, args[0]))
+    elif word == "revoke user":
+        return await settle(manager.revoke_user(user, args[0] if args else ()))
+    elif word == "delete user":
+        return await settle(manager.delete_user(user))
+    elif word == "revoke everybody":
+        await settle(manager.revoke_everybody())
     return NOTHING

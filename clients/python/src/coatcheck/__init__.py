@@ -24,17 +24,18 @@ from .errors import (
     Unavailable,
     UnknownOutcome,
 )
-from .fields import Counter, Counters, Map, Value
+from .fields import Counter, Counters, Field, Map, Value
 from .http import Request
 from .login import Login, SessionInfo
 from .manager import AsyncManager, Manager
-from .session import AsyncSession, Session
+from .session import AsyncSession, AsyncUserData, Session, UserData
 from .store import Replicas
 
 __all__ = [
     "Ambiguous",
     "AsyncManager",
     "AsyncSession",
+    "AsyncUserData",
     "CSRF",
     "Config",
     "Cookie",
@@ -43,6 +44,7 @@ __all__ = [
     "CrossOrigin",
     "Decode",
     "Ended",
+    "Field",
     "HeaderSent",
     "Invalid",
     "Limit",
@@ -63,5 +65,6 @@ __all__ = [
     "TooMany",
     "Unavailable",
     "UnknownOutcome",
+    "UserData",
     "Value",
 ]

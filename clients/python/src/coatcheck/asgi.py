@@ -203,10 +203,5 @@ class _Exchange:
     async def _finish(self) -> None:
         """Runs after the response: commits what a stream has changed, and records the use."""
         core = self.session.core
-        if core.view.ops and self.error is None:
-            try:
-                await self.session.commit()
-            except Exception as err:
-                core.config.logger.error("changes made after the response header were lost: %s", err)
-        if core.touch_due():
-            await self.session.run(core.touch())
+        if core.has_changes() or core.touch_due():
+            await self.session.run(core.after_response(failed=self.error is not None))

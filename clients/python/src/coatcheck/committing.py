@@ -25,7 +25,7 @@ class Committer(Reader):
 
     def _lost(self, error: SessionError) -> None:
         if isinstance(error, Ended):
-            self._leave("ended")
+            self.leave("ended")
 
     def _store(self, ops: list[Op], renew: Renewal | None, read_after: bool) -> Flow[Result]:
         if self.state == "anonymous":
@@ -146,7 +146,7 @@ class Committer(Reader):
         else:
             superseded = not self.signed_in or s.found is not None and s.found.moved
         if superseded:
-            self._leave("ended")
+            self.leave("ended")
 
     def renew(self) -> Flow[None]:
         """Changes the token."""

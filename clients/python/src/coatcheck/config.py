@@ -5,7 +5,10 @@ from __future__ import annotations
 import logging
 import re
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Mapping
 
+from .fields import Field
 from .tokens import check_key
 
 _TEN_YEARS = 10 * 365 * 24 * 3600
@@ -45,6 +48,8 @@ class Config:
     max_per_user: int = 0  # 0: no limit
     refuse_extra: bool = False  # else the user's oldest session ends
     keep_fields: tuple[str, ...] = ()  # what a sign-in keeps of an anonymous session
+    user_fields: tuple[Field, ...] = ()  # what belongs to the user: see Session.user_data
+    user_data_timeout: float = 90 * 24 * 3600  # without use; for data that is stored from now on
     cookie: Cookie = field(default_factory=Cookie)
     bearer: bool = False  # also accept "Authorization: Bearer"
     keys: tuple[bytes, ...] = field(default=(), repr=False)
@@ -55,6 +60,10 @@ class Config:
     csrf_exempt: tuple[str, ...] = ()  # "POST /webhook", "/hooks/": routes that need none
     trusted_origins: tuple[str, ...] = ()  # "scheme://host[:port]" of other sites
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("coatcheck"))
+
+    @cached_property
+    def user_fields_by_name(self) -> Mapping[str, Field]:
+        return {f.name: f for f in self.user_fields}
 
     def checked(self) -> Config:
         """Returns the Config with its defaults. Raises ValueError, which names the field."""
@@ -70,15 +79,18 @@ class Config:
             first_use_timeout=first,
             keys=tuple(self.keys),
             keep_fields=tuple(self.keep_fields),
+            user_fields=tuple(self.user_fields),
             trusted_origins=tuple(self.trusted_origins),
             csrf_exempt=tuple(self.csrf_exempt),
             cookie=_check_cookie(self.cookie),
         )
-        for name in ("lifetime", "idle_timeout", "first_use_timeout", "commit_timeout"):
+        for name in ("lifetime", "idle_timeout", "first_use_timeout", "commit_timeout", "user_data_timeout"):
             if getattr(c, name) < 0.001:
                 raise ValueError(f"Config.{name}: at least 1 ms")
         if c.lifetime > _TEN_YEARS:
             raise ValueError("Config.lifetime: at most 10 years, so that every session ends")
+        if c.user_data_timeout > _TEN_YEARS:
+            raise ValueError("Config.user_data_timeout: at most 10 years")
         if idle > c.lifetime:
             raise ValueError("Config.idle_timeout is longer than lifetime")
         if first > idle:
@@ -95,12 +107,7 @@ class Config:
             raise ValueError("Config.refuse_extra requires max_per_user")
         if c.cookie.persistent and c.lifetime > _MAX_COOKIE_AGE:
             raise ValueError("Config.lifetime: a persistent cookie lives at most 400 days")
-        for name in c.keep_fields:
-            if not re.fullmatch("[A-Za-z0-9._-]{1,64}", name):
-                raise ValueError(f"Config.keep_fields: {name!r} is not a field's name")
-        for pattern in c.csrf_exempt:
-            if not re.fullmatch(r"([A-Z]+ )?/\S*", pattern):
-                raise ValueError(f"Config.csrf_exempt: {pattern!r}: write \"POST /path\", or \"/path/\"")
+        _check_lists(c)
         for key in c.keys:
             check_key(key, "keys")
         if c.user_key is not None:
@@ -115,6 +122,18 @@ class Config:
         if c.unsigned_until and not c.keys:
             raise ValueError("Config.unsigned_until requires keys")
         return c
+
+
+def _check_lists(c: Config) -> None:
+    for name in c.keep_fields:
+        if not re.fullmatch("[A-Za-z0-9._-]{1,64}", name):
+            raise ValueError(f"Config.keep_fields: {name!r} is not a field's name")
+    for of in c.user_fields:
+        if not isinstance(of, Field):
+            raise ValueError(f"Config.user_fields: {of!r} is not a Value, Map, Counter or Counters")
+    for pattern in c.csrf_exempt:
+        if not re.fullmatch(r"([A-Z]+ )?/\S*", pattern):
+            raise ValueError(f"Config.csrf_exempt: {pattern!r}: write \"POST /path\", or \"/path/\"")
 
 
 def _check_cookie(c: Cookie) -> Cookie:

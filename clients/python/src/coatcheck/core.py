@@ -1,12 +1,16 @@
-"""One request's session: signing in and out, and the header of the response."""
+"""One request's session: signing in and out, the user's data, and the header of the response."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from os import urandom
+from typing import Callable
 
 from . import csrf, http
 from .committing import Committer
+from .config import Config
+from .datastore import DataStore
 from .errors import (
     CSRF,
     Ended,
@@ -19,9 +23,11 @@ from .errors import (
     TooMany,
     Unavailable,
 )
+from .joining import Join
 from .login import Login, cut, fits, ms, user_bytes
 from .record import Info, Record
-from .tokens import Token, bucket_of, check_csrf, csrf_token, owner_of
+from .tokens import KeyRing, Token, bucket_of, check_csrf, csrf_token, owner_of
+from .userdata import DataEditor
 from .users import SignIn
 from .view import Op, run
 from .wire import Flow
@@ -33,11 +39,34 @@ _VARY, _VARY_BEARER = ("Cookie",), ("Cookie", "Authorization")
 class Core(Committer):
     """The whole of a request's session. session.py has the classes for applications."""
 
+    def __init__(
+        self,
+        store: DataStore,
+        config: Config,
+        ring: KeyRing,
+        request: http.Request,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(store, config, ring, request, clock)
+        self.opened: list[DataEditor] = []  # the data of users; that of the present user is first
+
     # Users
 
     def sign_in(self, login: Login) -> Flow[None]:
-        """Makes a user the session's, under a new token."""
+        """Makes a user the session's, under a new token, and joins the user's fields."""
         self.used = True
+        yield from self._close_data()
+        yield from self._enter(login)
+        if self.user_fields():
+            try:
+                yield from self.user_data()
+            except SessionError as err:
+                self.config.logger.warning(
+                    "the fields of the session %s did not join the data of its user; a later request tries again: %s",
+                    self.handle(), err,
+                )  # fmt: skip
+
+    def _enter(self, login: Login) -> Flow[None]:
         sign_in = self._prepare(login)
         if self.state in ("ended", "moved"):
             if isinstance(self.error, Ended):
@@ -131,18 +160,15 @@ class Core(Committer):
     def _carry(self, before: Record | None, owner: str, session: bytes, ops: list[Op]) -> dict[str, bytes]:
         """Returns the new session's fields: those that are kept, with this request's changes."""
         fields: dict[str, bytes] = {}
+        kept = {*self.config.keep_fields, *self.config.user_fields_by_name}
         if before:
             same = before.user is not None and before.user.owner == owner
             for name, value in before.fields.items():
-                if same or before.user is None and name.partition(":")[0] in self.config.keep_fields:
-                    if value.startswith(b"~"):
-                        value = self.ring.open(before.id, name, value)
-                        value = self.ring.seal(session, name, value)
-                    fields[name] = value
+                if same or before.user is None and name.partition(":")[0] in kept:
+                    fields[name] = self.ring.reseal(before.id, session, name, value)
         for op in ops:
-            if op.value is not None and self.config.seal:
-                value = self.ring.open(self.record_id, op.name, op.value)
-                op = Op(op.kind, op.name, self.ring.seal(session, op.name, value))
+            if op.value is not None:
+                op = replace(op, value=self.ring.reseal(self.record_id, session, op.name, op.value))
             run(fields, op)
         self._check_size(fields)
         return fields
@@ -159,7 +185,7 @@ class Core(Committer):
             try:
                 yield from self.store.end(self.token.handle, owner, known=r is not None)
             except Ended:
-                self._leave("moved")
+                self.leave("moved")
                 raise
             except SessionError as err:
                 error = err if isinstance(err, ReplicaError) else Unavailable(f"signing out: {err}")
@@ -175,6 +201,110 @@ class Core(Committer):
             self.reported = True
             raise error
         self.found = self.cred.in_header = False
+
+    # The data of the user
+
+    def user_fields(self) -> dict[str, bytes]:
+        """Returns what the stored session has of Config.user_fields."""
+        of_user = self.config.user_fields_by_name
+        if not of_user or self.state != "live":
+            return {}
+        return {n: v for n, v in self.view.base.items() if n.partition(":")[0] in of_user}
+
+    def user_data(self) -> Flow[DataEditor | None]:
+        """Returns the data of the user who is signed in, or None.
+
+        If the session has fields that belong to the user, it moves them to the data.
+        """
+        yield from self.load()
+        if self.record is None or self.record.user is None:
+            return None
+        owner = self.record.user.owner
+        data = next((d for d in self.opened if d.locator.owner == owner), None)
+        if data is None:
+            data = DataEditor(self.store, self.config, self.ring, owner, through=self)
+        if data.state == "unread":
+            yield from data.load()
+        self.opened = [data, *(d for d in self.opened if d is not data)]
+        yield from Join(self, data).run()
+        return data
+
+    def admit(self, owner: str) -> Flow[None]:
+        """Raises Ended unless the session is alive and this user is signed in.
+
+        A request, or a WebSocket, of a revoked session does not change the data of its user.
+        """
+        error = self.refusal()
+        user = self.record.user if self.record else None
+        if error is None and (user is None or user.owner != owner):
+            error = Ended("the user of the data is not signed in any more")
+        if error is not None:
+            raise error
+        finding = self._decide(self.token, (yield from self.store.read(self.token)))
+        if finding.outcome not in ("current", "grace"):
+            self.leave("moved" if finding.outcome in ("superseded", "moved") else "ended")
+            raise Ended("the session ended, or got a new token, while the request was running")
+
+    def _close_data(self) -> Flow[None]:
+        """Commits the changes of user data before another sign-in."""
+        for data in self.opened:
+            try:
+                yield from data.commit(read_after=False)
+            except Ended:  # signing in is how to go on after an end
+                data.discard()
+
+    def before_header(self, can_set_cookie: bool = True) -> Flow[None]:
+        """The middleware's commit: first the session, and then the data of its user.
+
+        So after an error the data is unchanged, or its outcome is unknown. A request that the
+        visitor repeats does not add to a cart twice.
+        """
+        yield from super().before_header(can_set_cookie)
+        for data in self.opened:
+            known = data.error is not None and data.reported
+            try:
+                yield from data.commit(read_after=False)
+            except Exception as err:
+                self.fail(err)
+                self.reported = self.reported or known
+                raise
+
+    def has_changes(self) -> bool:
+        """Reports whether there are changes that are not committed."""
+        return any(of.view.ops for of in (self, *self.opened))
+
+    def after_response(self, failed: bool) -> Flow[None]:
+        """Commits what a stream has changed, and records the use."""
+        if not failed and self.has_changes():
+            try:
+                for of in (self, *self.opened):
+                    yield from of.commit()
+            except Exception as err:
+                self.config.logger.error("changes made after the response header were lost: %s", err)
+        if self.touch_due():
+            yield from self.touch()
+
+    def discard(self) -> None:
+        super().discard()
+        for data in self.opened:
+            data.discard()
+
+    def reload(self) -> Flow[None]:
+        """Drops the changes, and reads the session and the data of its user again."""
+        yield from super().reload()
+        for data in self.opened:
+            yield from data.reload()
+
+    def touch_due(self) -> bool:
+        return super().touch_due() or any(data.touch_due() for data in self.opened)
+
+    def touch(self) -> Flow[None]:
+        """Records the use of the session, and of the data of its user."""
+        if super().touch_due():
+            yield from super().touch()
+        for data in self.opened:
+            if data.touch_due():
+                yield from data.touch()
 
     # Tokens for pages and clients
 

@@ -28,7 +28,7 @@ from . import http, mapping
 from .errors import SessionError
 from .login import Login
 from .manager import Manager
-from .session import Session
+from .session import Session, UserData
 from .wsgi import request_of
 
 _AUTH = ("_auth_user_id", "_auth_user_backend", "_auth_user_hash")
@@ -100,6 +100,12 @@ class SessionStore(SessionBase):  # type: ignore[misc]
         self.coatcheck.load()
         self.apply()
         self.coatcheck.commit()
+
+    def user_data(self) -> Session | UserData:
+        """See Session.user_data. It signs in first if this request has called auth.login."""
+        self._session  # noqa: B018 - reads the session
+        self.apply()
+        return self.coatcheck.user_data()
 
     def is_empty(self) -> bool:
         return not self._session

@@ -15,11 +15,11 @@ from typing import Callable, Sequence
 
 from . import record
 from .config import Config
+from .datastore import DataStore
 from .errors import Invalid, Limit, SessionError, TooLarge, Unavailable
 from .record import Record
 from .store import MAX_FIELDS, Refused, Renewal, Result, Snapshot
 from .tokens import KeyRing, Locator
-from .users import UserStore
 from .view import Op, View, run
 from .wire import Flow, Pause
 
@@ -48,7 +48,7 @@ class Editor:
     issued = False  # the request issued the token that opens the record
 
     def __init__(
-        self, store: UserStore, config: Config, ring: KeyRing, lock: threading.RLock | None = None
+        self, store: DataStore, config: Config, ring: KeyRing, lock: threading.RLock | None = None
     ) -> None:
         self.store, self.config, self.ring = store, config, ring
         self.state = "unread"

@@ -5,20 +5,22 @@
 
 Get, set, add and delete never wait for the store: the request commits its changes in one step. A
 mistake is kept, and fails the commit. `take`, `update`, `add_within` and `set_within` talk to the
-store, so an AsyncSession awaits them.
+store, so an AsyncSession or AsyncUserData awaits them.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any, Awaitable, Callable, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Awaitable, Callable, Generic, TypeVar, overload
 
 from .errors import Decode, Invalid, Sealed
 from .record import check_name
-from .session import AsyncSession, BaseSession, Session
 from .view import MAX_INT, MIN_INT, Op, parse_integer
 from .wire import Flow
+
+if TYPE_CHECKING:
+    from .session import AsyncFields, BaseFields, SyncFields
 
 T = TypeVar("T")
 D = TypeVar("D")
@@ -105,11 +107,20 @@ def _check_field(name: str) -> str:
     return name
 
 
-class _Typed(Generic[T]):
+class Field:
+    """A Value, a Map, a Counter or Counters."""
+
+    counts = False  # its values are counts, which add up
+
+    def __init__(self, name: str) -> None:
+        self.name = _check_field(name)
+
+
+class _Typed(Field, Generic[T]):
     """A field with JSON values of one type."""
 
     def __init__(self, name: str, of: type[T] | None = None) -> None:
-        self.name = _check_field(name)
+        super().__init__(name)
         self._type = of
 
     def _decode(self, name: str, text: bytes) -> T:
@@ -124,18 +135,18 @@ class _Typed(Generic[T]):
             raise Decode(f"field {name!r} has a {type(value).__name__}, not a {of.__name__}")
         return value  # type: ignore[no-any-return]
 
-    def _lookup(self, s: BaseSession, name: str) -> tuple[T | None, bool]:
+    def _lookup(self, s: BaseFields, name: str) -> tuple[T | None, bool]:
         text = s.core.get(name)
         return (None, False) if text is None else (self._decode(name, text), True)
 
-    def _get(self, s: BaseSession, name: str) -> tuple[T | None, bool]:
+    def _get(self, s: BaseFields, name: str) -> tuple[T | None, bool]:
         try:
             return self._lookup(s, name)
         except (Decode, Sealed) as err:
             s.core.fail(err)
             return None, False
 
-    def _set(self, s: BaseSession, name: str, value: T) -> None:
+    def _set(self, s: BaseFields, name: str, value: T) -> None:
         try:
             text = encode_json(name, value)
         except Invalid as err:
@@ -143,11 +154,11 @@ class _Typed(Generic[T]):
             return
         s.core.change(Op("set", name, text))
 
-    def _take(self, s: BaseSession, name: str) -> Flow[T | None]:
+    def _take(self, s: BaseFields, name: str) -> Flow[T | None]:
         text = yield from s.core.take(name)
         return None if text is None else self._decode(name, text)
 
-    def _update(self, s: BaseSession, name: str, f: Callable[[T | None], T]) -> Flow[T]:
+    def _update(self, s: BaseFields, name: str, f: Callable[[T | None], T]) -> Flow[T]:
         made: list[T] = []
 
         def encoded(text: bytes | None) -> bytes:
@@ -163,7 +174,7 @@ class _Typed(Generic[T]):
         return made[0]
 
 
-def _run(s: Session | AsyncSession, flow: Flow[T]) -> Any:
+def _run(s: SyncFields | AsyncFields, flow: Flow[T]) -> Any:
     return s.run(flow)
 
 
@@ -174,38 +185,38 @@ class Value(_Typed[T]):
     """
 
     @overload
-    def get(self, s: BaseSession) -> T | None: ...
+    def get(self, s: BaseFields) -> T | None: ...
     @overload
-    def get(self, s: BaseSession, default: D) -> T | D: ...
-    def get(self, s: BaseSession, default: Any = None) -> Any:
+    def get(self, s: BaseFields, default: D) -> T | D: ...
+    def get(self, s: BaseFields, default: Any = None) -> Any:
         """Returns the value, or the default if it is unset."""
         value, found = self._get(s, self.name)
         return value if found else default
 
-    def lookup(self, s: BaseSession) -> tuple[T | None, bool]:
+    def lookup(self, s: BaseFields) -> tuple[T | None, bool]:
         """Returns the value, and whether it is set. Raises Decode or Sealed, which get keeps."""
         return self._lookup(s, self.name)
 
-    def set(self, s: BaseSession, value: T) -> None:
+    def set(self, s: BaseFields, value: T) -> None:
         """Sets the value."""
         self._set(s, self.name, value)
 
-    def delete(self, s: BaseSession) -> None:
+    def delete(self, s: BaseFields) -> None:
         """Unsets the value."""
         s.core.change(Op("unset", self.name))
 
     @overload
-    def take(self, s: Session) -> T | None: ...
+    def take(self, s: SyncFields) -> T | None: ...
     @overload
-    def take(self, s: AsyncSession) -> Awaitable[T | None]: ...
+    def take(self, s: AsyncFields) -> Awaitable[T | None]: ...
     def take(self, s: Any) -> Any:
         """Removes the value and returns it, to exactly one caller. It commits."""
         return _run(s, self._take(s, self.name))
 
     @overload
-    def update(self, s: Session, f: Callable[[T | None], T]) -> T: ...
+    def update(self, s: SyncFields, f: Callable[[T | None], T]) -> T: ...
     @overload
-    def update(self, s: AsyncSession, f: Callable[[T | None], T]) -> Awaitable[T]: ...
+    def update(self, s: AsyncFields, f: Callable[[T | None], T]) -> Awaitable[T]: ...
     def update(self, s: Any, f: Callable[[T | None], T]) -> Any:
         """Replaces the value with the result of f, atomically. It commits.
 
@@ -221,22 +232,22 @@ class Map(_Typed[T]):
         return f"{self.name}:{key}"
 
     @overload
-    def get(self, s: BaseSession, key: str) -> T | None: ...
+    def get(self, s: BaseFields, key: str) -> T | None: ...
     @overload
-    def get(self, s: BaseSession, key: str, default: D) -> T | D: ...
-    def get(self, s: BaseSession, key: str, default: Any = None) -> Any:
+    def get(self, s: BaseFields, key: str, default: D) -> T | D: ...
+    def get(self, s: BaseFields, key: str, default: Any = None) -> Any:
         """Returns an entry, or the default if there is none."""
         value, found = self._get(s, self._entry(key))
         return value if found else default
 
-    def set(self, s: BaseSession, key: str, value: T) -> None:
+    def set(self, s: BaseFields, key: str, value: T) -> None:
         """Sets an entry. A key has at most 256 bytes of UTF-8."""
         self._set(s, self._entry(key), value)
 
     @overload
-    def set_within(self, s: Session, key: str, value: T, entries: int) -> None: ...
+    def set_within(self, s: SyncFields, key: str, value: T, entries: int) -> None: ...
     @overload
-    def set_within(self, s: AsyncSession, key: str, value: T, entries: int) -> Awaitable[None]: ...
+    def set_within(self, s: AsyncFields, key: str, value: T, entries: int) -> Awaitable[None]: ...
     def set_within(self, s: Any, key: str, value: T, entries: int) -> Any:
         """Sets an entry, unless it is new and the map would have more than `entries`. It commits.
 
@@ -246,7 +257,7 @@ class Map(_Typed[T]):
         """
         return _run(s, self._set_within(s, self._entry(key), value, entries))
 
-    def _set_within(self, s: BaseSession, name: str, value: T, entries: int) -> Flow[None]:
+    def _set_within(self, s: BaseFields, name: str, value: T, entries: int) -> Flow[None]:
         try:
             ops = Op("set", name, encode_json(name, value)), _limit(self.name, entries)
         except Invalid as err:
@@ -254,11 +265,11 @@ class Map(_Typed[T]):
             raise
         yield from s.core.bounded(*ops)
 
-    def delete(self, s: BaseSession, key: str) -> None:
+    def delete(self, s: BaseFields, key: str) -> None:
         """Removes an entry."""
         s.core.change(Op("unset", self._entry(key)))
 
-    def all(self, s: BaseSession) -> dict[str, T]:
+    def all(self, s: BaseFields) -> dict[str, T]:
         """Returns the entries, sorted by key. What cannot be read fails the commit."""
         entries: dict[str, T] = {}
         for key in s.core.entries(self.name):
@@ -267,28 +278,28 @@ class Map(_Typed[T]):
                 entries[key] = value  # type: ignore[assignment]
         return entries
 
-    def clear(self, s: BaseSession) -> None:
+    def clear(self, s: BaseFields) -> None:
         """Removes all entries, including those that another request adds before the commit."""
         s.core.change(Op("unset-entries", self.name))
 
     @overload
-    def take(self, s: Session, key: str) -> T | None: ...
+    def take(self, s: SyncFields, key: str) -> T | None: ...
     @overload
-    def take(self, s: AsyncSession, key: str) -> Awaitable[T | None]: ...
+    def take(self, s: AsyncFields, key: str) -> Awaitable[T | None]: ...
     def take(self, s: Any, key: str) -> Any:
         """See Value.take."""
         return _run(s, self._take(s, self._entry(key)))
 
     @overload
-    def update(self, s: Session, key: str, f: Callable[[T | None], T]) -> T: ...
+    def update(self, s: SyncFields, key: str, f: Callable[[T | None], T]) -> T: ...
     @overload
-    def update(self, s: AsyncSession, key: str, f: Callable[[T | None], T]) -> Awaitable[T]: ...
+    def update(self, s: AsyncFields, key: str, f: Callable[[T | None], T]) -> Awaitable[T]: ...
     def update(self, s: Any, key: str, f: Callable[[T | None], T]) -> Any:
         """See Value.update."""
         return _run(s, self._update(s, self._entry(key), f))
 
 
-def _count(s: BaseSession, name: str) -> int:
+def _count(s: BaseFields, name: str) -> int:
     text = s.core.stored(name)
     if text is None:
         return 0
@@ -305,7 +316,7 @@ def _integer(name: str, n: int, least: int = MIN_INT, most: int = MAX_INT) -> in
     return n
 
 
-def _add(s: BaseSession, name: str, n: int) -> None:
+def _add(s: BaseFields, name: str, n: int) -> None:
     try:
         s.core.change(Op("add", name, delta=_integer(name, n)))
     except Invalid as err:
@@ -317,7 +328,7 @@ def _limit(name: str, entries: int) -> Op:
 
 
 def _add_within(
-    s: BaseSession, name: str, n: int, least: int, most: int, field: str = "", entries: int = 0
+    s: BaseFields, name: str, n: int, least: int, most: int, field: str = "", entries: int = 0
 ) -> Flow[int]:
     try:
         within = _integer(name, least), _integer(name, most)
@@ -331,24 +342,23 @@ def _add_within(
     return int(value or 0)
 
 
-class Counter:
+class Counter(Field):
     """An integer of 64 bits. Concurrent additions add up."""
 
-    def __init__(self, name: str) -> None:
-        self.name = _check_field(name)
+    counts = True
 
-    def get(self, s: BaseSession) -> int:
+    def get(self, s: BaseFields) -> int:
         """Returns the count as the request sees it. It is exact after commit."""
         return _count(s, self.name)
 
-    def add(self, s: BaseSession, n: int = 1) -> None:
+    def add(self, s: BaseFields, n: int = 1) -> None:
         """Adds n, which may be negative. A sum beyond 64 bits fails the commit."""
         _add(s, self.name, n)
 
     @overload
-    def add_within(self, s: Session, n: int, least: int, most: int) -> int: ...
+    def add_within(self, s: SyncFields, n: int, least: int, most: int) -> int: ...
     @overload
-    def add_within(self, s: AsyncSession, n: int, least: int, most: int) -> Awaitable[int]: ...
+    def add_within(self, s: AsyncFields, n: int, least: int, most: int) -> Awaitable[int]: ...
     def add_within(self, s: Any, n: int, least: int, most: int) -> Any:
         """Adds n, unless the count would not be from least to most. Returns the count. It commits.
 
@@ -360,30 +370,29 @@ class Counter:
         """
         return _run(s, _add_within(s, self.name, n, least, most))
 
-    def reset(self, s: BaseSession) -> None:
+    def reset(self, s: BaseFields) -> None:
         """Sets the counter to 0."""
         s.core.change(Op("unset", self.name))
 
 
-class Counters:
+class Counters(Field):
     """A counter for each key, such as the quantities of a cart."""
 
-    def __init__(self, name: str) -> None:
-        self.name = _check_field(name)
+    counts = True
 
-    def get(self, s: BaseSession, key: str) -> int:
+    def get(self, s: BaseFields, key: str) -> int:
         """Returns the count of a key, 0 if it is unset."""
         return _count(s, f"{self.name}:{key}")
 
-    def add(self, s: BaseSession, key: str, n: int = 1) -> None:
+    def add(self, s: BaseFields, key: str, n: int = 1) -> None:
         """Adds n to the count of a key."""
         _add(s, f"{self.name}:{key}", n)
 
     @overload
-    def add_within(self, s: Session, key: str, n: int, least: int, most: int, entries: int) -> int: ...
+    def add_within(self, s: SyncFields, key: str, n: int, least: int, most: int, entries: int) -> int: ...
     @overload
     def add_within(
-        self, s: AsyncSession, key: str, n: int, least: int, most: int, entries: int
+        self, s: AsyncFields, key: str, n: int, least: int, most: int, entries: int
     ) -> Awaitable[int]: ...
     def add_within(self, s: Any, key: str, n: int, least: int, most: int, entries: int) -> Any:
         """See Counter.add_within.
@@ -393,14 +402,14 @@ class Counters:
         """
         return _run(s, _add_within(s, f"{self.name}:{key}", n, least, most, self.name, entries))
 
-    def delete(self, s: BaseSession, key: str) -> None:
+    def delete(self, s: BaseFields, key: str) -> None:
         """Removes a key and its count."""
         s.core.change(Op("unset", f"{self.name}:{key}"))
 
-    def all(self, s: BaseSession) -> dict[str, int]:
+    def all(self, s: BaseFields) -> dict[str, int]:
         """Returns the counts, sorted by key."""
         return {key: _count(s, f"{self.name}:{key}") for key in s.core.entries(self.name)}
 
-    def clear(self, s: BaseSession) -> None:
+    def clear(self, s: BaseFields) -> None:
         """Removes all keys."""
         s.core.change(Op("unset-entries", self.name))

@@ -22,7 +22,7 @@ from . import http, mapping
 from .errors import SessionError
 from .login import Login
 from .manager import Manager
-from .session import Session
+from .session import Session, UserData
 from .wsgi import csrf_token_of, path_of, request_of
 
 
@@ -71,6 +71,12 @@ class FlaskSession(SessionMixin):
         """See Session.sign_out."""
         self._values, self._shown = None, {}
         self.coatcheck.sign_out()
+
+    def user_data(self) -> Session | UserData:
+        """See Session.user_data. It is for counters and maps, and for values: see README.md."""
+        self._read()
+        self.apply()
+        return self.coatcheck.user_data()
 
     def renew(self) -> None:
         """See Session.renew."""

@@ -19,13 +19,14 @@ from redis.cluster import ClusterNode
 from . import record
 from .config import Config
 from .core import Core
+from .datastore import DataStore
 from .errors import Invalid, NotFound, Sealed
 from .http import Request
 from .login import SessionInfo, info_of, user_bytes, user_text
-from .session import AsyncSession, Session
+from .session import AsyncSession, AsyncUserData, Session, UserData
 from .store import Replicas
 from .tokens import KeyRing, owner_of, parse_handle
-from .users import UserStore
+from .userdata import DataEditor
 from .wire import AsyncWire, Flow, SyncWire
 
 T = TypeVar("T")
@@ -38,7 +39,7 @@ class _BaseManager:
         self.config = (config or Config()).checked()
         self.clock = time.time  # replaced in tests; only the times of a Login come from it
         self.ring = KeyRing(self.config.keys, self.config.unsigned_until)
-        self.store = UserStore(self.config.namespace, cluster, self.config.commit_timeout)
+        self.store = DataStore(self.config.namespace, cluster, self.config.commit_timeout)
         if replicas:
             self.store.replicas = replicas
 
@@ -63,6 +64,15 @@ class _BaseManager:
         if len(kept) > 100:
             raise Invalid("at most 100 handles to keep")
         return (yield from self.store.revoke_user(owner, kept, self._longest()))
+
+    def _data(self, user: str | bytes) -> DataEditor:
+        return DataEditor(self.store, self.config, self.ring, self._owner(user))
+
+    def _delete_user(self, user: str | bytes) -> Flow[int]:
+        data = self._data(user)
+        n = yield from self._revoke_user(user, ())
+        yield from data.empty()
+        return n
 
     def _page(
         self, user: str | bytes, after: tuple[int, str] | None
@@ -138,6 +148,24 @@ class Manager(_BaseManager):
         A sign-in that began before fails with Revoked: it may have checked the old password.
         """
         return self.run(self._revoke_user(user, keep))
+
+    def user_data(self, user: str | bytes) -> UserData:
+        """Reads the data of a user, for a worker that has no session. Its commit stores changes.
+
+        Raises Invalid, Unavailable and Sealed. See Session.user_data.
+        """
+        data = self._data(user)
+        self.run(data.load())
+        return UserData(data, self, user_text(user_bytes(user)))
+
+    def delete_user(self, user: str | bytes) -> int:
+        """Ends the user's sessions, as revoke_user does, and then empties the user's data.
+
+        Returns how many sessions it ended. A request that found its session alive before the call
+        may still store a change a moment later: to be sure, call it again after
+        Config.commit_timeout. Call it again after an error, too.
+        """
+        return self.run(self._delete_user(user))
 
     def revoke_everybody(self) -> None:
         """Ends every session, for an incident."""
@@ -234,6 +262,16 @@ class AsyncManager(_BaseManager):
     async def revoke_user(self, user: str | bytes, keep: Sequence[str] = ()) -> int:
         """See Manager.revoke_user."""
         return await self.shielded(self.run(self._revoke_user(user, keep)))
+
+    async def user_data(self, user: str | bytes) -> AsyncUserData:
+        """See Manager.user_data."""
+        data = self._data(user)
+        await self.run(data.load())
+        return AsyncUserData(data, self, user_text(user_bytes(user)))
+
+    async def delete_user(self, user: str | bytes) -> int:
+        """See Manager.delete_user."""
+        return await self.shielded(self.run(self._delete_user(user)))
 
     async def revoke_everybody(self) -> None:
         """See Manager.revoke_everybody."""

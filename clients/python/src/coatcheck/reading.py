@@ -7,12 +7,12 @@ from typing import Callable
 
 from . import http, record
 from .config import Config
+from .datastore import DataStore
 from .editing import Editor
 from .errors import Ambiguous, Ended, Sealed, SessionError
 from .record import Info, Marker, Record
 from .store import Snapshot
 from .tokens import KeyRing, Token, owner_of
-from .users import UserStore
 from .wire import Flow
 
 
@@ -21,7 +21,7 @@ class Reader(Editor):
 
     def __init__(
         self,
-        store: UserStore,
+        store: DataStore,
         config: Config,
         ring: KeyRing,
         request: http.Request,
@@ -191,7 +191,7 @@ class Reader(Editor):
         self._hold(r, now)
         self.named, self.info = r, info
 
-    def _leave(self, state: str) -> None:
+    def leave(self, state: str) -> None:
         self.state, self.record, self.info = state, None, None
         self._withhold()
 

@@ -116,11 +116,13 @@ class Store:
         commands: Sequence[Command | Call],
         repeat: bool = True,
         address: tuple[str, int] | None = None,
+        final: Sequence[str] = (),
     ) -> Flow[list[Any]]:
         """Sends commands, and again if they certainly did not run.
 
         With `repeat` it also sends them again after an unknown outcome. If the first command is a
-        script, its reply alone decides: what follows it only reads.
+        script, its reply alone decides: what follows it only reads. An error with a code in `final`
+        is returned.
         """
         deadline = time.monotonic() + self.timeout
         whole, asking, failures, pause, unknown = False, False, 0, 0.001, False
@@ -143,7 +145,7 @@ class Store:
                 continue
             decisive = replies[:1] if isinstance(commands[0], Call) else replies
             error = next((r for r in decisive if _not_run(r)), None)
-            if error is None:
+            if error is None or error.code in final:
                 return replies
             target, asking = address, False
             if error.code == "NOSCRIPT":

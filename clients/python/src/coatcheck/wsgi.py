@@ -199,14 +199,7 @@ class _Exchange:
 
     def close(self) -> None:
         """Runs after the response: commits what a stream has changed, and records the use."""
-        core = self.session.core
-        if core.view.ops and self.error is None:
-            try:
-                self.session.commit()
-            except Exception as err:
-                core.config.logger.error("changes made after the response header were lost: %s", err)
-        if core.touch_due():
-            self.session.run(core.touch())
+        self.session.run(self.session.core.after_response(failed=self.error is not None))
 
 
 class _Body:

@@ -1,0 +1,184 @@
+"""The data of a user, as a request or a worker sees and changes it: reading and committing it.
+
+It is a record beside the sessions of the user. Its name is the hash of the user, and no token opens
+it. format/README.md has the rules, under "User data".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from os import urandom
+from typing import TYPE_CHECKING
+
+from .config import Config
+from .datastore import DataStore
+from .editing import Editor, jitter
+from .errors import Ended, SessionError, Unavailable
+from .login import ms
+from .record import Malformed, Record
+from .store import Exists, Gone, Renewal, Result
+from .tokens import DataLocator, KeyRing, b64encode
+from .view import Op
+from .wire import Flow
+
+if TYPE_CHECKING:
+    from .core import Core
+
+_LIFETIME_MS = 3_153_600_000_000  # 100 years: only the idle limit is meant to end user data
+_TOUCH_MS = 3_600_000  # how exactly a use is recorded, at most
+_MAX_ATTEMPTS = 20
+_SEALED = ("set", "swap", "take")  # operations whose values may be sealed
+
+
+class DataEditor(Editor):
+    """The data of one user. `through` is the session that opened it; None: a worker did."""
+
+    def __init__(
+        self, store: DataStore, config: Config, ring: KeyRing, owner: str, through: Core | None = None
+    ) -> None:
+        super().__init__(store, config, ring, through.lock if through else None)
+        self._locator, self.through = DataLocator(owner), through
+
+    @property
+    def locator(self) -> DataLocator:
+        return self._locator
+
+    def handle(self) -> str:
+        return f"user data {self._locator.handle}"
+
+    # Reading
+
+    def load(self) -> Flow[None]:
+        """Reads the data. Raises Unavailable, or Sealed if the key of any value is missing."""
+        self.state = "unread"
+        s = yield from self.store.read(self._locator)
+        if isinstance(s.found, Record):
+            self._become(s.found, s.now)
+        else:
+            self.begin_anew([])
+
+    def reload(self) -> Flow[None]:
+        """Drops the changes, and reads the data again."""
+        self.discard()
+        yield from self.load()
+        if self.touch_due():
+            yield from self.touch()
+
+    def _become(self, r: Record, now: float, ops: list[Op] | None = None) -> None:
+        self._can_open(r)
+        self._reseal(r.id, ops)
+        self._hold(r, now)
+
+    def begin_anew(self, ops: list[Op]) -> None:
+        """Makes the data empty. It is not stored: it never was, or it has expired.
+
+        Each creation has another id. Otherwise two requests that find the data expired would make
+        the same one, and the change of the second would count as a repetition of the first.
+        """
+        id = urandom(16)
+        self._reseal(id, ops)
+        self.state, self.record, self.new_id = "anonymous", None, id
+        self.view.rebase({})
+
+    def _reseal(self, id: bytes, ops: list[Op] | None) -> None:
+        """Seals the changes for data with another id: those of a commit, and those since."""
+        before = self.record_id
+        for some in (self.view.ops, ops or []) if before != id else ():
+            for i, op in enumerate(some):
+                if op.value is not None:
+                    some[i] = replace(op, value=self.ring.reseal(before, id, op.name, op.value))
+
+    # Committing
+
+    def _store(self, ops: list[Op], renew: Renewal | None, read_after: bool) -> Flow[Result]:
+        if self.through is not None:
+            yield from self.through.admit(self._locator.owner)
+        # If the data was created anew since it was read, it has another id. apply.lua does not
+        # compare ids, and a value that is sealed for the old one could not be opened.
+        if self.config.seal and self.state == "live" and any(op.kind in _SEALED for op in ops):
+            yield from self._follow(ops)
+        return (yield from self._put(ops, read_after))
+
+    def _put(self, ops: list[Op], read_after: bool = False) -> Flow[Result]:
+        """Stores changes. Creates data that is not there, also if it expired since it was read."""
+        for attempt in range(_MAX_ATTEMPTS):
+            if attempt > 1:
+                yield jitter(attempt)
+            try:
+                if self.state == "anonymous":
+                    return (yield from self._create(ops))
+                return (yield from self._apply(ops, read_after=read_after))
+            except Exists:
+                yield from self._follow(ops)
+            except Gone:
+                self.begin_anew(ops)
+            except Ended:
+                raise _not_of_owner() from None
+        raise Unavailable("the user data is created and deleted again and again")
+
+    def _follow(self, ops: list[Op]) -> Flow[None]:
+        """Goes on with the data that is stored now, if there is any."""
+        s = yield from self.store.read(self._locator)
+        if isinstance(s.found, Record):
+            self._become(s.found, s.now, ops)
+
+    def create_empty(self) -> Flow[None]:
+        """Stores data without fields, if no other request does it first."""
+        try:
+            yield from self._create([])
+        except Exists:
+            yield from self._follow([])
+
+    def _create(self, ops: list[Op]) -> Flow[Result]:
+        fields, values = self._new_fields(ops)
+        idle = ms(self.config.user_data_timeout)
+        result = yield from self.store.create(
+            self._locator, self.record_id, fields, idle, _LIFETIME_MS, idle
+        )
+        result.values = values
+        now = result.time
+        made = Record(
+            secret=b64encode(self.record_id),
+            verifier=self._locator.owner,
+            unused=False,
+            revision=1,
+            size=sum(len(k.encode()) + len(v) for k, v in fields.items()),
+            seen=now,
+            created=now,
+            deadline=now + _LIFETIME_MS,
+            idle=idle,
+            fields=fields,
+        )
+        self._hold(made, now)
+        self.adopt(result.snapshot)
+        return result
+
+    def empty(self) -> Flow[None]:
+        """Removes all fields. Reads none of them: it also empties data whose key was dropped."""
+        clear = [Op("clear").arguments()]
+        try:
+            yield from self.store.apply(self._locator, None, 0, clear, self.config.max_size, issued=False)
+        except Gone:
+            pass
+        except Ended:
+            raise _not_of_owner() from None
+
+    # Touching
+
+    def touch_due(self) -> bool:
+        r, now = self.record, self._server_now()
+        if self.state != "live" or r is None or now - r.seen <= min(r.idle / 20, _TOUCH_MS):
+            return False
+        return r.touch_due(None, now)
+
+    def touch(self) -> Flow[None]:
+        """Records the use of the data."""
+        try:
+            yield from self.store.touch(self._locator, signed_in=False)
+        except SessionError as err:
+            self.config.logger.warning("a use of %s was not recorded: %s", self.handle(), err)
+
+
+def _not_of_owner() -> Malformed:
+    return Malformed("@s", "its verifier is not the owner of the user data")

@@ -10,11 +10,12 @@ import django
 import pytest
 from patience import PATIENT
 from django.conf import settings
-from django.http import HttpResponse
+from django.http import HttpResponse, JsonResponse
 
 import coatcheck
-from coatcheck import Config, Counter, Login
+from coatcheck import Config, Counter, Counters, Login
 
+basket = Counters("basket")
 COOKIE, ANON = "__Host-session", "__Host-session-anon"
 
 
@@ -37,7 +38,9 @@ def configured(url):
         LOGGING_CONFIG=None,
         COATCHECK={
             "url": url + "?" + urlencode(PATIENT),
-            "config": Config(namespace=f"t{uuid.uuid4().hex[:12]}", keep_fields=("cart",)),
+            "config": Config(
+                namespace=f"t{uuid.uuid4().hex[:12]}", keep_fields=("cart",), user_fields=(basket,)
+            ),
             "user_field": "username",
         },
     )
@@ -110,6 +113,15 @@ def count(request):
     return HttpResponse("ok")
 
 
+def add(request, fruit):
+    if "in" in request.GET:
+        sign_in(request)
+    basket.add(request.session.user_data(), fruit)
+    if "fail" in request.GET:
+        raise RuntimeError("no")
+    return JsonResponse(basket.all(request.session.user_data()))
+
+
 def csrf(request):
     from django.middleware.csrf import get_token
 
@@ -131,7 +143,7 @@ from django.urls import path  # noqa: E402
 urlpatterns = [
     path("put/<key>", put), path("get/<key>", get), path("append", append), path("in", sign_in),
     path("out", sign_out), path("who", who), path("fail", fail), path("count", count),
-    path("slow", slow), path("csrf", csrf),
+    path("add/<fruit>", add), path("slow", slow), path("csrf", csrf),
     path("password", new_password), path("answers", answers_itself),
 ]  # fmt: skip
 
@@ -192,6 +204,22 @@ def test_a_new_password_renews_the_token(browser):
     assert browser.get("/who").content == b"ada"
     browser.cookies[COOKIE] = old
     assert browser.get("/who").content == b"AnonymousUser"
+
+
+def test_two_devices_of_a_user_share_what_belongs_to_the_user(browser):
+    from django.test import Client
+
+    other = Client(raise_request_exception=False)
+    other.defaults["wsgi.url_scheme"] = "https"
+    assert browser.get("/add/apple").json() == {"apple": 1}
+    browser.get("/in")
+    assert other.get("/add/apple").json() == {"apple": 1}
+    assert other.get("/add/pear?in=1").json() == {"apple": 2, "pear": 1}
+    assert browser.get("/add/pear").json() == {"apple": 2, "pear": 2}
+    assert browser.get("/add/pear?fail=1").status_code == 500
+    assert other.get("/add/plum").json() == {"apple": 2, "pear": 2, "plum": 1}
+    manager().delete_user("1")
+    assert browser.get("/add/apple").json() == {"apple": 1} and browser.get("/who").content == b"AnonymousUser"
 
 
 def test_an_exception_discards_the_changes(browser):

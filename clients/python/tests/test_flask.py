@@ -6,9 +6,10 @@ import flask
 import pytest
 from patience import PATIENT
 
-from coatcheck import Config, Counter, Login, Manager
+from coatcheck import Config, Counter, Counters, Login, Manager
 from coatcheck.flask import Sessions
 
+basket = Counters("basket")
 COOKIE, ANON = "__Host-session", "__Host-session-anon"
 
 
@@ -34,6 +35,12 @@ def make_app(manager):
     def count():
         Counter("n").add(flask.session.coatcheck.load())
         return "ok"
+
+    @app.route("/add/<fruit>")
+    def add(fruit):
+        basket.add(flask.session.user_data(), fruit)
+        flask.session["last"] = fruit
+        return basket.all(flask.session.user_data())
 
     @app.route("/in")
     def sign_in():
@@ -66,7 +73,7 @@ def make_app(manager):
 
 @pytest.fixture
 def manager(url, namespace):
-    m = Manager.open(url, Config(namespace=namespace, keep_fields=("cart",)), **PATIENT)
+    m = Manager.open(url, Config(namespace=namespace, keep_fields=("cart",), user_fields=(basket,)), **PATIENT)
     yield m
     m.close()
 
@@ -135,6 +142,19 @@ def test_counters_of_other_services_are_kept(browser):
     call(browser, "/put/a?v=1")
     call(browser, "/count")
     assert call(browser, "/get/n").text == "2"
+
+
+def test_two_devices_of_a_user_share_what_belongs_to_the_user(manager, caplog):
+    phone, laptop = (make_app(manager).test_client() for _ in range(2))
+    assert call(phone, "/add/apple").json == {"apple": 1}
+    call(phone, "/in")
+    call(laptop, "/add/apple")
+    call(laptop, "/in")
+    assert call(laptop, "/add/pear").json == {"apple": 2, "pear": 1}
+    assert call(phone, "/get/last").text == "None", "it did not belong to the user"
+    assert call(phone, "/add/pear").json == {"apple": 2, "pear": 2}
+    call(phone, "/out")
+    assert call(phone, "/add/plum").json == {"plum": 1} and not caplog.records
 
 
 def test_a_store_that_is_down_is_a_503(server):

@@ -136,6 +136,7 @@ def test_a_limit_holds_for_data_that_is_not_stored_yet(any_shop):
         notes.set_within(data, "b", 2, 1)
     with pytest.raises(Limit):
         cart.add_within(data, "apple", 5, 0, 3, 1)
+    assert notes.all(data) == {"a": 1}
     notes.set(data, "c", 3)
     data.commit()
     assert notes.all(any_shop.user_data("ada")) == {"a": 1, "c": 3}
@@ -149,6 +150,7 @@ def test_a_limit_that_another_request_has_reached_leaves_the_other_changes_pendi
     other.commit()
     with pytest.raises(Limit):
         notes.set_within(data, "y", 1, 1)
+    assert theme.get(data) == "dark" and notes.all(data) == {"x": 1}
     data.commit()
     assert theme.get(any_shop.user_data("ada")) == "dark"
 
@@ -259,6 +261,16 @@ def test_a_request_that_signs_out_changes_nothing_afterwards(shop):
     cart.add(data, "pear")
     with pytest.raises(coatcheck.Ended):
         respond(s)
+    assert not cart.all(shop.user_data("ada"))
+
+
+def test_a_sign_out_drops_the_changes_also_if_a_sign_in_has_replaced_the_session(shop):
+    s = signed_in(shop)
+    cart.add(s.user_data(), "apple")
+    again(shop, s).sign_in(Login("bob"))
+    with pytest.raises(coatcheck.Ended):
+        s.sign_out()
+    respond(s)
     assert not cart.all(shop.user_data("ada"))
 
 

@@ -176,6 +176,8 @@ class Core(Committer):
     def sign_out(self) -> Flow[None]:
         """Ends the session. The response deletes the cookie, also if the server is down."""
         self.used = True
+        for data in self.opened:
+            data.discard()
         if self.state == "moved" and self.named is None:
             raise Ended("a sign-in in another request replaced the session")
         error: Exception | None = None

@@ -51,12 +51,15 @@ class DataEditor(Editor):
 
     def load(self) -> Flow[None]:
         """Reads the data. Raises Unavailable, or Sealed if the key of any value is missing."""
-        self.state = "unread"
-        s = yield from self.store.read(self._locator)
-        if isinstance(s.found, Record):
-            self._become(s.found, s.now)
-        else:
-            self.begin_anew([])
+        try:
+            s = yield from self.store.read(self._locator)
+            if isinstance(s.found, Record):
+                self._become(s.found, s.now)
+            else:
+                self.begin_anew([])
+        except SessionError:
+            self.state = "unread"
+            raise
 
     def reload(self) -> Flow[None]:
         """Drops the changes, and reads the data again."""

@@ -145,6 +145,7 @@ class View:
     def restore(self, ops: list[Op]) -> None:
         """Takes back a commit that failed."""
         self.ops = ops + self.ops
+        self.rebase(self.base)
 
     def settle(self, ops: Sequence[Op], values: Sequence[bytes | None]) -> None:
         """Makes the base what the server's reply says of a commit."""

@@ -164,6 +164,23 @@ def test_data_that_expires_before_the_join_is_created_again(any_shop, monkeypatc
     assert joined_cart(any_shop, s) == {"apple": 1}
 
 
+def test_fields_join_data_that_was_created_anew_since_the_request_has_read_it(any_shop):
+    s = signed_in(any_shop)
+    cart.add(s.user_data(), "apple")
+    respond(s)
+    s = again(any_shop, s)
+    s.user_data()
+    any_shop.wire.client.delete(key_of(any_shop))
+    other = any_shop.user_data("ada")
+    notes.set(other, "a", 1)
+    other.commit()
+    theme.set(s, "dark")  # in the session
+    s.commit()
+    assert theme.get(s.user_data()) == "dark" and notes.all(s.user_data()) == {"a": 1}
+    data = any_shop.user_data("ada")
+    assert theme.get(data) == "dark" and notes.all(data) == {"a": 1} and not cart.all(data)
+
+
 @pytest.mark.parametrize("code", ["TRYAGAIN", "a sign-in elsewhere", "an unused token"])
 def test_a_join_that_has_to_wait_is_made_by_a_later_request(shop, monkeypatch, code):
     s = visitor_with(shop, apple=1)
@@ -239,7 +256,6 @@ def test_fields_that_do_not_fit_stay_until_there_is_room(shop, caplog, why):
     if why == "no count":
         field.delete(s)
         s.commit()
-    s = again(shop, s)
     found = s.user_data()
     assert seen.get(found) == 1 and seen.get(s) == 0
     assert joined_cart(shop, s) == cart.all(found)

@@ -227,6 +227,8 @@ class Core(Committer):
             data = DataEditor(self.store, self.config, self.ring, owner, through=self)
         if data.state == "unread":
             yield from data.load()
+        elif self.user_fields():  # they join what the data is now, which may have another id
+            yield from data.read_again()
         self.opened = [data, *(d for d in self.opened if d is not data)]
         yield from Join(self, data).run()
         return data

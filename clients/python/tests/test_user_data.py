@@ -143,7 +143,6 @@ def test_a_limit_holds_for_data_that_is_not_stored_yet(any_shop):
 
 
 def test_a_limit_that_another_request_has_reached_leaves_the_other_changes_pending(any_shop):
-    """The request has found no data, so its changes are sealed again for what the other stored."""
     data, other = signed_in(any_shop).user_data(), signed_in(any_shop).user_data()
     theme.set(data, "dark")
     notes.set(other, "x", 1)

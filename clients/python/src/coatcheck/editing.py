@@ -77,7 +77,7 @@ class Editor:
         raise NotImplementedError
 
     def _store(self, ops: list[Op], renew: Renewal | None, read_after: bool) -> Flow[Result]:
-        """Sends changes to the store. May put others into `ops` that store the same."""
+        """Sends changes to the store."""
         raise NotImplementedError
 
     def _lost(self, error: SessionError) -> None:
@@ -92,6 +92,11 @@ class Editor:
         if not self.new_id:
             self.new_id = urandom(16)
         return self.new_id
+
+    @property
+    def binding(self) -> bytes:
+        """What sealed values are bound to. They open nowhere else."""
+        return self.record_id
 
     def fail(self, error: Exception) -> None:
         """Keeps the first error for the commit."""
@@ -155,11 +160,11 @@ class Editor:
         if self.state == "unread":
             raise RuntimeError(_UNREAD)
         value = self.view.fields.get(name)
-        return None if value is None else self.ring.open(self.record_id, name, value)
+        return None if value is None else self.ring.open(self.binding, name, value)
 
     def sealed(self, name: str, value: bytes) -> bytes:
         """Returns a value as it is to be stored in this record."""
-        return self.ring.seal(self.record_id, name, value) if self.config.seal else value
+        return self.ring.seal(self.binding, name, value) if self.config.seal else value
 
     def stored(self, name: str) -> bytes | None:
         return self.view.fields.get(name)
@@ -276,7 +281,7 @@ class Editor:
         at = len(self.view.ops)
         result = yield from self._send(last=[Op("take", name)])
         value = result.values[at] if at < len(result.values) else None
-        return None if value is None else self.ring.open(self.record_id, name, value)
+        return None if value is None else self.ring.open(self.binding, name, value)
 
     def _can_send(self, name: str) -> None:
         error = self.refusal()
@@ -305,7 +310,7 @@ class Editor:
                 yield from self.read_again()
             stored = self.view.fields.get(name)
             for attempt in range(_MAX_ATTEMPTS):
-                present = None if stored is None else self.ring.open(self.record_id, name, stored)
+                present = None if stored is None else self.ring.open(self.binding, name, stored)
                 value = self.sealed(name, f(present))
                 try:
                     yield from self._send(last=[Op("swap", name, value, stored)])

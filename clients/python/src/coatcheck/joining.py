@@ -66,7 +66,7 @@ class Join:
             s.adopt(joined.session)
             d.adopt(joined.data)
         elif joined.status == "none":
-            d.begin_anew([])
+            d.begin_anew()
         elif joined.status in ("gone", "moved"):
             s.leave("ended" if joined.status == "gone" else "moved")
             raise Ended("the session ended, or got a new token, before its fields joined the user data")
@@ -84,7 +84,7 @@ class Join:
             if s.config.user_fields_by_name[name.partition(":")[0]].counts:
                 after = _sum(name, before or b"0", value)
             else:
-                after = s.ring.reseal(s.record_id, d.record_id, name, value)
+                after = s.ring.reseal(s.binding, d.binding, name, value)
             moves.append(Move(name, value, before, after))
         return moves
 

@@ -7,7 +7,6 @@ it. format/README.md has the rules, under "User data".
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from os import urandom
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from .errors import Ended, SessionError, Unavailable
 from .login import ms
 from .record import Malformed, Record
 from .store import Exists, Gone, Renewal, Result
-from .tokens import DataLocator, KeyRing, b64encode
+from .tokens import DataLocator, KeyRing, b64decode, b64encode
 from .view import Op
 from .wire import Flow
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 _LIFETIME_MS = 3_153_600_000_000  # 100 years: only the idle limit is meant to end user data
 _TOUCH_MS = 3_600_000  # how exactly a use is recorded, at most
 _MAX_ATTEMPTS = 20
-_SEALED = ("set", "swap", "take")  # operations whose values may be sealed
 
 
 class DataEditor(Editor):
@@ -56,7 +54,7 @@ class DataEditor(Editor):
             if isinstance(s.found, Record):
                 self._become(s.found, s.now)
             else:
-                self.begin_anew([])
+                self.begin_anew()
         except SessionError:
             self.state = "unread"
             raise
@@ -68,39 +66,25 @@ class DataEditor(Editor):
         if self.touch_due():
             yield from self.touch()
 
-    def _become(self, r: Record, now: float, ops: list[Op] | None = None) -> None:
+    @property
+    def binding(self) -> bytes:
+        """The owner: the data may expire and be created anew, with another id."""
+        return b64decode(self._locator.owner) or b""
+
+    def _become(self, r: Record, now: float) -> None:
         self._can_open(r)
-        self._reseal(r.id, ops)
         self._hold(r, now)
 
-    def begin_anew(self, ops: list[Op]) -> None:
-        """Makes the data empty. It is not stored: it never was, or it has expired.
-
-        Each creation has another id. Otherwise two requests that find the data expired would make
-        the same one, and the change of the second would count as a repetition of the first.
-        """
-        id = urandom(16)
-        self._reseal(id, ops)
-        self.state, self.record, self.new_id = "anonymous", None, id
+    def begin_anew(self) -> None:
+        """Makes the data empty. It is not stored: it never was, or it has expired."""
+        self.state, self.record = "anonymous", None
         self.view.rebase({})
-
-    def _reseal(self, id: bytes, ops: list[Op] | None) -> None:
-        """Seals the changes for data with another id: those of a commit, and those since."""
-        before = self.record_id
-        for some in (self.view.ops, ops or []) if before != id else ():
-            for i, op in enumerate(some):
-                if op.value is not None:
-                    some[i] = replace(op, value=self.ring.reseal(before, id, op.name, op.value))
 
     # Committing
 
     def _store(self, ops: list[Op], renew: Renewal | None, read_after: bool) -> Flow[Result]:
         if self.through is not None:
             yield from self.through.admit(self._locator.owner)
-        # If the data was created anew since it was read, it has another id. apply.lua does not
-        # compare ids, and a value that is sealed for the old one could not be opened.
-        if self.config.seal and self.state == "live" and any(op.kind in _SEALED for op in ops):
-            yield from self._follow(ops)
         return (yield from self._put(ops, read_after))
 
     def _put(self, ops: list[Op], read_after: bool = False) -> Flow[Result]:
@@ -113,36 +97,39 @@ class DataEditor(Editor):
                     return (yield from self._create(ops))
                 return (yield from self._apply(ops, read_after=read_after))
             except Exists:
-                yield from self._follow(ops)
+                yield from self._follow()
             except Gone:
-                self.begin_anew(ops)
+                self.begin_anew()
             except Ended:
                 raise _not_of_owner() from None
         raise Unavailable("the user data is created and deleted again and again")
 
-    def _follow(self, ops: list[Op]) -> Flow[None]:
+    def _follow(self) -> Flow[None]:
         """Goes on with the data that is stored now, if there is any."""
         s = yield from self.store.read(self._locator)
         if isinstance(s.found, Record):
-            self._become(s.found, s.now, ops)
+            self._become(s.found, s.now)
 
     def create_empty(self) -> Flow[None]:
         """Stores data without fields, if no other request does it first."""
         try:
             yield from self._create([])
         except Exists:
-            yield from self._follow([])
+            yield from self._follow()
 
     def _create(self, ops: list[Op]) -> Flow[Result]:
         fields, values = self._new_fields(ops)
+        # Each creation has another id. Otherwise two requests that find the data expired would make
+        # the same one, and the change of the second would count as a repetition of the first.
+        id = urandom(16)
         idle = ms(self.config.user_data_timeout)
         result = yield from self.store.create(
-            self._locator, self.record_id, fields, idle, _LIFETIME_MS, idle
+            self._locator, id, fields, idle, _LIFETIME_MS, idle
         )
         result.values = values
         now = result.time
         made = Record(
-            secret=b64encode(self.record_id),
+            secret=b64encode(id),
             verifier=self._locator.owner,
             unused=False,
             revision=1,

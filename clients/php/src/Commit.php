@@ -12,25 +12,16 @@ namespace Coatcheck\Session;
  */
 final class Commit
 {
-    private const MAX_UPDATES = 100;
+    private const MAX_TRIES = 100;
 
     public function __construct(private readonly State $state)
     {
     }
 
-    /** Throws if the session takes no changes. $name is that of the field or entry; null: any. */
+    /** Throws if the record takes no changes. $name is that of the field or entry; null: any. */
     public function mayChange(?string $name): void
     {
-        $s = $this->state;
-        if ($s->failure !== null) {
-            throw $s->failure;
-        }
-        if ($s->status === 'ended' || $s->status === 'moved') {
-            throw new SessionException(Problem::Ended);
-        }
-        if ($s->closed && $s->status === 'anonymous') {
-            throw new SessionException(Problem::HeaderSent, 'the response was made already');
-        }
+        $this->state->mayChange();
         if ($name !== null && ($why = Text::nameProblem($name)) !== null) {
             throw new SessionException(Problem::Invalid, "\"$name\": $why");
         }
@@ -47,9 +38,9 @@ final class Commit
         if ($operations === []) {
             return;
         }
-        $live = $s->status === 'live';
+        $before = $s->record;
         [, , , $values] = $this->send();
-        if ($exact && $live && $s->refresh()) {
+        if ($exact && $before !== null && $before === $s->record && $s->refresh()) {
             // Others may have changed it since: what this request changed reads as it left it.
             $s->view->settle($operations, $values);
         }
@@ -66,101 +57,69 @@ final class Commit
      */
     public function send(?array $renewal = null, array ...$last): array
     {
+        $s = $this->state;
         try {
-            return $this->state->status === 'anonymous' ? $this->create($last) : $this->apply($renewal, $last);
+            $s->mayCommit();
+            for ($try = 0; $try < self::MAX_TRIES; $try++) {
+                $id = $s->id;
+                $reply = $s->status === 'anonymous' ? $this->create($last) : $this->apply($renewal, $last);
+                if ($reply !== null) {
+                    return $reply;
+                }
+                $last = $s->reseal($last, $id);
+                self::pause($try);
+            }
+            throw new SessionException(Problem::Unavailable, "{$s->name()} is created and deleted again and again");
         } catch (SessionException $e) {
-            $this->state->fail($e);
+            $s->fail($e);
             throw $e;
         }
     }
 
-    // A session that is not stored yet
+    /** Waits before another try, so that others get on. */
+    public static function pause(int $try): void
+    {
+        if ($try > 0) {
+            \usleep(\random_int(0, 1000 << \min($try, 5)));
+        }
+    }
 
-    /** @param list<array{string, string, string, string}> $last */
-    private function create(array $last): array
+    /**
+     * Stores a record that is not stored yet.
+     *
+     * @param list<array{string, string, string, string}> $last
+     * @return list<mixed>|null null: another program was faster
+     */
+    private function create(array $last): ?array
     {
         $s = $this->state;
-        $s->mayIssueToken();
         $before = \count($s->view->operations());
         $refusal = $s->view->refusal($last);
         if ($refusal !== null) {
-            return [$refusal, null];
+            return $refusal;
         }
-        $values = [...\array_fill(0, $before, false), ...\array_map($this->applyToView(...), $last)];
-        $config = $s->manager->config;
-        $token = Token::new();
-        $fields = $s->view->fields();
-        $time = $s->manager->store->create(
-            $token, $s->secret(), $fields,
-            State::ms($config->idleTimeout), State::ms($config->lifetime), State::ms($config->firstUseTimeout),
-        );
-        $s->issue($token, false, $config->cookie->persistent ? (int) $config->lifetime : 0);
-        $s->view->clearOperations();
-        $s->record = $this->created($token, $time);
-        $s->status = 'live';
-        $s->setNow($time);
-        $s->revoked = 0;
-        if ($time === 0) { // an earlier try has stored it
-            $s->refresh();
+        $view = clone $s->view;
+        $values = [...\array_fill(0, $before, false), ...\array_map($view->perform(...), $last)];
+        if (!$s->create($view)) {
+            return null;
         }
+        $s->discard(); // the changes are in the record
         return ['ok', 1, 0, $values];
     }
 
     /**
-     * Does what apply.lua would do, and returns the value of the operation.
+     * Changes a record that is stored.
      *
-     * @param array{string, string, string, string} $operation
-     */
-    private function applyToView(array $operation): string|false
-    {
-        [$kind, $name, $a, $b] = $operation;
-        $view = $this->state->view;
-        $before = $view->get($name);
-        match ($kind) {
-            'take' => $view->change('unset', $name),
-            'swap' => $view->change('set', $name, \substr($b, 1)),
-            'limit' => null,
-            default => $view->change($kind, $name, $a),
-        };
-        return match ($kind) {
-            'take' => $before ?? false,
-            'add' => $view->get($name) ?? false,
-            default => false,
-        };
-    }
-
-    /** The record of a session that create.lua has just stored. */
-    private function created(Token $token, int $time): Record
-    {
-        $config = $this->state->manager->config;
-        $record = new Record();
-        $record->current = $token->verifierHash();
-        $record->id = $this->state->id;
-        $record->revision = 1;
-        $record->created = $time;
-        $record->idle = State::ms($config->idleTimeout);
-        $record->deadline = $time + State::ms($config->lifetime);
-        $record->seen = $time - $record->idle + State::ms($config->firstUseTimeout);
-        $record->fields = $this->state->view->fields();
-        $record->size = $this->state->view->size();
-        return $record;
-    }
-
-    // A session that is stored
-
-    /**
      * @param array{string, string, string, string}|null $renewal
      * @param list<array{string, string, string, string}> $last
+     * @return list<mixed>|null null: there is no such record any more, and it is to be created anew
      */
-    private function apply(?array $renewal, array $last): array
+    private function apply(?array $renewal, array $last): ?array
     {
         $s = $this->state;
         $record = $s->record();
         $own = [...$s->view->operations(), ...$last];
-        $reply = $s->manager->store->apply(
-            $s->token(), $record, $s->issued || $s->renewed, $renewal === null ? $own : [$renewal, ...$own],
-            $s->manager->config->maxSize, $s->revoked, $s->now(),
-        );
+        $reply = $s->apply($renewal === null ? $own : [$renewal, ...$own]);
         switch ($reply[0]) {
             case 'ok':
             case 'kept':
@@ -169,8 +128,8 @@ final class Commit
                 return [$reply[0], $record->revision, $renewal === null ? 0 : (int) $reply[3], $values];
             case 'gone':
             case 'moved':
-                $s->leave($reply[0] === 'gone' ? 'ended' : 'moved');
-                throw new SessionException(Problem::Ended);
+                $s->lose($reply[0]);
+                return null;
             case 'refused':
                 if ($reply[2] === 'conflict' || $reply[2] === 'entries') {
                     return [$reply[2], $reply[3] ?? null];
@@ -179,7 +138,7 @@ final class Commit
                 $large = \in_array($reply[2], ['large', 'fields'], true);
                 throw new SessionException($large ? Problem::TooLarge : Problem::Invalid, "field \"$name\": {$reply[2]}");
             default:
-                throw Reply::failure($s->token()->handle(), $reply);
+                throw Reply::failure($s->name(), $reply);
         }
     }
 
@@ -200,7 +159,6 @@ final class Commit
             $s->setNow((int) $reply[1]);
             $s->touched = true;
         }
-        $s->out->confirmed = \hrtime(true);
     }
 
     // Operations that the store decides
@@ -225,7 +183,7 @@ final class Commit
         $s = $this->state;
         $this->mayChange($name);
         $stored = $s->view->get($name);
-        for ($try = 0; $try < self::MAX_UPDATES; $try++) {
+        for ($try = 0; $try < self::MAX_TRIES; $try++) {
             $next = $function($stored === null ? $default : $s->decode($name, $stored));
             $text = $s->encode($name, $next);
             $reply = $this->send(null, ['swap', $name, $stored === null ? '' : "=$stored", "=$text"]);
@@ -233,9 +191,7 @@ final class Commit
                 return $next;
             }
             $stored = \is_string($reply[1]) ? $reply[1] : null;
-            if ($try > 0) {
-                \usleep(\random_int(0, 1000 << \min($try, 5)));
-            }
+            self::pause($try);
         }
         $e = new SessionException(Problem::Unavailable, "other processes keep changing field \"$name\"");
         $s->fail($e);

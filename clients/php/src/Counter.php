@@ -9,17 +9,17 @@ final class Counter
 {
     public function __construct(public readonly string $name)
     {
-        Session::checkField($name);
+        Data::checkField($name);
     }
 
-    /** The stored count and the request's own additions. It is exact after Session::commit(). */
-    public function get(Session $s): int
+    /** The stored count and the request's own additions. It is exact after Data::commit(). */
+    public function get(Data $s): int
     {
         return $s->count($this->name);
     }
 
     /** Adds n, which may be negative. Throws Problem::Invalid if the sum overflows. */
-    public function add(Session $s, int $n = 1): void
+    public function add(Data $s, int $n = 1): void
     {
         $s->change('add', $this->name, (string) $n);
     }
@@ -31,14 +31,14 @@ final class Counter
      *
      * Throws Problem::Limit if the count would leave the bounds. Then nothing was stored. The other
      * changes are still pending, and the session takes more of them. Throws what
-     * Session::commit() throws.
+     * Data::commit() throws.
      */
-    public function addWithin(Session $s, int $n, int $least, int $most): int
+    public function addWithin(Data $s, int $n, int $least, int $most): int
     {
         return $s->addWithin($this->name, $n, $least, $most);
     }
 
-    public function reset(Session $s): void
+    public function reset(Data $s): void
     {
         $s->change('unset', $this->name);
     }

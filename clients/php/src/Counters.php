@@ -11,15 +11,15 @@ final class Counters
 {
     public function __construct(public readonly string $name)
     {
-        Session::checkField($name);
+        Data::checkField($name);
     }
 
-    public function get(Session $s, string|int $key): int
+    public function get(Data $s, string|int $key): int
     {
         return $s->count("$this->name:$key");
     }
 
-    public function add(Session $s, string|int $key, int $n = 1): void
+    public function add(Data $s, string|int $key, int $n = 1): void
     {
         $s->change('add', "$this->name:$key", (string) $n);
     }
@@ -29,12 +29,12 @@ final class Counters
      * key, and there would be more than $entries keys. A key with a count of 0 is an entry, until
      * delete() removes it.
      */
-    public function addWithin(Session $s, string|int $key, int $n, int $least, int $most, int $entries): int
+    public function addWithin(Data $s, string|int $key, int $n, int $least, int $most, int $entries): int
     {
         return $s->addWithin("$this->name:$key", $n, $least, $most, $entries);
     }
 
-    public function delete(Session $s, string|int $key): void
+    public function delete(Data $s, string|int $key): void
     {
         $s->change('unset', "$this->name:$key");
     }
@@ -42,7 +42,7 @@ final class Counters
     /**
      * @return \Generator<string, int> in the order of the keys, which are strings: see Map::all()
      */
-    public function all(Session $s): \Generator
+    public function all(Data $s): \Generator
     {
         foreach (\array_keys($s->entries($this->name)) as $key) {
             yield (string) $key => $s->count("$this->name:$key");
@@ -50,7 +50,7 @@ final class Counters
     }
 
     /** Removes all keys, also those that another request adds before the commit. */
-    public function clear(Session $s): void
+    public function clear(Data $s): void
     {
         $s->change('unset-entries', $this->name);
     }

@@ -110,6 +110,12 @@ final class Keys
         return $this->derive($i, "seal $id");
     }
 
+    /** Seals a value for another record. A plain one stays plain. */
+    public function reseal(string $from, string $to, string $name, string $text): string
+    {
+        return self::isSealed($text) ? $this->seal($to, $name, $this->open($from, $name, $text)) : $text;
+    }
+
     public static function isSealed(string $text): bool
     {
         return \str_starts_with($text, '~');

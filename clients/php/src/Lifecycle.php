@@ -15,7 +15,7 @@ final class Lifecycle
 
     private readonly Manager $manager;
 
-    public function __construct(private readonly State $state, private readonly Commit $commit)
+    public function __construct(private readonly SessionState $state, private readonly Commit $commit)
     {
         $this->manager = $state->manager;
     }
@@ -146,20 +146,19 @@ final class Lifecycle
     {
         $keys = $this->manager->keys;
         $config = $this->manager->config;
-        $reseal = fn (string $id, string $name, string $text): string
-            => Keys::isSealed($text) ? $keys->seal($spec['id'], $name, $keys->open($id, $name, $text)) : $text;
+        $known = \array_flip($config->keepFields);
         $kept = [];
         foreach ($from->fields ?? [] as $name => $text) {
             $name = (string) $name;
-            $keep = $from->owner === '' ? \in_array(\explode(':', $name)[0], $config->keepFields, true) : $from->owner === $spec['owner'];
+            $keep = $from->owner === '' ? isset($known[\explode(':', $name)[0]]) : $from->owner === $spec['owner'];
             if ($keep) {
-                $kept[$name] = $reseal($from->id, $name, $text);
+                $kept[$name] = $keys->reseal($from->id, $spec['id'], $name, $text);
             }
         }
         $view = new View($config->maxSize);
         $view->rebase($kept, View::sizeOf($kept));
         foreach ($operations as [$kind, $name, $a]) {
-            $view->change($kind, $name, $kind === 'set' ? $reseal($oldId, $name, $a) : $a);
+            $view->change($kind, $name, $kind === 'set' ? $keys->reseal($oldId, $spec['id'], $name, $a) : $a);
         }
         return $view->fields();
     }

@@ -12,20 +12,20 @@ final class Map
 {
     public function __construct(public readonly string $name)
     {
-        Session::checkField($name);
+        Data::checkField($name);
     }
 
-    public function get(Session $s, string|int $key, mixed $default = null): mixed
+    public function get(Data $s, string|int $key, mixed $default = null): mixed
     {
         return $this->isSet($s, $key) ? $s->value("$this->name:$key") : $default;
     }
 
-    public function isSet(Session $s, string|int $key): bool
+    public function isSet(Data $s, string|int $key): bool
     {
         return $s->stored("$this->name:$key") !== null;
     }
 
-    public function set(Session $s, string|int $key, mixed $value): void
+    public function set(Data $s, string|int $key, mixed $value): void
     {
         $s->setValue("$this->name:$key", $value);
     }
@@ -38,12 +38,12 @@ final class Map
      *
      * Throws Problem::Limit if the map has too many entries: see Counter::addWithin().
      */
-    public function setWithin(Session $s, string|int $key, mixed $value, int $entries): void
+    public function setWithin(Data $s, string|int $key, mixed $value, int $entries): void
     {
         $s->setWithin("$this->name:$key", $value, $entries);
     }
 
-    public function delete(Session $s, string|int $key): void
+    public function delete(Data $s, string|int $key): void
     {
         $s->change('unset', "$this->name:$key");
     }
@@ -54,7 +54,7 @@ final class Map
      *
      * @return \Generator<string, mixed>
      */
-    public function all(Session $s): \Generator
+    public function all(Data $s): \Generator
     {
         foreach (\array_keys($s->entries($this->name)) as $key) {
             yield (string) $key => $s->value("$this->name:$key");
@@ -62,13 +62,13 @@ final class Map
     }
 
     /** Removes all entries, also those that another request adds before the commit. */
-    public function clear(Session $s): void
+    public function clear(Data $s): void
     {
         $s->change('unset-entries', $this->name);
     }
 
     /** Talks to the store: see Value::take(). */
-    public function take(Session $s, string|int $key): mixed
+    public function take(Data $s, string|int $key): mixed
     {
         return $s->take("$this->name:$key");
     }
@@ -78,7 +78,7 @@ final class Map
      *
      * @param callable(mixed): mixed $function
      */
-    public function update(Session $s, string|int $key, callable $function, mixed $default = null): mixed
+    public function update(Data $s, string|int $key, callable $function, mixed $default = null): mixed
     {
         return $s->update("$this->name:$key", $function, $default);
     }

@@ -87,6 +87,22 @@ final class Record
         return $r;
     }
 
+    /** The record that create.lua has just stored. The arguments are those of the script. */
+    public static function created(string $verifier, string $id, View $view, int $time, int $idle, int $lifetime, int $first): self
+    {
+        $r = new self();
+        $r->current = $verifier;
+        $r->id = $id;
+        $r->revision = 1;
+        $r->created = $time;
+        $r->idle = $idle;
+        $r->deadline = $time + $lifetime;
+        $r->seen = $time - $idle + $first;
+        $r->fields = $view->fields();
+        $r->size = $view->size();
+        return $r;
+    }
+
     /** @return array<array-key, string> the parts that the form has in parentheses, from 1 on */
     private static function parts(string $name, string $text, string $form): array
     {

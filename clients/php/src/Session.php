@@ -13,10 +13,8 @@ use Psr\Http\Message\ServerRequestInterface;
  * and take and update of the fields. The others work on the view. The first use of a session that
  * was not loaded loads it. Errors are SessionExceptions.
  */
-final class Session
+final class Session extends Data
 {
-    private readonly State $state;
-    private ?Commit $commit = null;
     private ?Lifecycle $lifecycle = null;
 
     /** @internal */
@@ -25,15 +23,8 @@ final class Session
     /** @internal */
     public function __construct(Manager $manager, Incoming $in)
     {
-        $this->state = new State($manager, $in);
+        parent::__construct(new SessionState($manager, $in));
         $this->out = $this->state->out;
-    }
-
-    // Not every request changes its session.
-
-    private function pending(): Commit
-    {
-        return $this->commit ??= new Commit($this->state);
     }
 
     private function lifecycle(): Lifecycle
@@ -52,28 +43,7 @@ final class Session
         return $session;
     }
 
-    /** @internal */
-    public static function checkField(string $name): void
-    {
-        if (\preg_match('/\A[A-Za-z0-9._-]{1,64}\z/', $name) !== 1) {
-            throw new SessionException(Problem::Invalid, "\"$name\": a field's name has 1 to 64 of a-z A-Z 0-9 . _ -");
-        }
-    }
-
     // What the application calls
-
-    /**
-     * Reads the session, once. An unknown visitor gets an empty session, which is stored with the
-     * first commit of a change. If the session ended, or got a new token, after the request began,
-     * it is empty too, and takes no changes.
-     *
-     * Throws Unavailable, also for a record that is malformed or of another version; Sealed if a
-     * key is missing; Ambiguous.
-     */
-    public function load(): void
-    {
-        $this->state->load();
-    }
 
     /**
      * The handle of the session, or null if none is stored. It grants no access: show it, log it,
@@ -85,7 +55,6 @@ final class Session
         return $this->state->status === 'live' ? $this->state->token()->handle() : null;
     }
 
-    /** The id of the user who is signed in, or null. */
     public function user(): ?string
     {
         $this->load();
@@ -95,45 +64,6 @@ final class Session
     public function info(): Info
     {
         return Info::of($this->handle() ?? '', $this->state->record, $this->state->principal);
-    }
-
-    /**
-     * The names of all fields and entries, as this request sees them.
-     *
-     * @return list<string>
-     */
-    public function names(): array
-    {
-        $this->load();
-        return \array_map(\strval(...), \array_keys($this->state->view->fields()));
-    }
-
-    /** Unsets all fields. */
-    public function clear(): void
-    {
-        $this->load();
-        $this->pending()->mayChange(null);
-        $this->state->view->change('clear', '');
-    }
-
-    /** Drops the changes that are not committed. */
-    public function discard(): void
-    {
-        $this->state->discard();
-    }
-
-    /**
-     * Stores the changes made so far, in one atomic step. Afterwards the view has other requests'
-     * changes too. The middleware commits by itself before the response. What is changed after it,
-     * as by a streamed body, needs a commit.
-     *
-     * Throws Ended, Unavailable, UnknownOutcome, TooLarge, Invalid, CrossOrigin, HeaderSent. After
-     * an error the changes are dropped, and the session takes no more.
-     */
-    public function commit(): void
-    {
-        $this->load();
-        $this->pending()->flush(true);
     }
 
     /**
@@ -227,101 +157,7 @@ final class Session
         $this->state->passive = true;
     }
 
-    // What the fields call
-
-    /**
-     * The stored text of a value, as this request sees it.
-     *
-     * @internal
-     */
-    public function stored(string $name): ?string
-    {
-        $this->load();
-        return $this->state->view->get($name);
-    }
-
-    /** @internal */
-    public function value(string $name): mixed
-    {
-        $text = $this->stored($name);
-        return $text === null ? null : $this->state->decode($name, $text);
-    }
-
-    /** @internal */
-    public function count(string $name): int
-    {
-        return Text::integer($this->stored($name) ?? '0')
-            ?? throw new SessionException(Problem::Decode, "field \"$name\" is not a counter");
-    }
-
-    /**
-     * @internal
-     * @return array<array-key, string>
-     */
-    public function entries(string $field): array
-    {
-        $this->load();
-        return $this->state->view->entries($field);
-    }
-
-    /** @internal */
-    public function change(string $kind, string $name, string $a = ''): void
-    {
-        $this->load();
-        $this->pending()->mayChange($name);
-        $this->state->view->change($kind, $name, $a);
-    }
-
-    /** @internal */
-    public function setValue(string $name, mixed $value): void
-    {
-        $this->load();
-        $this->pending()->mayChange($name);
-        $this->state->view->change('set', $name, $this->state->encode($name, $value));
-    }
-
-    /** @internal */
-    public function take(string $name): mixed
-    {
-        $this->load();
-        return $this->pending()->take($name);
-    }
-
-    /**
-     * @internal
-     * @param callable(mixed): mixed $function
-     */
-    public function update(string $name, callable $function, mixed $default): mixed
-    {
-        $this->load();
-        return $this->pending()->update($name, $function, $default);
-    }
-
-    /**
-     * @internal
-     * @param int|null $entries the limit of the map, for an entry
-     */
-    public function addWithin(string $name, int $n, int $least, int $most, ?int $entries = null): int
-    {
-        $this->load();
-        return $this->pending()->addWithin($name, $n, $least, $most, $entries);
-    }
-
-    /** @internal */
-    public function setWithin(string $name, mixed $value, int $entries): void
-    {
-        $this->load();
-        $this->pending()->setWithin($name, $value, $entries);
-    }
-
     // What the middleware calls
-
-    /** Commits, and does not read the session again. @internal */
-    public function flush(): void
-    {
-        $this->load();
-        $this->pending()->flush(false);
-    }
 
     /** Reports whether the request's cookie opens a session, or did a moment ago. @internal */
     public function opensOrDid(): bool
@@ -340,12 +176,6 @@ final class Session
     public function time(): float
     {
         return $this->state->now() / 1000;
-    }
-
-    /** Reports whether the handler got this error, from a commit of its own. @internal */
-    public function knowsOf(SessionException $e): bool
-    {
-        return $this->state->reported === $e;
     }
 
     /**
@@ -378,7 +208,7 @@ final class Session
     /** What the middleware does when the handler has failed: nothing more is stored. @internal */
     public function abandon(): void
     {
-        $this->state->discard();
+        $this->discard();
         $this->state->recheckCookie();
         $this->state->closed = true;
     }

@@ -220,7 +220,7 @@ final class SessionHandler implements \SessionHandlerInterface, \SessionIdInterf
         }
         foreach ($_SESSION as $name => $value) {
             $name = (string) $name;
-            Session::checkField($name);
+            Data::checkField($name);
             $json = Json::encode($value, $name); // refuses a reference to itself
             self::checkValue($name, $value);
             if ($json !== ($this->base[$name] ?? null)) {

@@ -5,60 +5,40 @@ declare(strict_types=1);
 namespace Coatcheck\Session;
 
 /**
- * The session as one request knows it, and how it is read. All of the state is here: Commit and
- * Lifecycle change it, and Session shows it to the application.
+ * A record as one request knows it: that of a session, or the data of a user. Commit stores its
+ * changes, and Data shows it to the application.
  *
  * @internal
  */
-final class State
+abstract class State
 {
-    private const RECHECK_AFTER = 50_000_000; // nanoseconds
-
-    /** unread, anonymous, live, ended, moved or failed */
+    /** unread, anonymous (not stored), live, ended, moved or failed */
     public string $status = 'unread';
     /** Why it cannot be read, or why the last commit failed. */
     public ?SessionException $failure = null;
-    public ?Token $token = null;
     public ?Record $record = null;
-    public ?Principal $principal = null;
     /** The secret, from which CSRF tokens and sealing keys are derived. */
     public string $id = '';
-    /** When everybody was revoked, or 0. */
-    public int $revoked = 0;
 
-    /** The request issued the token that it uses. */
-    public bool $issued = false;
-    public bool $renewed = false;
     public bool $touched = false;
-    /** The request does not count as a use. */
-    public bool $passive = false;
-    /** The response was made: a new cookie is no longer possible. */
-    public bool $closed = false;
     /** The middleware commits, and not the handler. */
     public bool $finishing = false;
     /** The error that the handler got. */
     public ?SessionException $reported = null;
 
-    public readonly Outgoing $out;
     public readonly View $view;
 
     private int $now = 0; // the server's time at $readAt
     private int $readAt = 0; // by hrtime
 
-    public function __construct(public readonly Manager $manager, public readonly Incoming $in)
+    public function __construct(public readonly Manager $manager)
     {
-        $this->out = new Outgoing();
         $this->view = new View($manager->config->maxSize);
     }
 
     public static function ms(float $seconds): int
     {
         return (int) \round($seconds * 1000);
-    }
-
-    public function token(): Token
-    {
-        return $this->token ?? throw new \LogicException('session: no token');
     }
 
     public function record(): Record
@@ -78,124 +58,53 @@ final class State
         $this->readAt = \hrtime(true);
     }
 
-    /** Reports whether the request's cookie opens a session, or did a moment ago. */
-    public function opensOrDid(): bool
-    {
-        return $this->id !== '' && ($this->status === 'live' || $this->status === 'moved');
-    }
-
-    // Reading
-
-    /** Reads the session, once. After an error, it throws the same error each time. */
-    public function load(): void
-    {
-        $this->out->used = true;
-        if ($this->status === 'failed') {
-            throw $this->failure ?? new SessionException(Problem::Unavailable);
-        }
-        if ($this->status !== 'unread') {
-            return;
-        }
-        try {
-            $this->readTokens();
-        } catch (SessionException $e) {
-            $this->status = 'failed';
-            $this->failure = $this->reported = $e;
-            throw $e;
-        }
-    }
-
-    private function readTokens(): void
-    {
-        if ($this->in->ambiguous) {
-            $this->out->ambiguous = !$this->in->inHeader;
-            throw new SessionException(Problem::Ambiguous, 'too many tokens');
-        }
-        $this->status = 'anonymous';
-        $twins = $this->in->twins;
-        foreach ($this->in->tokens as $i => $token) {
-            if ($this->status === 'anonymous') {
-                $this->readToken($token);
-                if ($i >= $twins) { // the rest came under the other name, as this one
-                    $twins = \count($this->in->tokens);
-                }
-            } elseif ($this->status === 'live' && $i < $twins && !$token->sameSession($this->token())
-                && $this->manager->store->read($token, $this->in->began)->opens()) {
-                $this->out->ambiguous = true;
-                throw new SessionException(Problem::Ambiguous, 'two live sessions under one name');
-            }
-        }
-    }
-
-    private function readToken(Token $token): void
-    {
-        $reading = $this->manager->store->read($token, $this->in->began);
-        switch ($reading->outcome) {
-            case 'current':
-            case 'grace':
-                $this->token = $token;
-                $this->become($reading->record(), $reading->now, $reading->revoked);
-                break;
-            case 'superseded':
-            case 'moved':
-                $this->status = 'moved';
-                $this->id = $reading->record->id ?? '';
-                break;
-            case 'ended during the request':
-                $this->status = 'ended';
-                break;
-            case 'theft':
-                $this->endStolen($token, $reading->record());
-                break;
-            case 'none': // sign-out may end what a failover brings back
-            case 'ended before the request':
-                $this->token ??= $token;
-        }
-    }
-
-    /** Two parties have the token, and nobody can tell which is the visitor. */
-    private function endStolen(Token $token, Record $record): void
-    {
-        $this->manager->warn("a stolen token was used, session {$token->handle()}: it ends");
-        try {
-            $this->manager->store->end($token, $record->owner);
-        } catch (SessionException $e) {
-            $this->manager->warn("it could not be ended: {$e->getMessage()}");
-        }
-    }
+    /** Reads the record, once. After an error, it throws the same error each time. */
+    abstract public function load(): void;
 
     /**
-     * Makes the view exact, and reports whether it did. If not, the next commit finds out why.
+     * Makes the view exact, and reports whether the record is live. If not, the next commit finds
+     * out why.
      */
-    public function refresh(): bool
+    abstract public function refresh(): bool;
+
+    // What Commit calls
+
+    /** Throws if the record takes no changes. */
+    public function mayChange(): void
     {
-        try {
-            $reading = $this->manager->store->read($this->token(), $this->in->began);
-            if ($reading->opens()) {
-                $this->become($reading->record(), $reading->now, $reading->revoked);
-                return true;
-            }
-        } catch (SessionException) {
+        if ($this->failure !== null) {
+            throw $this->failure;
         }
-        return false;
     }
 
-    /** Withholds a new token that another request has superseded or ended meanwhile. */
-    public function recheckCookie(): void
-    {
-        if ($this->out->cookie !== Outgoing::SET || $this->out->rotated || $this->token === null
-            || \hrtime(true) - $this->out->confirmed < self::RECHECK_AFTER) {
-            return;
-        }
-        try {
-            $outcome = $this->manager->store->read($this->token, $this->in->began)->outcome;
-        } catch (SessionException) {
-            return; // it stays: without the cookie nobody could use the session
-        }
-        if ($outcome !== 'current') {
-            $this->leave(\in_array($outcome, ['superseded', 'moved', 'unknown'], true) ? 'moved' : 'ended');
-        }
-    }
+    /** Throws if the changes must not be sent to the store. */
+    abstract public function mayCommit(): void;
+
+    /**
+     * Stores the record for the first time. Returns false if another program was faster: then the
+     * view has the changes on top of what is stored, or of nothing.
+     *
+     * @param View $view what to store
+     */
+    abstract public function create(View $view): bool;
+
+    /**
+     * Sends operations to apply.lua, and returns its reply.
+     *
+     * @param list<array{string, string, string, string}> $operations
+     * @return list<mixed>
+     */
+    abstract public function apply(array $operations): array;
+
+    /**
+     * Notes that apply.lua found no record. Throws, or returns if the changes are to be sent again.
+     *
+     * @param string $reply "gone" or "moved"
+     */
+    abstract public function lose(string $reply): void;
+
+    /** What errors call the record. */
+    abstract public function name(): string;
 
     // Values
 
@@ -217,38 +126,51 @@ final class State
         return Json::decode($this->manager->keys->open($this->id, $name, $text), $name);
     }
 
+    /**
+     * Returns operations whose values are sealed for the record as it is now.
+     *
+     * @param list<array{string, string, string, string}> $operations
+     * @param string $from the secret for which they are sealed
+     * @return list<array{string, string, string, string}>
+     */
+    public function reseal(array $operations, string $from): array
+    {
+        $keys = $this->manager->keys;
+        foreach ($operations as $i => [$kind, $name, $a, $b]) {
+            if ($kind === 'set') {
+                $operations[$i][2] = $keys->reseal($from, $this->id, $name, $a);
+            } elseif ($kind === 'swap' && $b !== '') {
+                $operations[$i][3] = '=' . $keys->reseal($from, $this->id, $name, \substr($b, 1));
+            }
+        }
+        return $operations;
+    }
+
+    /** Throws Problem::Sealed if a key is missing for a value of the record. */
+    protected function checkKeys(Record $record): void
+    {
+        foreach ($record->fields as $name => $value) {
+            if (Keys::isSealed($value)) {
+                $this->manager->keys->canOpen((string) $name, $value);
+            }
+        }
+    }
+
     // Changes of the state
 
     /**
-     * Makes a stored session that of the request.
+     * Goes on with a record that create.lua has just stored.
      *
-     * @param int $now the server's time now
-     * @param int $revoked when everybody was revoked, or 0
+     * @param int $time the server's; 0: an earlier try has stored it
      */
-    public function become(Record $record, int $now, int $revoked): void
+    protected function created(Record $record, int $time): void
     {
-        $keys = $this->manager->keys;
-        foreach ($record->fields as $name => $value) {
-            if (Keys::isSealed($value)) {
-                $keys->canOpen((string) $name, $value);
-            }
-        }
-        $this->principal = $record->owner === '' ? null : $this->manager->principal($record, $this->token()->handle());
         $this->record = $record;
-        $this->id = $record->id;
-        $this->revoked = $revoked;
-        $this->setNow($now);
         $this->status = 'live';
-        $this->view->rebase($record->fields, $record->size);
-    }
-
-    /** The request has no session any more, for the reason that the new status gives. */
-    public function leave(string $status): void
-    {
-        $this->status = $status;
-        $this->principal = null;
-        $this->record = null;
-        $this->out->withhold();
+        $this->setNow($time);
+        if ($time === 0) {
+            $this->refresh();
+        }
     }
 
     /** Drops the changes that are not committed. */
@@ -258,47 +180,11 @@ final class State
         $this->view->rebase($this->record->fields ?? [], $this->record->size ?? 0);
     }
 
-    /** A commit has failed: the session takes no more changes. */
+    /** A commit has failed: the record takes no more changes. */
     public function fail(SessionException $e): void
     {
         $this->discard();
         $this->failure ??= $e;
         $this->reported = $this->finishing ? $this->reported : $e;
-    }
-
-    // The token
-
-    /** Throws if the response cannot give the client a new token. */
-    public function mayIssueToken(): void
-    {
-        if ($this->closed) {
-            throw new SessionException(Problem::HeaderSent, 'the response was made already');
-        }
-        if ($this->out->cookie === Outgoing::HANDED_OUT) {
-            return;
-        }
-        if ($this->in->inHeader) {
-            throw new SessionException(
-                Problem::NotSignedIn, 'the token in the Authorization header opens no session, and a cookie cannot replace it: use bearerToken',
-            );
-        }
-        // A request that another site caused came without the cookie. A new one would replace it.
-        $this->in->checkOrigin($this->manager->config->trustedOrigins);
-    }
-
-    /** Makes a new token that of the request and of the response. */
-    public function issue(Token $token, bool $signedIn, int $maxAge): void
-    {
-        $this->token = $token;
-        $this->issued = true;
-        $this->renewed = false;
-        $this->out->token = $token;
-        $this->out->rotated = false;
-        $this->out->signedIn = $signedIn;
-        $this->out->maxAge = $maxAge;
-        $this->out->confirmed = \hrtime(true);
-        if ($this->out->cookie !== Outgoing::HANDED_OUT && !$this->in->inHeader) {
-            $this->out->cookie = Outgoing::SET;
-        }
     }
 }

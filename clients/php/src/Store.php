@@ -167,16 +167,29 @@ final class Store
      */
     public function create(Token $token, string $id, array $fields, int $idle, int $lifetime, int $first): int
     {
+        return $this->createUnder($this->keys->session($token->handle()), $token->verifierHash(), $id, $fields, $idle, $lifetime, $first)
+            ?? throw new SessionException(Problem::Unavailable, 'a session with the new id exists');
+    }
+
+    /**
+     * Stores a new record of nobody under a key.
+     *
+     * @internal
+     * @param array<array-key, string> $fields
+     * @return int|null the server's time; 0: an earlier try has stored it; null: the key is taken
+     */
+    public function createUnder(string $key, string $verifier, string $id, array $fields, int $idle, int $lifetime, int $first): ?int
+    {
         $arguments = [
-            $id, $token->verifierHash(), (string) View::sizeOf($fields), (string) $idle, (string) $lifetime, (string) $first, '0',
+            $id, $verifier, (string) View::sizeOf($fields), (string) $idle, (string) $lifetime, (string) $first, '0',
             ...Record::fieldArguments($fields),
         ];
-        $reply = $this->connection->script('create', [$this->keys->session($token->handle())], $arguments, true);
+        $reply = $this->connection->script('create', [$key], $arguments, true);
         return match ($reply[0]) {
             'ok' => (int) $reply[1],
             'again' => 0,
-            'exists' => throw new SessionException(Problem::Unavailable, 'a session with the new id exists'),
-            default => throw Reply::failure($token->handle(), $reply),
+            'exists' => null,
+            default => throw Reply::failure($key, $reply),
         };
     }
 
@@ -199,10 +212,21 @@ final class Store
         $keys = $record->owner === '' ? [$key] : [$key, $this->keys->revocations(\substr($token->handle(), 0, 4))];
         $verifier = $token->verifierHash();
         $clock = $record->touchDue($issued ? '' : $verifier, $now + 3000);
-        $arguments = [
+        return $this->applyTo($keys, [
             $verifier, (string) $maxSize, $record->created > $revoked ? '0' : (string) $revoked,
             ($clock ? '1' : '0') . '0' . ($issued ? '1' : '0'),
-        ];
+        ], $operations);
+    }
+
+    /**
+     * @internal
+     * @param list<string> $keys
+     * @param list<string> $arguments those before the operations
+     * @param list<array{string, string, string, string}> $operations
+     * @return list<mixed> the reply
+     */
+    public function applyTo(array $keys, array $arguments, array $operations): array
+    {
         foreach ($operations as $operation) {
             \array_push($arguments, ...$operation);
         }

@@ -16,28 +16,28 @@ final class Value
 {
     public function __construct(public readonly string $name)
     {
-        Session::checkField($name);
+        Data::checkField($name);
     }
 
     /** Throws Problem::Decode or Problem::Sealed for a value that cannot be read. */
-    public function get(Session $s, mixed $default = null): mixed
+    public function get(Data $s, mixed $default = null): mixed
     {
         return $this->isSet($s) ? $s->value($this->name) : $default;
     }
 
     /** Reports whether it is set. A value may be null. */
-    public function isSet(Session $s): bool
+    public function isSet(Data $s): bool
     {
         return $s->stored($this->name) !== null;
     }
 
     /** Throws Problem::Invalid for what JSON cannot hold. */
-    public function set(Session $s, mixed $value): void
+    public function set(Data $s, mixed $value): void
     {
         $s->setValue($this->name, $value);
     }
 
-    public function delete(Session $s): void
+    public function delete(Data $s): void
     {
         $s->change('unset', $this->name);
     }
@@ -46,7 +46,7 @@ final class Value
      * Talks to the store. Removes the value and returns it, or null if another request was faster.
      * Commits the other changes in the same step.
      */
-    public function take(Session $s): mixed
+    public function take(Data $s): mixed
     {
         return $s->take($this->name);
     }
@@ -58,7 +58,7 @@ final class Value
      *
      * @param callable(mixed): mixed $function
      */
-    public function update(Session $s, callable $function, mixed $default = null): mixed
+    public function update(Data $s, callable $function, mixed $default = null): mixed
     {
         return $s->update($this->name, $function, $default);
     }

@@ -113,12 +113,45 @@ final class View
     }
 
     /**
-     * Says how apply.lua would refuse operations on a session that is not stored yet: "conflict",
-     * "entries", or null.
+     * Changes the operations that are kept for the commit.
+     *
+     * @param list<array{string, string, string, string}> $operations with the same effect
+     */
+    public function replaceOperations(array $operations): void
+    {
+        $this->operations = $operations;
+    }
+
+    /**
+     * Does what apply.lua would do, and returns the value of the operation.
+     *
+     * @param array{string, string, string, string} $operation
+     */
+    public function perform(array $operation): string|false
+    {
+        [$kind, $name, $a, $b] = $operation;
+        $before = $this->get($name);
+        match ($kind) {
+            'take' => $this->change('unset', $name),
+            'swap' => $this->change('set', $name, \substr($b, 1)),
+            'limit' => null,
+            default => $this->change($kind, $name, $a),
+        };
+        return match ($kind) {
+            'take' => $before ?? false,
+            'add' => $this->get($name) ?? false,
+            default => false,
+        };
+    }
+
+    /**
+     * Says how apply.lua would refuse operations on a record that is not stored yet.
      *
      * @param list<array{string, string, string, string}> $operations
+     * @return array{string, ?string}|null "conflict" or "entries", and the present value; null: it
+     *     would not refuse them
      */
-    public function refusal(array $operations): ?string
+    public function refusal(array $operations): ?array
     {
         $added = 0;
         foreach ($operations as [$kind, $name, $a, $b]) {
@@ -131,11 +164,14 @@ final class View
                 $under = $sum !== null && $sum < (int) $least && ($present === null || (int) $a <= 0);
                 $over = $sum !== null && $sum > (int) $most && ($present === null || (int) $a >= 0);
                 if ($under || $over || \is_float($sum)) {
-                    return 'conflict';
+                    return ['conflict', $present];
                 }
             }
+            if ($kind === 'swap' && $a !== ($present === null ? '' : "=$present")) {
+                return ['conflict', $present];
+            }
             if ($kind === 'limit' && \count($this->entries($name)) + $added > (int) $a) {
-                return 'entries';
+                return ['entries', null];
             }
             $added += $present === null ? 1 : 0;
         }
@@ -198,7 +234,7 @@ final class View
         $old = $this->fields[$name] ?? null;
         $size = $this->size + \strlen($value) - ($old === null ? -\strlen($name) : \strlen($old));
         if ($check && $old === null && \count($this->fields) >= self::MAX_FIELDS) {
-            throw new SessionException(Problem::TooLarge, 'a session has at most ' . self::MAX_FIELDS . ' fields and entries');
+            throw new SessionException(Problem::TooLarge, 'at most ' . self::MAX_FIELDS . ' fields and entries are allowed');
         }
         if ($check && $size > $this->maxSize && $size > $this->size) {
             throw new SessionException(Problem::TooLarge, "field \"$name\": $size bytes of $this->maxSize");

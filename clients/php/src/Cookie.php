@@ -29,7 +29,7 @@ final class Cookie
         public readonly bool $insecure = false,
     ) {
         $this->name = $name ?? ($insecure ? 'session' : '__Host-session');
-        if ([$name, $path, $domain, $sameSite, $insecure] === [null, '/', '', 'Lax', false]) {
+        if ($name === null && $path === '/' && $domain === '' && $sameSite === 'Lax' && !$insecure) {
             return; // the default is valid, and each request makes one
         }
         $lower = \strtolower($this->name);

@@ -119,8 +119,8 @@ final class Incoming
             }
             $has = true;
             $text = \substr($part, \strlen($name) + 1);
-            if (\preg_match('/\A"(.*)"\z/s', $text, $m) === 1) {
-                $text = $m[1];
+            if (\strlen($text) > 1 && $text[0] === '"' && $text[-1] === '"') {
+                $text = \substr($text, 1, -1);
             }
             $token = \strlen($text) <= 80 ? Token::parse($text, $keys) : null;
             if ($token instanceof Token) {

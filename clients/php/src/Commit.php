@@ -18,15 +18,6 @@ final class Commit
     {
     }
 
-    /** Throws if the record takes no changes. $name is that of the field or entry; null: any. */
-    public function mayChange(?string $name): void
-    {
-        $this->state->mayChange();
-        if ($name !== null && ($why = Text::nameProblem($name)) !== null) {
-            throw new SessionException(Problem::Invalid, "\"$name\": $why");
-        }
-    }
-
     /** Commits what was changed. Only if $exact, the session is read again. */
     public function flush(bool $exact): void
     {
@@ -38,11 +29,11 @@ final class Commit
         if ($operations === []) {
             return;
         }
-        $before = $s->record;
-        [, , , $values] = $this->send();
-        if ($exact && $before !== null && $before === $s->record && $s->refresh()) {
+        $id = $s->id;
+        [, $revision, , $values] = $this->send();
+        if ($exact && $revision > 1 && $s->refresh()) {
             // Others may have changed it since: what this request changed reads as it left it.
-            $s->view->settle($operations, $values);
+            $s->view->settle($s->reseal($operations, $id), $values);
         }
     }
 
@@ -59,7 +50,6 @@ final class Commit
     {
         $s = $this->state;
         try {
-            $s->mayCommit();
             for ($try = 0; $try < self::MAX_TRIES; $try++) {
                 $id = $s->id;
                 $reply = $s->status === 'anonymous' ? $this->create($last) : $this->apply($renewal, $last);
@@ -166,7 +156,7 @@ final class Commit
     public function take(string $name): mixed
     {
         $s = $this->state;
-        $this->mayChange($name);
+        $s->mayChange($name);
         $text = $s->view->get($name);
         if ($text === null) {
             return null;
@@ -181,7 +171,7 @@ final class Commit
     public function update(string $name, callable $function, mixed $default): mixed
     {
         $s = $this->state;
-        $this->mayChange($name);
+        $s->mayChange($name);
         $stored = $s->view->get($name);
         for ($try = 0; $try < self::MAX_TRIES; $try++) {
             $next = $function($stored === null ? $default : $s->decode($name, $stored));
@@ -201,13 +191,13 @@ final class Commit
     /** @param int|null $entries the limit of the map, for an entry */
     public function addWithin(string $name, int $n, int $least, int $most, ?int $entries): int
     {
-        $this->mayChange($name);
+        $this->state->mayChange($name);
         return (int) $this->bounded(['add', $name, (string) $n, "$least $most"], $entries);
     }
 
     public function setWithin(string $name, mixed $value, int $entries): void
     {
-        $this->mayChange($name);
+        $this->state->mayChange($name);
         $this->bounded(['set', $name, $this->state->encode($name, $value), ''], $entries);
     }
 

@@ -26,6 +26,12 @@ final class Config
      * @param bool $refuseExtra refuses a sign-in over the limit. Default: the oldest session ends
      * @param list<string> $keepFields what a sign-in keeps of an anonymous session. Other fields
      *     may be planted
+     * @param list<Value|Map|Counter|Counters> $userFields what belongs to the user, and joins the
+     *     data of the user at sign-in: counts are added, and other values replace those of the
+     *     user. Name them in all programs that share the sessions
+     * @param float $userDataTimeout deletes the data of a user who does not use it for so long.
+     *     Reading it is a use, to within an hour. A change applies to data that is stored for the
+     *     first time afterwards. Default: 90 days
      * @param list<string> $keys of 32 random bytes each. The first signs and seals, every key
      *     verifies and opens
      * @param int $unsignedUntil Unix time until which tokens without a signature are accepted, when
@@ -48,6 +54,8 @@ final class Config
         public readonly int $maxPerUser = 0,
         public readonly bool $refuseExtra = false,
         public readonly array $keepFields = [],
+        public readonly array $userFields = [],
+        public readonly float $userDataTimeout = 7_776_000,
         public readonly array $keys = [],
         public readonly int $unsignedUntil = 0,
         public readonly ?string $userKey = null,
@@ -57,16 +65,18 @@ final class Config
         public readonly bool $bearer = false,
         public readonly Cookie $cookie = new Cookie(),
     ) {
-        $this->idleTimeout = $idleTimeout ?? \min(7200, $lifetime);
-        $this->firstUseTimeout = $firstUseTimeout ?? \min(900, $this->idleTimeout);
+        $this->idleTimeout = $idleTimeout ??= \min(7200, $lifetime);
+        $this->firstUseTimeout = $firstUseTimeout ??= \min(900, $idleTimeout);
         $wrong = match (true) {
             $lifetime < 0.001 || $lifetime > 315_360_000 => 'lifetime is 1 ms to 10 years',
-            $this->idleTimeout < 0.001 || $this->idleTimeout > $lifetime => 'idleTimeout is 1 ms to the lifetime',
-            $this->firstUseTimeout < 0.001 || $this->firstUseTimeout > $this->idleTimeout => 'firstUseTimeout is 1 ms to the idleTimeout',
+            $idleTimeout < 0.001 || $idleTimeout > $lifetime => 'idleTimeout is 1 ms to the lifetime',
+            $firstUseTimeout < 0.001 || $firstUseTimeout > $idleTimeout => 'firstUseTimeout is 1 ms to the idleTimeout',
             $rotateEvery !== 0.0 && ($rotateEvery < 60 || $rotateEvery > $lifetime) => 'rotateEvery is 60 seconds to the lifetime, or 0',
             $maxSize < 1 || $maxSize > 16 << 20 => 'maxSize is 1 byte to 16 MiB',
             $maxRemember !== 0.0 && ($maxRemember < $lifetime || $maxRemember > 34_560_000) => 'maxRemember is the lifetime to 400 days, or 0',
             $maxPerUser < 0 || $maxPerUser > 100 => 'maxPerUser is 0 to 100',
+            $userFields !== [] && !self::areFields($userFields) => 'userFields has objects of Value, Map, Counter and Counters, no names',
+            $userDataTimeout < 0.001 || $userDataTimeout > 315_360_000 => 'userDataTimeout is 1 ms to 10 years',
             $seal && ($keys === [] || $userKey === null) => 'seal requires keys and userKey',
             $unsignedUntil !== 0 && $keys === [] => 'unsignedUntil requires keys',
             $cookie->persistent && $lifetime > 34_560_000 => 'a persistent cookie requires a lifetime of at most 400 days',
@@ -75,6 +85,31 @@ final class Config
         if ($wrong !== null) {
             throw new \InvalidArgumentException("session: Config: $wrong");
         }
+    }
+
+    private static function areFields(array $fields): bool
+    {
+        foreach ($fields as $field) {
+            if (!$field instanceof Value && !$field instanceof Map && !$field instanceof Counter && !$field instanceof Counters) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /**
+     * Says by the name of each of $userFields whether its counts are added.
+     *
+     * @internal
+     * @return array<array-key, bool>
+     */
+    public function userFieldKinds(): array
+    {
+        $kinds = [];
+        foreach ($this->userFields as $field) {
+            $kinds[$field->name] = $field instanceof Counter || $field instanceof Counters;
+        }
+        return $kinds;
     }
 
     /** Hides the keys in dumps. */

@@ -252,9 +252,11 @@ final class Connection
      *
      * @param list<string> $keys
      * @param list<string> $arguments
+     * @param list<mixed>|null $moving the reply to return while the slot moves to another server.
+     *     Default: it is tried again
      * @return list<mixed> the reply: a status, and what belongs to it. A nil is false
      */
-    public function script(string $name, array $keys, array $arguments, bool $repeatable): array
+    public function script(string $name, array $keys, array $arguments, bool $repeatable, ?array $moving = null): array
     {
         $words = ['EVALSHA', Scripts::SHA1[$name], (string) \count($keys), ...$keys, ...$arguments];
         $until = \hrtime(true) + (int) ($this->timeout * 1e9);
@@ -263,6 +265,9 @@ final class Connection
             try {
                 return $this->run($name, $keys[0], $words);
             } catch (SessionException $e) {
+                if ($moving !== null && \str_contains($e->getMessage(), 'TRYAGAIN')) {
+                    return $moving;
+                }
                 $retry ??= new Retry($until, $repeatable);
                 $retry->after($e);
             }

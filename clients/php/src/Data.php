@@ -10,12 +10,8 @@ namespace Coatcheck\Session;
  */
 abstract class Data
 {
+    protected State $state;
     private ?Commit $commit = null;
-
-    /** @internal */
-    protected function __construct(protected readonly State $state)
-    {
-    }
 
     /** Not every request makes changes. */
     protected function pending(): Commit
@@ -43,15 +39,15 @@ abstract class Data
      */
     public function names(): array
     {
-        $this->load();
+        $this->state->load();
         return \array_map(\strval(...), \array_keys($this->state->view->fields()));
     }
 
     /** Unsets all fields. */
     public function clear(): void
     {
-        $this->load();
-        $this->pending()->mayChange(null);
+        $this->state->load();
+        $this->state->mayChange(null);
         $this->state->view->change('clear', '');
     }
 
@@ -71,7 +67,7 @@ abstract class Data
      */
     public function commit(): void
     {
-        $this->load();
+        $this->state->load();
         $this->pending()->flush(true);
     }
 
@@ -91,7 +87,7 @@ abstract class Data
     /** Commits, and does not read what is stored again. @internal */
     public function flush(): void
     {
-        $this->load();
+        $this->state->load();
         $this->pending()->flush(false);
     }
 
@@ -110,7 +106,7 @@ abstract class Data
      */
     public function stored(string $name): ?string
     {
-        $this->load();
+        $this->state->load();
         return $this->state->view->get($name);
     }
 
@@ -134,30 +130,30 @@ abstract class Data
      */
     public function entries(string $field): array
     {
-        $this->load();
+        $this->state->load();
         return $this->state->view->entries($field);
     }
 
     /** @internal */
     public function change(string $kind, string $name, string $a = ''): void
     {
-        $this->load();
-        $this->pending()->mayChange($name);
+        $this->state->load();
+        $this->state->mayChange($name);
         $this->state->view->change($kind, $name, $a);
     }
 
     /** @internal */
     public function setValue(string $name, mixed $value): void
     {
-        $this->load();
-        $this->pending()->mayChange($name);
+        $this->state->load();
+        $this->state->mayChange($name);
         $this->state->view->change('set', $name, $this->state->encode($name, $value));
     }
 
     /** @internal */
     public function take(string $name): mixed
     {
-        $this->load();
+        $this->state->load();
         return $this->pending()->take($name);
     }
 
@@ -167,7 +163,7 @@ abstract class Data
      */
     public function update(string $name, callable $function, mixed $default): mixed
     {
-        $this->load();
+        $this->state->load();
         return $this->pending()->update($name, $function, $default);
     }
 
@@ -177,14 +173,14 @@ abstract class Data
      */
     public function addWithin(string $name, int $n, int $least, int $most, ?int $entries = null): int
     {
-        $this->load();
+        $this->state->load();
         return $this->pending()->addWithin($name, $n, $least, $most, $entries);
     }
 
     /** @internal */
     public function setWithin(string $name, mixed $value, int $entries): void
     {
-        $this->load();
+        $this->state->load();
         $this->pending()->setWithin($name, $value, $entries);
     }
 }

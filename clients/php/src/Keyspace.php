@@ -26,6 +26,12 @@ final class Keyspace
         return "$this->namespace:{" . self::bucketOf($owner) . "}:u:$owner";
     }
 
+    /** The data of a user. */
+    public function userData(string $owner): string
+    {
+        return "$this->namespace:{" . self::bucketOf($owner) . "}:d:$owner";
+    }
+
     public function revocations(string $bucket): string
     {
         return "$this->namespace:{{$bucket}}:n";

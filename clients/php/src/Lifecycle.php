@@ -25,7 +25,7 @@ final class Lifecycle
     public function renew(): void
     {
         $s = $this->state;
-        $this->commit->mayChange(null);
+        $s->mayChange(null);
         if ($s->status === 'anonymous') {
             $this->commit->flush(true);
             return;
@@ -146,7 +146,7 @@ final class Lifecycle
     {
         $keys = $this->manager->keys;
         $config = $this->manager->config;
-        $known = \array_flip($config->keepFields);
+        $known = \array_flip($config->keepFields) + $config->userFieldKinds();
         $kept = [];
         foreach ($from->fields ?? [] as $name => $text) {
             $name = (string) $name;

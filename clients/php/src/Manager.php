@@ -307,6 +307,28 @@ final class Manager
         $this->store->users()->endEverybody();
     }
 
+    /**
+     * Opens the data of a user for a program that acts without a session, such as a worker. Its
+     * changes are stored by commit(). See Session::userData().
+     */
+    public function userData(string $user): UserData
+    {
+        $this->checkUser($user);
+        return UserData::open($this, $user, $this->keys->owner($user), null);
+    }
+
+    /**
+     * Ends all sessions of the user, as revokeUser() does, and then empties the data of the user.
+     * It returns how many sessions ended. After an error call it again. A request that found its
+     * session alive before may still store a change a moment later.
+     */
+    public function deleteUser(string $user): int
+    {
+        $ended = $this->revokeUser($user);
+        $this->store->userData()->clear($this->keys->owner($user), $this->config->maxSize);
+        return $ended;
+    }
+
     private function checkUser(string $user): void
     {
         if ($user === '') {

@@ -55,6 +55,9 @@ final class Record
 
     public bool $moving = false;
 
+    /** A value was sealed when it was read. */
+    public bool $sealed = false;
+
     /**
      * @var array<array-key, string> stored texts by name. Cast each key to a string: PHP has made
      *     "1" an integer
@@ -125,8 +128,10 @@ final class Record
             throw new FormatException('@s', "version \"$text[0]\": a newer program wrote the session");
         }
         [, $flags, $this->current, $revision, $size, $seen] = self::parts('@s', $text, self::STATE);
-        $this->unused = $flags === '1' || $flags === '3';
-        $this->moving = $flags >= '2';
+        if ($flags !== '0') {
+            $this->unused = $flags !== '2';
+            $this->moving = $flags !== '1';
+        }
         $this->revision = (int) \hexdec($revision);
         $this->size = (int) \hexdec($size);
         $this->seen = self::milliseconds('@s', $seen);
@@ -212,6 +217,7 @@ final class Record
     private function checkFields(): void
     {
         $size = 0;
+        $sealed = false;
         foreach ($this->fields as $name => $value) {
             $name = (string) $name;
             $why = Text::nameProblem($name);
@@ -219,6 +225,10 @@ final class Record
                 throw new FormatException($name, $why);
             }
             $size += \strlen($name) + \strlen($value);
+            $sealed = $sealed || ($value[0] ?? '') === '~';
+        }
+        if ($sealed) {
+            $this->sealed = true;
         }
         if ($size !== $this->size) {
             throw new FormatException('@s', "the fields have $size bytes, not $this->size");

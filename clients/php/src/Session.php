@@ -16,6 +16,8 @@ use Psr\Http\Message\ServerRequestInterface;
 final class Session extends Data
 {
     private ?Lifecycle $lifecycle = null;
+    /** @var array<string, UserData> by owner: of more than one user after another sign-in */
+    private array $userData = [];
 
     /** @internal */
     public readonly Outgoing $out;
@@ -23,7 +25,7 @@ final class Session extends Data
     /** @internal */
     public function __construct(Manager $manager, Incoming $in)
     {
-        parent::__construct(new SessionState($manager, $in));
+        $this->state = new SessionState($manager, $in);
         $this->out = $this->state->out;
     }
 
@@ -67,6 +69,43 @@ final class Session extends Data
     }
 
     /**
+     * Talks to the store. Returns the data of the user who is signed in: fields that are the same
+     * in all sessions of the user. While nobody is signed in, it returns the session itself, so
+     * that a page is written once:
+     *
+     *     $cart->add($session->userData(), 'apple');
+     *
+     * The first call of a request reads the data. If the session has Config::$userFields from
+     * before the sign-in, it moves them to the user's data, in one atomic step. The middleware
+     * commits the session first, and then the data. After an error of either, the data is
+     * unchanged, or the error is UnknownOutcome.
+     *
+     * Throws what load() throws, and Ended. If the fields of the session do not fit into the data,
+     * it throws TooLarge, Invalid or Decode, and they stay in the session until it ends.
+     */
+    public function userData(): Data
+    {
+        $this->load();
+        $s = $this->state;
+        $owner = $s->record->owner ?? '';
+        if ($owner === '') {
+            return $this;
+        }
+        $data = $this->userData[$owner] ??= UserData::open($s->manager, $s->principal->user, $owner, $s);
+        $data->join($s);
+        return $data;
+    }
+
+    /** Drops the changes that are not committed, those of the user data, too. */
+    public function discard(): void
+    {
+        parent::discard();
+        foreach ($this->userData as $data) {
+            $data->discard();
+        }
+    }
+
+    /**
      * Gives the session a new token: when a user's privileges change. The old one stops working at
      * once.
      */
@@ -79,16 +118,28 @@ final class Session extends Data
     /**
      * Makes a user the session's, in a new session with a new token. The old token stops working.
      *
-     * Kept are the fields that Config::$keepFields names of an anonymous session, all of a session
-     * of the same user, none of another user's; and the changes of this request that are not
-     * committed.
+     * Kept are the fields that Config::$keepFields and $userFields name of an anonymous session,
+     * all of a session of the same user, none of another user's; and the changes of this request
+     * that are not committed. Then $userFields move to the data of the user: see userData(). If
+     * that fails, it is logged, and the next userData() moves them.
      *
      * Throws TooMany, Revoked, Invalid, and what commit() throws. After TooMany and Revoked the
-     * session goes on as it was.
+     * session goes on as it was. It commits changes of user data first, and throws their errors.
      */
     public function signIn(Login $login): void
     {
+        foreach ($this->userData as $data) {
+            $data->close();
+        }
         $this->lifecycle()->signIn($login);
+        if ($this->state->userFields() === []) {
+            return;
+        }
+        try {
+            $this->userData();
+        } catch (SessionException $e) {
+            $this->state->manager->warn("the fields of an anonymous session did not join the data of its user yet: {$e->getMessage()}");
+        }
     }
 
     /**
@@ -101,6 +152,9 @@ final class Session extends Data
      */
     public function signOut(): void
     {
+        foreach ($this->userData as $data) {
+            $data->reset();
+        }
         $this->lifecycle()->signOut();
     }
 
@@ -159,6 +213,15 @@ final class Session extends Data
 
     // What the middleware calls
 
+    /** Commits the session and then the user data, and does not read them again. @internal */
+    public function flush(): void
+    {
+        parent::flush();
+        foreach ($this->userData as $data) {
+            $data->flush();
+        }
+    }
+
     /** Reports whether the request's cookie opens a session, or did a moment ago. @internal */
     public function opensOrDid(): bool
     {
@@ -176,6 +239,16 @@ final class Session extends Data
     public function time(): float
     {
         return $this->state->now() / 1000;
+    }
+
+    public function knowsOf(SessionException $e): bool
+    {
+        foreach ($this->userData as $data) {
+            if ($data->knowsOf($e)) {
+                return true;
+            }
+        }
+        return parent::knowsOf($e);
     }
 
     /**
@@ -199,6 +272,9 @@ final class Session extends Data
             if (!$rotated && $s->view->operations() !== []) {
                 $this->pending()->send();
             }
+            foreach ($this->userData as $data) {
+                $data->finish();
+            }
         } finally {
             $s->recheckCookie();
             $s->closed = true;
@@ -220,6 +296,9 @@ final class Session extends Data
      */
     public function touch(): void
     {
+        foreach ($this->userData as $data) {
+            $data->touch();
+        }
         $s = $this->state;
         if ($s->status !== 'live' || $s->passive || $s->touched || $s->record === null) {
             return;

@@ -24,8 +24,6 @@ final class SessionState extends State
     public bool $renewed = false;
     /** The request does not count as a use. */
     public bool $passive = false;
-    /** The response was made: a new cookie is no longer possible. */
-    public bool $closed = false;
 
     public readonly Outgoing $out;
 
@@ -155,30 +153,25 @@ final class SessionState extends State
         }
     }
 
+    /**
+     * The stored fields that belong to the user.
+     *
+     * @return array<array-key, string>
+     */
+    public function userFields(): array
+    {
+        $kinds = $this->manager->config->userFieldKinds();
+        return $kinds === [] ? [] : \array_filter(
+            $this->record->fields ?? [],
+            fn (int|string $name): bool => isset($kinds[\explode(':', (string) $name)[0]]), ARRAY_FILTER_USE_KEY,
+        );
+    }
+
     // What Commit calls
-
-    public function mayChange(): void
-    {
-        if ($this->failure !== null) {
-            throw $this->failure;
-        }
-        if ($this->status === 'ended' || $this->status === 'moved') {
-            throw new SessionException(Problem::Ended);
-        }
-        if ($this->closed && $this->status === 'anonymous') {
-            throw new SessionException(Problem::HeaderSent, 'the response was made already');
-        }
-    }
-
-    public function mayCommit(): void
-    {
-        if ($this->status === 'anonymous') {
-            $this->mayIssueToken();
-        }
-    }
 
     public function create(View $view): bool
     {
+        $this->mayIssueToken();
         $config = $this->manager->config;
         $token = Token::new();
         $limits = [self::ms($config->idleTimeout), self::ms($config->lifetime), self::ms($config->firstUseTimeout)];
@@ -212,6 +205,25 @@ final class SessionState extends State
         return $this->token()->handle();
     }
 
+    /**
+     * Throws Ended unless the session is alive, and the owner is signed in. It reads the session
+     * again.
+     */
+    public function admit(string $owner): void
+    {
+        if ($this->failure !== null) {
+            throw $this->failure;
+        }
+        if ($this->status !== 'live' || $this->record()->owner !== $owner) {
+            throw new SessionException(Problem::Ended, 'the user of this data is not signed in any more');
+        }
+        $reading = $this->manager->store->read($this->token(), $this->in->began);
+        if (!$reading->opens()) {
+            $this->leaveAfter($reading->outcome);
+            throw new SessionException(Problem::Ended);
+        }
+    }
+
     // Changes of the state
 
     /**
@@ -222,7 +234,9 @@ final class SessionState extends State
      */
     public function become(Record $record, int $now, int $revoked): void
     {
-        $this->checkKeys($record);
+        if ($record->sealed) {
+            $this->checkKeys($record);
+        }
         $this->principal = $record->owner === '' ? null : $this->manager->principal($record, $this->token()->handle());
         $this->record = $record;
         $this->id = $record->id;

@@ -21,6 +21,8 @@ abstract class State
     public string $id = '';
 
     public bool $touched = false;
+    /** The response was made: a new cookie is no longer possible. */
+    public bool $closed = false;
     /** The middleware commits, and not the handler. */
     public bool $finishing = false;
     /** The error that the handler got. */
@@ -69,27 +71,35 @@ abstract class State
 
     // What Commit calls
 
-    /** Throws if the record takes no changes. */
-    public function mayChange(): void
+    /** Throws if the record takes no changes. $name is that of the field or entry; null: any. */
+    public function mayChange(?string $name): void
     {
         if ($this->failure !== null) {
             throw $this->failure;
         }
+        if ($this->status !== 'live') {
+            if ($this->status === 'ended' || $this->status === 'moved') {
+                throw new SessionException(Problem::Ended);
+            }
+            if ($this->closed && $this->status === 'anonymous') {
+                throw new SessionException(Problem::HeaderSent, 'the response was made already');
+            }
+        }
+        if ($name !== null && ($why = Text::nameProblem($name)) !== null) {
+            throw new SessionException(Problem::Invalid, "\"$name\": $why");
+        }
     }
 
-    /** Throws if the changes must not be sent to the store. */
-    abstract public function mayCommit(): void;
-
     /**
-     * Stores the record for the first time. Returns false if another program was faster: then the
-     * view has the changes on top of what is stored, or of nothing.
+     * Stores the record for the first time. Throws if the request may not. Returns false if another
+     * program was faster: then the view has the changes on top of what is stored, or of nothing.
      *
      * @param View $view what to store
      */
     abstract public function create(View $view): bool;
 
     /**
-     * Sends operations to apply.lua, and returns its reply.
+     * Sends operations to apply.lua, and returns its reply. Throws if the request may not.
      *
      * @param list<array{string, string, string, string}> $operations
      * @return list<mixed>
@@ -135,6 +145,9 @@ abstract class State
      */
     public function reseal(array $operations, string $from): array
     {
+        if ($from === $this->id) {
+            return $operations;
+        }
         $keys = $this->manager->keys;
         foreach ($operations as $i => [$kind, $name, $a, $b]) {
             if ($kind === 'set') {
@@ -150,9 +163,7 @@ abstract class State
     protected function checkKeys(Record $record): void
     {
         foreach ($record->fields as $name => $value) {
-            if (Keys::isSealed($value)) {
-                $this->manager->keys->canOpen((string) $name, $value);
-            }
+            $this->manager->keys->canOpen((string) $name, $value);
         }
     }
 

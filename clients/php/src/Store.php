@@ -20,6 +20,7 @@ final class Store
     private readonly Keyspace $keys;
     private ?Replication $replication = null;
     private ?UserSessions $users = null;
+    private ?UserDataStore $userData = null;
 
     /**
      * @param string $namespace begins all keys: 1 to 64 of a-z A-Z 0-9 . _ -
@@ -212,27 +213,13 @@ final class Store
         $keys = $record->owner === '' ? [$key] : [$key, $this->keys->revocations(\substr($token->handle(), 0, 4))];
         $verifier = $token->verifierHash();
         $clock = $record->touchDue($issued ? '' : $verifier, $now + 3000);
-        return $this->applyTo($keys, [
+        $arguments = [
             $verifier, (string) $maxSize, $record->created > $revoked ? '0' : (string) $revoked,
             ($clock ? '1' : '0') . '0' . ($issued ? '1' : '0'),
-        ], $operations);
-    }
-
-    /**
-     * @internal
-     * @param list<string> $keys
-     * @param list<string> $arguments those before the operations
-     * @param list<array{string, string, string, string}> $operations
-     * @return list<mixed> the reply
-     */
-    public function applyTo(array $keys, array $arguments, array $operations): array
-    {
-        foreach ($operations as $operation) {
-            \array_push($arguments, ...$operation);
-        }
+        ];
         // A renewal names everything by its new verifier, so it may be repeated.
         $repeatable = \count($operations) === 1 && $operations[0][0] === 'renew';
-        return $this->connection->script('apply', $keys, $arguments, $repeatable);
+        return $this->connection->script('apply', $keys, \array_merge($arguments, ...$operations), $repeatable);
     }
 
     /** @internal */
@@ -283,6 +270,12 @@ final class Store
     public function users(): UserSessions
     {
         return $this->users ??= new UserSessions($this->connection, $this->keys, $this->replication());
+    }
+
+    /** @internal */
+    public function userData(): UserDataStore
+    {
+        return $this->userData ??= new UserDataStore($this, $this->connection, $this->keys);
     }
 
     /** @internal */

@@ -55,10 +55,6 @@ final class ContractTest extends TestCase
         if (in_array('own server', $needs, true)) {
             $server = RedisServer::start();
         }
-        if (in_array('user data', $needs, true)) {
-            self::$leftOut[] = $scenario['name'];
-            self::markTestSkipped('this package has no user data');
-        }
         if (in_array('clock', $needs, true) && self::which('faketime') === null) {
             self::$leftOut[] = $scenario['name'];
             self::fail('faketime is not installed: run clients/php/test, which installs it');

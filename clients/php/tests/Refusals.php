@@ -10,7 +10,7 @@ use Coatcheck\Session\SessionException;
 /** For tests of what is refused. */
 trait Refusals
 {
-    private function refused(Problem $problem, callable $call): void
+    protected function refused(Problem $problem, callable $call): void
     {
         try {
             $call();

@@ -12,7 +12,6 @@ use Coatcheck\Session\Manager;
 use Coatcheck\Session\Outgoing;
 use Coatcheck\Session\Problem;
 use Coatcheck\Session\Record;
-use Coatcheck\Session\Scripts;
 use Coatcheck\Session\Session;
 use Coatcheck\Session\SessionException;
 use Coatcheck\Session\Store;
@@ -22,6 +21,8 @@ use PHPUnit\Framework\TestCase;
 /** What a sign-in returns, if something else happens at the same moment. */
 final class SignInTest extends TestCase
 {
+    private bool $called = false;
+
     private function visit(Manager $m, ?string $token = null): Session
     {
         return $m->begin(Incoming::withToken($token, '__Host-session'));
@@ -39,26 +40,12 @@ final class SignInTest extends TestCase
      */
     private function connectionThatCalls(\Closure $then, string $afterScript): \Redis
     {
-        $redis = new class () extends \Redis {
-            public ?\Closure $then = null;
-            public string $sha1 = '';
-
-            // The types differ between the versions of phpredis.
-            public function rawCommand($command, ...$words): mixed
-            {
-                $reply = parent::rawCommand($command, ...$words);
-                if ($command === 'EVALSHA' && $words[0] === $this->sha1 && $this->then !== null) {
-                    $then = $this->then;
-                    $this->then = null;
-                    $then();
-                }
-                return $reply;
-            }
-        };
-        $redis->connect('127.0.0.1', RedisServer::single()->port(), RedisServer::PATIENCE, null, 0, RedisServer::PATIENCE);
-        $redis->sha1 = Scripts::SHA1[$afterScript];
-        $redis->then = $then;
-        return $redis;
+        $hooks = new Hooks();
+        $hooks->after = Hooks::once($afterScript, function () use ($then): void {
+            $this->called = true;
+            $then();
+        });
+        return $hooks->connect(RedisServer::single());
     }
 
     /** @return iterable<string, array{string, bool}> */
@@ -88,7 +75,7 @@ final class SignInTest extends TestCase
         $s = $this->visit($m);
         (new Value('theme'))->set($s, 'dark');
         $s->signIn(new Login('ada', level: 2));
-        self::assertNull($racing->then, 'another sign-in has ended the session');
+        self::assertTrue($this->called, 'another sign-in has ended the session');
         self::assertSame('ada', $s->user());
         self::assertSame(2, $s->info()->level);
         self::assertSame('dark', (new Value('theme'))->get($s));
@@ -122,7 +109,7 @@ final class SignInTest extends TestCase
         $m = new Manager(new Store($racing, $namespace));
         $s = $this->visit($m);
         $s->signIn(new Login('ada'));
-        self::assertNull($racing->then);
+        self::assertTrue($this->called);
         (new Counter('n'))->add($s);
         try {
             $s->commit();
@@ -165,6 +152,7 @@ final class SignInTest extends TestCase
         $stored = $this->visit($m, self::token($m, $s));
         $stored->load();
         $want = $record($stored);
+        $made->sealed = $want->sealed; // the keys of its own values are there
         ksort($made->fields);
         ksort($want->fields);
         self::assertEquals($want, $made);

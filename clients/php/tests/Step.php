@@ -7,6 +7,7 @@ namespace Coatcheck\Session\Tests;
 use Coatcheck\Session\Config;
 use Coatcheck\Session\Counter;
 use Coatcheck\Session\Counters;
+use Coatcheck\Session\Data;
 use Coatcheck\Session\Incoming;
 use Coatcheck\Session\Json;
 use Coatcheck\Session\Login;
@@ -23,6 +24,8 @@ use Coatcheck\Session\Value;
 /** The step function of the contract suite: see format/contract/README.md. */
 final class Step
 {
+    private const WITHOUT_SESSION = ['sessions', 'count sessions', 'revoke', 'revoke user', 'revoke everybody', 'delete user', 'data of'];
+
     /** @var array<string, Manager> by the JSON of their options */
     private array $clients = [];
     /** @var array<string, Session> */
@@ -53,12 +56,28 @@ final class Step
             new Config(
                 idleTimeout: $seconds('idle_ms'), firstUseTimeout: $seconds('first_use_ms'), lifetime: $lifetime,
                 maxRemember: $seconds('max_remember_ms') ?? 0.0, maxSize: $o['max_size'] ?? 65536, maxPerUser: $o['max_per_user'] ?? 0,
-                refuseExtra: $o['refuse_extra'] ?? false, keepFields: $o['keep_fields'] ?? [],
+                refuseExtra: $o['refuse_extra'] ?? false, keepFields: $o['keep_fields'] ?? [], userFields: self::userFields($o),
+                userDataTimeout: $seconds('user_data_timeout_ms') ?? 7_776_000.0,
                 keys: array_map(hex2bin(...), $o['keys'] ?? []), userKey: isset($o['user_key']) ? hex2bin($o['user_key']) : null,
                 seal: $o['seal'] ?? false, rotateEvery: $seconds('rotate_ms') ?? 0.0,
             ),
             fn (string $message) => null,
         );
+    }
+
+    /** @return list<Value|Map|Counter|Counters> */
+    private static function userFields(array $o): array
+    {
+        $fields = [];
+        foreach ($o['user_fields'] ?? [] as $name => $kind) {
+            $fields[] = match ($kind) {
+                'value' => new Value($name),
+                'map' => new Map($name),
+                'counter' => new Counter($name),
+                'counters' => new Counters($name),
+            };
+        }
+        return $fields;
     }
 
     private function run(Manager $manager, array $request): array
@@ -70,7 +89,7 @@ final class Step
         $reply = ['outcome' => 'ok', 'values' => []];
         try {
             $words = array_column($request['do'] ?? [], 0);
-            if ($words === [] || array_diff($words, ['sessions', 'count sessions', 'revoke', 'revoke user', 'revoke everybody']) !== []) {
+            if ($words === [] || array_diff($words, self::WITHOUT_SESSION) !== []) {
                 $session->load();
             }
             foreach ($request['do'] ?? [] as $action) {
@@ -126,6 +145,59 @@ final class Step
     private function act(Manager $manager, Session $s, array $action): array
     {
         [$word, $name, $x] = $action + [1 => '', 2 => null];
+        switch ($word) {
+            case 'data':
+                return $this->actOnFields($s->userData(), array_slice($action, 1));
+            case 'data of':
+                $data = $manager->userData($name);
+                $values = $this->actOnFields($data, array_slice($action, 2));
+                $data->commit();
+                return $values;
+            case 'renew':
+                $s->renew();
+                return [];
+            case 'sign in':
+                $s->signIn(new Login(
+                    $name['user'], $name['methods'] ?? [], $name['level'] ?? 0, $name['device'] ?? '', $name['user_agent'] ?? '',
+                    $name['address'] ?? '', ($name['remember_ms'] ?? 0) / 1000, ($name['lifetime_ms'] ?? 0) / 1000,
+                    isset($name['began_ago_ms']) ? microtime(true) - $name['began_ago_ms'] / 1000 : null,
+                ));
+                return [];
+            case 'sign out':
+                $s->signOut();
+                return [];
+            case 'user':
+                return [$s->user()];
+            case 'info':
+                $i = $s->info();
+                return [[
+                    'user' => $i->user, 'methods' => $i->methods, 'level' => $i->level, 'device' => $i->device,
+                    'user_agent' => $i->userAgent, 'address' => $i->address,
+                ]];
+            case 'lifetime':
+                return [(int) round(($s->info()->deadline - $s->info()->created) * 1000)];
+            case 'sessions':
+                return [array_map(fn ($info): string => $info->handle, iterator_to_array($manager->sessions($name), false))];
+            case 'count sessions':
+                return [count(array_unique(array_map(fn ($info): string => $info->handle, iterator_to_array($manager->sessions($name), false))))];
+            case 'revoke':
+                $manager->revoke($name, $x);
+                return [];
+            case 'revoke user':
+                return [$manager->revokeUser($name, $x ?? [])];
+            case 'revoke everybody':
+                $manager->revokeAll();
+                return [];
+            case 'delete user':
+                return [$manager->deleteUser($name)];
+        }
+        return $this->actOnFields($s, $action);
+    }
+
+    /** @return array{0?: mixed} */
+    private function actOnFields(Data $s, array $action): array
+    {
+        [$word, $name, $x] = $action + [1 => '', 2 => null];
         [$field, $key] = explode(':', is_string($name) ? $name : '', 2) + [1 => null];
         $value = fn (): array => $key === null ? [new Value($field)] : [new Map($field)];
         $at = $key === null ? [] : [$key];
@@ -175,41 +247,6 @@ final class Step
                 return [];
             case 'commit':
                 $s->commit();
-                return [];
-            case 'renew':
-                $s->renew();
-                return [];
-            case 'sign in':
-                $s->signIn(new Login(
-                    $name['user'], $name['methods'] ?? [], $name['level'] ?? 0, $name['device'] ?? '', $name['user_agent'] ?? '',
-                    $name['address'] ?? '', ($name['remember_ms'] ?? 0) / 1000, ($name['lifetime_ms'] ?? 0) / 1000,
-                    isset($name['began_ago_ms']) ? microtime(true) - $name['began_ago_ms'] / 1000 : null,
-                ));
-                return [];
-            case 'sign out':
-                $s->signOut();
-                return [];
-            case 'user':
-                return [$s->user()];
-            case 'info':
-                $i = $s->info();
-                return [[
-                    'user' => $i->user, 'methods' => $i->methods, 'level' => $i->level, 'device' => $i->device,
-                    'user_agent' => $i->userAgent, 'address' => $i->address,
-                ]];
-            case 'lifetime':
-                return [(int) round(($s->info()->deadline - $s->info()->created) * 1000)];
-            case 'sessions':
-                return [array_map(fn ($info): string => $info->handle, iterator_to_array($manager->sessions($name), false))];
-            case 'count sessions':
-                return [count(array_unique(array_map(fn ($info): string => $info->handle, iterator_to_array($manager->sessions($name), false))))];
-            case 'revoke':
-                $manager->revoke($name, $x);
-                return [];
-            case 'revoke user':
-                return [$manager->revokeUser($name, $x ?? [])];
-            case 'revoke everybody':
-                $manager->revokeAll();
                 return [];
         }
         throw new \LogicException("unknown action $word");

@@ -377,15 +377,20 @@ final class StoreTest extends TestCase
         $readme = file_get_contents(dirname(__DIR__, 3) . '/format/README.md');
         self::assertSame(1, preg_match('/ACL SETUSER coatcheck on >PASSWORD (resetchannels .*)/', $readme, $rule));
         self::$server->command('ACL', 'SETUSER', 'coatcheck', 'on', '>pw', ...explode(' ', $rule[1]));
-        $m = new Manager(Store::connect('redis://coatcheck:pw@127.0.0.1:' . self::$server->port() . '/0', timeout: RedisServer::PATIENCE), new Config(maxPerUser: 2));
+        $m = new Manager(Store::connect('redis://coatcheck:pw@127.0.0.1:' . self::$server->port() . '/0', timeout: RedisServer::PATIENCE), new Config(maxPerUser: 2, userFields: [new Counter('n')]));
         for ($i = 0; $i < 12; $i++) {
             $token = $this->begin($m);
             $s = $this->visit($m, $token);
             (new Counter('n'))->add($s);
             $s->signIn(new Login('ada'));
             $s->renew();
+            (new Value('theme'))->set($s->userData(), $i);
+            $s->finish();
+            $s = $this->visit($m, $s->out->token->text($m->keys));
+            (new Counter('n'))->add($s->userData());
             $s->finish();
         }
+        self::assertSame(24, (new Counter('n'))->get($m->userData('ada')));
         self::assertCount(2, iterator_to_array($m->sessions('ada'), false));
         $m->revoke('ada', $s->handle());
         $m->revokeUser('ada');
@@ -441,13 +446,14 @@ final class StoreTest extends TestCase
             Store::connect(
                 'redis-cluster://' . implode(',', array_map(fn (RedisServer $n): string => "127.0.0.1:{$n->port()}", $nodes)), timeout: RedisServer::PATIENCE,
             ),
-            new Config(keepFields: ['n'], maxPerUser: 3),
+            new Config(keepFields: ['n'], userFields: [new Counter('cart')], maxPerUser: 3),
         );
         $tokens = [];
         for ($i = 0; $i < 6; $i++) {
             $token = $this->begin($m);
             $s = $this->visit($m, $token);
             (new Counter('n'))->add($s, 5);
+            (new Counter('cart'))->add($s, 2);
             $s->commit();
             self::assertSame(5, (new Counter('n'))->get($s));
             $s->signIn(new Login($i < 4 ? 'ada' : "user$i"));
@@ -458,7 +464,9 @@ final class StoreTest extends TestCase
             $this->refused(Problem::Ended, fn () => (new Value('theme'))->set($this->visit($m, $token), 1));
         }
         self::assertCount(3, iterator_to_array($m->sessions('ada'), false));
-        self::assertSame(3, $m->revokeUser('ada'));
+        self::assertSame(8, (new Counter('cart'))->get($m->userData('ada')));
+        self::assertSame(3, $m->deleteUser('ada'));
+        self::assertSame(0, (new Counter('cart'))->get($m->userData('ada')));
         $key = "coatcheck:{" . substr((string) $this->visit($m, $tokens[5])->handle(), 0, 4) . '}:s:' . substr((string) $this->visit($m, $tokens[5])->handle(), 5);
         $m->revokeAll();
         self::assertNull($this->visit($m, $tokens[5])->user());

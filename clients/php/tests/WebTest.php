@@ -333,6 +333,75 @@ final class WebTest extends TestCase
         self::assertSame(30, $this->json('/plain/show')['count']);
     }
 
+    /** @return iterable<string, array{string}> */
+    public static function kinds(): iterable
+    {
+        yield 'plain' => ['plain'];
+        yield '$_SESSION' => ['native'];
+    }
+
+    /** @dataProvider kinds */
+    public function testTwoDevicesOfAUserShareABasketThatJoinsAtSignIn(string $kind): void
+    {
+        $this->visit("/$kind/signin");
+        self::assertSame(['apple' => 1], $this->json("/$kind/basket?add=apple"));
+        $phone = $this->jar;
+        $this->jar = [];
+        self::assertSame(['apple' => 5], $this->json("/$kind/basket?add=apple&n=5"));
+        $this->visit("/$kind/signin");
+        self::assertSame(['apple' => 6], $this->json("/$kind/basket"));
+        self::assertSame([], preg_grep('/basket/', array_keys(self::$redis->hash(self::$redis->command('KEYS', "$this->ns:*:s:*")[0]))));
+        $this->jar = $phone;
+        self::assertSame(['apple' => 6, 'pear' => 2], $this->json("/$kind/basket?add=pear&n=2"));
+        self::assertSame([200], array_values(array_unique($this->together(20, "/$kind/basket?add=apple", "/$kind/basket?add=plum<i>"))));
+        $basket = $this->json("/$kind/basket");
+        self::assertSame([26, 2, 1], [$basket['apple'], $basket['pear'], $basket['plum19']]);
+    }
+
+    public function testKeyOfSessionThatBelongsToTheUserMovesAtSignIn(): void
+    {
+        $this->visit('/native/set?key=theme&value="dark"');
+        self::assertSame([], $this->json('/native/signin'));
+        self::assertSame([], $this->json('/native/show'));
+        $key = self::$redis->command('KEYS', "$this->ns:*:d:*")[0];
+        self::assertSame('"dark"', self::$redis->hash($key)['theme']);
+    }
+
+    public function testUserDataChangedAfterTheHeaderOfAFlushedPageIsStored(): void
+    {
+        $this->visit('/native/signin');
+        $this->visit('/native/basket?add=apple&flush=pear');
+        self::assertSame(['apple' => 1, 'pear' => 1], $this->json('/native/basket'));
+    }
+
+    /** The client closes the connection before the page commits the session and the data. */
+    public function testClientThatHangsUpDoesNotSplitTheCommits(): void
+    {
+        $this->visit('/plain/signin');
+        $page = self::$web->send($this->url('/plain/basket?add=apple&wait=1'), Web::jar($this->jar));
+        self::assertNotSame([], self::$redis->client()->blPop(["$this->ns-read"], 30));
+        fclose($page);
+        self::$redis->command('RPUSH', "$this->ns-go", '1');
+        Await::that('the session is committed', fn (): bool => $this->json('/plain/show')['count'] === 1);
+        Await::that('the data is committed', fn (): bool => self::$redis->command('KEYS', "$this->ns:*:d:*") !== []);
+        self::assertSame(['apple' => 1], $this->json('/native/basket'));
+    }
+
+    /** @dataProvider kinds */
+    public function testRequestOfAnEndedSessionDoesNotChangeTheBasket(string $kind): void
+    {
+        $this->visit("/$kind/signin");
+        $jar = Web::jar($this->jar);
+        $page = self::$web->send($this->url("/$kind/basket?add=apple&wait=1"), $jar);
+        self::assertNotSame([], self::$redis->client()->blPop(["$this->ns-read"], 30));
+        self::$web->get($this->url('/plain/signout'), $jar);
+        self::$redis->command('RPUSH', "$this->ns-go", '1');
+        [$header] = self::$web->receive($page);
+        self::assertSame(409, Web::status($header));
+        $this->visit("/$kind/signin");
+        self::assertSame([], $this->json("/$kind/basket"));
+    }
+
     public function testCrossOriginPostIsRefused(): void
     {
         $this->visit('/native/set?key=a&value=1');

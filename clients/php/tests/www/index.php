@@ -9,6 +9,7 @@ namespace Coatcheck\Session\Tests;
 
 use Coatcheck\Session\Config;
 use Coatcheck\Session\Counter;
+use Coatcheck\Session\Counters;
 use Coatcheck\Session\Login;
 use Coatcheck\Session\Manager;
 use Coatcheck\Session\Map;
@@ -36,9 +37,22 @@ function waitForTest(string $namespace): void
     $redis->blPop(["$namespace-go"], (int) RedisServer::PATIENCE);
 }
 
+/** Adds to the user's basket, and shows it. */
+function basket(Session $s, array $query): void
+{
+    $basket = new Counters('basket');
+    if (isset($query['add'])) {
+        $basket->add($s->userData(), $query['add'], (int) ($query['n'] ?? 1));
+    }
+    if (isset($query['wait'])) {
+        waitForTest($query['ns']);
+    }
+    echo json_encode(iterator_to_array($basket->all($s->userData())));
+}
+
 $manager = new Manager(
     Store::connect(getenv('COATCHECK_REDIS'), $namespace, timeout: RedisServer::PATIENCE),
-    new Config(keepFields: ['cart', 'count'], csrf: isset($query['csrf'])),
+    new Config(keepFields: ['cart', 'count'], userFields: [new Counters('basket'), new Value('theme')], csrf: isset($query['csrf'])),
 );
 
 if (str_starts_with($path, '/plain/')) {
@@ -63,6 +77,10 @@ if (str_starts_with($path, '/plain/')) {
             case '/plain/signout':
                 $s->signOut();
                 echo 'bye';
+                break;
+            case '/plain/basket':
+                $counter->add($s);
+                basket($s, $query);
                 break;
             case '/plain/slow': // reads, waits for the test, writes
                 (new Value('slow'))->get($s);
@@ -123,6 +141,16 @@ switch ($path) {
     case '/native/signin':
         $handler->signIn(new Login('ada'));
         echo json_encode($_SESSION);
+        break;
+    case '/native/basket':
+        basket($handler->session(), $query);
+        if (isset($query['flush'])) {
+            while (ob_get_level() > 0) {
+                ob_end_flush();
+            }
+            flush();
+            (new Counters('basket'))->add($handler->session()->userData(), $query['flush']);
+        }
         break;
     case '/native/regenerate':
         session_regenerate_id(isset($query['delete']));

@@ -97,11 +97,24 @@ final class UserDataTest extends UserDataCase
                 self::assertSame(['apple' => 2], self::cart($view));
                 self::assertSame('second', (new Map('gifts'))->get($view, 'b'));
                 self::assertNull((new Map('gifts'))->get($view, 'a'));
+                array_map($view->value(...), $view->names()); // all are sealed for the new secret
             }
             self::assertNotSame($id, $this->id($m));
             self::end($s);
             $this->expire($m);
         }
+    }
+
+    /** The server's clock is a little ahead of the key's expiry, or the key was restored. */
+    public function testExpiredDataIsNotShown(): void
+    {
+        $m = $this->manager(['userDataTimeout' => 60.0]);
+        $data = $m->userData('ada');
+        self::add($data);
+        $data->commit();
+        $state = $this->server->hash($this->key($m))['@s'];
+        $this->server->command('HSET', $this->key($m), '@s', substr($state, 0, 44) . sprintf('%012x', $this->server->time() - 60_000));
+        self::assertSame([], $m->userData('ada')->names());
     }
 
     public function testLostRepliesAddOnceOrFail(): void

@@ -293,4 +293,28 @@ final class Connection
         }
         return $reply;
     }
+
+    // What replies have
+
+    /** @return array<array-key, string>|null the names and values of a hash; null for an error */
+    public static function pairs(mixed $reply): ?array
+    {
+        if (!\is_array($reply)) {
+            return null;
+        }
+        $pairs = [];
+        for ($i = 0; $i + 1 < \count($reply); $i += 2) {
+            $pairs[$reply[$i]] = $reply[$i + 1];
+        }
+        return $pairs;
+    }
+
+    /** Returns the time in the reply to TIME. */
+    public static function milliseconds(mixed $time): int
+    {
+        if (!\is_array($time)) {
+            throw new SessionException(Problem::Unavailable, $time instanceof ReplyError ? $time->message : 'TIME has no reply');
+        }
+        return (int) $time[0] * 1000 + \intdiv((int) $time[1], 1000);
+    }
 }

@@ -122,7 +122,7 @@ final class SignIn
             throw Reply::failure($old->handle(), $reply);
         }
         try {
-            return Record::decode(Reply::pairs($reply[2]) ?? []);
+            return Record::decode(Connection::pairs($reply[2]) ?? []);
         } catch (FormatException $e) {
             throw Reply::malformed($old->handle(), $e);
         }

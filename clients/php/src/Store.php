@@ -122,10 +122,10 @@ final class Store
             [$revokedKey, ['GET', $revokedKey]],
             [$key, ['TIME']],
         ]);
-        $now = Reply::milliseconds($time);
+        $now = Connection::milliseconds($time);
         $began = $now - \intdiv(\hrtime(true) - $began, 1_000_000);
         $reading = Reading::decide(
-            Reply::pairs($session), Reply::pairs($revocations), \is_string($revoked) || $revoked === false ? $revoked : null,
+            Connection::pairs($session), Connection::pairs($revocations), \is_string($revoked) || $revoked === false ? $revoked : null,
             \substr($handle, 5), $verifier, $generation, $now, $began,
             // A request that follows an end must never seem to have begun before it.
             $now - \intdiv($ageBefore, 1_000_000) - $began + 2,
@@ -154,7 +154,7 @@ final class Store
         } catch (FormatException $e) {
             throw Reply::malformed($key, $e);
         }
-        return [$at, Reply::milliseconds($time)];
+        return [$at, Connection::milliseconds($time)];
     }
 
     // One session

@@ -30,12 +30,12 @@ final class UserDataStore
     {
         $key = $this->keys->userData($owner);
         [$reply, $time] = $this->connection->read([[$key, ['HGETALL', $key]], [$key, ['TIME']]]);
-        $now = Reply::milliseconds($time);
+        $now = Connection::milliseconds($time);
         if ($reply instanceof ReplyError && !\str_starts_with($reply->message, 'WRONGTYPE')) {
             throw new SessionException(Problem::Unavailable, $reply->message);
         }
         try {
-            $hash = Reply::pairs($reply) ?? throw new FormatException('user data', 'the key is not a hash');
+            $hash = Connection::pairs($reply) ?? throw new FormatException('user data', 'the key is not a hash');
             $record = $hash === [] ? null : Record::decode($hash);
             if ($record !== null && ($record->current !== $owner || \preg_grep('/\A@(?![sl]\z)/', \array_keys($hash)) !== [])) {
                 throw new FormatException('@s', 'it is no user data, or that of another owner');

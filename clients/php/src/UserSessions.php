@@ -77,9 +77,9 @@ final class UserSessions
             ...\array_map(fn (string $name): array => $get($name, $names), $keys),
             [$n, ['HGETALL', $n]], [$this->keys->revoked(), ['GET', $this->keys->revoked()]], [$n, ['TIME']],
         ]);
-        $now = Reply::milliseconds(\array_pop($replies));
+        $now = Connection::milliseconds(\array_pop($replies));
         $revoked = \array_pop($replies);
-        $revocations = Reply::pairs(\array_pop($replies)) ?? throw new SessionException(Problem::Unavailable, "$n is no hash");
+        $revocations = Connection::pairs(\array_pop($replies)) ?? throw new SessionException(Problem::Unavailable, "$n is no hash");
         foreach ($keys as $i => $name) {
             try {
                 $everybody = Reading::everybody(\is_string($revoked) || $revoked === false ? $revoked : null);
@@ -120,7 +120,7 @@ final class UserSessions
         if ($reply instanceof ReplyError) {
             throw new SessionException(Problem::Unavailable, "$command[1]: $reply->message");
         }
-        return \array_map(\intval(...), Reply::pairs($reply) ?? []);
+        return \array_map(\intval(...), Connection::pairs($reply) ?? []);
     }
 
     /**
@@ -238,7 +238,7 @@ final class UserSessions
         $latest = $at;
         foreach ($nodes as $node) {
             [$time] = $this->connection->read([[$node, ['TIME']]]);
-            $latest = \max($latest, Reply::milliseconds($time));
+            $latest = \max($latest, Connection::milliseconds($time));
         }
         // It covers sessions that servers created whose clock is ahead.
         $at = $raise((string) \min($latest, $at + 60_000), $this->replication->isRequired());

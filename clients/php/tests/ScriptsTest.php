@@ -6,7 +6,7 @@ namespace Coatcheck\Session\Tests;
 
 use PHPUnit\Framework\TestCase;
 
-/** UPDATE=1 ./test --filter ScriptsTest writes the list in src/Scripts.php. */
+/** The lists of scripts and classes. UPDATE=1 ./test --filter ScriptsTest writes src/Scripts.php. */
 final class ScriptsTest extends TestCase
 {
     public function testListOfScriptsIsUpToDate(): void
@@ -21,5 +21,12 @@ final class ScriptsTest extends TestCase
             file_put_contents($file, $want);
         }
         self::assertStringEqualsFile($file, $want, 'run UPDATE=1 ./test --filter ScriptsTest');
+    }
+
+    public function testListOfClassesIsUpToDate(): void
+    {
+        preg_match_all("/'(\\w+)'[,\\n]/", (string) file_get_contents(dirname(__DIR__) . '/autoload.php'), $listed);
+        $classes = array_map(fn (string $file): string => basename($file, '.php'), glob(dirname(__DIR__) . '/src/*.php'));
+        self::assertSame($classes, $listed[1], 'the classes that autoload.php lists');
     }
 }

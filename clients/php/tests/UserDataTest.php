@@ -333,8 +333,8 @@ final class UserDataTest extends UserDataCase
     public function testDeleteUser(): void
     {
         $m = $this->manager();
-        self::assertSame(0, $m->deleteUser('ada'));
-        self::assertSame(0, (int) $this->server->command('EXISTS', $this->key($m)));
+        self::assertSame(0, $m->deleteUser('bob'));
+        self::assertSame(0, (int) $this->server->command('EXISTS', $this->key($m, 'bob')));
         $tokens = [$this->signIn($m), $this->signIn($m)];
         $s = $this->visit($m, $tokens[0]);
         self::add($s->userData());

@@ -20,7 +20,7 @@ final class Config
      *     back. Default: 15 minutes, or the idle timeout
      * @param float $lifetime ends a session so long after its creation
      * @param float $rotateEvery replaces a token that is so old; at least 60. Default: never
-     * @param int $maxSize bytes of one session's names and values
+     * @param int $maxSize bytes of the names and values of one session, and of one user's data
      * @param float $maxRemember the longest Login::$remember. Default: it is refused
      * @param int $maxPerUser how many sessions a user has at most. Default: no limit
      * @param bool $refuseExtra refuses a sign-in over the limit. Default: the oldest session ends

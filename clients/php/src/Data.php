@@ -10,6 +10,7 @@ namespace Coatcheck\Session;
  */
 abstract class Data
 {
+    /** @var SessionState|UserState */
     protected State $state;
     private ?Commit $commit = null;
 

@@ -9,9 +9,9 @@ use Psr\Http\Message\ServerRequestInterface;
 /**
  * One request's view of a visitor's session, with the changes that the request made.
  *
- * These methods talk to the store: load, commit, renew, signIn, signOut, csrfToken, bearerToken,
- * and take and update of the fields. The others work on the view. The first use of a session that
- * was not loaded loads it. Errors are SessionExceptions.
+ * These methods talk to the store: load, commit, renew, signIn, signOut, userData, csrfToken,
+ * bearerToken, and take and update of the fields. The others work on the view. The first use of a
+ * session that was not loaded loads it. Errors are SessionExceptions.
  */
 final class Session extends Data
 {

@@ -6,7 +6,7 @@ namespace Coatcheck\Session\Tests;
 
 use PHPUnit\Framework\TestCase;
 
-/** The lists of scripts and classes. UPDATE=1 ./test --filter ScriptsTest writes src/Scripts.php. */
+/** The lists of classes and scripts. UPDATE=1 ./test --filter ScriptsTest writes the latter. */
 final class ScriptsTest extends TestCase
 {
     public function testListOfScriptsIsUpToDate(): void

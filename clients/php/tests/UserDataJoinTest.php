@@ -53,7 +53,7 @@ final class UserDataJoinTest extends UserDataCase
         $s->signIn(new Login('ada'));
         $this->hooks->clear();
         self::assertGreaterThan($always ? 1 : 0, $failed);
-        // A join that was made, and whose replies were lost, is found by reading both records again.
+        // Reading both records again shows a join that was made, and whose replies were lost.
         self::assertCount($always && !($step === 'join' && $done) ? 1 : 0, $this->log, implode($this->log));
         $token = self::token($m, $s);
         self::end($s);

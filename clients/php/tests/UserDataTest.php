@@ -61,7 +61,7 @@ final class UserDataTest extends UserDataCase
         }
     }
 
-    /** @return iterable<string, array{\Closure(Data): mixed, mixed}> the last change, and its value */
+    /** @return iterable<string, array{\Closure(Data): mixed, mixed}> a change, and its value */
     public static function changes(): iterable
     {
         yield 'commit' => [fn (Data $d) => $d->commit(), null];
@@ -255,6 +255,25 @@ final class UserDataTest extends UserDataCase
         self::assertSame(['apple' => 1], self::cart($m->userData('ada')));
     }
 
+    /** After a rotation a request uses the old token, and after a renewal the new one. */
+    public function testTokenIsReplacedInTheSameRequest(): void
+    {
+        $m = $this->manager(['rotateEvery' => 60]);
+        $token = $this->signIn($m);
+        $key = $this->server->command('KEYS', "$this->namespace:*:s:*")[0];
+        $life = $this->server->hash($key)['@l'];
+        $this->server->command('HSET', $key, '@l', substr($life, 0, 22) . sprintf('%012x', hexdec(substr($life, 22, 12)) - 61_000) . substr($life, 34));
+        $s = $this->visit($m, $token);
+        self::add($s->userData());
+        self::end($s);
+        self::assertTrue($s->out->rotated);
+        $s = $this->visit($m, self::token($m, $s));
+        self::add($s->userData());
+        $s->renew();
+        self::end($s);
+        self::assertSame(['apple' => 2], self::cart($m->userData('ada')));
+    }
+
     public function testUseIsRecordedOnceAnHour(): void
     {
         $m = $this->manager(['userDataTimeout' => 100 * 3600.0]);
@@ -344,6 +363,21 @@ final class UserDataTest extends UserDataCase
         self::assertNull($this->visit($m, $tokens[1])->user());
         $this->refused(Problem::Invalid, fn () => $m->userData(''));
         $this->refused(Problem::Invalid, fn () => $m->deleteUser(''));
+    }
+
+    public function testExampleOfTheReadme(): void
+    {
+        $readme = (string) file_get_contents(dirname(__DIR__) . '/README.md');
+        self::assertSame(1, preg_match('/^## User data$.*?^```php$(.*?)^```$/ms', $readme, $example));
+        $m = $this->manager();
+        $store = $m->store;
+        $this->signIn($m);
+        $s = $this->visit($m);
+        $cart = $sessions = null;
+        eval("use Coatcheck\\Session\\{Config, Counters, Manager}; $example[1]");
+        self::assertSame(1, $cart->get($s, 'apple'));
+        self::assertSame([], $sessions->userData('ada')->names());
+        self::assertSame([], iterator_to_array($sessions->sessions('ada')));
     }
 
     public function testConfiguration(): void

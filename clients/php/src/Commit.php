@@ -29,11 +29,10 @@ final class Commit
         if ($operations === []) {
             return;
         }
-        $id = $s->id;
         [, $revision, , $values] = $this->send();
         if ($exact && $revision > 1 && $s->refresh()) {
             // Others may have changed it since: what this request changed reads as it left it.
-            $s->view->settle($s->reseal($operations, $id), $values);
+            $s->view->settle($operations, $values);
         }
     }
 
@@ -51,12 +50,10 @@ final class Commit
         $s = $this->state;
         try {
             for ($try = 0; $try < self::MAX_TRIES; $try++) {
-                $id = $s->id;
                 $reply = $s->status === 'anonymous' ? $this->create($last) : $this->apply($renewal, $last);
                 if ($reply !== null) {
                     return $reply;
                 }
-                $last = $s->reseal($last, $id);
                 self::pause($try);
             }
             throw new SessionException(Problem::Unavailable, "{$s->name()} is created and deleted again and again");

@@ -17,7 +17,7 @@ abstract class State
     /** Why it cannot be read, or why the last commit failed. */
     public ?SessionException $failure = null;
     public ?Record $record = null;
-    /** The secret, from which CSRF tokens and sealing keys are derived. */
+    /** What sealed values are bound to, and CSRF tokens are derived from; '': not chosen yet. */
     public string $id = '';
 
     public bool $touched = false;
@@ -134,29 +134,6 @@ abstract class State
     public function decode(string $name, string $text): mixed
     {
         return Json::decode($this->manager->keys->open($this->id, $name, $text), $name);
-    }
-
-    /**
-     * Returns operations whose values are sealed for the record as it is now.
-     *
-     * @param list<array{string, string, string, string}> $operations
-     * @param string $from the secret for which they are sealed
-     * @return list<array{string, string, string, string}>
-     */
-    public function reseal(array $operations, string $from): array
-    {
-        if ($from === $this->id) {
-            return $operations;
-        }
-        $keys = $this->manager->keys;
-        foreach ($operations as $i => [$kind, $name, $a, $b]) {
-            if ($kind === 'set') {
-                $operations[$i][2] = $keys->reseal($from, $this->id, $name, $a);
-            } elseif ($kind === 'swap' && $b !== '') {
-                $operations[$i][3] = '=' . $keys->reseal($from, $this->id, $name, \substr($b, 1));
-            }
-        }
-        return $operations;
     }
 
     /** Throws Problem::Sealed if a key is missing for a value of the record. */

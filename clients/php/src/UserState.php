@@ -19,6 +19,8 @@ final class UserState extends State
     public function __construct(Manager $manager, public readonly string $owner, private readonly ?SessionState $through)
     {
         parent::__construct($manager);
+        // Values are sealed for the owner: the data may expire and be created anew, with another id.
+        $this->id = $owner;
     }
 
     // Reading
@@ -49,8 +51,7 @@ final class UserState extends State
     /**
      * Puts the changes on top of what is stored.
      *
-     * @param Record|null $record null: nothing is stored, or it has expired. The data begins anew,
-     *     with another secret, which tells one creation from another
+     * @param Record|null $record null: nothing is stored, or it has expired. The data begins anew
      * @param int $now the server's time now
      */
     private function become(?Record $record, int $now): void
@@ -58,9 +59,6 @@ final class UserState extends State
         if ($record !== null && $record->sealed) {
             $this->checkKeys($record);
         }
-        $before = $this->id;
-        $this->id = $record->id ?? Text::encode(\random_bytes(16));
-        $this->view->replaceOperations($this->reseal($this->view->operations(), $before));
         $this->view->rebase($record->fields ?? [], $record->size ?? 0);
         $this->record = $record;
         $this->status = $record === null ? 'anonymous' : 'live';
@@ -80,12 +78,13 @@ final class UserState extends State
         $this->through?->admit($this->owner); // a request of an ended session does not change the data
         $idle = self::ms($this->manager->config->userDataTimeout);
         $limits = [$idle, self::LIFETIME, $idle];
-        $time = $this->manager->store->userData()->create($this->owner, $this->id, $view->fields(), ...$limits);
+        $id = Text::encode(\random_bytes(16)); // tells one creation from another
+        $time = $this->manager->store->userData()->create($this->owner, $id, $view->fields(), ...$limits);
         if ($time === null) {
             $this->reread();
             return false;
         }
-        $this->created(Record::created($this->owner, $this->id, $view, $time, ...$limits), $time);
+        $this->created(Record::created($this->owner, $id, $view, $time, ...$limits), $time);
         return true;
     }
 

@@ -113,16 +113,6 @@ final class View
     }
 
     /**
-     * Changes the operations that are kept for the commit.
-     *
-     * @param list<array{string, string, string, string}> $operations with the same effect
-     */
-    public function replaceOperations(array $operations): void
-    {
-        $this->operations = $operations;
-    }
-
-    /**
      * Does what apply.lua would do, and returns the value of the operation.
      *
      * @param array{string, string, string, string} $operation

@@ -72,7 +72,7 @@ final class UserDataTest extends UserDataCase
     }
 
     /**
-     * The data expires after a request has read it. The change makes it anew, with another secret.
+     * The data expires after a request has read it. The change makes it anew, with another id.
      *
      * @dataProvider changes
      */
@@ -97,12 +97,30 @@ final class UserDataTest extends UserDataCase
                 self::assertSame(['apple' => 2], self::cart($view));
                 self::assertSame('second', (new Map('gifts'))->get($view, 'b'));
                 self::assertNull((new Map('gifts'))->get($view, 'a'));
-                array_map($view->value(...), $view->names()); // all are sealed for the new secret
+                array_map($view->value(...), $view->names()); // all open
             }
             self::assertNotSame($id, $this->id($m));
             self::end($s);
             $this->expire($m);
         }
+    }
+
+    /** Another request creates the expired data anew, before this one stores a sealed value. */
+    public function testSealedValueOpensInDataThatWasCreatedAnew(): void
+    {
+        $m = $this->manager(self::SEALED);
+        $data = $m->userData('ada');
+        (new Counter('n'))->add($data, 1);
+        $data->commit();
+        (new Value('theme'))->set($data, 'dark');
+        $this->expire($m);
+        $other = $m->userData('ada');
+        self::add($other, 'pear', 2);
+        $other->commit();
+        $data->commit();
+        $now = $m->userData('ada');
+        self::assertSame(['pear' => 2], self::cart($now));
+        self::assertSame('dark', (new Value('theme'))->get($now));
     }
 
     /** The server's clock is a little ahead of the key's expiry, or the key was restored. */

@@ -1,7 +1,7 @@
 package io.github.coatcheckgo.session;
 
-import io.github.coatcheckgo.session.Commits.Refused;
-import io.github.coatcheckgo.session.RequestState.Phase;
+import io.github.coatcheckgo.session.Committer.Refused;
+import io.github.coatcheckgo.session.DataState.Phase;
 import io.github.coatcheckgo.session.SessionException.Kind;
 import java.util.ArrayList;
 import java.util.List;
@@ -13,10 +13,10 @@ import java.util.function.Supplier;
 final class AtomicChanges {
     private static final int ATTEMPTS = 100;
 
-    private final RequestState s;
-    private final Commits commits;
+    private final DataState s;
+    private final Committer commits;
 
-    AtomicChanges(RequestState s, Commits commits) {
+    AtomicChanges(DataState s, Committer commits) {
         this.s = s;
         this.commits = commits;
     }
@@ -31,7 +31,7 @@ final class AtomicChanges {
                 s.refuse();
                 String wrong = Names.check(name);
                 if (wrong != null) {
-                    throw RequestState.fail(Kind.INVALID, wrong);
+                    throw DataState.fail(Kind.INVALID, wrong);
                 }
             } catch (SessionException e) {
                 s.outcome.keep(e);
@@ -49,7 +49,7 @@ final class AtomicChanges {
                 return null;
             }
             s.m.keys.check(name, stored); // what cannot be read stays where it is
-            s.outcome.reporting(() -> commits.send(List.of(Op.of("take", name)), null));
+            s.outcome.reporting(() -> commits.send(List.of(Op.of("take", name))));
             return s.open(name, commits.taken());
         });
     }
@@ -67,7 +67,7 @@ final class AtomicChanges {
             try {
                 s.locking(() -> {
                     canSend(name);
-                    s.outcome.reporting(() -> commits.send(List.of(Op.swap(name, expected, s.seal(name, next.json))), null));
+                    s.outcome.reporting(() -> commits.send(List.of(Op.swap(name, expected, s.seal(name, next.json)))));
                 });
                 return next.value;
             } catch (Refused e) {
@@ -78,12 +78,12 @@ final class AtomicChanges {
             }
         }
         throw s.locked(() -> {
-            s.outcome.keepReported(RequestState.fail(Kind.UNAVAILABLE, "other requests keep changing field " + name));
+            s.outcome.keepReported(DataState.fail(Kind.UNAVAILABLE, "other requests keep changing field " + name));
             return s.outcome.error;
         });
     }
 
-    private static void pause(int attempt) {
+    static void pause(int attempt) {
         try {
             Thread.sleep(ThreadLocalRandom.current().nextInt(1 + (1 << Math.min(attempt, 5))));
         } catch (InterruptedException e) {
@@ -108,7 +108,7 @@ final class AtomicChanges {
                 }
                 int at = s.view.ops.size();
                 try {
-                    return commits.send(own, null).get(at);
+                    return commits.send(own).get(at);
                 } catch (Refused e) {
                     throw overLimit(e.op);
                 }
@@ -122,6 +122,6 @@ final class AtomicChanges {
         }
         String what = op.kind().equals("limit") ? "at most " + Texts.utf8(op.a()) + " entries are allowed"
             : "with " + Texts.utf8(op.a()) + " more it would not be in the range " + Texts.utf8(op.b());
-        return RequestState.fail(Kind.LIMIT, "field " + op.key() + ": " + what);
+        return DataState.fail(Kind.LIMIT, "field " + op.key() + ": " + what);
     }
 }

@@ -14,16 +14,16 @@ public final class Counter extends Field {
     }
 
     /** Returns the count as this request sees it. It is 0 if the field is unset. */
-    public long get(Session s) {
-        return count(name, s.stored(name));
+    public long get(Data d) {
+        return count(name, d.stored(name));
     }
 
     /**
      * Adds n, which may be negative. A sum that does not fit in 64 bits fails the commit as
      * INVALID.
      */
-    public void add(Session s, long n) {
-        s.change(Op.add(name, n));
+    public void add(Data d, long n) {
+        d.change(Op.add(name, n));
     }
 
     /**
@@ -34,14 +34,14 @@ public final class Counter extends Field {
      *
      * @return the new count
      * @throws SessionException LIMIT if the count would leave the range: nothing was stored, and
-     *     the other changes are still pending; those of {@link Session#commit}
+     *     the other changes are still pending; those of {@link Data#commit}
      */
-    public long addWithin(Session s, long n, long least, long most) {
-        return Long.parseLong(s.atomic.bounded(name, () -> List.of(Op.addWithin(name, n, least, most))));
+    public long addWithin(Data d, long n, long least, long most) {
+        return Long.parseLong(d.atomic.bounded(name, () -> List.of(Op.addWithin(name, n, least, most))));
     }
 
     /** Unsets the field. */
-    public void reset(Session s) {
-        s.change(Op.of("unset", name));
+    public void reset(Data d) {
+        d.change(Op.of("unset", name));
     }
 }

@@ -20,22 +20,22 @@ public final class Counters extends Field {
     }
 
     /** Returns the count of a key as this request sees it. It is 0 if it is unset. */
-    public long get(Session s, String key) {
-        return count(entry(key), s.stored(entry(key)));
+    public long get(Data d, String key) {
+        return count(entry(key), d.stored(entry(key)));
     }
 
     /** Returns all counts, ordered by key. */
-    public Map<String, Long> all(Session s) {
+    public Map<String, Long> all(Data d) {
         Map<String, Long> all = new LinkedHashMap<>();
-        s.storedEntries(name).forEach((key, value) -> all.put(key, count(entry(key), value)));
+        d.storedEntries(name).forEach((key, value) -> all.put(key, count(entry(key), value)));
         return all;
     }
 
     /**
      * Adds n to the count of a key. A sum that does not fit in 64 bits fails the commit as INVALID.
      */
-    public void add(Session s, String key, long n) {
-        s.change(Op.add(entry(key), n));
+    public void add(Data d, String key, long n) {
+        d.change(Op.add(entry(key), n));
     }
 
     /**
@@ -43,18 +43,18 @@ public final class Counters extends Field {
      * is new and there would be more than this many keys. A key with a count of 0 is there until
      * {@link #delete}.
      */
-    public long addWithin(Session s, String key, long n, long least, long most, int keys) {
-        return Long.parseLong(s.atomic.bounded(entry(key),
+    public long addWithin(Data d, String key, long n, long least, long most, int keys) {
+        return Long.parseLong(d.atomic.bounded(entry(key),
             () -> List.of(Op.addWithin(entry(key), n, least, most), Op.limit(name, keys))));
     }
 
     /** Removes a key. */
-    public void delete(Session s, String key) {
-        s.change(Op.of("unset", entry(key)));
+    public void delete(Data d, String key) {
+        d.change(Op.of("unset", entry(key)));
     }
 
     /** Removes all keys. */
-    public void clear(Session s) {
-        s.change(Op.of("unset-entries", name));
+    public void clear(Data d) {
+        d.change(Op.of("unset-entries", name));
     }
 }

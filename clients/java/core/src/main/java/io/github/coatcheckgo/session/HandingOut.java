@@ -1,6 +1,6 @@
 package io.github.coatcheckgo.session;
 
-import io.github.coatcheckgo.session.RequestState.Phase;
+import io.github.coatcheckgo.session.DataState.Phase;
 import java.util.List;
 
 /** Hands the session's token out to a client without cookies. */
@@ -40,7 +40,7 @@ final class HandingOut {
             s.response.handOut();
         }
         try {
-            return commits.send(List.of(), null);
+            return commits.send(List.of());
         } catch (SessionException e) {
             if (creates) {
                 s.response.takeBack();

@@ -89,6 +89,11 @@ final class Keys {
         throw new SessionException(SessionException.Kind.SEALED, name + ": no key opens the value");
     }
 
+    /** Seals a stored value again, for another id. A value in clear is returned as it is. */
+    byte[] resealed(String name, byte[] value, String from, String to) {
+        return isSealed(value) ? Texts.bytes(seal(to, name, open(from, name, value))) : value;
+    }
+
     /**
      * Throws SEALED if a value is sealed and its key is not in the ring. It does not open the
      * value.

@@ -30,26 +30,26 @@ public final class MapField<T> extends Field {
     }
 
     /** Returns the value of an entry, or nothing if it is unset. */
-    public Optional<T> get(Session s, String key) {
-        byte[] value = s.value(entry(key));
+    public Optional<T> get(Data d, String key) {
+        byte[] value = d.value(entry(key));
         return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), value));
     }
 
     /** Reports whether an entry is stored. */
-    public boolean isSet(Session s, String key) {
-        return s.value(entry(key)) != null;
+    public boolean isSet(Data d, String key) {
+        return d.value(entry(key)) != null;
     }
 
     /** Returns all entries, ordered by key. */
-    public Map<String, T> all(Session s) {
+    public Map<String, T> all(Data d) {
         Map<String, T> all = new LinkedHashMap<>();
-        s.entries(name).forEach((key, value) -> all.put(key, decode(codec, entry(key), value)));
+        d.entries(name).forEach((key, value) -> all.put(key, decode(codec, entry(key), value)));
         return all;
     }
 
     /** Sets the value of an entry. The commit stores it. */
-    public void set(Session s, String key, T value) {
-        s.set(entry(key), () -> encode(codec, entry(key), value));
+    public void set(Data d, String key, T value) {
+        d.set(entry(key), () -> encode(codec, entry(key), value));
     }
 
     /**
@@ -59,31 +59,31 @@ public final class MapField<T> extends Field {
      * can always be set.
      *
      * @throws SessionException LIMIT: nothing was stored, and the other changes are still pending;
-     *     those of {@link Session#commit}
+     *     those of {@link Data#commit}
      */
-    public void setWithin(Session s, String key, T value, int entries) {
-        s.atomic.bounded(entry(key), () -> List.of(Op.set(entry(key), encode(codec, entry(key), value)), Op.limit(name, entries)));
+    public void setWithin(Data d, String key, T value, int entries) {
+        d.atomic.bounded(entry(key), () -> List.of(Op.set(entry(key), encode(codec, entry(key), value)), Op.limit(name, entries)));
     }
 
     /** Removes an entry. */
-    public void delete(Session s, String key) {
-        s.change(Op.of("unset", entry(key)));
+    public void delete(Data d, String key) {
+        d.change(Op.of("unset", entry(key)));
     }
 
     /** Removes all entries. */
-    public void clear(Session s) {
-        s.change(Op.of("unset-entries", name));
+    public void clear(Data d) {
+        d.change(Op.of("unset-entries", name));
     }
 
     /** Removes the value of an entry and returns it, to one request only. It commits. */
-    public Optional<T> take(Session s, String key) {
-        byte[] value = s.atomic.take(entry(key));
+    public Optional<T> take(Data d, String key) {
+        byte[] value = d.atomic.take(entry(key));
         return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), value));
     }
 
     /** Replaces the value of an entry, as {@link Value#update} does. */
-    public T update(Session s, String key, Function<Optional<T>, T> f) {
-        return s.atomic.update(entry(key), present -> {
+    public T update(Data d, String key, Function<Optional<T>, T> f) {
+        return d.atomic.update(entry(key), present -> {
             T next = f.apply(present == null ? Optional.empty() : Optional.ofNullable(decode(codec, entry(key), present)));
             return new AtomicChanges.Updated<>(next, encode(codec, entry(key), next));
         });

@@ -1,5 +1,6 @@
 package io.github.coatcheckgo.session;
 
+import java.util.Arrays;
 import java.util.List;
 import java.util.SortedMap;
 import java.util.TreeMap;
@@ -49,6 +50,21 @@ record Op(String kind, String key, byte[] a, byte[] b) {
         all[0] = '=';
         System.arraycopy(value, 0, all, 1, value.length);
         return all;
+    }
+
+    /** Returns the new value of a swap; null: none. */
+    byte[] swapped() {
+        return b.length == 0 ? null : Arrays.copyOfRange(b, 1, b.length);
+    }
+
+    /** Returns the operation with its value sealed again, for another id. */
+    Op resealed(Keys keys, String from, String to) {
+        byte[] value = kind.equals("set") ? a : kind.equals("swap") ? swapped() : null;
+        if (value == null || !Keys.isSealed(value)) {
+            return this;
+        }
+        byte[] sealed = keys.resealed(key, value, from, to);
+        return kind.equals("set") ? set(key, sealed) : new Op(kind, key, a, present(sealed));
     }
 
     void arguments(List<Object> args) {

@@ -1,7 +1,7 @@
 package io.github.coatcheckgo.session;
 
 import io.github.coatcheckgo.session.Commits.Renewal;
-import io.github.coatcheckgo.session.RequestState.Phase;
+import io.github.coatcheckgo.session.DataState.Phase;
 import io.github.coatcheckgo.session.SessionException.Kind;
 import java.lang.System.Logger.Level;
 import java.util.List;
@@ -19,9 +19,9 @@ final class Renewals {
     private final SessionReader reader;
     private final Commits commits;
 
-    Renewals(RequestState s, SessionReader reader, Commits commits) {
-        this.s = s;
-        this.reader = reader;
+    Renewals(Commits commits) {
+        s = commits.s;
+        reader = commits.reader;
         this.commits = commits;
     }
 
@@ -30,7 +30,7 @@ final class Renewals {
         s.refuse();
         if (s.phase == Phase.ANONYMOUS) {
             if (!s.view.ops.isEmpty()) {
-                commits.send(List.of(), null);
+                commits.send(List.of());
             }
             return;
         }

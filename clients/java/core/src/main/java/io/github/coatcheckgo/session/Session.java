@@ -1,17 +1,12 @@
 package io.github.coatcheckgo.session;
 
 import io.github.coatcheckgo.session.Commits.Renewal;
+import io.github.coatcheckgo.session.DataState.Phase;
 import io.github.coatcheckgo.session.RedisStore.Repeat;
-import io.github.coatcheckgo.session.RequestState.Phase;
 import io.github.coatcheckgo.session.SessionException.Kind;
 import java.time.Duration;
-import java.util.ArrayList;
 import java.util.Collection;
-import java.util.LinkedHashMap;
 import java.util.List;
-import java.util.Map;
-import java.util.Set;
-import java.util.TreeSet;
 import java.util.function.Supplier;
 
 /**
@@ -23,22 +18,24 @@ import java.util.function.Supplier;
  * update, addWithin and setWithin. Reading and changing a field does not: a mistake is kept, and
  * fails the commit.
  */
-public final class Session {
+public final class Session extends Data {
     static final System.Logger LOG = System.getLogger("coatcheck");
 
     private final RequestState s;
     private final SessionReader reader;
     private final Commits commits;
     private final Renewals renewals;
-    /** Changes that the store decides. */
-    final AtomicChanges atomic;
 
     Session(Sessions m, Credentials credentials, Supplier<String> crossOrigin) {
-        s = new RequestState(m, credentials, crossOrigin);
-        reader = new SessionReader(s);
-        commits = new Commits(s, reader);
-        renewals = new Renewals(s, reader, commits);
-        atomic = new AtomicChanges(s, commits);
+        this(new Commits(new RequestState(m, credentials, crossOrigin)));
+    }
+
+    private Session(Commits commits) {
+        super(commits.s, commits);
+        s = commits.s;
+        reader = commits.reader;
+        this.commits = commits;
+        renewals = new Renewals(commits);
     }
 
     // Reading.
@@ -72,6 +69,7 @@ public final class Session {
      *
      * @throws SessionException ENDED if the session has ended; those of {@link #read}
      */
+    @Override
     public void reload() {
         s.locking(() -> {
             s.response.used = true;
@@ -101,6 +99,7 @@ public final class Session {
     }
 
     /** Returns the signed-in user's id, or "" if nobody is signed in. */
+    @Override
     public String user() {
         return s.locked(() -> s.who == null || s.phase != Phase.LIVE ? "" : Info.userOf(s.who));
     }
@@ -123,11 +122,6 @@ public final class Session {
         return s.locked(() -> s.phase == Phase.LIVE ? Duration.ofMillis(s.view.record.idle) : s.m.config.idleTimeout);
     }
 
-    /** Returns the names of the fields that are set. An entry of a map has the name "field:key". */
-    public Set<String> names() {
-        return s.locked(() -> new TreeSet<>(s.view.fields.keySet()));
-    }
-
     /**
      * Returns the public name of the session, for logs; "" if none is stored. It grants no access.
      */
@@ -135,113 +129,19 @@ public final class Session {
         return s.locked(() -> s.phase == Phase.LIVE ? s.token.id().handle() : "");
     }
 
-    // Fields: what the kinds of field use.
-
-    /** Returns a stored value, sealed or not; null if it is unset. */
-    byte[] stored(String name) {
-        return s.locked(() -> s.view.fields.get(name));
-    }
-
-    /** Returns a value in clear; null if it is unset. */
-    byte[] value(String name) {
-        return s.locked(() -> s.open(name, s.view.fields.get(name)));
-    }
-
-    /** Returns the stored values of the entries of a map, by their keys. */
-    Map<String, byte[]> storedEntries(String field) {
-        return s.locked(() -> {
-            Map<String, byte[]> entries = new LinkedHashMap<>();
-            Op.entries(s.view.fields, field).forEach((name, value) -> entries.put(name.substring(field.length() + 1), value));
-            return entries;
-        });
-    }
-
-    /** Returns the entries of a map in clear, by their keys. */
-    Map<String, byte[]> entries(String field) {
-        return s.locked(() -> {
-            Map<String, byte[]> entries = storedEntries(field);
-            entries.replaceAll((key, value) -> s.open(field + ":" + key, value));
-            return entries;
-        });
-    }
-
-    /** Sets a value. What the encoder throws fails the commit. */
-    void set(String name, Supplier<byte[]> encoded) {
-        s.locking(() -> {
-            try {
-                byte[] plain = encoded.get();
-                change(Op.set(name, plain), true);
-            } catch (SessionException e) {
-                s.outcome.keep(e);
-            }
-        });
-    }
-
-    /** Makes a change, for the next commit. A mistake fails the commit. */
-    void change(Op op) {
-        s.locking(() -> change(op, false));
-    }
-
-    private void change(Op op, boolean seals) {
-        if (s.outcome.error != null) {
-            return;
-        }
-        try {
-            s.refuse();
-            String wrong = op.kind().equals("clear") ? null : Names.check(op.key());
-            if (wrong != null) {
-                throw RequestState.fail(Kind.INVALID, wrong);
-            }
-            if (s.view.ops.size() >= Op.MOST) {
-                throw RequestState.fail(Kind.TOO_LARGE, "a commit has at most " + Op.MOST + " operations");
-            }
-            s.view.change(seals ? Op.set(op.key(), s.seal(op.key(), op.a())) : op);
-        } catch (SessionException e) {
-            s.outcome.keep(e);
-        }
-    }
-
     // Changing.
-
-    /** Unsets all fields. */
-    public void clear() {
-        change(Op.of("clear", ""));
-    }
-
-    /** Drops the changes that are not committed, and the mistake that would fail the commit. */
-    public void discard() {
-        s.locking(() -> {
-            s.view.discard(s.phase == Phase.LIVE);
-            s.forgive();
-        });
-    }
 
     /** Makes this request no use of the session: it does not prolong it. For polls. */
     public void passive() {
-        s.locking(() -> s.passive = true);
+        s.passive = true;
     }
 
-    /**
-     * Stores the changes made so far, in one atomic step. Afterwards reads are exact: they have
-     * other requests' changes, too. With nothing changed it does nothing. The filter commits before
-     * the response header leaves; call it to act on the outcome.
-     *
-     * @throws SessionException ENDED, UNAVAILABLE, UNKNOWN_OUTCOME, HEADER_SENT, CROSS_ORIGIN,
-     *     TOO_LARGE, INVALID, DECODE or SEALED. After an error the session takes no more changes
-     */
+    /** {@inheritDoc} */
+    @Override
     public void commit() {
         s.locking(() -> {
             s.response.streams = s.response.sent;
-            s.outcome.report();
-            if (s.view.ops.isEmpty()) {
-                return;
-            }
-            List<Op> sent = new ArrayList<>(s.view.ops);
-            boolean creates = s.phase == Phase.ANONYMOUS;
-            List<String> values = s.outcome.reporting(() -> commits.send(List.of(), null));
-            if (!creates) {
-                commits.reread(sent, values);
-            }
+            super.commit();
         });
     }
 
@@ -319,7 +219,7 @@ public final class Session {
         return s.locked(() -> {
             if (s.phase == Phase.ANONYMOUS) {
                 s.outcome.report();
-                s.outcome.reporting(() -> commits.send(List.of(), null));
+                s.outcome.reporting(() -> commits.send(List.of()));
             }
             s.refuse();
             return Csrf.token(s.secret);

@@ -1,6 +1,6 @@
 package io.github.coatcheckgo.session;
 
-import io.github.coatcheckgo.session.RequestState.Phase;
+import io.github.coatcheckgo.session.DataState.Phase;
 import io.github.coatcheckgo.session.SessionException.Kind;
 import java.time.Duration;
 import java.time.Instant;
@@ -123,7 +123,7 @@ final class SigningIn {
         if (!s.credentials.inHeader || s.response.sent) {
             commits.mayIssueToken();
         }
-        List<Op> mine = reseal(s.view.ops, x.secret);
+        List<Op> mine = new ArrayList<>(s.reseal(s.view.ops, s.secret, x.secret));
         Token t = Token.create(Keys.bucket(x.principal.owner()));
         x.id = t.id();
         x.verifierHash = t.verifierHash();
@@ -153,7 +153,7 @@ final class SigningIn {
 
     private void issue(Token t, SignIn x) {
         s.secret = x.secret;
-        Record made = s.newRecord(t, x.time, x.idle, x.lifetime);
+        Record made = s.newRecord(t.verifierHash(), x.time, x.idle, x.lifetime);
         made.fields.putAll(x.stored);
         Principal p = x.principal;
         made.principal = new Principal(p.owner(), Math.max(0, x.time - x.authenticatedAgo), p.level(), p.persistent(), p.info());
@@ -172,16 +172,6 @@ final class SigningIn {
         s.view.at(x.time);
     }
 
-    /** Seals the values of operations again, for the session with this secret. */
-    private List<Op> reseal(List<Op> ops, String secret) {
-        List<Op> out = new ArrayList<>();
-        for (Op op : ops) {
-            boolean sealed = op.kind().equals("set") && Keys.isSealed(op.a());
-            out.add(!sealed ? op : Op.set(op.key(), Texts.bytes(s.m.keys.seal(secret, op.key(), s.open(op.key(), op.a())))));
-        }
-        return out;
-    }
-
     /** Returns the fields that the new session keeps of the old one, or of none. */
     private TreeMap<String, byte[]> kept(Record old, SignIn x) {
         TreeMap<String, byte[]> kept = new TreeMap<>();
@@ -192,8 +182,7 @@ final class SigningIn {
         old.fields.forEach((name, value) -> {
             String field = name.contains(":") ? name.substring(0, name.indexOf(':')) : name;
             if (same || old.principal == null && config.keepFields.contains(field)) {
-                byte[] plain = s.m.keys.open(old.id, name, value);
-                kept.put(name, Keys.isSealed(value) ? Texts.bytes(s.m.keys.seal(x.secret, name, plain)) : value);
+                kept.put(name, s.m.keys.resealed(name, value, old.id, x.secret));
             }
         });
         return kept;

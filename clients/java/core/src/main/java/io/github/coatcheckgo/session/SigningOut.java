@@ -1,6 +1,6 @@
 package io.github.coatcheckgo.session;
 
-import io.github.coatcheckgo.session.RequestState.Phase;
+import io.github.coatcheckgo.session.DataState.Phase;
 import io.github.coatcheckgo.session.SessionException.Kind;
 
 /** Ends the session of a request. */

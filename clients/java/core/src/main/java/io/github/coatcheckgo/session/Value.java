@@ -32,34 +32,34 @@ public final class Value<T> extends Field {
      *
      * @throws SessionException DECODE if the stored value has another type; SEALED
      */
-    public Optional<T> get(Session s) {
-        byte[] value = s.value(name);
+    public Optional<T> get(Data d) {
+        byte[] value = d.value(name);
         return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, name, value));
     }
 
     /** Returns the value, or another one if it is unset. */
-    public T get(Session s, T otherwise) {
-        return get(s).orElse(otherwise);
+    public T get(Data d, T otherwise) {
+        return get(d).orElse(otherwise);
     }
 
     /** Reports whether a value is stored, also a JSON null. */
-    public boolean isSet(Session s) {
-        return s.value(name) != null;
+    public boolean isSet(Data d) {
+        return d.value(name) != null;
     }
 
     /** Sets the value. The commit stores it. */
-    public void set(Session s, T value) {
-        s.set(name, () -> encode(codec, name, value));
+    public void set(Data d, T value) {
+        d.set(name, () -> encode(codec, name, value));
     }
 
     /** Unsets the value. */
-    public void delete(Session s) {
-        s.change(Op.of("unset", name));
+    public void delete(Data d) {
+        d.change(Op.of("unset", name));
     }
 
     /** Removes the value and returns it, to one request only. It commits. */
-    public Optional<T> take(Session s) {
-        byte[] value = s.atomic.take(name);
+    public Optional<T> take(Data d) {
+        byte[] value = d.atomic.take(name);
         return value == null ? Optional.empty() : Optional.ofNullable(decode(codec, name, value));
     }
 
@@ -67,8 +67,8 @@ public final class Value<T> extends Field {
      * Replaces the value by what f makes of it, atomically, and commits. f may be called again if
      * another request changes the value meanwhile; it gets nothing if the value is unset.
      */
-    public T update(Session s, Function<Optional<T>, T> f) {
-        return s.atomic.update(name, present -> {
+    public T update(Data d, Function<Optional<T>, T> f) {
+        return d.atomic.update(name, present -> {
             T next = f.apply(present == null ? Optional.empty() : Optional.ofNullable(decode(codec, name, present)));
             return new AtomicChanges.Updated<>(next, encode(codec, name, next));
         });

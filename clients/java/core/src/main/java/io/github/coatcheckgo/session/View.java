@@ -1,7 +1,6 @@
 package io.github.coatcheckgo.session;
 
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.TreeMap;
 
@@ -107,8 +106,8 @@ final class View {
                 }
                 case "take" -> stored.remove(op.key());
                 case "swap" -> {
-                    if (op.b().length > 0) {
-                        stored.put(op.key(), Arrays.copyOfRange(op.b(), 1, op.b().length));
+                    if (op.swapped() != null) {
+                        stored.put(op.key(), op.swapped());
                     } else {
                         stored.remove(op.key());
                     }

@@ -25,6 +25,8 @@ public final class Config {
     int maxPerUser;
     boolean refuseExtra;
     Set<String> keepFields = Set.of();
+    List<Field> userFields = List.of();
+    Duration userDataTimeout = Duration.ofDays(90);
     List<byte[]> keys = List.of();
     byte[] userKey;
     boolean seal;
@@ -101,6 +103,27 @@ public final class Config {
      */
     public Config keepFields(Collection<String> names) {
         keepFields = Set.copyOf(names);
+        return this;
+    }
+
+    /**
+     * The fields that belong to the user, not to the session, such as a cart. While nobody is
+     * signed in, they are in the session. A sign-in moves them to the user's data, which {@link
+     * Session#userData} returns: counts are added, and other values replace those of the user.
+     * Default: none.
+     */
+    public Config userFields(Field... fields) {
+        userFields = List.of(fields);
+        return this;
+    }
+
+    /**
+     * Deletes the data of a user who does not use it for this long. Reading it counts as use, to
+     * within an hour or a twentieth of the time, whichever is less. A change applies to data that
+     * is stored for the first time afterwards. At most 10 years. Default: 90 days.
+     */
+    public Config userDataTimeout(Duration d) {
+        userDataTimeout = d;
         return this;
     }
 
@@ -213,6 +236,8 @@ public final class Config {
         c.maxPerUser = maxPerUser;
         c.refuseExtra = refuseExtra;
         c.keepFields = keepFields;
+        c.userFields = userFields;
+        c.userDataTimeout = userDataTimeout;
         c.keys = keys;
         c.userKey = userKey;
         c.seal = seal;
@@ -251,6 +276,7 @@ public final class Config {
         between("lifetime", lifetime, ms, MAX_LIFETIME);
         between("idleTimeout", idleTimeout, ms, lifetime);
         between("firstUseTimeout", firstUseTimeout, ms, idleTimeout);
+        between("userDataTimeout", userDataTimeout, ms, MAX_LIFETIME);
         if (!rotateEvery.isZero()) {
             between("rotateEvery", rotateEvery, Duration.ofMinutes(1), lifetime);
         }

@@ -13,6 +13,11 @@ public final class Counter extends Field {
         return new Counter(name);
     }
 
+    @Override
+    boolean adds() {
+        return true;
+    }
+
     /** Returns the count as this request sees it. It is 0 if the field is unset. */
     public long get(Data d) {
         return count(name, d.stored(name));

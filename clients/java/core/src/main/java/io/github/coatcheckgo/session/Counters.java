@@ -15,6 +15,11 @@ public final class Counters extends Field {
         return new Counters(name);
     }
 
+    @Override
+    boolean adds() {
+        return true;
+    }
+
     private String entry(String key) {
         return name + ":" + key;
     }

@@ -9,13 +9,13 @@ import java.util.TreeSet;
 import java.util.function.Supplier;
 
 /**
- * Fields that are read and changed: those of a {@link Session}.
+ * Fields that are read and changed: those of a {@link Session}, or the {@link UserData} of a user.
  * It is safe for use by many threads; while one of them talks to the store, the others wait.
  *
  * <p>{@link #commit}, {@link #reload}, and take, update, addWithin and setWithin of the fields talk
  * to the store. Reading and changing a field does not: a mistake is kept, and fails the commit.
  */
-public abstract sealed class Data permits Session {
+public abstract sealed class Data permits Session, UserData {
     private final DataState s;
     private final Committer commits;
     /** Changes that the store decides. */
@@ -27,7 +27,10 @@ public abstract sealed class Data permits Session {
         atomic = new AtomicChanges(s, commits);
     }
 
-    /** Returns the id of the user who is signed in; "" if nobody is. */
+    /**
+     * Returns the id of the user who is signed in, or whose data this is; "" if nobody is signed
+     * in.
+     */
     public abstract String user();
 
     /** Returns the names of the fields that are set. An entry of a map has the name "field:key". */
@@ -75,6 +78,18 @@ public abstract sealed class Data permits Session {
      * @throws SessionException ENDED if the session has ended; UNAVAILABLE; SEALED
      */
     public abstract void reload();
+
+    /** Commits at the end of a request: reads need not be exact any more. */
+    void commitLast() {
+        s.locking(() -> {
+            if (s.outcome.error != null) {
+                throw s.outcome.error;
+            }
+            if (!s.view.ops.isEmpty()) {
+                commits.send(List.of());
+            }
+        });
+    }
 
     // What the kinds of field use.
 

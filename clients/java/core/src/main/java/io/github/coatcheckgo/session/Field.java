@@ -1,7 +1,10 @@
 package io.github.coatcheckgo.session;
 
-/** What the kinds of field share. */
-abstract class Field {
+/**
+ * A {@link Value}, a {@link MapField}, a {@link Counter} or {@link Counters}. {@link
+ * Config#userFields} takes them.
+ */
+public abstract sealed class Field permits Value, MapField, Counter, Counters {
     /** The name of the field. */
     public final String name;
 
@@ -10,6 +13,14 @@ abstract class Field {
             throw new IllegalArgumentException("the name of a field has 1 to 64 of a-z A-Z 0-9 . _ -: " + name);
         }
         this.name = name;
+    }
+
+    /**
+     * Reports whether counts are added when the field moves to the data of a user. Other values
+     * replace those of the user.
+     */
+    boolean adds() {
+        return false;
     }
 
     static <T> byte[] encode(Codec<T> codec, String name, T value) {

@@ -11,6 +11,10 @@ final class Malformed extends Exception {
     }
 
     SessionException forSession(String handle) {
-        return new SessionException(SessionException.Kind.UNAVAILABLE, "session " + handle + ": " + getMessage());
+        return about("session " + handle);
+    }
+
+    SessionException about(String what) {
+        return new SessionException(SessionException.Kind.UNAVAILABLE, what + ": " + getMessage());
     }
 }

@@ -9,11 +9,10 @@ final class Names {
 
     /** Returns what is wrong with the name of a field or of an entry ("field:key"), or null. */
     static String check(String name) {
-        int colon = name.indexOf(':');
-        String field = colon < 0 ? name : name.substring(0, colon);
-        if (!isField(field)) {
+        if (!isField(field(name))) {
             return "the name of a field has 1 to 64 of a-z A-Z 0-9 . _ -";
         }
+        int colon = name.indexOf(':');
         if (colon >= 0) {
             String key = name.substring(colon + 1);
             if (Texts.hasLoneSurrogate(key)) {
@@ -24,6 +23,12 @@ final class Names {
             }
         }
         return null;
+    }
+
+    /** Returns the field of a name: "cart" of "cart:apple". */
+    static String field(String name) {
+        int colon = name.indexOf(':');
+        return colon < 0 ? name : name.substring(0, colon);
     }
 
     static boolean isField(String name) {

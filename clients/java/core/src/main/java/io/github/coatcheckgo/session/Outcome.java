@@ -7,6 +7,7 @@ import java.util.function.Supplier;
 final class Outcome {
     SessionException error; // null: none
     boolean reported;
+    boolean stopped; // the request is over
 
     /**
      * Keeps the first error. An unknown outcome replaces another one. LIMIT is none: the request
@@ -26,6 +27,7 @@ final class Outcome {
     void forgive() {
         error = null;
         reported = false;
+        stopped = false;
     }
 
     /** Throws the error to the handler, if there is one. */
@@ -55,5 +57,6 @@ final class Outcome {
     void stop(SessionException why) {
         error = why;
         reported = true;
+        stopped = true;
     }
 }

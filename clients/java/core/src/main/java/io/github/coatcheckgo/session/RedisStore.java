@@ -167,6 +167,20 @@ public final class RedisStore implements AutoCloseable {
         return repeat(repeat, deadline -> runOnce(script, keys, args, deadline));
     }
 
+    /** Runs a script that may be repeated. While the slot of its keys moves, the reply is "busy". */
+    Reply runOrBusy(Script script, List<String> keys, List<?> args) {
+        return repeat(Repeat.ALWAYS, deadline -> {
+            try {
+                return runOnce(script, keys, args, deadline);
+            } catch (Failure e) {
+                if (e.is("TRYAGAIN")) {
+                    return new Reply(List.of("busy"));
+                }
+                throw e;
+            }
+        });
+    }
+
     private Reply runOnce(Script script, List<String> keys, List<?> args, long deadline) throws Failure {
         Call call = scriptCall(script, false, keys, args);
         connection.send(List.of(call), deadline);
@@ -308,6 +322,15 @@ public final class RedisStore implements AutoCloseable {
         byte[] found = replies.get(2) instanceof byte[] bytes ? bytes : null;
         boolean isString = !(replies.get(2) instanceof Failure);
         return new Reading.Found(hash(replies.get(0)), hash(replies.get(1)), latest(found, isString), isString, time(replies.get(3)));
+    }
+
+    /** A hash, or null for a key of another type, and the server's time. */
+    record Hash(Map<String, byte[]> values, long now) {}
+
+    /** Reads a hash and the time in one round trip. */
+    Hash loadHash(String key) {
+        List<Object> replies = read(() -> List.of(call(CommandType.HGETALL, key), timeCall(key)));
+        return new Hash(hash(replies.get(0)), time(replies.get(1)));
     }
 
     /**

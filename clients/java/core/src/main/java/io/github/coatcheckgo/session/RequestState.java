@@ -84,6 +84,16 @@ final class RequestState extends DataState {
         return phase == Phase.ENDED || phase == Phase.MOVED;
     }
 
+    /** Returns the hash that names the user who is signed in, or null. */
+    String owner() {
+        return phase == Phase.LIVE && who != null ? view.record.principal.owner() : null;
+    }
+
+    /** Reports whether the stored session has any of {@link Config#userFields}. */
+    boolean hasUserFields() {
+        return phase == Phase.LIVE && view.record.fields.keySet().stream().anyMatch(name -> m.userField(name) != null);
+    }
+
     /** Returns the keys of scripts that change the session. */
     List<String> keys() {
         SessionId id = token.id();

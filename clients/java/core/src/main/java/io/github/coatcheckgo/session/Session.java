@@ -25,6 +25,7 @@ public final class Session extends Data {
     private final SessionReader reader;
     private final Commits commits;
     private final Renewals renewals;
+    private final OpenedData opened;
 
     Session(Sessions m, Credentials credentials, Supplier<String> crossOrigin) {
         this(new Commits(new RequestState(m, credentials, crossOrigin)));
@@ -36,6 +37,7 @@ public final class Session extends Data {
         reader = commits.reader;
         this.commits = commits;
         renewals = new Renewals(commits);
+        opened = new OpenedData(this, commits);
     }
 
     // Reading.
@@ -65,12 +67,17 @@ public final class Session extends Data {
 
     /**
      * Drops the changes that are not committed, and reads the session again: for connections that
-     * stay open.
+     * stay open. The user data that it has opened is read again, too.
      *
      * @throws SessionException ENDED if the session has ended; those of {@link #read}
      */
     @Override
     public void reload() {
+        reloadSession();
+        opened.forEach(UserData::reload);
+    }
+
+    private void reloadSession() {
         s.locking(() -> {
             s.response.used = true;
             s.response.streams = s.response.sent;
@@ -129,7 +136,36 @@ public final class Session extends Data {
         return s.locked(() -> s.phase == Phase.LIVE ? s.token.id().handle() : "");
     }
 
+    // The data of the user.
+
+    /**
+     * Returns the data of the user who is signed in: fields that are the same in all sessions of
+     * the user, such as a cart on two devices. Its changes are committed after those of the
+     * session, or by its own {@link Data#commit}. While nobody is signed in, it returns this
+     * session, so that a page is written once.
+     *
+     * <p>The first call of a request reads the data: one round trip. If the session holds
+     * {@link Config#userFields} from before the sign-in, they move to the data in one atomic step.
+     * Before the data is changed, the session is read again. If it has ended, the change fails with
+     * ENDED. Revocations do not change the data; {@link Sessions#deleteUser} empties it.
+     *
+     * @throws SessionException those of {@link #read}; ENDED. TOO_LARGE, INVALID or DECODE if the
+     *     fields of the session do not fit into the data: they stay in the session until it ends,
+     *     and {@link Sessions#userData} opens the data without them
+     */
+    public Data userData() {
+        UserData data = opened.open();
+        return data == null ? this : data;
+    }
+
     // Changing.
+
+    /** {@inheritDoc} Those of the user data that it has opened, too. */
+    @Override
+    public void discard() {
+        super.discard();
+        opened.forEach(UserData::discard);
+    }
 
     /** Makes this request no use of the session: it does not prolong it. For polls. */
     public void passive() {
@@ -164,14 +200,17 @@ public final class Session extends Data {
     /**
      * Signs a user in. It commits. The user gets a new session under a new token; the old token no
      * longer opens a session. Of an anonymous session the fields of {@link Config#keepFields} are
-     * kept; of a session of the same user all; of another user's none. Changes that this request
-     * made and did not commit are kept.
+     * kept, and those of {@link Config#userFields} move to the user's data; of a session of the
+     * same user all are kept; of another user's none. Changes that this request made and did not
+     * commit are kept.
      *
      * @throws SessionException TOO_MANY or REVOKED: the session goes on as it was. HEADER_SENT,
      *     INVALID, and those of {@link #commit}
      */
     public void signIn(Login login) {
+        opened.close();
         s.locking(() -> new SigningIn(s, commits).signIn(login));
+        opened.joinAtSignIn();
     }
 
     /**
@@ -184,6 +223,7 @@ public final class Session extends Data {
      *     cookie
      */
     public void signOut() {
+        opened.forEach(UserData::discard);
         s.locking(() -> new SigningOut(s).signOut());
     }
 
@@ -262,8 +302,9 @@ public final class Session extends Data {
     }
 
     /**
-     * Commits what the handler changed, and rotates an old token. Afterwards it is too late for a
-     * new cookie. For adapters, before the response header leaves.
+     * Commits what the handler changed, first in the session and then in the user data, and rotates
+     * an old token. Afterwards it is too late for a new cookie. For adapters, before the response
+     * header leaves.
      *
      * @param canSetCookie whether the response can carry a cookie
      * @throws SessionException why nothing was stored; the response must report it
@@ -271,12 +312,13 @@ public final class Session extends Data {
     public void commitBeforeHeader(boolean canSetCookie) {
         s.locking(() -> {
             try {
-                commitOnly(canSetCookie);
+                commitSession(canSetCookie);
             } finally {
                 renewals.recheckCookie();
                 s.response.sent = true;
             }
         });
+        opened.commit();
     }
 
     /**
@@ -284,6 +326,11 @@ public final class Session extends Data {
      * For adapters.
      */
     public void commitOnly(boolean canSetCookie) {
+        commitSession(canSetCookie);
+        opened.commit();
+    }
+
+    private void commitSession(boolean canSetCookie) {
         s.locking(() -> {
             if (s.outcome.error != null) {
                 throw s.outcome.error;
@@ -308,19 +355,22 @@ public final class Session extends Data {
             renewals.recheckCookie();
             s.response.sent = true;
         });
+        opened.forEach(d -> d.stop(why));
     }
 
     /**
-     * Records the use of the session, if that is due. It does not wait. For adapters, after the
+     * Records the use of the session and of the user data, if that is due. It does not wait. For adapters, after the
      * response.
      */
     public void touch() {
         s.locking(() -> commits.touch(null));
+        opened.forEach(UserData::touch);
     }
 
     /** Waits for {@link #touch}, for tests. */
     void awaitTouch() {
         commits.awaitTouch();
+        opened.forEach(UserData::awaitTouch);
     }
 
     /**

@@ -22,6 +22,11 @@ record SessionId(String bucket, String name) {
         return namespace + ":{" + bucket + "}:n";
     }
 
+    /** Returns the key of the data of a user. */
+    static String dataKey(String namespace, String owner) {
+        return namespace + ":{" + UserIndex.bucket(owner) + "}:d:" + owner;
+    }
+
     static String indexKey(String namespace, String owner) {
         return namespace + ":{" + String.format("%04x", Keys.bucket(owner)) + "}:u:" + owner;
     }

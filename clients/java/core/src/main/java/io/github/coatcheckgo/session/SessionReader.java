@@ -115,6 +115,28 @@ final class SessionReader {
         }
     }
 
+    /**
+     * Reads the session again, for a request that has found it.
+     *
+     * @throws SessionException ENDED if it is over; UNAVAILABLE
+     */
+    Reading askAlive() {
+        while (true) {
+            Reading r = ask(s.token);
+            switch (r.outcome) {
+                case CURRENT, GRACE -> {
+                    return r;
+                }
+                case SUPERSEDED, MOVED, THEFT -> {
+                    if (!s.adoptRotated()) {
+                        throw s.lost(Phase.MOVED);
+                    }
+                }
+                default -> throw s.lost(Phase.ENDED);
+            }
+        }
+    }
+
     private void endStolen(Record r) {
         String handle = s.token.id().handle();
         try {

@@ -3,7 +3,9 @@ package io.github.coatcheckgo.session;
 import io.github.coatcheckgo.session.SessionException.Kind;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.function.Supplier;
 
 /**
@@ -14,6 +16,7 @@ public final class Sessions {
     final RedisStore store;
     final Config config;
     final Keys keys;
+    private final Map<String, Field> userFields = new HashMap<>();
     long recheckNanos = Renewals.RECHECK_NANOS; // tests on a busy machine have more
 
     /**
@@ -23,6 +26,7 @@ public final class Sessions {
         this.store = store;
         this.config = config.checked();
         keys = new Keys(this.config.keys, this.config.userKey);
+        this.config.userFields.forEach(field -> userFields.put(field.name, field));
     }
 
     /**
@@ -52,6 +56,11 @@ public final class Sessions {
      */
     public boolean isToken(String text) {
         return Token.parse(text, keys) != null;
+    }
+
+    /** Returns the field of {@link Config#userFields} to which a name belongs, or null. */
+    Field userField(String name) {
+        return userFields.isEmpty() ? null : userFields.get(Names.field(name));
     }
 
     private String owner(String user) {
@@ -142,6 +151,33 @@ public final class Sessions {
         }
         long longest = Math.max(config.lifetime.toMillis(), config.maxRemember.toMillis());
         return UserSessions.revoke(store, owner, names, longest);
+    }
+
+    /**
+     * Returns the data of a user, for a program that acts for the user without a session, such as a
+     * worker. It is one round trip. {@link Data#commit} of the result stores changes.
+     *
+     * @throws SessionException UNAVAILABLE; SEALED; INVALID if this is no user id
+     */
+    public UserData userData(String user) {
+        UserData data = new UserData(this, user, owner(user), null);
+        data.open();
+        return data;
+    }
+
+    /**
+     * Ends all sessions of the user, as {@link #revokeUser} does, and then empties the user's data.
+     * Returns how many sessions it ended. After an error, call it again.
+     *
+     * <p>A request that found its session alive before the call may still store a change a moment
+     * later. To be sure, call it again after the store's timeout.
+     *
+     * @throws SessionException those of {@link #revokeUser} and of {@link Data#commit}
+     */
+    public int deleteUser(String user) {
+        int n = revokeUser(user, List.of());
+        UserCommits.empty(new UserState(this, user, owner(user), null));
+        return n;
     }
 
     /** Ends every session in the store: for an incident. After an error, call it again. */

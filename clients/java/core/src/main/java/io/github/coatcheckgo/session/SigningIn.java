@@ -180,8 +180,8 @@ final class SigningIn {
         }
         boolean same = old.principal != null && old.principal.owner().equals(x.principal.owner());
         old.fields.forEach((name, value) -> {
-            String field = name.contains(":") ? name.substring(0, name.indexOf(':')) : name;
-            if (same || old.principal == null && config.keepFields.contains(field)) {
+            boolean named = config.keepFields.contains(Names.field(name)) || s.m.userField(name) != null;
+            if (same || old.principal == null && named) {
                 kept.put(name, s.m.keys.resealed(name, value, old.id, x.secret));
             }
         });

@@ -91,7 +91,7 @@ final class ContractClients implements AutoCloseable {
     }
 
     private static boolean needsNoSession(List<?> action) {
-        return List.of("sessions", "count sessions", "revoke", "revoke user", "revoke everybody").contains(action.get(0));
+        return List.of("sessions", "count sessions", "revoke", "revoke user", "revoke everybody", "delete user", "data of").contains(action.get(0));
     }
 
     private static String outcome(SessionException e) {
@@ -120,6 +120,11 @@ final class ContractClients implements AutoCloseable {
         if (o.containsKey("keep_fields")) {
             c.keepFields(((List<?>) o.get("keep_fields")).stream().map(String.class::cast).toList());
         }
+        if (o.containsKey("user_fields")) {
+            c.userFields(Vectors.object(o.get("user_fields")).entrySet().stream().map(e -> field(e.getKey(), (String) e.getValue()))
+                .toArray(Field[]::new));
+        }
+        duration(o, "user_data_timeout_ms").ifPresent(c::userDataTimeout);
         if (o.containsKey("keys")) {
             c.keys(((List<?>) o.get("keys")).stream().map(k -> HexFormat.of().parseHex((String) k)).toList());
         }
@@ -132,6 +137,16 @@ final class ContractClients implements AutoCloseable {
         // A busy machine may stop between a sign-in and its response
         sessions.recheckNanos = 5_000_000_000L;
         return new Client(store, sessions);
+    }
+
+    private static Field field(String name, String kind) {
+        return switch (kind) {
+            case "value" -> Value.of(name, Codec.JSON);
+            case "map" -> MapField.of(name, Codec.JSON);
+            case "counter" -> Counter.of(name);
+            case "counters" -> Counters.of(name);
+            default -> throw new UnsupportedOperationException(kind);
+        };
     }
 
     private static Optional<Duration> duration(Map<String, Object> o, String name) {
@@ -147,53 +162,70 @@ final class ContractClients implements AutoCloseable {
     private static void act(Client client, Session s, List<?> a, List<Object> values) {
         String word = (String) a.get(0);
         switch (word) {
-            case "get", "has", "set", "set broken", "unset", "take", "append" -> value(s, word, a, values);
-            case "count" -> values.add(Long.toString(count(s, split(a.get(1)))));
-            case "add" -> {
-                Object[] n = split(a.get(1));
-                long delta = number(a.get(2));
-                if (n[1] == null) {
-                    Counter.of((String) n[0]).add(s, delta);
-                } else {
-                    Counters.of((String) n[0]).add(s, (String) n[1], delta);
-                }
-            }
-            case "add within" -> {
-                Object[] n = split(a.get(1));
-                values.add(Long.toString(n[1] == null
-                    ? Counter.of((String) n[0]).addWithin(s, number(a.get(2)), number(a.get(3)), number(a.get(4)))
-                    : Counters.of((String) n[0]).addWithin(s, (String) n[1], number(a.get(2)), number(a.get(3)), number(a.get(4)),
-                        (int) number(a.get(5)))));
-            }
-            case "set within" -> {
-                Object[] n = split(a.get(1));
-                MapField.of((String) n[0], Codec.JSON).setWithin(s, (String) n[1], a.get(2), (int) number(a.get(3)));
-            }
-            case "entries" -> values.add(MapField.of((String) a.get(1), Codec.JSON).all(s));
-            case "counts" -> {
-                Map<String, Object> texts = new HashMap<>();
-                Counters.of((String) a.get(1)).all(s).forEach((k, n) -> texts.put(k, n.toString()));
-                values.add(texts);
-            }
-            case "clear" -> {
-                if (a.size() == 1) {
-                    s.clear();
-                } else {
-                    MapField.of((String) a.get(1), Codec.JSON).clear(s);
-                }
-            }
-            case "commit" -> s.commit();
             case "renew" -> s.renew();
             case "sign in" -> s.signIn(login(client, Vectors.object(a.get(1))));
             case "sign out" -> s.signOut();
             case "user" -> values.add(s.user().isEmpty() ? null : s.user());
             case "info" -> values.add(info(s.info()));
             case "lifetime" -> values.add(Duration.between(s.info().created(), s.info().deadline()).toMillis());
-            default -> manage(client.sessions, word, a, values);
+            case "data" -> fields(s.userData(), a.subList(1, a.size()), values);
+            case "data of" -> {
+                UserData data = client.sessions.userData((String) a.get(1));
+                fields(data, a.subList(2, a.size()), values);
+                data.commit();
+            }
+            default -> {
+                if (!manage(client.sessions, word, a, values)) {
+                    fields(s, a, values);
+                }
+            }
         }
     }
 
-    private static void manage(Sessions m, String word, List<?> a, List<Object> values) {
+    private static void fields(Data d, List<?> a, List<Object> values) {
+        String word = (String) a.get(0);
+        switch (word) {
+            case "get", "has", "set", "set broken", "unset", "take", "append" -> value(d, word, a, values);
+            case "count" -> values.add(Long.toString(count(d, split(a.get(1)))));
+            case "add" -> {
+                Object[] n = split(a.get(1));
+                long delta = number(a.get(2));
+                if (n[1] == null) {
+                    Counter.of((String) n[0]).add(d, delta);
+                } else {
+                    Counters.of((String) n[0]).add(d, (String) n[1], delta);
+                }
+            }
+            case "add within" -> {
+                Object[] n = split(a.get(1));
+                values.add(Long.toString(n[1] == null
+                    ? Counter.of((String) n[0]).addWithin(d, number(a.get(2)), number(a.get(3)), number(a.get(4)))
+                    : Counters.of((String) n[0]).addWithin(d, (String) n[1], number(a.get(2)), number(a.get(3)), number(a.get(4)),
+                        (int) number(a.get(5)))));
+            }
+            case "set within" -> {
+                Object[] n = split(a.get(1));
+                MapField.of((String) n[0], Codec.JSON).setWithin(d, (String) n[1], a.get(2), (int) number(a.get(3)));
+            }
+            case "entries" -> values.add(MapField.of((String) a.get(1), Codec.JSON).all(d));
+            case "counts" -> {
+                Map<String, Object> texts = new HashMap<>();
+                Counters.of((String) a.get(1)).all(d).forEach((k, n) -> texts.put(k, n.toString()));
+                values.add(texts);
+            }
+            case "clear" -> {
+                if (a.size() == 1) {
+                    d.clear();
+                } else {
+                    MapField.of((String) a.get(1), Codec.JSON).clear(d);
+                }
+            }
+            case "commit" -> d.commit();
+            default -> throw new UnsupportedOperationException(word);
+        }
+    }
+
+    private static boolean manage(Sessions m, String word, List<?> a, List<Object> values) {
         switch (word) {
             case "sessions" -> values.add(m.sessions((String) a.get(1)).stream().map(Info::handle).toList());
             case "count sessions" -> values.add((long) m.sessions((String) a.get(1)).size());
@@ -201,41 +233,45 @@ final class ContractClients implements AutoCloseable {
             case "revoke user" -> values.add((long) m.revokeUser((String) a.get(1),
                 a.size() < 3 ? List.of() : ((List<?>) a.get(2)).stream().map(String.class::cast).toList()));
             case "revoke everybody" -> m.revokeAll();
-            default -> throw new UnsupportedOperationException(word);
+            case "delete user" -> values.add((long) m.deleteUser((String) a.get(1)));
+            default -> {
+                return false;
+            }
         }
+        return true;
     }
 
     private static long number(Object o) {
         return o instanceof Long n ? n : Long.parseLong((String) o);
     }
 
-    private static long count(Session s, Object[] n) {
-        return n[1] == null ? Counter.of((String) n[0]).get(s) : Counters.of((String) n[0]).get(s, (String) n[1]);
+    private static long count(Data d, Object[] n) {
+        return n[1] == null ? Counter.of((String) n[0]).get(d) : Counters.of((String) n[0]).get(d, (String) n[1]);
     }
 
-    private static void value(Session s, String word, List<?> a, List<Object> values) {
+    private static void value(Data d, String word, List<?> a, List<Object> values) {
         Object[] n = split(a.get(1));
         String key = (String) n[1];
         Value<Object> v = key == null ? Value.of((String) n[0], Codec.JSON) : null;
         MapField<Object> m = key == null ? null : MapField.of((String) n[0], Codec.JSON);
         switch (word) {
-            case "get" -> values.add((v != null ? v.get(s) : m.get(s, key)).orElse(null));
-            case "has" -> values.add(v != null ? v.isSet(s) : m.isSet(s, key));
-            case "take" -> values.add((v != null ? v.take(s) : m.take(s, key)).orElse(null));
+            case "get" -> values.add((v != null ? v.get(d) : m.get(d, key)).orElse(null));
+            case "has" -> values.add(v != null ? v.isSet(d) : m.isSet(d, key));
+            case "take" -> values.add((v != null ? v.take(d) : m.take(d, key)).orElse(null));
             case "unset" -> {
                 if (v != null) {
-                    v.delete(s);
+                    v.delete(d);
                 } else {
-                    m.delete(s, key);
+                    m.delete(d, key);
                 }
             }
-            case "append" -> values.add(v != null ? v.update(s, p -> appended(p, a.get(2))) : m.update(s, key, p -> appended(p, a.get(2))));
+            case "append" -> values.add(v != null ? v.update(d, p -> appended(p, a.get(2))) : m.update(d, key, p -> appended(p, a.get(2))));
             default -> {
                 Object to = word.equals("set") ? a.get(2) : "half \ud83d";
                 if (v != null) {
-                    v.set(s, to);
+                    v.set(d, to);
                 } else {
-                    m.set(s, key, to);
+                    m.set(d, key, to);
                 }
             }
         }

@@ -3,6 +3,8 @@ package io.github.coatcheckgo.servlet;
 import io.github.coatcheckgo.session.Codec;
 import io.github.coatcheckgo.session.Config;
 import io.github.coatcheckgo.session.Counter;
+import io.github.coatcheckgo.session.Counters;
+import io.github.coatcheckgo.session.Data;
 import io.github.coatcheckgo.session.Login;
 import io.github.coatcheckgo.session.RedisStore;
 import io.github.coatcheckgo.session.Session;
@@ -30,6 +32,7 @@ public class App {
     static final Counter VISITS = Counter.of("visits");
     static final Value<String> THEME = Value.of("theme");
     static final Value<String> BIG = Value.of("big", Codec.STRING);
+    static final Counters CART = Counters.of("cart");
     static final Map<String, CountDownLatch> LATCHES = new ConcurrentHashMap<>();
 
     static CountDownLatch latch(String name) {
@@ -44,7 +47,7 @@ public class App {
 
     @Bean
     Sessions sessions(RedisStore store, org.springframework.core.env.Environment env) {
-        return new Sessions(store, new Config().csrf(env.getProperty("csrf", Boolean.class, false)));
+        return new Sessions(store, new Config().userFields(CART).csrf(env.getProperty("csrf", Boolean.class, false)));
     }
 
     @Bean
@@ -101,6 +104,33 @@ public class App {
         String in(HttpServletRequest r, @RequestParam("user") String user) {
             SessionFilter.session(r).signIn(Login.user(user).userAgent(r.getHeader("User-Agent")));
             return "in";
+        }
+
+        @PostMapping("/cart")
+        Map<String, Long> addToCart(HttpServletRequest r, @RequestParam("article") String article) {
+            Data data = SessionFilter.session(r).userData();
+            CART.add(data, article, 1);
+            return CART.all(data);
+        }
+
+        @GetMapping("/cart")
+        Map<String, Long> cart(HttpServletRequest r) {
+            return CART.all(SessionFilter.session(r).userData());
+        }
+
+        @PostMapping("/cart-throws")
+        String cartFails(HttpServletRequest r) {
+            CART.add(SessionFilter.session(r).userData(), "apple", 100);
+            throw new IllegalStateException("on purpose");
+        }
+
+        @PostMapping("/cart-slow")
+        String slowCart(HttpServletRequest r, @RequestParam("on") String name) throws InterruptedException {
+            Data data = SessionFilter.session(r).userData();
+            latch(name + " read").countDown();
+            latch(name).await();
+            CART.add(data, "apple", 100);
+            return "added";
         }
 
         @PostMapping("/out")

@@ -207,6 +207,42 @@ class SessionFilterTest {
     }
 
     @Test
+    void twoDevicesOfAUserShareACart() {
+        Browser phone = new Browser();
+        phone.post("/cart?article=apple");
+        assertEquals("{\"apple\":2}", phone.post("/cart?article=apple"));
+        phone.post("/in?user=eve");
+        assertEquals("{\"apple\":2}", phone.get("/cart"));
+        Browser laptop = new Browser();
+        laptop.post("/cart?article=pear");
+        laptop.post("/in?user=eve");
+        assertEquals("{\"apple\":3,\"pear\":1}", laptop.post("/cart?article=apple"));
+        assertEquals("{\"apple\":3,\"pear\":1}", phone.get("/cart"));
+        assertEquals(500, phone.send("POST", "/cart-throws").statusCode());
+        assertEquals("{\"apple\":3,\"pear\":1}", phone.get("/cart"));
+        phone.post("/out");
+        assertEquals("{}", phone.get("/cart"));
+    }
+
+    @Test
+    void aRequestOfAnEndedSessionDoesNotChangeTheCart() throws Exception {
+        Browser b = new Browser();
+        b.post("/in?user=mallory");
+        b.post("/cart?article=apple");
+        Browser slow = new Browser();
+        slow.cookies.putAll(b.cookies);
+        CompletableFuture<HttpResponse<String>> response = CompletableFuture.supplyAsync(() -> slow.send("POST", "/cart-slow?on=cart"));
+        assertTrue(App.latch("cart read").await(60, TimeUnit.SECONDS));
+        b.post("/out");
+        App.latch("cart").countDown();
+        HttpResponse<String> r = response.get(60, TimeUnit.SECONDS);
+        assertEquals(409, r.statusCode());
+        assertTrue(r.headers().allValues("set-cookie").isEmpty());
+        b.post("/in?user=mallory");
+        assertEquals("{\"apple\":1}", b.get("/cart"));
+    }
+
+    @Test
     void anExceptionDiscardsTheChanges() {
         Browser b = new Browser();
         b.get("/visits");

@@ -3,6 +3,8 @@ package io.github.coatcheckgo.spring;
 import io.github.coatcheckgo.session.Codec;
 import io.github.coatcheckgo.session.Config;
 import io.github.coatcheckgo.session.Counter;
+import io.github.coatcheckgo.session.Counters;
+import io.github.coatcheckgo.session.Data;
 import io.github.coatcheckgo.session.RedisStore;
 import io.github.coatcheckgo.session.Session;
 import io.github.coatcheckgo.session.Sessions;
@@ -36,6 +38,7 @@ import tools.jackson.databind.json.JsonMapper;
 @EnableAutoConfiguration
 @Import(CoatcheckSessionConfiguration.class)
 public class App {
+    static final Counters CART = Counters.of("cart");
     static final Map<String, CountDownLatch> LATCHES = new ConcurrentHashMap<>();
 
     static CountDownLatch latch(String name) {
@@ -49,7 +52,7 @@ public class App {
 
     @Bean
     Sessions sessions(RedisStore store) {
-        return new Sessions(store, new Config().keepFields(List.of("kept")));
+        return new Sessions(store, new Config().userFields(CART).keepFields(List.of("kept")));
     }
 
     @Bean
@@ -123,6 +126,13 @@ public class App {
         String add(HttpSession s) {
             Counter.of("count").add((Session) s.getAttribute(CoatcheckSession.NATIVE), 1);
             return "added";
+        }
+
+        @GetMapping("/cart")
+        String cart(HttpSession s, @RequestParam("add") int apples) {
+            Data data = ((Session) s.getAttribute(CoatcheckSession.NATIVE)).userData();
+            CART.add(data, "apple", apples);
+            return CART.all(data).toString();
         }
 
         @GetMapping("/slow")

@@ -128,6 +128,19 @@ class SpringSessionTest {
     }
 
     @Test
+    void twoDevicesOfAUserShareACart() {
+        Browser phone = new Browser();
+        phone.get("/cart?add=2");
+        phone.login();
+        assertEquals("{apple=2}", phone.get("/cart?add=0"));
+        Browser laptop = new Browser();
+        laptop.get("/cart?add=1");
+        laptop.login();
+        assertEquals("{apple=4}", laptop.get("/cart?add=1"));
+        assertEquals("{apple=4}", phone.get("/cart?add=0"));
+    }
+
+    @Test
     void anyNameOfAnAttributeWorks() {
         Browser b = new Browser();
         String name = "org.springframework.security.web.csrf.HttpSessionCsrfTokenRepository.CSRF_TOKEN";

@@ -17,7 +17,8 @@ final class OpenedData {
     private final Session session;
     private final Commits commits;
     private final RequestState s;
-    private final List<UserData> opened = new ArrayList<>(); // the latest first; the lock of the session guards it
+    // The latest first. The lock of the session guards it
+    private final List<UserData> opened = new ArrayList<>();
 
     OpenedData(Session session, Commits commits) {
         this.session = session;

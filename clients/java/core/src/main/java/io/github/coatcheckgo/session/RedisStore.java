@@ -167,7 +167,7 @@ public final class RedisStore implements AutoCloseable {
         return repeat(repeat, deadline -> runOnce(script, keys, args, deadline));
     }
 
-    /** Runs a script that may be repeated. While the slot of its keys moves, the reply is "busy". */
+    /** Runs a script that may be repeated. While the slot of its keys moves, it replies "busy". */
     Reply runOrBusy(Script script, List<String> keys, List<?> args) {
         return repeat(Repeat.ALWAYS, deadline -> {
             try {

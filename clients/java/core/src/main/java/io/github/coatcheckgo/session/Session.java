@@ -13,10 +13,10 @@ import java.util.function.Supplier;
  * One request's view of a visitor's session, with the changes that the request made. It is safe for
  * use by the threads of the request; while one of them talks to the store, the others wait.
  *
- * <p>These methods talk to the store: {@link #read}, {@link #commit}, {@link #reload},
- * {@link #renew}, {@link #signIn}, {@link #signOut}, {@link #csrfToken}, and of the fields take,
- * update, addWithin and setWithin. Reading and changing a field does not: a mistake is kept, and
- * fails the commit.
+ * <p>These methods talk to the store: {@link #read}, {@link #userData}, {@link #commit},
+ * {@link #reload}, {@link #renew}, {@link #signIn}, {@link #signOut}, {@link #csrfToken}, and of the
+ * fields take, update, addWithin and setWithin. Reading and changing a field does not: a mistake is
+ * kept, and fails the commit.
  */
 public final class Session extends Data {
     static final System.Logger LOG = System.getLogger("coatcheck");
@@ -359,8 +359,8 @@ public final class Session extends Data {
     }
 
     /**
-     * Records the use of the session and of the user data, if that is due. It does not wait. For adapters, after the
-     * response.
+     * Records the use of the session and of the user data, if that is due. It does not wait. For
+     * adapters, after the response.
      */
     public void touch() {
         s.locking(() -> commits.touch(null));

@@ -70,7 +70,8 @@ final class UserCommits extends Committer {
             throw e;
         }
         switch (r.status()) {
-            case "ok", "again" -> { // again: an earlier reply was lost, and others may have changed it
+            case "ok", "again" -> {
+                // Again: an earlier reply was lost, and others may have changed the data since
                 boolean first = r.status().equals("ok");
                 long time = first ? r.number(1) : view.serverTime();
                 Record made = s.newRecord(s.owner, time, idle, UserState.LIFETIME);

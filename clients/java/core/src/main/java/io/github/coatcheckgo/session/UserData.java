@@ -3,8 +3,8 @@ package io.github.coatcheckgo.session;
 import io.github.coatcheckgo.session.DataState.Phase;
 
 /**
- * The data of a user: fields that are the same in all sessions of the user. {@link Session#userData}
- * and {@link Sessions#userData} open it.
+ * The data of a user: fields that are the same in all sessions of the user.
+ * {@link Session#userData} and {@link Sessions#userData} open it.
  */
 public final class UserData extends Data {
     private final UserState s;
@@ -26,7 +26,7 @@ public final class UserData extends Data {
         return s.user;
     }
 
-    /** {@inheritDoc} Data that has ended meanwhile is empty. */
+    /** {@inheritDoc} Data that has expired meanwhile is empty. */
     @Override
     public void reload() {
         s.locking(() -> {

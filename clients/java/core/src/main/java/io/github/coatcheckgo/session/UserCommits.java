@@ -91,7 +91,7 @@ final class UserCommits extends Committer {
     /** Changes the data. Returns null if it has expired. */
     private Sent apply(List<Op> all) {
         long then = view.serverTime() + SLACK;
-        boolean clock = then >= view.record.expires() || !s.isPassive() && s.touchDue(then);
+        boolean clock = then >= view.record.expires() || !s.isPassive() && view.record.touchDue("", then);
         List<Object> args = new ArrayList<>(List.of(s.owner, s.m.config.maxSize, 0, clock ? "100" : "000"));
         all.forEach(op -> op.arguments(args));
         Reply r = s.m.store.run("apply.lua", Repeat.ONCE, List.of(s.key), args);

@@ -84,7 +84,7 @@ final class UserState extends DataState {
         return through != null && through.isPassive();
     }
 
-    /** Reports whether a use is worth a write: all nodes then drop their copies. */
+    /** Reports whether a use alone is worth a write: all nodes then drop their copies. */
     boolean touchDue(long now) {
         Record r = view.record;
         return now - r.seen > Math.min(r.idle / 20, LEAST_TOUCH) && r.touchDue("", now);

@@ -91,15 +91,20 @@ class JoiningTest {
     }
 
     @Test
-    void dataThatOthersChangedMeanwhileIsReadAgain() {
-        String token = signIn();
-        Session s = m.begin(token).read();
-        s.userData();
-        add(10);
-        CART.add(s, "apple", 2);
-        s.commit();
-        assertEquals(Map.of("apple", 12L), CART.all(s.userData()));
-        assertEquals(Map.of("apple", 12L), cart());
+    void dataThatOthersChangedOrStoredMeanwhileIsReadAgain() {
+        for (long before : new long[] {0, 1}) {
+            nextUser();
+            if (before > 0) {
+                add(before);
+            }
+            Session s = m.begin(signIn()).read();
+            s.userData();
+            add(10);
+            CART.add(s, "apple", 2);
+            s.commit();
+            assertEquals(Map.of("apple", before + 12), CART.all(s.userData()));
+            assertEquals(Map.of("apple", before + 12), cart());
+        }
     }
 
     @Test

@@ -107,13 +107,13 @@ final class Commits extends Committer {
         long idle = c.idleTimeout.toMillis();
         long firstUse = c.firstUseTimeout.toMillis();
         long lifetime = c.lifetime.toMillis();
-        Reply r = runCreate(created.id().key(s.m.store.namespace), created.verifierHash(), fields, idle, lifetime, firstUse);
+        Reply r = runCreate(s.secret(), created.id().key(s.m.store.namespace), created.verifierHash(), fields, idle, lifetime, firstUse);
         long time = switch (r.status()) {
             case "ok" -> r.number(1);
             case "again" -> s.m.store.load(created.id()).now(); // an earlier reply was lost
             default -> throw r.unexpected("session " + created.id().handle());
         };
-        Record made = s.newRecord(created.verifierHash(), time, idle, lifetime);
+        Record made = DataState.newRecord(s.secret, created.verifierHash(), time, idle, lifetime);
         made.fields.putAll(fields);
         made.seen = time - Math.max(0, idle - firstUse);
         s.token = created;

@@ -125,8 +125,8 @@ abstract class Committer {
     }
 
     /** Stores a new record with create.lua. */
-    final Reply runCreate(String key, String verifier, TreeMap<String, byte[]> fields, long idle, long lifetime, long first) {
-        List<Object> args = new ArrayList<>(List.of(s.secret(), verifier, Op.size(fields), idle, lifetime, first, 0));
+    final Reply runCreate(String id, String key, String verifier, TreeMap<String, byte[]> fields, long idle, long lifetime, long first) {
+        List<Object> args = new ArrayList<>(List.of(id, verifier, Op.size(fields), idle, lifetime, first, 0));
         fields.forEach((name, value) -> args.addAll(List.of(name, value)));
         return s.m.store.run("create.lua", Repeat.ALWAYS, List.of(key), args);
     }

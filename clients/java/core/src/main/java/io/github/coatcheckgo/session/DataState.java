@@ -1,7 +1,6 @@
 package io.github.coatcheckgo.session;
 
 import io.github.coatcheckgo.session.SessionException.Kind;
-import java.util.List;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.Supplier;
 
@@ -27,7 +26,7 @@ abstract class DataState {
 
     Phase phase = Phase.UNREAD;
     SessionException readError; // why reading failed
-    // The id of what is stored, or of what the first change will store; null: not chosen
+    // What sealed values are bound to: the id of a session, the owner of user data; null: not chosen
     String secret;
     boolean touched; // the use is recorded
 
@@ -79,7 +78,7 @@ abstract class DataState {
         }
     }
 
-    /** Returns the id of what is stored, and chooses that of what is new. */
+    /** Returns the secret, and chooses that of a new session. */
     String secret() {
         if (secret == null) {
             secret = newSecret();
@@ -102,15 +101,10 @@ abstract class DataState {
         return Texts.bytes(m.keys.seal(secret(), name, plain));
     }
 
-    /** Seals the values of operations again, which are sealed for one id, for another. */
-    List<Op> reseal(List<Op> ops, String from, String to) {
-        return from == null || from.equals(to) ? ops : ops.stream().map(op -> op.resealed(m.keys, from, to)).toList();
-    }
-
-    /** Returns a record that has just been stored, under the secret. */
-    Record newRecord(String verifier, long time, long idle, long lifetime) {
+    /** Returns a record that has just been stored. */
+    static Record newRecord(String id, String verifier, long time, long idle, long lifetime) {
         Record r = new Record();
-        r.id = secret;
+        r.id = id;
         r.current = verifier;
         r.revision = 1;
         r.created = time;

@@ -26,6 +26,11 @@ final class RequestState extends DataState {
         }
     }
 
+    /** Seals the values of operations again, which are sealed for one id, for another. */
+    List<Op> reseal(List<Op> ops, String from, String to) {
+        return from == null || from.equals(to) ? ops : ops.stream().map(op -> op.resealed(m.keys, from, to)).toList();
+    }
+
     /** Shows no session. */
     void reset(Phase to) {
         boolean keep = phase == Phase.ANONYMOUS;

@@ -153,7 +153,7 @@ final class SigningIn {
 
     private void issue(Token t, SignIn x) {
         s.secret = x.secret;
-        Record made = s.newRecord(t.verifierHash(), x.time, x.idle, x.lifetime);
+        Record made = DataState.newRecord(s.secret, t.verifierHash(), x.time, x.idle, x.lifetime);
         made.fields.putAll(x.stored);
         Principal p = x.principal;
         made.principal = new Principal(p.owner(), Math.max(0, x.time - x.authenticatedAgo), p.level(), p.persistent(), p.info());

@@ -34,18 +34,15 @@ final class UserCommits extends Committer {
 
     /** Sends the changes, until others neither create the data meanwhile nor does it expire. */
     private Sent transmit(List<Op> more) {
-        List<Op> own = more;
         for (int attempt = 0; attempt < ATTEMPTS; attempt++) {
             if (attempt > 1) {
                 AtomicChanges.pause(attempt);
             }
-            List<Op> all = changes(own);
-            String sealedFor = s.secret();
+            List<Op> all = changes(more);
             Sent sent = s.phase == Phase.ANONYMOUS ? create(all) : apply(all);
             if (sent != null) {
                 return sent;
             }
-            own = s.reseal(own, sealedFor, s.secret);
         }
         throw DataState.fail(Kind.UNAVAILABLE, s.about() + " is created and deleted again and again");
     }
@@ -62,19 +59,14 @@ final class UserCommits extends Committer {
         TreeMap<String, byte[]> fields = new TreeMap<>();
         List<String> values = makeAll(all, fields);
         long idle = s.m.config.userDataTimeout.toMillis();
-        Reply r;
-        try {
-            r = runCreate(s.key, s.owner, fields, idle, UserState.LIFETIME, idle);
-        } catch (SessionException e) {
-            s.show(null); // it may be stored: a later change is another creation
-            throw e;
-        }
+        String id = DataState.newSecret(); // tells a repetition from another creation
+        Reply r = runCreate(id, s.key, s.owner, fields, idle, UserState.LIFETIME, idle);
         switch (r.status()) {
             case "ok", "again" -> {
                 // Again: an earlier reply was lost, and others may have changed the data since
                 boolean first = r.status().equals("ok");
                 long time = first ? r.number(1) : view.serverTime();
-                Record made = s.newRecord(s.owner, time, idle, UserState.LIFETIME);
+                Record made = DataState.newRecord(id, s.owner, time, idle, UserState.LIFETIME);
                 made.fields.putAll(fields);
                 s.show(made);
                 view.at(time);

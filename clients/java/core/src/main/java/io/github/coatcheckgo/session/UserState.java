@@ -17,6 +17,7 @@ final class UserState extends DataState {
         this.owner = owner;
         this.through = through;
         key = SessionId.dataKey(m.store.namespace, owner);
+        secret = owner; // and not the id: the data may expire and be created anew
     }
 
     /** Names the data in errors. */
@@ -64,7 +65,7 @@ final class UserState extends DataState {
 
     /**
      * Shows this record, or with null that none is stored, under the changes that are not
-     * committed. Their values are sealed again, for its id.
+     * committed.
      *
      * @throws SessionException SEALED if a key is missing
      */
@@ -72,10 +73,6 @@ final class UserState extends DataState {
         if (r != null) {
             r.fields.forEach(m.keys::check);
         }
-        // Each creation has an id of its own: it tells a repetition from another change.
-        String id = r == null ? newSecret() : r.id;
-        view.ops.replaceAll(op -> secret == null ? op : op.resealed(m.keys, secret, id));
-        secret = id;
         phase = r == null ? Phase.ANONYMOUS : Phase.LIVE;
         view.show(r);
     }

@@ -262,6 +262,23 @@ class UserDataTest {
     }
 
     @Test
+    void aSealedValueOpensInDataThatOthersHaveCreatedAnew() {
+        Sessions sealed = new Sessions(store, sealing(1));
+        UserData slow = sealed.userData(user);
+        CART.add(slow, "apple", 5);
+        slow.commit();
+        THEME.set(slow, "dark");
+        Server.command("DEL", key(sealed));
+        UserData other = sealed.userData(user);
+        CART.add(other, "pear", 1);
+        other.commit();
+        slow.commit();
+        UserData now = sealed.userData(user);
+        assertEquals(Map.of("pear", 1L), CART.all(now));
+        assertEquals("dark", THEME.get(now, ""));
+    }
+
+    @Test
     void whatHasExpiredIsNotThere() {
         elsewhere(d -> {
             THEME.set(d, "dark");

@@ -210,7 +210,7 @@ func (s *Session) openStored(ctx context.Context, r *driver.Record, now time.Tim
 	case err == nil && r.Tokens.Current == s.owned.owner && r.Principal == nil:
 		s.become(r, now)
 	case err == nil:
-		s.cannotRead(fmt.Errorf("session: the user data %s is malformed", s.cred.id))
+		s.cannotRead(fmt.Errorf("%w: the user data %s is malformed", ErrUnavailable, s.cred.id))
 	case s.mode.down == DownAnonymous:
 		s.degrade(ctx, err)
 	default:

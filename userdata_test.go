@@ -312,6 +312,37 @@ func TestJoinIsRepeated(t *testing.T) {
 	}
 }
 
+// TestChangeAfterALostCreation: the reply of the creation was lost. A later change of the request is
+// not taken for its repetition.
+func TestChangeAfterALostCreation(t *testing.T) {
+	s := newSite(t, shop())
+	v := s.mustSignIn("ada")
+	v.mustDo(func(ctx context.Context, ses *session.Session) {
+		data, err := ses.UserData(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.store.after = func(call string) error {
+			if call == "create" {
+				return fmt.Errorf("%w: the reply is lost", driver.ErrUnknown)
+			}
+			return nil
+		}
+		cart.Add(data, "apple", 2)
+		if err := data.Commit(ctx); !errors.Is(err, session.ErrUnknownOutcome) {
+			t.Fatalf("Commit: %v, want ErrUnknownOutcome", err)
+		}
+		s.store.after = nil
+		data.Discard()
+		cart.Add(data, "pear", 5)
+		if err := data.Commit(ctx); err != nil {
+			t.Fatal(err)
+		}
+		mustEqual(t, "what the request sees", contents(data), "apple=2 pear=5")
+	})
+	v.mustHave("apple=2 pear=5")
+}
+
 // TestSealedFieldsJoin: values are sealed again for the user data, and a dump shows none of them.
 func TestSealedFieldsJoin(t *testing.T) {
 	cfg := shop()

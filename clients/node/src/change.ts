@@ -135,9 +135,9 @@ function operation(change: Change, seal: (name: string, value: string) => string
 export function checkSize(fields: ReadonlyMap<string, string>, maxSize: number): number {
   let size = 0;
   for (const [name, value] of fields) size += Buffer.byteLength(name) + Buffer.byteLength(value);
-  if (size > maxSize) throw new SessionError('too large', `the session would have ${size} bytes; ${maxSize} are allowed`);
+  if (size > maxSize) throw new SessionError('too large', `the fields would have ${size} bytes; ${maxSize} are allowed`);
   if (fields.size > maxFields) {
-    throw new SessionError('too large', `the session would have more than ${maxFields} fields and entries`);
+    throw new SessionError('too large', `there would be more than ${maxFields} fields and entries`);
   }
   return size;
 }

@@ -1,87 +1,82 @@
 import { maxOperations, operations, tooManyChanges, type Change } from './change.js';
-import { SessionError, endedError } from './errors.js';
-import type { StoredRecord } from './record.js';
+import { SessionError } from './errors.js';
+import type { FieldState } from './fieldstate.js';
+import { newRecord } from './record.js';
 import { touchDue } from './reading.js';
 import { isSealed } from './seal.js';
 import type { Renewal, SessionState } from './state.js';
-import { ConflictError } from './store.js';
-import { random16, randomToken } from './token.js';
+import { ConflictError, type Applied, type Limits } from './store.js';
+import { random16, randomToken, type Credential } from './token.js';
 import { makeFields } from './values.js';
 
-type Results = readonly (string | undefined)[]; // one for each change
+/** What the store made of changes. */
+export interface Stored {
+  /** One for each change: what an `add` or a `take` returned. */
+  readonly values: readonly (string | undefined)[];
+  /** The changes have created the record: nobody else has changed it. */
+  readonly created: boolean;
+}
+
+/** What became of a commit. */
+export interface Committed {
+  /** What the first one of the changes `last` returned. */
+  readonly value: string | undefined;
+  readonly created: boolean;
+}
 
 /**
- * Stores the changes of a session, the changes `last`, and a renewal of its token, in one step. It
- * returns the value of the first one of `last`: of an `add` or a `take`. Its error stops all
- * further commits, but for a conflict or a limit of `last`.
+ * Stores the changes of a session or of user data, and the changes `last`, in one step. Its error
+ * stops all further commits, but for a conflict or a limit of `last`.
  */
 export async function commitChanges(
-  session: SessionState, last: readonly Change[] = [], renewal?: Renewal,
-): Promise<string | undefined> {
-  const { values } = session;
-  if (session.status === 'anonymous') session.mustCarryCookie();
+  state: FieldState, send: (changes: readonly Change[]) => Promise<Stored>, last: readonly Change[] = [],
+): Promise<Committed> {
+  const { values } = state;
   const pending = values.begin();
   const changes = [...pending, ...last];
   try {
     if (changes.length > maxOperations) throw tooManyChanges();
-    const results = session.status === 'anonymous'
-      ? await createSession(session, changes)
-      : await changeSession(session, changes, renewal);
+    const stored = await send(changes);
     values.sent();
-    session.confirmed = performance.now();
-    return results[pending.length];
+    return { value: stored.values[pending.length], created: stored.created };
   } catch (error) {
     values.restore();
     if (error instanceof ConflictError || (error instanceof SessionError && error.code === 'limit')) throw error;
-    if (error instanceof SessionError && error.code === 'ended') session.leave('ended');
-    throw session.fail(error);
+    if (error instanceof SessionError && error.code === 'ended') state.ended();
+    throw state.fail(error);
   }
+}
+
+/** Stores the changes of a session, and a renewal of its token. */
+export async function sendSession(session: SessionState, changes: readonly Change[], renewal?: Renewal): Promise<Stored> {
+  const stored = session.status === 'anonymous'
+    ? await createSession(session, changes)
+    : await changeSession(session, changes, renewal);
+  session.confirmed = performance.now();
+  return stored;
 }
 
 /** Stores a new session, in which nobody is signed in. */
-async function createSession(session: SessionState, changes: readonly Change[]): Promise<Results> {
-  const { store, config } = session.sessions;
+async function createSession(session: SessionState, changes: readonly Change[]): Promise<Stored> {
+  session.mustCarryCookie();
+  const { idleTimeout, lifetime, firstUseTimeout } = session.sessions.config;
   const token = randomToken();
-  const id = random16();
-  const { fields, size, values } = makeFields(session.sessions, id, new Map(), changes);
-  const limits = { idle: config.idleTimeout, lifetime: config.lifetime, first: config.firstUseTimeout };
-  let now = await store.create(token, id, fields, size, limits);
-  let record: StoredRecord | undefined;
-  if (now === undefined) {
-    ({ now, record } = await store.read(token, performance.now()));
-    if (!record) throw endedError();
-  }
-  record ??= {
-    id, verifier: token.verifierHash, unused: false, moving: false, revision: 1, size, created: now,
-    lastUse: now - Math.max(0, limits.idle - limits.first), deadline: now + limits.lifetime, idle: limits.idle,
-    previous: undefined, generation: 0, issued: now, overtaken: undefined, principal: undefined, fields,
-  };
-  session.become(token, record, now);
-  session.issue(record, now);
-  return values;
+  const stored = await createRecord(session, token, changes, { idle: idleTimeout, lifetime, first: firstUseTimeout });
+  if (!stored) throw new SessionError('unavailable', 'another session has the key');
+  session.token = token;
+  session.found = true;
+  session.issue(session.record!, session.serverNow);
+  return stored;
 }
 
 /** Changes the stored session. */
-async function changeSession(session: SessionState, changes: readonly Change[], renewal?: Renewal): Promise<Results> {
-  const { store, config, seals } = session.sessions;
-  const id = session.id!;
-  const token = session.token!;
+async function changeSession(session: SessionState, changes: readonly Change[], renewal?: Renewal): Promise<Stored> {
   const before = session.record!;
-  const seal = (name: string, value: string) => (config.seal && !isSealed(value) ? seals.seal(id, name, value) : value);
-  const sent = operations(changes, seal);
-  const options = {
-    maxSize: config.maxSize, issued: session.issued, ...(renewal ? { renewal: renewal.operation } : {}),
-  };
-  const touches = renewal !== undefined || touchDue(before, token.verifierHash, session.serverNow);
-  const applied = await store.apply(token, before, session.serverNow, sent, options);
-
-  const fields = session.values.settle(changes, sent, applied);
-  const used = applied.now > 0 && touches ? { lastUse: applied.now } : {};
-  let record: StoredRecord = { ...before, ...used, revision: applied.revision, fields };
-  if (before.verifier === token.verifierHash && !session.issued) record = { ...record, unused: false };
-  session.record = record;
+  const token = session.token!;
+  const applied = await applyChanges(session, token, changes, { issued: session.issued, renewal });
+  if (before.verifier === token.verifierHash && !session.issued) session.record = { ...session.record!, unused: false };
   if (renewal && applied.status === 'ok') session.renewed(renewal, applied.generation!, applied.now);
-  return changes.map((_, i) => (typeof applied.values[i] === 'string' ? applied.values[i] : undefined));
+  return changed(changes, applied);
 }
 
 /** Rotates the token without a change. If it fails, the old token stays valid. */
@@ -92,4 +87,42 @@ export async function rotateToken(session: SessionState, rotation: Renewal): Pro
     if (error instanceof SessionError && error.code === 'ended') return;
     session.sessions.config.logger('session: a token was not rotated; a later request will try again', error);
   }
+}
+
+/** Stores a new record. It returns undefined if the store has another one already. */
+export async function createRecord(
+  state: FieldState, credential: Credential, changes: readonly Change[], limits: Limits,
+): Promise<Stored | undefined> {
+  const id = random16();
+  const { fields, size, values } = makeFields(state.sessions, id, new Map(), changes);
+  const { status, now } = await state.sessions.store.create(credential, id, fields, size, limits);
+  if (status === 'exists') return undefined;
+  state.hold(newRecord({ id, verifier: credential.verifierHash, fields, size, ...limits }, now), now);
+  return { values, created: true };
+}
+
+/** Changes the stored record. */
+export async function changeRecord(state: FieldState, credential: Credential, changes: readonly Change[]): Promise<Stored> {
+  return changed(changes, await applyChanges(state, credential, changes, { issued: false }));
+}
+
+async function applyChanges(
+  state: FieldState, credential: Credential, changes: readonly Change[],
+  { issued, renewal }: { issued: boolean; renewal?: Renewal | undefined },
+): Promise<Applied> {
+  const { store, config, seals } = state.sessions;
+  const id = state.id!;
+  const before = state.record!;
+  const seal = (name: string, value: string) => (config.seal && !isSealed(value) ? seals.seal(id, name, value) : value);
+  const sent = operations(changes, seal);
+  const options = { maxSize: config.maxSize, issued, ...(renewal ? { renewal: renewal.operation } : {}) };
+  const touches = renewal !== undefined || touchDue(before, credential.verifierHash, state.serverNow);
+  const applied = await store.apply(credential, before, state.serverNow, sent, options);
+  const fields = state.values.settle(changes, sent, applied);
+  state.wrote(fields, applied.revision, applied.now > 0 && touches ? applied.now : undefined);
+  return applied;
+}
+
+function changed(changes: readonly Change[], { values }: Applied): Stored {
+  return { values: changes.map((_, i) => (typeof values[i] === 'string' ? values[i] : undefined)), created: false };
 }

@@ -139,13 +139,8 @@ export function expressSessionStore(module: ExpressSessionModule, sessions: Sess
     const limits = { idle, lifetime: config.lifetime, first: Math.min(config.firstUseTimeout, idle) };
     const known = await load(token);
     if (known) return false;
-    try {
-      const stored = await store.create(token, id, fields, checkSize(fields, config.maxSize), limits);
-      if (stored === undefined) return false;
-    } catch (error) {
-      if (error instanceof SessionError && error.message.includes('another session has the key')) return false;
-      throw error;
-    }
+    const { status } = await store.create(token, id, fields, checkSize(fields, config.maxSize), limits);
+    if (status !== 'ok') return false;
     const found = await load(token);
     if (found) seen.set(data, found);
     return true;

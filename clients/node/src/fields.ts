@@ -2,7 +2,7 @@ import { SessionError } from './errors.js';
 import { decode, encode, parseInteger, toInteger } from './json.js';
 import { isFieldName } from './record.js';
 import type { Change } from './change.js';
-import type { Session } from './session.js';
+import type { FieldSet } from './fieldset.js';
 
 function checkedField(name: string): string {
   if (name.includes(':') || !isFieldName(name)) {
@@ -29,7 +29,7 @@ export interface FieldOptions {
 }
 
 abstract class Field {
-  /** The name in the session: 1 to 64 of a-z A-Z 0-9 . _ - */
+  /** The name in the session, or in the data of a user: 1 to 64 of a-z A-Z 0-9 . _ - */
   readonly name: string;
 
   constructor(name: string) {
@@ -45,27 +45,27 @@ abstract class JsonField<T> extends Field {
     this.#bigints = options.bigints ?? false;
   }
 
-  protected read(session: Session, name: string): T | undefined {
-    const text = session.text(name);
+  protected read(data: FieldSet, name: string): T | undefined {
+    const text = data.text(name);
     return text === undefined ? undefined : this.decode(name, text);
   }
 
-  protected write(session: Session, name: string, value: T): void {
-    session.change({ kind: 'set', name, value: encode(name, value, this.#bigints) });
+  protected write(data: FieldSet, name: string, value: T): void {
+    data.change({ kind: 'set', name, value: encode(name, value, this.#bigints) });
   }
 
-  protected async writeWithin(session: Session, name: string, value: T, entries: number): Promise<void> {
-    await session.bounded({ kind: 'set', name, value: encode(name, value, this.#bigints) }, limitOf(this.name, entries));
+  protected async writeWithin(data: FieldSet, name: string, value: T, entries: number): Promise<void> {
+    await data.bounded({ kind: 'set', name, value: encode(name, value, this.#bigints) }, limitOf(this.name, entries));
   }
 
-  protected async takeFrom(session: Session, name: string): Promise<T | undefined> {
-    const text = await session.take(name);
+  protected async takeFrom(data: FieldSet, name: string): Promise<T | undefined> {
+    const text = await data.take(name);
     return text === undefined ? undefined : this.decode(name, text);
   }
 
-  protected async updateIn(session: Session, name: string, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
+  protected async updateIn(data: FieldSet, name: string, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
     let made: T | undefined;
-    await session.update(name, async (text) => {
+    await data.update(name, async (text) => {
       made = await f(text === undefined ? undefined : this.decode(name, text));
       return encode(name, made, this.#bigints);
     });
@@ -83,8 +83,8 @@ export class Value<T> extends JsonField<T> {
    * Returns a fresh copy of the value, or undefined if it is unset. It throws `decode` if the value
    * is not JSON, or has an integer that would lose digits.
    */
-  get(session: Session): T | undefined {
-    return this.read(session, this.name);
+  get(data: FieldSet): T | undefined {
+    return this.read(data, this.name);
   }
 
   /**
@@ -97,39 +97,39 @@ export class Value<T> extends JsonField<T> {
    *  - An object with a method `toJSON` comes back as what that returns: a Date as a string, such
    *    as "2026-01-31T12:00:00.000Z", an invalid Date as null.
    */
-  set(session: Session, value: T): void {
-    this.write(session, this.name, value);
+  set(data: FieldSet, value: T): void {
+    this.write(data, this.name, value);
   }
 
   /** Unsets the value. */
-  delete(session: Session): void {
-    session.change({ kind: 'unset', name: this.name });
+  delete(data: FieldSet): void {
+    data.change({ kind: 'unset', name: this.name });
   }
 
   /** Removes the value and returns it, to exactly one caller. It commits the other changes, too. */
-  take(session: Session): Promise<T | undefined> {
-    return this.takeFrom(session, this.name);
+  take(data: FieldSet): Promise<T | undefined> {
+    return this.takeFrom(data, this.name);
   }
 
   /**
    * Replaces the value by what `f` makes of it, atomically, and commits the other changes. If
    * another request changes the value first, it calls `f` again. So `f` must have no side effects.
    */
-  update(session: Session, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
-    return this.updateIn(session, this.name, f);
+  update(data: FieldSet, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
+    return this.updateIn(data, this.name, f);
   }
 }
 
 /** A field that holds a value for each key. Entries are written one by one. */
 export class MapField<T> extends JsonField<T> {
   /** Returns a fresh copy of an entry, or undefined if there is none. */
-  get(session: Session, key: string): T | undefined {
-    return this.read(session, checkedEntry(this.name, key));
+  get(data: FieldSet, key: string): T | undefined {
+    return this.read(data, checkedEntry(this.name, key));
   }
 
   /** Sets an entry. It stores and refuses the same values as `Value.set`. */
-  set(session: Session, key: string, value: T): void {
-    this.write(session, checkedEntry(this.name, key), value);
+  set(data: FieldSet, key: string, value: T): void {
+    this.write(data, checkedEntry(this.name, key), value);
   }
 
   /**
@@ -138,35 +138,35 @@ export class MapField<T> extends JsonField<T> {
    * requests. An entry that is there can always be set. It throws `limit` if it is refused. Then
    * nothing was stored, and the other changes are still pending.
    */
-  async setWithin(session: Session, key: string, value: T, entries: number): Promise<void> {
-    return this.writeWithin(session, checkedEntry(this.name, key), value, entries);
+  async setWithin(data: FieldSet, key: string, value: T, entries: number): Promise<void> {
+    return this.writeWithin(data, checkedEntry(this.name, key), value, entries);
   }
 
   /** Removes an entry. */
-  delete(session: Session, key: string): void {
-    session.change({ kind: 'unset', name: checkedEntry(this.name, key) });
+  delete(data: FieldSet, key: string): void {
+    data.change({ kind: 'unset', name: checkedEntry(this.name, key) });
   }
 
   /** Returns fresh copies of all entries. In a Map, `__proto__` is a plain key. */
-  entries(session: Session): Map<string, T> {
+  entries(data: FieldSet): Map<string, T> {
     const all = new Map<string, T>();
-    for (const [key, text] of session.entriesOf(this.name)) all.set(key, this.decode(`${this.name}:${key}`, text));
+    for (const [key, text] of data.entriesOf(this.name)) all.set(key, this.decode(`${this.name}:${key}`, text));
     return all;
   }
 
   /** Removes all entries, also those that another request adds before the commit. */
-  clear(session: Session): void {
-    session.change({ kind: 'unset-entries', name: this.name });
+  clear(data: FieldSet): void {
+    data.change({ kind: 'unset-entries', name: this.name });
   }
 
   /** Is `Value.take` for one entry. */
-  take(session: Session, key: string): Promise<T | undefined> {
-    return this.takeFrom(session, checkedEntry(this.name, key));
+  take(data: FieldSet, key: string): Promise<T | undefined> {
+    return this.takeFrom(data, checkedEntry(this.name, key));
   }
 
   /** Is `Value.update` for one entry. */
-  update(session: Session, key: string, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
-    return this.updateIn(session, checkedEntry(this.name, key), f);
+  update(data: FieldSet, key: string, f: (old: T | undefined) => T | Promise<T>): Promise<T> {
+    return this.updateIn(data, checkedEntry(this.name, key), f);
   }
 }
 
@@ -197,25 +197,25 @@ function limitOf(name: string, entries: number): Change {
   return { kind: 'limit', name, most: entries };
 }
 
-async function addWithin(session: Session, ...changes: [Change, ...Change[]]): Promise<bigint> {
-  return countOf(changes[0].name, await session.bounded(...changes));
+async function addWithin(data: FieldSet, ...changes: [Change, ...Change[]]): Promise<bigint> {
+  return countOf(changes[0].name, await data.bounded(...changes));
 }
 
 /** A field that holds an integer of 64 bits. Concurrent additions add up: none is lost. */
 export class Counter extends Field {
   /** Returns the count as this request sees it. It throws `decode` if it is beyond 2^53. */
-  get(session: Session): number {
-    return toNumber(this.name, this.getBigInt(session));
+  get(data: FieldSet): number {
+    return toNumber(this.name, this.getBigInt(data));
   }
 
   /** Returns the count as this request sees it. */
-  getBigInt(session: Session): bigint {
-    return countOf(this.name, session.text(this.name));
+  getBigInt(data: FieldSet): bigint {
+    return countOf(this.name, data.text(this.name));
   }
 
   /** Adds an integer, which may be negative. */
-  add(session: Session, n: number | bigint): void {
-    session.change({ kind: 'add', name: this.name, delta: toInteger(this.name, n) });
+  add(data: FieldSet, n: number | bigint): void {
+    data.change({ kind: 'add', name: this.name, delta: toInteger(this.name, n) });
   }
 
   /**
@@ -225,33 +225,33 @@ export class Counter extends Field {
    * refused. Then nothing was stored, the other changes are still pending, and `get` returns the
    * present count.
    */
-  async addWithin(session: Session, n: number | bigint, least: number | bigint, most: number | bigint): Promise<bigint> {
-    return addWithin(session, addition(this.name, n, least, most));
+  async addWithin(data: FieldSet, n: number | bigint, least: number | bigint, most: number | bigint): Promise<bigint> {
+    return addWithin(data, addition(this.name, n, least, most));
   }
 
   /** Sets the count to 0. */
-  reset(session: Session): void {
-    session.change({ kind: 'unset', name: this.name });
+  reset(data: FieldSet): void {
+    data.change({ kind: 'unset', name: this.name });
   }
 }
 
 /** A field that holds a counter for each key, such as the quantities of a cart. */
 export class Counters extends Field {
   /** Returns a count as this request sees it. It throws `decode` if it is beyond 2^53. */
-  get(session: Session, key: string): number {
-    return toNumber(checkedEntry(this.name, key), this.getBigInt(session, key));
+  get(data: FieldSet, key: string): number {
+    return toNumber(checkedEntry(this.name, key), this.getBigInt(data, key));
   }
 
   /** Returns a count as this request sees it. */
-  getBigInt(session: Session, key: string): bigint {
+  getBigInt(data: FieldSet, key: string): bigint {
     const name = checkedEntry(this.name, key);
-    return countOf(name, session.text(name));
+    return countOf(name, data.text(name));
   }
 
   /** Adds an integer, which may be negative, to the count of a key. */
-  add(session: Session, key: string, n: number | bigint): void {
+  add(data: FieldSet, key: string, n: number | bigint): void {
     const name = checkedEntry(this.name, key);
-    session.change({ kind: 'add', name, delta: toInteger(name, n) });
+    data.change({ kind: 'add', name, delta: toInteger(name, n) });
   }
 
   /**
@@ -259,26 +259,26 @@ export class Counters extends Field {
    * and there would be more than `entries` keys. A key with a count of 0 is an entry, too.
    */
   async addWithin(
-    session: Session, key: string, n: number | bigint, least: number | bigint, most: number | bigint, entries: number,
+    data: FieldSet, key: string, n: number | bigint, least: number | bigint, most: number | bigint, entries: number,
   ): Promise<bigint> {
     const name = checkedEntry(this.name, key);
-    return addWithin(session, addition(name, n, least, most), limitOf(this.name, entries));
+    return addWithin(data, addition(name, n, least, most), limitOf(this.name, entries));
   }
 
   /** Removes a key and its count. */
-  delete(session: Session, key: string): void {
-    session.change({ kind: 'unset', name: checkedEntry(this.name, key) });
+  delete(data: FieldSet, key: string): void {
+    data.change({ kind: 'unset', name: checkedEntry(this.name, key) });
   }
 
   /** Returns all counts. */
-  entries(session: Session): Map<string, bigint> {
+  entries(data: FieldSet): Map<string, bigint> {
     const all = new Map<string, bigint>();
-    for (const [key, text] of session.entriesOf(this.name)) all.set(key, countOf(`${this.name}:${key}`, text));
+    for (const [key, text] of data.entriesOf(this.name)) all.set(key, countOf(`${this.name}:${key}`, text));
     return all;
   }
 
   /** Removes all keys, also those that another request adds before the commit. */
-  clear(session: Session): void {
-    session.change({ kind: 'unset-entries', name: this.name });
+  clear(data: FieldSet): void {
+    data.change({ kind: 'unset-entries', name: this.name });
   }
 }

@@ -292,6 +292,27 @@ export function infoText(info: Omit<Info, 'user'>): string {
   return text.replace(/[^\0-~]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** What a program chooses when it stores a new record. Durations are milliseconds. */
+export interface RecordSpec {
+  readonly id: string;
+  readonly verifier: string;
+  readonly fields: ReadonlyMap<string, string>;
+  readonly size: number;
+  readonly idle: number;
+  readonly lifetime: number;
+  /** How long the record lives until its first use. */
+  readonly first: number;
+}
+
+/** Returns a record as create.lua has just stored it. */
+export function newRecord({ id, verifier, fields, size, idle, lifetime, first }: RecordSpec, now: number): StoredRecord {
+  return {
+    id, verifier, unused: false, moving: false, revision: 1, size, lastUse: now - Math.max(0, idle - first), created: now,
+    deadline: now + lifetime, idle, previous: undefined, generation: 0, issued: now, overtaken: undefined,
+    principal: undefined, fields,
+  };
+}
+
 /** Returns a number of so many digits. */
 export function hex(n: number, width: number): string {
   return n.toString(16).padStart(width, '0');

@@ -1,13 +1,12 @@
 import type { Credentials } from './credentials.js';
-import { SessionError, endedError } from './errors.js';
+import type { SessionError } from './errors.js';
+import { FieldState } from './fieldstate.js';
 import type { Opened } from './opening.js';
 import { rememberedFor, type Info, type StoredRecord } from './record.js';
 import { rotationDue, touchDue } from './reading.js';
-import { isSealed } from './seal.js';
 import type { Sessions } from './sessions.js';
 import { localDeadline, type Operation } from './store.js';
 import { withGeneration, type Token } from './token.js';
-import { Values } from './values.js';
 
 export const rotationGrace = 30_000;
 
@@ -35,21 +34,10 @@ export interface Renewal {
  * All that one request knows of its session. Nothing here waits: Session and commit.ts talk to the
  * store.
  */
-export class SessionState {
-  status: 'unread' | Opened['state'] = 'unread';
+export class SessionState extends FieldState {
   token: Token | undefined;
   found = false; // the token may name a session
-  record: StoredRecord | undefined; // there is one while the status is live
   info: Info | undefined;
-  id: string | undefined; // of the record, also after the session has ended
-  #now = 0; // the server's time when record was read
-  #readAt = 0;
-
-  readonly values = new Values();
-
-  readError: SessionError | undefined;
-  failure: SessionError | undefined; // stops every further commit
-  reported = false; // the application knows of the failure
 
   cookie: CookieAction | undefined;
   rotatedTo: Token | undefined;
@@ -59,64 +47,24 @@ export class SessionState {
   credentials: Credentials | undefined;
 
   used = false; // the response depends on the session
-  readonly began = performance.now();
 
   constructor(
-    readonly sessions: Sessions,
+    sessions: Sessions,
     readonly channel: Channel,
-  ) {}
-
-  /** The server's time. */
-  get serverNow(): number {
-    return this.#now + performance.now() - this.#readAt;
+  ) {
+    super(sessions);
   }
 
   /** When the session ends at the latest, by performance.now(). */
   get latestEnd(): number {
     const { lifetime, maxRemember } = this.sessions.config;
-    return this.record ? localDeadline(this.record, this.#now) : performance.now() + Math.max(lifetime, maxRemember);
-  }
-
-  /** Returns a stored text in clear. */
-  inClear(name: string, text: string): string {
-    return isSealed(text) ? this.sessions.seals.open(this.id!, name, text) : text;
-  }
-
-  // Failures
-
-  /** Throws if no change can be made, because the session has ended or could not be read. */
-  refuse(): void {
-    if (this.status === 'ended' || this.status === 'moved') throw this.fail(endedError());
-    if (this.status === 'failed') throw this.fail(this.readError!);
-  }
-
-  stopIfFailed(): void {
-    if (!this.failure) return;
-    this.reported = true;
-    throw this.failure;
-  }
-
-  /** Notes that no further commit is made, because of this error, and returns it. */
-  fail(error: unknown): SessionError {
-    const failure = error instanceof SessionError ? error : new SessionError('unavailable', 'the store failed', { cause: error });
-    if (!this.failure || (failure.code === 'unknown outcome' && this.failure.code !== 'unknown outcome')) {
-      this.failure = failure;
-    }
-    this.reported = true;
-    return failure;
+    return this.record ? localDeadline(this.record, this.readTime) : performance.now() + Math.max(lifetime, maxRemember);
   }
 
   /** Throws if the response cannot carry a new cookie. */
   mustCarryCookie(): void {
     const refused = this.channel.refuseCookie();
     if (refused) throw this.fail(refused);
-  }
-
-  /** Drops what was not committed, and all that follows. */
-  stop(error: SessionError): void {
-    this.values.discard();
-    this.failure = error;
-    this.reported = true;
   }
 
   // What becomes of the session
@@ -135,14 +83,9 @@ export class SessionState {
     token: Token, record: StoredRecord, now: number,
     info = record.principal && this.sessions.openInfo(token.id, record),
   ): void {
-    this.status = 'live';
     this.token = token;
     this.found = true;
-    this.record = record;
-    this.id = record.id;
-    this.#now = now;
-    this.#readAt = performance.now();
-    this.values.become(record.fields);
+    this.hold(record, now);
     this.info = info;
   }
 
@@ -180,6 +123,10 @@ export class SessionState {
     this.record = undefined;
     this.info = undefined;
     this.cookie = undefined;
+  }
+
+  override ended(): void {
+    this.leave('ended');
   }
 
   /** Notes that the visitor has signed out. Unless that failed, a new session may begin. */

@@ -7,7 +7,7 @@ import { Ends } from './ends.js';
 import { InvalidTextError, NotSentError, isServerError, type Redis, type Reply } from './redis.js';
 import { decide, expiresAt, touchDue, type Outcome } from './reading.js';
 import { parseRevoked, type StoredRecord } from './record.js';
-import { bucketText, handleOf, random16, type SessionId, type Token } from './token.js';
+import { bucketText, handleOf, random16, type Credential, type SessionId, type Token } from './token.js';
 
 interface Script {
   readonly source: string;
@@ -42,6 +42,22 @@ export interface Read {
   readonly revoked: number;
 }
 
+/** The limits of a new record, in milliseconds. */
+export interface Limits {
+  readonly idle: number;
+  readonly lifetime: number;
+  /** How long it lives until its first use. */
+  readonly first: number;
+}
+
+/** What became of a new record. */
+export interface Created {
+  /** `again`: it was stored already, because an earlier reply was lost. `exists`: another one is. */
+  readonly status: 'ok' | 'again' | 'exists';
+  /** When the record that is stored was created. 0 if another one is. */
+  readonly now: number;
+}
+
 /** The reply to a change. */
 export interface Applied {
   readonly status: 'ok' | 'kept';
@@ -71,6 +87,11 @@ export class Keys {
 
   session(id: SessionId): string {
     return `${this.bucket(id.bucket)}:s:${id.name}`;
+  }
+
+  /** Returns the key of a session, or of the data of a user. */
+  record(id: SessionId): string {
+    return id.userData ? `${this.bucket(id.bucket)}:d:${id.name}` : this.session(id);
   }
 
   index(owner: string): string {
@@ -278,38 +299,38 @@ export class Store {
 
   // Writing
 
-  /**
-   * Stores a new session in which nobody is signed in. It returns the server's time, or undefined
-   * if the session was stored already, because an earlier reply was lost.
-   */
+  /** Stores a new session in which nobody is signed in, or the data of a user. */
   async create(
-    token: Token, id: string, fields: ReadonlyMap<string, string>, size: number,
-    limits: { idle: number; lifetime: number; first: number },
-  ): Promise<number | undefined> {
+    { id, verifierHash }: Credential, secret: string, fields: ReadonlyMap<string, string>, size: number, limits: Limits,
+  ): Promise<Created> {
+    const key = this.keys.record(id);
     const args = [
-      id, token.verifierHash, String(size), String(limits.idle), String(limits.lifetime), String(limits.first), '0',
+      secret, verifierHash, String(size), String(limits.idle), String(limits.lifetime), String(limits.first), '0',
     ];
     for (const [name, value] of fields) args.push(name, value);
-    const reply = await this.call('create.lua', [this.keys.session(token.id)], args, 'again');
-    if (reply[0] === 'ok') return Number(reply[1]);
-    if (reply[0] === 'again') return undefined;
-    throw new SessionError('unavailable', 'another session has the key');
+    const [status, now] = await this.call('create.lua', [key], args, 'again');
+    if (status === 'ok') return { status, now: Number(now) };
+    if (status === 'exists') return { status, now: 0 };
+    if (status !== 'again') throw malformed('the reply of create.lua', String(status));
+    const [life] = await this.run(key, [['HGET', key, '@l']], 'read');
+    if (typeof life !== 'string') throw endedError();
+    return { status, now: parseInt(life.slice(22, 34), 16) };
   }
 
   /**
-   * Makes one change, completely or not at all. `read` is what the request knows of the session.
+   * Makes one change, completely or not at all. `record` is what the request knows of the session,
+   * or of the user data. It throws `ended` if that is not stored any more.
    */
   async apply(
-    token: Token, record: StoredRecord, now: number, operations: readonly Operation[],
+    credential: Credential, record: StoredRecord, now: number, operations: readonly Operation[],
     options: { maxSize: number; issued: boolean; renewal?: Operation },
   ): Promise<Applied> {
-    const key = this.keys.session(token.id);
-    if (this.ends.get(key)) throw endedError();
-    const signedIn = record.principal !== undefined;
-    const keys = signedIn ? [key, this.keys.revocations(token.bucket)] : [key];
-    const clock = options.renewal !== undefined || touchDue(record, token.verifierHash, now) ? '1' : '0';
+    const { id, verifierHash } = credential;
+    const keys = this.#checkedKeys(id, record);
+    if (this.ends.get(keys[0]!)) throw endedError();
+    const clock = options.renewal !== undefined || touchDue(record, verifierHash, now) ? '1' : '0';
     const args = [
-      token.verifierHash, String(options.maxSize), this.#global(record), `${clock}0${options.issued ? '1' : '0'}`,
+      verifierHash, String(options.maxSize), this.global(id, record), `${clock}0${options.issued ? '1' : '0'}`,
       ...(options.renewal ?? []), ...operations.flat(),
     ];
     const renews = options.renewal?.[0] === 'renew';
@@ -324,7 +345,7 @@ export class Store {
     }
     if (status !== 'ok' && status !== 'kept') throw malformed('the reply of apply.lua', String(status));
     if (unchecked) {
-      const seen = await this.read(token, performance.now());
+      const seen = await this.read(credential as Token, performance.now());
       if (seen.outcome !== 'current' && seen.outcome !== 'grace') throw endedError();
     }
     const generation = options.renewal ? Number(reply[3]) : undefined;
@@ -334,17 +355,22 @@ export class Store {
     };
   }
 
-  #global(record: StoredRecord): string {
-    return record.created > this.#revoked ? '0' : String(this.#revoked);
+  /** Returns the key of a record and, if somebody is signed in, that of the revocations. */
+  #checkedKeys(id: SessionId, record: StoredRecord): string[] {
+    const key = this.keys.record(id);
+    return record.principal ? [key, this.keys.revocations(id.bucket)] : [key];
+  }
+
+  /** Returns the time of the revocation of everybody for a script. None concerns user data. */
+  global(id: SessionId, record: StoredRecord): string {
+    return id.userData || record.created > this.#revoked ? '0' : String(this.#revoked);
   }
 
   /** Records a use. It reports false if the session has ended or got another token. */
-  async touch(token: Token, record: StoredRecord): Promise<boolean> {
-    const key = this.keys.session(token.id);
-    if (this.ends.get(key)) return false;
-    const keys = record.principal ? [key, this.keys.revocations(token.bucket)] : [key];
-    const args = [token.verifierHash, this.#global(record), '0'];
-    const { reply } = await this.#callChecked('touch.lua', keys, args, 'again');
+  async touch({ id, verifierHash }: Credential, record: StoredRecord): Promise<boolean> {
+    const keys = this.#checkedKeys(id, record);
+    if (this.ends.get(keys[0]!)) return false;
+    const { reply } = await this.#callChecked('touch.lua', keys, [verifierHash, this.global(id, record), '0'], 'again');
     return reply[0] === 'ok';
   }
 
@@ -393,9 +419,9 @@ function refused(why: string, name: string): SessionError {
     case 'entries':
       return new SessionError('limit', `${field} has as many entries as allowed: delete one first`);
     case 'fields':
-      return new SessionError('too large', 'the session would have more than 1,024 fields and entries');
+      return new SessionError('too large', 'there would be more than 1,024 fields and entries');
     default:
-      return new SessionError('too large', `the session would exceed its size at ${field}`);
+      return new SessionError('too large', `the fields would exceed their size at ${field}`);
   }
 }
 

@@ -30,11 +30,19 @@ export function derive(key: Uint8Array, info: string, length: number): Buffer {
   return Buffer.from(hkdfSync('sha256', key, '', info, length));
 }
 
-/** Names a session to people and programs: in logs, lists and URLs. It grants no access. */
+/** Names a session, or the data of a user, to people and programs: in logs, lists and URLs. It grants no access. */
 export interface SessionId {
   readonly bucket: number;
-  /** The hash of the token's selector. */
+  /** The hash of the token's selector. The data of a user has the owner here. */
   readonly name: string;
+  /** It names the data of a user. */
+  readonly userData?: true;
+}
+
+/** Names a record, and shows that the caller may use it. */
+export interface Credential {
+  readonly id: SessionId;
+  readonly verifierHash: string;
 }
 
 /** Returns the four digits of a bucket. */
@@ -54,13 +62,11 @@ export function parseHandle(handle: string): SessionId | undefined {
 }
 
 /** What a request carries to open its session. */
-export interface Token {
+export interface Token extends Credential {
   readonly bucket: number;
   readonly selector: Buffer;
   readonly generation: number;
   readonly verifier: Buffer;
-  readonly id: SessionId;
-  readonly verifierHash: string;
 }
 
 function newToken(bucket: number, selector: Buffer, generation: number, verifier: Buffer): Token {

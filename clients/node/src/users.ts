@@ -3,7 +3,7 @@ import { toTime } from './clock.js';
 import { SessionError, malformed } from './errors.js';
 import { type Reply } from './redis.js';
 import {
-  maxTime, parseRecord, parseRevocation, partName, principalFields, type Principal, type StoredRecord,
+  maxTime, newRecord, parseRecord, parseRevocation, partName, principalFields, type Principal, type StoredRecord,
 } from './record.js';
 import { expiresAt } from './reading.js';
 import { toMap, type Store } from './store.js';
@@ -95,12 +95,10 @@ export class Users {
     if (x.from && old) await this.#leave(x.from, old, sameUser, x.token.id.name);
     if (confirm) await this.#confirm(x.token);
     const now = stored.now ?? (await store.time(store.keys.session(x.token.id)));
-    const record: StoredRecord = {
-      id: x.id, verifier: x.token.verifierHash, unused: false, moving: false, revision: confirm ? 2 : 1, size: stored.size,
-      lastUse: now, created: now, deadline: now + x.lifetime, idle: x.idle, previous: undefined, generation: 0,
-      issued: now, overtaken: undefined,
-      principal: { ...x.principal, authenticated: Math.max(0, now - x.ago) }, fields: stored.fields,
-    };
+    const { idle, lifetime } = x;
+    const made = { id: x.id, verifier: x.token.verifierHash, fields: stored.fields, size: stored.size, idle, lifetime, first: idle };
+    const principal = { ...x.principal, authenticated: Math.max(0, now - x.ago) };
+    const record: StoredRecord = { ...newRecord(made, now), revision: confirm ? 2 : 1, principal };
     return { record, now };
   }
 

@@ -2,7 +2,7 @@ import { addChange, applyChange, checkSize, type Change } from './change.js';
 import { splitEntry, type StoredRecord } from './record.js';
 import { isSealed } from './seal.js';
 import type { Sessions } from './sessions.js';
-import type { Operation, Applied } from './store.js';
+import { ConflictError, type Operation, type Applied } from './store.js';
 
 const noFields: ReadonlyMap<string, string> = new Map();
 
@@ -124,7 +124,11 @@ export interface Made {
 export function makeFields(
   { config, seals }: Sessions, id: string, fields: Map<string, string>, changes: readonly Change[],
 ): Made {
-  const values = changes.map((change) => applyChange(fields, change));
+  const values = changes.map((change, i) => {
+    const present = fields.get(change.name) ?? null;
+    if (change.kind === 'swap' && change.old !== present) throw new ConflictError(i, present);
+    return applyChange(fields, change);
+  });
   if (config.seal) {
     const counters = new Set(changes.filter(({ kind }) => kind === 'add').map(({ name }) => name));
     const set = new Set(changes.filter(({ kind }) => kind === 'set' || kind === 'swap').map(({ name }) => name));

@@ -42,7 +42,7 @@ export async function commitChanges(
   } catch (error) {
     values.restore();
     if (error instanceof ConflictError || (error instanceof SessionError && error.code === 'limit')) throw error;
-    if (error instanceof SessionError && error.code === 'ended') state.ended();
+    if (error instanceof SessionError && error.code === 'ended') state.noteEnded();
     throw state.fail(error);
   }
 }

@@ -1,4 +1,5 @@
 import { SessionError } from './errors.js';
+import type { Field } from './fields.js';
 
 /** Configures the sessions of an application. All durations are milliseconds. */
 export interface Config {
@@ -15,7 +16,10 @@ export interface Config {
   readonly lifetime?: number;
   /** Replaces a token once it is this old, at least a minute. Default: 0, never. */
   readonly rotateEvery?: number;
-  /** Limits the bytes of all names and values of a session. Default: 65,536. */
+  /**
+   * Limits the bytes of all names and values of a session, and those of the data of a user. Default:
+   * 65,536.
+   */
   readonly maxSize?: number;
   /** Limits how long a call of Redis may take. Default: 2 s. */
   readonly timeout?: number;
@@ -27,6 +31,18 @@ export interface Config {
   readonly refuseExtra?: boolean;
   /** The fields that a sign-in keeps from an anonymous session. Others may have been planted. */
   readonly keepFields?: readonly string[];
+  /**
+   * The fields that belong to the user, not to the session, such as a cart. While nobody is signed
+   * in, they are in the session. A sign-in moves them to the user's data, which `Session.userData`
+   * returns: counts are added, and other values replace those of the user. Default: none.
+   */
+  readonly userFields?: readonly Field[];
+  /**
+   * Deletes the data of a user who does not use it for this long. Reading it counts as use, to
+   * within an hour or a twentieth of the time, whichever is less. A new value applies to data that
+   * is stored for the first time afterwards. Default: 90 days.
+   */
+  readonly userDataTimeout?: number;
   /** The cookie. Default: "__Host-session", Secure, HttpOnly and SameSite=Lax. */
   readonly cookie?: CookieConfig;
   /** Sign tokens: 32 random bytes each. The first key signs, each verifies. Default: none. */
@@ -65,14 +81,17 @@ export interface CookieConfig {
 
 type Required<T> = { [K in keyof T]-?: T[K] };
 export type FullCookie = Required<CookieConfig>;
-export type FullConfig = Omit<Required<Config>, 'cookie' | 'userKey' | 'unsignedUntil'> & {
+export type FullConfig = Omit<Required<Config>, 'cookie' | 'userKey' | 'unsignedUntil' | 'userFields'> & {
   readonly cookie: FullCookie;
   readonly userKey: Uint8Array | undefined;
   readonly unsignedUntil: Date | undefined;
+  /** By name. */
+  readonly userFields: ReadonlyMap<string, Field>;
 };
 
 const hour = 3_600_000;
 const maxCookieAge = 400 * 24 * hour;
+const longest = 10 * 365 * 24 * hour;
 
 function fail(text: string): never {
   throw new SessionError('invalid', `the configuration: ${text}`);
@@ -83,9 +102,18 @@ function duration(name: string, value: number, least: number, most: number): num
   return value;
 }
 
+function byName(fields: readonly Field[]): ReadonlyMap<string, Field> {
+  const all = new Map<string, Field>();
+  for (const field of fields) {
+    if (all.has(field.name)) fail(`userFields: ${JSON.stringify(field.name)} is there twice`);
+    all.set(field.name, field);
+  }
+  return all;
+}
+
 /** Fills in the defaults and checks a configuration. */
 export function fullConfig(config: Config): FullConfig {
-  const lifetime = duration('lifetime', config.lifetime ?? 24 * hour, 1, 10 * 365 * 24 * hour);
+  const lifetime = duration('lifetime', config.lifetime ?? 24 * hour, 1, longest);
   const idleTimeout = duration('idleTimeout', config.idleTimeout ?? Math.min(2 * hour, lifetime), 1, lifetime);
   const firstUseTimeout = duration(
     'firstUseTimeout', config.firstUseTimeout ?? Math.min(hour / 4, idleTimeout), 1, idleTimeout,
@@ -115,6 +143,8 @@ export function fullConfig(config: Config): FullConfig {
     timeout: duration('timeout', config.timeout ?? 2_000, 1, 60_000),
     refuseExtra: config.refuseExtra ?? false,
     keepFields: config.keepFields ?? [],
+    userFields: byName(config.userFields ?? []),
+    userDataTimeout: duration('userDataTimeout', config.userDataTimeout ?? 90 * 24 * hour, 1, longest),
     cookie: fullCookie(config.cookie ?? {}, lifetime),
     unsignedUntil: config.unsignedUntil,
     userKey: config.userKey,

@@ -324,7 +324,7 @@ export class Exchange implements Channel {
   async #afterResponse(session: Session): Promise<void> {
     if (session.hasChanges) {
       // Made after the header had left.
-      await session.commit().catch((error: unknown) =>
+      await session.commitAfterHeader().catch((error: unknown) =>
         this.sessions.config.logger('session: changes made after the response header were lost', error),
       );
     }

@@ -28,7 +28,11 @@ export interface FieldOptions {
   readonly bigints?: boolean;
 }
 
-abstract class Field {
+/** A `Value`, a `MapField`, a `Counter` or a `Counters`. */
+export abstract class Field {
+  /** @internal When the field moves to the user's data, counts are added. Other values replace it. */
+  readonly adds: boolean = false;
+
   /** The name in the session, or in the data of a user: 1 to 64 of a-z A-Z 0-9 . _ - */
   readonly name: string;
 
@@ -203,6 +207,9 @@ async function addWithin(data: FieldSet, ...changes: [Change, ...Change[]]): Pro
 
 /** A field that holds an integer of 64 bits. Concurrent additions add up: none is lost. */
 export class Counter extends Field {
+  /** @internal */
+  override readonly adds = true;
+
   /** Returns the count as this request sees it. It throws `decode` if it is beyond 2^53. */
   get(data: FieldSet): number {
     return toNumber(this.name, this.getBigInt(data));
@@ -237,6 +244,9 @@ export class Counter extends Field {
 
 /** A field that holds a counter for each key, such as the quantities of a cart. */
 export class Counters extends Field {
+  /** @internal */
+  override readonly adds = true;
+
   /** Returns a count as this request sees it. It throws `decode` if it is beyond 2^53. */
   get(data: FieldSet, key: string): number {
     return toNumber(checkedEntry(this.name, key), this.getBigInt(data, key));

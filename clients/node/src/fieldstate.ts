@@ -78,6 +78,14 @@ export class FieldState {
     this.values.become(fields);
   }
 
+  /** Notes that nothing is stored. */
+  forget(): void {
+    this.status = 'anonymous';
+    this.record = undefined;
+    this.id = undefined;
+    this.values.become();
+  }
+
   /** Notes that a change was refused, because the session has ended. */
-  ended(): void {}
+  noteEnded(): void {}
 }

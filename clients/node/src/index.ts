@@ -1,4 +1,4 @@
-export { Counter, Counters, MapField, Value, type FieldOptions } from './fields.js';
+export { Counter, Counters, MapField, Value, type Field, type FieldOptions } from './fields.js';
 export { SessionError, isSessionError, type ErrorCode } from './errors.js';
 export { Sessions, type Handler } from './sessions.js';
 export { sessionOf, type ErrorHandler } from './exchange.js';
@@ -6,3 +6,5 @@ export { ioredis, nodeRedis, type IoRedisClient, type NodeRedisClient, type Redi
 export type { Config, CookieConfig } from './config.js';
 export type { Login, SessionInfo } from './login.js';
 export type { Requirements, Session } from './session.js';
+export type { FieldSet } from './fieldset.js';
+export type { UserData } from './userdata.js';

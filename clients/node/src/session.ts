@@ -8,6 +8,8 @@ import { openTokens } from './opening.js';
 import type { Sessions } from './sessions.js';
 import { SessionState, rotationGrace, type Channel, type CookieAction, type Renewal } from './state.js';
 import { csrfToken, handleOf, isCsrfToken, renewedToken, type Credential } from './token.js';
+import { UserData } from './userdata.js';
+import { hasUserFields, joinUserFields, type JoinTarget } from './userjoin.js';
 import { keptFields, makeFields } from './values.js';
 
 /** What a request requires of the visitor. */
@@ -23,6 +25,7 @@ export interface Requirements {
 /** The session of one request. */
 export class Session extends FieldSet {
   readonly #state: SessionState;
+  readonly #data: UserData[] = []; // the data of users that the request has opened
 
   /** @internal */
   constructor(
@@ -87,10 +90,22 @@ export class Session extends FieldSet {
    * Makes `login.user` the session's user. It commits. The visitor gets a new session under a new
    * token. Of an anonymous session it keeps the fields of Config.keepFields, of a session of the
    * same user all, and of another user's session none. Changes that this request made are kept.
+   * The fields of Config.userFields move to the user's data. If that fails, they stay in the
+   * session, a warning is logged, and the next `userData` moves them.
    *
    * After `too many` and `revoked`, the session goes on as it was.
    */
-  signIn(login: Login): Promise<void> {
+  async signIn(login: Login): Promise<void> {
+    for (const data of this.#data) await data.close();
+    await this.#signIn(login);
+    if (!hasUserFields(this.#state)) return;
+    await this.userData().catch((error: unknown) => {
+      const what = `the fields of session ${this.handle} did not join the data of its user`;
+      this.sessions.config.logger(`session: ${what}; a later request tries again`, error);
+    });
+  }
+
+  #signIn(login: Login): Promise<void> {
     return this.exclusive(async () => {
       const state = this.#state;
       const prepared = this.sessions.prepare(login, state.began);
@@ -120,8 +135,40 @@ export class Session extends FieldSet {
     });
   }
 
+  /**
+   * Returns the data of the user who is signed in: fields that are the same in all sessions of the
+   * user, such as a cart on two devices. The response commits its changes after those of the
+   * session, or its own `commit` does. While nobody is signed in, it returns the session itself, so
+   * that a page is written once:
+   *
+   *     const data = await session.userData();
+   *     cart.add(data, 'apple', 1);
+   *
+   * The first call of a request reads the data. If the session still has fields of
+   * Config.userFields, they move to the data, in one atomic step. If they do not fit, the call
+   * throws `too large`, `invalid` or `decode`, and they stay in the session until it ends.
+   * `Sessions.userData` opens the data without them.
+   *
+   * Before data is changed, the session is read again. If it has ended, the change fails with
+   * `ended`. Revoking sessions does not change user data; `Sessions.deleteUser` empties it.
+   */
+  async userData(): Promise<Session | UserData> {
+    const { status, record, info, readError } = this.#state;
+    if (status === 'failed') throw readError!;
+    const owner = record?.principal?.owner;
+    if (!info || owner === undefined) return this;
+    let data = this.#data.find((opened) => opened.owner === owner);
+    if (!data) {
+      data = new UserData(this.sessions, info.user, owner, this);
+      this.#data.push(data);
+    }
+    await data.open();
+    return data;
+  }
+
   /** Ends the session. The response deletes the cookie, even if the store does not answer. */
   signOut(): Promise<void> {
+    for (const data of this.#data) data.discard();
     return this.exclusive(async () => {
       const state = this.#state;
       let failed: unknown;
@@ -161,6 +208,27 @@ export class Session extends FieldSet {
     if (!record || typeof text !== 'string' || !isCsrfToken(record.id, text)) {
       throw new SessionError('csrf', 'the request has no valid CSRF token');
     }
+  }
+
+  // What the data of a user needs of the session that has opened it
+
+  /** @internal Throws `ended` unless the session is alive and the owner is signed in. */
+  admit(owner: string): Promise<void> {
+    return this.exclusive(async () => {
+      const state = this.#state;
+      if (state.status === 'failed') throw state.readError!;
+      if (state.status !== 'live' || state.record?.principal?.owner !== owner) throw endedError();
+      const { outcome } = await this.sessions.store.read(state.token!, state.began);
+      if (outcome === 'current' || outcome === 'grace') return;
+      state.leave(outcome === 'superseded' || outcome === 'moved' ? 'moved' : 'ended');
+      throw endedError();
+    });
+  }
+
+  /** @internal Moves the fields of the user to the data. The data calls it in its own turn. */
+  async joinUserFields(into: JoinTarget): Promise<void> {
+    if (!hasUserFields(this.#state)) return;
+    await this.exclusive(() => joinUserFields(this.#state, into, () => this.reread()));
   }
 
   // What the middleware uses
@@ -204,6 +272,12 @@ export class Session extends FieldSet {
     return this.#state.touchIsDue ? this.#state.token : undefined;
   }
 
+  /** Drops the changes that are not committed, also those of user data. */
+  override discard(): void {
+    super.discard();
+    for (const data of this.#data) data.discard();
+  }
+
   /** @internal Whether the response depends on the session. */
   get used(): boolean {
     return this.#state.used;
@@ -216,16 +290,52 @@ export class Session extends FieldSet {
 
   /** @internal Whether the response needs a new cookie. */
   get needsCookie(): boolean {
-    return this.#state.cookie !== undefined || (this.#state.status === 'anonymous' && this.hasChanges);
+    return this.#state.cookie !== undefined || (this.#state.status === 'anonymous' && super.hasChanges);
   }
 
   /** @internal Whether there is nothing to wait for before the response header leaves. */
   override get isSettled(): boolean {
-    return super.isSettled && !this.#state.cookie && !this.#state.rotationIsDue;
+    return super.isSettled && !this.#state.cookie && !this.#state.rotationIsDue && this.#data.every((data) => data.isSettled);
   }
 
-  /** @internal Commits before the response header leaves. */
-  commitBeforeHeader(canSetCookie: boolean): Promise<void> {
+  /** @internal Whether there are changes that are not committed. */
+  override get hasChanges(): boolean {
+    return super.hasChanges || this.#data.some((data) => data.hasChanges);
+  }
+
+  /** @internal Whether the application knows why commits fail. */
+  override get wasReported(): boolean {
+    return super.wasReported || this.#data.some((data) => data.wasReported);
+  }
+
+  /** @internal Whether a use must be recorded after the response. */
+  override get touchIsDue(): boolean {
+    return super.touchIsDue || this.#data.some((data) => data.touchIsDue);
+  }
+
+  /** @internal Records the uses, after the response. */
+  override async touch(): Promise<void> {
+    await super.touch();
+    for (const data of this.#data) await data.touch();
+  }
+
+  /**
+   * @internal Commits before the response header leaves: the session first, and then user data. So
+   * after an error the data is unchanged, or its outcome is unknown. A request that the visitor
+   * repeats does not add to a cart twice.
+   */
+  async commitBeforeHeader(canSetCookie: boolean): Promise<void> {
+    await this.#commitOwn(canSetCookie);
+    for (const data of this.#data) await data.flush();
+  }
+
+  /** @internal Commits what was changed after the header had left. */
+  async commitAfterHeader(): Promise<void> {
+    await this.flush();
+    for (const data of this.#data) await data.flush();
+  }
+
+  #commitOwn(canSetCookie: boolean): Promise<void> {
     return this.exclusive(async () => {
       const state = this.#state;
       try {

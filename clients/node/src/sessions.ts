@@ -9,6 +9,7 @@ import { SealKeys } from './seal.js';
 import { Session } from './session.js';
 import type { Channel } from './state.js';
 import { Store } from './store.js';
+import { UserData, emptyUserData } from './userdata.js';
 import { Users, type SignIn } from './users.js';
 import { TokenKeys, UserKey, bucketOf, handleOf, parseHandle, random16, randomToken, type SessionId } from './token.js';
 
@@ -126,6 +127,30 @@ export class Sessions {
     return this.users.endEverybody();
   }
 
+  /**
+   * Returns the data of a user for a program that acts for the user without a session, such as a
+   * worker. Changes are stored by its `commit`. See `Session.userData`.
+   */
+  async userData(user: string | Uint8Array): Promise<UserData> {
+    const bytes = userBytes(user);
+    const data = new UserData(this, bytes.toString(), this.#userKey.owner(bytes));
+    await data.open();
+    return data;
+  }
+
+  /**
+   * Ends all sessions of a user, as `revokeUser` does, and then empties the user's data. It returns
+   * how many sessions it ended. After an error, call it again.
+   *
+   * A request that found its session alive before may still store a change a moment later. To be
+   * sure, call it again after Config.timeout.
+   */
+  async deleteUser(user: string | Uint8Array): Promise<number> {
+    const ended = await this.revokeUser(user);
+    await emptyUserData(this.store, this.#userKey.owner(userBytes(user)), this.config.maxSize);
+    return ended;
+  }
+
   // What Session uses
 
   /** @internal Returns what the store needs to sign somebody in. */
@@ -191,17 +216,17 @@ export class Sessions {
     return { signedIn: record.principal !== undefined, maxAge: persistent ? record.deadline - now : 0 };
   }
 
-  /** @internal Waits until no other update of the session runs in this process. */
-  async updateTurn(handle: string | undefined): Promise<{ release: () => void; waited: boolean }> {
-    if (handle === undefined) return { release: () => undefined, waited: false };
-    const before = this.#updates.get(handle);
+  /** @internal Waits until no other update with this key runs in this process. */
+  async updateTurn(key: string | undefined): Promise<{ release: () => void; waited: boolean }> {
+    if (key === undefined) return { release: () => undefined, waited: false };
+    const before = this.#updates.get(key);
     let done!: () => void;
     const mine = new Promise<void>((resolve) => (done = resolve));
     const tail = before ? before.then(() => mine) : mine;
-    this.#updates.set(handle, tail);
+    this.#updates.set(key, tail);
     const release = () => {
       done();
-      if (this.#updates.get(handle) === tail) this.#updates.delete(handle);
+      if (this.#updates.get(key) === tail) this.#updates.delete(key);
     };
     await before;
     return { release, waited: before !== undefined };

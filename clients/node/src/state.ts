@@ -125,7 +125,7 @@ export class SessionState extends FieldState {
     this.cookie = undefined;
   }
 
-  override ended(): void {
+  override noteEnded(): void {
     this.leave('ended');
   }
 

@@ -6,7 +6,7 @@ import { SessionError, endedError, malformed } from './errors.js';
 import { Ends } from './ends.js';
 import { InvalidTextError, NotSentError, isServerError, type Redis, type Reply } from './redis.js';
 import { decide, expiresAt, touchDue, type Outcome } from './reading.js';
-import { parseRevoked, type StoredRecord } from './record.js';
+import { parseRecord, parseRevoked, type StoredRecord } from './record.js';
 import { bucketText, handleOf, random16, type Credential, type SessionId, type Token } from './token.js';
 
 interface Script {
@@ -24,9 +24,10 @@ for (const file of readdirSync(folder)) {
 
 /**
  * Whether a call may be sent again after an unknown outcome. `read` and `again` may. `once` may
- * not: an addition that is sent twice counts twice.
+ * not: an addition that is sent twice counts twice. `again unless moving` may, but does not wait
+ * while the slot moves to another server.
  */
-export type Effect = 'read' | 'again' | 'once';
+export type Effect = 'read' | 'again' | 'again unless moving' | 'once';
 
 // The command did not run, and the cause may pass.
 const transient = /^(MOVED|ASK|TRYAGAIN|LOADING|READONLY|MASTERDOWN|CLUSTERDOWN|NOREPLICAS) ?/;
@@ -52,7 +53,7 @@ export interface Limits {
 
 /** What became of a new record. */
 export interface Created {
-  /** `again`: it was stored already, because an earlier reply was lost. `exists`: another one is. */
+  /** `again`: it was stored already, and the reply was lost. `exists`: another one is stored. */
   readonly status: 'ok' | 'again' | 'exists';
   /** When the record that is stored was created. 0 if another one is. */
   readonly now: number;
@@ -153,6 +154,7 @@ export class Store {
         for (const reply of replies) {
           if (!(reply instanceof Error)) continue;
           if (!isServerError(reply) && !(reply instanceof InvalidTextError)) lost ??= reply;
+          if (effect === 'again unless moving' && reply.message.startsWith('TRYAGAIN')) continue;
           if (transient.test(reply.message)) passing ??= reply;
         }
         this.#downSince = undefined;
@@ -295,6 +297,23 @@ export class Store {
     }
     const { outcome, record } = decide(found, token.verifierHash, token.generation);
     return { outcome, record, now, revoked };
+  }
+
+  /** Reads the data of a user. The record is undefined if it is not stored, or has expired. */
+  async readUserData({ id, verifierHash }: Credential): Promise<{ record: StoredRecord | undefined; now: number }> {
+    const key = this.keys.record(id);
+    const asked = performance.now();
+    const [data, time] = await this.run(key, [['HGETALL', key], ['TIME']], 'read');
+    this.clock.learn(time, asked, performance.now());
+    const now = toTime(time);
+    const where = `the user data ${handleOf(id)}`;
+    const hash = toMap(where, data);
+    if (hash.size === 0) return { record: undefined, now };
+    const record = parseRecord(where, hash);
+    // It has no markers, no user, and a verifier that never changes.
+    if (!('id' in record) || record.verifier !== verifierHash || record.previous || record.moving) throw malformed(where, '@s');
+    if (record.principal) throw malformed(where, '@u');
+    return { record: now < expiresAt(record) ? record : undefined, now };
   }
 
   // Writing

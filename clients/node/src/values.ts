@@ -146,8 +146,9 @@ export function keptFields(
   const fields = new Map<string, string>();
   if (old && (!old.principal || old.principal.owner === owner)) {
     for (const [name, value] of old.fields) {
-      if (!old.principal && !config.keepFields.includes(splitEntry(name)?.[0] ?? name)) continue;
-      fields.set(name, isSealed(value) ? seals.seal(id, name, seals.open(old.id, name, value)) : value);
+      const field = splitEntry(name)?.[0] ?? name;
+      if (!old.principal && !config.userFields.has(field) && !config.keepFields.includes(field)) continue;
+      fields.set(name, seals.reseal(old.id, id, name, value));
     }
   }
   return fields;

@@ -13,7 +13,6 @@ type Json = any; // eslint-disable-line @typescript-eslint/no-explicit-any
 
 const folder = new URL('../../../format/contract/', import.meta.url);
 const files = ['fields', 'limits', 'sessions', 'users', 'user-data', 'hostile', 'together'];
-const lacking = ['user data']; // what scenarios may need, and this client has not
 
 interface Visitor {
   token: string | undefined;
@@ -309,11 +308,6 @@ describe('contract', { concurrency: 8 }, () => {
     const path = new URL(`${file}.json`, folder);
     if (!existsSync(path)) continue;
     for (const scenario of (JSON.parse(readFileSync(path, 'utf8')) as Json).scenarios as Json[]) {
-      const lacks = (scenario.needs ?? []).filter((need: string) => lacking.includes(need)) as string[];
-      if (lacks.length > 0) {
-        test(`${file}: ${scenario.name}`, { skip: `this client has no ${lacks.join()}` });
-        continue;
-      }
       const own = (scenario.needs ?? []).includes('own server');
       count++;
       test(`${file}: ${scenario.name}`, { skip: own && given !== undefined ? 'needs its own server' : false }, async (t) => {

@@ -8,7 +8,7 @@ import express from 'express';
 import express4 from 'express4';
 import expressSession from 'express-session';
 import Fastify from 'fastify';
-import { Counter, Sessions, Value, sessionOf, type Config, type Session } from '../dist/index.js';
+import { Counter, Counters, Sessions, Value, sessionOf, type Config, type Session } from '../dist/index.js';
 import { expressErrors, expressSessions } from '../dist/express.js';
 import { expressSessionStore } from '../dist/express-session.js';
 import { fastifySessions } from '../dist/fastify.js';
@@ -24,6 +24,8 @@ interface Reply {
 
 const visits = new Counter('visits');
 const theme = new Value<unknown>('theme');
+const cart = new Counters('cart');
+const apples = async (s: Session) => String(cart.get(await s.userData(), 'apple'));
 const slow: { release?: () => void; entered?: () => void; closed?: () => void } = {};
 
 const routes: Record<string, Route> = {
@@ -69,8 +71,8 @@ const routes: Record<string, Route> = {
     reply.raw.setHeader('Content-Type', 'text/html');
     reply.send('success');
   },
-  '/signin': async (s, reply) => {
-    await s.signIn({ user: 'ada' });
+  '/signin': async (s, reply, request) => {
+    await s.signIn({ user: /user=(\w+)/.exec(request.url!)?.[1] ?? 'ada' });
     reply.send('in');
   },
   '/signin-and-fail': async (s) => {
@@ -81,19 +83,48 @@ const routes: Record<string, Route> = {
     await s.signOut();
     reply.send('out');
   },
+  '/buy': async (s, reply) => {
+    cart.add(await s.userData(), 'apple', 1);
+    visits.add(s, 1);
+    reply.send(await apples(s));
+  },
+  '/buy-and-fail': async (s) => {
+    cart.add(await s.userData(), 'apple', 10);
+    throw new Error('the handler fails');
+  },
+  '/buy-too-much': async (s, reply) => {
+    const data = await s.userData();
+    cart.add(data, 'apple', 10);
+    cart.add(data, 'x'.repeat(64), 1);
+    theme.set(data, 'x'.repeat(70_000)); // over maxSize
+    visits.add(s, 1);
+    reply.send('success');
+  },
+  '/buy-later': async (s, reply) => {
+    cart.add(await s.userData(), 'apple', 1);
+    return routes['/later']!(s, reply, undefined as never);
+  },
+  '/buy-late': async (s, reply) => {
+    const data = await s.userData();
+    reply.raw.write('part\n'); // the header leaves
+    await sleep(20);
+    cart.add(data, 'apple', 1);
+    reply.raw.end('end\n');
+  },
+  '/cart': async (s, reply) => reply.send(await apples(s)),
   '/who': async (s, reply) => {
     s.require();
     reply.send(s.user!);
   },
 };
 
-const streams = new Set(['/stream', '/pipe', '/head']);
+const streams = new Set(['/stream', '/pipe', '/head', '/buy-late']);
 
 const frameworks: Record<string, (sessions: Sessions) => Promise<{ listener?: RequestListener; url?: string; close?: () => Promise<void> }>> = {
   http: async (sessions) => ({
     listener: sessions.handler(async (request, response) => {
       const send = (text: string, status = 200) => response.writeHead(status).end(text);
-      await routes[request.url!]!(await sessionOf(request), { send, raw: response }, request);
+      await routes[request.url!.split('?')[0]!]!(await sessionOf(request), { send, raw: response }, request);
     }),
   }),
   'Express 5': async (sessions) => ({ listener: expressApp(express(), sessions) }),
@@ -165,7 +196,7 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
     let close: (() => Promise<void>) | undefined;
     const open = async (redisUrl: string, config: Config = {}) => {
       sessions = new Sessions(openRedis(redisUrl, libraries[i % 2]!), {
-        namespace: freshNamespace(), logger: () => undefined, timeout: 60_000, ...config,
+        namespace: freshNamespace(), logger: () => undefined, timeout: 60_000, userFields: [cart], ...config,
       });
       const made = await frameworks[name]!(sessions);
       close = made.close;
@@ -268,6 +299,53 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
       const browser = new Browser(url);
       assert.equal((await browser.get('/signin-and-fail')).status, 500);
       assert.equal((await browser.get('/who')).content, 'ada');
+    });
+
+    test('two devices of a user share a cart, and an anonymous cart joins it', async () => {
+      const [phone, laptop] = [new Browser(url), new Browser(url)];
+      const bought = async (browser: Browser) => (await browser.get('/cart')).content;
+      assert.equal((await phone.get('/buy')).content, '1');
+      await phone.get('/signin?user=cart');
+      assert.equal(await bought(phone), '1');
+      await laptop.get('/buy');
+      await laptop.get('/buy');
+      await laptop.get('/signin?user=cart');
+      assert.deepEqual([await bought(laptop), await bought(phone)], ['3', '3']);
+      assert.equal((await phone.get('/buy')).content, '4');
+      assert.equal((await phone.get('/buy-and-fail')).status, 500);
+      const failed = await phone.get('/buy-too-much');
+      assert.deepEqual([failed.status, /success/.test(failed.content)], [500, false]);
+      assert.equal(await bought(laptop), '4');
+      assert.equal((await phone.get('/read')).content, '2', 'the session was committed before the data');
+      await phone.get('/buy-late');
+      await eventually('what is changed after the header is stored', async () => ((await bought(laptop)) === '5' ? true : undefined));
+      await laptop.get('/signout');
+      assert.deepEqual([await bought(laptop), await bought(phone)], ['0', '5']);
+    });
+
+    test('a client that goes away undoes neither commit, and one that was signed out makes none', async () => {
+      const browser = new Browser(url);
+      await browser.get('/signin?user=hasty');
+      const cookie = [...browser.cookies].map((pair) => pair.join('=')).join('; ');
+      const entered = new Promise<void>((resolve) => (slow.entered = resolve));
+      const closed = new Promise<void>((resolve) => (slow.closed = resolve));
+      const request = httpRequest(`${url}/buy-later`, { headers: { cookie } }).on('error', () => undefined);
+      request.end();
+      await entered;
+      request.destroy();
+      await closed;
+      slow.release!();
+      await eventually('the apple is bought', async () => ((await browser.get('/cart')).content === '1' ? true : undefined));
+      assert.equal((await browser.get('/read')).content, '1');
+      const waiting = new Promise<void>((resolve) => (slow.entered = resolve));
+      const late = new Browser(url);
+      for (const [key, value] of browser.cookies) late.cookies.set(key, value);
+      const answer = late.get('/buy-later');
+      await waiting;
+      await sessions.revokeUser('hasty');
+      slow.release!();
+      assert.equal((await answer).status, 409);
+      assert.equal(cart.get(await sessions.userData('hasty'), 'apple'), 1);
     });
 
     test('requests of other sites are refused', async () => {

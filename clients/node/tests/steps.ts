@@ -1,6 +1,7 @@
 import { setCookies } from '../dist/exchange.js';
-import { Counter, Counters, MapField, Sessions, Value, isSessionError, type Login, type SessionInfo } from '../dist/index.js';
-import type { Session } from '../dist/session.js';
+import {
+  Counter, Counters, MapField, Sessions, Value, isSessionError, type FieldSet, type Login, type Session, type SessionInfo,
+} from '../dist/index.js';
 import { libraries, openRedis } from './clients.js';
 
 type Json = any; // eslint-disable-line @typescript-eslint/no-explicit-any
@@ -34,6 +35,8 @@ const outcomes = new Set([
   'ended', 'unavailable', 'too large', 'invalid', 'decode', 'sealed', 'too many', 'revoked', 'not found', 'unknown outcome', 'limit',
 ]);
 
+const kinds = { value: Value, map: MapField, counter: Counter, counters: Counters };
+
 /** Makes requests to clients of this package, as the contract suite describes them. */
 export class Steps {
   readonly #clients = new Map<string, Sessions>();
@@ -55,6 +58,8 @@ export class Steps {
         maxPerUser: options.max_per_user ?? 0,
         refuseExtra: options.refuse_extra ?? false,
         keepFields: options.keep_fields ?? [],
+        userFields: Object.entries(options.user_fields ?? {}).map(([name, kind]) => new kinds[kind as keyof typeof kinds](name)),
+        ...(options.user_data_timeout_ms ? { userDataTimeout: options.user_data_timeout_ms } : {}),
         keys: (options.keys ?? []).map((key: string) => Buffer.from(key, 'hex')),
         ...(options.user_key ? { userKey: Buffer.from(options.user_key, 'hex') } : {}),
         seal: options.seal ?? false,
@@ -113,51 +118,7 @@ export class Steps {
 
 async function act(sessions: Sessions, session: Session, [word, ...args]: Json[]): Promise<Json> {
   const name = String(args[0] ?? '');
-  const colon = name.indexOf(':');
-  const field = colon < 0 ? name : name.slice(0, colon);
-  const key = colon < 0 ? undefined : name.slice(colon + 1);
-  const value = () => new Value<Json>(field);
-  const map = () => new MapField<Json>(field);
   switch (word) {
-    case 'get':
-      return (key === undefined ? value().get(session) : map().get(session, key)) ?? null;
-    case 'has':
-      return (key === undefined ? value().get(session) : map().get(session, key)) !== undefined;
-    case 'set':
-      return key === undefined ? value().set(session, args[1]) : map().set(session, key, args[1]);
-    case 'set broken':
-      return key === undefined ? value().set(session, '\ud800') : map().set(session, key, '\ud800');
-    case 'unset':
-      return key === undefined ? value().delete(session) : map().delete(session, key);
-    case 'take':
-      return (await (key === undefined ? value().take(session) : map().take(session, key))) ?? null;
-    case 'append': {
-      const append = (list: Json[] | undefined) => [...(list ?? []), args[1]];
-      return key === undefined ? value().update(session, append) : map().update(session, key, append);
-    }
-    case 'count':
-      return (key === undefined ? new Counter(field).getBigInt(session) : new Counters(field).getBigInt(session, key)).toString();
-    case 'add': {
-      const n = BigInt(args[1]);
-      return key === undefined ? new Counter(field).add(session, n) : new Counters(field).add(session, key, n);
-    }
-    case 'add within': {
-      const [n, least, most] = args.slice(1, 4).map((arg) => BigInt(arg)) as [bigint, bigint, bigint];
-      const sum = key === undefined
-        ? await new Counter(field).addWithin(session, n, least, most)
-        : await new Counters(field).addWithin(session, key, n, least, most, args[4]);
-      return sum.toString();
-    }
-    case 'set within':
-      return map().setWithin(session, key!, args[1], args[2]);
-    case 'entries':
-      return Object.fromEntries(new MapField<Json>(name).entries(session));
-    case 'counts':
-      return Object.fromEntries([...new Counters(name).entries(session)].map(([k, n]) => [k, n.toString()]));
-    case 'clear':
-      return args.length === 0 ? session.clear() : new MapField<Json>(name).clear(session);
-    case 'commit':
-      return session.commit();
     case 'renew':
       return session.renew();
     case 'sign in': {
@@ -201,6 +162,69 @@ async function act(sessions: Sessions, session: Session, [word, ...args]: Json[]
       return sessions.revokeUser(name, args[1] ?? []);
     case 'revoke everybody':
       return sessions.revokeEverybody();
+    case 'delete user':
+      return sessions.deleteUser(name);
+    case 'data of': {
+      const data = await sessions.userData(name);
+      const value = await actOnFields(data, args.slice(1));
+      await data.commit();
+      return value;
+    }
+    case 'data':
+      return actOnFields(await session.userData(), args);
+    default:
+      return actOnFields(session, [word, ...args]);
+  }
+}
+
+/** Makes an action on the fields of a session, or of the data of a user. */
+async function actOnFields(data: FieldSet, [word, ...args]: Json[]): Promise<Json> {
+  const name = String(args[0] ?? '');
+  const colon = name.indexOf(':');
+  const field = colon < 0 ? name : name.slice(0, colon);
+  const key = colon < 0 ? undefined : name.slice(colon + 1);
+  const value = () => new Value<Json>(field);
+  const map = () => new MapField<Json>(field);
+  switch (word) {
+    case 'get':
+      return (key === undefined ? value().get(data) : map().get(data, key)) ?? null;
+    case 'has':
+      return (key === undefined ? value().get(data) : map().get(data, key)) !== undefined;
+    case 'set':
+      return key === undefined ? value().set(data, args[1]) : map().set(data, key, args[1]);
+    case 'set broken':
+      return key === undefined ? value().set(data, '\ud800') : map().set(data, key, '\ud800');
+    case 'unset':
+      return key === undefined ? value().delete(data) : map().delete(data, key);
+    case 'take':
+      return (await (key === undefined ? value().take(data) : map().take(data, key))) ?? null;
+    case 'append': {
+      const append = (list: Json[] | undefined) => [...(list ?? []), args[1]];
+      return key === undefined ? value().update(data, append) : map().update(data, key, append);
+    }
+    case 'count':
+      return (key === undefined ? new Counter(field).getBigInt(data) : new Counters(field).getBigInt(data, key)).toString();
+    case 'add': {
+      const n = BigInt(args[1]);
+      return key === undefined ? new Counter(field).add(data, n) : new Counters(field).add(data, key, n);
+    }
+    case 'add within': {
+      const [n, least, most] = args.slice(1, 4).map((arg) => BigInt(arg)) as [bigint, bigint, bigint];
+      const sum = key === undefined
+        ? await new Counter(field).addWithin(data, n, least, most)
+        : await new Counters(field).addWithin(data, key, n, least, most, args[4]);
+      return sum.toString();
+    }
+    case 'set within':
+      return map().setWithin(data, key!, args[1], args[2]);
+    case 'entries':
+      return Object.fromEntries(new MapField<Json>(name).entries(data));
+    case 'counts':
+      return Object.fromEntries([...new Counters(name).entries(data)].map(([k, n]) => [k, n.toString()]));
+    case 'clear':
+      return args.length === 0 ? data.clear() : new MapField<Json>(name).clear(data);
+    case 'commit':
+      return data.commit();
     default:
       throw new Error(`there is no action ${String(word)}`);
   }

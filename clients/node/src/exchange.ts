@@ -224,11 +224,12 @@ export class Exchange implements Channel {
       return;
     }
     const { session } = this;
+    const known = session.wasReported; // the handler does not know what this commit does wrong
     session.commitBeforeHeader(true).then(
       () => this.#release(),
       (error: unknown) => {
         // A handler that knows of the error may answer itself.
-        if (session.wasReported && response.statusCode >= 400) this.#release();
+        if (known && response.statusCode >= 400) this.#release();
         else this.fail(error);
       },
     ).catch((error: unknown) => this.#giveUp(error));

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { createServer, request as httpRequest, type IncomingMessage, type RequestListener, type Server as HttpServer } from 'node:http';
+import { request as httpRequest, type IncomingMessage, type RequestListener, type Server as HttpServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +12,7 @@ import { Counter, Counters, Sessions, Value, sessionOf, type Config, type Sessio
 import { expressErrors, expressSessions } from '../dist/express.js';
 import { expressSessionStore } from '../dist/express-session.js';
 import { fastifySessions } from '../dist/fastify.js';
+import { Browser, listen } from './browser.js';
 import { libraries, openRedis } from './clients.js';
 import { Server, eventually, freshNamespace, sharedUrl } from './server.js';
 
@@ -65,11 +66,16 @@ const routes: Record<string, Route> = {
     reply.raw.writeHead(201, { 'X-Own': 'yes', 'Content-Type': 'text/plain' });
     reply.raw.end('made');
   },
-  '/broken': async (s, reply) => {
+  '/broken': async (s, reply, request) => {
     visits.add(s, 1);
     theme.set(s, 'x'.repeat(70_000)); // over maxSize
     reply.raw.setHeader('Content-Type', 'text/html');
-    reply.send('success');
+    reply.send('success', request.url!.endsWith('?missing') ? 404 : 200);
+  },
+  '/known': async (s, reply) => {
+    const data = await s.userData();
+    theme.set(data, 'x'.repeat(70_000));
+    await data.commit().catch(() => reply.send('too much', 413));
   },
   '/signin': async (s, reply, request) => {
     await s.signIn({ user: /user=(\w+)/.exec(request.url!)?.[1] ?? 'ada' });
@@ -163,31 +169,6 @@ function expressApp(app: ReturnType<typeof express>, sessions: Sessions): Reques
   return app as unknown as RequestListener;
 }
 
-/** Starts an HTTP server. It never closes a connection that a browser is about to use again. */
-async function listen(listener: RequestListener): Promise<HttpServer> {
-  const server = createServer({ keepAliveTimeout: 0 }, listener);
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return server;
-}
-
-/** A browser: it keeps cookies. */
-class Browser {
-  readonly cookies = new Map<string, string>();
-
-  constructor(readonly url: string) {}
-
-  async get(path: string, init: RequestInit = {}): Promise<Response & { body: unknown; content: string }> {
-    const cookie = [...this.cookies].map(([name, value]) => `${name}=${value}`).join('; ');
-    const response = await fetch(this.url + path, { ...init, headers: { ...(cookie ? { cookie } : {}), ...init.headers } });
-    for (const line of response.headers.getSetCookie()) {
-      const [name, value] = line.split(';')[0]!.split(/=(.*)/s);
-      if (value) this.cookies.set(name!, value);
-      else this.cookies.delete(name!);
-    }
-    return Object.assign(response, { content: await response.text() }) as never;
-  }
-}
-
 for (const [i, name] of Object.keys(frameworks).entries()) {
   describe(name, () => {
     let sessions: Sessions;
@@ -245,11 +226,21 @@ for (const [i, name] of Object.keys(frameworks).entries()) {
     test('a commit that fails replaces the response', async () => {
       const browser = new Browser(url);
       await browser.get('/visit');
-      const failed = await browser.get('/broken');
-      assert.equal(failed.status, 500);
-      assert.doesNotMatch(failed.content, /success/);
-      assert.doesNotMatch(failed.headers.get('content-type')!, /html/);
+      for (const path of ['/broken', '/broken?missing']) {
+        const failed = await browser.get(path);
+        assert.equal(failed.status, 500);
+        assert.doesNotMatch(failed.content, /success/);
+        assert.doesNotMatch(failed.headers.get('content-type')!, /html/);
+      }
       assert.equal((await browser.get('/read')).content, '1');
+    });
+
+    test('a handler that knows of a failed commit may answer itself', async () => {
+      const browser = new Browser(url);
+      for (const path of ['/known', '/signin', '/known']) {
+        const known = await browser.get(path);
+        if (path === '/known') assert.deepEqual([known.status, known.content], [413, 'too much']);
+      }
     });
 
     test('streams, pipes and writeHead commit first and arrive whole', async () => {

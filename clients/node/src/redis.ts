@@ -67,11 +67,13 @@ function decoded(reply: unknown): Reply {
 
 /**
  * Returns an error without the arguments of its command: ioredis keeps them, and logs show them.
+ * ioredis also hides the server's error after it has followed too many.
  */
 function clean(error: unknown): Error {
   if (!(error instanceof Error)) return new Error(String(error));
   if ('command' in error) delete error.command;
-  return error;
+  const last = /^Too many Cluster redirections\. Last error: (?:ReplyError: )?([A-Z]+ .*)$/s.exec(error.message);
+  return last ? new Error(last[1]) : error;
 }
 
 /** Waits for all replies. A command that failed has its error as the reply. */

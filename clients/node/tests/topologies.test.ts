@@ -5,11 +5,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Redis as IoRedis } from 'ioredis';
 import { createSentinel } from 'redis';
 import { setCookies } from '../dist/exchange.js';
-import { Counter, Sessions, ioredis, nodeRedis, type Session } from '../dist/index.js';
+import { Counter, Counters, Sessions, ioredis, nodeRedis, type Session } from '../dist/index.js';
 import { libraries, openRedis, type Library } from './clients.js';
 import { Server, eventually, freshNamespace } from './server.js';
 
 const visits = new Counter('visits');
+const cart = new Counters('cart');
 const channel = { refuseCookie: () => undefined };
 const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, channel).read();
 
@@ -26,16 +27,19 @@ async function useAll(sessions: Sessions): Promise<void> {
   for (let i = 0; i < 8; i++) { // users of different slots
     const session = await read(sessions, i === 0 ? cookies[0] : undefined);
     if (i > 0) visits.add(session, 1);
+    cart.add(session, 'apple', 1);
     await session.signIn({ user: `user ${i}` });
     const cookie = await commit(sessions, session);
     const other = await read(sessions, cookie);
     assert.deepEqual([other.user, visits.get(other)], [`user ${i}`, 1]);
+    assert.equal(cart.get(await other.userData(), 'apple'), 1);
     assert.equal(await visits.addWithin(other, 1, 0, 2), 2n);
     assert.equal((await sessions.list(`user ${i}`).next()).value?.handle, other.handle);
     cookies.push(cookie);
   }
   assert.equal((await read(sessions, cookies[0])).user, undefined);
-  assert.equal(await sessions.revokeUser('user 1'), 1);
+  assert.equal(await sessions.deleteUser('user 1'), 1);
+  assert.equal(cart.get(await sessions.userData('user 1'), 'apple'), 0);
   await (await read(sessions, cookies[3])).signOut();
   assert.equal((await read(sessions, cookies[2])).user, undefined);
   assert.equal((await read(sessions, cookies[3])).user, undefined);
@@ -148,7 +152,7 @@ describe('Cluster', () => {
       const { url, servers } = await (cluster ??= startCluster());
       for (const server of servers) await onServer(server, (redis) => redis.config('RESETSTAT'));
       const sessions = new Sessions(openRedis(url, library), {
-        namespace: freshNamespace(), maxPerUser: 2, timeout: 60_000, keepFields: ['visits'],
+        namespace: freshNamespace(), maxPerUser: 2, timeout: 60_000, keepFields: ['visits'], userFields: [cart],
       });
       try {
         await useAll(sessions);
@@ -159,7 +163,54 @@ describe('Cluster', () => {
       for (const server of servers) assert.doesNotMatch(await onServer(server, (redis) => redis.info('errorstats')), /MOVED/);
     });
   }
+
+  for (const library of libraries) {
+    test(`${library}: fields join the user's data when their slot moves no more`, async () => {
+      const { url, servers } = await (cluster ??= startCluster());
+      const config = { namespace: freshNamespace(), timeout: 60_000 };
+      const [without, sessions] = [
+        new Sessions(openRedis(url, library), { ...config, keepFields: ['cart'] }),
+        new Sessions(openRedis(url, library), { ...config, userFields: [cart] }),
+      ];
+      try {
+        const data = await sessions.userData('ada');
+        cart.add(data, 'apple', 1);
+        await data.commit();
+        const session = await read(without);
+        cart.add(session, 'apple', 1);
+        await session.signIn({ user: 'ada' });
+        const cookie = await commit(without, session);
+        const bought = async () => cart.get(await (await read(sessions, cookie)).userData(), 'apple');
+        await whileMoving(servers, sessions.store.keys.record({ bucket: parseInt(session.handle!, 16), name: '' }), async () => {
+          const began = performance.now();
+          assert.equal(await bought(), 1);
+          assert.ok(performance.now() - began < 30_000, 'it does not wait for the slot');
+        });
+        assert.equal(await bought(), 2);
+      } finally {
+        for (const each of [without, sessions]) await each.close();
+      }
+    });
+  }
 });
+
+/** Calls `f` while the slot of a key moves from one primary to another. */
+async function whileMoving(servers: readonly Server[], key: string, f: () => Promise<void>): Promise<void> {
+  const { slot, port } = await onServer(servers[0]!, async (redis) => ({
+    slot: await redis.cluster('KEYSLOT', key), port: await portOf(redis, key),
+  }));
+  const from = servers.find((server) => server.port === port)!;
+  const to = servers.find((server) => server !== from)!;
+  const idOf = (server: Server) => onServer(server, (redis) => redis.cluster('MYID') as unknown as Promise<string>);
+  const setSlot = async (server: Server, ...state: string[]) => onServer(server, (redis) => redis.call('CLUSTER', 'SETSLOT', slot, ...state));
+  await setSlot(to, 'IMPORTING', await idOf(from));
+  await setSlot(from, 'MIGRATING', await idOf(to));
+  try {
+    await f();
+  } finally {
+    for (const server of [from, to]) await setSlot(server, 'STABLE');
+  }
+}
 
 /** A primary, a replica and Sentinel. */
 async function startSentinel(): Promise<{ sentinel: Server; primary: Server; replica: Server; stop: () => Promise<void> }> {

@@ -94,7 +94,7 @@ export async function createRecord(
   state: FieldState, credential: Credential, changes: readonly Change[], limits: Limits,
 ): Promise<Stored | undefined> {
   const id = random16();
-  const { fields, size, values } = makeFields(state.sessions, id, new Map(), changes);
+  const { fields, size, values } = makeFields(state.sessions, state.binding(id), new Map(), changes);
   const { status, now } = await state.sessions.store.create(credential, id, fields, size, limits);
   if (status === 'exists') return undefined;
   state.hold(newRecord({ id, verifier: credential.verifierHash, fields, size, ...limits }, now), now);
@@ -111,9 +111,9 @@ async function applyChanges(
   { issued, renewal }: { issued: boolean; renewal?: Renewal | undefined },
 ): Promise<Applied> {
   const { store, config, seals } = state.sessions;
-  const id = state.id!;
+  const binding = state.binding();
   const before = state.record!;
-  const seal = (name: string, value: string) => (config.seal && !isSealed(value) ? seals.seal(id, name, value) : value);
+  const seal = (name: string, value: string) => (config.seal && !isSealed(value) ? seals.seal(binding, name, value) : value);
   const sent = operations(changes, seal);
   const options = { maxSize: config.maxSize, issued, ...(renewal ? { renewal: renewal.operation } : {}) };
   const touches = renewal !== undefined || touchDue(before, credential.verifierHash, state.serverNow);

@@ -24,7 +24,16 @@ export class FieldState {
 
   readonly began = performance.now();
 
-  constructor(readonly sessions: Sessions) {}
+  /** @param owner that of user data, to which its sealed values are bound; undefined: a session */
+  constructor(readonly sessions: Sessions, private readonly owner?: string) {}
+
+  /**
+   * What sealed values of the record with this id are bound to: they open nowhere else. User data
+   * may expire and be created anew, with another id. So its values are bound to the owner.
+   */
+  binding(id = this.id!): string {
+    return this.owner ?? id;
+  }
 
   /** The server's time. */
   get serverNow(): number {
@@ -33,7 +42,7 @@ export class FieldState {
 
   /** Returns a stored text in clear. */
   inClear(name: string, text: string): string {
-    return isSealed(text) ? this.sessions.seals.open(this.id!, name, text) : text;
+    return isSealed(text) ? this.sessions.seals.open(this.binding(), name, text) : text;
   }
 
   // Failures

@@ -4,7 +4,7 @@ import { changeRecord, createRecord, type Stored } from './commit.js';
 import { SessionError, isSessionError, malformed } from './errors.js';
 import { FieldSet } from './fieldset.js';
 import { FieldState } from './fieldstate.js';
-import { expiresAt, touchDue } from './reading.js';
+import { touchDue } from './reading.js';
 import type { Session } from './session.js';
 import type { Sessions } from './sessions.js';
 import type { Store } from './store.js';
@@ -41,7 +41,7 @@ export class UserData extends FieldSet {
     /** The session that opened the data. Undefined: a program acts for the user without one. */
     private readonly session?: Session,
   ) {
-    const state = new FieldState(sessions);
+    const state = new FieldState(sessions, owner);
     super(sessions, state);
     this.#state = state;
     this.#credential = credentialOf(owner);
@@ -77,24 +77,11 @@ export class UserData extends FieldSet {
 
   /** Makes the data ready for a join. */
   async #prepare(): Promise<void> {
-    await this.#keepFromExpiring();
     if (this.#state.status !== 'live') await this.#write([]);
-  }
-
-  /**
-   * Touches data that is about to expire, and reads it again. Otherwise the data could expire, and
-   * another request store it anew, before values arrive that are sealed for the old id.
-   */
-  async #keepFromExpiring(): Promise<void> {
-    const { record, serverNow } = this.#state;
-    if (!record || expiresAt(record) - serverNow > Math.min(2 * this.sessions.config.timeout, record.idle / 2)) return;
-    await this.sessions.store.touch(this.#credential, record);
-    await this.#read();
   }
 
   protected async send(changes: readonly Change[]): Promise<Stored> {
     await this.session?.admit(this.owner);
-    await this.#keepFromExpiring();
     return this.#write(changes);
   }
 

@@ -15,7 +15,7 @@ const maxJoins = 20;
 export interface JoinTarget {
   readonly state: FieldState;
   readonly credential: Credential;
-  /** Stores the data if it is not stored, and keeps it from expiring meanwhile. */
+  /** Stores the data if it is not stored. */
   prepare(): Promise<void>;
   /** Reads the data again, and reports whether it could. */
   reread(): Promise<boolean>;
@@ -103,7 +103,7 @@ function planJoin(from: SessionState, into: FieldState): Joining[] {
       const field = config.userFields.get(splitEntry(name)?.[0] ?? name);
       if (!field) continue;
       const old = into.record!.fields.get(name);
-      const value = field.adds ? sumOf(name, old ?? '0', taken) : seals.reseal(from.id!, into.id!, name, taken);
+      const value = field.adds ? sumOf(name, old ?? '0', taken) : seals.reseal(from.binding(), into.binding(), name, taken);
       fields.push({ name, taken, old, value });
     }
   } catch (error) {

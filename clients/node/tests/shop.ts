@@ -118,15 +118,6 @@ export class Shop {
     return (await this.keys()).find((key) => key.endsWith(`:${owner}`))!;
   }
 
-  /** Lets the user data end in so many milliseconds. */
-  async expireIn(ms: number): Promise<void> {
-    const key = await this.key();
-    const [s, l] = (await this.direct.hmget(key, '@s', '@l')) as [string, string];
-    const used = parseInt(s.slice(44), 16) - parseInt(l.slice(46), 16) + ms;
-    await this.direct.hset(key, '@s', s.slice(0, 44) + used.toString(16).padStart(12, '0'));
-    await this.direct.pexpire(key, ms);
-  }
-
   async cartOf(user: string): Promise<string> {
     return contents(await this.sessions.userData(user));
   }

@@ -27,24 +27,14 @@ func TestContractAcrossLanguages(t *testing.T) {
 	onEachTopology(t, func(t *testing.T, s *server) {
 		round++
 		programs := startPrograms(t, s)
-		withUserData := slices.DeleteFunc(slices.Clone(programs), func(p *program) bool {
-			return slices.Contains(withoutUserData, p.language)
-		})
 		runSuite(t, s, func(index int, c *scenario, client string) stepper {
-			able := programs
-			switch {
-			case client == "a" && slices.Contains(c.Needs, "rotation"):
+			if client == "a" && slices.Contains(c.Needs, "rotation") {
 				return programs[0] // in Go
-			case slices.Contains(c.Needs, "user data"):
-				able = withUserData
 			}
-			return able[(index+round+int(client[0]))%len(able)]
+			return programs[(index+round+int(client[0]))%len(programs)]
 		}, false)
 	})
 }
-
-// withoutUserData are the languages whose client has no user data.
-var withoutUserData = []string{"node", "python", "java", "php"}
 
 // atATime is how many scenarios run at the same time. Most of their time is waiting, so there are
 // more than t.Parallel would run.

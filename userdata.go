@@ -207,7 +207,7 @@ func (s *Session) readData(ctx context.Context) {
 func (s *Session) openStored(ctx context.Context, r *driver.Record, now time.Time) {
 	err := s.identity.recognize(r)
 	switch {
-	case err == nil && r.Tokens.Current == s.owned.owner && r.Principal == nil:
+	case err == nil && r.Tokens == (driver.Tokens{Current: s.owned.owner}) && r.Principal == nil:
 		s.become(r, now)
 	case err == nil:
 		s.cannotRead(fmt.Errorf("%w: the user data %s is malformed", ErrUnavailable, s.cred.id))

@@ -312,8 +312,8 @@ func TestJoinIsRepeated(t *testing.T) {
 	}
 }
 
-// TestChangeAfterALostCreation: the reply of the creation was lost. A later change of the request is
-// not taken for its repetition.
+// TestChangeAfterALostCreation: the reply of the creation was lost. A later change of the request
+// is not taken for its repetition.
 func TestChangeAfterALostCreation(t *testing.T) {
 	s := newSite(t, shop())
 	v := s.mustSignIn("ada")

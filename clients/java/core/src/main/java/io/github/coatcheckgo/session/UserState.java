@@ -57,7 +57,7 @@ final class UserState extends DataState {
 
     private Record parse(RedisStore.Hash found) throws Malformed {
         Record r = Record.parse(found.values()).record();
-        if (r == null || r.principal != null || !r.current.equals(owner)) {
+        if (r == null || r.principal != null || !r.current.equals(owner) || !r.previous.isEmpty()) {
             throw new Malformed("@s", "not user data of this owner");
         }
         return r;

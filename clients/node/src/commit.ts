@@ -58,7 +58,7 @@ export async function sendSession(session: SessionState, changes: readonly Chang
 
 /** Stores a new session, in which nobody is signed in. */
 async function createSession(session: SessionState, changes: readonly Change[]): Promise<Stored> {
-  session.mustCarryCookie();
+  session.mustBringToken();
   const { idleTimeout, lifetime, firstUseTimeout } = session.sessions.config;
   const token = randomToken();
   const stored = await createRecord(session, token, changes, { idle: idleTimeout, lifetime, first: firstUseTimeout });

@@ -61,6 +61,11 @@ export interface Config {
    * before this middleware. Default: false, only the origin is checked.
    */
   readonly csrf?: boolean;
+  /**
+   * Also accepts tokens of Session.bearerToken in the header Authorization, for clients of an API
+   * without cookies. Default: false.
+   */
+  readonly bearer?: boolean;
   /** Gets errors that no request can report. It never gets a token. Default: console.error. */
   readonly logger?: (message: string, error: unknown) => void;
 }
@@ -142,6 +147,7 @@ export function fullConfig(config: Config): FullConfig {
     namespace, idleTimeout, firstUseTimeout, lifetime, rotateEvery, maxSize, maxRemember, maxPerUser, keys,
     timeout: duration('timeout', config.timeout ?? 2_000, 1, 60_000),
     refuseExtra: config.refuseExtra ?? false,
+    bearer: config.bearer ?? false,
     keepFields: config.keepFields ?? [],
     userFields: byName(config.userFields ?? []),
     userDataTimeout: duration('userDataTimeout', config.userDataTimeout ?? 90 * 24 * hour, 1, longest),

@@ -19,12 +19,19 @@ export interface Credentials {
   hasCookie: boolean;
   /** The request has our cookie for anonymous sessions, whatever its value. */
   hasAnonymous: boolean;
+  /** The token came in Authorization: a new one cannot go back in a cookie. */
+  inHeader: boolean;
   /** The request has more tokens than it may have. */
   readonly ambiguous: boolean;
 }
 
-/** Returns the tokens of a Cookie header. A text that is no token is ignored, and never adopted. */
-export function readCredentials(header: string | undefined, name: string, keys: TokenKeys): Credentials {
+/**
+ * Returns the tokens of the Cookie header, and of the lines of the Authorization header. A text that
+ * is no token is ignored, and never adopted.
+ */
+export function readCredentials(
+  header: string | undefined, authorization: readonly string[], name: string, keys: TokenKeys,
+): Credentials {
   const signedIn: Token[] = [];
   const anonymous: Token[] = [];
   let hasCookie = false;
@@ -42,9 +49,21 @@ export function readCredentials(header: string | undefined, name: string, keys: 
     const token = keys.parse(cookieValue(part, equals + 1));
     if (token) ambiguous = !add(isAnonymous ? anonymous : signedIn, token) || ambiguous;
   }
-  const tokens = [...signedIn, ...anonymous];
-  if (tokens.length > maxTokens) ambiguous = true;
-  return { tokens, twins: signedIn.length || anonymous.length, hasCookie, hasAnonymous, ambiguous };
+  const cookies = [...signedIn, ...anonymous];
+  if (cookies.length > maxTokens) ambiguous = true;
+  const [bearer, ...others] = authorization.flatMap((line) => bearerToken(line, keys) ?? []);
+  if (!bearer) {
+    return { tokens: cookies, twins: signedIn.length || anonymous.length, hasCookie, hasAnonymous, inHeader: false, ambiguous };
+  }
+  if (![...others, ...cookies].every((token) => sameToken(token, bearer))) ambiguous = true;
+  return { tokens: [bearer], twins: 1, hasCookie, hasAnonymous, inHeader: true, ambiguous };
+}
+
+/** Returns the token in a line of an Authorization header, if it is one of ours. */
+function bearerToken(line: string, keys: TokenKeys): Token | undefined {
+  const space = line.indexOf(' ');
+  if (space < 0 || line.slice(0, space).toLowerCase() !== 'bearer') return undefined;
+  return keys.parse(line.slice(space + 1).trim());
 }
 
 /**

@@ -96,7 +96,10 @@ export class Exchange implements Channel {
 
   /** The session. Most requests for files use none. */
   get session(): Session {
-    this.#session ??= this.sessions.open(this.request.headers.cookie, this);
+    const { request, sessions } = this;
+    this.#session ??= sessions.open(
+      request.headers.cookie, sessions.config.bearer ? (request.headersDistinct.authorization ?? []) : [], this,
+    );
     return this.#session;
   }
 
@@ -114,7 +117,9 @@ export class Exchange implements Channel {
   #check(): Promise<void> | undefined {
     const { request, sessions } = this;
     if (!request.headers.cookie?.includes(sessions.config.cookie.name)) return undefined;
-    const refused = this.#crossOrigin();
+    // A browser sends no token in Authorization by itself.
+    if (sessions.config.bearer && this.session.isBearer) return undefined;
+    const refused = this.crossOrigin();
     if (refused) throw refused;
     return sessions.config.csrf && !isSafe(request.method) ? this.#checkCsrf() : undefined;
   }
@@ -129,7 +134,7 @@ export class Exchange implements Channel {
   }
 
   /** Returns an error if another site has caused the request. */
-  #crossOrigin(): SessionError | undefined {
+  crossOrigin(): SessionError | undefined {
     const { headers, method } = this.request;
     const websocket = headers.upgrade?.toLowerCase() === 'websocket';
     if (isHarmless(method) && !websocket) return undefined;
@@ -147,13 +152,9 @@ export class Exchange implements Channel {
     return new SessionError('cross-origin', 'Origin is another than Host');
   }
 
-  /** Returns why the response cannot carry a new cookie, or undefined. */
-  refuseCookie(): SessionError | undefined {
-    if (this.#open) {
-      return new SessionError('header sent', 'the response cannot carry a new cookie any more');
-    }
-    // A request that another site caused came without the cookie. A new one would replace it.
-    return this.#crossOrigin();
+  /** Whether the response header has left. */
+  get headerSent(): boolean {
+    return this.#open;
   }
 
   // The response
@@ -262,13 +263,13 @@ export class Exchange implements Channel {
     const session = this.#session;
     if (!session?.used) return false;
     const set = (name: string, value: string | string[]) => void this.#original.setHeader.call(response, name, value);
-    const vary = [response.getHeader('vary') ?? []].flat().join(', ');
-    if (vary === '') set('Vary', 'Cookie');
-    else if (!/(^|,)\s*(\*|cookie)\s*(,|$)/i.test(vary)) set('Vary', `${vary}, Cookie`);
+    set('Vary', varied([response.getHeader('vary') ?? []].flat().join(', '), sessions.config.bearer));
     const cookies = setCookies(sessions, session);
     if (cookies.length > 0) {
       const before = [response.getHeader('set-cookie') ?? []].flat().map(String);
       set('Set-Cookie', [...before, ...cookies]);
+    }
+    if (cookies.length > 0 || session.isHandedOut) {
       set('Cache-Control', 'no-store'); // a shared cache must not keep the token
       for (const name of ['cdn-cache-control', 'surrogate-control']) this.#original.removeHeader.call(response, name);
     } else if (!response.hasHeader('cache-control')) {
@@ -429,6 +430,15 @@ function setHead(response: ServerResponse, args: unknown[]): void {
   } else {
     for (const [name, value] of Object.entries(headers ?? {})) if (value !== undefined) response.setHeader(name, value);
   }
+}
+
+/** Returns a Vary header, and what a response with a session depends on. */
+function varied(header: string, bearer: boolean): string {
+  if (header === '') return bearer ? 'Cookie, Authorization' : 'Cookie';
+  const names = header.split(',').map((name) => name.trim().toLowerCase());
+  if (names.includes('*')) return header;
+  const missing = ['Cookie', ...(bearer ? ['Authorization'] : [])].filter((name) => !names.includes(name.toLowerCase()));
+  return [header, ...missing].join(', ');
 }
 
 /** Returns the Set-Cookie headers of a response. */

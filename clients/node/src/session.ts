@@ -1,6 +1,6 @@
 import type { Change } from './change.js';
 import { commitChanges, rotateToken, sendSession, type Stored } from './commit.js';
-import { readCredentials } from './credentials.js';
+import { readCredentials, type Credentials } from './credentials.js';
 import { SessionError, endedError } from './errors.js';
 import { FieldSet } from './fieldset.js';
 import type { Login, SessionInfo } from './login.js';
@@ -31,6 +31,7 @@ export class Session extends FieldSet {
   constructor(
     sessions: Sessions,
     private readonly cookies: string | undefined,
+    private readonly authorization: readonly string[],
     channel: Channel,
   ) {
     const state = new SessionState(sessions, channel);
@@ -57,6 +58,19 @@ export class Session extends FieldSet {
     return record && token ? this.sessions.infoOf(token.id, record, info) : undefined;
   }
 
+  /**
+   * Whether the token came in the header Authorization, and not in a cookie. Do not return what only
+   * a page may have, such as a CSRF token, to such a request.
+   */
+  get isBearer(): boolean {
+    return this.#credentials.inHeader;
+  }
+
+  get #credentials(): Credentials {
+    const { config, tokenKeys } = this.sessions;
+    return (this.#state.credentials ??= readCredentials(this.cookies, this.authorization, config.cookie.name, tokenKeys));
+  }
+
   /** Throws `not signed in` or `not fresh` unless the visitor meets the requirements. */
   require(wanted: Requirements = { signedIn: true }): void {
     const { status, record, info, serverNow } = this.#state;
@@ -80,7 +94,7 @@ export class Session extends FieldSet {
         if (state.values.pending > 0) await this.#commit();
         return;
       }
-      state.mustCarryCookie();
+      state.mustBringToken(true);
       const token = renewedToken(state.token!);
       await this.#commit({ operation: ['renew', token.verifierHash, '', ''], token });
     });
@@ -113,7 +127,7 @@ export class Session extends FieldSet {
       // Signing in is how to go on after an end.
       if ((state.status === 'ended' || state.status === 'moved') && state.failure?.code === 'ended') state.failure = undefined;
       state.stopIfFailed();
-      state.mustCarryCookie();
+      state.mustBringToken(true);
       const changes = state.values.begin();
       try {
         const { record, now } = await this.sessions.users.signIn({
@@ -188,6 +202,41 @@ export class Session extends FieldSet {
     });
   }
 
+  /**
+   * Returns the session's token, for a client that sends it as `Authorization: Bearer`. It commits,
+   * and stores the session if it was not stored. It needs Config.bearer.
+   *
+   * The response sets no cookie for this token, and deletes a cookie that opens no session. A token
+   * that came in a cookie is not handed out, since scripts must not get that one: `renew` first.
+   */
+  bearerToken(): Promise<string> {
+    return this.exclusive(async () => {
+      const state = this.#state;
+      if (!this.sessions.config.bearer) throw new Error('session: bearerToken needs Config.bearer');
+      if (state.status === 'live' && !state.cookie && !state.handedOut && state.cameInCookie) {
+        throw new Error('session: this token came in a cookie, which scripts must not read: renew it to hand it out');
+      }
+      state.stopIfFailed();
+      state.refuse();
+      if (state.status === 'anonymous' || state.values.pending > 0) await this.#commitForBearer();
+      state.handOut();
+      return this.sessions.tokenKeys.text(state.token!);
+    });
+  }
+
+  /** Commits. A session that this stores needs no cookie. If it fails, a later one does. */
+  async #commitForBearer(): Promise<void> {
+    const state = this.#state;
+    const before = state.handedOut;
+    if (state.status === 'anonymous') state.handedOut = true;
+    try {
+      await this.#commit();
+    } catch (error) {
+      state.handedOut = before;
+      throw error;
+    }
+  }
+
   /** Returns a CSRF token of the session. It stores the session if it is not stored. */
   csrfToken(): Promise<string> {
     return this.exclusive(async () => {
@@ -239,8 +288,7 @@ export class Session extends FieldSet {
     if (state.status === 'unread' || this.isBusy) {
       await this.exclusive(async () => {
         if (state.status !== 'unread') return;
-        state.credentials = readCredentials(this.cookies, this.sessions.config.cookie.name, this.sessions.tokenKeys);
-        state.opened(await openTokens(this.sessions, state.credentials, state.began));
+        state.opened(await openTokens(this.sessions, this.#credentials, state.began));
       });
     }
     state.used = true;
@@ -290,7 +338,8 @@ export class Session extends FieldSet {
 
   /** @internal Whether the response needs a new cookie. */
   get needsCookie(): boolean {
-    return this.#state.cookie !== undefined || (this.#state.status === 'anonymous' && super.hasChanges);
+    const { cookie, status, handedOut } = this.#state;
+    return cookie !== undefined || (status === 'anonymous' && super.hasChanges && !handedOut);
   }
 
   /** @internal Whether there is nothing to wait for before the response header leaves. */
@@ -366,6 +415,11 @@ export class Session extends FieldSet {
     if (!state.cookie || state.rotatedTo || performance.now() - state.confirmed < 50) return;
     const read = await this.sessions.store.read(state.token!, state.began).catch(() => undefined);
     if (read && read.outcome !== 'current') state.leave('ended');
+  }
+
+  /** @internal Whether the response brings the token in its body. */
+  get isHandedOut(): boolean {
+    return this.#state.handedOut;
   }
 
   /** @internal Returns the cookie that the response sets, and which cookies it deletes; once. */

@@ -79,8 +79,8 @@ export class Sessions {
   }
 
   /** @internal Returns the session of a request that is not read yet. */
-  open(cookies: string | undefined, channel: Channel): Session {
-    return new Session(this, cookies, channel);
+  open(cookies: string | undefined, authorization: readonly string[], channel: Channel): Session {
+    return new Session(this, cookies, authorization, channel);
   }
 
   // Users

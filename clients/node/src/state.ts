@@ -1,5 +1,5 @@
 import type { Credentials } from './credentials.js';
-import type { SessionError } from './errors.js';
+import { SessionError } from './errors.js';
 import { FieldState } from './fieldstate.js';
 import type { Opened } from './opening.js';
 import { rememberedFor, type Info, type StoredRecord } from './record.js';
@@ -20,8 +20,10 @@ export interface CookieAction {
 
 /** What a session needs of its response. */
 export interface Channel {
-  /** Returns why the response cannot carry a new cookie, or undefined. */
-  refuseCookie(): SessionError | undefined;
+  /** Whether the response header has left. */
+  readonly headerSent: boolean;
+  /** Returns an error if another site has caused the request, or undefined. */
+  crossOrigin(): SessionError | undefined;
 }
 
 /** A new token, and the operation that stores it. */
@@ -43,6 +45,7 @@ export class SessionState extends FieldState {
   rotatedTo: Token | undefined;
   confirmed = 0; // when the token was last known to be the newest, by performance.now()
   issued = false; // the request created, renewed or signed in the session
+  handedOut = false; // the application gives the token to the client: no cookie is set
   deleteCookies = false;
   credentials: Credentials | undefined;
 
@@ -61,9 +64,28 @@ export class SessionState extends FieldState {
     return this.record ? localDeadline(this.record, this.readTime) : performance.now() + Math.max(lifetime, maxRemember);
   }
 
-  /** Throws if the response cannot carry a new cookie. */
-  mustCarryCookie(): void {
-    const refused = this.channel.refuseCookie();
+  /** Whether the browser sends the token by itself, with any request. */
+  get cameInCookie(): boolean {
+    const { credentials } = this;
+    return credentials !== undefined && !credentials.inHeader && (credentials.hasCookie || credentials.hasAnonymous);
+  }
+
+  /**
+   * Throws if the response cannot bring a new token to the client. `mayHandOut`: that of a bearer
+   * may be handed out later.
+   */
+  mustBringToken(mayHandOut = false): void {
+    const isBearer = this.credentials?.inHeader ?? false;
+    let refused: SessionError | undefined;
+    if (this.channel.headerSent) {
+      refused = new SessionError('header sent', 'the response cannot carry a new cookie any more');
+    } else if (isBearer && !mayHandOut && !this.handedOut) {
+      const why = 'the token in Authorization opens no session, and a new one cannot go back in a cookie: use bearerToken';
+      refused = new SessionError('not signed in', why);
+    } else if (!isBearer && !this.handedOut) {
+      // A request that another site caused came without the cookie. A new one would replace it.
+      refused = this.channel.crossOrigin();
+    }
     if (refused) throw this.fail(refused);
   }
 
@@ -91,10 +113,19 @@ export class SessionState extends FieldState {
 
   /** Gives the session's token to the client. */
   issue(record: StoredRecord, now: number): void {
-    this.cookie = { token: this.token!, ...this.sessions.cookieFor(record, now) };
+    if (!this.handedOut && !this.credentials?.inHeader) {
+      this.cookie = { token: this.token!, ...this.sessions.cookieFor(record, now) };
+    }
     this.rotatedTo = undefined;
     this.issued = true;
     this.confirmed = performance.now();
+  }
+
+  /** Notes that the application gives the token to the client. */
+  handOut(): void {
+    this.handedOut = true;
+    this.cookie = undefined;
+    if (this.issued) this.deleteCookies = true; // beside the new token, an old one would be ambiguous
   }
 
   /** Notes that the session has a new token. */
@@ -141,7 +172,9 @@ export class SessionState extends FieldState {
     this.values.become();
     this.values.discard();
     this.status = failed ? 'ended' : 'anonymous';
-    if (!failed) this.found = false;
+    if (failed) return;
+    this.found = false;
+    if (this.credentials) this.credentials.inHeader = false;
   }
 
   // What the response does
@@ -149,7 +182,8 @@ export class SessionState extends FieldState {
   /** Whether a commit, or the response, must replace the token because of its age. */
   get rotationIsDue(): boolean {
     const every = this.sessions.config.rotateEvery;
-    if (every === 0 || this.status !== 'live' || this.cookie || this.channel.refuseCookie()) return false;
+    if (every === 0 || this.status !== 'live' || this.cookie || !this.cameInCookie) return false;
+    if (this.channel.headerSent || this.channel.crossOrigin()) return false;
     return rotationDue(this.record!, this.token!.verifierHash, this.serverNow, every);
   }
 
@@ -162,13 +196,13 @@ export class SessionState extends FieldState {
   /** Returns the cookie that the response sets, and which cookies it deletes; once. */
   takeCookies(): { set: CookieAction | undefined; deleteSignedIn: boolean; deleteAnonymous: boolean; everywhere: boolean } {
     const set = this.cookie;
-    const credentials = this.credentials ?? { hasCookie: false, hasAnonymous: false };
+    const credentials = this.credentials ?? { hasCookie: false, hasAnonymous: false, inHeader: false };
     const { hasCookie, hasAnonymous } = credentials;
     const result = {
       set,
       deleteSignedIn: this.deleteCookies && hasCookie && !set?.signedIn,
       deleteAnonymous: hasAnonymous && (set ? set.signedIn : this.deleteCookies),
-      everywhere: this.readError?.code === 'ambiguous',
+      everywhere: this.readError?.code === 'ambiguous' && !credentials.inHeader,
     };
     if (set?.signedIn) credentials.hasCookie = true;
     else if (set) credentials.hasAnonymous = true;

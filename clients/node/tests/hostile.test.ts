@@ -20,7 +20,7 @@ const visits = new Counter('visits');
 const value = new Value<any>('value'); // eslint-disable-line @typescript-eslint/no-explicit-any
 const exact = new Value<unknown>('value', { bigints: true });
 const map = new MapField<unknown>('map');
-const channel = { refuseCookie: () => undefined };
+const channel = { headerSent: false, crossOrigin: () => undefined };
 
 const fails = (code: ErrorCode) => (error: unknown) => isSessionError(error, code);
 
@@ -30,7 +30,7 @@ async function commit(sessions: Sessions, session: Session): Promise<string> {
   return setCookies(sessions, session).find((cookie) => !cookie.includes('=;'))!.split(';')[0]!;
 }
 
-const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, channel).read();
+const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, [], channel).read();
 
 const opened: Sessions[] = [];
 const open = (redis: Redis, namespace = freshNamespace(), config: Config = {}) => {
@@ -396,7 +396,7 @@ test('a sign-in that began before a revocation is refused, however late its TIME
 
 test('spaces at the end of a cookie cost linear time', () => {
   const before = process.cpuUsage();
-  readCredentials(`__Host-session=${' '.repeat(300_000)}x`, '__Host-session', new TokenKeys([]));
+  readCredentials(`__Host-session=${' '.repeat(300_000)}x`, [], '__Host-session', new TokenKeys([]));
   const { user, system } = process.cpuUsage(before); // also where the process was stopped
   assert.ok(user + system < 20_000_000); // a quadratic search takes minutes
 });

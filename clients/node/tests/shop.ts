@@ -133,7 +133,7 @@ export class Visitor {
   /** Makes a request, with the commits of the middleware. */
   async request(f: (session: Session) => unknown): Promise<void> {
     const { sessions } = this.shop;
-    const session = await sessions.open(this.cookie, { refuseCookie: () => undefined }).read();
+    const session = await sessions.open(this.cookie, [], { headerSent: false, crossOrigin: () => undefined }).read();
     try {
       await f(session);
       await session.commitBeforeHeader(true);

@@ -81,7 +81,7 @@ export class Steps {
       if (!open) {
         const sessions = this.#client(request.client);
         const cookie = request.token === undefined ? '' : `${sessions.config.cookie.name}=${request.token}`;
-        const session = sessions.open(cookie, { refuseCookie: () => undefined });
+        const session = sessions.open(cookie, [], { headerSent: false, crossOrigin: () => undefined });
         open = { sessions, session, sent: false };
         if (name !== undefined) this.#open.set(name, open);
         await session.read();

@@ -11,8 +11,8 @@ import { Server, eventually, freshNamespace } from './server.js';
 
 const visits = new Counter('visits');
 const cart = new Counters('cart');
-const channel = { refuseCookie: () => undefined };
-const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, channel).read();
+const channel = { headerSent: false, crossOrigin: () => undefined };
+const read = (sessions: Sessions, cookie?: string) => sessions.open(cookie, [], channel).read();
 
 async function commit(sessions: Sessions, session: Session): Promise<string> {
   await session.commitBeforeHeader(true);

@@ -3,6 +3,8 @@ package redisstore_test
 import (
 	"bufio"
 	"bytes"
+	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -13,6 +15,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/redis/rueidis"
+
+	"github.com/coatcheck-go/session/redisstore"
 )
 
 // startFake starts a server that answers each command with the text that answer returns, in RESP3.
@@ -78,8 +84,9 @@ type proxy struct {
 	gate   sync.RWMutex // stall holds it
 	pairs  sync.Map     // open connections
 
-	odds atomic.Int64 // the proxy breaks a connection at one command in odds; 0: never
-	lost atomic.Int64 // connections that the proxy broke
+	odds   atomic.Int64 // the proxy breaks a connection at one command in odds; 0: never
+	spared sync.Map     // addresses of clients whose connections do not break
+	lost   atomic.Int64 // connections that the proxy broke
 
 	scripts atomic.Int64 // the client dies at this script, counted down; 0: never
 	dead    atomic.Bool
@@ -217,6 +224,9 @@ func (p *proxy) serve(client net.Conn) {
 				p.losing.CompareAndSwap(argument, nil) {
 				c.deaf.Store(true)
 			}
+			if _, spared := p.spared.Load(client.RemoteAddr().String()); spared {
+				odds = 0
+			}
 			return p.alive(frame) && c.command(odds)
 		})
 	})
@@ -224,6 +234,35 @@ func (p *proxy) serve(client net.Conn) {
 	both.Wait()
 	if c.lost {
 		p.lost.Add(1)
+	}
+}
+
+// spareConnections returns patient options of a store whose connections do not break until end is
+// called.
+func (p *proxy) spareConnections(o redisstore.Options) (_ redisstore.Options, end func()) {
+	var mu sync.Mutex
+	var spared []string
+	over := false
+	o.Client = func(c *rueidis.ClientOption) {
+		dial := c.DialCtxFn
+		c.DialCtxFn = func(ctx context.Context, to string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+			conn, err := dial(ctx, to, d, config)
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil && !over {
+				spared = append(spared, conn.LocalAddr().String())
+				p.spared.Store(conn.LocalAddr().String(), nil)
+			}
+			return conn, err
+		}
+	}
+	return patient(o), func() {
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
+		for _, address := range spared {
+			p.spared.Delete(address)
+		}
 	}
 }
 

@@ -100,13 +100,11 @@ func TestContractHoldsUnderRandomDisconnects(t *testing.T) {
 	t.Parallel()
 	p := startProxy(t, redistest.Start(t, redistest.Options{}).Addr())
 	connect := func(t testing.TB, namespace string) driver.Store {
-		for {
-			s, err := redisstore.Open(t.Context(), "redis://"+p.Addr(), patient(redisstore.Options{Namespace: namespace}))
-			if err == nil {
-				t.Cleanup(func() { s.Close() })
-				return repeatingStore{s, namespace}
-			}
-		}
+		// An Open that fails leaves the sessions of its trial behind.
+		o, breakConnections := p.spareConnections(redisstore.Options{Namespace: namespace})
+		s := mustOpen(t, "redis://"+p.Addr(), o)
+		breakConnections()
+		return repeatingStore{s, namespace}
 	}
 	p.odds.Store(15)
 	t.Cleanup(func() {

@@ -2,7 +2,6 @@ package redisstore_test
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -159,13 +158,7 @@ func TestStoreFollowsPasswordOfFile(t *testing.T) {
 
 // countEnds counts the connections whose other end was closed first.
 func countEnds(ended *atomic.Int64, dial dialFn) dialFn {
-	return func(ctx context.Context, to string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
-		conn, err := dial(ctx, to, d, config)
-		if err != nil {
-			return nil, err
-		}
-		return &endedConn{Conn: conn, ended: ended}, nil
-	}
+	return wrapping(dial, func(conn net.Conn) net.Conn { return &endedConn{Conn: conn, ended: ended} })
 }
 
 type endedConn struct {

@@ -3,8 +3,6 @@ package redisstore_test
 import (
 	"bufio"
 	"bytes"
-	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -15,8 +13,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-
-	"github.com/redis/rueidis"
 
 	"github.com/coatcheck-go/session/redisstore"
 )
@@ -85,7 +81,7 @@ type proxy struct {
 	pairs  sync.Map     // open connections
 
 	odds   atomic.Int64 // the proxy breaks a connection at one command in odds; 0: never
-	spared sync.Map     // addresses of clients whose connections do not break
+	spared sync.Map     // by the address of a client: whether its connection does not break
 	lost   atomic.Int64 // connections that the proxy broke
 
 	scripts atomic.Int64 // the client dies at this script, counted down; 0: never
@@ -224,7 +220,7 @@ func (p *proxy) serve(client net.Conn) {
 				p.losing.CompareAndSwap(argument, nil) {
 				c.deaf.Store(true)
 			}
-			if _, spared := p.spared.Load(client.RemoteAddr().String()); spared {
+			if spared, ok := p.spared.Load(client.RemoteAddr().String()); ok && spared.(*atomic.Bool).Load() {
 				odds = 0
 			}
 			return p.alive(frame) && c.command(odds)
@@ -240,30 +236,12 @@ func (p *proxy) serve(client net.Conn) {
 // spareConnections returns patient options of a store whose connections do not break until end is
 // called.
 func (p *proxy) spareConnections(o redisstore.Options) (_ redisstore.Options, end func()) {
-	var mu sync.Mutex
-	var spared []string
-	over := false
-	o.Client = func(c *rueidis.ClientOption) {
-		dial := c.DialCtxFn
-		c.DialCtxFn = func(ctx context.Context, to string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
-			conn, err := dial(ctx, to, d, config)
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil && !over {
-				spared = append(spared, conn.LocalAddr().String())
-				p.spared.Store(conn.LocalAddr().String(), nil)
-			}
-			return conn, err
-		}
-	}
-	return patient(o), func() {
-		mu.Lock()
-		defer mu.Unlock()
-		over = true
-		for _, address := range spared {
-			p.spared.Delete(address)
-		}
-	}
+	spared := new(atomic.Bool)
+	spared.Store(true)
+	return onDial(o, func(conn net.Conn) net.Conn {
+		p.spared.Store(conn.LocalAddr().String(), spared)
+		return conn
+	}), func() { spared.Store(false) }
 }
 
 // forward forwards the frames that pass lets through.

@@ -30,17 +30,24 @@ func cancelAt(t testing.TB, texts ...string) (o redisstore.Options, ctx context.
 
 // showSent returns patient options of a store that shows look all data before it sends it.
 func showSent(o redisstore.Options, look func(sent []byte)) redisstore.Options {
-	o.Client = func(c *rueidis.ClientOption) {
-		dial := c.DialCtxFn
-		c.DialCtxFn = func(ctx context.Context, to string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
-			conn, err := dial(ctx, to, d, config)
-			if err != nil {
-				return nil, err
-			}
-			return lookingConn{conn, look}, nil
-		}
-	}
+	return onDial(o, func(conn net.Conn) net.Conn { return lookingConn{conn, look} })
+}
+
+// onDial returns patient options of a store that uses what wrap returns for each new connection.
+func onDial(o redisstore.Options, wrap func(net.Conn) net.Conn) redisstore.Options {
+	o.Client = func(c *rueidis.ClientOption) { c.DialCtxFn = wrapping(c.DialCtxFn, wrap) }
 	return patient(o)
+}
+
+// wrapping returns a function that dials, and returns what wrap makes of the connection.
+func wrapping(dial dialFn, wrap func(net.Conn) net.Conn) dialFn {
+	return func(ctx context.Context, to string, d *net.Dialer, config *tls.Config) (net.Conn, error) {
+		conn, err := dial(ctx, to, d, config)
+		if err != nil {
+			return nil, err
+		}
+		return wrap(conn), nil
+	}
 }
 
 // lookingConn shows look all data before it sends it.

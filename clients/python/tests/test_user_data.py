@@ -188,12 +188,17 @@ def test_a_call_of_the_data_waits_for_one_of_the_session(shop):
     thread.join()
 
 
+async def opened_async(url, namespace):
+    """Returns a manager, a session of a user, and the data of the user."""
+    manager = AsyncManager.open(url, Config(namespace=namespace, user_fields=FIELDS), **PATIENT)
+    s = await manager.session(Request("POST")).load()
+    await s.sign_in(Login("ada"))
+    return manager, s, await s.user_data()
+
+
 def test_a_task_of_the_data_waits_for_one_of_the_session(url, namespace, monkeypatch):
     async def test():
-        manager = AsyncManager.open(url, Config(namespace=namespace, user_fields=FIELDS), **PATIENT)
-        s = await manager.session(Request("POST")).load()
-        await s.sign_in(Login("ada"))
-        data = await s.user_data()
+        manager, s, data = await opened_async(url, namespace)
         trips, go, real = [], asyncio.Event(), manager.wire._trip
 
         async def trip(step):
@@ -382,10 +387,7 @@ def test_a_server_that_goes_away_between_the_commits_is_an_error_and_no_empty_da
 
 def test_a_client_that_hangs_up_between_the_commits_stops_neither(url, namespace, monkeypatch):
     async def test():
-        manager = AsyncManager.open(url, Config(namespace=namespace, user_fields=FIELDS), **PATIENT)
-        s = await manager.session(Request("POST")).load()
-        await s.sign_in(Login("ada"))
-        data = await s.user_data()
+        manager, s, data = await opened_async(url, namespace)
         assert data is await s.user_data()
         notice.set(s, "stored")
         cart.add(data, "apple")

@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from os import urandom
-from typing import Callable
 
 from . import csrf, http
 from .committing import Committer
-from .config import Config
-from .datastore import DataStore
 from .errors import (
     CSRF,
     Ended,
@@ -26,7 +23,7 @@ from .errors import (
 from .joining import Join
 from .login import Login, cut, fits, ms, user_bytes
 from .record import Info, Record
-from .tokens import KeyRing, Token, bucket_of, check_csrf, csrf_token, owner_of
+from .tokens import Token, bucket_of, check_csrf, csrf_token, owner_of
 from .userdata import DataEditor
 from .users import SignIn
 from .view import Op, run
@@ -38,17 +35,6 @@ _VARY, _VARY_BEARER = ("Cookie",), ("Cookie", "Authorization")
 
 class Core(Committer):
     """The whole of a request's session. session.py has the classes for applications."""
-
-    def __init__(
-        self,
-        store: DataStore,
-        config: Config,
-        ring: KeyRing,
-        request: http.Request,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        super().__init__(store, config, ring, request, clock)
-        self.opened: list[DataEditor] = []  # the data of users; that of the present user is first
 
     # Users
 

@@ -10,7 +10,6 @@ import random
 import threading
 import time
 from dataclasses import replace
-from os import urandom
 from typing import Callable, Sequence
 
 from . import record
@@ -59,13 +58,17 @@ class Editor:
         self.record: Record | None = None
         self.now = 0.0  # the server's time when the record was read
         self.read_at = 0.0  # time.monotonic() then
-        self.new_id = b""  # of a record that is not stored yet
 
     # What kinds of record do in their own ways
 
     @property
     def locator(self) -> Locator:
         """Names the record in the store."""
+        raise NotImplementedError
+
+    @property
+    def binding(self) -> bytes:
+        """What sealed values are bound to. They open nowhere else."""
         raise NotImplementedError
 
     def handle(self) -> str:
@@ -84,19 +87,6 @@ class Editor:
         """Notes what an error of a commit says about the record."""
 
     # State
-
-    @property
-    def record_id(self) -> bytes:
-        if self.record:
-            return self.record.id
-        if not self.new_id:
-            self.new_id = urandom(16)
-        return self.new_id
-
-    @property
-    def binding(self) -> bytes:
-        """What sealed values are bound to. They open nowhere else."""
-        return self.record_id
 
     def fail(self, error: Exception) -> None:
         """Keeps the first error for the commit."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from os import urandom
+from typing import TYPE_CHECKING, Callable
 
 from . import http, record
 from .config import Config
@@ -14,6 +15,9 @@ from .record import Info, Marker, Record
 from .store import Snapshot
 from .tokens import KeyRing, Token, owner_of
 from .wire import Flow
+
+if TYPE_CHECKING:
+    from .userdata import DataEditor
 
 
 class Reader(Editor):
@@ -35,6 +39,8 @@ class Reader(Editor):
         self.read_error: SessionError | None = None
         self.named: Record | None = None  # what the token names, also if it does not open it
         self.info: Info | None = None
+        self.new_id = b""  # of a session that is not stored yet
+        self.opened: list[DataEditor] = []  # the data of users; that of the present user is first
         # The response.
         self.used = self.sent = False
         self.cookie = "keep"  # keep, set or handed out
@@ -47,6 +53,18 @@ class Reader(Editor):
         self.drop_cookie = self.drop_anonymous = self.drop_everywhere = False
 
     # State
+
+    @property
+    def record_id(self) -> bytes:
+        if self.record:
+            return self.record.id
+        if not self.new_id:
+            self.new_id = urandom(16)
+        return self.new_id
+
+    @property
+    def binding(self) -> bytes:
+        return self.record_id
 
     @property
     def token(self) -> Token:

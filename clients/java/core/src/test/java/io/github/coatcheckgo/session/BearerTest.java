@@ -1,5 +1,6 @@
 package io.github.coatcheckgo.session;
 
+import static io.github.coatcheckgo.session.Failures.kind;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
@@ -29,10 +30,6 @@ class BearerTest {
 
     private static Session begin(Sessions m, String authorization, String cookie) {
         return m.begin(cookie == null ? List.of() : List.of(cookie), authorization == null ? List.of() : List.of(authorization), () -> null);
-    }
-
-    private static Kind kind(Runnable body) {
-        return assertThrows(SessionException.class, body::run).kind();
     }
 
     private static TreeMap<String, List<String>> respond(Session s) {

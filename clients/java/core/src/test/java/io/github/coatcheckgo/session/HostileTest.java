@@ -1,5 +1,6 @@
 package io.github.coatcheckgo.session;
 
+import static io.github.coatcheckgo.session.Failures.kind;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNull;
@@ -34,10 +35,6 @@ class HostileTest {
     @AfterAll
     static void close() {
         store.close();
-    }
-
-    private static Kind kind(Runnable body) {
-        return assertThrows(SessionException.class, body::run).kind();
     }
 
     private static Session fresh() {

@@ -1,8 +1,8 @@
 package io.github.coatcheckgo.session;
 
+import static io.github.coatcheckgo.session.Failures.kind;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.coatcheckgo.session.SessionException.Kind;
@@ -32,10 +32,6 @@ class JoiningTest {
     @AfterAll
     void close() {
         store.close();
-    }
-
-    private static Kind kind(Runnable body) {
-        return assertThrows(SessionException.class, body::run).kind();
     }
 
     private String signIn() {

@@ -1,7 +1,9 @@
 package io.github.coatcheckgo.session;
 
+import static io.github.coatcheckgo.session.Failures.kind;
+import static io.github.coatcheckgo.session.Waiting.await;
+import static io.github.coatcheckgo.session.Waiting.eventually;
 import static org.junit.jupiter.api.Assertions.assertEquals;
-import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import io.github.coatcheckgo.session.SessionException.Kind;
@@ -9,8 +11,6 @@ import io.github.coatcheckgo.testkit.RedisServer;
 import java.time.Duration;
 import java.util.List;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.TimeUnit;
-import java.util.function.BooleanSupplier;
 import org.junit.jupiter.api.Test;
 
 /** A server that goes away, comes back, answers late, or forgets. */
@@ -26,40 +26,6 @@ class OutageTest {
     private static Object command(RedisServer server, Object... words) {
         try (Connection c = new Connection(server.url(), Duration.ofSeconds(60))) {
             return Server.on(c, false, words);
-        }
-    }
-
-    private static Kind kind(Runnable body) {
-        return assertThrows(SessionException.class, body::run).kind();
-    }
-
-    private static void await(BooleanSupplier condition) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-        while (!condition.getAsBoolean()) {
-            assertTrue(System.nanoTime() < deadline, "it did not happen within 60 s");
-            pause();
-        }
-    }
-
-    private static void pause() {
-        try {
-            Thread.sleep(10); // a busy machine needs the processor for what the test waits for
-        } catch (InterruptedException e) {
-            throw new IllegalStateException(e);
-        }
-    }
-
-    private static <T> T eventually(java.util.function.Supplier<T> body) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-        while (true) {
-            try {
-                return body.get();
-            } catch (SessionException e) {
-                if (System.nanoTime() > deadline) {
-                    throw e;
-                }
-                pause();
-            }
         }
     }
 

@@ -1,5 +1,8 @@
 package io.github.coatcheckgo.session;
 
+import static io.github.coatcheckgo.session.Failures.kind;
+import static io.github.coatcheckgo.session.Waiting.await;
+import static io.github.coatcheckgo.session.Waiting.eventually;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
@@ -10,9 +13,6 @@ import java.io.IOException;
 import java.time.Duration;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.TimeUnit;
-import java.util.function.BooleanSupplier;
-import java.util.function.Supplier;
 import org.junit.jupiter.api.Test;
 
 /** The data of users, on a server that goes away, or whose replies are lost. */
@@ -91,40 +91,6 @@ class UserDataOutageTest {
             proxy.close();
             server.close();
         }
-    }
-
-    private static void await(BooleanSupplier condition) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-        while (!condition.getAsBoolean()) {
-            assertTrue(System.nanoTime() < deadline, "it did not happen within 60 s");
-            pause();
-        }
-    }
-
-    private static void pause() {
-        try {
-            Thread.sleep(10); // a busy machine needs the processor for what the test waits for
-        } catch (InterruptedException e) {
-            throw new IllegalStateException(e);
-        }
-    }
-
-    private static <T> T eventually(Supplier<T> body) {
-        long deadline = System.nanoTime() + TimeUnit.SECONDS.toNanos(60);
-        while (true) {
-            try {
-                return body.get();
-            } catch (SessionException e) {
-                if (System.nanoTime() > deadline) {
-                    throw e;
-                }
-                pause();
-            }
-        }
-    }
-
-    private static Kind kind(Runnable body) {
-        return assertThrows(SessionException.class, body::run).kind();
     }
 
     @Test

@@ -1,5 +1,6 @@
 package io.github.coatcheckgo.session;
 
+import static io.github.coatcheckgo.session.Failures.kind;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertFalse;
 import static org.junit.jupiter.api.Assertions.assertNotEquals;
@@ -50,10 +51,6 @@ class UserDataTest {
     @AfterAll
     void close() {
         store.close();
-    }
-
-    private static Kind kind(Runnable body) {
-        return assertThrows(SessionException.class, body::run).kind();
     }
 
     /** A session of the user, in a request of its own. */
